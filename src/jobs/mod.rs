@@ -1,0 +1,3 @@
+//! The engine: one row per long piece of work, one executor for every kind of it.
+
+pub mod kind;
