@@ -18,11 +18,11 @@ use postgres::{Client, NoTls};
 use rustix::process::{Pid, Signal, kill_process};
 
 use self::guardian::Guardian;
-use crate::room::LONGEST_SOCKET;
+use crate::room::{LONGEST_SOCKET, Room};
 use crate::session::Session;
 use crate::tree::Tree;
 use crate::wait::{wait_for, wait_until};
-use crate::{command, room};
+use crate::command;
 
 /// Long enough for a loaded machine, short enough to notice that something hangs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -136,8 +136,8 @@ impl Cluster {
     }
 
     /// Stops and removes a lasting cluster of this name. Returns whether there was a running one.
-    pub fn remove_lasting(tree: &Tree, name: &str) -> Result<bool> {
-        remove(&tree.room.clusters().join(name))
+    pub fn remove_lasting(room: &Room, name: &str) -> Result<bool> {
+        remove(&room.clusters().join(name))
     }
 
     pub fn name(&self) -> &str {
@@ -382,6 +382,3 @@ fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(count)..].iter().map(|l| format!("{l}\n")).collect()
 }
-
-/// The room's path leaves enough of a socket's path for the longest cluster name in use.
-const _: () = assert!(room::LONGEST_SOCKET < 107);

@@ -9,6 +9,7 @@ pub mod extension;
 pub mod fetch;
 pub mod figures;
 pub mod measure;
+pub mod observe;
 pub mod paths;
 pub mod pg;
 pub mod prepare;
