@@ -18,11 +18,11 @@ use postgres::{Client, NoTls};
 use rustix::process::{Pid, Signal, kill_process};
 
 use self::guardian::Guardian;
+use crate::command;
 use crate::room::{LONGEST_SOCKET, Room};
 use crate::session::Session;
 use crate::tree::Tree;
 use crate::wait::{wait_for, wait_until};
-use crate::command;
 
 /// Long enough for a loaded machine, short enough to notice that something hangs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -89,14 +89,8 @@ impl ClusterBuilder {
 
     pub fn start(self) -> Result<Cluster> {
         let dir = self.tree.room.clusters().join(&self.name);
-        let mut cluster = Cluster {
-            tree: self.tree,
-            name: self.name,
-            dir,
-            settings: self.settings,
-            server: None,
-            guardian: None,
-        };
+        let mut cluster =
+            Cluster { tree: self.tree, name: self.name, dir, settings: self.settings, server: None, guardian: None };
         cluster.make_dir(self.lasting)?;
         if self.own_identity {
             template::initdb(&cluster.tree, &cluster.data())?;

@@ -49,8 +49,7 @@ pub fn run(mut args: Args) -> Result<ExitCode> {
     })?;
     step(&format!("loading pgbench's data, {} accounts", thousands(rows)), || load(&cluster, scale))?;
 
-    let update =
-        step("pgbench, then one UPDATE of a copy beside it", || contest::one_update(&cluster, TWIN, rows))?;
+    let update = step("pgbench, then one UPDATE of a copy beside it", || contest::one_update(&cluster, TWIN, rows))?;
     let compact = step("VACUUM FULL of that copy, for the compact size", || contest::compact_sizes(&cluster, TWIN))?;
     println!("pgbench, then the same work by a job beside it:");
     let job = contest::backfill(&cluster, DATABASE, rows, workers)?;

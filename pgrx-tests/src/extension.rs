@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -62,6 +62,10 @@ impl Compiler {
     /// One target directory for each major version, so that switching between them rebuilds nothing.
     pub fn target(&self) -> PathBuf {
         paths::target().join(self.pg.feature())
+    }
+
+    pub fn pg_config(&self) -> &Path {
+        &self.pg.pg_config
     }
 
     /// `cargo SUBCOMMAND` for anything that compiles the extension.

@@ -17,10 +17,7 @@ pub struct Sizes {
 impl Sizes {
     pub fn of(session: &mut Session, table: &str) -> Result<Self> {
         let bytes = |function| format!("SELECT {function}('{table}')::float8");
-        Ok(Self {
-            table: session.value(&bytes("pg_table_size"))?,
-            indexes: session.value(&bytes("pg_indexes_size"))?,
-        })
+        Ok(Self { table: session.value(&bytes("pg_table_size"))?, indexes: session.value(&bytes("pg_indexes_size"))? })
     }
 }
 

@@ -47,7 +47,8 @@ pub fn database_without_preload() -> Result<Database> {
     fresh(SHARED.get_or_init(|| server("plain").start().expect("the shared server without preload")))
 }
 
-/// A database that lives as long as its test.
+/// A database that lives as long as this value: hold it in a variable until the test's last session is done.
+#[must_use]
 pub struct Database {
     pub server: &'static Cluster,
     pub name: String,

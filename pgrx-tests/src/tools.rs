@@ -12,8 +12,7 @@ pub struct Tool {
     pub dnf: &'static str,
 }
 
-pub const CC: Tool =
-    Tool { program: "cc", why: "links the extension", apt: "gcc libc6-dev", dnf: "gcc glibc-devel" };
+pub const CC: Tool = Tool { program: "cc", why: "links the extension", apt: "gcc libc6-dev", dnf: "gcc glibc-devel" };
 pub const PYTHON: Tool = Tool {
     program: "python3",
     why: "fetches PostgreSQL and libclang from PyPI",

@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -143,7 +143,7 @@ fn replace(from: &Path, to: &Path) -> Result<()> {
     let fresh = to.with_extension("new");
     let mut source = File::open(from).with_context(|| from.display().to_string())?;
     io::copy(&mut source, &mut File::create(&fresh)?)?;
-    fs::set_permissions(&fresh, fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o644)))?;
+    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o644))?;
     fs::rename(fresh, to)?;
     Ok(())
 }

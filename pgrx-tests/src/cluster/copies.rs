@@ -23,8 +23,7 @@ impl Cluster {
             guardian: None,
         };
         standby.make_dir(false)?;
-        let primary =
-            format!("host={} user={SUPERUSER} application_name={}", self.host().display(), standby.name());
+        let primary = format!("host={} user={SUPERUSER} application_name={}", self.host().display(), standby.name());
         let mut backup = self.tree.server_command("pg_basebackup");
         backup.args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--dbname", &primary]);
         command::capture(backup.arg("--pgdata").arg(standby.data()))?;

@@ -30,7 +30,11 @@ pub fn follow(session: &mut Session, job: &str) -> Result<()> {
             let (rows, rate) = (thousands(row.get(4)), thousands(row.get(5)));
             let left = if done || left.is_empty() { String::new() } else { format!(", {left} left") };
             let line = format!("  {bar} {percent:5.1} %  {rows} rows, {rate} rows/s{left}  {state} {reason}");
-            if live { print!("\r{}\x1b[K", line.trim_end()) } else { println!("{}", line.trim_end()) }
+            if live {
+                print!("\r{}\x1b[K", line.trim_end())
+            } else {
+                println!("{}", line.trim_end())
+            }
             stdout().flush()?;
         }
         if done {
