@@ -52,6 +52,7 @@ fn verdict(step: &Finished) -> &'static str {
     if step.result.is_ok() { "passed" } else { "FAILED" }
 }
 
+/// The last line that says something; some runners end in a rule.
 fn last_line(text: &str) -> &str {
-    text.trim_end().lines().last().unwrap_or("")
+    text.lines().rfind(|line| line.contains(char::is_alphanumeric)).unwrap_or("").trim()
 }
