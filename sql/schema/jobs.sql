@@ -1,0 +1,72 @@
+-- Jobs: the tables are private (LAW 1: never granted, written under a switched user), the views show them.
+
+CREATE SCHEMA upkeep;
+COMMENT ON SCHEMA upkeep IS 'pg_upkeep: verbs are functions, state is views, settings are parameters named upkeep.*';
+GRANT USAGE ON SCHEMA upkeep TO PUBLIC;
+
+CREATE TABLE upkeep._job (
+    id uuid PRIMARY KEY,
+    kind text NOT NULL,
+    name text,
+    owner oid NOT NULL,
+    -- By name too: a dump restored elsewhere meets other OIDs (LAW 20).
+    owner_name name NOT NULL,
+    relid oid,
+    target text NOT NULL,
+    params jsonb NOT NULL,
+    -- What the text of the user's meant when it was given: search_path, TimeZone, DateStyle, IntervalStyle.
+    session jsonb NOT NULL,
+    state text NOT NULL DEFAULT 'queued'
+        CHECK (state IN ('queued', 'running', 'paused', 'done', 'failed', 'canceled')),
+    -- Why it is paused or not started.
+    reason text,
+    workers integer NOT NULL DEFAULT 1,
+    batch_time integer, -- ms; null: upkeep.batch_time
+    retries integer NOT NULL DEFAULT 0,
+    not_before timestamptz,
+    shared jsonb NOT NULL DEFAULT '{}',
+    strategy text,
+    rows_estimate bigint,
+    units_total double precision,
+    rows_left bigint,
+    error_sqlstate text,
+    error_message text,
+    error_detail text,
+    error_hint text,
+    created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    started_at timestamptz,
+    finished_at timestamptz,
+    system_identifier bigint NOT NULL,
+    database oid NOT NULL
+);
+CREATE INDEX ON upkeep._job (finished_at);
+CREATE UNIQUE INDEX _job_name_key ON upkeep._job (owner, name) WHERE state IN ('queued', 'running', 'paused');
+
+-- One row per worker slot of a job: its cursor, and the strikes against it (LAW 18).
+CREATE TABLE upkeep._job_slot (
+    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
+    slot integer NOT NULL,
+    cursor jsonb,
+    wait_reason text,
+    -- An executor has it in hand. Still true when the next one comes: that run ended without a word.
+    attended boolean NOT NULL DEFAULT false,
+    strikes integer NOT NULL DEFAULT 0,
+    rows_done bigint NOT NULL DEFAULT 0,
+    units_done double precision NOT NULL DEFAULT 0,
+    busy_time double precision NOT NULL DEFAULT 0, -- ms at work
+    batch_rows bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (job, slot)
+) WITH (fillfactor = 20);
+
+CREATE TABLE upkeep._job_event (
+    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
+    happened_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    event text NOT NULL,
+    detail text
+);
+CREATE INDEX ON upkeep._job_event (job, happened_at);
+
+-- pg_dump carries the jobs; where they are restored they wait for resume_all() (LAW 20).
+SELECT pg_catalog.pg_extension_config_dump('upkeep._job', '');
+SELECT pg_catalog.pg_extension_config_dump('upkeep._job_slot', '');
+SELECT pg_catalog.pg_extension_config_dump('upkeep._job_event', '');

@@ -1,0 +1,151 @@
+//! What a kind of job implements, and what the executor gives it to work with.
+//!
+//! The executor owns transactions, crash safety, pause and cancel, retries and
+//! strikes; a kind only says what the next unit of work is and does it.
+
+use std::time::Duration;
+
+use pgrx::Uuid;
+use pgrx::pg_sys::Oid;
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+
+/// What a step reports when its transaction may commit.
+#[derive(Debug)]
+pub enum Outcome {
+    /// There is more to do.
+    Continue,
+    /// There is more to do, but not now. The wait holds no transaction and no snapshot.
+    Wait { reason: String, time: Duration },
+    /// Run this statement next, as a client would send it: outside a transaction
+    /// block. The result arrives in [`Kind::top_level_done`].
+    TopLevel(String),
+    /// The job is finished. `rows_left` are rows that still need it.
+    Done { rows_left: i64 },
+    /// The job cannot go on. What this step wrote is kept.
+    Fail(Error),
+}
+
+/// What a top-level statement answered: its command tag and row count.
+#[derive(Debug)]
+pub struct Completion {
+    pub tag: String,
+    pub rows: u64,
+}
+
+/// A kind of job at work in one executor.
+pub trait Kind {
+    /// The next unit of work, in a transaction that the executor commits
+    /// together with the cursor. `Err` rolls it back: serialization failures,
+    /// deadlocks and lock timeouts are tried again, anything else fails the job.
+    fn step(&mut self, context: &mut Context) -> Result<Outcome>;
+
+    /// Called in a new transaction with the answer to [`Outcome::TopLevel`].
+    fn top_level_done(
+        &mut self,
+        _context: &mut Context,
+        answer: Result<Completion>,
+    ) -> Result<Outcome> {
+        answer.map(|_| Outcome::Continue)
+    }
+}
+
+/// A job as the executor read it when it started.
+#[derive(Clone, Debug)]
+pub struct Job {
+    pub id: Uuid,
+    pub kind: String,
+    pub owner: Oid,
+    pub relid: Option<Oid>,
+    pub target: String,
+    pub params: Value,
+}
+
+/// The state of one worker slot, handed to each step. What a step changes here
+/// is stored in the step's own transaction.
+#[derive(Debug)]
+pub struct Context {
+    pub job: Job,
+    pub slot: i32,
+    /// How many workers the job may have now.
+    pub workers: i32,
+    /// How long a transaction of this job should take.
+    pub batch_time: Duration,
+    /// Where this slot is; the kind's own format. `None`: it has nothing in hand.
+    pub cursor: Option<Value>,
+    /// Rows processed by this step.
+    pub rows: i64,
+    /// Progress made by this step, in the units of [`Plan::units_total`].
+    pub units: f64,
+    /// Rows of a typical batch now, for people to look at.
+    pub batch_rows: i64,
+    /// Facts about the job that this step found out, for people to look at.
+    pub plan: Option<Plan>,
+    /// Things to write into `upkeep.job_events`.
+    pub events: Vec<Event>,
+}
+
+/// What is known about the whole of a job; shown in `upkeep.jobs`.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    pub strategy: String,
+    pub rows_estimate: i64,
+    /// What the sum of all [`Context::units`] will be at the end.
+    pub units_total: f64,
+}
+
+/// One line of a job's history.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// A short word: `strategy`, `quarantine`, `locked rows`, ..
+    pub event: &'static str,
+    pub detail: String,
+}
+
+impl Context {
+    pub fn event(&mut self, event: &'static str, detail: impl Into<String>) {
+        self.events.push(Event { event, detail: detail.into() });
+    }
+
+    /// Reads and replaces the part of the cursor that all slots of the job share,
+    /// under a row lock that lasts until this step commits: use it in steps that do
+    /// nothing else. `change` gets the shared value and the cursors of the other
+    /// slots that have something in hand.
+    pub fn with_shared<T>(
+        &mut self,
+        change: impl FnOnce(&mut Context, Value, Vec<Value>) -> Result<(Value, T)>,
+    ) -> Result<T> {
+        let (shared, others) = super::store::lock_shared(self.job.id, self.slot)?;
+        let (shared, result) = change(self, shared, others)?;
+        super::store::write_shared(self.job.id, shared)?;
+        Ok(result)
+    }
+}
+
+/// Opens the kind of a job in the executor that will run it. Adding a kind is one
+/// file and one line here, and one in [`retry_shared`].
+pub fn open(job: &Job) -> Result<Box<dyn Kind>> {
+    match job.kind.as_str() {
+        super::command::KIND => Ok(Box::new(super::command::Command::open(job)?)),
+        other => Err(Error::new(
+            crate::error::FEATURE_NOT_SUPPORTED,
+            format!("this version of pg_upkeep has no job kind \"{other}\""),
+        )
+        .hint("ALTER EXTENSION pg_upkeep UPDATE;")),
+    }
+}
+
+/// May a finished job start again now?
+pub fn check_retry(_kind: &str, _job: Uuid) -> Result<()> {
+    Ok(())
+}
+
+/// The shared cursor with which a finished job starts again: at its place, or,
+/// if it was done, for what it left.
+pub fn retry_shared(kind: &str, shared: Value, _was_done: bool) -> Value {
+    match kind {
+        super::command::KIND => super::command::retry_shared(),
+        _ => shared,
+    }
+}

@@ -1,0 +1,97 @@
+//! Raising an [`Error`] with every field PostgreSQL can show: pgrx's report
+//! has no position and a closed set of SQLSTATEs.
+
+use std::ffi::{CStr, CString, c_char, c_int};
+
+use crate::error::{Error, Result};
+
+unsafe extern "C-unwind" {
+    fn errstart(elevel: c_int, domain: *const c_char) -> bool;
+    fn errfinish(filename: *const c_char, lineno: c_int, funcname: *const c_char);
+    fn errcode(sqlstate: c_int) -> c_int;
+    fn errmsg_internal(fmt: *const c_char, ...) -> c_int;
+    fn errdetail_internal(fmt: *const c_char, ...) -> c_int;
+    fn errhint(fmt: *const c_char, ...) -> c_int;
+    fn internalerrposition(cursorpos: c_int) -> c_int;
+    fn internalerrquery(query: *const c_char) -> c_int;
+}
+
+const TEXT: &CStr = c"%s";
+
+/// How loud a report is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    Log,
+    Notice,
+    Warning,
+    Error,
+}
+
+impl Level {
+    fn number(self) -> c_int {
+        match self {
+            Level::Log => pgrx::pg_sys::LOG as c_int,
+            Level::Notice => pgrx::pg_sys::NOTICE as c_int,
+            Level::Warning => pgrx::pg_sys::WARNING as c_int,
+            Level::Error => pgrx::PgLogLevel::ERROR as c_int,
+        }
+    }
+}
+
+/// Ends an SQL-visible function: its value, or its error raised.
+pub fn answer<T>(result: Result<T>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => {
+            report(Level::Error, error);
+            unreachable!("ERROR does not return")
+        }
+    }
+}
+
+/// Reports `error` at `level`. At [`Level::Error`] it does not return.
+pub fn report(level: Level, error: Error) {
+    let sqlstate = error.sqlstate.0;
+    // Copied into the server's memory, so that nothing is left to drop when errfinish jumps.
+    let message = palloc_text(Some(&error.message));
+    let detail = palloc_text(error.detail.as_deref());
+    let hint = palloc_text(error.hint.as_deref());
+    let (query, character) = match &error.position {
+        Some(position) if !position.query.is_empty() => {
+            (palloc_text(Some(&position.query)), position.character)
+        }
+        _ => (std::ptr::null(), 0),
+    };
+    drop(error);
+    // SAFETY: plain pointers into server memory; this is what ereport() expands to. The jump at
+    // ERROR passes a frame with nothing left to drop and lands in the guard of the caller.
+    unsafe {
+        let jump = move || {
+            if !errstart(level.number(), std::ptr::null()) {
+                return;
+            }
+            errcode(sqlstate);
+            errmsg_internal(TEXT.as_ptr(), message);
+            if !detail.is_null() {
+                errdetail_internal(TEXT.as_ptr(), detail);
+            }
+            if !hint.is_null() {
+                errhint(TEXT.as_ptr(), hint);
+            }
+            if !query.is_null() {
+                internalerrquery(query);
+                internalerrposition(character);
+            }
+            errfinish(c"pg_upkeep".as_ptr(), 0, std::ptr::null());
+        };
+        jump();
+    }
+}
+
+fn palloc_text(text: Option<&str>) -> *const c_char {
+    let Some(text) = text else { return std::ptr::null() };
+    // A NUL cannot come from the server; from anywhere else the text is cut there.
+    let text = CString::new(text.split('\0').next().unwrap_or_default()).unwrap_or_default();
+    // SAFETY: pstrdup copies into the current memory context.
+    unsafe { pgrx::pg_sys::pstrdup(text.as_ptr()) }
+}

@@ -1,0 +1,200 @@
+//! SQL from Rust.
+//!
+//! [`bookkeeping`] is the only way to the private tables: static statements of
+//! ours under the switched user (LAW 1). Everything else runs as whoever is asking.
+
+use std::ffi::{CStr, CString};
+
+use pgrx::datum::{DatumWithOid, FromDatum, IntoDatum};
+use pgrx::pg_sys;
+use pgrx::spi::{Spi, SpiClient, SpiHeapTupleData};
+
+use crate::error::Result;
+
+/// One row of a result.
+pub struct Row<'a>(SpiHeapTupleData<'a>);
+
+impl Row<'_> {
+    /// Column `ordinal`, counted from 1.
+    pub fn get<T: FromDatum + IntoDatum>(&self, ordinal: usize) -> Result<Option<T>> {
+        Ok(self.0.get(ordinal)?)
+    }
+
+    /// A column that is never null.
+    pub fn require<T: FromDatum + IntoDatum>(&self, ordinal: usize) -> Result<T> {
+        self.get(ordinal)?.ok_or_else(|| {
+            crate::error::Error::new(
+                crate::error::INTERNAL_ERROR,
+                format!("unexpected null in column {ordinal}"),
+            )
+        })
+    }
+}
+
+/// Reads without a transaction id (LAW: looking costs nothing, and works on a standby).
+pub fn query<T>(
+    sql: &str,
+    args: &[DatumWithOid<'_>],
+    each: impl Fn(Row<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    Spi::connect(|client| {
+        client
+            .select(sql, None, args)?
+            .map(|tuple| each(Row(tuple)))
+            .collect()
+    })
+}
+
+/// The first row, if there is one.
+pub fn query_one<T>(
+    sql: &str,
+    args: &[DatumWithOid<'_>],
+    each: impl Fn(Row<'_>) -> Result<T>,
+) -> Result<Option<T>> {
+    Ok(query(sql, args, each)?.into_iter().next())
+}
+
+/// Writes; returns the number of rows.
+pub fn execute(sql: &str, args: &[DatumWithOid<'_>]) -> Result<u64> {
+    Spi::connect_mut(|client: &mut SpiClient<'_>| Ok(client.update(sql, None, args)?.len() as u64))
+}
+
+/// Writes and reads what `RETURNING` gives (or any SELECT that must see this
+/// transaction's own writes).
+pub fn execute_returning<T>(
+    sql: &str,
+    args: &[DatumWithOid<'_>],
+    each: impl Fn(Row<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    Spi::connect_mut(|client| {
+        client
+            .update(sql, None, args)?
+            .map(|tuple| each(Row(tuple)))
+            .collect()
+    })
+}
+
+/// Restores user and settings however the scope is left; after an error the
+/// abort of the (sub)transaction does the same again, which is harmless.
+struct Switch {
+    user: pg_sys::Oid,
+    security: i32,
+    guc_level: i32,
+}
+
+impl Drop for Switch {
+    fn drop(&mut self) {
+        // SAFETY: the values were read when the switch was made, in this same transaction.
+        unsafe {
+            if !std::thread::panicking() {
+                pg_sys::AtEOXact_GUC(true, self.guc_level);
+            }
+            pg_sys::SetUserIdAndSecContext(self.user, self.security);
+        }
+    }
+}
+
+/// Runs static statements of ours on the private tables: as the bootstrap
+/// superuser, search_path pinned. No text of a user's may run inside `f`.
+pub fn bookkeeping<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+    let mut user = pg_sys::InvalidOid;
+    let mut security = 0;
+    // SAFETY: plain reads and writes of this backend's identity and settings.
+    let _switch = unsafe {
+        pg_sys::GetUserIdAndSecContext(&mut user, &mut security);
+        let switch = Switch {
+            user,
+            security,
+            guc_level: pg_sys::NewGUCNestLevel(),
+        };
+        pg_sys::SetUserIdAndSecContext(
+            pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID),
+            security | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32,
+        );
+        switch
+    };
+    set_local(c"search_path", c"pg_catalog, pg_temp");
+    f()
+}
+
+fn set_local(name: &CStr, value: &CStr) {
+    set_option(name, value, pg_sys::GucAction::GUC_ACTION_SAVE);
+}
+
+/// Sets a setting of this session, as `SET` does.
+pub fn set_session(name: &str, value: &str) {
+    if let (Ok(name), Ok(value)) = (CString::new(name), CString::new(value)) {
+        set_option(&name, &value, pg_sys::GucAction::GUC_ACTION_SET);
+    }
+}
+
+/// Sets a setting until the end of the transaction, as `SET LOCAL` does.
+pub fn set_transaction(name: &str, value: &str) {
+    if let (Ok(name), Ok(value)) = (CString::new(name), CString::new(value)) {
+        set_option(&name, &value, pg_sys::GucAction::GUC_ACTION_LOCAL);
+    }
+}
+
+fn set_option(name: &CStr, value: &CStr, action: pg_sys::GucAction::Type) {
+    // SAFETY: both strings are NUL-terminated and copied by the server.
+    unsafe {
+        pg_sys::set_config_option(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            action,
+            true,
+            0,
+            false,
+        );
+    }
+}
+
+/// A statement planned once per session, for what runs in every step.
+pub struct Prepared {
+    sql: String,
+    types: Vec<pg_sys::PgOid>,
+    plan: std::cell::OnceCell<pgrx::spi::OwnedPreparedStatement>,
+}
+
+impl Prepared {
+    pub fn new(sql: impl Into<String>, types: &[pg_sys::BuiltinOid]) -> Self {
+        Prepared {
+            sql: sql.into(),
+            types: types.iter().map(|&oid| pg_sys::PgOid::BuiltIn(oid)).collect(),
+            plan: std::cell::OnceCell::new(),
+        }
+    }
+
+    fn plan(&self, client: &SpiClient<'_>) -> Result<&pgrx::spi::OwnedPreparedStatement> {
+        if self.plan.get().is_none() {
+            let plan = client.prepare_mut(self.sql.as_str(), &self.types)?.keep();
+            let _ = self.plan.set(plan);
+        }
+        Ok(self.plan.get().expect("set above"))
+    }
+
+    /// Writes; returns the number of rows.
+    pub fn execute(&self, args: &[DatumWithOid<'_>]) -> Result<u64> {
+        Spi::connect_mut(|client| {
+            let plan = self.plan(client)?;
+            Ok(client.update(plan, None, args)?.len() as u64)
+        })
+    }
+
+    /// Writes or reads with a fresh snapshot; gives the rows that come back.
+    pub fn returning<T>(
+        &self,
+        args: &[DatumWithOid<'_>],
+        each: impl Fn(Row<'_>) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        Spi::connect_mut(|client| {
+            let plan = self.plan(client)?;
+            client
+                .update(plan, None, args)?
+                .map(|tuple| each(Row(tuple)))
+                .collect()
+        })
+    }
+}
