@@ -1,6 +1,22 @@
 //! pg_upkeep: batched backfill and other upkeep of a PostgreSQL database, run inside the server.
 
+pub mod backfill;
 pub mod error;
+pub mod jobs;
 pub mod server;
+pub mod settings;
 
 pgrx::pg_module_magic!(name, version);
+
+pgrx::extension_sql_file!("../sql/schema/jobs.sql");
+pgrx::extension_sql_file!("../sql/schema/job_views.sql", requires = ["jobs"]);
+pgrx::extension_sql_file!("../sql/schema/backfill.sql", requires = ["jobs"]);
+
+#[allow(non_snake_case)]
+#[pgrx::pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    settings::define();
+    if server::worker::is_preloading() && !server::worker::is_binary_upgrade() {
+        jobs::launcher::register();
+    }
+}

@@ -48,6 +48,8 @@ CREATE TABLE upkeep._job_slot (
     slot integer NOT NULL,
     cursor jsonb,
     wait_reason text,
+    -- An executor has it in hand. Still true when the next one comes: that run ended without a word.
+    attended boolean NOT NULL DEFAULT false,
     strikes integer NOT NULL DEFAULT 0,
     rows_done bigint NOT NULL DEFAULT 0,
     units_done double precision NOT NULL DEFAULT 0,
@@ -63,3 +65,8 @@ CREATE TABLE upkeep._job_event (
     detail text
 );
 CREATE INDEX ON upkeep._job_event (job, happened_at);
+
+-- pg_dump carries the jobs; where they are restored they wait for resume_all() (LAW 20).
+SELECT pg_catalog.pg_extension_config_dump('upkeep._job', '');
+SELECT pg_catalog.pg_extension_config_dump('upkeep._job_slot', '');
+SELECT pg_catalog.pg_extension_config_dump('upkeep._job_event', '');

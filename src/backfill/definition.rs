@@ -48,6 +48,8 @@ pub struct Definition {
     pub condition: Option<String>,
     /// The columns that are set.
     pub columns: Vec<String>,
+    /// The columns of the key that finds rows again; none where the table has none.
+    pub key: Vec<String>,
     pub on_error: OnError,
     pub options: Options,
     /// What the names meant at creation (LAW 21).
@@ -89,6 +91,7 @@ pub fn check(
         assignments: assignments.to_owned(),
         condition: condition.map(str::to_owned),
         columns: analysis.columns.clone(),
+        key: key.iter().flat_map(|key| &key.columns).map(|column| column.name.clone()).collect(),
         on_error,
         options,
         fingerprint: analysis.fingerprint.clone(),
@@ -203,22 +206,30 @@ const UNIQUE_COLUMN: &str = "
         WHERE i.indrelid OPERATOR(pg_catalog.=) $1 AND i.indisunique
           AND a.attname::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($2))";
 
+/// What the statements of a backfill are made of.
+pub fn parts(
+    table: &Table,
+    definition: &Definition,
+    analysis: &Analysis,
+    key: Option<Key>,
+) -> Result<Parts> {
+    let columns = definition.columns.clone();
+    let changes_unique_column =
+        spi::query_one(UNIQUE_COLUMN, &[table.relid.into(), columns.into()], |row| row.require(1))?;
+    Ok(Parts {
+        table: table.sql.clone(),
+        assignments: definition.assignments.clone(),
+        condition: definition.condition.as_ref().map(|text| Condition {
+            text: text.clone(),
+            sub_selects: analysis.condition_has_sub_selects,
+        }),
+        key,
+        changes_unique_column: changes_unique_column.unwrap_or(false),
+    })
+}
+
 impl Checked {
     pub fn parts(&self) -> Result<Parts> {
-        let columns = self.definition.columns.clone();
-        let changes_unique_column =
-            spi::query_one(UNIQUE_COLUMN, &[self.table.relid.into(), columns.into()], |row| {
-                row.require(1)
-            })?;
-        Ok(Parts {
-            table: self.table.sql.clone(),
-            assignments: self.definition.assignments.clone(),
-            condition: self.definition.condition.as_ref().map(|text| Condition {
-                text: text.clone(),
-                sub_selects: self.analysis.condition_has_sub_selects,
-            }),
-            key: self.key.clone(),
-            changes_unique_column: changes_unique_column.unwrap_or(false),
-        })
+        parts(&self.table, &self.definition, &self.analysis, self.key.clone())
     }
 }

@@ -14,7 +14,7 @@ pub struct Column {
     pub type_oid: u32,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Key {
     pub columns: Vec<Column>,
     /// Where the comparison operators of its types live: `pg_catalog` but for types like citext.

@@ -17,8 +17,6 @@ pub mod store;
 pub mod strategy;
 pub mod survey;
 pub mod target;
-#[cfg(feature = "pg_test")]
-mod tests;
 
 use pgrx::datum::{Interval, JsonB};
 use pgrx::pg_sys::Oid;
@@ -33,8 +31,6 @@ use crate::server::raise::{self, Level, answer};
 use definition::{Checked, OnError};
 
 pub const KIND: &str = "backfill";
-
-pgrx::extension_sql_file!("../../sql/schema/backfill.sql", requires = ["jobs"]);
 
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments)]
@@ -107,7 +103,7 @@ fn upkeep_explain_backfill(
         explanation.reason,
         explanation.batches,
         explanation.rows_estimate,
-        Interval::from_seconds(explanation.seconds),
+        Some(Interval::from_seconds(explanation.seconds)),
         explanation.wal_bytes,
         explanation.locks,
         explanation.warnings,

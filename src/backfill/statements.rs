@@ -30,9 +30,9 @@ pub enum Take {
     OldStride,
 }
 
-/// Where a range begins.
+/// Where a range of keys begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum From {
+pub enum Begin {
     Start,
     AfterKey,
 }
@@ -51,7 +51,7 @@ impl Parts {
     }
 
     /// `UPDATE` of a range of keys: parameters after key (if any), up to key, then those of [`Take`].
-    pub fn update_keys(&self, from: From, take: Take) -> String {
+    pub fn update_keys(&self, from: Begin, take: Take) -> String {
         self.update(&self.where_keys(from, take))
     }
 
@@ -60,13 +60,18 @@ impl Parts {
         self.update(&self.and_condition("ctid OPERATOR(pg_catalog.=) ANY ($1)"))
     }
 
+    /// Rows by their places that nobody else has locked: place and key. One parameter, tid[].
+    pub fn lock_places(&self) -> String {
+        self.read(&self.and_condition("ctid OPERATOR(pg_catalog.=) ANY ($1)"), Read::Lock)
+    }
+
     /// Rows of a range of blocks: place and key.
     pub fn read_blocks(&self, take: Take, read: Read) -> String {
         self.read(&self.where_blocks(take), read)
     }
 
     /// Rows of a range of keys: place and key.
-    pub fn read_keys(&self, from: From, take: Take, read: Read) -> String {
+    pub fn read_keys(&self, from: Begin, take: Take, read: Read) -> String {
         self.read(&self.where_keys(from, take), read)
     }
 
@@ -114,9 +119,9 @@ impl Parts {
     }
 
     /// Every $n-th key: parameters after key (if any), up to key, rows in all, rows per range.
-    pub fn boundaries(&self, from: From) -> String {
+    pub fn boundaries(&self, from: Begin) -> String {
         let width = self.key().columns.len();
-        let first_free = if from == From::Start { width } else { 2 * width } + 1;
+        let first_free = if from == Begin::Start { width } else { 2 * width } + 1;
         let inner = self
             .key_columns()
             .enumerate()
@@ -139,8 +144,8 @@ impl Parts {
     }
 
     /// The number of parameters that a range of keys takes.
-    pub fn key_parameters(&self, from: From) -> usize {
-        self.key().columns.len() * if from == From::Start { 1 } else { 2 }
+    pub fn key_parameters(&self, from: Begin) -> usize {
+        self.key().columns.len() * if from == Begin::Start { 1 } else { 2 }
     }
 
     fn update(&self, filter: &str) -> String {
@@ -172,7 +177,7 @@ impl Parts {
         format!("{BLOCKS} AND {}", self.filtered(stride))
     }
 
-    fn where_keys(&self, from: From, take: Take) -> String {
+    fn where_keys(&self, from: Begin, take: Take) -> String {
         let range = self.key_range(from);
         if take == Take::All {
             return self.and_condition(&range);
@@ -213,7 +218,7 @@ impl Parts {
     }
 
     /// After the first key (if there is one), up to and including the second.
-    fn key_range(&self, from: From) -> String {
+    fn key_range(&self, from: Begin) -> String {
         let width = self.key().columns.len();
         let compare = |operator: &str, first: usize| {
             let columns = self.key_columns().collect::<Vec<_>>().join(", ");
@@ -223,8 +228,8 @@ impl Parts {
             format!("ROW({columns}) OPERATOR({schema}.{operator}) ROW({values})")
         };
         match from {
-            From::Start => compare("<=", 1),
-            From::AfterKey => format!("{} AND {}", compare(">", 1), compare("<=", 1 + width)),
+            Begin::Start => compare("<=", 1),
+            Begin::AfterKey => format!("{} AND {}", compare(">", 1), compare("<=", 1 + width)),
         }
     }
 
@@ -314,7 +319,7 @@ mod tests {
 
     #[test]
     fn composite_keys_are_compared_as_rows() {
-        let sql = parts(None, false).update_keys(From::AfterKey, Take::All);
+        let sql = parts(None, false).update_keys(Begin::AfterKey, Take::All);
         assert!(sql.ends_with(
             "ROW(\"a\", \"b\"\"c\") OPERATOR(\"pg_catalog\".>) ROW($1, $2) AND \
              ROW(\"a\", \"b\"\"c\") OPERATOR(\"pg_catalog\".<=) ROW($3, $4)"

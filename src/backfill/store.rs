@@ -2,11 +2,11 @@
 
 use pgrx::Uuid;
 use pgrx::datum::JsonB;
-use pgrx::pg_sys::Oid;
+use pgrx::pg_sys::{BuiltinOid, Oid};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::server::spi;
+use crate::server::spi::{self, Prepared};
 
 /// An unfinished backfill that fills one of these columns, and which of them. One of the
 /// caller's own with this name is left out: whether it is the same job is for the queue to say.
@@ -33,14 +33,7 @@ pub fn overlapping(
     })
 }
 
-/// A row that is remembered: skipped because somebody had locked it, or put aside
-/// because its new value is an error.
-#[derive(Clone, Debug)]
-pub struct Remembered {
-    pub row_key: Value,
-    pub attempts: i32,
-}
-
+/// Notes rows that are skipped because somebody has locked them.
 pub fn remember_locked(job: Uuid, relid: Oid, keys: &[Value]) -> Result<()> {
     if keys.is_empty() {
         return Ok(());
@@ -172,17 +165,45 @@ pub fn still_matching(job: Uuid) -> Result<Vec<u32>> {
     })
 }
 
-/// What was put aside or left is tried once more.
-pub fn try_again(job: Uuid) -> Result<()> {
+/// Is there any such transaction? Asked by every step of a fill.
+pub fn any_still_matching(job: Uuid) -> Result<bool> {
+    thread_local! {
+        static ANY: Prepared = Prepared::new(
+            "SELECT EXISTS (SELECT FROM upkeep._backfill_xid x WHERE x.job OPERATOR(pg_catalog.=) $1)",
+            &[BuiltinOid::UUIDOID],
+        );
+    }
+    let found = spi::bookkeeping(|| {
+        ANY.with(|statement| statement.returning(&[job.into()], |row| row.require(1)))
+    })?;
+    Ok(found.into_iter().next().unwrap_or(false))
+}
+
+/// What was put aside is tried once more; with `leftovers` also the rows that still match.
+pub fn try_again(job: Uuid, leftovers: bool) -> Result<()> {
     spi::bookkeeping(|| {
         spi::execute(
             "UPDATE upkeep._backfill_row SET state = 'locked' WHERE job OPERATOR(pg_catalog.=) $1",
             &[job.into()],
         )?;
-        spi::execute(
-            "DELETE FROM upkeep._backfill_xid WHERE job OPERATOR(pg_catalog.=) $1",
-            &[job.into()],
-        )
+        if leftovers {
+            spi::execute(
+                "DELETE FROM upkeep._backfill_xid WHERE job OPERATOR(pg_catalog.=) $1",
+                &[job.into()],
+            )?;
+        }
+        Ok(())
     })
-    .map(|_| ())
+}
+
+/// What the workers of a job share, without locking it.
+pub fn shared(job: Uuid) -> Result<Value> {
+    let shared = spi::bookkeeping(|| {
+        spi::query_one(
+            "SELECT j.shared FROM upkeep._job j WHERE j.id OPERATOR(pg_catalog.=) $1",
+            &[job.into()],
+            |row| Ok(row.require::<JsonB>(1)?.0),
+        )
+    })?;
+    Ok(shared.unwrap_or_default())
 }

@@ -1,3 +1,16 @@
 //! The engine: one row per long piece of work, one executor for every kind of it.
+//!
+//! launcher (one, no database) -> scheduler (per database, comes when something is
+//! due) -> executors (one per worker slot of a job, connected as the job's owner).
 
+pub mod activity;
+pub mod command;
+pub mod executor;
 pub mod kind;
+pub mod launcher;
+pub mod queue;
+pub mod retry;
+pub mod scheduler;
+pub mod store;
+pub mod verbs;
+pub mod wait;

@@ -51,7 +51,7 @@ unsafe extern "C-unwind" fn note_error(_arg: *mut c_void) {
 ///
 /// The transaction is then broken: only call this where the (sub)transaction
 /// around it is aborted on `Err`, as the functions below do.
-fn catch<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(super) fn catch<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
     let mut context = pg_sys::ErrorContextCallback {
         // SAFETY: backends have one thread.
         previous: unsafe { pg_sys::error_context_stack },

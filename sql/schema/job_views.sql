@@ -1,0 +1,141 @@
+-- What people see of jobs and do to them. Views are security_barrier (LAW 5): states and figures for the
+-- owner's members, pg_monitor and administrators; what contains data (errors, texts) for the owner's members only.
+
+CREATE FUNCTION upkeep._is_admin() RETURNS boolean
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'is_admin_wrapper';
+COMMENT ON FUNCTION upkeep._is_admin() IS 'internal: may the caller pause, cancel and drop other people''s jobs (upkeep.admin_role)?';
+
+CREATE FUNCTION upkeep._is_here(system_identifier bigint, database oid) RETURNS boolean
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'is_here_wrapper';
+COMMENT ON FUNCTION upkeep._is_here(bigint, oid) IS 'internal: does a job belong to this server and database, or did it come with a dump?';
+
+CREATE VIEW upkeep.jobs WITH (security_barrier) AS
+SELECT j.id, j.kind, j.relid, j.target, j.name,
+       CASE WHEN NOT k.here AND j.live THEN 'paused'
+            WHEN j.state OPERATOR(pg_catalog.=) 'running' AND s.all_wait THEN 'waiting'
+            ELSE j.state END AS state,
+       CASE WHEN NOT k.here AND j.live THEN 'restored'
+            WHEN j.state OPERATOR(pg_catalog.=) 'running' THEN CASE WHEN s.all_wait THEN s.wait_reason END
+            ELSE j.reason END AS wait_reason,
+       p.percent,
+       pg_catalog.concat('[', pg_catalog.repeat('#', (p.percent OPERATOR(pg_catalog./) 5)::integer),
+                         pg_catalog.repeat('.', 20 OPERATOR(pg_catalog.-) (p.percent OPERATOR(pg_catalog./) 5)::integer), ']') AS bar,
+       s.rows_done,
+       j.rows_estimate,
+       s.rows_per_second,
+       CASE WHEN j.state OPERATOR(pg_catalog.=) 'running' AND s.units_per_second OPERATOR(pg_catalog.>) 0 THEN
+           pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs =>
+               greatest(j.units_total OPERATOR(pg_catalog.-) s.units_done, 0) OPERATOR(pg_catalog./) s.units_per_second)
+       END AS eta,
+       coalesce(j.finished_at, CASE WHEN j.live THEN pg_catalog.clock_timestamp() END)
+           OPERATOR(pg_catalog.-) j.started_at AS elapsed,
+       j.workers,
+       s.batch_rows,
+       j.strategy,
+       j.rows_left,
+       (SELECT pg_catalog.count(*) FROM upkeep._backfill_row q
+        WHERE q.job OPERATOR(pg_catalog.=) j.id AND q.state OPERATOR(pg_catalog.=) 'quarantined') AS quarantined,
+       CASE WHEN k.own THEN j.error_message END AS error,
+       coalesce(r.rolname, j.owner_name) AS owner,
+       j.created_at, j.started_at, j.finished_at
+FROM (SELECT i.*, i.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused']) AS live FROM upkeep._job i) j
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.pg_has_role(j.owner, 'USAGE') AS own,
+           upkeep._is_here(j.system_identifier, j.database) AS here) k
+CROSS JOIN LATERAL (
+    SELECT coalesce(pg_catalog.sum(t.rows_done), 0)::bigint AS rows_done,
+           coalesce(pg_catalog.sum(t.units_done), 0) AS units_done,
+           pg_catalog.max(t.batch_rows) AS batch_rows,
+           pg_catalog.sum(t.rows_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS rows_per_second,
+           pg_catalog.sum(t.units_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS units_per_second,
+           pg_catalog.min(t.wait_reason) AS wait_reason,
+           coalesce(pg_catalog.bool_and(t.wait_reason IS NOT NULL) FILTER (WHERE t.attended), false) AS all_wait
+    FROM upkeep._job_slot t WHERE t.job OPERATOR(pg_catalog.=) j.id) s
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN j.state OPERATOR(pg_catalog.=) 'done' THEN 100::double precision
+                ELSE least(100, 100 OPERATOR(pg_catalog.*) s.units_done OPERATOR(pg_catalog./) nullif(j.units_total, 0)) END AS percent) p
+LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) j.owner
+WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
+COMMENT ON VIEW upkeep.jobs IS 'Jobs of this database: state, progress, speed, error. Made for \watch. Rows: the caller''s roles'' jobs; all for pg_monitor and upkeep.admin_role. elapsed counts from the first start; rows_per_second is per second at work, workers added up.';
+
+CREATE VIEW upkeep.job_events WITH (security_barrier) AS
+SELECT e.job, e.happened_at, e.event,
+       CASE WHEN k.own THEN e.detail END AS detail
+FROM upkeep._job_event e
+JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) e.job
+CROSS JOIN LATERAL (SELECT pg_catalog.pg_has_role(j.owner, 'USAGE') AS own) k
+WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
+COMMENT ON VIEW upkeep.job_events IS 'History of each job: every change of state, choice, wait, retry and error. detail is shown to members of the job''s owner.';
+
+CREATE FUNCTION upkeep._status() RETURNS jsonb
+    LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'status_wrapper';
+COMMENT ON FUNCTION upkeep._status() IS 'internal: the facts behind upkeep.status';
+
+CREATE VIEW upkeep.status WITH (security_barrier) AS
+SELECT s.f OPERATOR(pg_catalog.->>) 'workers' AS workers,
+       (s.f OPERATOR(pg_catalog.->>) 'launcher_pid')::integer AS launcher_pid,
+       (s.f OPERATOR(pg_catalog.->>) 'schedulers')::integer AS schedulers,
+       (s.f OPERATOR(pg_catalog.->>) 'executors')::integer AS executors,
+       (s.f OPERATOR(pg_catalog.->>) 'max_workers')::integer AS max_workers,
+       (s.f OPERATOR(pg_catalog.->>) 'enabled')::boolean AS enabled,
+       s.f OPERATOR(pg_catalog.->>) 'databases' AS databases,
+       (SELECT pg_catalog.count(*) FROM upkeep.jobs j
+        WHERE j.state OPERATOR(pg_catalog.=) ANY (ARRAY['running', 'waiting'])) AS running_jobs,
+       (SELECT pg_catalog.count(*) FROM upkeep.jobs j WHERE j.state OPERATOR(pg_catalog.=) 'queued') AS queued_jobs,
+       (SELECT pg_catalog.count(*) FROM upkeep.jobs j WHERE j.state OPERATOR(pg_catalog.=) 'paused') AS paused_jobs,
+       s.f OPERATOR(pg_catalog.->>) 'advice' AS advice
+FROM (SELECT upkeep._status() AS f) s;
+COMMENT ON VIEW upkeep.status IS 'One row: are workers up (preloaded, dynamic, not running), how many work on this server, and in advice what to type if something is missing. Job counts are of the jobs the caller can see.';
+
+GRANT SELECT ON upkeep.jobs, upkeep.job_events, upkeep.status TO PUBLIC;
+
+CREATE FUNCTION upkeep.pause(job uuid) RETURNS uuid
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pause_wrapper';
+COMMENT ON FUNCTION upkeep.pause(uuid) IS 'Pauses a job after its current batch. Owner''s members and upkeep.admin_role. 42704 no such job, 42501 not yours, 55000 finished or a command that has started.';
+
+CREATE FUNCTION upkeep.resume(job uuid) RETURNS uuid
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'resume_wrapper';
+COMMENT ON FUNCTION upkeep.resume(uuid) IS 'Lets a paused job go on where it was. Owner''s members. 55000 if it is finished, or came with a dump (resume_all).';
+
+CREATE FUNCTION upkeep.cancel(job uuid) RETURNS uuid
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cancel_wrapper';
+COMMENT ON FUNCTION upkeep.cancel(uuid) IS 'Ends a job for good once the caller''s transaction commits; its current batch or command is canceled, what was committed stays. Owner''s members and upkeep.admin_role. 55000 if it has finished.';
+
+CREATE FUNCTION upkeep.retry(job uuid) RETURNS uuid
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retry_wrapper';
+COMMENT ON FUNCTION upkeep.retry(uuid) IS 'Starts a failed or canceled job again at its cursor, or a done one for its quarantined and left rows. Owner''s members. 55000 if there is nothing to try again.';
+
+CREATE FUNCTION upkeep.drop_job(job uuid) RETURNS uuid
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'drop_job_wrapper';
+COMMENT ON FUNCTION upkeep.drop_job(uuid) IS 'Forgets a finished job and its history. Owner''s members and upkeep.admin_role. 55000 if it has not finished.';
+
+CREATE FUNCTION upkeep.alter_job(job uuid, batch_time interval DEFAULT NULL, workers integer DEFAULT NULL, name text DEFAULT NULL) RETURNS uuid
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'alter_job_wrapper';
+COMMENT ON FUNCTION upkeep.alter_job(uuid, interval, integer, text) IS 'Changes an unfinished job, also while it runs; null keeps what is. batch_time 10 ms to 60 s, workers 1 to 64. Owner''s members.';
+
+CREATE FUNCTION upkeep.pause_all(reason text DEFAULT NULL) RETURNS integer
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pause_all_wrapper';
+COMMENT ON FUNCTION upkeep.pause_all(text) IS 'Pauses every unfinished job of this database except commands that have started; returns how many. To be granted.';
+
+CREATE FUNCTION upkeep.resume_all() RETURNS integer
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'resume_all_wrapper';
+COMMENT ON FUNCTION upkeep.resume_all() IS 'Resumes every paused job of this database, those that came with a dump or copy included (owner and table are found by name); returns how many. To be granted.';
+
+CREATE PROCEDURE upkeep.wait(job uuid, timeout interval DEFAULT NULL)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'wait_wrapper';
+COMMENT ON PROCEDURE upkeep.wait(uuid, interval) IS 'Waits for a job with progress as notices, holding no snapshot. Raises the job''s error if it fails, 57014 if it is canceled or the timeout passes, 25001 inside a transaction block.';
+
+CREATE FUNCTION upkeep.start_workers() RETURNS integer
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'start_workers_wrapper';
+COMMENT ON FUNCTION upkeep.start_workers() IS 'Starts background workers for this database until the server restarts; returns 1, or 0 if they run already. Without shared_preload_libraries. To be granted. 53000 if max_worker_processes is used up.';
+
+CREATE FUNCTION upkeep.stop_workers() RETURNS integer
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'stop_workers_wrapper';
+COMMENT ON FUNCTION upkeep.stop_workers() IS 'Ends the workers that start_workers() started; jobs wait where they are. Returns the number of processes ended. To be granted. 55000 if the library is preloaded.';
+
+CREATE FUNCTION upkeep.run_in_background(command text, name text DEFAULT NULL, retries integer DEFAULT 0) RETURNS uuid
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'run_in_background_wrapper';
+COMMENT ON FUNCTION upkeep.run_in_background(text, text, integer) IS 'Runs one SQL command in a worker as the caller, top-level ones (VACUUM, CREATE INDEX CONCURRENTLY, CALL) included. retries: how often a failed or interrupted run is repeated. To be granted. 42601 unless exactly one statement; 0A000 for BEGIN, COMMIT, LISTEN, COPY FROM STDIN or TO STDOUT.';
+
+REVOKE EXECUTE ON FUNCTION upkeep.start_workers(), upkeep.stop_workers(), upkeep.pause_all(text),
+    upkeep.resume_all(), upkeep.run_in_background(text, text, integer) FROM PUBLIC;

@@ -1,0 +1,141 @@
+//! Who of us is running, read from the server's own list of processes: it cannot
+//! be out of date, and nothing has to be cleaned up after a crash.
+
+use pgrx::pg_sys::Oid;
+
+use crate::error::Result;
+use crate::server::segment::{self, Segment};
+use crate::server::{catalog, commit, spi};
+
+pub const LAUNCHER: &str = "pg_upkeep launcher";
+pub const SCHEDULER: &str = "pg_upkeep scheduler";
+pub const EXECUTOR: &str = "pg_upkeep executor";
+
+/// The launcher that looks after this database.
+pub struct Launcher {
+    pub pid: i32,
+    pub preloaded: bool,
+    pub segment: &'static Segment,
+}
+
+/// How a launcher tells everybody where its segment is and whom it serves
+/// (database 0: all). An application name may have 63 bytes.
+pub fn launcher_name(segment: u32, database: u32) -> String {
+    format!("segment={segment} database={database}")
+}
+
+fn parse_launcher_name(name: &str) -> Option<(u32, u32)> {
+    let (segment, database) = name.strip_prefix("segment=")?.split_once(" database=")?;
+    Some((segment.parse().ok()?, database.parse().ok()?))
+}
+
+/// The launcher of this database, if there is one. Called in a transaction.
+pub fn launcher() -> Result<Option<Launcher>> {
+    let mine = catalog::my_database().to_u32();
+    let found = processes(
+        "SELECT a.pid, a.application_name FROM pg_catalog.pg_stat_get_activity(NULL) a
+         WHERE a.backend_type OPERATOR(pg_catalog.=) 'pg_upkeep launcher'
+         ORDER BY a.backend_start",
+        |row| Ok((row.require::<i32>(1)?, row.get::<String>(2)?.unwrap_or_default())),
+    )?;
+    Ok(found.into_iter().find_map(|(pid, name)| {
+        let (handle, database) = parse_launcher_name(&name)?;
+        if database != 0 && database != mine {
+            return None;
+        }
+        Some(Launcher { pid, preloaded: database == 0, segment: segment::attach(handle)? })
+    }))
+}
+
+/// Asks for a scheduler in this database once the caller's transaction has
+/// committed. False: there is no launcher to ask.
+pub fn wake_at_commit() -> Result<bool> {
+    let Some(launcher) = launcher()? else { return Ok(false) };
+    let Some(entry) = launcher.segment.database(catalog::my_database()) else { return Ok(false) };
+    commit::wake_launcher(launcher.pid, entry);
+    Ok(true)
+}
+
+/// Executors at work on the whole server.
+pub fn executor_count() -> Result<i64> {
+    let counts = processes(
+        "SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_get_activity(NULL) a
+         WHERE a.backend_type OPERATOR(pg_catalog.=) 'pg_upkeep executor'",
+        |row| row.require(1),
+    )?;
+    Ok(counts.into_iter().next().unwrap_or(0))
+}
+
+/// How many executors started before this one: it may stay while that is less
+/// than `upkeep.max_workers`, so that two schedulers cannot overrun it together.
+pub fn executors_before_me() -> Result<i64> {
+    let counts = processes(
+        "SELECT pg_catalog.count(*)
+         FROM pg_catalog.pg_stat_get_activity(NULL) a,
+              pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) me
+         WHERE a.backend_type OPERATOR(pg_catalog.=) 'pg_upkeep executor'
+           AND (a.backend_start OPERATOR(pg_catalog.<) me.backend_start
+                OR a.backend_start OPERATOR(pg_catalog.=) me.backend_start
+                   AND a.pid OPERATOR(pg_catalog.<) me.pid)",
+        |row| row.require(1),
+    )?;
+    Ok(counts.into_iter().next().unwrap_or(0))
+}
+
+/// Our workers that are connected to a database.
+pub fn workers_in(database: Oid) -> Result<Vec<i32>> {
+    spi::bookkeeping(|| {
+        spi::query(
+            "SELECT a.pid FROM pg_catalog.pg_stat_get_activity(NULL) a
+             WHERE a.datid OPERATOR(pg_catalog.=) $1
+               AND a.backend_type OPERATOR(pg_catalog.=) ANY (ARRAY['pg_upkeep scheduler', 'pg_upkeep executor'])
+             ORDER BY a.backend_type DESC",
+            &[database.into()],
+            |row| row.require(1),
+        )
+    })
+}
+
+/// Schedulers and executors on the whole server.
+pub fn worker_counts() -> Result<(i64, i64)> {
+    let counts = processes(
+        "SELECT pg_catalog.count(*) FILTER (WHERE a.backend_type OPERATOR(pg_catalog.=) 'pg_upkeep scheduler'),
+                pg_catalog.count(*) FILTER (WHERE a.backend_type OPERATOR(pg_catalog.=) 'pg_upkeep executor')
+         FROM pg_catalog.pg_stat_get_activity(NULL) a",
+        |row| Ok((row.require(1)?, row.require(2)?)),
+    )?;
+    Ok(counts.into_iter().next().unwrap_or((0, 0)))
+}
+
+/// Cancels at commit what the executors of a job are doing: they are the holders
+/// of its slot locks.
+pub fn interrupt_executors(job: pgrx::Uuid) -> Result<()> {
+    let pids = spi::bookkeeping(|| {
+        let slots = super::store::attended_slots()?;
+        Ok((0..crate::settings::MAX_WORKERS_PER_JOB)
+            .map(|slot| super::store::slot_key(job, slot))
+            .filter_map(|key| slots.iter().find(|slot| slot.key == key))
+            .map(|slot| slot.pid)
+            .collect::<Vec<_>>())
+    })?;
+    pids.into_iter().for_each(commit::interrupt);
+    Ok(())
+}
+
+/// Other people's processes are hidden from ordinary roles; ours must not be.
+fn processes<T>(sql: &str, each: impl Fn(spi::Row<'_>) -> Result<T>) -> Result<Vec<T>> {
+    spi::bookkeeping(|| spi::query(sql, &[], each))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_launcher_name_can_be_read_back_and_fits() {
+        let name = launcher_name(u32::MAX, u32::MAX);
+        assert!(name.len() < 64);
+        assert_eq!(parse_launcher_name(&name), Some((u32::MAX, u32::MAX)));
+        assert_eq!(parse_launcher_name("psql"), None);
+    }
+}

@@ -1,0 +1,417 @@
+//! The executor: one process per worker slot of a job, connected as the job's
+//! owner. It owns transactions, crash safety, waiting and errors; what a step
+//! does is the kind's.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use pgrx::pg_sys::{self, Oid};
+use pgrx::{Uuid, pg_guard};
+
+use super::kind::{self, Completion, Context, Job, Kind, Outcome};
+use super::retry::{self, Verdict};
+use super::store::{self, Live};
+use super::{activity, queue};
+use crate::error::{Error, LOCK_NOT_AVAILABLE, QUERY_CANCELED, Result};
+use crate::server::catch::transaction;
+use crate::server::lock::{Lock, Purpose};
+use crate::server::raise::{self, Level};
+use crate::server::worker::{self, Registration};
+use crate::server::{catalog, spi, top_level};
+use crate::settings;
+
+/// A batch waits at most this long for a lock: below `deadlock_timeout`, so that
+/// we lose and never the application (LAW 14).
+const LOCK_TIMEOUT: &str = "100ms";
+
+/// What an executor is started with, in the bytes of `bgw_extra`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Assignment {
+    pub owner: Oid,
+    pub slot: i32,
+    pub job: Uuid,
+}
+
+impl Assignment {
+    pub fn encode(&self) -> [u8; 24] {
+        let mut bytes = [0; 24];
+        bytes[..4].copy_from_slice(&self.owner.to_u32().to_ne_bytes());
+        bytes[4..8].copy_from_slice(&self.slot.to_ne_bytes());
+        bytes[8..].copy_from_slice(self.job.as_bytes());
+        bytes
+    }
+
+    pub fn decode(bytes: &[u8; worker::EXTRA_BYTES]) -> Self {
+        let word = |at: usize| [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
+        let mut job = [0; 16];
+        job.copy_from_slice(&bytes[8..24]);
+        Assignment {
+            owner: Oid::from(u32::from_ne_bytes(word(0))),
+            slot: i32::from_ne_bytes(word(4)),
+            job: Uuid::from_bytes(job),
+        }
+    }
+
+    pub fn start(&self) -> Option<worker::Handle> {
+        Registration {
+            kind: activity::EXECUTOR,
+            function: c"upkeep_executor_main",
+            argument: catalog::my_database().to_u32(),
+            extra: &self.encode(),
+            restart: None,
+        }
+        .start()
+    }
+
+    fn lock(&self) -> Lock {
+        Lock::new(Purpose::Slot, store::slot_key(self.job, self.slot))
+    }
+}
+
+thread_local! {
+    /// The slot that this process has taken, for the exit callback.
+    static ATTENDED: Cell<Option<Assignment>> = const { Cell::new(None) };
+}
+
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn upkeep_executor_main(database: pg_sys::Datum) {
+    let assignment = Assignment::decode(&worker::my_extra());
+    worker::accept_signals();
+    worker::connect(Oid::from(database.value() as u32), assignment.owner);
+    worker::forget_inherited_settings();
+    spi::set_session("lock_timeout", LOCK_TIMEOUT);
+    worker::report_application_name("pg_upkeep");
+    worker::before_exit(at_exit);
+
+    if let Err(error) = Executor::start(assignment).and_then(|executor| executor.map_or(Ok(()), Executor::run)) {
+        raise::report(Level::Log, Error { message: format!("job {}: {}", assignment.job, error.message), ..error });
+    }
+    release();
+    worker::leave();
+}
+
+/// A termination that we live to report is no strike (LAW 18).
+#[pg_guard]
+unsafe extern "C-unwind" fn at_exit(_code: i32, _arg: pg_sys::Datum) {
+    if worker::was_terminated() {
+        release();
+    }
+}
+
+fn release() {
+    if let Some(Assignment { job, slot, .. }) = ATTENDED.take() {
+        crate::server::catch::clean_up_after_error();
+        // If the extension is gone there is nothing to release.
+        let _ = transaction(|| spi::bookkeeping(|| store::release_slot(job, slot)));
+    }
+}
+
+struct Executor {
+    assignment: Assignment,
+    kind: Box<dyn Kind>,
+    context: Context,
+    retries: i32,
+    /// Commits of steps are asynchronous: cursor and rows are lost together or not at all.
+    synchronous_commit: String,
+}
+
+/// What the loop does after a step.
+enum Next {
+    Step,
+    Wait(Duration),
+    TopLevel(String),
+    Leave,
+}
+
+impl Executor {
+    /// Takes the slot. `None`: there is nothing to do here (any more).
+    fn start(assignment: Assignment) -> Result<Option<Self>> {
+        let Assignment { job, slot, .. } = assignment;
+        if !take_lock(assignment.lock()) {
+            return Ok(None);
+        }
+        let opened = transaction(|| {
+            if !catalog::extension_exists()
+                || activity::executors_before_me()? >= settings::max_workers().into()
+            {
+                return Ok(None);
+            }
+            spi::bookkeeping(|| {
+                let Some(opened) = store::open(job, slot)? else { return Ok(None) };
+                let strikes = store::attend_slot(job, slot)?;
+                if strikes >= store::MAX_STRIKES {
+                    store::fail(job, &struck_out(strikes))?;
+                    store::release_slot(job, slot)?;
+                    return Ok(None);
+                }
+                if opened.state == "queued" {
+                    store::add_event(job, "started", None)?;
+                }
+                if strikes > 0 {
+                    store::add_event(job, "strike", Some(&format!("{strikes} of {}: a worker ended without a word", store::MAX_STRIKES)))?;
+                }
+                Ok(Some(opened))
+            })
+        })?;
+        let Some(opened) = opened else { return Ok(None) };
+        ATTENDED.set(Some(assignment));
+        queue::restore_session(&opened.session);
+        let synchronous_commit = catalog::setting(c"synchronous_commit");
+        spi::set_session("synchronous_commit", "off");
+        worker::report_activity(Some(&format!("{} of {} (job {job})", opened.job.kind, opened.job.target)));
+
+        let kind = match open_kind(&opened.job) {
+            Ok(kind) => kind,
+            Err(error) => {
+                log(&opened.job, &error);
+                transaction(|| spi::bookkeeping(|| store::fail(job, &error)))?;
+                return Ok(None);
+            }
+        };
+        Ok(Some(Executor {
+            assignment,
+            kind,
+            context: Context {
+                job: opened.job,
+                slot,
+                workers: 1,
+                batch_time: settings::batch_time(),
+                cursor: opened.cursor,
+                rows: 0,
+                units: 0.0,
+                batch_rows: 0,
+                plan: None,
+                events: Vec::new(),
+            },
+            retries: opened.retries,
+            synchronous_commit,
+        }))
+    }
+
+    fn run(mut self) -> Result<()> {
+        let mut tries = 0;
+        let mut answer = None;
+        loop {
+            worker::reload_configuration();
+            let cursor = self.context.cursor.clone();
+            match self.step(answer.take()) {
+                Ok(next) => {
+                    tries = 0;
+                    match next {
+                        Next::Step => {}
+                        Next::Wait(time) => worker::wait(time),
+                        Next::TopLevel(sql) => answer = Some(self.top_level(&sql)),
+                        Next::Leave => return Ok(()),
+                    }
+                }
+                Err(error) => {
+                    self.context.cursor = cursor;
+                    let Some(pause) = self.after_error(error, tries)? else { return Ok(()) };
+                    tries += 1;
+                    worker::wait(pause);
+                    // What the kind remembers may have been rolled back.
+                    self.kind = open_kind(&self.context.job)?;
+                }
+            }
+        }
+    }
+
+    /// One transaction: the step, and what it changed in the slot.
+    fn step(&mut self, answer: Option<Result<Completion>>) -> Result<Next> {
+        let started = Instant::now();
+        self.context.rows = 0;
+        self.context.units = 0.0;
+        self.context.plan = None;
+        self.context.events.clear();
+        transaction(|| {
+            let live = spi::bookkeeping(|| store::live(self.context.job.id))?;
+            let Some(Live { workers, batch_time, runnable: true }) = live else {
+                return Ok(Next::Leave);
+            };
+            // A statement that has run is recorded, whatever the settings say by now.
+            if answer.is_none() && (self.context.slot >= workers || !settings::enabled()) {
+                return Ok(Next::Leave);
+            }
+            self.context.workers = workers;
+            self.context.batch_time = batch_time;
+            if self.context.cursor.is_none() && self.adopt_orphan(workers)? {
+                return Ok(Next::Step);
+            }
+            let outcome = match answer {
+                None => self.kind.step(&mut self.context)?,
+                Some(answer) => self.kind.top_level_done(&mut self.context, answer)?,
+            };
+            self.conclude(outcome, started)
+        })
+    }
+
+    /// Stores the outcome of a step in its transaction.
+    fn conclude(&mut self, outcome: Outcome, started: Instant) -> Result<Next> {
+        let job = self.context.job.id;
+        let wait_reason = match &outcome {
+            Outcome::Wait { reason, .. } => Some(reason.as_str()),
+            _ => None,
+        };
+        spi::bookkeeping(|| store::save(&self.context, wait_reason, started.elapsed()))?;
+        match outcome {
+            Outcome::Continue => Ok(Next::Step),
+            Outcome::Wait { time, .. } => Ok(Next::Wait(time)),
+            Outcome::TopLevel(sql) => Ok(Next::TopLevel(sql)),
+            Outcome::Done { rows_left } => {
+                self.commit_as_the_server_does();
+                spi::bookkeeping(|| store::finish(job, rows_left))?;
+                Ok(Next::Leave)
+            }
+            Outcome::Fail(error) => {
+                self.commit_as_the_server_does();
+                self.fail(&error)?;
+                Ok(Next::Leave)
+            }
+        }
+    }
+
+    fn commit_as_the_server_does(&self) {
+        spi::set_transaction("synchronous_commit", &self.synchronous_commit);
+    }
+
+    /// Fails the job, or puts it back into the queue if its creator allowed that.
+    fn fail(&mut self, error: &Error) -> Result<()> {
+        log(&self.context.job, error);
+        let job = &self.context.job;
+        if self.retries <= 0 {
+            return spi::bookkeeping(|| store::fail(job.id, error));
+        }
+        self.context.cursor = None;
+        let shared = kind::retry_shared(&job.kind, serde_json::Value::Null, false);
+        store::write_shared(job.id, shared)?;
+        spi::bookkeeping(|| {
+            store::save(&self.context, None, Duration::ZERO)?;
+            let reason = format!("{} retries left after: {}", self.retries - 1, error.message);
+            store::requeue(job.id, Duration::from_secs(1), self.retries - 1, &reason)
+        })
+    }
+
+    /// Runs a statement between two steps. The executor's lock timeout is for our own
+    /// batches; a command of the user's waits as it would in his session.
+    fn top_level(&self, sql: &str) -> Result<Completion> {
+        spi::set_session("lock_timeout", "0");
+        spi::set_session("synchronous_commit", &self.synchronous_commit);
+        let answer = top_level::run(sql);
+        // The statement may have been a SET.
+        spi::set_session("lock_timeout", LOCK_TIMEOUT);
+        spi::set_session("synchronous_commit", "off");
+        answer
+    }
+
+    /// A step was rolled back. `Some`: try again after this pause.
+    fn after_error(&mut self, error: Error, tries: u32) -> Result<Option<Duration>> {
+        let Assignment { job, slot, .. } = self.assignment;
+        let still_wanted = transaction(|| {
+            if !catalog::extension_exists() {
+                return Ok(false);
+            }
+            Ok(spi::bookkeeping(|| store::live(job))?.is_some_and(|live| live.runnable))
+        });
+        match still_wanted {
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
+            // Somebody holds our own tables: DROP or ALTER EXTENSION. Look again in a moment.
+            Err(busy) if busy.sqlstate == LOCK_NOT_AVAILABLE => {
+                return Ok(Some(Duration::from_millis(200)));
+            }
+            Err(other) => return Err(other),
+        }
+        match retry::judge(&error, tries) {
+            Verdict::Again(pause) => {
+                transaction(|| {
+                    spi::bookkeeping(|| {
+                        store::set_wait_reason(job, slot, &error.message)?;
+                        // The first of a series is news; the rest is in wait_reason.
+                        if tries == 0 {
+                            store::add_event(job, "waiting", Some(&error.message))?;
+                        }
+                        Ok(())
+                    })
+                })?;
+                Ok(Some(pause))
+            }
+            Verdict::Fail => {
+                let error = if error.sqlstate == QUERY_CANCELED {
+                    error.hint(format!("SELECT upkeep.retry('{job}');"))
+                } else {
+                    error
+                };
+                transaction(|| self.fail(&error))?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// After `alter_job(workers => fewer)` somebody must finish what the others had in hand.
+    fn adopt_orphan(&mut self, workers: i32) -> Result<bool> {
+        let job = self.context.job.id;
+        for (slot, cursor) in spi::bookkeeping(|| store::orphans(job, workers))? {
+            let lock = Lock::new(Purpose::Slot, store::slot_key(job, slot));
+            if lock.try_for_session() {
+                spi::bookkeeping(|| store::adopt(job, slot, self.context.slot, &cursor))?;
+                self.context.cursor = Some(cursor);
+                lock.release_from_session();
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Opening reads catalogs and plans the user's text: as the owner, in a transaction.
+fn open_kind(job: &Job) -> Result<Box<dyn Kind>> {
+    transaction(|| kind::open(job))
+}
+
+/// The previous executor of this slot may still be on its way out.
+fn take_lock(lock: Lock) -> bool {
+    (0..20).any(|_| {
+        lock.try_for_session() || {
+            worker::wait(Duration::from_millis(50));
+            false
+        }
+    })
+}
+
+fn struck_out(strikes: i32) -> Error {
+    Error::new(
+        crate::error::INTERNAL_ERROR,
+        format!("the worker ended without a word {strikes} times in a row at the same place"),
+    )
+    .detail("Each time the process was killed or crashed, and took the server's other sessions with it if it was not an orderly end.")
+    .hint("Look into the server's log for the reason. upkeep.retry() tries again from the same place.")
+}
+
+/// Caught errors are not in the server's log unless somebody puts them there.
+fn log(job: &Job, error: &Error) {
+    raise::report(
+        Level::Log,
+        Error {
+            message: format!("pg_upkeep job {} ({} of {}): {}", job.id, job.kind, job.target, error.message),
+            ..error.clone()
+        },
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_assignment_survives_the_bytes_of_bgw_extra() {
+        let assignment = Assignment {
+            owner: Oid::from(4_000_000_000),
+            slot: 63,
+            job: Uuid::from_bytes(std::array::from_fn(|i| i as u8 * 17)),
+        };
+        let mut extra = [0; worker::EXTRA_BYTES];
+        extra[..24].copy_from_slice(&assignment.encode());
+        assert_eq!(Assignment::decode(&extra), assignment);
+    }
+}

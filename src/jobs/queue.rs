@@ -1,0 +1,274 @@
+//! Creating jobs: names, limits, and what is captured with them.
+
+use pgrx::datum::JsonB;
+use pgrx::Uuid;
+use pgrx::pg_sys::Oid;
+use serde_json::{Value, json};
+
+use super::{activity, store};
+use crate::error::*;
+use crate::server::lock::{Lock, Purpose};
+use crate::server::raise::{self, Level};
+use crate::server::{catalog, spi, worker};
+use crate::settings;
+
+/// A job that somebody asks for.
+pub struct NewJob<'a> {
+    pub kind: &'static str,
+    pub name: Option<&'a str>,
+    pub relid: Option<Oid>,
+    /// Quoted and qualified name of the table, or the command's tag.
+    pub target: String,
+    pub params: Value,
+    pub workers: i32,
+    pub batch_time: Option<i32>,
+    pub paused: bool,
+    pub if_not_exists: bool,
+    pub retries: i32,
+}
+
+/// Settings of the caller's that decide what his text means (LAW 8).
+const CAPTURED: [(&str, &std::ffi::CStr); 5] = [
+    ("search_path", c"search_path"),
+    ("TimeZone", c"TimeZone"),
+    ("DateStyle", c"DateStyle"),
+    ("IntervalStyle", c"IntervalStyle"),
+    ("default_text_search_config", c"default_text_search_config"),
+];
+
+/// Creates a job owned by `current_user`, or finds the one that `if_not_exists` means.
+pub fn create(new: NewJob<'_>) -> Result<Uuid> {
+    refuse_in_recovery("create a job")?;
+    check_arguments(&new)?;
+    let owner = catalog::current_user();
+    let owner_name = catalog::role_name(owner).unwrap_or_default();
+    refuse_nologin_owner(owner, &owner_name)?;
+
+    if let Some(name) = new.name {
+        // Two requests of the same name must see each other; the unique index alone
+        // would answer with its own words.
+        Lock::new(Purpose::Name, name_key(owner, name)).for_transaction();
+        if let Some(existing) = find_same(&new, owner, name)? {
+            return Ok(existing);
+        }
+    }
+    check_limit(owner, &owner_name)?;
+
+    let id = catalog::uuid_v7();
+    spi::bookkeeping(|| {
+        spi::execute(
+            "INSERT INTO upkeep._job (id, kind, name, owner, owner_name, relid, target, params, session, state,
+                                      workers, batch_time, retries, system_identifier, database)
+             VALUES ($1, $2, $3, $4, $5::name, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+            &[
+                id.into(),
+                new.kind.into(),
+                new.name.into(),
+                owner.into(),
+                owner_name.as_str().into(),
+                new.relid.into(),
+                new.target.as_str().into(),
+                JsonB(new.params).into(),
+                JsonB(captured_session()).into(),
+                (if new.paused { "paused" } else { "queued" }).into(),
+                new.workers.into(),
+                new.batch_time.into(),
+                new.retries.into(),
+                catalog::system_identifier().into(),
+                catalog::my_database().into(),
+            ],
+        )?;
+        store::add_event(id, if new.paused { "paused" } else { "queued" }, None)
+    })?;
+    if !new.paused {
+        wake_or_warn()?;
+    }
+    Ok(id)
+}
+
+/// Nothing can be written on a standby; says it in the product's words.
+pub fn refuse_in_recovery(what: &str) -> Result<()> {
+    if worker::in_recovery() {
+        return Err(Error::new(
+            READ_ONLY_SQL_TRANSACTION,
+            format!("cannot {what} on a standby"),
+        )
+        .hint("Connect to the primary; jobs carry on here after a promotion."));
+    }
+    Ok(())
+}
+
+fn check_arguments(new: &NewJob<'_>) -> Result<()> {
+    if new.if_not_exists && new.name.is_none() {
+        return Err(Error::new(INVALID_PARAMETER_VALUE, "if_not_exists needs a name")
+            .hint("Give the job a name: name => 'fill label'"));
+    }
+    new.name.map_or(Ok(()), check_name)?;
+    check_workers(new.workers)?;
+    check_batch_time(new.batch_time)
+}
+
+pub fn check_name(name: &str) -> Result<()> {
+    if name.trim().is_empty() || name.len() > 200 {
+        return Err(Error::new(
+            INVALID_PARAMETER_VALUE,
+            "a job's name must have between 1 and 200 bytes",
+        ));
+    }
+    Ok(())
+}
+
+pub fn check_workers(workers: i32) -> Result<()> {
+    let range = 1..=settings::MAX_WORKERS_PER_JOB;
+    if !range.contains(&workers) {
+        return Err(Error::new(
+            INVALID_PARAMETER_VALUE,
+            format!("workers must be between 1 and {}, but is {workers}", range.end()),
+        ));
+    }
+    Ok(())
+}
+
+pub fn check_batch_time(milliseconds: Option<i32>) -> Result<()> {
+    let range = settings::BATCH_TIME_RANGE;
+    match milliseconds {
+        Some(ms) if !range.contains(&ms) => Err(Error::new(
+            INVALID_PARAMETER_VALUE,
+            format!("batch_time must be between {} ms and {} ms, but is {ms} ms", range.start(), range.end()),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// On 15 and 16 a worker cannot connect as a role without LOGIN (LAW 10).
+fn refuse_nologin_owner(owner: Oid, name: &str) -> Result<()> {
+    if cfg!(not(any(feature = "pg15", feature = "pg16"))) {
+        return Ok(());
+    }
+    let may_log_in = spi::query_one(
+        "SELECT r.rolcanlogin FROM pg_catalog.pg_roles r WHERE r.oid OPERATOR(pg_catalog.=) $1",
+        &[owner.into()],
+        |row| row.require(1),
+    )?;
+    if may_log_in == Some(false) {
+        return Err(Error::new(
+            FEATURE_NOT_SUPPORTED,
+            format!("role \"{name}\" cannot own a job, because it may not log in"),
+        )
+        .detail("A background worker connects as the owner of its job; before PostgreSQL 17 that needs LOGIN.")
+        .hint(format!("ALTER ROLE {} LOGIN; (without a password nobody can use it from outside)", pgrx::spi::quote_identifier(name))));
+    }
+    Ok(())
+}
+
+fn name_key(owner: Oid, name: &str) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    (owner.to_u32(), name).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// A job of that name which answers the request, or the error that it is another one.
+fn find_same(new: &NewJob<'_>, owner: Oid, name: &str) -> Result<Option<Uuid>> {
+    let found = spi::bookkeeping(|| {
+        spi::execute_returning(
+            "SELECT id, state,
+                    kind OPERATOR(pg_catalog.=) $3 AND target OPERATOR(pg_catalog.=) $4 AND params OPERATOR(pg_catalog.=) $5
+             FROM upkeep._job
+             WHERE owner OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2
+               AND state OPERATOR(pg_catalog.<>) ALL (ARRAY['failed', 'canceled'])
+             ORDER BY (state OPERATOR(pg_catalog.=) 'done'), created_at DESC LIMIT 1",
+            &[
+                owner.into(),
+                name.into(),
+                new.kind.into(),
+                new.target.as_str().into(),
+                JsonB(new.params.clone()).into(),
+            ],
+            |row| Ok((row.require::<Uuid>(1)?, row.require::<String>(2)?, row.require::<bool>(3)?)),
+        )
+    })?;
+    let Some((id, state, same)) = found.into_iter().next() else { return Ok(None) };
+    let finished = state == "done";
+    if !new.if_not_exists && finished {
+        return Ok(None);
+    }
+    if !same {
+        return Err(Error::new(
+            DUPLICATE_OBJECT,
+            format!("job \"{name}\" already exists with another definition"),
+        )
+        .detail(format!("It is job {id}, state {state}."))
+        .hint("Choose another name, or cancel and drop that job first."));
+    }
+    if !new.if_not_exists {
+        return Err(Error::new(DUPLICATE_OBJECT, format!("job \"{name}\" already exists"))
+            .detail(format!("It is job {id}, state {state}."))
+            .hint("if_not_exists => true returns it instead."));
+    }
+    raise::report(
+        Level::Notice,
+        Error::new(DUPLICATE_OBJECT, format!("job \"{name}\" already exists, skipping"))
+            .detail(format!("It is job {id}, state {state}.")),
+    );
+    Ok(Some(id))
+}
+
+fn check_limit(owner: Oid, owner_name: &str) -> Result<()> {
+    let limit = settings::max_jobs_per_role();
+    let unfinished = spi::bookkeeping(|| {
+        spi::query_one(
+            "SELECT pg_catalog.count(*) FROM upkeep._job
+             WHERE owner OPERATOR(pg_catalog.=) $1
+               AND state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused'])",
+            &[owner.into()],
+            |row| row.require::<i64>(1),
+        )
+    })?;
+    if unfinished.unwrap_or(0) >= limit {
+        return Err(Error::new(
+            CONFIGURATION_LIMIT_EXCEEDED,
+            format!("role \"{owner_name}\" has too many unfinished jobs"),
+        )
+        .detail(format!("upkeep.max_jobs_per_role is {limit}."))
+        .hint("Wait for some of them, or cancel them: SELECT upkeep.cancel(id) FROM upkeep.jobs WHERE state = 'queued';"));
+    }
+    Ok(())
+}
+
+pub fn captured_session() -> Value {
+    CAPTURED
+        .iter()
+        .map(|(name, c_name)| (name.to_string(), json!(catalog::setting(c_name))))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+/// Puts the captured settings in force, for text of the user's only: ours qualifies every name.
+pub fn restore_session(session: &Value) {
+    for (name, _) in CAPTURED {
+        if let Some(value) = session.get(name).and_then(Value::as_str) {
+            spi::set_session(name, value);
+        }
+    }
+}
+
+/// Wakes a worker at commit, or says what to type when there is none.
+pub fn wake_or_warn() -> Result<()> {
+    let warning = if !settings::enabled() {
+        Some(("jobs wait, because upkeep.enabled is off", "ALTER SYSTEM SET upkeep.enabled = on; SELECT pg_reload_conf();"))
+    } else if !settings::allows_database(&catalog::my_database_name()) {
+        Some(("jobs wait, because upkeep.databases does not list this database", "Add it to upkeep.databases and reload the configuration."))
+    } else if !activity::wake_at_commit()? {
+        Some(("jobs wait, because no pg_upkeep worker is running", "SELECT upkeep.start_workers();"))
+    } else {
+        None
+    };
+    if let Some((message, hint)) = warning {
+        raise::report(
+            Level::Warning,
+            Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, message).hint(hint),
+        );
+    }
+    Ok(())
+}

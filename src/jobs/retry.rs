@@ -1,0 +1,101 @@
+//! What an error of a step means for the job (LAW 22).
+
+use std::time::Duration;
+
+use crate::error::{Error, SqlState};
+
+/// What the executor does after a step was rolled back.
+#[derive(Debug, PartialEq)]
+pub enum Verdict {
+    /// Try the step again after this time.
+    Again(Duration),
+    /// It will not get better by itself.
+    Fail,
+}
+
+/// Longest pause between two tries.
+const MAX_DELAY: Duration = Duration::from_secs(5);
+/// A table can be locked for hours by somebody who knows why; for longer than this nobody does.
+const MAX_LOCK_TRIES: u32 = 20_000;
+/// Disk full, out of memory, canceled: worth a few tries, spread over minutes.
+const MAX_RESOURCE_TRIES: u32 = 60;
+
+/// Row errors (classes 22, 23, P0 and the user's own) never come here: the kind isolates the row.
+pub fn judge(error: &Error, tries: u32) -> Verdict {
+    let limit = match &error.sqlstate.code() {
+        // serialization failure, deadlock, lock timeout
+        b"40001" | b"40P01" | b"55P03" => MAX_LOCK_TRIES,
+        // query canceled: somebody's pg_cancel_backend hit a step, which did nothing
+        b"57014" => MAX_RESOURCE_TRIES,
+        // insufficient resources: disk, memory, connections
+        code if code.starts_with(b"53") => MAX_RESOURCE_TRIES,
+        _ => 0,
+    };
+    if tries < limit { Verdict::Again(delay(tries)) } else { Verdict::Fail }
+}
+
+/// 50 ms, doubling up to 5 s.
+fn delay(tries: u32) -> Duration {
+    (Duration::from_millis(50) * 2u32.saturating_pow(tries.min(10))).min(MAX_DELAY)
+}
+
+/// Is this an error of one row, and not of the statement, the table or the server?
+pub fn is_row_error(sqlstate: SqlState) -> bool {
+    match &sqlstate.class() {
+        b"22" | b"23" | b"P0" => true,
+        class => !is_standard(class),
+    }
+}
+
+/// Classes that PostgreSQL or the SQL standard defines; any other is somebody's own.
+pub fn is_standard(class: &[u8; 2]) -> bool {
+    const CLASSES: [&[u8; 2]; 44] = [
+        b"00", b"01", b"02", b"03", b"08", b"09", b"0A", b"0B", b"0F", b"0L", b"0P", b"0Z", b"10",
+        b"20", b"21", b"22", b"23", b"24", b"25", b"26", b"27", b"28", b"2B", b"2D", b"2F", b"34",
+        b"38", b"39", b"3B", b"3D", b"3F", b"40", b"42", b"44", b"53", b"54", b"55", b"57", b"58",
+        b"72", b"F0", b"HV", b"P0", b"XX",
+    ];
+    CLASSES.contains(&class)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn error(code: &[u8; 5]) -> Error {
+        Error::new(SqlState::new(code), "")
+    }
+
+    #[test]
+    fn contention_is_tried_again_with_growing_pauses() {
+        assert_eq!(judge(&error(b"55P03"), 0), Verdict::Again(Duration::from_millis(50)));
+        assert_eq!(judge(&error(b"40P01"), 3), Verdict::Again(Duration::from_millis(400)));
+        assert_eq!(judge(&error(b"40001"), 100), Verdict::Again(MAX_DELAY));
+        assert_eq!(judge(&error(b"55P03"), MAX_LOCK_TRIES), Verdict::Fail);
+    }
+
+    #[test]
+    fn what_cannot_get_better_fails_at_once() {
+        for code in [b"42P01", b"42501", b"42703", b"XX000", b"0A000", b"25006"] {
+            assert_eq!(judge(&error(code), 0), Verdict::Fail, "{}", SqlState::new(code));
+        }
+    }
+
+    #[test]
+    fn row_errors_are_those_of_a_value_or_of_the_users_own() {
+        for code in [b"22012", b"23505", b"P0001", b"ABC01", b"U0001"] {
+            assert!(is_row_error(SqlState::new(code)), "{}", SqlState::new(code));
+        }
+        for code in [b"42703", b"40001", b"53100", b"57014", b"55P03", b"XX000"] {
+            assert!(!is_row_error(SqlState::new(code)), "{}", SqlState::new(code));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_pause_is_never_longer_than_the_longest(tries in 0u32..1_000_000) {
+            prop_assert!(delay(tries) <= MAX_DELAY);
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! The scheduler: comes to a database when something is due, starts the
+//! executors, leaves when nothing is. Nothing of what it knows is lost when it dies.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use pgrx::pg_sys::{self, Oid};
+use pgrx::{Uuid, pg_guard};
+use std::cell::Cell;
+use std::sync::atomic::Ordering;
+
+use super::executor::Assignment;
+use super::store::{self, Candidate};
+use super::activity;
+use crate::error::*;
+use crate::server::catch::transaction;
+use crate::server::raise::{self, Level};
+use crate::server::segment::{Database, NEVER};
+use crate::server::worker::{self, Handle};
+use crate::server::{catalog, segment, spi};
+use crate::settings;
+
+/// While executors run, their end sets our latch; this is for what nobody tells us.
+const WHILE_RUNNING: Duration = Duration::from_secs(10);
+/// Work waits for another database's executors to end.
+const WHILE_FULL: Duration = Duration::from_secs(1);
+/// An executor that ended sooner than this did no work.
+const FAILED_START: Duration = Duration::from_millis(250);
+/// After a termination the database is left alone for a while: somebody may be dropping it.
+pub const HANDS_OFF: Duration = Duration::from_secs(10);
+
+thread_local! {
+    static ENTRY: Cell<Option<&'static Database>> = const { Cell::new(None) };
+}
+
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn upkeep_scheduler_main(database: pg_sys::Datum) {
+    let database = Oid::from(database.value() as u32);
+    worker::accept_signals();
+    let extra = worker::my_extra();
+    let handle = u32::from_ne_bytes([extra[0], extra[1], extra[2], extra[3]]);
+    let Some(entry) = segment::attach(handle).and_then(|segment| segment.database(database)) else {
+        worker::leave();
+    };
+    ENTRY.set(Some(entry));
+    worker::before_exit(at_exit);
+    worker::connect(database, Oid::INVALID);
+    worker::forget_inherited_settings();
+    worker::report_application_name("pg_upkeep");
+
+    Scheduler { entry, running: HashMap::new(), failed_starts: HashMap::new() }.run();
+    ENTRY.set(None);
+    worker::leave();
+}
+
+/// Whatever ended us, the launcher must know when to come back.
+#[pg_guard]
+unsafe extern "C-unwind" fn at_exit(_code: i32, _arg: pg_sys::Datum) {
+    if let Some(entry) = ENTRY.take() {
+        entry.scheduler.store(0, Ordering::Release);
+        entry.seen.store(entry.wake.load(Ordering::Acquire), Ordering::Release);
+        entry.next_due.store(after(HANDS_OFF), Ordering::Release);
+    }
+}
+
+/// A moment from now, as a timestamp.
+fn after(time: Duration) -> i64 {
+    catalog::now().saturating_add(i64::try_from(time.as_micros()).unwrap_or(i64::MAX))
+}
+
+struct Scheduler {
+    entry: &'static Database,
+    running: HashMap<(Uuid, i32), (Handle, Instant)>,
+    /// How often in a row an executor ended as soon as it started, and when last.
+    failed_starts: HashMap<(Uuid, i32), (u32, Instant)>,
+}
+
+/// What a look around found.
+enum Found {
+    /// No extension, or nothing may run: leave and come back only when woken.
+    Nothing,
+    /// Nothing is due before this much time has passed.
+    Idle(Option<Duration>),
+    /// Executors run; look again then or when one ends.
+    Busy(Duration),
+}
+
+impl Scheduler {
+    fn run(mut self) {
+        self.entry.scheduler.store(worker::my_pid(), Ordering::Release);
+        loop {
+            let wake = self.entry.wake.load(Ordering::Acquire);
+            self.entry.seen.store(wake, Ordering::Release);
+            let next_due = match self.look() {
+                Ok(Found::Busy(time)) => {
+                    worker::report_activity(None);
+                    worker::wait(time);
+                    continue;
+                }
+                Ok(Found::Idle(Some(time))) => after(time),
+                Ok(Found::Idle(None) | Found::Nothing) => NEVER,
+                Err(error) => {
+                    raise::report(Level::Log, Error { message: format!("pg_upkeep scheduler: {}", error.message), ..error });
+                    after(HANDS_OFF)
+                }
+            };
+            self.entry.next_due.store(next_due, Ordering::Release);
+            // A wake-up between our look and now would be lost with us.
+            if self.entry.wake.load(Ordering::Acquire) == wake {
+                self.entry.scheduler.store(0, Ordering::Release);
+                return;
+            }
+        }
+    }
+
+    fn look(&mut self) -> Result<Found> {
+        if !settings::enabled() {
+            return Ok(Found::Nothing);
+        }
+        let present = transaction(|| Ok(catalog::extension_exists()))?;
+        self.entry.absent.store(i32::from(!present), Ordering::Release);
+        if !present {
+            return Ok(Found::Nothing);
+        }
+        self.note_ended_executors();
+
+        let retention = settings::job_retention();
+        let (candidates, attended, executors) = transaction(|| {
+            spi::bookkeeping(|| {
+                store::pause_foreign_jobs(catalog::system_identifier(), catalog::my_database())?;
+                retention.map_or(Ok(()), store::prune)?;
+                Ok((store::candidates()?, store::attended_slots()?, activity::executor_count()?))
+            })
+        })?;
+
+        let mut free = i64::from(settings::max_workers()) - executors.max(self.running.len() as i64);
+        let mut waiting_for_room = false;
+        let mut attended_elsewhere = false;
+        let mut later: Option<Duration> = None;
+        for candidate in candidates {
+            let key = (candidate.job, candidate.slot);
+            if self.running.contains_key(&key) {
+                continue;
+            }
+            if attended.iter().any(|slot| slot.key == store::slot_key(candidate.job, candidate.slot)) {
+                attended_elsewhere = true;
+                continue;
+            }
+            if let Some(error) = objection(&candidate) {
+                transaction(|| spi::bookkeeping(|| store::fail(candidate.job, &error)))?;
+                continue;
+            }
+            if let Some(pause) = self.pause_after_failed_starts(key) {
+                later = Some(later.map_or(pause, |time| time.min(pause)));
+                continue;
+            }
+            if free <= 0 {
+                waiting_for_room = true;
+                continue;
+            }
+            let assignment = Assignment { owner: candidate.owner, slot: candidate.slot, job: candidate.job };
+            match assignment.start() {
+                Some(handle) => {
+                    free -= 1;
+                    self.running.insert(key, (handle, Instant::now()));
+                }
+                None => {
+                    transaction(|| {
+                        spi::bookkeeping(|| {
+                            store::set_reason(candidate.job, "no free background worker (max_worker_processes)")
+                        })
+                    })?;
+                    waiting_for_room = true;
+                    break;
+                }
+            }
+        }
+        if !self.running.is_empty() || attended_elsewhere {
+            let time = if waiting_for_room || attended_elsewhere { WHILE_FULL } else { WHILE_RUNNING };
+            return Ok(Found::Busy(later.map_or(time, |pause| time.min(pause))));
+        }
+        if waiting_for_room {
+            // Others use all the room: give them our own process too.
+            return Ok(Found::Idle(Some(WHILE_FULL)));
+        }
+        let next = transaction(|| spi::bookkeeping(|| store::seconds_to_next(retention)))?
+            .map(|seconds| Duration::from_secs_f64(seconds.clamp(0.0, 1e9)));
+        Ok(Found::Idle(match (next, later) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }))
+    }
+
+    fn note_ended_executors(&mut self) {
+        let failed_starts = &mut self.failed_starts;
+        self.running.retain(|key, (handle, started)| {
+            if handle.is_running() {
+                return true;
+            }
+            if started.elapsed() < FAILED_START {
+                let tries = failed_starts.get(key).map_or(0, |(tries, _)| *tries);
+                failed_starts.insert(*key, (tries + 1, Instant::now()));
+            } else {
+                failed_starts.remove(key);
+            }
+            false
+        });
+    }
+
+    /// An executor that cannot start (its role was refused, say) is started again with
+    /// growing pauses: at once the first time, then after 1 s, 2 s, .. 60 s.
+    fn pause_after_failed_starts(&self, key: (Uuid, i32)) -> Option<Duration> {
+        let (tries, when) = self.failed_starts.get(&key)?;
+        let pause = match tries {
+            0 | 1 => Duration::ZERO,
+            n => Duration::from_secs(1 << (n - 2).min(6)).min(Duration::from_secs(60)),
+        };
+        pause.checked_sub(when.elapsed()).filter(|left| !left.is_zero())
+    }
+}
+
+/// What forbids to run this job now (LAW 10).
+fn objection(candidate: &Candidate) -> Option<Error> {
+    if !candidate.owner_exists {
+        return Some(
+            Error::new(UNDEFINED_OBJECT, "the job's owner was dropped")
+                .hint("Create the job again as another role."),
+        );
+    }
+    let (message, hint) = if !candidate.may_connect {
+        ("the job's owner may no longer connect to this database", "GRANT CONNECT ON DATABASE .. TO ..; then SELECT upkeep.retry(job);")
+    } else if !candidate.may_log_in {
+        ("the job's owner may no longer log in", "ALTER ROLE .. LOGIN VALID UNTIL 'infinity'; then SELECT upkeep.retry(job);")
+    } else {
+        return None;
+    };
+    Some(Error::new(INSUFFICIENT_PRIVILEGE, message).hint(hint))
+}
+
+/// Starts a scheduler for a database; `None`: no free background worker.
+pub fn start(database: Oid, segment: u32) -> Option<Handle> {
+    worker::Registration {
+        kind: activity::SCHEDULER,
+        function: c"upkeep_scheduler_main",
+        argument: database.to_u32(),
+        extra: &segment.to_ne_bytes(),
+        restart: None,
+    }
+    .start()
+}

@@ -1,0 +1,457 @@
+//! The private tables: every statement on `upkeep._job`, `_job_slot` and
+//! `_job_event` that workers run. All of them are static, and all run inside
+//! [`spi::bookkeeping`].
+
+use std::time::Duration;
+
+use pgrx::datum::JsonB;
+use pgrx::pg_sys::{BuiltinOid, Oid};
+use pgrx::Uuid;
+use serde_json::Value;
+
+use super::kind::{Context, Event, Job, Plan};
+use crate::error::{Error, Result};
+use crate::server::spi::{self, Prepared};
+use crate::settings;
+
+/// A job and the state that its executor starts from.
+pub struct Opened {
+    pub job: Job,
+    pub session: Value,
+    pub state: String,
+    pub cursor: Option<Value>,
+    pub retries: i32,
+}
+
+/// What can change under a running executor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Live {
+    pub runnable: bool,
+    pub workers: i32,
+    pub batch_time: Duration,
+}
+
+/// The strike that fails a job.
+pub const MAX_STRIKES: i32 = 3;
+
+/// Reads a job; `None` if it was dropped.
+pub fn open(job: Uuid, slot: i32) -> Result<Option<Opened>> {
+    spi::query_one(
+        "SELECT j.kind, j.owner, j.relid, j.target, j.params, j.session, j.state, s.cursor, j.retries
+         FROM upkeep._job j
+         LEFT JOIN upkeep._job_slot s
+           ON s.job OPERATOR(pg_catalog.=) j.id AND s.slot OPERATOR(pg_catalog.=) $2
+         WHERE j.id OPERATOR(pg_catalog.=) $1",
+        &[job.into(), slot.into()],
+        |row| {
+            Ok(Opened {
+                job: Job {
+                    id: job,
+                    kind: row.require(1)?,
+                    owner: row.require(2)?,
+                    relid: row.get(3)?,
+                    target: row.require(4)?,
+                    params: json(row.get(5)?),
+                },
+                session: json(row.get(6)?),
+                state: row.require(7)?,
+                cursor: row.get::<JsonB>(8)?.map(|cursor| cursor.0),
+                retries: row.require(9)?,
+            })
+        },
+    )
+}
+
+fn json(value: Option<JsonB>) -> Value {
+    value.map_or(Value::Null, |value| value.0)
+}
+
+/// Takes a slot: from here until [`release_slot`] an end without a word is a
+/// strike. Returns the strikes so far.
+pub fn attend_slot(job: Uuid, slot: i32) -> Result<i32> {
+    spi::execute(
+        "UPDATE upkeep._job SET state = 'running', reason = NULL, not_before = NULL,
+                started_at = coalesce(started_at, pg_catalog.clock_timestamp())
+         WHERE id OPERATOR(pg_catalog.=) $1 AND state OPERATOR(pg_catalog.=) 'queued'",
+        &[job.into()],
+    )?;
+    let strikes = spi::execute_returning(
+        "INSERT INTO upkeep._job_slot AS s (job, slot, attended) VALUES ($1, $2, true)
+         ON CONFLICT (job, slot) DO UPDATE SET attended = true, wait_reason = NULL,
+             strikes = s.strikes OPERATOR(pg_catalog.+) s.attended::integer
+         RETURNING s.strikes",
+        &[job.into(), slot.into()],
+        |row| row.require(1),
+    )?;
+    Ok(strikes.into_iter().next().unwrap_or(0))
+}
+
+/// An orderly end of an executor.
+pub fn release_slot(job: Uuid, slot: i32) -> Result<()> {
+    spi::execute(
+        "UPDATE upkeep._job_slot SET attended = false, wait_reason = NULL
+         WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.=) $2",
+        &[job.into(), slot.into()],
+    )?;
+    Ok(())
+}
+
+thread_local! {
+    static LIVE: Prepared = Prepared::new(
+        "SELECT j.state OPERATOR(pg_catalog.=) 'running', j.workers, j.batch_time
+         FROM upkeep._job j WHERE j.id OPERATOR(pg_catalog.=) $1",
+        &[BuiltinOid::UUIDOID],
+    );
+    static SAVE: Prepared = Prepared::new(
+        "UPDATE upkeep._job_slot SET cursor = $3, wait_reason = $4, strikes = 0,
+                rows_done = rows_done OPERATOR(pg_catalog.+) $5,
+                units_done = units_done OPERATOR(pg_catalog.+) $6,
+                busy_time = busy_time OPERATOR(pg_catalog.+) $7,
+                batch_rows = $8
+         WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.=) $2",
+        &[
+            BuiltinOid::UUIDOID,
+            BuiltinOid::INT4OID,
+            BuiltinOid::JSONBOID,
+            BuiltinOid::TEXTOID,
+            BuiltinOid::INT8OID,
+            BuiltinOid::FLOAT8OID,
+            BuiltinOid::FLOAT8OID,
+            BuiltinOid::INT8OID,
+        ],
+    );
+}
+
+/// Looks whether the job still wants to run; `None` if it was dropped.
+pub fn live(job: Uuid) -> Result<Option<Live>> {
+    let rows = LIVE.with(|statement| {
+        statement.returning(&[job.into()], |row| {
+            Ok(Live {
+                runnable: row.require(1)?,
+                workers: row.require(2)?,
+                batch_time: row
+                    .get::<i32>(3)?
+                    .map_or_else(settings::batch_time, |ms| Duration::from_millis(ms as u64)),
+            })
+        })
+    })?;
+    Ok(rows.into_iter().next())
+}
+
+/// Stores what a step did, in the step's own transaction.
+pub fn save(context: &Context, wait_reason: Option<&str>, busy: Duration) -> Result<()> {
+    SAVE.with(|statement| {
+        statement.execute(&[
+            context.job.id.into(),
+            context.slot.into(),
+            context.cursor.clone().map(JsonB).into(),
+            wait_reason.into(),
+            context.rows.into(),
+            context.units.into(),
+            (busy.as_secs_f64() * 1000.0).into(),
+            context.batch_rows.into(),
+        ])
+    })?;
+    if let Some(plan) = &context.plan {
+        set_plan(context.job.id, plan)?;
+    }
+    for Event { event, detail } in &context.events {
+        add_event(context.job.id, event, Some(detail))?;
+    }
+    Ok(())
+}
+
+fn set_plan(job: Uuid, plan: &Plan) -> Result<()> {
+    spi::execute(
+        "UPDATE upkeep._job SET strategy = $2, rows_estimate = $3, units_total = $4
+         WHERE id OPERATOR(pg_catalog.=) $1",
+        &[
+            job.into(),
+            plan.strategy.as_str().into(),
+            plan.rows_estimate.into(),
+            plan.units_total.into(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Shows why a slot is not working, outside a step.
+pub fn set_wait_reason(job: Uuid, slot: i32, reason: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE upkeep._job_slot SET wait_reason = $3
+         WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.=) $2",
+        &[job.into(), slot.into(), reason.into()],
+    )?;
+    Ok(())
+}
+
+/// Why a job that is queued does not start.
+pub fn set_reason(job: Uuid, reason: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE upkeep._job SET reason = $2
+         WHERE id OPERATOR(pg_catalog.=) $1 AND state OPERATOR(pg_catalog.=) 'queued'
+           AND reason IS DISTINCT FROM $2",
+        &[job.into(), reason.into()],
+    )?;
+    Ok(())
+}
+
+pub fn add_event(job: Uuid, event: &str, detail: Option<&str>) -> Result<()> {
+    spi::execute(
+        "INSERT INTO upkeep._job_event (job, event, detail) VALUES ($1, $2, $3)",
+        &[job.into(), event.into(), detail.into()],
+    )?;
+    Ok(())
+}
+
+/// Ends a job that runs. Nothing happens if somebody paused or canceled it meanwhile.
+pub fn finish(job: Uuid, rows_left: i64) -> Result<()> {
+    let finished = spi::execute(
+        "UPDATE upkeep._job SET state = 'done', rows_left = $2, reason = NULL,
+                finished_at = pg_catalog.clock_timestamp()
+         WHERE id OPERATOR(pg_catalog.=) $1 AND state OPERATOR(pg_catalog.=) 'running'",
+        &[job.into(), rows_left.into()],
+    )?;
+    if finished > 0 {
+        add_event(job, "done", (rows_left > 0).then(|| format!("{rows_left} rows left")).as_deref())?;
+        notify(job, "done")?;
+    }
+    Ok(())
+}
+
+/// Fails a job that has not ended yet.
+pub fn fail(job: Uuid, error: &Error) -> Result<()> {
+    let failed = spi::execute(
+        "UPDATE upkeep._job SET state = 'failed', reason = NULL,
+                error_sqlstate = $2, error_message = $3, error_detail = $4, error_hint = $5,
+                finished_at = pg_catalog.clock_timestamp()
+         WHERE id OPERATOR(pg_catalog.=) $1
+           AND state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused'])",
+        &[
+            job.into(),
+            error.sqlstate.to_string().into(),
+            error.message.as_str().into(),
+            error.detail.as_deref().into(),
+            error.hint.as_deref().into(),
+        ],
+    )?;
+    if failed > 0 {
+        add_event(job, "failed", Some(&error.message))?;
+        notify(job, "failed")?;
+    }
+    Ok(())
+}
+
+/// Why a job failed.
+pub struct Failure {
+    pub owner: Oid,
+    pub sqlstate: String,
+    pub message: String,
+    pub detail: Option<String>,
+    pub hint: Option<String>,
+}
+
+pub fn failure(job: Uuid) -> Result<Option<Failure>> {
+    spi::query_one(
+        "SELECT owner, error_sqlstate, error_message, error_detail, error_hint
+         FROM upkeep._job WHERE id OPERATOR(pg_catalog.=) $1 AND error_message IS NOT NULL",
+        &[job.into()],
+        |row| {
+            Ok(Failure {
+                owner: row.require(1)?,
+                sqlstate: row.require(2)?,
+                message: row.require(3)?,
+                detail: row.get(4)?,
+                hint: row.get(5)?,
+            })
+        },
+    )
+}
+
+/// Puts a job back into the queue, to run no earlier than after `delay`.
+pub fn requeue(job: Uuid, delay: Duration, retries: i32, reason: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE upkeep._job SET state = 'queued', retries = $3, reason = $4,
+                not_before = pg_catalog.clock_timestamp()
+                    OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => $2)
+         WHERE id OPERATOR(pg_catalog.=) $1 AND state OPERATOR(pg_catalog.=) 'running'",
+        &[job.into(), delay.as_secs_f64().into(), retries.into(), reason.into()],
+    )?;
+    add_event(job, "retry", Some(reason))
+}
+
+/// `NOTIFY upkeep_job` with id and state.
+pub fn notify(job: Uuid, state: &str) -> Result<()> {
+    spi::query(
+        "SELECT pg_catalog.pg_notify('upkeep_job', pg_catalog.json_build_object('id', $1, 'state', $2)::text)::text",
+        &[job.into(), state.into()],
+        |_| Ok(()),
+    )?;
+    Ok(())
+}
+
+/// The shared part of a job's cursor, locked until the step commits, and the
+/// cursors of the other slots that have something in hand.
+pub fn lock_shared(job: Uuid, slot: i32) -> Result<(Value, Vec<Value>)> {
+    spi::bookkeeping(|| {
+        let shared = spi::execute_returning(
+            "SELECT shared FROM upkeep._job WHERE id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
+            &[job.into()],
+            |row| Ok(json(row.get(1)?)),
+        )?;
+        let others = spi::execute_returning(
+            "SELECT cursor FROM upkeep._job_slot
+             WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.<>) $2 AND cursor IS NOT NULL",
+            &[job.into(), slot.into()],
+            |row| Ok(json(row.get(1)?)),
+        )?;
+        Ok((shared.into_iter().next().unwrap_or(Value::Null), others))
+    })
+}
+
+pub fn write_shared(job: Uuid, shared: Value) -> Result<()> {
+    spi::bookkeeping(|| {
+        spi::execute(
+            "UPDATE upkeep._job SET shared = $2 WHERE id OPERATOR(pg_catalog.=) $1",
+            &[job.into(), JsonB(shared).into()],
+        )?;
+        Ok(())
+    })
+}
+
+/// Slots beyond the number of workers that still have something in hand.
+pub fn orphans(job: Uuid, workers: i32) -> Result<Vec<(i32, Value)>> {
+    spi::query(
+        "SELECT slot, cursor FROM upkeep._job_slot
+         WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.>=) $2 AND cursor IS NOT NULL
+         ORDER BY slot",
+        &[job.into(), workers.into()],
+        |row| Ok((row.require(1)?, json(row.get(2)?))),
+    )
+}
+
+/// Hands what slot `from` had in hand to slot `to`, which had nothing.
+pub fn adopt(job: Uuid, from: i32, to: i32, cursor: &Value) -> Result<()> {
+    spi::execute(
+        "UPDATE upkeep._job_slot
+         SET cursor = CASE WHEN slot OPERATOR(pg_catalog.=) $3 THEN $4 END
+         WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.=) ANY (ARRAY[$2, $3])",
+        &[job.into(), from.into(), to.into(), JsonB(cursor.clone()).into()],
+    )?;
+    Ok(())
+}
+
+/// A slot that could start now, and what must hold for its owner (LAW 10).
+pub struct Candidate {
+    pub job: Uuid,
+    pub slot: i32,
+    pub owner: Oid,
+    pub owner_exists: bool,
+    pub may_connect: bool,
+    pub may_log_in: bool,
+}
+
+/// Every slot of every job that wants to run now: first slots of all jobs first.
+pub fn candidates() -> Result<Vec<Candidate>> {
+    spi::query(
+        "SELECT j.id, n.slot, j.owner, r.oid IS NOT NULL,
+                r.oid IS NOT NULL AND pg_catalog.has_database_privilege(r.oid,
+                    (SELECT d.oid FROM pg_catalog.pg_database d
+                     WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()), 'CONNECT'),
+                (r.rolcanlogin OR pg_catalog.current_setting('server_version_num')::integer OPERATOR(pg_catalog.>=) 170000)
+                    AND (r.rolvaliduntil IS NULL OR r.rolvaliduntil OPERATOR(pg_catalog.>) pg_catalog.now())
+         FROM upkeep._job j
+         CROSS JOIN LATERAL pg_catalog.generate_series(0, j.workers OPERATOR(pg_catalog.-) 1) n(slot)
+         LEFT JOIN pg_catalog.pg_authid r ON r.oid OPERATOR(pg_catalog.=) j.owner
+         WHERE j.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running'])
+           AND (j.not_before IS NULL OR j.not_before OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp())
+         ORDER BY n.slot, j.created_at",
+        &[],
+        |row| {
+            Ok(Candidate {
+                job: row.require(1)?,
+                slot: row.require(2)?,
+                owner: row.require(3)?,
+                owner_exists: row.require(4)?,
+                may_connect: row.require(5)?,
+                may_log_in: row.get(6)?.unwrap_or(false),
+            })
+        },
+    )
+}
+
+/// A slot lock that is held now, and by whom.
+pub struct Attended {
+    pub key: u64,
+    pub pid: i32,
+}
+
+/// The slot locks that are held in this database now.
+pub fn attended_slots() -> Result<Vec<Attended>> {
+    spi::query(
+        "SELECT l.classid::bigint, l.objid::bigint, l.pid FROM pg_catalog.pg_locks l
+         WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory'
+           AND l.database OPERATOR(pg_catalog.=)
+               (SELECT d.oid FROM pg_catalog.pg_database d
+                WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+           AND l.objsubid::integer OPERATOR(pg_catalog.=) $1",
+        &[(crate::server::lock::Purpose::Slot as i32).into()],
+        |row| {
+            Ok(Attended {
+                key: ((row.require::<i64>(1)? as u64) << 32) | row.require::<i64>(2)? as u64,
+                pid: row.require(3)?,
+            })
+        },
+    )
+}
+
+/// Jobs that came with a dump or a copied database wait for `resume_all()` (LAW 20).
+pub fn pause_foreign_jobs(system: i64, database: Oid) -> Result<()> {
+    let paused = spi::execute_returning(
+        "UPDATE upkeep._job SET state = 'paused', reason = 'restored'
+         WHERE state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused'])
+           AND reason IS DISTINCT FROM 'restored'
+           AND (system_identifier OPERATOR(pg_catalog.<>) $1 OR database OPERATOR(pg_catalog.<>) $2)
+         RETURNING id",
+        &[system.into(), database.into()],
+        |row| row.require::<Uuid>(1),
+    )?;
+    for job in paused {
+        add_event(job, "paused", Some("restored"))?;
+    }
+    Ok(())
+}
+
+/// Drops what finished longer ago than the retention time, and old events of long jobs.
+pub fn prune(retention: Duration) -> Result<()> {
+    spi::execute(
+        "DELETE FROM upkeep._job
+         WHERE finished_at OPERATOR(pg_catalog.<) pg_catalog.clock_timestamp()
+               OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => $1)
+           AND state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'failed', 'canceled'])",
+        &[retention.as_secs_f64().into()],
+    )?;
+    Ok(())
+}
+
+/// Seconds until something happens by itself: a delayed start, or a finished job
+/// that has been kept long enough.
+pub fn seconds_to_next(retention: Option<Duration>) -> Result<Option<f64>> {
+    spi::query_one(
+        "SELECT pg_catalog.date_part('epoch', pg_catalog.min(t.due) OPERATOR(pg_catalog.-) pg_catalog.clock_timestamp())
+         FROM (SELECT pg_catalog.min(not_before) AS due FROM upkeep._job WHERE state OPERATOR(pg_catalog.=) 'queued'
+               UNION ALL
+               SELECT pg_catalog.min(finished_at) OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => $1)
+               FROM upkeep._job) t",
+        &[retention.map(|time| time.as_secs_f64()).into()],
+        |row| row.get(1),
+    )
+    .map(Option::flatten)
+}
+
+/// The key of a slot's lock: the random half of the job's id, and the slot.
+pub fn slot_key(job: Uuid, slot: i32) -> u64 {
+    let mut low = [0; 8];
+    low.copy_from_slice(&job.as_bytes()[8..]);
+    u64::from_be_bytes(low) ^ slot as u64
+}

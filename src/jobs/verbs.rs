@@ -1,0 +1,514 @@
+//! What people do to jobs: pause, resume, cancel, retry, drop, alter; and to workers: start, stop.
+
+use std::time::Duration;
+
+use pgrx::datum::{Interval, JsonB};
+use pgrx::pg_sys::Oid;
+use pgrx::prelude::*;
+use pgrx::{Uuid, spi::quote_identifier};
+use serde_json::{Value, json};
+
+use super::{activity, kind, launcher, queue, store};
+use crate::error::*;
+use crate::server::raise::{self, Level};
+use crate::server::{catalog, spi, worker};
+use crate::settings;
+
+#[pg_extern(sql = false)]
+fn pause(job: Uuid) -> Uuid {
+    raise::answer(pause_job(job))
+}
+
+#[pg_extern(sql = false)]
+fn resume(job: Uuid) -> Uuid {
+    raise::answer(resume_job(job))
+}
+
+#[pg_extern(sql = false)]
+fn cancel(job: Uuid) -> Uuid {
+    raise::answer(cancel_job(job))
+}
+
+#[pg_extern(sql = false)]
+fn retry(job: Uuid) -> Uuid {
+    raise::answer(retry_job(job))
+}
+
+#[pg_extern(sql = false)]
+fn drop_job(job: Uuid) -> Uuid {
+    raise::answer(drop_finished(job))
+}
+
+#[pg_extern(sql = false)]
+fn alter_job(job: Uuid, batch_time: Option<Interval>, workers: Option<i32>, name: Option<&str>) -> Uuid {
+    raise::answer(alter(job, batch_time.map(milliseconds), workers, name))
+}
+
+#[pg_extern(sql = false)]
+fn pause_all(reason: Option<&str>) -> i32 {
+    raise::answer(pause_every_job(reason))
+}
+
+#[pg_extern(sql = false)]
+fn resume_all() -> i32 {
+    raise::answer(resume_every_job())
+}
+
+#[pg_extern(sql = false)]
+fn start_workers() -> i32 {
+    raise::answer(start_launcher())
+}
+
+#[pg_extern(sql = false)]
+fn stop_workers() -> i32 {
+    raise::answer(stop_launcher())
+}
+
+/// Is the caller one of those who may pause, cancel and drop other people's jobs?
+#[pg_extern(sql = false)]
+fn is_admin() -> bool {
+    caller_is_admin()
+}
+
+/// Does a job belong to this server and database, or did it come with a dump (LAW 20)?
+#[pg_extern(sql = false)]
+fn is_here(system_identifier: i64, database: pgrx::pg_sys::Oid) -> bool {
+    system_identifier == catalog::system_identifier() && database == catalog::my_database()
+}
+
+/// The facts behind the view `upkeep.status`.
+#[pg_extern(sql = false)]
+fn status() -> JsonB {
+    raise::answer(status_facts().map(JsonB))
+}
+
+/// An interval as milliseconds; months count 30 days, as PostgreSQL compares them.
+pub fn milliseconds(interval: Interval) -> i64 {
+    i64::try_from(interval.as_micros() / 1000).unwrap_or(i64::MAX)
+}
+
+pub fn positive_duration(interval: Interval) -> Duration {
+    Duration::from_millis(milliseconds(interval).clamp(0, i64::from(i32::MAX)) as u64)
+}
+
+pub fn no_such_job(job: Uuid) -> Error {
+    Error::new(UNDEFINED_OBJECT, format!("job {job} does not exist")).hint("SELECT id, name, state FROM upkeep.jobs;")
+}
+
+/// A job as a verb sees it, its row locked.
+struct Target {
+    id: Uuid,
+    kind: String,
+    name: Option<String>,
+    owner: Oid,
+    state: String,
+    reason: Option<String>,
+    shared: Value,
+    rows_left: i64,
+    in_hand: bool,
+}
+
+impl Target {
+    fn is_live(&self) -> bool {
+        matches!(self.state.as_str(), "queued" | "running")
+    }
+
+    fn is_final(&self) -> bool {
+        matches!(self.state.as_str(), "done" | "failed" | "canceled")
+    }
+
+    /// A command that has started cannot stop half way and go on later.
+    fn is_started_command(&self) -> bool {
+        self.kind == super::command::KIND && self.state == "running" && self.in_hand
+    }
+
+    fn wrong_state(&self, verb: &str, hint: &str) -> Error {
+        Error::new(
+            OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("cannot {verb} job {}: it is {}", self.id, self.state),
+        )
+        .hint(hint)
+    }
+}
+
+/// Who may do what to a job (LAW 3).
+#[derive(PartialEq)]
+enum Right {
+    /// Members of the owner only.
+    Owner,
+    /// Members of `upkeep.admin_role` as well.
+    OwnerOrAdmin,
+}
+
+/// Finds and locks a job, and checks the caller's right to it.
+fn find(job: Uuid, right: Right, verb: &str) -> Result<Target> {
+    queue::refuse_in_recovery(&format!("{verb} a job"))?;
+    let user = catalog::current_user();
+    let found = spi::bookkeeping(|| {
+        spi::execute_returning(
+            "SELECT j.kind, j.name, j.owner, j.state, j.reason, j.shared, coalesce(j.rows_left, 0),
+                    EXISTS (SELECT 1 FROM upkeep._job_slot s
+                            WHERE s.job OPERATOR(pg_catalog.=) j.id AND s.cursor IS NOT NULL)
+             FROM upkeep._job j WHERE j.id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
+            &[job.into()],
+            |row| {
+                Ok(Target {
+                    id: job,
+                    kind: row.require(1)?,
+                    name: row.get(2)?,
+                    owner: row.require(3)?,
+                    state: row.require(4)?,
+                    reason: row.get(5)?,
+                    shared: row.require::<JsonB>(6)?.0,
+                    rows_left: row.require(7)?,
+                    in_hand: row.require(8)?,
+                })
+            },
+        )
+    })?;
+    let target = found.into_iter().next().ok_or_else(|| no_such_job(job))?;
+    let allowed = catalog::has_privileges_of(user, target.owner)
+        || (right == Right::OwnerOrAdmin && caller_is_admin());
+    if !allowed {
+        let owner = catalog::role_name(target.owner).unwrap_or_else(|| "(dropped)".into());
+        return Err(Error::new(INSUFFICIENT_PRIVILEGE, format!("permission denied to {verb} job {job}"))
+            .detail(format!("The job belongs to role \"{owner}\"."))
+            .hint(match right {
+                Right::Owner => "Only members of that role may do this.",
+                Right::OwnerOrAdmin => "Only members of that role, or of the role named by upkeep.admin_role, may do this.",
+            }));
+    }
+    Ok(target)
+}
+
+fn caller_is_admin() -> bool {
+    let user = catalog::current_user();
+    catalog::is_superuser(user)
+        || settings::admin_role()
+            .and_then(|role| catalog::role_oid(&role))
+            .is_some_and(|role| catalog::has_privileges_of(user, role))
+}
+
+fn set_state(job: Uuid, state: &str, reason: Option<&str>) -> Result<()> {
+    spi::bookkeeping(|| {
+        spi::execute(
+            "UPDATE upkeep._job SET state = $2, reason = $3, not_before = NULL,
+                    finished_at = CASE WHEN $2 OPERATOR(pg_catalog.=) 'canceled' THEN pg_catalog.clock_timestamp() END
+             WHERE id OPERATOR(pg_catalog.=) $1",
+            &[job.into(), state.into(), reason.into()],
+        )?;
+        store::add_event(job, state, reason)
+    })
+}
+
+fn pause_job(job: Uuid) -> Result<Uuid> {
+    let target = find(job, Right::OwnerOrAdmin, "pause")?;
+    if target.state == "paused" {
+        return Ok(job);
+    }
+    if !target.is_live() {
+        return Err(target.wrong_state("pause", "Only jobs that are queued, running or waiting can be paused."));
+    }
+    if target.is_started_command() {
+        return Err(target.wrong_state("pause", "A command that has started cannot be paused: SELECT upkeep.cancel(job);"));
+    }
+    set_state(job, "paused", None)?;
+    Ok(job)
+}
+
+fn resume_job(job: Uuid) -> Result<Uuid> {
+    let target = find(job, Right::Owner, "resume")?;
+    if target.is_live() {
+        return Ok(job);
+    }
+    if target.state != "paused" {
+        return Err(target.wrong_state("resume", "SELECT upkeep.retry(job); starts a finished job again."));
+    }
+    if target.reason.as_deref() == Some("restored") || !is_at_home(job)? {
+        return Err(target
+            .wrong_state("resume", "SELECT upkeep.resume_all();")
+            .detail("The job came with a dump or a copied database. Whether it may go on here is for an administrator to say."));
+    }
+    set_state(job, "queued", None)?;
+    queue::wake_or_warn()?;
+    Ok(job)
+}
+
+fn is_at_home(job: Uuid) -> Result<bool> {
+    let home = spi::bookkeeping(|| {
+        spi::query_one(
+            "SELECT system_identifier, database FROM upkeep._job WHERE id OPERATOR(pg_catalog.=) $1",
+            &[job.into()],
+            |row| Ok((row.require::<i64>(1)?, row.require::<Oid>(2)?)),
+        )
+    })?;
+    Ok(home == Some((catalog::system_identifier(), catalog::my_database())))
+}
+
+fn cancel_job(job: Uuid) -> Result<Uuid> {
+    let target = find(job, Right::OwnerOrAdmin, "cancel")?;
+    if target.state == "canceled" {
+        return Ok(job);
+    }
+    if target.is_final() {
+        return Err(target.wrong_state("cancel", "SELECT upkeep.drop_job(job); removes a finished job."));
+    }
+    set_state(job, "canceled", None)?;
+    spi::bookkeeping(|| store::notify(job, "canceled"))?;
+    // What it is doing this moment is rolled back as well, once the caller has committed.
+    activity::interrupt_executors(job)?;
+    Ok(job)
+}
+
+fn retry_job(job: Uuid) -> Result<Uuid> {
+    let target = find(job, Right::Owner, "retry")?;
+    if !target.is_final() {
+        return Err(target.wrong_state("retry", "Only jobs that are failed, canceled or done with rows left can be tried again."));
+    }
+    let was_done = target.state == "done";
+    if was_done && target.rows_left == 0 && !has_quarantined_rows(job)? {
+        return Err(target.wrong_state("retry", "The job is done with no rows left: there is nothing to try again."));
+    }
+    if let Some(name) = &target.name {
+        refuse_taken_name(target.owner, name)?;
+    }
+    kind::check_retry(&target.kind, job)?;
+    let shared = kind::retry_shared(&target.kind, target.shared.clone(), was_done);
+    let forget_cursor = was_done || target.kind == super::command::KIND;
+    spi::bookkeeping(|| {
+        spi::execute(
+            "UPDATE upkeep._job SET state = 'queued', reason = NULL, finished_at = NULL, rows_left = NULL, shared = $2,
+                    error_sqlstate = NULL, error_message = NULL, error_detail = NULL, error_hint = NULL
+             WHERE id OPERATOR(pg_catalog.=) $1",
+            &[job.into(), JsonB(shared).into()],
+        )?;
+        spi::execute(
+            "UPDATE upkeep._job_slot SET strikes = 0, attended = false, wait_reason = NULL,
+                    cursor = CASE WHEN $2 THEN NULL ELSE cursor END
+             WHERE job OPERATOR(pg_catalog.=) $1",
+            &[job.into(), forget_cursor.into()],
+        )?;
+        store::add_event(job, "queued", Some("retry"))
+    })?;
+    queue::wake_or_warn()?;
+    Ok(job)
+}
+
+fn has_quarantined_rows(job: Uuid) -> Result<bool> {
+    let rows = spi::bookkeeping(|| {
+        spi::query_one(
+            "SELECT EXISTS (SELECT 1 FROM upkeep._backfill_row WHERE job OPERATOR(pg_catalog.=) $1)",
+            &[job.into()],
+            |row| row.require(1),
+        )
+    })?;
+    Ok(rows.unwrap_or(false))
+}
+
+fn refuse_taken_name(owner: Oid, name: &str) -> Result<()> {
+    let taken = spi::bookkeeping(|| {
+        spi::execute_returning(
+            "SELECT id FROM upkeep._job
+             WHERE owner OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2
+               AND state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused'])",
+            &[owner.into(), name.into()],
+            |row| row.require::<Uuid>(1),
+        )
+    })?;
+    match taken.first() {
+        None => Ok(()),
+        Some(other) => Err(Error::new(DUPLICATE_OBJECT, format!("another unfinished job is named \"{name}\""))
+            .detail(format!("It is job {other}."))),
+    }
+}
+
+fn drop_finished(job: Uuid) -> Result<Uuid> {
+    let target = find(job, Right::OwnerOrAdmin, "drop")?;
+    if !target.is_final() {
+        return Err(target.wrong_state("drop", "SELECT upkeep.cancel(job); first."));
+    }
+    spi::bookkeeping(|| {
+        spi::execute("DELETE FROM upkeep._job WHERE id OPERATOR(pg_catalog.=) $1", &[job.into()])
+    })?;
+    Ok(job)
+}
+
+fn alter(job: Uuid, batch_time: Option<i64>, workers: Option<i32>, name: Option<&str>) -> Result<Uuid> {
+    let target = find(job, Right::Owner, "alter")?;
+    if target.is_final() {
+        return Err(target.wrong_state("alter", "Only unfinished jobs can be altered."));
+    }
+    let batch_time = batch_time.map(|ms| ms.clamp(i32::MIN.into(), i32::MAX.into()) as i32);
+    queue::check_batch_time(batch_time)?;
+    if let Some(workers) = workers {
+        queue::check_workers(workers)?;
+        if workers > 1 && target.kind == super::command::KIND {
+            return Err(Error::new(INVALID_PARAMETER_VALUE, "a command has one worker"));
+        }
+    }
+    if let Some(name) = name
+        && target.name.as_deref() != Some(name)
+    {
+        queue::check_name(name)?;
+        refuse_taken_name(target.owner, name)?;
+    }
+    spi::bookkeeping(|| {
+        spi::execute(
+            "UPDATE upkeep._job SET batch_time = coalesce($2, batch_time), workers = coalesce($3, workers),
+                    name = coalesce($4, name)
+             WHERE id OPERATOR(pg_catalog.=) $1",
+            &[job.into(), batch_time.into(), workers.into(), name.into()],
+        )?;
+        let changes: Vec<String> = [
+            batch_time.map(|ms| format!("batch_time {ms} ms")),
+            workers.map(|count| format!("{count} workers")),
+            name.map(|name| format!("name {}", quote_identifier(name))),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        store::add_event(job, "altered", Some(&changes.join(", ")))
+    })?;
+    if target.is_live() {
+        queue::wake_or_warn()?;
+    }
+    Ok(job)
+}
+
+fn pause_every_job(reason: Option<&str>) -> Result<i32> {
+    queue::refuse_in_recovery("pause jobs")?;
+    spi::bookkeeping(|| {
+        let paused = spi::execute_returning(
+            "UPDATE upkeep._job j SET state = 'paused', reason = $1
+             WHERE j.state OPERATOR(pg_catalog.=) 'queued'
+                OR j.state OPERATOR(pg_catalog.=) 'running'
+                   AND (j.kind OPERATOR(pg_catalog.<>) 'command'
+                        OR NOT EXISTS (SELECT 1 FROM upkeep._job_slot s
+                                       WHERE s.job OPERATOR(pg_catalog.=) j.id AND s.cursor IS NOT NULL))
+             RETURNING j.id",
+            &[reason.into()],
+            |row| row.require::<Uuid>(1),
+        )?;
+        for job in &paused {
+            store::add_event(*job, "paused", reason)?;
+        }
+        Ok(paused.len() as i32)
+    })
+}
+
+/// Resumes everything, and lets jobs that came with a dump or a copy go on here:
+/// owner and table are looked up again by name.
+fn resume_every_job() -> Result<i32> {
+    queue::refuse_in_recovery("resume jobs")?;
+    let resumed = spi::bookkeeping(|| {
+        spi::execute(
+            "UPDATE upkeep._job j SET state = 'paused', reason = 'restored',
+                 owner = coalesce((SELECT r.oid FROM pg_catalog.pg_roles r
+                                   WHERE r.rolname OPERATOR(pg_catalog.=) j.owner_name), 0::oid),
+                 relid = CASE WHEN j.relid IS NOT NULL THEN pg_catalog.to_regclass(j.target)::oid END,
+                 -- What names meant there says nothing here: the first run takes their meaning anew.
+                 params = j.params OPERATOR(pg_catalog.-) 'fingerprint',
+                 system_identifier = $1, database = $2
+             WHERE j.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused'])
+               AND (j.system_identifier OPERATOR(pg_catalog.<>) $1 OR j.database OPERATOR(pg_catalog.<>) $2)",
+            &[catalog::system_identifier().into(), catalog::my_database().into()],
+        )?;
+        let resumed = spi::execute_returning(
+            "UPDATE upkeep._job j SET state = 'queued', reason = NULL, not_before = NULL
+             WHERE j.state OPERATOR(pg_catalog.=) 'paused' RETURNING j.id",
+            &[],
+            |row| row.require::<Uuid>(1),
+        )?;
+        for job in &resumed {
+            store::add_event(*job, "queued", Some("resumed by resume_all()"))?;
+        }
+        Ok(resumed.len() as i32)
+    })?;
+    if resumed > 0 {
+        queue::wake_or_warn()?;
+    }
+    Ok(resumed)
+}
+
+fn start_launcher() -> Result<i32> {
+    queue::refuse_in_recovery("start workers")?;
+    if let Some(running) = activity::launcher()? {
+        raise::report(
+            Level::Notice,
+            Error::new(SqlState(0), if running.preloaded {
+                "workers are running already: pg_upkeep is in shared_preload_libraries"
+            } else {
+                "workers are running already in this database"
+            }),
+        );
+        return Ok(0);
+    }
+    let handle = launcher::start_for_this_database().ok_or_else(|| {
+        Error::new(INSUFFICIENT_RESOURCES, "could not start a background worker")
+            .detail("All of max_worker_processes are in use.")
+            .hint("Raise max_worker_processes (needs a restart), or end other background workers.")
+    })?;
+    handle.wait_for_startup()?;
+    // It can be asked for work once it has published its segment.
+    for _ in 0..500 {
+        if activity::launcher()?.is_some() {
+            return Ok(1);
+        }
+        worker::wait_in_session(Duration::from_millis(10));
+    }
+    Err(Error::new(INTERNAL_ERROR, "the launcher was started but does not answer").hint("The reason is in the server's log."))
+}
+
+fn stop_launcher() -> Result<i32> {
+    let Some(running) = activity::launcher()? else { return Ok(0) };
+    if running.preloaded {
+        return Err(Error::new(
+            OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "the workers belong to shared_preload_libraries and are not this database's to stop",
+        )
+        .hint("ALTER SYSTEM SET upkeep.enabled = off; SELECT pg_reload_conf(); or pause the jobs: SELECT upkeep.pause_all('why');"));
+    }
+    running.segment.stop();
+    worker::wake(running.pid);
+    let workers = activity::workers_in(catalog::my_database())?;
+    for &pid in &workers {
+        worker::terminate(pid);
+    }
+    for _ in 0..500 {
+        if activity::launcher()?.is_none() && activity::workers_in(catalog::my_database())?.is_empty() {
+            break;
+        }
+        worker::wait_in_session(Duration::from_millis(10));
+    }
+    Ok(1 + workers.len() as i32)
+}
+
+fn status_facts() -> Result<Value> {
+    let launcher = activity::launcher()?;
+    let (schedulers, executors) = activity::worker_counts()?;
+    let enabled = settings::enabled();
+    let listed = settings::allows_database(&catalog::my_database_name());
+    let advice = if worker::in_recovery() {
+        Some("This is a standby: jobs carry on here after a promotion.")
+    } else if !enabled {
+        Some("ALTER SYSTEM SET upkeep.enabled = on; SELECT pg_reload_conf();")
+    } else if launcher.is_none() {
+        Some("SELECT upkeep.start_workers(); and for good: add pg_upkeep to shared_preload_libraries and restart.")
+    } else if !listed {
+        Some("Add this database to upkeep.databases and reload the configuration.")
+    } else if settings::max_workers() == 0 {
+        Some("upkeep.max_workers is 0: no job can run.")
+    } else {
+        None
+    };
+    Ok(json!({
+        "workers": launcher.as_ref().map_or("not running", |l| if l.preloaded { "preloaded" } else { "dynamic" }),
+        "launcher_pid": launcher.as_ref().map(|l| l.pid),
+        "schedulers": schedulers,
+        "executors": executors,
+        "enabled": enabled,
+        "max_workers": settings::max_workers(),
+        "databases": settings::databases(),
+        "advice": advice,
+    }))
+}

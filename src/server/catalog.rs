@@ -1,0 +1,135 @@
+//! Facts of the catalogs and of this server that SQL would be the long way round to.
+
+use std::ffi::CStr;
+
+use pgrx::pg_sys::{self, Oid};
+
+/// A database as the launcher sees it: from the shared catalog, connected to none.
+pub struct Database {
+    pub oid: Oid,
+    pub name: String,
+}
+
+/// Databases that a worker may connect to: no templates, none being dropped.
+/// Called in a transaction.
+pub fn connectable_databases() -> Vec<Database> {
+    let mut databases = Vec::new();
+    unsafe {
+        let relation = pg_sys::table_open(
+            pg_sys::DatabaseRelationId,
+            pg_sys::AccessShareLock as pg_sys::LOCKMODE,
+        );
+        let scan = pg_sys::table_beginscan_catalog(relation, 0, std::ptr::null_mut());
+        loop {
+            let tuple = pg_sys::heap_getnext(scan, pg_sys::ScanDirection::ForwardScanDirection);
+            if tuple.is_null() {
+                break;
+            }
+            let form = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_database>();
+            // -2 marks what is left of an interrupted DROP DATABASE.
+            if (*form).datallowconn && !(*form).datistemplate && (*form).datconnlimit != -2 {
+                databases.push(Database {
+                    oid: (*form).oid,
+                    name: CStr::from_ptr((*form).datname.data.as_ptr())
+                        .to_string_lossy()
+                        .into_owned(),
+                });
+            }
+        }
+        pg_sys::table_endscan(scan);
+        pg_sys::table_close(relation, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+    }
+    databases
+}
+
+pub fn my_database() -> Oid {
+    unsafe { pg_sys::MyDatabaseId }
+}
+
+/// `current_user`.
+pub fn current_user() -> Oid {
+    unsafe { pg_sys::GetUserId() }
+}
+
+/// Different for every `initdb` and every pg_upgrade (LAW 20).
+pub fn system_identifier() -> i64 {
+    unsafe { pg_sys::GetSystemIdentifier() as i64 }
+}
+
+/// Does `user` have the privileges of `role`?
+pub fn has_privileges_of(user: Oid, role: Oid) -> bool {
+    unsafe { pg_sys::has_privs_of_role(user, role) }
+}
+
+/// The OID of a role, if it exists.
+pub fn role_oid(name: &str) -> Option<Oid> {
+    let name = std::ffi::CString::new(name).ok()?;
+    let oid = unsafe { pg_sys::get_role_oid(name.as_ptr(), true) };
+    (oid != Oid::INVALID).then_some(oid)
+}
+
+/// A role's name; `None` if it was dropped.
+pub fn role_name(oid: Oid) -> Option<String> {
+    unsafe {
+        let name = pg_sys::GetUserNameFromId(oid, true);
+        (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned())
+    }
+}
+
+/// Is the extension installed in this database?
+pub fn extension_exists() -> bool {
+    unsafe { pg_sys::get_extension_oid(c"pg_upkeep".as_ptr(), true) != Oid::INVALID }
+}
+
+/// Now, as the server stores it: microseconds since 2000.
+pub fn now() -> i64 {
+    unsafe { pg_sys::GetCurrentTimestamp() }
+}
+
+/// The value of a setting as SHOW prints it, read at C level (LAW 6).
+pub fn setting(name: &CStr) -> String {
+    unsafe {
+        let value = pg_sys::GetConfigOption(name.as_ptr(), true, false);
+        if value.is_null() {
+            String::new()
+        } else {
+            CStr::from_ptr(value).to_string_lossy().into_owned()
+        }
+    }
+}
+
+/// A time-ordered UUID, version 7 (RFC 9562), from the server's strong random source.
+pub fn uuid_v7() -> pgrx::Uuid {
+    const UNIX_TO_POSTGRES_EPOCH: i64 = 946_684_800_000_000;
+    let mut bytes = [0u8; 16];
+    unsafe { pg_sys::pg_strong_random(bytes.as_mut_ptr().cast(), bytes.len()) };
+    let microseconds = (now() + UNIX_TO_POSTGRES_EPOCH) as u64;
+    let milliseconds = microseconds / 1000;
+    bytes[..6].copy_from_slice(&milliseconds.to_be_bytes()[2..]);
+    // 12 bits below the millisecond (RFC 9562, 6.2, method 3): jobs created one after the other sort so.
+    let fraction = (((microseconds % 1000) << 12) / 1000) as u16;
+    bytes[6] = 0x70 | (fraction >> 8) as u8;
+    bytes[7] = fraction as u8;
+    bytes[8] = 0x80 | (bytes[8] & 0x3F);
+    pgrx::Uuid::from_bytes(bytes)
+}
+
+/// Refuses `SET upkeep.nonsense`.
+pub fn reserve_setting_prefix() {
+    unsafe { pg_sys::MarkGUCPrefixReserved(c"upkeep".as_ptr()) };
+}
+
+pub fn my_database_name() -> String {
+    unsafe {
+        let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
+        if name.is_null() {
+            String::new()
+        } else {
+            CStr::from_ptr(name).to_string_lossy().into_owned()
+        }
+    }
+}
+
+pub fn is_superuser(user: Oid) -> bool {
+    unsafe { pg_sys::superuser_arg(user) }
+}

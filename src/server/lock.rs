@@ -1,0 +1,62 @@
+//! Locks that mean something (LAW 7): an advisory lock tag whose fourth field no
+//! SQL function can produce (theirs is 1 or 2), so nobody can squat on it.
+
+use pgrx::pg_sys;
+
+/// What a lock protects.
+#[derive(Clone, Copy)]
+pub enum Purpose {
+    /// One worker slot of a job: held by its executor for as long as it lives.
+    Slot = 0x7570,
+    /// Creating jobs on one table, so that two requests see each other.
+    Target = 0x7571,
+    /// Creating jobs of one name.
+    Name = 0x7572,
+}
+
+/// A lock of this database on a 64-bit key.
+#[derive(Clone, Copy)]
+pub struct Lock {
+    purpose: Purpose,
+    key: u64,
+}
+
+impl Lock {
+    pub fn new(purpose: Purpose, key: u64) -> Self {
+        Lock { purpose, key }
+    }
+
+    fn tag(self) -> pg_sys::LOCKTAG {
+        pg_sys::LOCKTAG {
+            locktag_field1: unsafe { pg_sys::MyDatabaseId }.to_u32(),
+            locktag_field2: (self.key >> 32) as u32,
+            locktag_field3: self.key as u32,
+            locktag_field4: self.purpose as u16,
+            locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
+            locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
+        }
+    }
+
+    /// Holds the lock until the session ends. False: somebody else has it.
+    pub fn try_for_session(self) -> bool {
+        self.acquire(true, true)
+    }
+
+    pub fn release_from_session(self) {
+        unsafe {
+            pg_sys::LockRelease(&self.tag(), pg_sys::ExclusiveLock as i32, true);
+        }
+    }
+
+    /// Waits for the lock (bounded by `lock_timeout`) and holds it until the transaction ends.
+    pub fn for_transaction(self) {
+        self.acquire(false, false);
+    }
+
+    fn acquire(self, session: bool, dont_wait: bool) -> bool {
+        let result = unsafe {
+            pg_sys::LockAcquire(&self.tag(), pg_sys::ExclusiveLock as i32, session, dont_wait)
+        };
+        result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
+    }
+}
