@@ -9,7 +9,7 @@ pub mod settings;
 pgrx::pg_module_magic!(name, version);
 
 pgrx::extension_sql_file!("../sql/schema/jobs.sql");
-pgrx::extension_sql_file!("../sql/schema/job_views.sql", requires = ["jobs"]);
+pgrx::extension_sql_file!("../sql/schema/job_views.sql", requires = ["backfill"]);
 pgrx::extension_sql_file!("../sql/schema/backfill.sql", requires = ["jobs"]);
 
 #[allow(non_snake_case)]
