@@ -1,0 +1,77 @@
+//! Other servers made from this one: standbys and restored dumps.
+
+use std::fs;
+use std::io::Write;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+
+use super::{Cluster, PATIENCE, SUPERUSER};
+use crate::command;
+use crate::wait::wait_until;
+
+impl Cluster {
+    /// A streaming standby, caught up once with what this server has now.
+    pub fn standby(&self, name: &str) -> Result<Cluster> {
+        let name = Self::unique_name(name);
+        let mut standby = Cluster {
+            tree: self.tree.clone(),
+            dir: self.tree.room.clusters().join(&name),
+            settings: self.settings.clone(),
+            name,
+            server: None,
+            guardian: None,
+        };
+        standby.make_dir(false)?;
+        let primary = format!("host={} user={SUPERUSER} application_name={}", self.host().display(), standby.name());
+        let mut backup = self.tree.server_command("pg_basebackup");
+        backup.args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--dbname", &primary]);
+        command::capture(backup.arg("--pgdata").arg(standby.data()))?;
+        standby.start()?;
+        self.wait_for_standby(&standby)?;
+        Ok(standby)
+    }
+
+    /// Waits until the standby has replayed everything that this server has written by now.
+    pub fn wait_for_standby(&self, standby: &Cluster) -> Result<()> {
+        let here: String = self.connect("postgres")?.value("SELECT pg_current_wal_lsn()::text")?;
+        let mut there = standby.connect("postgres")?;
+        let replayed = format!("SELECT pg_last_wal_replay_lsn() >= '{here}'::pg_lsn");
+        wait_until("the standby to catch up", PATIENCE, || there.value(&replayed).unwrap_or(false))
+    }
+
+    /// Makes a standby a primary of its own.
+    pub fn promote(&self) -> Result<()> {
+        let promoted: bool = self.connect("postgres")?.value("SELECT pg_promote(true)")?;
+        if !promoted {
+            bail!("the standby was not promoted in time");
+        }
+        Ok(())
+    }
+
+    /// pg_dump of a database, as a script.
+    pub fn dump(&self, database: &str) -> Result<String> {
+        command::capture(&mut self.client_command("pg_dump", database))
+    }
+
+    /// Runs a dump in a new database of this server.
+    pub fn restore(&self, database: &str, dump: &str) -> Result<()> {
+        self.create_database(database)?;
+        let mut psql = self.client_command("psql", database);
+        psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null"]);
+        let out = fs::File::create(self.scratch().join("restore.out"))?;
+        let mut psql = psql.stdin(Stdio::piped()).stdout(out.try_clone()?).stderr(out).spawn()?;
+        let fed = psql.stdin.take().context("psql has no input")?.write_all(dump.as_bytes());
+        let status = psql.wait()?;
+        if fed.is_err() || !status.success() {
+            let said = fs::read_to_string(self.scratch().join("restore.out"))?;
+            bail!("the dump cannot be restored:\n{said}");
+        }
+        Ok(())
+    }
+
+    pub fn create_database(&self, database: &str) -> Result<()> {
+        let quoted = database.replace('"', "\"\"");
+        self.connect("postgres")?.run(&format!("CREATE DATABASE \"{quoted}\""))
+    }
+}

@@ -1,0 +1,134 @@
+//! pgbench as the application beside the work, and what it felt.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+
+use crate::cluster::{Cluster, PATIENCE};
+use crate::figures::{max, percentile};
+use crate::wait::wait_for;
+
+/// Transactions per second asked for: a steady application, not a load test. Latency then counts from the moment a
+/// transaction was due, so one that waits behind a blocked one counts as slow too.
+pub const RATE: u32 = 200;
+
+pub struct Pgbench {
+    child: Child,
+    log_dir: PathBuf,
+    prefix: String,
+}
+
+/// A stretch of time, in seconds since the epoch.
+#[derive(Clone, Copy)]
+pub struct Span {
+    from: f64,
+    to: f64,
+}
+
+/// Milliseconds.
+#[derive(Clone, Copy)]
+pub struct Latency {
+    pub median: f64,
+    pub p99: f64,
+    pub worst: f64,
+}
+
+impl Pgbench {
+    pub fn start(cluster: &Cluster, database: &str) -> Result<Self> {
+        let prefix = format!("pgbench-{database}");
+        let log_dir = cluster.scratch();
+        let mut pgbench = cluster.client_command("pgbench", database);
+        pgbench.args(["--no-vacuum", "--client=4", "--time=86400", "--log", "--rate"]).arg(RATE.to_string());
+        pgbench.arg("--log-prefix").arg(log_dir.join(&prefix));
+        let child = pgbench.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let pgbench = Self { child, log_dir, prefix };
+        wait_for("pgbench's first transactions", PATIENCE, || Ok(pgbench.transactions()?.pop()))?;
+        Ok(pgbench)
+    }
+
+    /// Latency within a stretch of time that is over.
+    pub fn latency(&self, span: Span) -> Result<Latency> {
+        // pgbench writes its log through a buffer: wait until it shows what came after.
+        wait_for("pgbench's log", PATIENCE, || {
+            Ok(self.transactions()?.last().is_some_and(|t| t.ended > span.to).then_some(()))
+        })?;
+        let inside = |t: &Transaction| t.ended > span.from && t.ended - t.took / 1e3 < span.to;
+        let took: Vec<f64> = self.transactions()?.iter().filter(|t| inside(t)).map(|t| t.took).collect();
+        Ok(Latency { median: percentile(&took, 0.5), p99: percentile(&took, 0.99), worst: max(&took) })
+    }
+
+    pub fn stop(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    fn transactions(&self) -> Result<Vec<Transaction>> {
+        let mut all = Vec::new();
+        for entry in fs::read_dir(&self.log_dir)? {
+            let path = entry?.path();
+            if path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&self.prefix)) {
+                let log = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+                all.extend(log.lines().filter_map(parse));
+            }
+        }
+        all.sort_by(|a, b| a.ended.total_cmp(&b.ended));
+        Ok(all)
+    }
+}
+
+impl Drop for Pgbench {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Span {
+    /// Lets this much time pass: for looking at the application alone.
+    pub fn pass(time: Duration) -> Self {
+        Self::during(|| std::thread::sleep(time)).0
+    }
+
+    /// The time that `work` takes, and its result.
+    pub fn during<T>(work: impl FnOnce() -> T) -> (Self, T) {
+        let (from, clock) = (epoch_seconds(), Instant::now());
+        let result = work();
+        (Self { from, to: from + clock.elapsed().as_secs_f64() }, result)
+    }
+}
+
+struct Transaction {
+    /// Seconds since the epoch.
+    ended: f64,
+    /// Milliseconds.
+    took: f64,
+}
+
+/// `client transaction microseconds script epoch_seconds epoch_microseconds lag`; the last line may be half written.
+fn parse(line: &str) -> Option<Transaction> {
+    let fields: Vec<&str> = line.split(' ').collect();
+    let [_, _, took, _, seconds, micros, _lag] = fields[..] else { return None };
+    let number = |text: &str| text.parse::<f64>().ok();
+    Some(Transaction { ended: number(seconds)? + number(micros)? / 1e6, took: number(took)? / 1e3 })
+}
+
+fn epoch_seconds() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_transaction_log() {
+        let t = parse("0 199 2241 0 1175850568 995598 12").unwrap();
+        assert_eq!((t.took, t.ended), (2.241, 1_175_850_568.995_598));
+        assert!(parse("0 200 17").is_none());
+        assert!(parse("1 5 skipped 0 1175850568 995598 12").is_none());
+    }
+}

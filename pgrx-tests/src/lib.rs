@@ -1,0 +1,24 @@
+//! The harness of pg_upkeep: it builds the extension, runs it in private PostgreSQL clusters, and demonstrates, verifies
+//! and measures it there. Nothing in here is linked into the extension.
+
+pub mod args;
+pub mod cluster;
+pub mod command;
+pub mod demo;
+pub mod extension;
+pub mod fetch;
+pub mod figures;
+pub mod measure;
+pub mod observe;
+pub mod paths;
+pub mod pg;
+pub mod prepare;
+pub mod room;
+pub mod schema;
+pub mod session;
+pub mod testing;
+pub mod tools;
+pub mod tree;
+pub mod user;
+pub mod verify;
+pub mod wait;

@@ -1,0 +1,129 @@
+//! What the client tests in `tests/` start from: a fresh database on a server that a test binary's tests share, or a server
+//! of one's own for those that break things.
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::cluster::{Cluster, ClusterBuilder, PATIENCE};
+use crate::extension::Flavour;
+use crate::prepare::Postgres;
+use crate::session::Session;
+use crate::tree::Tree;
+use crate::wait::{wait_for, wait_until};
+
+/// Names the tree to test: its `pg_config`. `cargo verify` sets it; without it the embedded PostgreSQL is prepared.
+pub const TREE_VARIABLE: &str = "UPKEEP_TREE";
+
+/// The prepared PostgreSQL with the extension in it.
+pub fn tree() -> &'static Tree {
+    static TREE: OnceLock<Tree> = OnceLock::new();
+    TREE.get_or_init(|| {
+        let tree = match std::env::var_os(TREE_VARIABLE) {
+            Some(pg_config) => Tree::open(&PathBuf::from(pg_config)),
+            None => Postgres::new(None).and_then(|pg| pg.tree(Flavour::Dev)),
+        };
+        tree.expect("a PostgreSQL to test with")
+    })
+}
+
+/// A server of one's own, to be configured, started, crashed: `server("crash").preloaded().start()?`.
+pub fn server(name: &str) -> ClusterBuilder {
+    Cluster::builder(tree(), &Cluster::unique_name(name))
+}
+
+/// A fresh database with the extension, on a shared server that preloads it.
+pub fn database() -> Result<Database> {
+    static SHARED: OnceLock<Cluster> = OnceLock::new();
+    fresh(SHARED.get_or_init(|| server("shared").preloaded().start().expect("the shared server")))
+}
+
+/// A fresh database with the extension, on a shared server that knows nothing of it.
+pub fn database_without_preload() -> Result<Database> {
+    static SHARED: OnceLock<Cluster> = OnceLock::new();
+    fresh(SHARED.get_or_init(|| server("plain").start().expect("the shared server without preload")))
+}
+
+/// A database that lives as long as this value: hold it in a variable until the test's last session is done.
+#[must_use]
+pub struct Database {
+    pub server: &'static Cluster,
+    pub name: String,
+}
+
+fn fresh(server: &'static Cluster) -> Result<Database> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let database = Database { server, name: format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed)) };
+    server.create_database(&database.name)?;
+    database.connect()?.run("CREATE EXTENSION pg_upkeep")?;
+    Ok(database)
+}
+
+impl Database {
+    /// A session of the superuser.
+    pub fn connect(&self) -> Result<Session> {
+        self.server.connect(&self.name)
+    }
+
+    pub fn connect_as(&self, role: &str) -> Result<Session> {
+        self.server.connect_as(&self.name, role)
+    }
+
+    /// A login role that no other test has. Roles belong to the whole server, hence the suffix.
+    pub fn role(&self, name: &str) -> Result<String> {
+        let role = format!("{name}_{}", self.name);
+        self.connect()?.run(&format!("CREATE ROLE {role} LOGIN; GRANT CREATE ON SCHEMA public TO {role}"))?;
+        Ok(role)
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        // A database that cannot be dropped is a defect, but one that its own test must show.
+        let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
+        let _ = self.server.connect("postgres").and_then(|mut s| s.run(&drop));
+    }
+}
+
+/// Waits until a job is in this state; a job that ends in another one is an error which says why.
+pub fn wait_for_state(session: &mut Session, job: &str, wanted: &str) -> Result<()> {
+    wait_for_state_within(session, job, wanted, PATIENCE)
+}
+
+pub fn wait_for_state_within(session: &mut Session, job: &str, wanted: &str, timeout: Duration) -> Result<()> {
+    let look = format!("SELECT state FROM upkeep.jobs WHERE id = '{job}'");
+    let reached = wait_for(&format!("job {job} to be {wanted}"), timeout, || {
+        let state = session.text(&look)?;
+        if state != wanted && ["done", "failed", "canceled"].contains(&&*state) {
+            bail!("job {job} is {state} instead of {wanted}");
+        }
+        Ok((state == wanted).then_some(()))
+    });
+    reached.with_context(|| describe_job(session, job))
+}
+
+fn describe_job(session: &mut Session, job: &str) -> String {
+    let row = session.rows(&format!("SELECT j FROM upkeep.jobs j WHERE id = '{job}'"));
+    let events = session.rows(&format!("SELECT e FROM upkeep.job_events e WHERE e::text LIKE '%{job}%'"));
+    format!("{row:?}\n{events:#?}")
+}
+
+/// Process ids of this server's workers of a kind: "launcher", "scheduler" or "executor".
+pub fn workers(session: &mut Session, kind: &str) -> Result<Vec<i32>> {
+    session.values(&format!(
+        "SELECT pid FROM pg_catalog.pg_stat_activity WHERE backend_type = 'pg_upkeep {kind}' ORDER BY backend_start"
+    ))
+}
+
+/// Waits until a query gives this text.
+pub fn wait_for_text(session: &mut Session, sql: &str, wanted: &str) -> Result<()> {
+    let mut last = String::new();
+    let reached = wait_until(&format!("{wanted} from: {sql}"), PATIENCE, || {
+        last = session.text(sql).unwrap_or_else(|error| format!("{error:#}"));
+        last == wanted
+    });
+    reached.with_context(|| format!("it gives: {last}"))
+}

@@ -1,0 +1,150 @@
+//! `cargo verify`: everything that must hold, on one PostgreSQL.
+
+mod cargo_steps;
+mod examples;
+mod in_server;
+mod markdown;
+mod regress;
+mod report;
+mod upgrade;
+
+use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use self::report::{Finished, Report};
+use crate::args::Args;
+use crate::extension::Flavour;
+use crate::prepare::Postgres;
+use crate::schema;
+use crate::tree::Tree;
+
+/// What the steps work on.
+pub struct Suite {
+    postgres: Postgres,
+    /// The extension as users have it.
+    dev: Option<Tree>,
+    /// The extension with its in-server tests.
+    tests: Option<Tree>,
+    /// Whether regress and isolation write their expectations instead of comparing with them.
+    accept: bool,
+}
+
+impl Suite {
+    fn tree(&self) -> Result<&Tree> {
+        self.dev.as_ref().context("this step needs a prepared tree")
+    }
+
+    fn tests_tree(&self) -> Result<&Tree> {
+        self.tests.as_ref().context("this step needs the tree with the in-server tests")
+    }
+}
+
+/// What a step found out, in its runner's own words; the last line is the summary.
+pub struct Passed {
+    pub output: String,
+}
+
+struct Step {
+    name: &'static str,
+    /// The build of the extension that must be there.
+    needs: Option<Flavour>,
+    run: fn(&Suite) -> Result<Passed>,
+}
+
+/// The steps that mostly compile, in the order in which they fail soonest.
+const COMPILING: &[Step] = &[
+    Step { name: "format", needs: None, run: |_| cargo_steps::format() },
+    Step { name: "clippy", needs: None, run: cargo_steps::clippy },
+    Step { name: "unit", needs: None, run: cargo_steps::unit },
+    Step { name: "schema", needs: None, run: |s| Ok(Passed { output: schema::check(&s.postgres.compiler)? }) },
+];
+
+/// The steps that mostly wait for servers: one core compiles while the other runs these.
+const RUNNING: &[Step] = &[
+    Step { name: "in-server", needs: Some(Flavour::Tests), run: in_server::run },
+    Step { name: "regress", needs: Some(Flavour::Dev), run: regress::regress },
+    Step { name: "isolation", needs: Some(Flavour::Dev), run: regress::isolation },
+    Step { name: "examples", needs: Some(Flavour::Dev), run: examples::run },
+    Step { name: "upgrade", needs: Some(Flavour::Dev), run: upgrade::run },
+    Step { name: "client", needs: Some(Flavour::Dev), run: cargo_steps::client },
+];
+
+pub fn run(mut args: Args) -> Result<ExitCode> {
+    let (only, skip) = (args.list("--only")?, args.list("--skip")?);
+    let accept = args.flag("--accept");
+    let lanes = choose(&only, &skip)?;
+    let postgres = Postgres::from_args(&mut args)?;
+    args.finish()?;
+    println!("verifying on PostgreSQL {}", postgres.installation.version);
+
+    let mut report = Report::new();
+    let clock = Instant::now();
+    let needs = |flavour| lanes.iter().flatten().any(|step| step.needs == Some(flavour));
+    let build = |flavour| needs(flavour).then(|| postgres.tree(flavour)).transpose();
+    let trees = build(Flavour::Dev).and_then(|dev| Ok((dev, build(Flavour::Tests)?)));
+    let built = match &trees {
+        Ok(_) => Ok(Passed { output: String::new() }),
+        Err(error) => Err(anyhow::anyhow!("{error:#}")),
+    };
+    report.add(Finished { name: "build", took: clock.elapsed(), result: built });
+    if let Ok((dev, tests)) = trees {
+        run_lanes(&Suite { postgres, dev, tests, accept }, lanes, &mut report);
+    }
+    Ok(report.close())
+}
+
+/// Each lane runs its steps one after the other, beside the other lane.
+fn run_lanes(suite: &Suite, lanes: [Vec<&'static Step>; 2], report: &mut Report) {
+    let (sender, finished) = mpsc::channel();
+    thread::scope(|scope| {
+        for lane in lanes {
+            let sender = sender.clone();
+            scope.spawn(move || {
+                for step in lane {
+                    let clock = Instant::now();
+                    let result = (step.run)(suite);
+                    let _ = sender.send(Finished { name: step.name, took: clock.elapsed(), result });
+                }
+            });
+        }
+        drop(sender);
+        for step in finished {
+            report.add(step);
+        }
+    });
+}
+
+fn choose(only: &[String], skip: &[String]) -> Result<[Vec<&'static Step>; 2]> {
+    let all = || COMPILING.iter().chain(RUNNING);
+    for name in only.iter().chain(skip) {
+        if !all().any(|step| step.name == name) {
+            let known = all().map(|step| step.name).collect::<Vec<_>>().join(", ");
+            bail!("there is no step {name}; the steps are {known}");
+        }
+    }
+    let named = |names: &[String], step: &Step| names.iter().any(|n| n == step.name);
+    let chosen = |step: &&Step| (only.is_empty() || named(only, step)) && !named(skip, step);
+    Ok([COMPILING, RUNNING].map(|lane| lane.iter().filter(chosen).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(only: &[&str], skip: &[&str]) -> Vec<&'static str> {
+        let owned = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+        choose(&owned(only), &owned(skip)).unwrap().iter().flatten().map(|s| s.name).collect()
+    }
+
+    #[test]
+    fn steps_are_chosen_by_name() {
+        assert_eq!(names(&[], &[]).len(), COMPILING.len() + RUNNING.len());
+        assert_eq!(names(&["unit", "client"], &[]), ["unit", "client"]);
+        assert!(!names(&[], &["schema"]).contains(&"schema"));
+        assert!(choose(&["untested".to_owned()], &[]).is_err());
+    }
+}

@@ -1,0 +1,75 @@
+//! The harness itself: what the other tests rely on.
+
+use anyhow::Result;
+use upkeep_tests::cluster::Stop;
+use upkeep_tests::testing::{self, wait_for_text};
+
+#[test]
+fn each_test_has_its_own_database() -> Result<()> {
+    let (one, other) = (testing::database()?, testing::database()?);
+    one.connect()?.run("CREATE TABLE t ()")?;
+    assert_eq!(other.connect()?.text("SELECT to_regclass('t')")?, "");
+    assert_eq!(other.connect()?.text("SELECT extname FROM pg_extension WHERE extname = 'pg_upkeep'")?, "pg_upkeep");
+    Ok(())
+}
+
+#[test]
+fn preload_is_a_choice() -> Result<()> {
+    let preloaded = |db: testing::Database| db.connect()?.text("SHOW shared_preload_libraries");
+    assert_eq!(preloaded(testing::database()?)?, "pg_upkeep");
+    assert_eq!(preloaded(testing::database_without_preload()?)?, "");
+    Ok(())
+}
+
+#[test]
+fn errors_and_notices_can_be_looked_at() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    assert_eq!(session.error("SELECT 1/0")?.code().code(), "22012");
+    session.run("DO $$BEGIN RAISE WARNING 'careful'; END$$")?;
+    let notices = session.notices();
+    assert_eq!(notices.iter().map(|n| n.message()).collect::<Vec<_>>(), ["careful"]);
+    assert!(session.error("SELECT 1").is_err(), "no error where one is expected must not pass");
+    Ok(())
+}
+
+#[test]
+fn a_server_survives_what_tests_do_to_it() -> Result<()> {
+    let mut server = testing::server("survivor").start()?;
+    server.connect("postgres")?.run("CREATE TABLE kept AS SELECT 7 AS n; CHECKPOINT")?;
+
+    let mut session = server.connect("postgres")?;
+    let victim = session.pid()?;
+    server.kill(victim)?;
+    assert!(session.run("SELECT 1").is_err());
+    assert!(server.kill(1).is_err(), "only processes of the server may be killed");
+
+    server.crash()?;
+    server.start()?;
+    server.stop(Stop::Immediate)?;
+    server.start()?;
+    server.set("work_mem", "5MB")?;
+    server.reload()?;
+    let mut session = server.connect("postgres")?;
+    assert_eq!(session.text("SELECT n, current_setting('work_mem') FROM kept")?, "7|5MB");
+    Ok(())
+}
+
+#[test]
+fn standbys_and_dumps() -> Result<()> {
+    let primary = testing::server("primary").start()?;
+    let standby = primary.standby("standby")?;
+    primary.connect("postgres")?.run("CREATE TABLE t AS SELECT 1 AS n")?;
+    primary.wait_for_standby(&standby)?;
+    assert_eq!(standby.connect("postgres")?.text("SELECT n, pg_is_in_recovery() FROM t")?, "1|t");
+    standby.promote()?;
+    wait_for_text(&mut standby.connect("postgres")?, "SELECT pg_is_in_recovery()", "f")?;
+
+    let elsewhere = testing::server("elsewhere").own_identity().start()?;
+    elsewhere.restore("restored", &primary.dump("postgres")?)?;
+    assert_eq!(elsewhere.connect("restored")?.text("SELECT n FROM t")?, "1");
+    let identifier = "SELECT system_identifier FROM pg_control_system()";
+    let [here, there] = [&primary, &elsewhere].map(|s| s.connect("postgres").and_then(|mut c| c.text(identifier)));
+    assert_ne!(here?, there?);
+    Ok(())
+}
