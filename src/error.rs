@@ -62,6 +62,7 @@ macro_rules! sqlstates {
 
 sqlstates! {
     FEATURE_NOT_SUPPORTED = b"0A000",
+    NULL_VALUE_NOT_ALLOWED = b"22004",
     INVALID_PARAMETER_VALUE = b"22023",
     RAISE_EXCEPTION = b"P0001",
     ACTIVE_SQL_TRANSACTION = b"25001",

@@ -16,5 +16,6 @@ pub extern "C-unwind" fn _PG_init() {
     settings::define();
     if server::worker::is_preloading() && !server::worker::is_binary_upgrade() {
         jobs::launcher::register();
+        server::hooks::install();
     }
 }

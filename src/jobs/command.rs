@@ -22,11 +22,12 @@ struct Params {
 
 /// `upkeep.run_in_background(command, name, retries)`
 #[pg_extern(sql = false)]
-fn run_in_background(command: &str, name: Option<&str>, retries: i32) -> Uuid {
-    raise::answer(create(command, name, retries))
+fn run_in_background(command: Option<&str>, name: Option<&str>, retries: Option<i32>) -> Uuid {
+    raise::answer(create(command, name, retries.unwrap_or(0)))
 }
 
-fn create(command: &str, name: Option<&str>, retries: i32) -> Result<Uuid> {
+fn create(command: Option<&str>, name: Option<&str>, retries: i32) -> Result<Uuid> {
+    let command = queue::require(command, "command")?;
     if retries < 0 {
         return Err(Error::new(
             INVALID_PARAMETER_VALUE,

@@ -55,6 +55,8 @@ pub fn create(new: NewJob<'_>) -> Result<Uuid> {
     check_limit(owner, &owner_name)?;
 
     let id = catalog::uuid_v7();
+    // Read before the switch below pins a search_path of ours.
+    let session = captured_session();
     spi::bookkeeping(|| {
         spi::execute(
             "INSERT INTO upkeep._job (id, kind, name, owner, owner_name, relid, target, params, session, state,
@@ -69,7 +71,7 @@ pub fn create(new: NewJob<'_>) -> Result<Uuid> {
                 new.relid.into(),
                 new.target.as_str().into(),
                 JsonB(new.params).into(),
-                JsonB(captured_session()).into(),
+                JsonB(session).into(),
                 (if new.paused { "paused" } else { "queued" }).into(),
                 new.workers.into(),
                 new.batch_time.into(),
@@ -116,6 +118,13 @@ pub fn check_name(name: &str) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// An argument that must not be null.
+pub fn require<T>(value: Option<T>, argument: &str) -> Result<T> {
+    value.ok_or_else(|| {
+        Error::new(NULL_VALUE_NOT_ALLOWED, format!("{argument} must not be null"))
+    })
 }
 
 pub fn check_workers(workers: i32) -> Result<()> {

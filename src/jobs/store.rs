@@ -426,8 +426,8 @@ pub fn pause_foreign_jobs(system: i64, database: Oid) -> Result<()> {
 pub fn prune(retention: Duration) -> Result<()> {
     spi::execute(
         "DELETE FROM upkeep._job
-         WHERE finished_at OPERATOR(pg_catalog.<) pg_catalog.clock_timestamp()
-               OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => $1)
+         WHERE finished_at OPERATOR(pg_catalog.<)
+               (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => $1))
            AND state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'failed', 'canceled'])",
         &[retention.as_secs_f64().into()],
     )?;

@@ -40,8 +40,16 @@ fn drop_job(job: Uuid) -> Uuid {
 }
 
 #[pg_extern(sql = false)]
-fn alter_job(job: Uuid, batch_time: Option<Interval>, workers: Option<i32>, name: Option<&str>) -> Uuid {
-    raise::answer(alter(job, batch_time.map(milliseconds), workers, name))
+fn alter_job(
+    job: Option<Uuid>,
+    batch_time: Option<Interval>,
+    workers: Option<i32>,
+    name: Option<&str>,
+) -> Uuid {
+    raise::answer(
+        queue::require(job, "job")
+            .and_then(|job| alter(job, batch_time.map(milliseconds), workers, name)),
+    )
 }
 
 #[pg_extern(sql = false)]

@@ -17,8 +17,8 @@ const FIRST_LOOK: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 #[pg_extern(sql = false)]
-fn wait(job: Uuid, timeout: Option<Interval>, fcinfo: pg_sys::FunctionCallInfo) {
-    raise::answer(wait_for(job, timeout, fcinfo))
+fn wait(job: Option<Uuid>, timeout: Option<Interval>, fcinfo: pg_sys::FunctionCallInfo) {
+    raise::answer(super::queue::require(job, "job").and_then(|job| wait_for(job, timeout, fcinfo)))
 }
 
 struct Look {

@@ -97,16 +97,20 @@ fn from_report(report: &ErrorReportWithLevel, diagnostics: Diagnostics) -> Error
 }
 
 /// One transaction of a worker's: committed on `Ok`, rolled back on `Err`.
-/// `f` runs with no snapshot; SPI takes its own.
 pub fn transaction<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
     let result = catch(|| {
         // SAFETY: a worker between transactions.
         unsafe {
             pg_sys::SetCurrentStatementStartTimestamp();
             pg_sys::StartTransactionCommand();
+            // SPI wants a snapshot of its caller's, and takes fresh ones of its own.
+            pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
         }
         let value = f()?;
-        unsafe { pg_sys::CommitTransactionCommand() };
+        unsafe {
+            pg_sys::PopActiveSnapshot();
+            pg_sys::CommitTransactionCommand();
+        }
         Ok(value)
     });
     if result.is_err() {

@@ -3,6 +3,7 @@
 pub mod catalog;
 pub mod catch;
 pub mod commit;
+pub mod hooks;
 pub mod lock;
 pub mod parse;
 pub mod procedure;

@@ -1,0 +1,36 @@
+//! Nobody's DROP DATABASE fails because of us (LAW 16): before a statement that
+//! needs a database to itself, our workers there are asked to leave.
+
+use std::time::Duration;
+
+use pgrx::pg_sys::Oid;
+
+use super::activity;
+use crate::error::Result;
+use crate::server::{spi, worker};
+
+/// The statement itself gives up after 5 s.
+const PATIENCE: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Asks our workers to leave a database that the caller owns, and waits for it. If the
+/// statement then fails, the launcher comes back after a while and the jobs go on.
+pub fn leave_database(name: &str) -> Result<()> {
+    let owned = spi::query_one(
+        "SELECT d.oid FROM pg_catalog.pg_database d
+         WHERE d.datname OPERATOR(pg_catalog.=) $1::name AND pg_catalog.pg_has_role(d.datdba, 'USAGE')",
+        &[name.into()],
+        |row| row.require::<Oid>(1),
+    )?;
+    let Some(database) = owned else { return Ok(()) };
+    let tries = PATIENCE.as_millis() / LOOK.as_millis();
+    for _ in 0..tries {
+        let workers = activity::workers_in(database)?;
+        if workers.is_empty() {
+            break;
+        }
+        workers.into_iter().for_each(worker::terminate);
+        worker::wait_in_session(LOOK);
+    }
+    Ok(())
+}
