@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod command;
 pub mod demo;
 pub mod extension;
+pub mod faults;
 pub mod fetch;
 pub mod figures;
 pub mod measure;

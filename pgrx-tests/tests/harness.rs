@@ -1,8 +1,12 @@
 //! The harness itself: what the other tests rely on.
 
+use std::thread;
+
 use anyhow::Result;
-use upkeep_tests::cluster::Stop;
+use upkeep_tests::cluster::{PATIENCE, Stop};
+use upkeep_tests::faults::{self, Blow};
 use upkeep_tests::testing::{self, wait_for_text};
+use upkeep_tests::wait::wait_until;
 
 #[test]
 fn each_test_has_its_own_database() -> Result<()> {
@@ -71,5 +75,21 @@ fn standbys_and_dumps() -> Result<()> {
     let identifier = "SELECT system_identifier FROM pg_control_system()";
     let [here, there] = [&primary, &elsewhere].map(|s| s.connect("postgres").and_then(|mut c| c.text(identifier)));
     assert_ne!(here?, there?);
+    Ok(())
+}
+
+#[test]
+fn blows_land_inside_transactions() -> Result<()> {
+    let server = testing::server("struck").start()?;
+    for (blow, death) in [(Blow::Terminate, "due to administrator command"), (Blow::Kill, "terminated by signal 9")] {
+        let mut victim = server.connect("postgres")?;
+        let pid = victim.pid()?;
+        let writing = thread::spawn(move || victim.run("CREATE TEMP TABLE t (); SELECT pg_sleep(60)"));
+        let mut session = server.connect("postgres")?;
+        let struck = faults::strike(&server, &mut session, blow, &format!("SELECT {pid}"))?;
+        assert_eq!(struck, pid);
+        assert!(writing.join().expect("the victim's thread").is_err());
+        wait_until("the log to tell", PATIENCE, || server.log().contains(death))?;
+    }
     Ok(())
 }
