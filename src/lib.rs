@@ -1,5 +1,6 @@
 //! pg_upkeep: batched backfill and other upkeep of a PostgreSQL database, run inside the server.
 
+pub mod backfill;
 pub mod error;
 pub mod jobs;
 pub mod server;
@@ -8,7 +9,8 @@ pub mod settings;
 pgrx::pg_module_magic!(name, version);
 
 pgrx::extension_sql_file!("../sql/schema/jobs.sql");
-pgrx::extension_sql_file!("../sql/schema/job_views.sql", requires = ["jobs"]);
+pgrx::extension_sql_file!("../sql/schema/job_views.sql", requires = ["backfill"]);
+pgrx::extension_sql_file!("../sql/schema/backfill.sql", requires = ["jobs"]);
 
 #[allow(non_snake_case)]
 #[pgrx::pg_guard]

@@ -128,6 +128,7 @@ impl Context {
 pub fn open(job: &Job) -> Result<Box<dyn Kind>> {
     match job.kind.as_str() {
         super::command::KIND => Ok(Box::new(super::command::Command::open(job)?)),
+        crate::backfill::KIND => Ok(Box::new(crate::backfill::run::Run::open(job)?)),
         other => Err(Error::new(
             crate::error::FEATURE_NOT_SUPPORTED,
             format!("this version of pg_upkeep has no job kind \"{other}\""),
@@ -143,9 +144,10 @@ pub fn check_retry(_kind: &str, _job: Uuid) -> Result<()> {
 
 /// The shared cursor with which a finished job starts again: at its place, or,
 /// if it was done, for what it left.
-pub fn retry_shared(kind: &str, shared: Value, _was_done: bool) -> Value {
+pub fn retry_shared(kind: &str, shared: Value, was_done: bool) -> Value {
     match kind {
         super::command::KIND => super::command::retry_shared(),
+        crate::backfill::KIND => crate::backfill::run::cursor::retry(shared, was_done),
         _ => shared,
     }
 }

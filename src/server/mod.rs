@@ -1,15 +1,19 @@
 //! The only room with `pg_sys` and `unsafe`: everything else calls these safe functions.
 
+pub mod analyze;
 pub mod catalog;
 pub mod catch;
 pub mod commit;
+pub mod heap;
 pub mod hooks;
 pub mod lock;
 pub mod parse;
 pub mod procedure;
 pub mod raise;
+pub mod repeated;
 pub mod segment;
 pub mod spi;
 pub mod statement;
+pub mod stride;
 pub mod top_level;
 pub mod worker;

@@ -37,12 +37,28 @@ pub fn query<T>(
     args: &[DatumWithOid<'_>],
     each: impl Fn(Row<'_>) -> Result<T>,
 ) -> Result<Vec<T>> {
-    Spi::connect(|client| {
-        client
-            .select(sql, None, args)?
-            .map(|tuple| each(Row(tuple)))
-            .collect()
+    with_snapshot(|| {
+        Spi::connect(|client| {
+            client
+                .select(sql, None, args)?
+                .map(|tuple| each(Row(tuple)))
+                .collect()
+        })
     })
+}
+
+/// Read-only SPI looks with the active snapshot; a worker's transaction has none by itself.
+fn with_snapshot<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+    // SAFETY: in a transaction; after an error its abort pops the snapshot.
+    unsafe {
+        if pg_sys::ActiveSnapshotSet() {
+            return f();
+        }
+        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+        let result = f();
+        pg_sys::PopActiveSnapshot();
+        result
+    }
 }
 
 /// The first row, if there is one.

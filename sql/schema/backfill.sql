@@ -1,0 +1,100 @@
+-- Backfill: the functions, the rows that were skipped, and a view of those put aside.
+
+CREATE FUNCTION upkeep.backfill(
+    target regclass,
+    assignments text,
+    condition text DEFAULT NULL,
+    name text DEFAULT NULL,
+    workers integer DEFAULT 1,
+    batch_time interval DEFAULT NULL,
+    on_error text DEFAULT 'quarantine',
+    paused boolean DEFAULT false,
+    if_not_exists boolean DEFAULT false,
+    options jsonb DEFAULT '{}'
+) RETURNS uuid
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'upkeep_backfill_wrapper';
+COMMENT ON FUNCTION upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb) IS
+'Fills columns of a table in the background and returns the job. assignments: what follows SET; condition: the rows that still need it (default: every row, exactly once, which needs a key); batch_time: length of one transaction (default upkeep.batch_time); on_error: quarantine or stop; options: strategy, range_blocks, strides, window_ranges, max_quarantined. Runs as the caller. Errors: 42601 in a fragment, 22023 wrong argument, 55006 a column is being filled already, 42710 name in use, 0A000 not supported yet.';
+
+CREATE FUNCTION upkeep.explain_backfill(
+    target regclass,
+    assignments text,
+    condition text DEFAULT NULL,
+    workers integer DEFAULT 1,
+    options jsonb DEFAULT '{}'
+) RETURNS TABLE (
+    strategy text,
+    reason text,
+    batches bigint,
+    rows_estimate bigint,
+    estimated_duration interval,
+    wal_estimate bigint,
+    locks text,
+    warnings text[]
+)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1
+    AS 'MODULE_PATHNAME', 'upkeep_explain_backfill_wrapper';
+COMMENT ON FUNCTION upkeep.explain_backfill(regclass, text, text, integer, jsonb) IS
+'Says how upkeep.backfill would go through the table, why, what it would cost (rows, bytes of WAL, time: forecasts from a sample) and what speaks against it. Changes nothing.';
+
+CREATE FUNCTION upkeep.preview_backfill(
+    target regclass,
+    assignments text,
+    condition text DEFAULT NULL,
+    max_rows integer DEFAULT 10
+) RETURNS TABLE (row_key jsonb, old_row jsonb, new_row jsonb)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10
+    AS 'MODULE_PATHNAME', 'upkeep_preview_backfill_wrapper';
+COMMENT ON FUNCTION upkeep.preview_backfill(regclass, text, text, integer) IS
+'Shows rows as they are and as upkeep.backfill would leave them, computed by SELECT. max_rows: 0 to 10000. Triggers and generated columns are not shown. Changes nothing.';
+
+-- Filters of a strided UPDATE. Everyone's, since the statement runs as the owner of the job; they
+-- look at nothing but their arguments, so that row security may let them go first.
+CREATE FUNCTION upkeep._in_stride(tid, integer, integer) RETURNS boolean
+    LANGUAGE c IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE COST 0.1
+    AS 'MODULE_PATHNAME', 'upkeep_in_stride';
+CREATE FUNCTION upkeep._in_stride_before(tid, integer, integer, xid, xid, integer) RETURNS boolean
+    LANGUAGE c IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE COST 0.1
+    AS 'MODULE_PATHNAME', 'upkeep_in_stride_before';
+COMMENT ON FUNCTION upkeep._in_stride(tid, integer, integer) IS
+'Private: is the row''s place on its page, modulo strides, the stride?';
+COMMENT ON FUNCTION upkeep._in_stride_before(tid, integer, integer, xid, xid, integer) IS
+'Private: the same for row versions that were not written in the given span of transactions.';
+
+-- Rows that a backfill has to come back to (locked by somebody else) or has put aside (quarantined).
+CREATE TABLE upkeep._backfill_row (
+    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
+    row_key jsonb NOT NULL,
+    number bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    relid oid NOT NULL,
+    state text NOT NULL CHECK (state IN ('locked', 'quarantined')),
+    sqlstate text,
+    message text,
+    attempts integer NOT NULL DEFAULT 0,
+    last_tried_at timestamptz,
+    PRIMARY KEY (job, row_key)
+);
+CREATE INDEX ON upkeep._backfill_row (job, state, number);
+
+-- Transactions of a backfill whose rows still match its condition: never updated again by the same run.
+CREATE TABLE upkeep._backfill_xid (
+    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
+    xid bigint NOT NULL,
+    PRIMARY KEY (job, xid)
+);
+
+SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_row', '');
+SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_xid', '');
+SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_row_number_seq', '');
+
+CREATE VIEW upkeep.quarantined_rows WITH (security_barrier) AS
+    SELECT r.job, r.relid, r.row_key, r.sqlstate, r.message, r.attempts, r.last_tried_at
+    FROM upkeep._backfill_row r
+    JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) r.job
+    WHERE r.state OPERATOR(pg_catalog.=) 'quarantined'
+      AND pg_catalog.pg_has_role(j.owner, 'USAGE');
+COMMENT ON VIEW upkeep.quarantined_rows IS
+'Rows that a backfill put aside because their new value is an error; upkeep.retry(job) tries them again. Visible to members of the job''s owner.';
+COMMENT ON COLUMN upkeep.quarantined_rows.row_key IS 'The row''s key, or its place (ctid) where the table has no key.';
+GRANT SELECT ON upkeep.quarantined_rows TO PUBLIC;

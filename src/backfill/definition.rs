@@ -1,0 +1,235 @@
+//! What a backfill is: the caller's words, checked, and what they mean.
+
+use pgrx::pg_sys::Oid;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::glue::Glue;
+use super::key::{self, Key};
+use super::meaning;
+use super::options::{Options, Walk};
+use super::statements::{Condition, Parts};
+use super::target::Table;
+use super::{fragments, target};
+use crate::error::{
+    Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, INVALID_PARAMETER_VALUE,
+    OBJECT_NOT_IN_PREREQUISITE_STATE, Result,
+};
+use crate::server::analyze::{self, Target};
+use crate::server::catch::subtransaction;
+use crate::server::repeated::Statement;
+use crate::server::spi;
+
+/// What happens at a row whose new value is an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnError {
+    Quarantine,
+    Stop,
+}
+
+impl OnError {
+    pub fn read(text: Option<&str>) -> Result<Self> {
+        match text {
+            None | Some("quarantine") => Ok(OnError::Quarantine),
+            Some("stop") => Ok(OnError::Stop),
+            Some(other) => Err(Error::new(
+                INVALID_PARAMETER_VALUE,
+                format!("on_error must be quarantine or stop, but is \"{other}\""),
+            )),
+        }
+    }
+}
+
+/// The parameters of the job, as they are stored.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Definition {
+    pub assignments: String,
+    pub condition: Option<String>,
+    /// The columns that are set.
+    pub columns: Vec<String>,
+    /// The columns of the key that finds rows again; none where the table has none.
+    pub key: Vec<String>,
+    pub on_error: OnError,
+    pub options: Options,
+    /// What the names meant at creation (LAW 21).
+    pub fingerprint: String,
+}
+
+/// The caller's words with everything that was found out about them.
+pub struct Checked {
+    pub table: Table,
+    pub definition: Definition,
+    pub key: Option<Key>,
+    pub analysis: Analysis,
+}
+
+/// What the two fragments mean for a table.
+pub struct Analysis {
+    pub columns: Vec<String>,
+    pub fingerprint: String,
+    pub targets: Vec<Target>,
+    pub condition_has_sub_selects: bool,
+    pub condition_is_volatile: bool,
+}
+
+/// Checks the caller's words; changes nothing.
+pub fn check(
+    relid: Option<Oid>,
+    assignments: Option<&str>,
+    condition: Option<&str>,
+    on_error: OnError,
+    options: &Value,
+) -> Result<Checked> {
+    let options = Options::read(options)?;
+    let table = target::check(relid)?;
+    let assignments = assignments.unwrap_or_default();
+    let analysis = analyse(&table, assignments, condition)?;
+    let key = choose_key(&table, &analysis.columns, condition.is_some())?;
+    check_walk(&options, condition.is_some(), key.as_ref())?;
+    let definition = Definition {
+        assignments: assignments.to_owned(),
+        condition: condition.map(str::to_owned),
+        columns: analysis.columns.clone(),
+        key: key.iter().flat_map(|key| &key.columns).map(|column| column.name.clone()).collect(),
+        on_error,
+        options,
+        fingerprint: analysis.fingerprint.clone(),
+    };
+    Ok(Checked { table, definition, key, analysis })
+}
+
+/// Each fragment alone, then what they mean together.
+pub fn analyse(table: &Table, assignments: &str, condition: Option<&str>) -> Result<Analysis> {
+    let assigned = fragments::assignments(&table.sql, assignments)?;
+    let mut condition_has_sub_selects = false;
+    let mut condition_is_volatile = false;
+    if let Some(condition) = condition {
+        fragments::condition(&table.sql, condition)?;
+        let glue = Glue::new(&format!("SELECT FROM ONLY {} WHERE (", table.sql))
+            .theirs(condition)
+            .ours(")");
+        let meaning = analyze::analyse(glue.text(), None).map_err(|error| glue.blame(error))?;
+        condition_has_sub_selects = meaning.sub_selects;
+        condition_is_volatile = meaning.volatile;
+    }
+    let glue = fragments::update(&table.sql, assignments, condition);
+    let meaning = analyze::analyse(glue.text(), Some((table.relid, &table.name)))
+        .map_err(|error| glue.blame(error))?;
+    let mut columns: Vec<String> = assigned.into_iter().map(|item| item.column).collect();
+    columns.sort();
+    columns.dedup();
+    Ok(Analysis {
+        columns,
+        fingerprint: meaning::fingerprint(&meaning.tree),
+        targets: meaning.targets,
+        condition_has_sub_selects,
+        condition_is_volatile,
+    })
+}
+
+fn choose_key(table: &Table, columns: &[String], has_condition: bool) -> Result<Option<Key>> {
+    let keys = key::keys(table.relid)?;
+    let chosen = key::choose(&keys, columns);
+    if let (None, Some(assigned)) = (&chosen, keys.first()) {
+        return Err(Error::new(
+            FEATURE_NOT_SUPPORTED,
+            format!("a backfill cannot change the key ({}) that it finds rows by", assigned.names()),
+        )
+        .hint("Fill a new column and make it the key afterwards, or add another unique index on columns that are NOT NULL."));
+    }
+    if chosen.is_none() && !has_condition {
+        return Err(Error::new(
+            OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("{} has no key that could tell which rows are done", table.sql),
+        )
+        .detail("Without a condition each row is changed exactly once, in the order of a unique, not partial, not deferrable index on columns that are NOT NULL.")
+        .hint("Give a condition that names the rows which still need it, for example condition => 'total IS NULL', or add such a key."));
+    }
+    Ok(chosen)
+}
+
+fn check_walk(options: &Options, has_condition: bool, key: Option<&Key>) -> Result<()> {
+    match options.strategy {
+        Some(Walk::Blocks) if !has_condition => Err(Error::new(
+            INVALID_PARAMETER_VALUE,
+            "the strategy blocks needs a condition",
+        )
+        .detail("Rows move while they are changed: only a condition tells which ones are done.")
+        .hint("Give a condition, or leave the strategy to auto.")),
+        Some(Walk::Keys) if key.is_none() => Err(Error::new(
+            INVALID_PARAMETER_VALUE,
+            "the strategy keys needs a unique index on columns that are NOT NULL",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Lets the server plan the work and check the caller's rights, as when it starts to run.
+pub fn check_rights(checked: &Checked) -> Result<()> {
+    let table = &checked.table.sql;
+    let definition = &checked.definition;
+    let mut glue = Glue::new(&format!("EXPLAIN (COSTS OFF) UPDATE ONLY {table} SET"))
+        .theirs(&definition.assignments)
+        .ours("WHERE ctid OPERATOR(pg_catalog.<) '(0,1)'::pg_catalog.tid");
+    if let Some(condition) = &definition.condition {
+        glue = glue.ours(" AND (").theirs(condition).ours(") RETURNING (").theirs(condition).ours(") IS TRUE");
+    }
+    subtransaction(|| Statement::new(glue.text(), &[]).rows(&[])).map(|_| ()).map_err(|error| {
+        let error = glue.blame(error);
+        if error.sqlstate == INSUFFICIENT_PRIVILEGE && error.hint.is_none() {
+            let hint = format!(
+                "A backfill runs as the role that asks for it, which needs SELECT and UPDATE: \
+                 GRANT SELECT, UPDATE ON {table} TO {};",
+                role().unwrap_or_else(|_| "...".to_owned())
+            );
+            return error.hint(hint);
+        }
+        error
+    })
+}
+
+fn role() -> Result<String> {
+    let role = spi::query_one("SELECT pg_catalog.quote_ident(current_user)", &[], |row| {
+        row.require::<String>(1)
+    })?;
+    Ok(role.unwrap_or_default())
+}
+
+/// Does a unique index hold one of these columns? Then an UPDATE locks rows more strongly.
+const UNIQUE_COLUMN: &str = "
+    SELECT EXISTS (
+        SELECT FROM pg_catalog.pg_index i
+        JOIN pg_catalog.pg_attribute a
+             ON a.attrelid OPERATOR(pg_catalog.=) i.indrelid
+            AND a.attnum OPERATOR(pg_catalog.=) ANY (i.indkey::pg_catalog.int2[])
+        WHERE i.indrelid OPERATOR(pg_catalog.=) $1 AND i.indisunique
+          AND a.attname::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($2))";
+
+/// What the statements of a backfill are made of.
+pub fn parts(
+    table: &Table,
+    definition: &Definition,
+    analysis: &Analysis,
+    key: Option<Key>,
+) -> Result<Parts> {
+    let columns = definition.columns.clone();
+    let changes_unique_column =
+        spi::query_one(UNIQUE_COLUMN, &[table.relid.into(), columns.into()], |row| row.require(1))?;
+    Ok(Parts {
+        table: table.sql.clone(),
+        assignments: definition.assignments.clone(),
+        condition: definition.condition.as_ref().map(|text| Condition {
+            text: text.clone(),
+            sub_selects: analysis.condition_has_sub_selects,
+        }),
+        key,
+        changes_unique_column: changes_unique_column.unwrap_or(false),
+    })
+}
+
+impl Checked {
+    pub fn parts(&self) -> Result<Parts> {
+        parts(&self.table, &self.definition, &self.analysis, self.key.clone())
+    }
+}

@@ -1,0 +1,172 @@
+//! Filling a column of a table in the background, without anyone noticing.
+//!
+//! [`definition`] checks what a person asked for; [`survey`] and [`strategy`] choose
+//! the way through the table; [`statements`] is the SQL; [`run`] is the job.
+
+pub mod definition;
+pub mod explain;
+pub mod fragments;
+pub mod glue;
+pub mod key;
+pub mod meaning;
+pub mod options;
+pub mod preview;
+pub mod run;
+pub mod statements;
+pub mod store;
+pub mod strategy;
+pub mod survey;
+pub mod target;
+
+use pgrx::datum::{Interval, JsonB};
+use pgrx::pg_sys::Oid;
+use pgrx::prelude::*;
+use pgrx::Uuid;
+use serde_json::{Value, json};
+
+use crate::error::{Error, INVALID_PARAMETER_VALUE, OBJECT_IN_USE, Result};
+use crate::jobs::queue::{self, NewJob};
+use crate::server::lock::{Lock, Purpose};
+use crate::server::raise::{self, Level, answer};
+use definition::{Checked, OnError};
+
+pub const KIND: &str = "backfill";
+
+#[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments)]
+fn upkeep_backfill(
+    target: Option<Oid>,
+    assignments: Option<&str>,
+    condition: Option<&str>,
+    name: Option<&str>,
+    workers: Option<i32>,
+    batch_time: Option<Interval>,
+    on_error: Option<&str>,
+    paused: Option<bool>,
+    if_not_exists: Option<bool>,
+    options: Option<JsonB>,
+) -> Uuid {
+    answer((|| {
+        let options = options.map_or_else(|| json!({}), |options| options.0);
+        let checked =
+            definition::check(target, assignments, condition, OnError::read(on_error)?, &options)?;
+        definition::check_rights(&checked)?;
+        create(
+            &checked,
+            NewJob {
+                kind: KIND,
+                name,
+                relid: Some(checked.table.relid),
+                target: checked.table.sql.clone(),
+                params: serde_json::to_value(&checked.definition)?,
+                workers: workers.unwrap_or(1),
+                batch_time: batch_time.as_ref().map(milliseconds).transpose()?,
+                paused: paused.unwrap_or(false),
+                if_not_exists: if_not_exists.unwrap_or(false),
+                retries: 0,
+            },
+        )
+    })())
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)]
+fn upkeep_explain_backfill(
+    target: Option<Oid>,
+    assignments: Option<&str>,
+    condition: Option<&str>,
+    workers: Option<i32>,
+    options: Option<JsonB>,
+) -> TableIterator<
+    'static,
+    (
+        name!(strategy, String),
+        name!(reason, String),
+        name!(batches, i64),
+        name!(rows_estimate, i64),
+        name!(estimated_duration, Option<Interval>),
+        name!(wal_estimate, i64),
+        name!(locks, String),
+        name!(warnings, Vec<String>),
+    ),
+> {
+    let explanation = answer((|| {
+        let options = options.map_or_else(|| json!({}), |options| options.0);
+        let workers = workers.unwrap_or(1);
+        queue::check_workers(workers)?;
+        let checked =
+            definition::check(target, assignments, condition, OnError::Quarantine, &options)?;
+        explain::explain(&checked, workers)
+    })());
+    TableIterator::once((
+        explanation.strategy,
+        explanation.reason,
+        explanation.batches,
+        explanation.rows_estimate,
+        Some(Interval::from_seconds(explanation.seconds)),
+        explanation.wal_bytes,
+        explanation.locks,
+        explanation.warnings,
+    ))
+}
+
+#[pg_extern(sql = false)]
+fn upkeep_preview_backfill(
+    target: Option<Oid>,
+    assignments: Option<&str>,
+    condition: Option<&str>,
+    max_rows: Option<i32>,
+) -> TableIterator<
+    'static,
+    (name!(row_key, JsonB), name!(old_row, JsonB), name!(new_row, JsonB)),
+> {
+    let rows = answer((|| {
+        let checked =
+            definition::check(target, assignments, condition, OnError::Quarantine, &json!({}))?;
+        preview::preview(&checked, max_rows.unwrap_or(10))
+    })());
+    TableIterator::new(rows.into_iter().map(|row| (row.row_key, row.old_row, row.new_row)))
+}
+
+/// One backfill at a time may fill a column: two would undo each other's room on the pages.
+fn create(checked: &Checked, job: NewJob<'_>) -> Result<Uuid> {
+    let table = &checked.table;
+    Lock::new(Purpose::Target, table.relid.to_u32().into()).for_transaction();
+    if let Some((other, columns)) = store::overlapping(table.relid, &checked.definition.columns, job.name)? {
+        return Err(Error::new(
+            OBJECT_IN_USE,
+            format!("another backfill of {} already fills column {columns}", table.sql),
+        )
+        .detail(format!("It is job {other}."))
+        .hint(format!("CALL upkeep.wait('{other}'); or SELECT upkeep.cancel('{other}');")));
+    }
+    if table.row_security {
+        raise::report(
+            Level::Warning,
+            Error::new(
+                crate::error::SqlState::new(b"01000"),
+                format!("row security applies to you: only rows of {} that its policies let you see and change will be filled", table.sql),
+            ),
+        );
+    }
+    queue::create(job)
+}
+
+/// A length of time in whole ms; the queue checks its range.
+fn milliseconds(interval: &Interval) -> Result<i32> {
+    i32::try_from(interval.as_micros() / 1000).map_err(|_| {
+        Error::new(INVALID_PARAMETER_VALUE, "batch_time is out of range")
+            .hint("For example: batch_time => '200 ms'")
+    })
+}
+
+/// The parameters of a job under the OIDs of this database: after a restore the names mean
+/// the same, but are called by other numbers.
+pub fn resolve_again(relid: Oid, params: &Value) -> Result<Value> {
+    let mut definition: definition::Definition = serde_json::from_value(params.clone())?;
+    let table = target::check(Some(relid))?;
+    let analysis =
+        definition::analyse(&table, &definition.assignments, definition.condition.as_deref())?;
+    definition.fingerprint = analysis.fingerprint;
+    Ok(serde_json::to_value(&definition)?)
+}

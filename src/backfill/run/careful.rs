@@ -1,0 +1,225 @@
+//! The slow way through a range where one UPDATE failed: leave out the rows that others
+//! have locked, and halve down to those whose new value is an error.
+
+use std::collections::HashSet;
+use std::rc::Rc;
+
+use serde_json::Value;
+
+use super::Run;
+use super::session::{Session, Which};
+use crate::backfill::definition::OnError;
+use crate::backfill::store;
+use crate::error::{Error, INTERNAL_ERROR, LOCK_NOT_AVAILABLE, Result, SqlState};
+use crate::jobs::kind::{Context, Outcome};
+use crate::jobs::retry::is_row_error;
+use crate::server::catch::subtransaction;
+use crate::server::heap;
+use crate::server::repeated::{Arg, Flagged, Statement, TextRow, Tid};
+
+/// When none of so many rows could be updated, it is not the rows.
+const FIRST_TRIES: i64 = 20;
+
+/// The statements of one range, with their parameters.
+pub struct Range<'a> {
+    pub update: Rc<Statement>,
+    pub look: Rc<Statement>,
+    pub lock: Rc<Statement>,
+    pub args: Vec<Arg<'a>>,
+}
+
+/// What became of some rows.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    pub rows: u64,
+    /// Of these, still matching.
+    pub flagged: u64,
+    pub quarantined: i64,
+    /// Locked by others.
+    pub locked: Vec<Value>,
+    /// The transaction id that wrote them, if it was one.
+    pub xid: Option<u32>,
+}
+
+impl Tally {
+    pub fn of(done: Flagged) -> Self {
+        Tally { rows: done.rows, flagged: done.flagged, ..Tally::default() }
+    }
+}
+
+/// A row to update: its place now, and what finds it again.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    pub tid: Tid,
+    pub row_key: Value,
+}
+
+impl Candidate {
+    pub fn read(row: &TextRow) -> Result<Self> {
+        match row.as_slice() {
+            [Some(tid), Some(row_key), ..] => {
+                Ok(Candidate { tid: tid.parse()?, row_key: serde_json::from_str(row_key)? })
+            }
+            _ => Err(Error::new(INTERNAL_ERROR, "a row without a place or a key")),
+        }
+    }
+}
+
+impl Run {
+    pub(super) fn fill_carefully(
+        &mut self,
+        context: &mut Context,
+        session: &Session,
+        range: &Range<'_>,
+    ) -> Result<Tally> {
+        let all = candidates(&range.look.rows(&range.args)?)?;
+        let free = candidates(&range.lock.rows(&range.args)?)?;
+        let places: HashSet<Tid> = free.iter().map(|row| row.tid).collect();
+        let locked: Vec<Value> = all
+            .into_iter()
+            .filter(|row| !places.contains(&row.tid))
+            .map(|row| row.row_key)
+            .collect();
+        let mut tally = self.update_candidates(session, &free)?;
+        tally.locked.extend(locked);
+        // With a condition the sweep finds them again by itself.
+        if self.definition.condition.is_none() {
+            store::remember_locked(self.job, self.relid, &tally.locked)?;
+        }
+        self.tell_of_locks(context, tally.locked.len());
+        Ok(tally)
+    }
+
+    pub(super) fn tell_of_locks(&mut self, context: &mut Context, locked: usize) {
+        if locked > 0 && !self.told_of_locks {
+            self.told_of_locks = true;
+            context.event(
+                "locked rows",
+                format!("{locked} rows are locked by other transactions and will be done later"),
+            );
+        }
+    }
+
+    /// Updates rows that this transaction has locked; puts those aside that cannot be.
+    pub(super) fn update_candidates(
+        &mut self,
+        session: &Session,
+        rows: &[Candidate],
+    ) -> Result<Tally> {
+        let mut tally = Tally::default();
+        let budget = Budget {
+            left: self.definition.options.max_quarantined() - store::quarantined(self.job)?,
+            first_tries: !self.proved,
+        };
+        let update = session.statement(Which::UpdatePlaces);
+        self.halve(&update, rows, &budget, &mut tally)?;
+        Ok(tally)
+    }
+
+    fn halve(
+        &mut self,
+        update: &Statement,
+        rows: &[Candidate],
+        budget: &Budget,
+        tally: &mut Tally,
+    ) -> Result<()> {
+        // The job fails anyhow: no need to try the rest.
+        if rows.is_empty() || budget.is_spent(tally) {
+            return Ok(());
+        }
+        let places = tid_array(rows);
+        let job = self.job;
+        let result = subtransaction(|| {
+            let done = update.count(&[Arg::Text(&places)])?;
+            if done.flagged > 0 {
+                store::note_still_matching(job, heap::current_xid())?;
+            }
+            Ok(done)
+        });
+        match (result, rows) {
+            (Ok(done), _) => {
+                tally.rows += done.rows;
+                tally.flagged += done.flagged;
+                self.filtering |= done.flagged > 0;
+                Ok(())
+            }
+            (Err(error), [row]) if error.sqlstate == LOCK_NOT_AVAILABLE => {
+                tally.locked.push(row.row_key.clone());
+                drop(error);
+                Ok(())
+            }
+            (Err(error), [row]) if is_row_error(error.sqlstate) => {
+                if self.definition.on_error == OnError::Stop {
+                    return Err(Error {
+                        detail: Some(row_detail(&error, &row.row_key)),
+                        position: None,
+                        ..error
+                    });
+                }
+                tally.quarantined += 1;
+                store::quarantine(job, self.relid, &row.row_key, &error)
+            }
+            (Err(error), _)
+                if error.sqlstate == LOCK_NOT_AVAILABLE || is_row_error(error.sqlstate) =>
+            {
+                let (left, right) = rows.split_at(rows.len() / 2);
+                self.halve(update, left, budget, tally)?;
+                self.halve(update, right, budget, tally)
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    /// One cause never puts a hundred rows aside (LAW 22).
+    pub(super) fn judge_quarantine(&mut self, context: &mut Context) -> Result<Option<Outcome>> {
+        let quarantined = store::quarantined(self.job)?;
+        let limit = self.definition.options.max_quarantined();
+        let none_worked = !self.proved && quarantined >= FIRST_TRIES;
+        if quarantined <= limit && !none_worked {
+            context.event("quarantine", format!("{quarantined} rows are put aside by now"));
+            return Ok(None);
+        }
+        let Some((sqlstate, message, count)) = store::most_frequent_error(self.job)? else {
+            return Ok(None);
+        };
+        let what = if none_worked {
+            format!("none of the first {quarantined} rows could be updated")
+        } else {
+            format!("{quarantined} rows could not be updated, more than max_quarantined ({limit})")
+        };
+        let error = Error::new(SqlState::parse(&sqlstate), format!("{what}: {message}"))
+            .detail(format!("This was the error of {count} of {quarantined} rows; all are in upkeep.quarantined_rows."))
+            .hint("Correct the rows or the assignments; or give a higher options.max_quarantined.");
+        Ok(Some(Outcome::Fail(error)))
+    }
+}
+
+/// How many rows may still be put aside before the job fails.
+struct Budget {
+    left: i64,
+    first_tries: bool,
+}
+
+impl Budget {
+    fn is_spent(&self, tally: &Tally) -> bool {
+        tally.quarantined > self.left
+            || (self.first_tries && tally.rows == 0 && tally.quarantined >= FIRST_TRIES)
+    }
+}
+
+pub fn candidates(rows: &[TextRow]) -> Result<Vec<Candidate>> {
+    rows.iter().map(Candidate::read).collect()
+}
+
+/// The literal of a tid[].
+pub fn tid_array(rows: &[Candidate]) -> String {
+    let places: Vec<String> = rows.iter().map(|row| format!("\"{}\"", row.tid)).collect();
+    format!("{{{}}}", places.join(","))
+}
+
+fn row_detail(error: &Error, row_key: &Value) -> String {
+    match &error.detail {
+        Some(detail) => format!("Row {row_key}: {detail}"),
+        None => format!("Row {row_key}."),
+    }
+}

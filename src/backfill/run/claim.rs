@@ -1,0 +1,325 @@
+//! Taking the next portion of a pass, and going from one pass to the next.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::cursor::{Again, Blocks, KeyText, Keys, Phase, Portion, Rows, Shared, Sweep};
+use super::horizon::Advice;
+use super::session::{self, Session, Which};
+use super::start::filenode;
+use super::Run;
+use crate::backfill::options::Walk;
+use crate::backfill::statements::Begin;
+use crate::backfill::strategy::Choice;
+use crate::backfill::{definition, store, target};
+use crate::error::{Error, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
+use crate::jobs::kind::{Context, Outcome};
+use crate::server::heap;
+use crate::server::repeated::Arg;
+
+/// Remembered rows taken at a time.
+const ROWS: i64 = 500;
+/// Blocks of one portion of a sweep; a step does a part of it.
+const SWEEP_BLOCKS: u32 = 16_384;
+/// Rounds for rows that others have locked, and the longest pause before one: half a
+/// minute in all, after which they are left.
+const ROUNDS: u32 = 12;
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A sweep that found something to do is followed by another: others may have written
+/// behind it. Not for ever, though.
+const SWEEPS: u32 = 3;
+
+/// What a worker gets out of a pass.
+enum Claimed {
+    Portion(Portion),
+    /// Nothing now: others still work on this pass, or rows are locked.
+    Wait(&'static str, Duration),
+    /// The next pass begins.
+    NextPass,
+    Done { rows_left: i64 },
+}
+
+impl Run {
+    pub(super) fn claim(
+        &mut self,
+        context: &mut Context,
+        session: &Session,
+        finished: Option<Portion>,
+    ) -> Result<Outcome> {
+        self.check_meaning()?;
+        let claimed = context.with_shared(|context, value, others| {
+            let mut shared: Shared = serde_json::from_value(value)?;
+            if let Some(finished) = &finished {
+                shared.absorb(finished);
+            }
+            shared.proved |= self.proved;
+            self.adopt(&shared);
+            let claimed = self.take(context, session, &mut shared, &others)?;
+            Ok((serde_json::to_value(&shared)?, claimed))
+        })?;
+        context.cursor = None;
+        match claimed {
+            Claimed::Portion(portion) => {
+                context.cursor = portion.write()?;
+                Ok(Outcome::Continue)
+            }
+            Claimed::NextPass => Ok(Outcome::Continue),
+            Claimed::Wait(reason, time) => Ok(Outcome::Wait { reason: reason.to_owned(), time }),
+            Claimed::Done { rows_left } => Ok(Outcome::Done { rows_left }),
+        }
+    }
+
+    /// Names keep their meaning from creation to the end (LAW 21): looked at once per portion.
+    fn check_meaning(&self) -> Result<()> {
+        let table = target::check(Some(self.relid))?;
+        let analysis = definition::analyse(
+            &table,
+            &self.definition.assignments,
+            self.definition.condition.as_deref(),
+        )?;
+        session::check_meaning(&analysis.fingerprint, &self.definition)
+    }
+
+    fn take(
+        &mut self,
+        context: &mut Context,
+        session: &Session,
+        shared: &mut Shared,
+        others: &[Value],
+    ) -> Result<Claimed> {
+        self.see_to_retry(shared)?;
+        self.notice_rewrite(context, shared)?;
+        let portion = match shared.phase {
+            Phase::Start => None,
+            Phase::Fill => self.take_fill(context, session, shared)?,
+            Phase::Revisit => self.take_rows(shared)?,
+            Phase::Sweep => take_sweep(shared),
+        };
+        if let Some(portion) = portion {
+            return Ok(Claimed::Portion(portion));
+        }
+        if !others.is_empty() {
+            return Ok(Claimed::Wait(
+                "the other workers of this job finish their part",
+                Duration::from_millis(50),
+            ));
+        }
+        self.end_pass(context, shared)
+    }
+
+    fn see_to_retry(&mut self, shared: &mut Shared) -> Result<()> {
+        let Some(again) = shared.again.take() else { return Ok(()) };
+        store::try_again(self.job, again == Again::Leftovers)?;
+        self.still_matching.clear();
+        if again == Again::Leftovers {
+            shared.phase = Phase::Revisit;
+            shared.round = 0;
+            shared.after_number = 0;
+            shared.sweep = 0;
+        }
+        Ok(())
+    }
+
+    /// VACUUM FULL, CLUSTER and ALTER TABLE put rows elsewhere: a pass over blocks starts again.
+    fn notice_rewrite(&self, context: &mut Context, shared: &mut Shared) -> Result<()> {
+        let by_blocks = match shared.phase {
+            Phase::Fill => shared.choice.as_ref().is_some_and(|choice| choice.walk == Walk::Blocks),
+            Phase::Sweep => true,
+            _ => false,
+        };
+        if !by_blocks {
+            return Ok(());
+        }
+        let filenode = filenode(self.relid)?;
+        if filenode == shared.filenode {
+            return Ok(());
+        }
+        let blocks = heap::blocks(self.relid);
+        context.event(
+            "rewritten",
+            "the table was rewritten by another command; starts again at its first block, rows that are done are skipped",
+        );
+        if shared.phase == Phase::Fill {
+            shared.filenode = filenode;
+            shared.next_block = 0;
+            shared.end_block = blocks;
+        } else {
+            shared.begin_sweep(filenode, blocks);
+        }
+        Ok(())
+    }
+
+    fn take_fill(
+        &mut self,
+        context: &mut Context,
+        session: &Session,
+        shared: &mut Shared,
+    ) -> Result<Option<Portion>> {
+        let choice = shared
+            .choice
+            .clone()
+            .ok_or_else(|| Error::new(INTERNAL_ERROR, "a fill without a strategy"))?;
+        let advice = self.advice(context, &choice);
+        let strides = if advice.plain { 1 } else { choice.strides };
+        match choice.walk {
+            Walk::Blocks => {
+                if shared.next_block >= shared.end_block {
+                    return Ok(None);
+                }
+                let blocks = self.range_blocks.saturating_mul(advice.ranges);
+                let first = shared.next_block;
+                let last = first.saturating_add(blocks).min(shared.end_block);
+                shared.next_block = last;
+                Ok(Some(Portion::Blocks(Blocks::new(first, last, strides, shared.proved))))
+            }
+            Walk::Keys => self.take_keys(session, shared, advice.ranges, strides),
+        }
+    }
+
+    fn advice(&mut self, context: &mut Context, choice: &Choice) -> Advice {
+        let usual = choice.window_ranges;
+        if choice.strides == 1 {
+            return Advice { ranges: usual, plain: true, changed: false };
+        }
+        let largest = heap::shared_buffers() / 4 / self.range_blocks.max(1);
+        let advice = self.horizon.advise(heap::horizon(self.relid), (usual, largest));
+        if advice.changed {
+            let detail = if advice.plain {
+                "one stride for now: a transaction that has been open for more than 10 s keeps dead rows from being pruned"
+            } else {
+                "strides again: dead rows can be pruned"
+            };
+            context.event("strategy", detail);
+        }
+        advice
+    }
+
+    fn take_keys(
+        &mut self,
+        session: &Session,
+        shared: &mut Shared,
+        ranges: u32,
+        strides: u32,
+    ) -> Result<Option<Portion>> {
+        let Some(last) = &shared.last_key else { return Ok(None) };
+        if shared.after_key.as_ref() == Some(last) {
+            return Ok(None);
+        }
+        if session.parts.key.is_none() {
+            return Err(Error::new(
+                OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "the key that the backfill goes by is gone",
+            ));
+        }
+        let mut bounds = vec![shared.after_key.clone().unwrap_or_default()];
+        bounds.extend(self.boundaries(session, shared, last, ranges)?);
+        if bounds.len() <= ranges as usize {
+            bounds.push(last.clone());
+        }
+        bounds.dedup();
+        shared.after_key = bounds.last().cloned();
+        Ok(Some(Portion::Keys(Keys {
+            bounds,
+            next: 0,
+            strides,
+            stride: 0,
+            proved: shared.proved,
+        })))
+    }
+
+    /// The keys at which the next ranges end, as far as there are full ones.
+    fn boundaries(
+        &self,
+        session: &Session,
+        shared: &Shared,
+        last: &KeyText,
+        ranges: u32,
+    ) -> Result<Vec<KeyText>> {
+        let begin = if shared.after_key.is_some() { Begin::AfterKey } else { Begin::Start };
+        let mut args: Vec<Arg<'_>> =
+            shared.after_key.iter().flatten().chain(last).map(|text| Arg::Text(text)).collect();
+        let per_range = i32::try_from(self.range_rows).unwrap_or(i32::MAX);
+        let all = i32::try_from(ranges.saturating_mul(self.range_rows)).unwrap_or(i32::MAX);
+        args.extend([Arg::Int(all), Arg::Int(per_range)]);
+        let rows = session.statement(Which::Boundaries(begin)).rows(&args)?;
+        Ok(rows.into_iter().filter_map(|row| row.into_iter().collect()).collect())
+    }
+
+    fn take_rows(&self, shared: &mut Shared) -> Result<Option<Portion>> {
+        let rows = store::locked_after(self.job, shared.after_number, ROWS)?;
+        let Some(&(until, _)) = rows.last() else { return Ok(None) };
+        let after = std::mem::replace(&mut shared.after_number, until);
+        Ok(Some(Portion::Rows(Rows { after, until, found: 0 })))
+    }
+
+    /// Nobody has anything in hand: what comes next?
+    fn end_pass(&mut self, context: &mut Context, shared: &mut Shared) -> Result<Claimed> {
+        let locked = store::locked(self.job)?;
+        let has_condition = self.definition.condition.is_some();
+        match shared.phase {
+            Phase::Start | Phase::Fill => begin_revisit(shared),
+            Phase::Revisit if locked > 0 && shared.round < ROUNDS => {
+                let pause = Duration::from_millis(100) * 2u32.pow(shared.round.min(10));
+                shared.round += 1;
+                shared.after_number = 0;
+                let first = shared.round == 1;
+                if !first {
+                    return Ok(Claimed::Wait(
+                        "rows are locked by other transactions",
+                        pause.min(LONGEST_PAUSE),
+                    ));
+                }
+            }
+            Phase::Revisit if has_condition && shared.sweep == 0 => self.begin_sweep(shared)?,
+            Phase::Revisit if has_condition && shared.found > 0 && shared.sweep < SWEEPS => {
+                self.begin_sweep(shared)?;
+            }
+            Phase::Revisit => return self.finish(context, shared, locked),
+            Phase::Sweep => begin_revisit(shared),
+        }
+        Ok(Claimed::NextPass)
+    }
+
+    fn begin_sweep(&mut self, shared: &mut Shared) -> Result<()> {
+        shared.sweep += 1;
+        shared.begin_sweep(filenode(self.relid)?, heap::blocks(self.relid));
+        Ok(())
+    }
+
+    fn finish(&self, context: &mut Context, shared: &Shared, locked: i64) -> Result<Claimed> {
+        let quarantined = store::quarantined(self.job)?;
+        if shared.left > 0 {
+            let examples: Vec<String> =
+                shared.examples.iter().map(ToString::to_string).collect();
+            context.event(
+                "rows left",
+                format!(
+                    "{} rows still match the condition after their update, for example {}",
+                    shared.left,
+                    examples.join(", ")
+                ),
+            );
+        }
+        if locked > 0 {
+            context.event("rows left", format!("{locked} rows were locked by others throughout"));
+        }
+        Ok(Claimed::Done { rows_left: shared.left + quarantined + locked })
+    }
+}
+
+fn begin_revisit(shared: &mut Shared) {
+    shared.phase = Phase::Revisit;
+    shared.round = 0;
+    shared.after_number = 0;
+}
+
+fn take_sweep(shared: &mut Shared) -> Option<Portion> {
+    if shared.next_block >= shared.end_block {
+        return None;
+    }
+    let next = shared.next_block;
+    let last = next.saturating_add(SWEEP_BLOCKS).min(shared.end_block);
+    shared.next_block = last;
+    Some(Portion::Sweep(Sweep { next, last, found: 0, left: 0, examples: Vec::new() }))
+}

@@ -1,0 +1,288 @@
+//! Where a backfill is: what its workers share, and what each has in hand.
+//! Stored as JSON in the transaction of the step that changed it.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::backfill::strategy::Choice;
+use crate::error::Result;
+
+/// A key's columns as text.
+pub type KeyText = Vec<String>;
+
+/// The passes of a run, in order. A run without a condition has no sweep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Nothing is known yet: look at the table and choose the way.
+    #[default]
+    Start,
+    Fill,
+    /// Rows that somebody had locked, by key.
+    Revisit,
+    /// Every block is looked at once more; what still needs it is done, row by row.
+    Sweep,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Shared {
+    pub phase: Phase,
+    pub choice: Option<Choice>,
+    /// Of the table when its blocks were counted: another one means that rows moved.
+    pub filenode: u32,
+    /// The next block nobody has in hand, and where the pass ends (fill and sweep).
+    pub next_block: u32,
+    pub end_block: u32,
+    /// The greatest key nobody needs to look at any more, and the last of all.
+    pub after_key: Option<KeyText>,
+    pub last_key: Option<KeyText>,
+    /// Rows of a range of keys; also how many rows the run expects.
+    pub range_rows: u32,
+    pub rows_estimate: f64,
+    /// Transactions from here on belong to the run.
+    pub since: u64,
+    /// Some update made a row stop matching: the assignments do what the condition asks.
+    pub proved: bool,
+    /// Rounds of the revisit, and the last number looked at in this one.
+    pub round: u32,
+    pub after_number: i64,
+    /// Sweeps begun, what this one found to do, and what it had to leave.
+    pub sweep: u32,
+    pub found: i64,
+    pub left: i64,
+    pub examples: Vec<Value>,
+    /// A finished run was told to try again: first see to what was put aside.
+    pub again: Option<Again>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Again {
+    /// It had failed or was canceled: from its place, and rows put aside once more.
+    Resumed,
+    /// It was done: only what it left.
+    Leftovers,
+}
+
+/// What a worker has in hand.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "pass", rename_all = "lowercase")]
+pub enum Portion {
+    Blocks(Blocks),
+    Keys(Keys),
+    Rows(Rows),
+    Sweep(Sweep),
+}
+
+/// A window of blocks: stride after stride over all of its ranges.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Blocks {
+    pub first: u32,
+    pub last: u32,
+    pub next: u32,
+    pub strides: u32,
+    pub stride: u32,
+    pub proved: bool,
+}
+
+/// A window of keys: its range `i` is after `bounds[i]` up to `bounds[i + 1]`;
+/// an empty first bound is the beginning.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Keys {
+    pub bounds: Vec<KeyText>,
+    pub next: usize,
+    pub strides: u32,
+    pub stride: u32,
+    pub proved: bool,
+}
+
+/// Remembered rows, by number.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rows {
+    pub after: i64,
+    pub until: i64,
+    pub found: i64,
+}
+
+/// Blocks to verify.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sweep {
+    pub next: u32,
+    pub last: u32,
+    pub found: i64,
+    pub left: i64,
+    pub examples: Vec<Value>,
+}
+
+impl Portion {
+    pub fn read(cursor: Option<&Value>) -> Result<Option<Self>> {
+        Ok(cursor.map(|value| serde_json::from_value(value.clone())).transpose()?)
+    }
+
+    pub fn write(&self) -> Result<Option<Value>> {
+        Ok(Some(serde_json::to_value(self)?))
+    }
+
+    /// Nothing of it is left to do; what it found out still has to be shared.
+    pub fn is_finished(&self) -> bool {
+        match self {
+            Portion::Blocks(blocks) => blocks.stride >= blocks.strides,
+            Portion::Keys(keys) => keys.stride >= keys.strides,
+            Portion::Rows(rows) => rows.after >= rows.until,
+            Portion::Sweep(sweep) => sweep.next >= sweep.last,
+        }
+    }
+}
+
+impl Blocks {
+    pub fn new(first: u32, last: u32, strides: u32, proved: bool) -> Self {
+        Blocks { first, last, next: first, strides, stride: 0, proved }
+    }
+
+    /// After the range up to `to`: the next range, else the next stride from the beginning.
+    pub fn advance(&mut self, to: u32) {
+        self.next = to;
+        if self.next >= self.last {
+            self.next = self.first;
+            self.stride += 1;
+        }
+    }
+}
+
+impl Keys {
+    pub fn advance(&mut self) {
+        self.next += 1;
+        if self.next + 1 >= self.bounds.len() {
+            self.next = 0;
+            self.stride += 1;
+        }
+    }
+
+    /// The range at hand: after, if there is a beginning, and up to.
+    pub fn range(&self) -> Option<(Option<&KeyText>, &KeyText)> {
+        let after = self.bounds.get(self.next)?;
+        Some(((!after.is_empty()).then_some(after), self.bounds.get(self.next + 1)?))
+    }
+}
+
+impl Shared {
+    /// Takes over what a finished portion found out.
+    pub fn absorb(&mut self, portion: &Portion) {
+        match portion {
+            Portion::Blocks(blocks) => self.proved |= blocks.proved,
+            Portion::Keys(keys) => self.proved |= keys.proved,
+            Portion::Rows(rows) => self.found += rows.found,
+            Portion::Sweep(sweep) => {
+                self.found += sweep.found;
+                self.left += sweep.left;
+                self.examples.extend(sweep.examples.iter().cloned());
+                self.examples.truncate(EXAMPLES);
+            }
+        }
+    }
+
+    pub fn begin_sweep(&mut self, filenode: u32, blocks: u32) {
+        self.phase = Phase::Sweep;
+        self.filenode = filenode;
+        self.next_block = 0;
+        self.end_block = blocks;
+        self.found = 0;
+        self.left = 0;
+        self.examples.clear();
+    }
+}
+
+/// Keys of rows that are shown as examples.
+pub const EXAMPLES: usize = 5;
+
+/// The shared cursor with which a finished job starts again.
+pub fn retry(shared: Value, was_done: bool) -> Value {
+    // A job that never started, or is to start over, has no place yet.
+    let Ok(mut shared) = serde_json::from_value::<Shared>(shared) else {
+        return Value::Object(serde_json::Map::new());
+    };
+    if shared.phase != Phase::Start {
+        shared.again = Some(if was_done { Again::Leftovers } else { Again::Resumed });
+    }
+    serde_json::to_value(&shared).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_new_job_has_an_empty_cursor() {
+        assert_eq!(serde_json::from_value::<Shared>(json!({})).unwrap(), Shared::default());
+        assert_eq!(retry(Value::Null, false), json!({}));
+    }
+
+    #[test]
+    fn a_done_job_is_retried_for_its_leftovers() {
+        let shared = Shared { phase: Phase::Sweep, ..Shared::default() };
+        let again = |was_done| {
+            let stored = serde_json::to_value(&shared).unwrap();
+            serde_json::from_value::<Shared>(retry(stored, was_done)).unwrap().again
+        };
+        assert_eq!(again(true), Some(Again::Leftovers));
+        assert_eq!(again(false), Some(Again::Resumed));
+    }
+
+    #[test]
+    fn a_window_of_keys_visits_each_range_once_per_stride() {
+        let key = |text: &str| vec![text.to_owned()];
+        let mut keys = Keys {
+            bounds: vec![vec![], key("5"), key("9")],
+            next: 0,
+            strides: 2,
+            stride: 0,
+            proved: false,
+        };
+        let mut seen = Vec::new();
+        while !Portion::Keys(keys.clone()).is_finished() {
+            let (after, upto) = keys.range().unwrap();
+            seen.push((keys.stride, after.cloned(), upto[0].clone()));
+            keys.advance();
+        }
+        assert_eq!(
+            seen,
+            [
+                (0, None, "5".to_owned()),
+                (0, Some(key("5")), "9".to_owned()),
+                (1, None, "5".to_owned()),
+                (1, Some(key("5")), "9".to_owned()),
+            ]
+        );
+    }
+
+    proptest! {
+        /// Whatever the sizes of the ranges, each stride covers the window exactly once.
+        #[test]
+        fn strides_cover_the_window(
+            first in 0u32..1000, length in 1u32..200, strides in 1u32..12,
+            sizes in proptest::collection::vec(1u32..50, 1..50),
+        ) {
+            let mut blocks = Blocks::new(first, first + length, strides, false);
+            let mut covered = vec![0u32; length as usize];
+            let mut sizes = sizes.iter().cycle();
+            while blocks.stride < blocks.strides {
+                let to = (blocks.next + sizes.next().unwrap()).min(blocks.last);
+                for block in blocks.next..to {
+                    covered[(block - first) as usize] += 1;
+                }
+                blocks.advance(to);
+            }
+            prop_assert!(covered.iter().all(|&times| times == strides));
+        }
+
+        #[test]
+        fn a_portion_survives_storage(first: u32, last: u32, strides: u32, proved: bool) {
+            let portion = Portion::Blocks(Blocks::new(first, last, strides, proved));
+            let stored = portion.write().unwrap();
+            prop_assert_eq!(Portion::read(stored.as_ref()).unwrap(), Some(portion));
+        }
+    }
+}

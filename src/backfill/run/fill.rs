@@ -1,0 +1,215 @@
+//! The fill: one UPDATE of a range and stride per step, and the slow way for ranges where
+//! it fails.
+
+use std::time::{Duration, Instant};
+
+use super::careful::{Range, Tally};
+use super::cursor::{Blocks, Keys, Portion};
+use super::pace::next_size;
+use super::session::{Session, Which};
+use super::Run;
+use crate::backfill::statements::{Begin, Read, Take};
+use crate::backfill::store;
+use crate::error::{
+    Error, LOCK_NOT_AVAILABLE, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, SERIALIZATION_FAILURE,
+};
+use crate::jobs::kind::{Context, Outcome};
+use crate::jobs::retry::is_row_error;
+use crate::server::catch::subtransaction;
+use crate::server::heap;
+use crate::server::repeated::{Arg, Flagged, Tid};
+
+/// Slack for transactions that begin between our look at the counter and our snapshot.
+const SPAN_SLACK: u64 = 1 << 20;
+
+impl Run {
+    pub(super) fn fill_blocks(
+        &mut self,
+        context: &mut Context,
+        session: &Session,
+        mut blocks: Blocks,
+    ) -> Result<Outcome> {
+        let started = Instant::now();
+        let from = blocks.next;
+        let to = from.saturating_add(self.range_blocks).min(blocks.last);
+        let bounds = [Arg::Tid(start_of(from)), Arg::Tid(start_of(to))];
+        self.proved |= blocks.proved;
+        let tally = loop {
+            let take = match (self.filtering, blocks.strides) {
+                (true, _) => Take::OldStride,
+                (false, 1) => Take::All,
+                (false, _) => Take::Stride,
+            };
+            let mut args = bounds.to_vec();
+            args.extend(self.take_args(take, blocks.strides, blocks.stride));
+            let range = Range {
+                update: session.statement(Which::UpdateBlocks(take)),
+                look: session.statement(Which::ReadBlocks(take, Read::Look)),
+                lock: session.statement(Which::ReadBlocks(take, Read::Lock)),
+                args,
+            };
+            if let Some(tally) = self.fill_range(context, session, &range)? {
+                break tally;
+            }
+        };
+        let took = started.elapsed();
+        context.units =
+            self.fill_units() * f64::from(to - from) / self.blocks / f64::from(blocks.strides);
+        let verdict = self.conclude(context, &tally)?;
+        blocks.proved = self.proved;
+        blocks.advance(to);
+        context.cursor = Portion::Blocks(blocks).write()?;
+        self.note_pace(context, took);
+        Ok(verdict.unwrap_or(Outcome::Continue))
+    }
+
+    pub(super) fn fill_keys(
+        &mut self,
+        context: &mut Context,
+        session: &Session,
+        mut keys: Keys,
+    ) -> Result<Outcome> {
+        let started = Instant::now();
+        self.proved |= keys.proved;
+        let take = if keys.strides > 1 { Take::Stride } else { Take::All };
+        let tally = {
+            let Some((after, upto)) = keys.range() else {
+                // A window without a range: nothing between its bounds.
+                keys.stride = keys.strides;
+                context.cursor = Portion::Keys(keys).write()?;
+                return Ok(Outcome::Continue);
+            };
+            let begin = if after.is_some() { Begin::AfterKey } else { Begin::Start };
+            let mut args: Vec<Arg<'_>> =
+                after.into_iter().flatten().chain(upto).map(|text| Arg::Text(text)).collect();
+            args.extend(self.take_args(take, keys.strides, keys.stride));
+            let range = Range {
+                update: session.statement(Which::UpdateKeys(begin, take)),
+                look: session.statement(Which::ReadKeys(begin, take, Read::Look)),
+                lock: session.statement(Which::ReadKeys(begin, take, Read::Lock)),
+                args,
+            };
+            loop {
+                if let Some(tally) = self.fill_range(context, session, &range)? {
+                    break tally;
+                }
+            }
+        };
+        let took = started.elapsed();
+        context.units = self.fill_units() * f64::from(self.range_rows)
+            / self.rows
+            / f64::from(keys.strides);
+        let verdict = self.conclude(context, &tally)?;
+        keys.proved = self.proved;
+        keys.advance();
+        context.cursor = Portion::Keys(keys).write()?;
+        self.note_pace(context, took);
+        Ok(verdict.unwrap_or(Outcome::Continue))
+    }
+
+    fn take_args(&self, take: Take, strides: u32, stride: u32) -> Vec<Arg<'static>> {
+        let mut args = Vec::with_capacity(4);
+        if take != Take::All {
+            args.extend([Arg::Int(strides as i32), Arg::Int(stride as i32)]);
+        }
+        if take == Take::OldStride {
+            let next = heap::next_full_xid() as u32;
+            let span = u64::from(next.wrapping_sub(self.since)) + SPAN_SLACK;
+            args.extend([
+                Arg::Xid(self.since),
+                Arg::Int(i32::try_from(span).unwrap_or(i32::MAX)),
+            ]);
+        }
+        args
+    }
+
+    /// The range by one UPDATE, or carefully if that fails. `None`: once more, with the
+    /// rows excluded that still match after an update.
+    fn fill_range(
+        &mut self,
+        context: &mut Context,
+        session: &Session,
+        range: &Range<'_>,
+    ) -> Result<Option<Tally>> {
+        let mut must_filter = false;
+        let fast = subtransaction(|| {
+            let done = range.update.count(&range.args)?;
+            if done.flagged > 0 {
+                self.refuse_hopeless(done)?;
+                store::note_still_matching(self.job, heap::current_xid())?;
+            }
+            // Another worker's row that still matches may have moved here just before our
+            // snapshot was taken. Looked at afterwards, the note about it cannot be missed.
+            if !self.filtering && done.flagged == 0 && store::any_still_matching(self.job)? {
+                must_filter = true;
+                return Err(Error::new(SERIALIZATION_FAILURE, "once more, filtered"));
+            }
+            Ok((done, heap::current_xid()))
+        });
+        match fast {
+            Ok((done, xid)) => {
+                self.filtering |= done.flagged > 0;
+                Ok(Some(Tally { xid: Some(xid), ..Tally::of(done) }))
+            }
+            Err(_) if must_filter => {
+                self.filtering = true;
+                Ok(None)
+            }
+            Err(error) if self.is_hopeless(&error) => Err(error),
+            Err(error) if error.sqlstate == LOCK_NOT_AVAILABLE || is_row_error(error.sqlstate) => {
+                self.fill_carefully(context, session, range).map(Some)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All of the first rows still match after their update: the assignments do not do what
+    /// the condition asks, and would be repeated for ever.
+    fn refuse_hopeless(&self, done: Flagged) -> Result<()> {
+        if self.proved || done.flagged < done.rows || done.rows == 0 {
+            return Ok(());
+        }
+        Err(Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, HOPELESS)
+            .detail(format!(
+                "All {} rows of the first batch still match the condition after their update; it was rolled back.",
+                done.rows
+            ))
+            .hint("Assign a value that ends the condition, for example SET n = 0 where the condition is n IS NULL."))
+    }
+
+    fn is_hopeless(&self, error: &Error) -> bool {
+        error.message == HOPELESS
+    }
+
+    /// Counts, and decides whether the run may go on.
+    pub(super) fn conclude(
+        &mut self,
+        context: &mut Context,
+        tally: &Tally,
+    ) -> Result<Option<Outcome>> {
+        context.rows = tally.rows as i64;
+        context.batch_rows = tally.rows as i64;
+        self.proved |= tally.rows > tally.flagged;
+        if let Some(xid) = tally.xid {
+            self.horizon.note_step(xid);
+        }
+        if tally.quarantined == 0 {
+            return Ok(None);
+        }
+        self.judge_quarantine(context)
+    }
+
+    fn note_pace(&mut self, context: &Context, took: Duration) {
+        self.horizon.note_time(took);
+        let (most_blocks, most_rows) = self.max_range;
+        self.range_blocks =
+            next_size(self.range_blocks, took, context.batch_time, (1, most_blocks));
+        self.range_rows = next_size(self.range_rows, took, context.batch_time, (10, most_rows));
+    }
+}
+
+const HOPELESS: &str = "the assignments do not make rows stop matching the condition";
+
+fn start_of(block: u32) -> Tid {
+    Tid { block, offset: 0 }
+}

@@ -1,0 +1,154 @@
+//! The statements of one backfill in one worker, planned as they are needed, for the
+//! table under the name that it has now.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use pgrx::pg_sys::{self, Oid};
+
+use crate::backfill::definition::{self, Definition};
+use crate::backfill::key::{self, Key};
+use crate::backfill::options::Walk;
+use crate::backfill::statements::{Begin, Parts, Read, Take};
+use crate::backfill::target;
+use crate::error::{Error, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
+use crate::server::heap;
+use crate::server::repeated::Statement;
+
+/// The statements that are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Which {
+    UpdateBlocks(Take),
+    ReadBlocks(Take, Read),
+    UpdateKeys(Begin, Take),
+    ReadKeys(Begin, Take, Read),
+    UpdatePlaces,
+    LockPlaces,
+    ReadByKey(Read),
+    ReadByPlace(Read),
+    VerifyBlocks,
+    LastKey,
+    Boundaries(Begin),
+}
+
+pub struct Session {
+    name: (String, String),
+    pub parts: Parts,
+    statements: RefCell<HashMap<Which, Rc<Statement>>>,
+}
+
+impl Session {
+    /// The text is analysed again: its names must mean what they meant at creation (LAW 21).
+    pub fn open(relid: Oid, definition: &Definition) -> Result<Self> {
+        let table = target::check(Some(relid))?;
+        let analysis = definition::analyse(
+            &table,
+            &definition.assignments,
+            definition.condition.as_deref(),
+        )?;
+        check_meaning(&analysis.fingerprint, definition)?;
+        let key = find_key(relid, definition)?;
+        Ok(Session {
+            name: heap::name(relid).unwrap_or_default(),
+            parts: definition::parts(&table, definition, &analysis, key)?,
+            statements: RefCell::default(),
+        })
+    }
+
+    /// Is the table still called what the statements call it?
+    pub fn is_current(&self, relid: Oid) -> bool {
+        heap::name(relid).as_ref() == Some(&self.name)
+    }
+
+    pub fn statement(&self, which: Which) -> Rc<Statement> {
+        Rc::clone(self.statements.borrow_mut().entry(which).or_insert_with(|| {
+            let (sql, types) = self.text(which);
+            Rc::new(Statement::new(sql, &types))
+        }))
+    }
+
+    fn text(&self, which: Which) -> (String, Vec<Oid>) {
+        let parts = &self.parts;
+        match which {
+            Which::UpdateBlocks(take) => (parts.update_blocks(take), blocks(take)),
+            Which::ReadBlocks(take, read) => (parts.read_blocks(take, read), blocks(take)),
+            Which::UpdateKeys(from, take) => {
+                (parts.update_keys(from, take), self.keys(from, strides(take)))
+            }
+            Which::ReadKeys(from, take, read) => {
+                (parts.read_keys(from, take, read), self.keys(from, strides(take)))
+            }
+            Which::UpdatePlaces => (parts.update_places(), vec![pg_sys::TIDARRAYOID]),
+            Which::LockPlaces => (parts.lock_places(), vec![pg_sys::TIDARRAYOID]),
+            Which::ReadByKey(read) => (parts.read_by_key(read), self.key_types().collect()),
+            Which::ReadByPlace(read) => (parts.read_by_place(read), vec![pg_sys::TIDOID]),
+            Which::VerifyBlocks => (
+                parts.verify_blocks(),
+                vec![pg_sys::TIDOID, pg_sys::TIDOID, pg_sys::INT4OID],
+            ),
+            Which::LastKey => (parts.last_key(), Vec::new()),
+            Which::Boundaries(from) => {
+                (parts.boundaries(from), self.keys(from, &[pg_sys::INT4OID, pg_sys::INT4OID]))
+            }
+        }
+    }
+
+    fn key_types(&self) -> impl Iterator<Item = Oid> + '_ {
+        self.parts.key.iter().flat_map(Key::types)
+    }
+
+    fn keys(&self, from: Begin, more: &[Oid]) -> Vec<Oid> {
+        let bounds = if from == Begin::Start { 1 } else { 2 };
+        (0..bounds).flat_map(|_| self.key_types()).chain(more.iter().copied()).collect()
+    }
+}
+
+fn blocks(take: Take) -> Vec<Oid> {
+    let mut types = vec![pg_sys::TIDOID, pg_sys::TIDOID];
+    types.extend_from_slice(strides(take));
+    types
+}
+
+fn strides(take: Take) -> &'static [Oid] {
+    match take {
+        Take::All => &[],
+        Take::Stride => &[pg_sys::INT4OID, pg_sys::INT4OID],
+        Take::OldStride => {
+            &[pg_sys::INT4OID, pg_sys::INT4OID, pg_sys::XIDOID, pg_sys::INT4OID]
+        }
+    }
+}
+
+/// Do the names in the text still mean what they did?
+pub fn check_meaning(fingerprint: &str, definition: &Definition) -> Result<()> {
+    if fingerprint == definition.fingerprint {
+        return Ok(());
+    }
+    Err(Error::new(
+        OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "a name in the backfill's text means something else now",
+    )
+    .detail("A function, operator, table, column or type that the assignments or the condition name was dropped, replaced or hidden by another since the job was created.")
+    .hint("Look at the definition, cancel this job and start a new one."))
+}
+
+/// The key that was chosen at creation, if it is still one.
+fn find_key(relid: Oid, definition: &Definition) -> Result<Option<Key>> {
+    if definition.key.is_empty() {
+        return Ok(None);
+    }
+    let found = key::keys(relid)?
+        .into_iter()
+        .find(|key| key.columns.iter().map(|column| &column.name).eq(&definition.key));
+    let needed =
+        definition.condition.is_none() || definition.options.strategy == Some(Walk::Keys);
+    if found.is_none() && needed {
+        return Err(Error::new(
+            OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("the key ({}) that the backfill goes by is gone", definition.key.join(", ")),
+        )
+        .hint("Create the unique index again and call upkeep.retry()."));
+    }
+    Ok(found)
+}

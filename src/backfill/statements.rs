@@ -1,0 +1,335 @@
+//! The SQL that a backfill speaks: text only, every name quoted and qualified.
+
+use super::key::Key;
+
+/// The parts that every statement of one backfill is made of.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// Quoted and qualified.
+    pub table: String,
+    pub assignments: String,
+    pub condition: Option<Condition>,
+    pub key: Option<Key>,
+    /// A unique index holds a column that is set: rows are then locked as for a change of key.
+    pub changes_unique_column: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Condition {
+    pub text: String,
+    pub sub_selects: bool,
+}
+
+/// Which rows of a range a statement takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Take {
+    All,
+    /// Every n-th: two more parameters, strides and stride.
+    Stride,
+    /// Every n-th of the rows older than the run: four more, also xmin's since and span.
+    OldStride,
+}
+
+/// Where a range of keys begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Begin {
+    Start,
+    AfterKey,
+}
+
+/// Reading candidates: just look, or lock those that nobody else has locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Read {
+    Look,
+    Lock,
+}
+
+impl Parts {
+    /// `UPDATE` of a range of blocks: parameters from tid, to tid, then those of [`Take`].
+    pub fn update_blocks(&self, take: Take) -> String {
+        self.update(&self.where_blocks(take))
+    }
+
+    /// `UPDATE` of a range of keys: parameters after key (if any), up to key, then those of [`Take`].
+    pub fn update_keys(&self, from: Begin, take: Take) -> String {
+        self.update(&self.where_keys(from, take))
+    }
+
+    /// `UPDATE` of rows by their places: one parameter, tid[].
+    pub fn update_places(&self) -> String {
+        self.update(&self.and_condition("ctid OPERATOR(pg_catalog.=) ANY ($1)"))
+    }
+
+    /// Rows by their places that nobody else has locked: place and key. One parameter, tid[].
+    pub fn lock_places(&self) -> String {
+        self.read(&self.and_condition("ctid OPERATOR(pg_catalog.=) ANY ($1)"), Read::Lock)
+    }
+
+    /// Rows of a range of blocks: place and key.
+    pub fn read_blocks(&self, take: Take, read: Read) -> String {
+        self.read(&self.where_blocks(take), read)
+    }
+
+    /// Rows of a range of keys: place and key.
+    pub fn read_keys(&self, from: Begin, take: Take, read: Read) -> String {
+        self.read(&self.where_keys(from, take), read)
+    }
+
+    /// The row with one key (parameters: its columns), if it still needs it.
+    pub fn read_by_key(&self, read: Read) -> String {
+        let equal = self.key().columns.iter().enumerate().map(|(i, column)| {
+            format!(
+                "{} OPERATOR({}.=) ${}",
+                identifier(&column.name),
+                identifier(&self.key().operator_schema),
+                i + 1
+            )
+        });
+        let equal = equal.collect::<Vec<_>>().join(" AND ");
+        self.read(&self.and_condition(&equal), read)
+    }
+
+    /// The row at one place (parameter: tid), if it still needs it.
+    pub fn read_by_place(&self, read: Read) -> String {
+        self.read(&self.and_condition("ctid OPERATOR(pg_catalog.=) $1"), read)
+    }
+
+    /// Rows of a range of blocks that still match: place, key, xmin; at most $3.
+    pub fn verify_blocks(&self) -> String {
+        format!(
+            "SELECT ctid, {}, xmin FROM ONLY {} WHERE {} LIMIT $3",
+            self.row_key(),
+            self.table,
+            self.and_condition(BLOCKS),
+        )
+    }
+
+    /// The greatest key.
+    pub fn last_key(&self) -> String {
+        let order = self
+            .key_columns()
+            .map(|column| format!("{column} DESC"))
+            .collect::<Vec<_>>()
+            .join(", ");
+        format!(
+            "SELECT {} FROM ONLY {} ORDER BY {order} LIMIT 1",
+            self.key_texts(self.key_columns()),
+            self.table,
+        )
+    }
+
+    /// Every $n-th key: parameters after key (if any), up to key, rows in all, rows per range.
+    pub fn boundaries(&self, from: Begin) -> String {
+        let width = self.key().columns.len();
+        let first_free = if from == Begin::Start { width } else { 2 * width } + 1;
+        let inner = self
+            .key_columns()
+            .enumerate()
+            .map(|(i, column)| format!("{column} AS k{}", i + 1))
+            .collect::<Vec<_>>()
+            .join(", ");
+        let order = self.key_columns().collect::<Vec<_>>().join(", ");
+        format!(
+            "SELECT {texts} FROM (
+                 SELECT *, pg_catalog.row_number() OVER () AS n FROM (
+                     SELECT {inner} FROM ONLY {table} WHERE {range} ORDER BY {order} LIMIT ${first_free}
+                 ) rows
+             ) numbered
+             WHERE n OPERATOR(pg_catalog.%) ${per} OPERATOR(pg_catalog.=) 0 ORDER BY n",
+            texts = self.key_texts((1..=width).map(|i| format!("k{i}"))),
+            table = self.table,
+            range = self.key_range(from),
+            per = first_free + 1,
+        )
+    }
+
+    /// The number of parameters that a range of keys takes.
+    pub fn key_parameters(&self, from: Begin) -> usize {
+        self.key().columns.len() * if from == Begin::Start { 1 } else { 2 }
+    }
+
+    fn update(&self, filter: &str) -> String {
+        let still = match &self.condition {
+            Some(condition) => format!(" RETURNING (\n{}\n) IS TRUE", condition.text),
+            None => String::new(),
+        };
+        format!(
+            "UPDATE ONLY {} SET\n{}\nWHERE {filter}{still}",
+            self.table, self.assignments
+        )
+    }
+
+    fn read(&self, filter: &str, read: Read) -> String {
+        let lock = match read {
+            Read::Look => "",
+            Read::Lock if self.changes_unique_column => " FOR UPDATE SKIP LOCKED",
+            Read::Lock => " FOR NO KEY UPDATE SKIP LOCKED",
+        };
+        format!("SELECT ctid, {} FROM ONLY {} WHERE {filter}{lock}", self.row_key(), self.table)
+    }
+
+    fn where_blocks(&self, take: Take) -> String {
+        let stride = match take {
+            Take::All => return self.and_condition(BLOCKS),
+            Take::Stride => "upkeep._in_stride(ctid, $3, $4)",
+            Take::OldStride => "upkeep._in_stride_before(ctid, $3, $4, xmin, $5, $6)",
+        };
+        format!("{BLOCKS} AND {}", self.filtered(stride))
+    }
+
+    fn where_keys(&self, from: Begin, take: Take) -> String {
+        let range = self.key_range(from);
+        if take == Take::All {
+            return self.and_condition(&range);
+        }
+        let strides = self.key_parameters(from) + 1;
+        let number = if self.key().is_integer() {
+            identifier(&self.key().columns[0].name)
+        } else {
+            format!(
+                "pg_catalog.hash_record(ROW({}))",
+                self.key_columns().collect::<Vec<_>>().join(", ")
+            )
+        };
+        let stride = format!(
+            "pg_catalog.abs({number} OPERATOR(pg_catalog.%) ${strides}) OPERATOR(pg_catalog.=) ${}",
+            strides + 1
+        );
+        format!("{range} AND {}", self.filtered(&stride))
+    }
+
+    /// `filter` and the condition. The planner would test `IS NULL` first, for all
+    /// rows of all strides; CASE keeps the order. Around a sub-select it would cost
+    /// more than it saves: no hashed sub-plan, no semi-join.
+    fn filtered(&self, filter: &str) -> String {
+        match &self.condition {
+            Some(condition) if !condition.sub_selects => {
+                format!("CASE WHEN {filter} THEN (\n{}\n) ELSE false END", condition.text)
+            }
+            _ => self.and_condition(filter),
+        }
+    }
+
+    fn and_condition(&self, filter: &str) -> String {
+        match &self.condition {
+            Some(condition) => format!("{filter} AND (\n{}\n)", condition.text),
+            None => filter.to_owned(),
+        }
+    }
+
+    /// After the first key (if there is one), up to and including the second.
+    fn key_range(&self, from: Begin) -> String {
+        let width = self.key().columns.len();
+        let compare = |operator: &str, first: usize| {
+            let columns = self.key_columns().collect::<Vec<_>>().join(", ");
+            let values =
+                (first..first + width).map(|i| format!("${i}")).collect::<Vec<_>>().join(", ");
+            let schema = identifier(&self.key().operator_schema);
+            format!("ROW({columns}) OPERATOR({schema}.{operator}) ROW({values})")
+        };
+        match from {
+            Begin::Start => compare("<=", 1),
+            Begin::AfterKey => format!("{} AND {}", compare(">", 1), compare("<=", 1 + width)),
+        }
+    }
+
+    /// What finds a row again, and shows it to a person: its key, else its place.
+    pub fn row_key(&self) -> String {
+        let pairs = match &self.key {
+            Some(key) => key
+                .columns
+                .iter()
+                .map(|column| format!("{}, {}", literal(&column.name), identifier(&column.name)))
+                .collect::<Vec<_>>()
+                .join(", "),
+            None => "'ctid', ctid::pg_catalog.text".to_owned(),
+        };
+        format!("pg_catalog.jsonb_build_object({pairs})")
+    }
+
+    /// Keys as text: jsonb's form of a date or a time does not depend on settings.
+    fn key_texts(&self, columns: impl Iterator<Item = String>) -> String {
+        columns
+            .map(|column| format!("pg_catalog.to_jsonb({column}) OPERATOR(pg_catalog.#>>) '{{}}'"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+
+    fn key_columns(&self) -> impl Iterator<Item = String> + '_ {
+        self.key().columns.iter().map(|column| identifier(&column.name))
+    }
+
+    /// Statements by key are only asked for where there is one.
+    fn key(&self) -> &Key {
+        static NONE: Key =
+            Key { columns: Vec::new(), operator_schema: String::new(), correlation: None };
+        self.key.as_ref().unwrap_or(&NONE)
+    }
+}
+
+const BLOCKS: &str = "ctid OPERATOR(pg_catalog.>=) $1 AND ctid OPERATOR(pg_catalog.<) $2";
+
+/// A name in double quotes.
+pub fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A text in single quotes; right whatever `standard_conforming_strings` says.
+pub fn literal(text: &str) -> String {
+    let quoted = text.replace('\'', "''");
+    if quoted.contains('\\') {
+        return format!(" E'{}'", quoted.replace('\\', "\\\\"));
+    }
+    format!("'{quoted}'")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backfill::key::Column;
+
+    fn parts(condition: Option<&str>, sub_selects: bool) -> Parts {
+        let column = |name: &str| Column { name: name.into(), type_oid: 20 };
+        Parts {
+            table: "\"s\".\"t\"".into(),
+            assignments: "n = n + 1 -- up".into(),
+            condition: condition.map(|text| Condition { text: text.into(), sub_selects }),
+            key: Some(Key {
+                columns: vec![column("a"), column("b\"c")],
+                operator_schema: "pg_catalog".into(),
+                correlation: None,
+            }),
+            changes_unique_column: false,
+        }
+    }
+
+    #[test]
+    fn a_comment_in_a_fragment_swallows_nothing() {
+        let sql = parts(Some("n IS NULL -- todo"), false).update_blocks(Take::Stride);
+        for line in sql.lines().filter(|line| line.contains("--")) {
+            assert!(line.ends_with("-- up") || line.ends_with("-- todo"), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_filter_goes_first_unless_the_condition_has_a_sub_select() {
+        assert!(parts(Some("n IS NULL"), false).update_blocks(Take::Stride).contains("CASE WHEN"));
+        assert!(!parts(Some("n IS NULL"), true).update_blocks(Take::Stride).contains("CASE WHEN"));
+    }
+
+    #[test]
+    fn composite_keys_are_compared_as_rows() {
+        let sql = parts(None, false).update_keys(Begin::AfterKey, Take::All);
+        assert!(sql.ends_with(
+            "ROW(\"a\", \"b\"\"c\") OPERATOR(\"pg_catalog\".>) ROW($1, $2) AND \
+             ROW(\"a\", \"b\"\"c\") OPERATOR(\"pg_catalog\".<=) ROW($3, $4)"
+        ));
+    }
+
+    #[test]
+    fn quoting() {
+        assert_eq!(identifier("we\"ird"), "\"we\"\"ird\"");
+        assert_eq!(literal("it's"), "'it''s'");
+        assert_eq!(literal("a\\b"), " E'a\\\\b'");
+    }
+}

@@ -1,0 +1,209 @@
+//! The private tables of this room, all of it through [`spi::bookkeeping`].
+
+use pgrx::Uuid;
+use pgrx::datum::JsonB;
+use pgrx::pg_sys::{BuiltinOid, Oid};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::server::spi::{self, Prepared};
+
+/// An unfinished backfill that fills one of these columns, and which of them. One of the
+/// caller's own with this name is left out: whether it is the same job is for the queue to say.
+pub fn overlapping(
+    relid: Oid,
+    columns: &[String],
+    name: Option<&str>,
+) -> Result<Option<(Uuid, String)>> {
+    let owner = crate::server::catalog::current_user();
+    spi::bookkeeping(|| {
+        spi::query_one(
+            "SELECT j.id, c.name
+             FROM upkeep._job j
+             CROSS JOIN LATERAL pg_catalog.jsonb_array_elements_text(j.params OPERATOR(pg_catalog.->) 'columns') c (name)
+             WHERE j.kind OPERATOR(pg_catalog.=) 'backfill'
+               AND j.relid OPERATOR(pg_catalog.=) $1
+               AND j.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused'])
+               AND c.name OPERATOR(pg_catalog.=) ANY ($2)
+               AND NOT coalesce(j.owner OPERATOR(pg_catalog.=) $3 AND j.name OPERATOR(pg_catalog.=) $4, false)
+             ORDER BY j.id LIMIT 1",
+            &[relid.into(), columns.to_vec().into(), owner.into(), name.into()],
+            |row| Ok((row.require(1)?, row.require(2)?)),
+        )
+    })
+}
+
+/// Notes rows that are skipped because somebody has locked them.
+pub fn remember_locked(job: Uuid, relid: Oid, keys: &[Value]) -> Result<()> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    spi::bookkeeping(|| {
+        spi::execute(
+            "INSERT INTO upkeep._backfill_row (job, relid, row_key, state)
+             SELECT $1, $2, k.key, 'locked' FROM pg_catalog.jsonb_array_elements($3) k (key)
+             ON CONFLICT (job, row_key) DO NOTHING",
+            &[job.into(), relid.into(), JsonB(Value::Array(keys.to_vec())).into()],
+        )
+    })
+    .map(|_| ())
+}
+
+pub fn quarantine(job: Uuid, relid: Oid, row_key: &Value, error: &Error) -> Result<()> {
+    spi::bookkeeping(|| {
+        spi::execute(
+            "INSERT INTO upkeep._backfill_row AS r (job, relid, row_key, state, sqlstate, message, attempts, last_tried_at)
+             VALUES ($1, $2, $3, 'quarantined', $4, $5, 1, pg_catalog.clock_timestamp())
+             ON CONFLICT (job, row_key) DO UPDATE
+             SET state = 'quarantined', sqlstate = excluded.sqlstate, message = excluded.message,
+                 attempts = r.attempts OPERATOR(pg_catalog.+) 1, last_tried_at = excluded.last_tried_at",
+            &[
+                job.into(),
+                relid.into(),
+                JsonB(row_key.clone()).into(),
+                error.sqlstate.to_string().into(),
+                error.message.as_str().into(),
+            ],
+        )
+    })
+    .map(|_| ())
+}
+
+/// A remembered row is done, or gone.
+pub fn forget(job: Uuid, row_key: &Value) -> Result<()> {
+    spi::bookkeeping(|| {
+        spi::execute(
+            "DELETE FROM upkeep._backfill_row r
+             WHERE r.job OPERATOR(pg_catalog.=) $1 AND r.row_key OPERATOR(pg_catalog.=) $2",
+            &[job.into(), JsonB(row_key.clone()).into()],
+        )
+    })
+    .map(|_| ())
+}
+
+/// How many rows are put aside.
+pub fn quarantined(job: Uuid) -> Result<i64> {
+    count(job, "quarantined")
+}
+
+/// How many rows wait for whoever has locked them.
+pub fn locked(job: Uuid) -> Result<i64> {
+    count(job, "locked")
+}
+
+fn count(job: Uuid, state: &str) -> Result<i64> {
+    let count = spi::bookkeeping(|| {
+        spi::query_one(
+            "SELECT pg_catalog.count(*) FROM upkeep._backfill_row r
+             WHERE r.job OPERATOR(pg_catalog.=) $1 AND r.state OPERATOR(pg_catalog.=) $2",
+            &[job.into(), state.into()],
+            |row| row.require(1),
+        )
+    })?;
+    Ok(count.unwrap_or(0))
+}
+
+/// The error that put most rows aside: its code, its message, and how many.
+pub fn most_frequent_error(job: Uuid) -> Result<Option<(String, String, i64)>> {
+    spi::bookkeeping(|| {
+        spi::query_one(
+            "SELECT r.sqlstate, pg_catalog.min(r.message), pg_catalog.count(*) FROM upkeep._backfill_row r
+             WHERE r.job OPERATOR(pg_catalog.=) $1 AND r.state OPERATOR(pg_catalog.=) 'quarantined'
+             GROUP BY r.sqlstate ORDER BY pg_catalog.count(*) DESC LIMIT 1",
+            &[job.into()],
+            |row| Ok((row.require(1)?, row.require(2)?, row.require(3)?)),
+        )
+    })
+}
+
+/// Some rows that wait for their lock, in order, after the last one looked at.
+pub fn locked_after(job: Uuid, after: i64, limit: i64) -> Result<Vec<(i64, Value)>> {
+    spi::bookkeeping(|| {
+        spi::query(
+            "SELECT r.number, r.row_key FROM upkeep._backfill_row r
+             WHERE r.job OPERATOR(pg_catalog.=) $1 AND r.state OPERATOR(pg_catalog.=) 'locked'
+               AND r.number OPERATOR(pg_catalog.>) $2
+             ORDER BY r.number LIMIT $3",
+            &[job.into(), after.into(), limit.into()],
+            |row| Ok((row.require(1)?, row.require::<JsonB>(2)?.0)),
+        )
+    })
+}
+
+/// Keys of all remembered rows, of those given.
+pub fn remembered_among(job: Uuid, keys: &[Value]) -> Result<Vec<Value>> {
+    spi::bookkeeping(|| {
+        spi::query(
+            "SELECT r.row_key FROM upkeep._backfill_row r
+             JOIN pg_catalog.jsonb_array_elements($2) k (key) ON r.row_key OPERATOR(pg_catalog.=) k.key
+             WHERE r.job OPERATOR(pg_catalog.=) $1",
+            &[job.into(), JsonB(Value::Array(keys.to_vec())).into()],
+            |row| Ok(row.require::<JsonB>(1)?.0),
+        )
+    })
+}
+
+/// Notes that rows which this transaction (low 32 bits of its id) updated still match.
+pub fn note_still_matching(job: Uuid, xid: u32) -> Result<()> {
+    spi::bookkeeping(|| {
+        spi::execute(
+            "INSERT INTO upkeep._backfill_xid (job, xid) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+            &[job.into(), i64::from(xid).into()],
+        )
+    })
+    .map(|_| ())
+}
+
+/// The transactions of this job which updated rows that still match.
+pub fn still_matching(job: Uuid) -> Result<Vec<u32>> {
+    spi::bookkeeping(|| {
+        spi::query(
+            "SELECT x.xid FROM upkeep._backfill_xid x WHERE x.job OPERATOR(pg_catalog.=) $1",
+            &[job.into()],
+            |row| Ok(row.require::<i64>(1)? as u32),
+        )
+    })
+}
+
+/// Is there any such transaction? Asked by every step of a fill.
+pub fn any_still_matching(job: Uuid) -> Result<bool> {
+    thread_local! {
+        static ANY: Prepared = Prepared::new(
+            "SELECT EXISTS (SELECT FROM upkeep._backfill_xid x WHERE x.job OPERATOR(pg_catalog.=) $1)",
+            &[BuiltinOid::UUIDOID],
+        );
+    }
+    let found = spi::bookkeeping(|| {
+        ANY.with(|statement| statement.returning(&[job.into()], |row| row.require(1)))
+    })?;
+    Ok(found.into_iter().next().unwrap_or(false))
+}
+
+/// What was put aside is tried once more; with `leftovers` also the rows that still match.
+pub fn try_again(job: Uuid, leftovers: bool) -> Result<()> {
+    spi::bookkeeping(|| {
+        spi::execute(
+            "UPDATE upkeep._backfill_row SET state = 'locked' WHERE job OPERATOR(pg_catalog.=) $1",
+            &[job.into()],
+        )?;
+        if leftovers {
+            spi::execute(
+                "DELETE FROM upkeep._backfill_xid WHERE job OPERATOR(pg_catalog.=) $1",
+                &[job.into()],
+            )?;
+        }
+        Ok(())
+    })
+}
+
+/// What the workers of a job share, without locking it.
+pub fn shared(job: Uuid) -> Result<Value> {
+    let shared = spi::bookkeeping(|| {
+        spi::query_one(
+            "SELECT j.shared FROM upkeep._job j WHERE j.id OPERATOR(pg_catalog.=) $1",
+            &[job.into()],
+            |row| Ok(row.require::<JsonB>(1)?.0),
+        )
+    })?;
+    Ok(shared.unwrap_or_default())
+}

@@ -1,0 +1,151 @@
+//! What may be backfilled, and the reasons why something may not.
+
+use pgrx::pg_sys::Oid;
+
+use crate::error::{
+    Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, INVALID_PARAMETER_VALUE, Result,
+    SqlState, UNDEFINED_TABLE, WRONG_OBJECT_TYPE,
+};
+use crate::server::spi;
+
+/// A table that may be backfilled.
+#[derive(Clone, Debug)]
+pub struct Table {
+    pub relid: Oid,
+    /// Quoted and qualified.
+    pub sql: String,
+    /// The bare name, as the user's text may call it.
+    pub name: String,
+    /// Row security applies to whoever is asking.
+    pub row_security: bool,
+}
+
+struct Class {
+    table: Table,
+    schema: String,
+    kind: char,
+    persistence: char,
+    is_partition: bool,
+    has_children: bool,
+    access_method: Option<String>,
+}
+
+const CLASS: &str = "
+    SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), c.relname::pg_catalog.text,
+           n.nspname::pg_catalog.text, c.relkind::pg_catalog.text,
+           c.relpersistence::pg_catalog.text, c.relispartition,
+           EXISTS (SELECT FROM pg_catalog.pg_inherits i
+                   WHERE i.inhparent OPERATOR(pg_catalog.=) c.oid),
+           am.amname::pg_catalog.text, pg_catalog.row_security_active(c.oid)
+    FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+    LEFT JOIN pg_catalog.pg_am am ON am.oid OPERATOR(pg_catalog.=) c.relam
+    WHERE c.oid OPERATOR(pg_catalog.=) $1";
+
+/// The table, or why it cannot be backfilled.
+pub fn check(relid: Option<Oid>) -> Result<Table> {
+    let relid =
+        relid.ok_or_else(|| Error::new(INVALID_PARAMETER_VALUE, "no table was given (target is null)"))?;
+    let letter = |text: String| text.chars().next().unwrap_or('?');
+    let class = spi::query_one(CLASS, &[relid.into()], |row| {
+        Ok(Class {
+            table: Table {
+                relid,
+                sql: row.require(1)?,
+                name: row.require(2)?,
+                row_security: row.require(9)?,
+            },
+            schema: row.require(3)?,
+            kind: letter(row.require(4)?),
+            persistence: letter(row.require(5)?),
+            is_partition: row.require(6)?,
+            has_children: row.require(7)?,
+            access_method: row.get(8)?,
+        })
+    })?
+    .ok_or_else(|| {
+        Error::new(UNDEFINED_TABLE, format!("relation with OID {} does not exist", relid.to_u32()))
+    })?;
+    match refusal(&class) {
+        Some(error) => Err(error),
+        None => Ok(class.table),
+    }
+}
+
+fn refusal(class: &Class) -> Option<Error> {
+    /// OIDs below are handed out by initdb: catalogs, whatever schema they are in.
+    const FIRST_NORMAL_OID: u32 = 16384;
+    let name = &class.table.sql;
+    let no = |sqlstate: SqlState, what: &str, hint: &str| {
+        Some(Error::new(sqlstate, format!("{name} {what}")).hint(hint))
+    };
+    match class.kind {
+        'v' => return no(WRONG_OBJECT_TYPE, "is a view", "Backfill the table that the view reads."),
+        'm' => {
+            return no(
+                WRONG_OBJECT_TYPE,
+                "is a materialized view",
+                "Change its query and run REFRESH MATERIALIZED VIEW.",
+            );
+        }
+        'f' => {
+            return no(
+                WRONG_OBJECT_TYPE,
+                "is a foreign table",
+                "Run the backfill on the server where the table is.",
+            );
+        }
+        'p' => {
+            return no(
+                FEATURE_NOT_SUPPORTED,
+                "is partitioned, which backfill does not support yet",
+                "Until it does, use batched UPDATE statements.",
+            );
+        }
+        'r' => {}
+        _ => return no(WRONG_OBJECT_TYPE, "is not a table", "Name an ordinary table."),
+    }
+    if class.table.relid.to_u32() < FIRST_NORMAL_OID {
+        return no(
+            INSUFFICIENT_PRIVILEGE,
+            "is a system catalog",
+            "Name an ordinary table; catalogs are changed by commands such as ALTER.",
+        );
+    }
+    if class.schema == "upkeep" {
+        return no(
+            INSUFFICIENT_PRIVILEGE,
+            "belongs to pg_upkeep itself",
+            "Name an ordinary table.",
+        );
+    }
+    if class.persistence == 't' {
+        return no(
+            FEATURE_NOT_SUPPORTED,
+            "is a temporary table, which no other session can see",
+            "Use UPDATE: nobody waits for a temporary table.",
+        );
+    }
+    if class.is_partition {
+        return no(
+            FEATURE_NOT_SUPPORTED,
+            "is a partition, which backfill does not support yet",
+            "Until it does, use batched UPDATE statements.",
+        );
+    }
+    if class.has_children {
+        return no(
+            FEATURE_NOT_SUPPORTED,
+            "has child tables, which backfill does not support yet",
+            "Until it does, use batched UPDATE statements.",
+        );
+    }
+    if class.access_method.as_deref() != Some("heap") {
+        return no(
+            FEATURE_NOT_SUPPORTED,
+            "is not stored as a heap",
+            "Only tables of the access method heap can be backfilled.",
+        );
+    }
+    None
+}

@@ -1,0 +1,124 @@
+//! A table as storage: its lock, its blocks, and how far behind its pages can be pruned.
+
+use std::ffi::CStr;
+
+use pgrx::pg_sys;
+
+use crate::error::Result;
+
+/// Locks the table for writing until the transaction ends, so that neither its
+/// name nor its shape changes under a step. `false`: it is gone.
+pub fn lock_for_update(relid: pg_sys::Oid) -> bool {
+    // SAFETY: the relation is closed again; the lock stays.
+    unsafe {
+        let relation =
+            pg_sys::try_relation_open(relid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
+        if relation.is_null() {
+            return false;
+        }
+        pg_sys::relation_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
+        true
+    }
+}
+
+/// Schema and name of a relation as they are now.
+pub fn name(relid: pg_sys::Oid) -> Option<(String, String)> {
+    // SAFETY: both functions give null for an unknown OID, else a palloc'd string.
+    unsafe {
+        let relation = pg_sys::get_rel_name(relid);
+        let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relid));
+        (!relation.is_null() && !schema.is_null()).then(|| (text(schema), text(relation)))
+    }
+}
+
+unsafe fn text(text: *mut std::ffi::c_char) -> String {
+    unsafe { CStr::from_ptr(text).to_string_lossy().into_owned() }
+}
+
+/// Runs `f` with the relation open; `None`: it is gone.
+fn with_open<T>(relid: pg_sys::Oid, f: impl FnOnce(pg_sys::Relation) -> T) -> Option<T> {
+    // SAFETY: opened and closed here; an error in between releases it with the transaction.
+    unsafe {
+        let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+        let relation = pg_sys::try_relation_open(relid, lock);
+        if relation.is_null() {
+            return None;
+        }
+        let result = f(relation);
+        pg_sys::relation_close(relation, lock);
+        Some(result)
+    }
+}
+
+/// The number of blocks of the table itself.
+pub fn blocks(relid: pg_sys::Oid) -> u32 {
+    with_open(relid, |relation| unsafe { main_blocks(relation) }).unwrap_or(0)
+}
+
+unsafe fn main_blocks(relation: pg_sys::Relation) -> u32 {
+    unsafe { pg_sys::RelationGetNumberOfBlocksInFork(relation, pg_sys::ForkNumber::MAIN_FORKNUM) }
+}
+
+/// The oldest transaction whose dead rows in this table somebody may still see.
+pub fn horizon(relid: pg_sys::Oid) -> Option<u32> {
+    with_open(relid, |relation| unsafe {
+        u32::from(pg_sys::GetOldestNonRemovableTransactionId(relation))
+    })
+}
+
+/// Is transaction `a` older than `b`, the counter wrapping round?
+pub fn precedes(a: u32, b: u32) -> bool {
+    (a.wrapping_sub(b) as i32) < 0
+}
+
+/// The transaction id that this (sub)transaction writes with.
+pub fn current_xid() -> u32 {
+    // SAFETY: in a transaction.
+    unsafe { u32::from(pg_sys::GetCurrentTransactionId()) }
+}
+
+/// The next transaction id that anyone will get, with its epoch.
+pub fn next_full_xid() -> u64 {
+    // SAFETY: reads shared memory under its own lock.
+    unsafe { pg_sys::ReadNextFullTransactionId().value }
+}
+
+/// Free bytes of some pages spread over the table, for rows that grow.
+pub fn free_space(relid: pg_sys::Oid, pages: u32) -> Result<Vec<usize>> {
+    Ok(with_open(relid, |relation| {
+        let blocks = unsafe { main_blocks(relation) };
+        spread(blocks, pages)
+            .map(|block| unsafe { page_free_space(relation, block) })
+            .collect()
+    })
+    .unwrap_or_default())
+}
+
+/// At most `pages` block numbers, evenly spread over `0..blocks`.
+pub fn spread(blocks: u32, pages: u32) -> impl Iterator<Item = u32> {
+    let count = blocks.min(pages);
+    (0..count).map(move |i| (u64::from(i) * u64::from(blocks) / u64::from(count)) as u32)
+}
+
+unsafe fn page_free_space(relation: pg_sys::Relation, block: u32) -> usize {
+    // SAFETY: the block exists; pinned and share-locked while it is read.
+    unsafe {
+        let buffer = pg_sys::ReadBufferExtended(
+            relation,
+            pg_sys::ForkNumber::MAIN_FORKNUM,
+            block,
+            pg_sys::ReadBufferMode::RBM_NORMAL,
+            std::ptr::null_mut(),
+        );
+        pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
+        let free = pg_sys::PageGetHeapFreeSpace(pg_sys::BufferGetPage(buffer).cast());
+        pg_sys::UnlockReleaseBuffer(buffer);
+        free
+    }
+}
+
+/// Pages of shared buffers.
+pub fn shared_buffers() -> u32 {
+    // SAFETY: set once at server start.
+    unsafe { pg_sys::NBuffers as u32 }
+}
