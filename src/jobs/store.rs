@@ -31,6 +31,9 @@ pub struct Live {
     pub batch_time: Duration,
 }
 
+/// Why a job is paused that came with a dump or a copied database.
+pub const RESTORED: &str = "restored";
+
 /// The strike that fails a job.
 pub const MAX_STRIKES: i32 = 3;
 
@@ -417,7 +420,7 @@ pub fn pause_foreign_jobs(system: i64, database: Oid) -> Result<()> {
         |row| row.require::<Uuid>(1),
     )?;
     for job in paused {
-        add_event(job, "paused", Some("restored"))?;
+        add_event(job, "paused", Some(RESTORED))?;
     }
     Ok(())
 }

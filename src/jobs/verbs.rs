@@ -154,13 +154,14 @@ fn find(job: Uuid, right: Right, verb: &str) -> Result<Target> {
     let user = catalog::current_user();
     let found = spi::bookkeeping(|| {
         spi::execute_returning(
-            "SELECT j.kind, j.name, j.owner, j.state, j.reason, j.shared, coalesce(j.rows_left, 0),
+            "SELECT j.kind, j.name, j.owner, j.state, j.reason, j.shared, coalesce(j.rows_left, 0), j.system_identifier, j.database,
                     EXISTS (SELECT 1 FROM upkeep._job_slot s
                             WHERE s.job OPERATOR(pg_catalog.=) j.id AND s.cursor IS NOT NULL)
              FROM upkeep._job j WHERE j.id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
             &[job.into()],
             |row| {
-                Ok(Target {
+                let home = (catalog::system_identifier(), catalog::my_database());
+                let target = Target {
                     id: job,
                     kind: row.require(1)?,
                     name: row.get(2)?,
@@ -169,8 +170,13 @@ fn find(job: Uuid, right: Right, verb: &str) -> Result<Target> {
                     reason: row.get(5)?,
                     shared: row.require::<JsonB>(6)?.0,
                     rows_left: row.require(7)?,
-                    in_hand: row.require(8)?,
-                })
+                    in_hand: row.require(10)?,
+                };
+                // As the view shows it, even if no scheduler has come by yet (LAW 20).
+                if (row.require::<i64>(8)?, row.require::<Oid>(9)?) != home && !target.is_final() {
+                    return Ok(Target { state: "paused".into(), reason: Some(store::RESTORED.into()), ..target });
+                }
+                Ok(target)
             },
         )
     })?;
@@ -232,7 +238,7 @@ fn resume_job(job: Uuid) -> Result<Uuid> {
     if target.state != "paused" {
         return Err(target.wrong_state("resume", "SELECT upkeep.retry(job); starts a finished job again."));
     }
-    if target.reason.as_deref() == Some("restored") || !is_at_home(job)? {
+    if target.reason.as_deref() == Some(store::RESTORED) {
         return Err(target
             .wrong_state("resume", "SELECT upkeep.resume_all();")
             .detail("The job came with a dump or a copied database. Whether it may go on here is for an administrator to say."));
@@ -240,17 +246,6 @@ fn resume_job(job: Uuid) -> Result<Uuid> {
     set_state(job, "queued", None)?;
     queue::wake_or_warn()?;
     Ok(job)
-}
-
-fn is_at_home(job: Uuid) -> Result<bool> {
-    let home = spi::bookkeeping(|| {
-        spi::query_one(
-            "SELECT system_identifier, database FROM upkeep._job WHERE id OPERATOR(pg_catalog.=) $1",
-            &[job.into()],
-            |row| Ok((row.require::<i64>(1)?, row.require::<Oid>(2)?)),
-        )
-    })?;
-    Ok(home == Some((catalog::system_identifier(), catalog::my_database())))
 }
 
 fn cancel_job(job: Uuid) -> Result<Uuid> {
