@@ -298,7 +298,8 @@ impl Executor {
         spi::set_session("lock_timeout", "0");
         spi::set_session("synchronous_commit", &self.synchronous_commit);
         let answer = top_level::run(sql);
-        // The statement may have been a SET.
+        // The statement may have been a SET: a read-only session could not even record its end.
+        worker::forget_inherited_settings();
         spi::set_session("lock_timeout", LOCK_TIMEOUT);
         spi::set_session("synchronous_commit", "off");
         answer

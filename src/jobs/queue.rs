@@ -223,7 +223,8 @@ fn find_same(new: &NewJob<'_>, owner: Oid, name: &str) -> Result<Option<Uuid>> {
     Ok(Some(id))
 }
 
-fn check_limit(owner: Oid, owner_name: &str) -> Result<()> {
+/// Refuses one more unfinished job of this owner's than `upkeep.max_jobs_per_role` allows.
+pub fn check_limit(owner: Oid, owner_name: &str) -> Result<()> {
     let limit = settings::max_jobs_per_role();
     let unfinished = spi::bookkeeping(|| {
         spi::query_one(

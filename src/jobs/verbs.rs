@@ -275,6 +275,7 @@ fn retry_job(job: Uuid) -> Result<Uuid> {
     if let Some(name) = &target.name {
         refuse_taken_name(target.owner, name)?;
     }
+    queue::check_limit(target.owner, &catalog::role_name(target.owner).unwrap_or_default())?;
     kind::check_retry(&target.kind, job)?;
     let shared = kind::retry_shared(&target.kind, target.shared.clone(), was_done);
     let forget_cursor = was_done || target.kind == super::command::KIND;

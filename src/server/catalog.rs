@@ -133,3 +133,9 @@ pub fn my_database_name() -> String {
 pub fn is_superuser(user: Oid) -> bool {
     unsafe { pg_sys::superuser_arg(user) }
 }
+
+/// The server's list of processes is read once per transaction, and then seems to stand still. Who waits for a process
+/// to come or go must look anew.
+pub fn forget_process_list() {
+    unsafe { pg_sys::pgstat_clear_backend_activity_snapshot() };
+}
