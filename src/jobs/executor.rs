@@ -132,9 +132,7 @@ impl Executor {
             return Ok(None);
         }
         let opened = transaction(|| {
-            if !catalog::extension_exists()
-                || activity::executors_before_me()? >= settings::max_workers().into()
-            {
+            if !catalog::extension_exists() || activity::executors_before_me()? >= settings::max_workers().into() {
                 return Ok(None);
             }
             spi::bookkeeping(|| {
@@ -149,7 +147,11 @@ impl Executor {
                     store::add_event(job, "started", None)?;
                 }
                 if strikes > 0 {
-                    store::add_event(job, "strike", Some(&format!("{strikes} of {}: a worker ended without a word", store::MAX_STRIKES)))?;
+                    store::add_event(
+                        job,
+                        "strike",
+                        Some(&format!("{strikes} of {}: a worker ended without a word", store::MAX_STRIKES)),
+                    )?;
                 }
                 Ok(Some(opened))
             })
