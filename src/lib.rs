@@ -2,6 +2,8 @@
 
 pub mod backfill;
 pub mod error;
+#[cfg(feature = "pg_test")]
+mod in_server_tests;
 pub mod jobs;
 pub mod server;
 pub mod settings;

@@ -12,8 +12,8 @@ use super::statements::{Condition, Parts};
 use super::target::Table;
 use super::{fragments, target};
 use crate::error::{
-    Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, INVALID_PARAMETER_VALUE,
-    OBJECT_NOT_IN_PREREQUISITE_STATE, Result,
+    Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, INVALID_PARAMETER_VALUE, OBJECT_NOT_IN_PREREQUISITE_STATE,
+    Result,
 };
 use crate::server::analyze::{self, Target};
 use crate::server::catch::subtransaction;
@@ -106,16 +106,13 @@ pub fn analyse(table: &Table, assignments: &str, condition: Option<&str>) -> Res
     let mut condition_is_volatile = false;
     if let Some(condition) = condition {
         fragments::condition(&table.sql, condition)?;
-        let glue = Glue::new(&format!("SELECT FROM ONLY {} WHERE (", table.sql))
-            .theirs(condition)
-            .ours(")");
+        let glue = Glue::new(&format!("SELECT FROM ONLY {} WHERE (", table.sql)).theirs(condition).ours(")");
         let meaning = analyze::analyse(glue.text(), None).map_err(|error| glue.blame(error))?;
         condition_has_sub_selects = meaning.sub_selects;
         condition_is_volatile = meaning.volatile;
     }
     let glue = fragments::update(&table.sql, assignments, condition);
-    let meaning = analyze::analyse(glue.text(), Some((table.relid, &table.name)))
-        .map_err(|error| glue.blame(error))?;
+    let meaning = analyze::analyse(glue.text(), Some((table.relid, &table.name))).map_err(|error| glue.blame(error))?;
     let mut columns: Vec<String> = assigned.into_iter().map(|item| item.column).collect();
     columns.sort();
     columns.dedup();
@@ -151,12 +148,11 @@ fn choose_key(table: &Table, columns: &[String], has_condition: bool) -> Result<
 
 fn check_walk(options: &Options, has_condition: bool, key: Option<&Key>) -> Result<()> {
     match options.strategy {
-        Some(Walk::Blocks) if !has_condition => Err(Error::new(
-            INVALID_PARAMETER_VALUE,
-            "the strategy blocks needs a condition",
-        )
-        .detail("Rows move while they are changed: only a condition tells which ones are done.")
-        .hint("Give a condition, or leave the strategy to auto.")),
+        Some(Walk::Blocks) if !has_condition => {
+            Err(Error::new(INVALID_PARAMETER_VALUE, "the strategy blocks needs a condition")
+                .detail("Rows move while they are changed: only a condition tells which ones are done.")
+                .hint("Give a condition, or leave the strategy to auto."))
+        }
         Some(Walk::Keys) if key.is_none() => Err(Error::new(
             INVALID_PARAMETER_VALUE,
             "the strategy keys needs a unique index on columns that are NOT NULL",
@@ -190,9 +186,7 @@ pub fn check_rights(checked: &Checked) -> Result<()> {
 }
 
 fn role() -> Result<String> {
-    let role = spi::query_one("SELECT pg_catalog.quote_ident(current_user)", &[], |row| {
-        row.require::<String>(1)
-    })?;
+    let role = spi::query_one("SELECT pg_catalog.quote_ident(current_user)", &[], |row| row.require::<String>(1))?;
     Ok(role.unwrap_or_default())
 }
 
@@ -207,22 +201,17 @@ const UNIQUE_COLUMN: &str = "
           AND a.attname::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($2))";
 
 /// What the statements of a backfill are made of.
-pub fn parts(
-    table: &Table,
-    definition: &Definition,
-    analysis: &Analysis,
-    key: Option<Key>,
-) -> Result<Parts> {
+pub fn parts(table: &Table, definition: &Definition, analysis: &Analysis, key: Option<Key>) -> Result<Parts> {
     let columns = definition.columns.clone();
     let changes_unique_column =
         spi::query_one(UNIQUE_COLUMN, &[table.relid.into(), columns.into()], |row| row.require(1))?;
     Ok(Parts {
         table: table.sql.clone(),
         assignments: definition.assignments.clone(),
-        condition: definition.condition.as_ref().map(|text| Condition {
-            text: text.clone(),
-            sub_selects: analysis.condition_has_sub_selects,
-        }),
+        condition: definition
+            .condition
+            .as_ref()
+            .map(|text| Condition { text: text.clone(), sub_selects: analysis.condition_has_sub_selects }),
         key,
         changes_unique_column: changes_unique_column.unwrap_or(false),
     })

@@ -31,12 +31,8 @@ pub fn explain(checked: &Checked, workers: i32) -> Result<Explanation> {
             None => return Err(error),
         }
     }
-    let facts = survey::facts(
-        &checked.table,
-        &definition.columns,
-        definition.condition.as_deref(),
-        checked.key.as_ref(),
-    )?;
+    let facts =
+        survey::facts(&checked.table, &definition.columns, definition.condition.as_deref(), checked.key.as_ref())?;
     let choice = strategy::choose(&facts, &definition.options);
     warnings.extend(warnings_of(checked, &facts)?);
     let costs = Costs::of(checked.table.relid, &facts, &choice, workers)?;
@@ -139,17 +135,21 @@ fn warnings_of(checked: &Checked, facts: &Facts) -> Result<Vec<String>> {
              where you can, create that index after the backfill"
         ));
     }
-    warnings.extend(triggers(table.relid)?.into_iter().map(|name| {
-        format!("trigger {name} will fire for every row")
-    }));
+    warnings.extend(triggers(table.relid)?.into_iter().map(|name| format!("trigger {name} will fire for every row")));
     if table.row_security {
-        warnings.push("row security applies to you: only rows that its policies let you see and change will be filled".to_owned());
+        warnings.push(
+            "row security applies to you: only rows that its policies let you see and change will be filled".to_owned(),
+        );
     }
     if checked.definition.condition.is_none() {
-        warnings.push("without a condition, a row whose key others change meanwhile may be missed or done twice".to_owned());
+        warnings.push(
+            "without a condition, a row whose key others change meanwhile may be missed or done twice".to_owned(),
+        );
     }
     if checked.analysis.condition_is_volatile {
-        warnings.push("the condition calls a volatile function: which rows it names changes from one look to the next".to_owned());
+        warnings.push(
+            "the condition calls a volatile function: which rows it names changes from one look to the next".to_owned(),
+        );
     }
     warnings.extend(instant_default(checked)?);
     Ok(warnings)

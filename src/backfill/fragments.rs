@@ -7,16 +7,16 @@ use crate::server::parse::{self, Assigned, Stray};
 
 /// Checks what follows SET; gives the columns it assigns.
 pub fn assignments(table: &str, text: &str) -> Result<Vec<Assigned>> {
-    not_empty(
-        text,
-        "assignments",
-        "Write what follows SET in an UPDATE, for example: total = price * quantity",
-    )?;
+    not_empty(text, "assignments", "Write what follows SET in an UPDATE, for example: total = price * quantity")?;
     let glue = Glue::new(&format!("UPDATE ONLY {table} SET")).theirs(text);
-    let update = parse::update(glue.text())
-        .map_err(|error| with_word_hint(glue.blame(error), text, "SET"))?;
+    let update = parse::update(glue.text()).map_err(|error| with_word_hint(glue.blame(error), text, "SET"))?;
     if let Some(stray) = update.stray {
-        return Err(refuse(&glue, stray, "assignments", "Only what follows SET belongs there; give the rows by the argument condition."));
+        return Err(refuse(
+            &glue,
+            stray,
+            "assignments",
+            "Only what follows SET belongs there; give the rows by the argument condition.",
+        ));
     }
     Ok(update.assigned)
 }
@@ -29,13 +29,10 @@ pub fn condition(table: &str, text: &str) -> Result<()> {
         "Leave the argument out to change every row, or write what follows WHERE, for example: total IS NULL",
     )?;
     let glue = Glue::new(&format!("DELETE FROM ONLY {table} WHERE")).theirs(text);
-    let stray = parse::delete(glue.text())
-        .map_err(|error| with_word_hint(glue.blame(error), text, "WHERE"))?;
+    let stray = parse::delete(glue.text()).map_err(|error| with_word_hint(glue.blame(error), text, "WHERE"))?;
     match stray {
         None => Ok(()),
-        Some(stray) => {
-            Err(refuse(&glue, stray, "condition", "Only what follows WHERE belongs there."))
-        }
+        Some(stray) => Err(refuse(&glue, stray, "condition", "Only what follows WHERE belongs there.")),
     }
 }
 
@@ -50,8 +47,7 @@ pub fn update(table: &str, assignments: &str, condition: Option<&str>) -> Glue {
 
 fn not_empty(text: &str, argument: &str, hint: &str) -> Result<()> {
     if text.trim().is_empty() {
-        return Err(Error::new(INVALID_PARAMETER_VALUE, format!("the argument {argument} is empty"))
-            .hint(hint));
+        return Err(Error::new(INVALID_PARAMETER_VALUE, format!("the argument {argument} is empty")).hint(hint));
     }
     Ok(())
 }

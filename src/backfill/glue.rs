@@ -40,8 +40,7 @@ impl Glue {
         self.fragments.iter().find_map(|(start, text)| {
             let within = at.checked_sub(*start)?;
             // The end itself counts: "syntax error at end of input".
-            (within <= text.chars().count() + 1)
-                .then(|| (text.as_str(), within.min(text.chars().count()) as i32 + 1))
+            (within <= text.chars().count() + 1).then(|| (text.as_str(), within.min(text.chars().count()) as i32 + 1))
         })
     }
 
@@ -56,9 +55,8 @@ impl Glue {
 
     /// The same for a place that the parser gave as an offset in bytes.
     pub fn blame_byte(&self, error: Error, location: Option<usize>) -> Error {
-        let character = location
-            .and_then(|byte| self.text.get(..byte))
-            .map_or(0, |before| before.chars().count() as i32 + 1);
+        let character =
+            location.and_then(|byte| self.text.get(..byte)).map_or(0, |before| before.chars().count() as i32 + 1);
         match self.owner(character) {
             Some((text, character)) => error.at(text, character),
             None => error,

@@ -116,9 +116,7 @@ pub fn keys(relid: Oid) -> Result<Vec<Key>> {
 
 /// The best key that the assignments leave alone.
 pub fn choose(keys: &[Key], assigned: &[String]) -> Option<Key> {
-    keys.iter()
-        .find(|key| !key.columns.iter().any(|column| assigned.contains(&column.name)))
-        .cloned()
+    keys.iter().find(|key| !key.columns.iter().any(|column| assigned.contains(&column.name))).cloned()
 }
 
 #[cfg(test)]
@@ -127,10 +125,7 @@ mod tests {
 
     fn key(names: &[&str], type_oid: u32) -> Key {
         Key {
-            columns: names
-                .iter()
-                .map(|name| Column { name: (*name).to_owned(), type_oid })
-                .collect(),
+            columns: names.iter().map(|name| Column { name: (*name).to_owned(), type_oid }).collect(),
             operator_schema: "pg_catalog".into(),
             correlation: None,
         }

@@ -27,8 +27,7 @@ const RESOLVED: &[&str] = &[
 
 /// Types whose constants are names resolved at analysis: regproc, regprocedure, regoper,
 /// regoperator, regclass, regtype, regconfig, regdictionary, regrole, regnamespace, regcollation.
-const NAMES: &[&str] =
-    &["24", "2202", "2203", "2204", "2205", "2206", "3734", "3769", "4096", "4089", "4191"];
+const NAMES: &[&str] = &["24", "2202", "2203", "2204", "2205", "2206", "3734", "3769", "4096", "4089", "4191"];
 
 /// A short text that changes when a name in the statement comes to mean something else.
 pub fn fingerprint(tree: &str) -> String {
@@ -46,8 +45,7 @@ pub fn fingerprint(tree: &str) -> String {
         } else if token == ":constvalue" && constant_is_name {
             hash.add(token);
             // "4 [ 10 64 0 0 0 0 0 0 ]", or "<>" for a null.
-            while let Some(byte) = tokens.next_if(|token| *token != "]" && !token.starts_with('}'))
-            {
+            while let Some(byte) = tokens.next_if(|token| *token != "]" && !token.starts_with('}')) {
                 hash.add(byte);
             }
         }
@@ -86,18 +84,15 @@ mod tests {
 
     #[test]
     fn another_function_table_or_column_matters() {
-        for (old, new) in
-            [(":funcid 871", ":funcid 872"), (":relid 16400", ":relid 16401"), ("attno 2", "attno 3")]
-        {
+        for (old, new) in [(":funcid 871", ":funcid 872"), (":relid 16400", ":relid 16401"), ("attno 2", "attno 3")] {
             assert_ne!(fingerprint(TREE), fingerprint(&TREE.replace(old, new)));
         }
     }
 
     #[test]
     fn a_constant_matters_only_if_it_is_a_name() {
-        let tree = |oid: &str, byte: &str| {
-            format!("{{CONST :consttype {oid} :location 5 :constvalue 4 [ {byte} 0 0 0 ]}}")
-        };
+        let tree =
+            |oid: &str, byte: &str| format!("{{CONST :consttype {oid} :location 5 :constvalue 4 [ {byte} 0 0 0 ]}}");
         assert_ne!(fingerprint(&tree("2205", "1")), fingerprint(&tree("2205", "2")));
         // 'now'::timestamptz is another constant each time.
         assert_eq!(fingerprint(&tree("1184", "1")), fingerprint(&tree("1184", "2")));

@@ -18,10 +18,10 @@ pub mod strategy;
 pub mod survey;
 pub mod target;
 
+use pgrx::Uuid;
 use pgrx::datum::{Interval, JsonB};
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
-use pgrx::Uuid;
 use serde_json::{Value, json};
 
 use crate::error::{Error, INVALID_PARAMETER_VALUE, OBJECT_IN_USE, Result};
@@ -48,8 +48,7 @@ fn upkeep_backfill(
 ) -> Uuid {
     answer((|| {
         let options = options.map_or_else(|| json!({}), |options| options.0);
-        let checked =
-            definition::check(target, assignments, condition, OnError::read(on_error)?, &options)?;
+        let checked = definition::check(target, assignments, condition, OnError::read(on_error)?, &options)?;
         definition::check_rights(&checked)?;
         create(
             &checked,
@@ -94,8 +93,7 @@ fn upkeep_explain_backfill(
         let options = options.map_or_else(|| json!({}), |options| options.0);
         let workers = workers.unwrap_or(1);
         queue::check_workers(workers)?;
-        let checked =
-            definition::check(target, assignments, condition, OnError::Quarantine, &options)?;
+        let checked = definition::check(target, assignments, condition, OnError::Quarantine, &options)?;
         explain::explain(&checked, workers)
     })());
     TableIterator::once((
@@ -116,13 +114,9 @@ fn upkeep_preview_backfill(
     assignments: Option<&str>,
     condition: Option<&str>,
     max_rows: Option<i32>,
-) -> TableIterator<
-    'static,
-    (name!(row_key, JsonB), name!(old_row, JsonB), name!(new_row, JsonB)),
-> {
+) -> TableIterator<'static, (name!(row_key, JsonB), name!(old_row, JsonB), name!(new_row, JsonB))> {
     let rows = answer((|| {
-        let checked =
-            definition::check(target, assignments, condition, OnError::Quarantine, &json!({}))?;
+        let checked = definition::check(target, assignments, condition, OnError::Quarantine, &json!({}))?;
         preview::preview(&checked, max_rows.unwrap_or(10))
     })());
     TableIterator::new(rows.into_iter().map(|row| (row.row_key, row.old_row, row.new_row)))
@@ -145,7 +139,10 @@ fn create(checked: &Checked, job: NewJob<'_>) -> Result<Uuid> {
             Level::Warning,
             Error::new(
                 crate::error::SqlState::new(b"01000"),
-                format!("row security applies to you: only rows of {} that its policies let you see and change will be filled", table.sql),
+                format!(
+                    "row security applies to you: only rows of {} that its policies let you see and change will be filled",
+                    table.sql
+                ),
             ),
         );
     }
@@ -155,8 +152,7 @@ fn create(checked: &Checked, job: NewJob<'_>) -> Result<Uuid> {
 /// A length of time in whole ms; the queue checks its range.
 fn milliseconds(interval: &Interval) -> Result<i32> {
     i32::try_from(interval.as_micros() / 1000).map_err(|_| {
-        Error::new(INVALID_PARAMETER_VALUE, "batch_time is out of range")
-            .hint("For example: batch_time => '200 ms'")
+        Error::new(INVALID_PARAMETER_VALUE, "batch_time is out of range").hint("For example: batch_time => '200 ms'")
     })
 }
 
@@ -165,8 +161,7 @@ fn milliseconds(interval: &Interval) -> Result<i32> {
 pub fn resolve_again(relid: Oid, params: &Value) -> Result<Value> {
     let mut definition: definition::Definition = serde_json::from_value(params.clone())?;
     let table = target::check(Some(relid))?;
-    let analysis =
-        definition::analyse(&table, &definition.assignments, definition.condition.as_deref())?;
+    let analysis = definition::analyse(&table, &definition.assignments, definition.condition.as_deref())?;
     definition.fingerprint = analysis.fingerprint;
     Ok(serde_json::to_value(&definition)?)
 }

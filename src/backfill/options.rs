@@ -68,11 +68,7 @@ fn whole(given: &Map<String, Value>, key: &str, range: RangeInclusive<u32>) -> R
         .filter(|number| range.contains(number))
         .map(Some)
         .ok_or_else(|| {
-            invalid(format!(
-                "option \"{key}\" must be a whole number from {} to {}",
-                range.start(),
-                range.end()
-            ))
+            invalid(format!("option \"{key}\" must be a whole number from {} to {}", range.start(), range.end()))
         })
 }
 

@@ -24,11 +24,7 @@ pub fn preview(checked: &Checked, max_rows: i32) -> Result<Vec<Preview>> {
     let glue = select(checked, max_rows)?;
     catch::subtransaction(|| {
         spi::query(glue.text(), &[], |row| {
-            Ok(Preview {
-                row_key: row.require(1)?,
-                old_row: row.require(2)?,
-                new_row: row.require(3)?,
-            })
+            Ok(Preview { row_key: row.require(1)?, old_row: row.require(2)?, new_row: row.require(3)? })
         })
     })
     .map_err(|error| glue.blame(error))
@@ -59,8 +55,7 @@ fn select(checked: &Checked, max_rows: i32) -> Result<Glue> {
         None => glue,
     };
     let order = checked.key.as_ref().map_or(String::new(), |key| {
-        let columns: Vec<String> =
-            key.columns.iter().map(|column| identifier(&column.name)).collect();
+        let columns: Vec<String> = key.columns.iter().map(|column| identifier(&column.name)).collect();
         format!(" ORDER BY {}", columns.join(", "))
     });
     Ok(glue.ours(&format!("{order} LIMIT {max_rows}")))

@@ -78,12 +78,7 @@ impl Parts {
     /// The row with one key (parameters: its columns), if it still needs it.
     pub fn read_by_key(&self, read: Read) -> String {
         let equal = self.key().columns.iter().enumerate().map(|(i, column)| {
-            format!(
-                "{} OPERATOR({}.=) ${}",
-                identifier(&column.name),
-                identifier(&self.key().operator_schema),
-                i + 1
-            )
+            format!("{} OPERATOR({}.=) ${}", identifier(&column.name), identifier(&self.key().operator_schema), i + 1)
         });
         let equal = equal.collect::<Vec<_>>().join(" AND ");
         self.read(&self.and_condition(&equal), read)
@@ -106,16 +101,8 @@ impl Parts {
 
     /// The greatest key.
     pub fn last_key(&self) -> String {
-        let order = self
-            .key_columns()
-            .map(|column| format!("{column} DESC"))
-            .collect::<Vec<_>>()
-            .join(", ");
-        format!(
-            "SELECT {} FROM ONLY {} ORDER BY {order} LIMIT 1",
-            self.key_texts(self.key_columns()),
-            self.table,
-        )
+        let order = self.key_columns().map(|column| format!("{column} DESC")).collect::<Vec<_>>().join(", ");
+        format!("SELECT {} FROM ONLY {} ORDER BY {order} LIMIT 1", self.key_texts(self.key_columns()), self.table,)
     }
 
     /// Every $n-th key: parameters after key (if any), up to key, rows in all, rows per range.
@@ -153,10 +140,7 @@ impl Parts {
             Some(condition) => format!(" RETURNING (\n{}\n) IS TRUE", condition.text),
             None => String::new(),
         };
-        format!(
-            "UPDATE ONLY {} SET\n{}\nWHERE {filter}{still}",
-            self.table, self.assignments
-        )
+        format!("UPDATE ONLY {} SET\n{}\nWHERE {filter}{still}", self.table, self.assignments)
     }
 
     fn read(&self, filter: &str, read: Read) -> String {
@@ -186,10 +170,7 @@ impl Parts {
         let number = if self.key().is_integer() {
             identifier(&self.key().columns[0].name)
         } else {
-            format!(
-                "pg_catalog.hash_record(ROW({}))",
-                self.key_columns().collect::<Vec<_>>().join(", ")
-            )
+            format!("pg_catalog.hash_record(ROW({}))", self.key_columns().collect::<Vec<_>>().join(", "))
         };
         let stride = format!(
             "pg_catalog.abs({number} OPERATOR(pg_catalog.%) ${strides}) OPERATOR(pg_catalog.=) ${}",
@@ -222,8 +203,7 @@ impl Parts {
         let width = self.key().columns.len();
         let compare = |operator: &str, first: usize| {
             let columns = self.key_columns().collect::<Vec<_>>().join(", ");
-            let values =
-                (first..first + width).map(|i| format!("${i}")).collect::<Vec<_>>().join(", ");
+            let values = (first..first + width).map(|i| format!("${i}")).collect::<Vec<_>>().join(", ");
             let schema = identifier(&self.key().operator_schema);
             format!("ROW({columns}) OPERATOR({schema}.{operator}) ROW({values})")
         };
@@ -261,8 +241,7 @@ impl Parts {
 
     /// Statements by key are only asked for where there is one.
     fn key(&self) -> &Key {
-        static NONE: Key =
-            Key { columns: Vec::new(), operator_schema: String::new(), correlation: None };
+        static NONE: Key = Key { columns: Vec::new(), operator_schema: String::new(), correlation: None };
         self.key.as_ref().unwrap_or(&NONE)
     }
 }

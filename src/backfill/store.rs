@@ -10,11 +10,7 @@ use crate::server::spi::{self, Prepared};
 
 /// An unfinished backfill that fills one of these columns, and which of them. One of the
 /// caller's own with this name is left out: whether it is the same job is for the queue to say.
-pub fn overlapping(
-    relid: Oid,
-    columns: &[String],
-    name: Option<&str>,
-) -> Result<Option<(Uuid, String)>> {
+pub fn overlapping(relid: Oid, columns: &[String], name: Option<&str>) -> Result<Option<(Uuid, String)>> {
     let owner = crate::server::catalog::current_user();
     spi::bookkeeping(|| {
         spi::query_one(
@@ -173,9 +169,7 @@ pub fn any_still_matching(job: Uuid) -> Result<bool> {
             &[BuiltinOid::UUIDOID],
         );
     }
-    let found = spi::bookkeeping(|| {
-        ANY.with(|statement| statement.returning(&[job.into()], |row| row.require(1)))
-    })?;
+    let found = spi::bookkeeping(|| ANY.with(|statement| statement.returning(&[job.into()], |row| row.require(1))))?;
     Ok(found.into_iter().next().unwrap_or(false))
 }
 
@@ -187,10 +181,7 @@ pub fn try_again(job: Uuid, leftovers: bool) -> Result<()> {
             &[job.into()],
         )?;
         if leftovers {
-            spi::execute(
-                "DELETE FROM upkeep._backfill_xid WHERE job OPERATOR(pg_catalog.=) $1",
-                &[job.into()],
-            )?;
+            spi::execute("DELETE FROM upkeep._backfill_xid WHERE job OPERATOR(pg_catalog.=) $1", &[job.into()])?;
         }
         Ok(())
     })

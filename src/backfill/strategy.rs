@@ -62,9 +62,7 @@ pub fn choose(facts: &Facts, options: &Options) -> Choice {
     let in_order = walk == Walk::Blocks || follows_disk(facts);
     let (strides, stride_reason) = match options.strides {
         Some(strides) => (strides, "strides as asked".to_owned()),
-        None if !in_order => {
-            (1, "one stride, since the key does not follow the order on disk".to_owned())
-        }
+        None if !in_order => (1, "one stride, since the key does not follow the order on disk".to_owned()),
         None => strides(facts),
     };
     let rows_per_block = (facts.rows / f64::from(facts.blocks.max(1))).max(1.0);
@@ -83,11 +81,7 @@ pub fn choose(facts: &Facts, options: &Options) -> Choice {
 }
 
 fn follows_disk(facts: &Facts) -> bool {
-    facts
-        .key
-        .as_ref()
-        .and_then(|key| key.correlation)
-        .is_some_and(|correlation| correlation >= IN_ORDER)
+    facts.key.as_ref().and_then(|key| key.correlation).is_some_and(|correlation| correlation >= IN_ORDER)
 }
 
 fn walk(facts: &Facts, options: &Options) -> (Walk, String) {
@@ -102,10 +96,7 @@ fn walk(facts: &Facts, options: &Options) -> (Walk, String) {
         return (walk, "walk as asked".to_owned());
     }
     if never_hot(facts).is_some() && follows_disk(facts) {
-        return (
-            Walk::Keys,
-            format!("in small ranges of the key ({key}), which follows the order on disk"),
-        );
+        return (Walk::Keys, format!("in small ranges of the key ({key}), which follows the order on disk"));
     }
     (Walk::Blocks, "in ranges of blocks, reading each page in the order on disk".to_owned())
 }
@@ -115,10 +106,7 @@ fn never_hot(facts: &Facts) -> Option<String> {
     if let Some(index) = &facts.filled_index {
         return Some(format!("index {index} holds a filled column, so that no update can be HOT"));
     }
-    facts
-        .held_by
-        .as_ref()
-        .map(|who| format!("{who} keeps dead rows from being pruned"))
+    facts.held_by.as_ref().map(|who| format!("{who} keeps dead rows from being pruned"))
 }
 
 fn strides(facts: &Facts) -> (u32, String) {
@@ -138,10 +126,7 @@ fn strides(facts: &Facts) -> (u32, String) {
         let strides = strides.clamp(2, STRIDES);
         return (
             strides,
-            format!(
-                "{strides} strides, since the pages have room for {:.0} % of the new row versions",
-                100.0 * room
-            ),
+            format!("{strides} strides, since the pages have room for {:.0} % of the new row versions", 100.0 * room),
         );
     }
     let strides = (f64::from(STRIDES) * facts.matching).ceil() as u32;
@@ -229,10 +214,7 @@ mod tests {
             max_quarantined: None,
         };
         let choice = choose(&full_table(), &options);
-        assert_eq!(
-            (choice.walk, choice.strides, choice.range_blocks, choice.window_ranges),
-            (Walk::Keys, 7, 33, 5)
-        );
+        assert_eq!((choice.walk, choice.strides, choice.range_blocks, choice.window_ranges), (Walk::Keys, 7, 33, 5));
     }
 
     proptest! {

@@ -20,12 +20,7 @@ const ENOUGH: Duration = Duration::from_millis(100);
 const OLD_SNAPSHOT: &str = "10 seconds";
 
 /// The table's facts, seen with the rights of whoever is asking.
-pub fn facts(
-    table: &Table,
-    columns: &[String],
-    condition: Option<&str>,
-    key: Option<&Key>,
-) -> Result<Facts> {
+pub fn facts(table: &Table, columns: &[String], condition: Option<&str>, key: Option<&Key>) -> Result<Facts> {
     let blocks = heap::blocks(table.relid);
     let sample = sample_rows(table, condition, blocks)?;
     let free = heap::free_space(table.relid, SPOTS)?;
@@ -68,17 +63,14 @@ fn sample_rows(table: &Table, condition: Option<&str>, blocks: u32) -> Result<Sa
     let mut sample = Sample::default();
     for first in heap::spread(blocks, SPOTS) {
         let last = first.saturating_add(SPOT_BLOCKS).min(blocks);
-        let glue = Glue::new(&format!(
-            "SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE "
-        ))
-        .theirs(condition.unwrap_or("true"))
-        .ours(&format!(
-            ") FROM ONLY {} WHERE ctid OPERATOR(pg_catalog.>=) '({first},0)'::pg_catalog.tid \
+        let glue = Glue::new("SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE ")
+            .theirs(condition.unwrap_or("true"))
+            .ours(&format!(
+                ") FROM ONLY {} WHERE ctid OPERATOR(pg_catalog.>=) '({first},0)'::pg_catalog.tid \
                AND ctid OPERATOR(pg_catalog.<) '({last},0)'::pg_catalog.tid",
-            table.sql
-        ));
-        let found: Option<(i64, i64)> =
-            spi::query_one(glue.text(), &[], |row| Ok((row.require(1)?, row.require(2)?)))?;
+                table.sql
+            ));
+        let found: Option<(i64, i64)> = spi::query_one(glue.text(), &[], |row| Ok((row.require(1)?, row.require(2)?)))?;
         let (rows, matching) = found.unwrap_or_default();
         sample.blocks += i64::from(last - first);
         sample.rows += rows;
@@ -155,7 +147,5 @@ const HELD_BY: &str = "
 
 /// Who keeps dead rows from being pruned for long, if anybody does.
 pub fn held_by() -> Result<Option<String>> {
-    spi::bookkeeping(|| {
-        spi::query_one(HELD_BY, &[OLD_SNAPSHOT.into()], |row| row.require(1))
-    })
+    spi::bookkeeping(|| spi::query_one(HELD_BY, &[OLD_SNAPSHOT.into()], |row| row.require(1)))
 }

@@ -3,8 +3,8 @@
 use pgrx::pg_sys::Oid;
 
 use crate::error::{
-    Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, INVALID_PARAMETER_VALUE, Result,
-    SqlState, UNDEFINED_TABLE, WRONG_OBJECT_TYPE,
+    Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, INVALID_PARAMETER_VALUE, Result, SqlState, UNDEFINED_TABLE,
+    WRONG_OBJECT_TYPE,
 };
 use crate::server::spi;
 
@@ -44,17 +44,11 @@ const CLASS: &str = "
 
 /// The table, or why it cannot be backfilled.
 pub fn check(relid: Option<Oid>) -> Result<Table> {
-    let relid =
-        relid.ok_or_else(|| Error::new(INVALID_PARAMETER_VALUE, "no table was given (target is null)"))?;
+    let relid = relid.ok_or_else(|| Error::new(INVALID_PARAMETER_VALUE, "no table was given (target is null)"))?;
     let letter = |text: String| text.chars().next().unwrap_or('?');
     let class = spi::query_one(CLASS, &[relid.into()], |row| {
         Ok(Class {
-            table: Table {
-                relid,
-                sql: row.require(1)?,
-                name: row.require(2)?,
-                row_security: row.require(9)?,
-            },
+            table: Table { relid, sql: row.require(1)?, name: row.require(2)?, row_security: row.require(9)? },
             schema: row.require(3)?,
             kind: letter(row.require(4)?),
             persistence: letter(row.require(5)?),
@@ -63,9 +57,7 @@ pub fn check(relid: Option<Oid>) -> Result<Table> {
             access_method: row.get(8)?,
         })
     })?
-    .ok_or_else(|| {
-        Error::new(UNDEFINED_TABLE, format!("relation with OID {} does not exist", relid.to_u32()))
-    })?;
+    .ok_or_else(|| Error::new(UNDEFINED_TABLE, format!("relation with OID {} does not exist", relid.to_u32())))?;
     match refusal(&class) {
         Some(error) => Err(error),
         None => Ok(class.table),
@@ -76,9 +68,8 @@ fn refusal(class: &Class) -> Option<Error> {
     /// OIDs below are handed out by initdb: catalogs, whatever schema they are in.
     const FIRST_NORMAL_OID: u32 = 16384;
     let name = &class.table.sql;
-    let no = |sqlstate: SqlState, what: &str, hint: &str| {
-        Some(Error::new(sqlstate, format!("{name} {what}")).hint(hint))
-    };
+    let no =
+        |sqlstate: SqlState, what: &str, hint: &str| Some(Error::new(sqlstate, format!("{name} {what}")).hint(hint));
     match class.kind {
         'v' => return no(WRONG_OBJECT_TYPE, "is a view", "Backfill the table that the view reads."),
         'm' => {
@@ -89,11 +80,7 @@ fn refusal(class: &Class) -> Option<Error> {
             );
         }
         'f' => {
-            return no(
-                WRONG_OBJECT_TYPE,
-                "is a foreign table",
-                "Run the backfill on the server where the table is.",
-            );
+            return no(WRONG_OBJECT_TYPE, "is a foreign table", "Run the backfill on the server where the table is.");
         }
         'p' => {
             return no(
@@ -113,11 +100,7 @@ fn refusal(class: &Class) -> Option<Error> {
         );
     }
     if class.schema == "upkeep" {
-        return no(
-            INSUFFICIENT_PRIVILEGE,
-            "belongs to pg_upkeep itself",
-            "Name an ordinary table.",
-        );
+        return no(INSUFFICIENT_PRIVILEGE, "belongs to pg_upkeep itself", "Name an ordinary table.");
     }
     if class.persistence == 't' {
         return no(

@@ -13,5 +13,7 @@ pub mod queue;
 pub mod retry;
 pub mod scheduler;
 pub mod store;
+#[cfg(feature = "pg_test")]
+mod tests;
 pub mod verbs;
 pub mod wait;

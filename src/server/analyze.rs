@@ -4,8 +4,8 @@ use std::ffi::CStr;
 
 use pgrx::{PgList, pg_sys};
 
-use super::parse::to_c;
 use super::catch;
+use super::parse::to_c;
 use crate::error::{Error, INTERNAL_ERROR, Result};
 
 /// One column that an UPDATE sets.
@@ -39,9 +39,7 @@ pub fn analyse(sql: &str, deparse: Option<(pg_sys::Oid, &str)>) -> Result<Meanin
                 text.as_ptr(),
                 pg_sys::RawParseMode::RAW_PARSE_DEFAULT,
             ));
-            let raw = statements
-                .get_ptr(0)
-                .ok_or_else(|| Error::new(INTERNAL_ERROR, "nothing to analyse"))?;
+            let raw = statements.get_ptr(0).ok_or_else(|| Error::new(INTERNAL_ERROR, "nothing to analyse"))?;
             pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
             let meaning = meaning(raw, &text, deparse);
             pg_sys::PopActiveSnapshot();
@@ -50,11 +48,7 @@ pub fn analyse(sql: &str, deparse: Option<(pg_sys::Oid, &str)>) -> Result<Meanin
     })
 }
 
-unsafe fn meaning(
-    raw: *mut pg_sys::RawStmt,
-    text: &CStr,
-    deparse: Option<(pg_sys::Oid, &str)>,
-) -> Result<Meaning> {
+unsafe fn meaning(raw: *mut pg_sys::RawStmt, text: &CStr, deparse: Option<(pg_sys::Oid, &str)>) -> Result<Meaning> {
     unsafe {
         // Before rewriting: row security policies and view definitions may change without
         // changing what a name in this text means.
@@ -79,27 +73,21 @@ unsafe fn meaning(
 }
 
 /// The values after rewriting, where `DEFAULT` has become the column's own default.
-unsafe fn targets(
-    raw: *mut pg_sys::RawStmt,
-    text: &CStr,
-    relid: pg_sys::Oid,
-    name: &str,
-) -> Result<Vec<Target>> {
+unsafe fn targets(raw: *mut pg_sys::RawStmt, text: &CStr, relid: pg_sys::Oid, name: &str) -> Result<Vec<Target>> {
     let name = to_c(name)?;
     unsafe {
-        let rewritten = PgList::<pg_sys::Query>::from_pg(
-            pg_sys::pg_analyze_and_rewrite_fixedparams(
-                raw,
-                text.as_ptr(),
-                std::ptr::null(),
-                0,
-                std::ptr::null_mut(),
-            ),
-        );
+        let rewritten = PgList::<pg_sys::Query>::from_pg(pg_sys::pg_analyze_and_rewrite_fixedparams(
+            raw,
+            text.as_ptr(),
+            std::ptr::null(),
+            0,
+            std::ptr::null_mut(),
+        ));
         let context = pg_sys::deparse_context_for(name.as_ptr(), relid);
-        let Some(query) = rewritten.iter_ptr().find(|&query| {
-            (*query).commandType == pg_sys::CmdType::CMD_UPDATE && (*query).canSetTag
-        }) else {
+        let Some(query) = rewritten
+            .iter_ptr()
+            .find(|&query| (*query).commandType == pg_sys::CmdType::CMD_UPDATE && (*query).canSetTag)
+        else {
             return Ok(Vec::new());
         };
         let entries = PgList::<pg_sys::TargetEntry>::from_pg((*query).targetList);
@@ -131,8 +119,7 @@ unsafe fn deparse_value(expression: *mut pg_sys::Node, context: *mut pg_sys::Lis
             T_SubscriptingRef => !(*bare.cast::<pg_sys::SubscriptingRef>()).refassgnexpr.is_null(),
             _ => false,
         };
-        (!assignment)
-            .then(|| to_text(pg_sys::deparse_expression(expression, context, false, false)))
+        (!assignment).then(|| to_text(pg_sys::deparse_expression(expression, context, false, false)))
     }
 }
 

@@ -11,8 +11,7 @@ use crate::error::Result;
 pub fn lock_for_update(relid: pg_sys::Oid) -> bool {
     // SAFETY: the relation is closed again; the lock stays.
     unsafe {
-        let relation =
-            pg_sys::try_relation_open(relid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
+        let relation = pg_sys::try_relation_open(relid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
         if relation.is_null() {
             return false;
         }
@@ -61,9 +60,7 @@ unsafe fn main_blocks(relation: pg_sys::Relation) -> u32 {
 
 /// The oldest transaction whose dead rows in this table somebody may still see.
 pub fn horizon(relid: pg_sys::Oid) -> Option<u32> {
-    with_open(relid, |relation| unsafe {
-        u32::from(pg_sys::GetOldestNonRemovableTransactionId(relation))
-    })
+    with_open(relid, |relation| unsafe { u32::from(pg_sys::GetOldestNonRemovableTransactionId(relation)) })
 }
 
 /// Is transaction `a` older than `b`, the counter wrapping round?
@@ -87,9 +84,7 @@ pub fn next_full_xid() -> u64 {
 pub fn free_space(relid: pg_sys::Oid, pages: u32) -> Result<Vec<usize>> {
     Ok(with_open(relid, |relation| {
         let blocks = unsafe { main_blocks(relation) };
-        spread(blocks, pages)
-            .map(|block| unsafe { page_free_space(relation, block) })
-            .collect()
+        spread(blocks, pages).map(|block| unsafe { page_free_space(relation, block) }).collect()
     })
     .unwrap_or_default())
 }

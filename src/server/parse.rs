@@ -75,8 +75,8 @@ pub fn delete(sql: &str) -> Result<Option<Stray>> {
                 return Err(not_one_statement());
             }
             let statement = &*(*raw).stmt.cast::<pg_sys::DeleteStmt>();
-            let current_of = !statement.whereClause.is_null()
-                && (*statement.whereClause).type_ == pg_sys::NodeTag::T_CurrentOfExpr;
+            let current_of =
+                !statement.whereClause.is_null() && (*statement.whereClause).type_ == pg_sys::NodeTag::T_CurrentOfExpr;
             Ok(several
                 .or(current_of.then_some(Stray { what: "CURRENT OF", location: None }))
                 .or_else(|| list("USING", statement.usingClause))
@@ -89,18 +89,13 @@ unsafe fn parse_one(sql: &str) -> Result<(*mut pg_sys::RawStmt, Option<Stray>)> 
     let text = to_c(sql)?;
     // SAFETY: `text` outlives the call; the parser copies what it keeps.
     let statements = unsafe {
-        PgList::<pg_sys::RawStmt>::from_pg(pg_sys::raw_parser(
-            text.as_ptr(),
-            pg_sys::RawParseMode::RAW_PARSE_DEFAULT,
-        ))
+        PgList::<pg_sys::RawStmt>::from_pg(pg_sys::raw_parser(text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT))
     };
     let first = statements.get_ptr(0).ok_or_else(not_one_statement)?;
     // The length is 0 unless a semicolon ended the statement.
     let length = unsafe { (*first).stmt_len };
-    let several = (statements.len() > 1 || length > 0).then(|| Stray {
-        what: "semicolon",
-        location: usize::try_from(length).ok().filter(|&at| at > 0),
-    });
+    let several = (statements.len() > 1 || length > 0)
+        .then(|| Stray { what: "semicolon", location: usize::try_from(length).ok().filter(|&at| at > 0) });
     Ok((first, several))
 }
 

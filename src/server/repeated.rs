@@ -87,9 +87,7 @@ impl Statement {
         // SAFETY: inside SPI_connect; the plan is kept, parameters live in SPI's context.
         unsafe {
             let plan = self.plan()?;
-            let mut options = pg_sys::SPIExecuteOptions::default();
-            options.params = self.parameters(args)?;
-            options.dest = dest;
+            let options = pg_sys::SPIExecuteOptions { params: self.parameters(args)?, dest, ..Default::default() };
             check(pg_sys::SPI_execute_plan_extended(plan, &options))
         }
     }
@@ -100,11 +98,7 @@ impl Statement {
             let mut types = self.types.clone();
             // SAFETY: inside SPI_connect; types are copied.
             unsafe {
-                let plan = pg_sys::SPI_prepare(
-                    text.as_ptr(),
-                    types.len() as c_int,
-                    types.as_mut_ptr(),
-                );
+                let plan = pg_sys::SPI_prepare(text.as_ptr(), types.len() as c_int, types.as_mut_ptr());
                 if plan.is_null() {
                     check(pg_sys::SPI_result)?;
                 }
@@ -226,10 +220,7 @@ impl Counter {
 }
 
 /// Once per row: no guard, nothing that can fail.
-unsafe extern "C-unwind" fn receive(
-    slot: *mut pg_sys::TupleTableSlot,
-    receiver: *mut pg_sys::DestReceiver,
-) -> bool {
+unsafe extern "C-unwind" fn receive(slot: *mut pg_sys::TupleTableSlot, receiver: *mut pg_sys::DestReceiver) -> bool {
     unsafe extern "C-unwind" {
         fn slot_getsomeattrs_int(slot: *mut pg_sys::TupleTableSlot, attribute: c_int);
     }
@@ -266,9 +257,7 @@ impl std::str::FromStr for Tid {
         text.strip_prefix('(')
             .and_then(|rest| rest.strip_suffix(')'))
             .and_then(|pair| pair.split_once(','))
-            .and_then(|(block, offset)| {
-                Some(Tid { block: block.parse().ok()?, offset: offset.parse().ok()? })
-            })
+            .and_then(|(block, offset)| Some(Tid { block: block.parse().ok()?, offset: offset.parse().ok()? }))
             .ok_or_else(|| Error::new(INTERNAL_ERROR, format!("not a row's place: {text}")))
     }
 }

@@ -21,9 +21,7 @@ pub extern "C" fn pg_finfo_upkeep_in_stride_before() -> &'static pg_sys::Pg_finf
 /// # Safety
 /// Called by the server with (tid, strides, stride), none of them null (STRICT).
 #[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn upkeep_in_stride(
-    fcinfo: pg_sys::FunctionCallInfo,
-) -> pg_sys::Datum {
+pub unsafe extern "C-unwind" fn upkeep_in_stride(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     unsafe { pg_sys::Datum::from(in_stride(fcinfo)) }
 }
 
@@ -35,9 +33,7 @@ pub unsafe extern "C-unwind" fn upkeep_in_stride(
 /// # Safety
 /// Called by the server with six arguments, none of them null (STRICT).
 #[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn upkeep_in_stride_before(
-    fcinfo: pg_sys::FunctionCallInfo,
-) -> pg_sys::Datum {
+pub unsafe extern "C-unwind" fn upkeep_in_stride_before(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     unsafe {
         let older = || {
             let since = argument(fcinfo, 4).value() as u32;

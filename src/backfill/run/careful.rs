@@ -75,11 +75,8 @@ impl Run {
         let all = candidates(&range.look.rows(&range.args)?)?;
         let free = candidates(&range.lock.rows(&range.args)?)?;
         let places: HashSet<Tid> = free.iter().map(|row| row.tid).collect();
-        let locked: Vec<Value> = all
-            .into_iter()
-            .filter(|row| !places.contains(&row.tid))
-            .map(|row| row.row_key)
-            .collect();
+        let locked: Vec<Value> =
+            all.into_iter().filter(|row| !places.contains(&row.tid)).map(|row| row.row_key).collect();
         let mut tally = self.update_candidates(session, &free)?;
         tally.locked.extend(locked);
         // With a condition the sweep finds them again by itself.
@@ -93,19 +90,13 @@ impl Run {
     pub(super) fn tell_of_locks(&mut self, context: &mut Context, locked: usize) {
         if locked > 0 && !self.told_of_locks {
             self.told_of_locks = true;
-            context.event(
-                "locked rows",
-                format!("{locked} rows are locked by other transactions and will be done later"),
-            );
+            context
+                .event("locked rows", format!("{locked} rows are locked by other transactions and will be done later"));
         }
     }
 
     /// Updates rows that this transaction has locked; puts those aside that cannot be.
-    pub(super) fn update_candidates(
-        &mut self,
-        session: &Session,
-        rows: &[Candidate],
-    ) -> Result<Tally> {
+    pub(super) fn update_candidates(&mut self, session: &Session, rows: &[Candidate]) -> Result<Tally> {
         let mut tally = Tally::default();
         let budget = Budget {
             left: self.definition.options.max_quarantined() - store::quarantined(self.job)?,
@@ -116,13 +107,7 @@ impl Run {
         Ok(tally)
     }
 
-    fn halve(
-        &mut self,
-        update: &Statement,
-        rows: &[Candidate],
-        budget: &Budget,
-        tally: &mut Tally,
-    ) -> Result<()> {
+    fn halve(&mut self, update: &Statement, rows: &[Candidate], budget: &Budget, tally: &mut Tally) -> Result<()> {
         // The job fails anyhow: no need to try the rest.
         if rows.is_empty() || budget.is_spent(tally) {
             return Ok(());
@@ -150,18 +135,12 @@ impl Run {
             }
             (Err(error), [row]) if is_row_error(error.sqlstate) => {
                 if self.definition.on_error == OnError::Stop {
-                    return Err(Error {
-                        detail: Some(row_detail(&error, &row.row_key)),
-                        position: None,
-                        ..error
-                    });
+                    return Err(Error { detail: Some(row_detail(&error, &row.row_key)), position: None, ..error });
                 }
                 tally.quarantined += 1;
                 store::quarantine(job, self.relid, &row.row_key, &error)
             }
-            (Err(error), _)
-                if error.sqlstate == LOCK_NOT_AVAILABLE || is_row_error(error.sqlstate) =>
-            {
+            (Err(error), _) if error.sqlstate == LOCK_NOT_AVAILABLE || is_row_error(error.sqlstate) => {
                 let (left, right) = rows.split_at(rows.len() / 2);
                 self.halve(update, left, budget, tally)?;
                 self.halve(update, right, budget, tally)
@@ -202,8 +181,7 @@ struct Budget {
 
 impl Budget {
     fn is_spent(&self, tally: &Tally) -> bool {
-        tally.quarantined > self.left
-            || (self.first_tries && tally.rows == 0 && tally.quarantined >= FIRST_TRIES)
+        tally.quarantined > self.left || (self.first_tries && tally.rows == 0 && tally.quarantined >= FIRST_TRIES)
     }
 }
 

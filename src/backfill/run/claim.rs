@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::Run;
 use super::cursor::{Again, Blocks, KeyText, Keys, Phase, Portion, Rows, Shared, Sweep};
 use super::horizon::Advice;
 use super::session::{self, Session, Which};
 use super::start::filenode;
-use super::Run;
 use crate::backfill::options::Walk;
 use crate::backfill::statements::Begin;
 use crate::backfill::strategy::Choice;
@@ -37,7 +37,9 @@ enum Claimed {
     Wait(&'static str, Duration),
     /// The next pass begins.
     NextPass,
-    Done { rows_left: i64 },
+    Done {
+        rows_left: i64,
+    },
 }
 
 impl Run {
@@ -73,11 +75,7 @@ impl Run {
     /// Names keep their meaning from creation to the end (LAW 21): looked at once per portion.
     fn check_meaning(&self) -> Result<()> {
         let table = target::check(Some(self.relid))?;
-        let analysis = definition::analyse(
-            &table,
-            &self.definition.assignments,
-            self.definition.condition.as_deref(),
-        )?;
+        let analysis = definition::analyse(&table, &self.definition.assignments, self.definition.condition.as_deref())?;
         session::check_meaning(&analysis.fingerprint, &self.definition)
     }
 
@@ -100,10 +98,7 @@ impl Run {
             return Ok(Claimed::Portion(portion));
         }
         if !others.is_empty() {
-            return Ok(Claimed::Wait(
-                "the other workers of this job finish their part",
-                Duration::from_millis(50),
-            ));
+            return Ok(Claimed::Wait("the other workers of this job finish their part", Duration::from_millis(50)));
         }
         self.end_pass(context, shared)
     }
@@ -150,16 +145,8 @@ impl Run {
         Ok(())
     }
 
-    fn take_fill(
-        &mut self,
-        context: &mut Context,
-        session: &Session,
-        shared: &mut Shared,
-    ) -> Result<Option<Portion>> {
-        let choice = shared
-            .choice
-            .clone()
-            .ok_or_else(|| Error::new(INTERNAL_ERROR, "a fill without a strategy"))?;
+    fn take_fill(&mut self, context: &mut Context, session: &Session, shared: &mut Shared) -> Result<Option<Portion>> {
+        let choice = shared.choice.clone().ok_or_else(|| Error::new(INTERNAL_ERROR, "a fill without a strategy"))?;
         let advice = self.advice(context, &choice);
         let strides = if advice.plain { 1 } else { choice.strides };
         match choice.walk {
@@ -207,10 +194,7 @@ impl Run {
             return Ok(None);
         }
         if session.parts.key.is_none() {
-            return Err(Error::new(
-                OBJECT_NOT_IN_PREREQUISITE_STATE,
-                "the key that the backfill goes by is gone",
-            ));
+            return Err(Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, "the key that the backfill goes by is gone"));
         }
         let mut bounds = vec![shared.after_key.clone().unwrap_or_default()];
         bounds.extend(self.boundaries(session, shared, last, ranges)?);
@@ -219,23 +203,11 @@ impl Run {
         }
         bounds.dedup();
         shared.after_key = bounds.last().cloned();
-        Ok(Some(Portion::Keys(Keys {
-            bounds,
-            next: 0,
-            strides,
-            stride: 0,
-            proved: shared.proved,
-        })))
+        Ok(Some(Portion::Keys(Keys { bounds, next: 0, strides, stride: 0, proved: shared.proved })))
     }
 
     /// The keys at which the next ranges end, as far as there are full ones.
-    fn boundaries(
-        &self,
-        session: &Session,
-        shared: &Shared,
-        last: &KeyText,
-        ranges: u32,
-    ) -> Result<Vec<KeyText>> {
+    fn boundaries(&self, session: &Session, shared: &Shared, last: &KeyText, ranges: u32) -> Result<Vec<KeyText>> {
         let begin = if shared.after_key.is_some() { Begin::AfterKey } else { Begin::Start };
         let mut args: Vec<Arg<'_>> =
             shared.after_key.iter().flatten().chain(last).map(|text| Arg::Text(text)).collect();
@@ -265,10 +237,7 @@ impl Run {
                 shared.after_number = 0;
                 let first = shared.round == 1;
                 if !first {
-                    return Ok(Claimed::Wait(
-                        "rows are locked by other transactions",
-                        pause.min(LONGEST_PAUSE),
-                    ));
+                    return Ok(Claimed::Wait("rows are locked by other transactions", pause.min(LONGEST_PAUSE)));
                 }
             }
             Phase::Revisit if has_condition && shared.sweep == 0 => self.begin_sweep(shared)?,
@@ -290,8 +259,7 @@ impl Run {
     fn finish(&self, context: &mut Context, shared: &Shared, locked: i64) -> Result<Claimed> {
         let quarantined = store::quarantined(self.job)?;
         if shared.left > 0 {
-            let examples: Vec<String> =
-                shared.examples.iter().map(ToString::to_string).collect();
+            let examples: Vec<String> = shared.examples.iter().map(ToString::to_string).collect();
             context.event(
                 "rows left",
                 format!(

@@ -234,13 +234,7 @@ mod tests {
     #[test]
     fn a_window_of_keys_visits_each_range_once_per_stride() {
         let key = |text: &str| vec![text.to_owned()];
-        let mut keys = Keys {
-            bounds: vec![vec![], key("5"), key("9")],
-            next: 0,
-            strides: 2,
-            stride: 0,
-            proved: false,
-        };
+        let mut keys = Keys { bounds: vec![vec![], key("5"), key("9")], next: 0, strides: 2, stride: 0, proved: false };
         let mut seen = Vec::new();
         while !Portion::Keys(keys.clone()).is_finished() {
             let (after, upto) = keys.range().unwrap();

@@ -3,16 +3,14 @@
 
 use std::time::{Duration, Instant};
 
+use super::Run;
 use super::careful::{Range, Tally};
 use super::cursor::{Blocks, Keys, Portion};
 use super::pace::next_size;
 use super::session::{Session, Which};
-use super::Run;
 use crate::backfill::statements::{Begin, Read, Take};
 use crate::backfill::store;
-use crate::error::{
-    Error, LOCK_NOT_AVAILABLE, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, SERIALIZATION_FAILURE,
-};
+use crate::error::{Error, LOCK_NOT_AVAILABLE, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, SERIALIZATION_FAILURE};
 use crate::jobs::kind::{Context, Outcome};
 use crate::jobs::retry::is_row_error;
 use crate::server::catch::subtransaction;
@@ -53,8 +51,7 @@ impl Run {
             }
         };
         let took = started.elapsed();
-        context.units =
-            self.fill_units() * f64::from(to - from) / self.blocks / f64::from(blocks.strides);
+        context.units = self.fill_units() * f64::from(to - from) / self.blocks / f64::from(blocks.strides);
         let verdict = self.conclude(context, &tally)?;
         blocks.proved = self.proved;
         blocks.advance(to);
@@ -63,12 +60,7 @@ impl Run {
         Ok(verdict.unwrap_or(Outcome::Continue))
     }
 
-    pub(super) fn fill_keys(
-        &mut self,
-        context: &mut Context,
-        session: &Session,
-        mut keys: Keys,
-    ) -> Result<Outcome> {
+    pub(super) fn fill_keys(&mut self, context: &mut Context, session: &Session, mut keys: Keys) -> Result<Outcome> {
         let started = Instant::now();
         self.proved |= keys.proved;
         let take = if keys.strides > 1 { Take::Stride } else { Take::All };
@@ -80,8 +72,7 @@ impl Run {
                 return Ok(Outcome::Continue);
             };
             let begin = if after.is_some() { Begin::AfterKey } else { Begin::Start };
-            let mut args: Vec<Arg<'_>> =
-                after.into_iter().flatten().chain(upto).map(|text| Arg::Text(text)).collect();
+            let mut args: Vec<Arg<'_>> = after.into_iter().flatten().chain(upto).map(|text| Arg::Text(text)).collect();
             args.extend(self.take_args(take, keys.strides, keys.stride));
             let range = Range {
                 update: session.statement(Which::UpdateKeys(begin, take)),
@@ -96,9 +87,7 @@ impl Run {
             }
         };
         let took = started.elapsed();
-        context.units = self.fill_units() * f64::from(self.range_rows)
-            / self.rows
-            / f64::from(keys.strides);
+        context.units = self.fill_units() * f64::from(self.range_rows) / self.rows / f64::from(keys.strides);
         let verdict = self.conclude(context, &tally)?;
         keys.proved = self.proved;
         keys.advance();
@@ -115,22 +104,14 @@ impl Run {
         if take == Take::OldStride {
             let next = heap::next_full_xid() as u32;
             let span = u64::from(next.wrapping_sub(self.since)) + SPAN_SLACK;
-            args.extend([
-                Arg::Xid(self.since),
-                Arg::Int(i32::try_from(span).unwrap_or(i32::MAX)),
-            ]);
+            args.extend([Arg::Xid(self.since), Arg::Int(i32::try_from(span).unwrap_or(i32::MAX))]);
         }
         args
     }
 
     /// The range by one UPDATE, or carefully if that fails. `None`: once more, with the
     /// rows excluded that still match after an update.
-    fn fill_range(
-        &mut self,
-        context: &mut Context,
-        session: &Session,
-        range: &Range<'_>,
-    ) -> Result<Option<Tally>> {
+    fn fill_range(&mut self, context: &mut Context, session: &Session, range: &Range<'_>) -> Result<Option<Tally>> {
         let mut must_filter = false;
         let fast = subtransaction(|| {
             let done = range.update.count(&range.args)?;
@@ -182,11 +163,7 @@ impl Run {
     }
 
     /// Counts, and decides whether the run may go on.
-    pub(super) fn conclude(
-        &mut self,
-        context: &mut Context,
-        tally: &Tally,
-    ) -> Result<Option<Outcome>> {
+    pub(super) fn conclude(&mut self, context: &mut Context, tally: &Tally) -> Result<Option<Outcome>> {
         context.rows = tally.rows as i64;
         context.batch_rows = tally.rows as i64;
         self.proved |= tally.rows > tally.flagged;
@@ -202,8 +179,7 @@ impl Run {
     fn note_pace(&mut self, context: &Context, took: Duration) {
         self.horizon.note_time(took);
         let (most_blocks, most_rows) = self.max_range;
-        self.range_blocks =
-            next_size(self.range_blocks, took, context.batch_time, (1, most_blocks));
+        self.range_blocks = next_size(self.range_blocks, took, context.batch_time, (1, most_blocks));
         self.range_rows = next_size(self.range_rows, took, context.batch_time, (10, most_rows));
     }
 }

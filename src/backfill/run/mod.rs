@@ -61,9 +61,7 @@ pub struct Run {
 
 impl Run {
     pub fn open(job: &Job) -> Result<Self> {
-        let relid = job
-            .relid
-            .ok_or_else(|| Error::new(INTERNAL_ERROR, "a backfill without a table"))?;
+        let relid = job.relid.ok_or_else(|| Error::new(INTERNAL_ERROR, "a backfill without a table"))?;
         Ok(Run {
             job: job.id,
             relid,

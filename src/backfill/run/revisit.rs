@@ -19,12 +19,7 @@ use crate::server::repeated::{Arg, TextRow};
 const ROWS: i64 = 100;
 
 impl Run {
-    pub(super) fn revisit(
-        &mut self,
-        context: &mut Context,
-        session: &Session,
-        mut portion: Rows,
-    ) -> Result<Outcome> {
+    pub(super) fn revisit(&mut self, context: &mut Context, session: &Session, mut portion: Rows) -> Result<Outcome> {
         let started = Instant::now();
         let mut tally = Tally::default();
         let rows = store::locked_after(self.job, portion.after, ROWS)?;
@@ -44,13 +39,7 @@ impl Run {
         Ok(self.conclude(context, &tally)?.unwrap_or(Outcome::Continue))
     }
 
-    fn revisit_row(
-        &mut self,
-        session: &Session,
-        row_key: &Value,
-        portion: &mut Rows,
-        tally: &mut Tally,
-    ) -> Result<()> {
+    fn revisit_row(&mut self, session: &Session, row_key: &Value, portion: &mut Rows, tally: &mut Tally) -> Result<()> {
         if find(session, row_key, Read::Look)?.is_empty() {
             // Gone, or somebody else has done it. By its place alone a row that was
             // changed cannot be found: the next sweep does.
@@ -79,8 +68,7 @@ fn find(session: &Session, row_key: &Value, read: Read) -> Result<Vec<TextRow>> 
         let place = text(row_key, "ctid")?;
         return session.statement(Which::ReadByPlace(read)).rows(&[Arg::Text(&place)]);
     };
-    let values: Vec<String> =
-        key.columns.iter().map(|column| text(row_key, &column.name)).collect::<Result<_>>()?;
+    let values: Vec<String> = key.columns.iter().map(|column| text(row_key, &column.name)).collect::<Result<_>>()?;
     let args: Vec<Arg<'_>> = values.iter().map(|value| Arg::Text(value)).collect();
     session.statement(Which::ReadByKey(read)).rows(&args)
 }

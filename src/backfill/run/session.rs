@@ -42,11 +42,7 @@ impl Session {
     /// The text is analysed again: its names must mean what they meant at creation (LAW 21).
     pub fn open(relid: Oid, definition: &Definition) -> Result<Self> {
         let table = target::check(Some(relid))?;
-        let analysis = definition::analyse(
-            &table,
-            &definition.assignments,
-            definition.condition.as_deref(),
-        )?;
+        let analysis = definition::analyse(&table, &definition.assignments, definition.condition.as_deref())?;
         check_meaning(&analysis.fingerprint, definition)?;
         let key = find_key(relid, definition)?;
         Ok(Session {
@@ -73,24 +69,15 @@ impl Session {
         match which {
             Which::UpdateBlocks(take) => (parts.update_blocks(take), blocks(take)),
             Which::ReadBlocks(take, read) => (parts.read_blocks(take, read), blocks(take)),
-            Which::UpdateKeys(from, take) => {
-                (parts.update_keys(from, take), self.keys(from, strides(take)))
-            }
-            Which::ReadKeys(from, take, read) => {
-                (parts.read_keys(from, take, read), self.keys(from, strides(take)))
-            }
+            Which::UpdateKeys(from, take) => (parts.update_keys(from, take), self.keys(from, strides(take))),
+            Which::ReadKeys(from, take, read) => (parts.read_keys(from, take, read), self.keys(from, strides(take))),
             Which::UpdatePlaces => (parts.update_places(), vec![pg_sys::TIDARRAYOID]),
             Which::LockPlaces => (parts.lock_places(), vec![pg_sys::TIDARRAYOID]),
             Which::ReadByKey(read) => (parts.read_by_key(read), self.key_types().collect()),
             Which::ReadByPlace(read) => (parts.read_by_place(read), vec![pg_sys::TIDOID]),
-            Which::VerifyBlocks => (
-                parts.verify_blocks(),
-                vec![pg_sys::TIDOID, pg_sys::TIDOID, pg_sys::INT4OID],
-            ),
+            Which::VerifyBlocks => (parts.verify_blocks(), vec![pg_sys::TIDOID, pg_sys::TIDOID, pg_sys::INT4OID]),
             Which::LastKey => (parts.last_key(), Vec::new()),
-            Which::Boundaries(from) => {
-                (parts.boundaries(from), self.keys(from, &[pg_sys::INT4OID, pg_sys::INT4OID]))
-            }
+            Which::Boundaries(from) => (parts.boundaries(from), self.keys(from, &[pg_sys::INT4OID, pg_sys::INT4OID])),
         }
     }
 
@@ -114,9 +101,7 @@ fn strides(take: Take) -> &'static [Oid] {
     match take {
         Take::All => &[],
         Take::Stride => &[pg_sys::INT4OID, pg_sys::INT4OID],
-        Take::OldStride => {
-            &[pg_sys::INT4OID, pg_sys::INT4OID, pg_sys::XIDOID, pg_sys::INT4OID]
-        }
+        Take::OldStride => &[pg_sys::INT4OID, pg_sys::INT4OID, pg_sys::XIDOID, pg_sys::INT4OID],
     }
 }
 
@@ -138,11 +123,9 @@ fn find_key(relid: Oid, definition: &Definition) -> Result<Option<Key>> {
     if definition.key.is_empty() {
         return Ok(None);
     }
-    let found = key::keys(relid)?
-        .into_iter()
-        .find(|key| key.columns.iter().map(|column| &column.name).eq(&definition.key));
-    let needed =
-        definition.condition.is_none() || definition.options.strategy == Some(Walk::Keys);
+    let found =
+        key::keys(relid)?.into_iter().find(|key| key.columns.iter().map(|column| &column.name).eq(&definition.key));
+    let needed = definition.condition.is_none() || definition.options.strategy == Some(Walk::Keys);
     if found.is_none() && needed {
         return Err(Error::new(
             OBJECT_NOT_IN_PREREQUISITE_STATE,

@@ -56,20 +56,11 @@ impl Run {
         Ok(Outcome::Continue)
     }
 
-    fn settle(
-        &mut self,
-        context: &mut Context,
-        session: &Session,
-        shared: &mut Shared,
-    ) -> Result<()> {
+    fn settle(&mut self, context: &mut Context, session: &Session, shared: &mut Shared) -> Result<()> {
         let table = target::check(Some(self.relid))?;
         let definition = &self.definition;
-        let facts = survey::facts(
-            &table,
-            &definition.columns,
-            definition.condition.as_deref(),
-            session.parts.key.as_ref(),
-        )?;
+        let facts =
+            survey::facts(&table, &definition.columns, definition.condition.as_deref(), session.parts.key.as_ref())?;
         let choice = strategy::choose(&facts, &definition.options);
         let rows_per_block = facts.rows / f64::from(facts.blocks.max(1));
         *shared = Shared {
@@ -107,10 +98,7 @@ impl Run {
 fn limits(choice: &Choice, range_rows: u32) -> (u32, u32) {
     if choice.strides > 1 {
         let rows_per_block = (range_rows / choice.range_blocks.max(1)).max(1);
-        return (
-            MAX_STRIDED_BLOCKS.max(choice.range_blocks),
-            (MAX_STRIDED_BLOCKS * rows_per_block).max(range_rows),
-        );
+        return (MAX_STRIDED_BLOCKS.max(choice.range_blocks), (MAX_STRIDED_BLOCKS * rows_per_block).max(range_rows));
     }
     (MAX_PLAIN_BLOCKS.max(choice.range_blocks), MAX_PLAIN_ROWS.max(range_rows))
 }

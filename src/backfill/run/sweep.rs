@@ -29,12 +29,7 @@ struct Match {
 }
 
 impl Run {
-    pub(super) fn sweep(
-        &mut self,
-        context: &mut Context,
-        session: &Session,
-        mut sweep: Sweep,
-    ) -> Result<Outcome> {
+    pub(super) fn sweep(&mut self, context: &mut Context, session: &Session, mut sweep: Sweep) -> Result<Outcome> {
         let started = Instant::now();
         let from = sweep.next;
         let to = from.saturating_add(self.sweep_blocks).min(sweep.last);
@@ -50,11 +45,9 @@ impl Run {
         let matches: Vec<Match> = rows.iter().map(read_match).collect::<Result<_>>()?;
         let tally = self.do_matches(context, session, &mut sweep, matches)?;
         sweep.next = to;
-        context.units =
-            (ALL_UNITS - FILL_UNITS) * f64::from(to - from) / self.blocks;
+        context.units = (ALL_UNITS - FILL_UNITS) * f64::from(to - from) / self.blocks;
         context.cursor = Portion::Sweep(sweep).write()?;
-        self.sweep_blocks =
-            next_size(self.sweep_blocks, started.elapsed(), context.batch_time, (1, MOST_BLOCKS));
+        self.sweep_blocks = next_size(self.sweep_blocks, started.elapsed(), context.batch_time, (1, MOST_BLOCKS));
         Ok(self.conclude(context, &tally)?.unwrap_or(Outcome::Continue))
     }
 
@@ -101,8 +94,7 @@ impl Run {
         unknown: &[Candidate],
     ) -> Result<Tally> {
         let places = tid_array(unknown);
-        let free =
-            candidates(&session.statement(Which::LockPlaces).rows(&[Arg::Text(&places)])?)?;
+        let free = candidates(&session.statement(Which::LockPlaces).rows(&[Arg::Text(&places)])?)?;
         let mut tally = self.update_candidates(session, &free)?;
         let is_free = |row: &&Candidate| !free.iter().any(|free| free.tid == row.tid);
         tally.locked.extend(unknown.iter().filter(is_free).map(|row| row.row_key.clone()));
