@@ -25,9 +25,7 @@ impl SqlState {
     /// Reads a code such as one stored with a failed job; anything that is not
     /// five characters is XX000.
     pub fn parse(text: &str) -> Self {
-        text.as_bytes()
-            .try_into()
-            .map_or(INTERNAL_ERROR, |code: &[u8; 5]| SqlState::new(code))
+        text.as_bytes().try_into().map_or(INTERNAL_ERROR, |code: &[u8; 5]| SqlState::new(code))
     }
 
     pub fn code(self) -> [u8; 5] {
@@ -42,9 +40,7 @@ impl SqlState {
 
 impl fmt::Display for SqlState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.code()
-            .iter()
-            .try_for_each(|&byte| write!(f, "{}", byte as char))
+        self.code().iter().try_for_each(|&byte| write!(f, "{}", byte as char))
     }
 }
 
@@ -110,13 +106,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     pub fn new(sqlstate: SqlState, message: impl Into<String>) -> Self {
-        Error {
-            sqlstate,
-            message: message.into(),
-            detail: None,
-            hint: None,
-            position: None,
-        }
+        Error { sqlstate, message: message.into(), detail: None, hint: None, position: None }
     }
 
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
@@ -130,10 +120,7 @@ impl Error {
     }
 
     pub fn at(mut self, query: &str, character: i32) -> Self {
-        self.position = (character > 0).then(|| Position {
-            query: query.to_owned(),
-            character,
-        });
+        self.position = (character > 0).then(|| Position { query: query.to_owned(), character });
         self
     }
 }

@@ -110,9 +110,7 @@ pub fn batch_time() -> Duration {
 
 /// `None`: for ever.
 pub fn job_retention() -> Option<Duration> {
-    u64::try_from(JOB_RETENTION.get())
-        .ok()
-        .map(|minutes| Duration::from_secs(60 * minutes))
+    u64::try_from(JOB_RETENTION.get()).ok().map(|minutes| Duration::from_secs(60 * minutes))
 }
 
 /// `None`: superusers only.
@@ -125,7 +123,5 @@ pub fn max_jobs_per_role() -> i64 {
 }
 
 fn text(setting: &GucSetting<Option<CString>>) -> String {
-    setting
-        .get()
-        .map_or_else(String::new, |value| value.to_string_lossy().into_owned())
+    setting.get().map_or_else(String::new, |value| value.to_string_lossy().into_owned())
 }

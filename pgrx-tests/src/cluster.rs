@@ -254,6 +254,15 @@ impl Cluster {
         Session::open(self.connection(database, user))
     }
 
+    /// A session of the superuser, as soon as the server is back from restarting itself.
+    pub fn connect_again(&self, database: &str) -> Result<Session> {
+        wait_for("the server to accept connections again", PATIENCE, || {
+            // The old postmaster's last moments accept a connection and end it.
+            let session = self.connect(database).and_then(|mut s| s.run("SELECT 1").map(|()| s));
+            Ok(session.ok())
+        })
+    }
+
     /// How to connect, for those who want to set more.
     pub fn connection(&self, database: &str, user: &str) -> postgres::Config {
         let mut config = postgres::Config::new();

@@ -38,7 +38,9 @@ pub fn server(name: &str) -> ClusterBuilder {
 /// A fresh database with the extension, on a shared server that preloads it.
 pub fn database() -> Result<Database> {
     static SHARED: OnceLock<Cluster> = OnceLock::new();
-    fresh(SHARED.get_or_init(|| server("shared").preloaded().start().expect("the shared server")))
+    // Tests run side by side: none waits for the workers of another.
+    let shared = || server("shared").preloaded().set("upkeep.max_workers", 16).start();
+    fresh(SHARED.get_or_init(|| shared().expect("the shared server")))
 }
 
 /// A fresh database with the extension, on a shared server that knows nothing of it.

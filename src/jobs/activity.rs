@@ -85,6 +85,7 @@ pub fn executors_before_me() -> Result<i64> {
 /// Our workers that are connected to a database.
 pub fn workers_in(database: Oid) -> Result<Vec<i32>> {
     spi::bookkeeping(|| {
+        catalog::forget_process_list();
         spi::query(
             "SELECT a.pid FROM pg_catalog.pg_stat_get_activity(NULL) a
              WHERE a.datid OPERATOR(pg_catalog.=) $1
@@ -124,6 +125,7 @@ pub fn interrupt_executors(job: pgrx::Uuid) -> Result<()> {
 
 /// Other people's processes are hidden from ordinary roles; ours must not be.
 fn processes<T>(sql: &str, each: impl Fn(spi::Row<'_>) -> Result<T>) -> Result<Vec<T>> {
+    catalog::forget_process_list();
     spi::bookkeeping(|| spi::query(sql, &[], each))
 }
 

@@ -3,8 +3,8 @@
 //! It is never repeated by itself once started (LAW 17): nobody can know how far
 //! a VACUUM or a procedure that commits had come.
 
-use pgrx::prelude::*;
 use pgrx::Uuid;
+use pgrx::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -29,10 +29,7 @@ fn run_in_background(command: Option<&str>, name: Option<&str>, retries: Option<
 fn create(command: Option<&str>, name: Option<&str>, retries: i32) -> Result<Uuid> {
     let command = queue::require(command, "command")?;
     if retries < 0 {
-        return Err(Error::new(
-            INVALID_PARAMETER_VALUE,
-            format!("retries must not be negative, but is {retries}"),
-        ));
+        return Err(Error::new(INVALID_PARAMETER_VALUE, format!("retries must not be negative, but is {retries}")));
     }
     let tag = statement::background_command(command)?;
     queue::create(NewJob {
@@ -77,10 +74,7 @@ impl Kind for Command {
             return Ok(Outcome::Fail(
                 Error::new(QUERY_CANCELED, "the command was interrupted and may be done in part")
                     .detail("The worker or the server ended while the command ran.")
-                    .hint(format!(
-                        "Look at what it did, then repeat it: SELECT upkeep.retry('{}');",
-                        context.job.id
-                    )),
+                    .hint(format!("Look at what it did, then repeat it: SELECT upkeep.retry('{}');", context.job.id)),
             ));
         }
         context.cursor = Some(serde_json::to_value(Progress::Started)?);
@@ -88,11 +82,7 @@ impl Kind for Command {
         Ok(Outcome::TopLevel(self.params.command.clone()))
     }
 
-    fn top_level_done(
-        &mut self,
-        context: &mut Context,
-        answer: Result<Completion>,
-    ) -> Result<Outcome> {
+    fn top_level_done(&mut self, context: &mut Context, answer: Result<Completion>) -> Result<Outcome> {
         match answer {
             Ok(Completion { tag, rows }) => {
                 context.rows = rows as i64;
@@ -107,4 +97,3 @@ impl Kind for Command {
         }
     }
 }
-

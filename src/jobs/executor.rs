@@ -132,9 +132,7 @@ impl Executor {
             return Ok(None);
         }
         let opened = transaction(|| {
-            if !catalog::extension_exists()
-                || activity::executors_before_me()? >= settings::max_workers().into()
-            {
+            if !catalog::extension_exists() || activity::executors_before_me()? >= settings::max_workers().into() {
                 return Ok(None);
             }
             spi::bookkeeping(|| {
@@ -149,7 +147,11 @@ impl Executor {
                     store::add_event(job, "started", None)?;
                 }
                 if strikes > 0 {
-                    store::add_event(job, "strike", Some(&format!("{strikes} of {}: a worker ended without a word", store::MAX_STRIKES)))?;
+                    store::add_event(
+                        job,
+                        "strike",
+                        Some(&format!("{strikes} of {}: a worker ended without a word", store::MAX_STRIKES)),
+                    )?;
                 }
                 Ok(Some(opened))
             })
@@ -298,7 +300,8 @@ impl Executor {
         spi::set_session("lock_timeout", "0");
         spi::set_session("synchronous_commit", &self.synchronous_commit);
         let answer = top_level::run(sql);
-        // The statement may have been a SET.
+        // The statement may have been a SET: a read-only session could not even record its end.
+        worker::forget_inherited_settings();
         spi::set_session("lock_timeout", LOCK_TIMEOUT);
         spi::set_session("synchronous_commit", "off");
         answer

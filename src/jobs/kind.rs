@@ -42,11 +42,7 @@ pub trait Kind {
     fn step(&mut self, context: &mut Context) -> Result<Outcome>;
 
     /// Called in a new transaction with the answer to [`Outcome::TopLevel`].
-    fn top_level_done(
-        &mut self,
-        _context: &mut Context,
-        answer: Result<Completion>,
-    ) -> Result<Outcome> {
+    fn top_level_done(&mut self, _context: &mut Context, answer: Result<Completion>) -> Result<Outcome> {
         answer.map(|_| Outcome::Continue)
     }
 }

@@ -97,9 +97,7 @@ impl Launcher {
         let mut next = NEVER;
         let mut served = false;
         for database in databases {
-            if (self.only != 0 && database.oid.to_u32() != self.only)
-                || !settings::allows_database(&database.name)
-            {
+            if (self.only != 0 && database.oid.to_u32() != self.only) || !settings::allows_database(&database.name) {
                 continue;
             }
             let Some(entry) = self.segment.database(database.oid) else { continue };
@@ -126,10 +124,7 @@ impl Launcher {
             match scheduler::start(database.oid, self.handle) {
                 Some(handle) => {
                     // If it dies before it can say when to come back, this holds.
-                    entry.next_due.store(
-                        now + scheduler::HANDS_OFF.as_micros() as i64,
-                        Ordering::Release,
-                    );
+                    entry.next_due.store(now + scheduler::HANDS_OFF.as_micros() as i64, Ordering::Release);
                     self.schedulers.insert(database.oid, handle);
                 }
                 None => {

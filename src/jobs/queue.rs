@@ -1,7 +1,7 @@
 //! Creating jobs: names, limits, and what is captured with them.
 
-use pgrx::datum::JsonB;
 use pgrx::Uuid;
+use pgrx::datum::JsonB;
 use pgrx::pg_sys::Oid;
 use serde_json::{Value, json};
 
@@ -91,11 +91,8 @@ pub fn create(new: NewJob<'_>) -> Result<Uuid> {
 /// Nothing can be written on a standby; says it in the product's words.
 pub fn refuse_in_recovery(what: &str) -> Result<()> {
     if worker::in_recovery() {
-        return Err(Error::new(
-            READ_ONLY_SQL_TRANSACTION,
-            format!("cannot {what} on a standby"),
-        )
-        .hint("Connect to the primary; jobs carry on here after a promotion."));
+        return Err(Error::new(READ_ONLY_SQL_TRANSACTION, format!("cannot {what} on a standby"))
+            .hint("Connect to the primary; jobs carry on here after a promotion."));
     }
     Ok(())
 }
@@ -112,19 +109,14 @@ fn check_arguments(new: &NewJob<'_>) -> Result<()> {
 
 pub fn check_name(name: &str) -> Result<()> {
     if name.trim().is_empty() || name.len() > 200 {
-        return Err(Error::new(
-            INVALID_PARAMETER_VALUE,
-            "a job's name must have between 1 and 200 bytes",
-        ));
+        return Err(Error::new(INVALID_PARAMETER_VALUE, "a job's name must have between 1 and 200 bytes"));
     }
     Ok(())
 }
 
 /// An argument that must not be null.
 pub fn require<T>(value: Option<T>, argument: &str) -> Result<T> {
-    value.ok_or_else(|| {
-        Error::new(NULL_VALUE_NOT_ALLOWED, format!("{argument} must not be null"))
-    })
+    value.ok_or_else(|| Error::new(NULL_VALUE_NOT_ALLOWED, format!("{argument} must not be null")))
 }
 
 pub fn check_workers(workers: i32) -> Result<()> {
@@ -165,7 +157,10 @@ fn refuse_nologin_owner(owner: Oid, name: &str) -> Result<()> {
             format!("role \"{name}\" cannot own a job, because it may not log in"),
         )
         .detail("A background worker connects as the owner of its job; before PostgreSQL 17 that needs LOGIN.")
-        .hint(format!("ALTER ROLE {} LOGIN; (without a password nobody can use it from outside)", pgrx::spi::quote_identifier(name))));
+        .hint(format!(
+            "ALTER ROLE {} LOGIN; (without a password nobody can use it from outside)",
+            pgrx::spi::quote_identifier(name)
+        )));
     }
     Ok(())
 }
@@ -203,12 +198,9 @@ fn find_same(new: &NewJob<'_>, owner: Oid, name: &str) -> Result<Option<Uuid>> {
         return Ok(None);
     }
     if !same {
-        return Err(Error::new(
-            DUPLICATE_OBJECT,
-            format!("job \"{name}\" already exists with another definition"),
-        )
-        .detail(format!("It is job {id}, state {state}."))
-        .hint("Choose another name, or cancel and drop that job first."));
+        return Err(Error::new(DUPLICATE_OBJECT, format!("job \"{name}\" already exists with another definition"))
+            .detail(format!("It is job {id}, state {state}."))
+            .hint("Choose another name, or cancel and drop that job first."));
     }
     if !new.if_not_exists {
         return Err(Error::new(DUPLICATE_OBJECT, format!("job \"{name}\" already exists"))
@@ -223,7 +215,8 @@ fn find_same(new: &NewJob<'_>, owner: Oid, name: &str) -> Result<Option<Uuid>> {
     Ok(Some(id))
 }
 
-fn check_limit(owner: Oid, owner_name: &str) -> Result<()> {
+/// Refuses one more unfinished job of this owner's than `upkeep.max_jobs_per_role` allows.
+pub fn check_limit(owner: Oid, owner_name: &str) -> Result<()> {
     let limit = settings::max_jobs_per_role();
     let unfinished = spi::bookkeeping(|| {
         spi::query_one(
@@ -240,7 +233,9 @@ fn check_limit(owner: Oid, owner_name: &str) -> Result<()> {
             format!("role \"{owner_name}\" has too many unfinished jobs"),
         )
         .detail(format!("upkeep.max_jobs_per_role is {limit}."))
-        .hint("Wait for some of them, or cancel them: SELECT upkeep.cancel(id) FROM upkeep.jobs WHERE state = 'queued';"));
+        .hint(
+            "Wait for some of them, or cancel them: SELECT upkeep.cancel(id) FROM upkeep.jobs WHERE state = 'queued';",
+        ));
     }
     Ok(())
 }
@@ -265,19 +260,22 @@ pub fn restore_session(session: &Value) {
 /// Wakes a worker at commit, or says what to type when there is none.
 pub fn wake_or_warn() -> Result<()> {
     let warning = if !settings::enabled() {
-        Some(("jobs wait, because upkeep.enabled is off", "ALTER SYSTEM SET upkeep.enabled = on; SELECT pg_reload_conf();"))
+        Some((
+            "jobs wait, because upkeep.enabled is off",
+            "ALTER SYSTEM SET upkeep.enabled = on; SELECT pg_reload_conf();",
+        ))
     } else if !settings::allows_database(&catalog::my_database_name()) {
-        Some(("jobs wait, because upkeep.databases does not list this database", "Add it to upkeep.databases and reload the configuration."))
+        Some((
+            "jobs wait, because upkeep.databases does not list this database",
+            "Add it to upkeep.databases and reload the configuration.",
+        ))
     } else if !activity::wake_at_commit()? {
         Some(("jobs wait, because no pg_upkeep worker is running", "SELECT upkeep.start_workers();"))
     } else {
         None
     };
     if let Some((message, hint)) = warning {
-        raise::report(
-            Level::Warning,
-            Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, message).hint(hint),
-        );
+        raise::report(Level::Warning, Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, message).hint(hint));
     }
     Ok(())
 }

@@ -50,10 +50,9 @@ pub fn is_row_error(sqlstate: SqlState) -> bool {
 /// Classes that PostgreSQL or the SQL standard defines; any other is somebody's own.
 pub fn is_standard(class: &[u8; 2]) -> bool {
     const CLASSES: [&[u8; 2]; 44] = [
-        b"00", b"01", b"02", b"03", b"08", b"09", b"0A", b"0B", b"0F", b"0L", b"0P", b"0Z", b"10",
-        b"20", b"21", b"22", b"23", b"24", b"25", b"26", b"27", b"28", b"2B", b"2D", b"2F", b"34",
-        b"38", b"39", b"3B", b"3D", b"3F", b"40", b"42", b"44", b"53", b"54", b"55", b"57", b"58",
-        b"72", b"F0", b"HV", b"P0", b"XX",
+        b"00", b"01", b"02", b"03", b"08", b"09", b"0A", b"0B", b"0F", b"0L", b"0P", b"0Z", b"10", b"20", b"21", b"22",
+        b"23", b"24", b"25", b"26", b"27", b"28", b"2B", b"2D", b"2F", b"34", b"38", b"39", b"3B", b"3D", b"3F", b"40",
+        b"42", b"44", b"53", b"54", b"55", b"57", b"58", b"72", b"F0", b"HV", b"P0", b"XX",
     ];
     CLASSES.contains(&class)
 }

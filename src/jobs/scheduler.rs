@@ -9,9 +9,9 @@ use pgrx::{Uuid, pg_guard};
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
+use super::activity;
 use super::executor::Assignment;
 use super::store::{self, Candidate};
-use super::activity;
 use crate::error::*;
 use crate::server::catch::transaction;
 use crate::server::raise::{self, Level};
@@ -101,7 +101,10 @@ impl Scheduler {
                 Ok(Found::Idle(Some(time))) => after(time),
                 Ok(Found::Idle(None) | Found::Nothing) => NEVER,
                 Err(error) => {
-                    raise::report(Level::Log, Error { message: format!("pg_upkeep scheduler: {}", error.message), ..error });
+                    raise::report(
+                        Level::Log,
+                        Error { message: format!("pg_upkeep scheduler: {}", error.message), ..error },
+                    );
                     after(HANDS_OFF)
                 }
             };
@@ -224,14 +227,19 @@ impl Scheduler {
 fn objection(candidate: &Candidate) -> Option<Error> {
     if !candidate.owner_exists {
         return Some(
-            Error::new(UNDEFINED_OBJECT, "the job's owner was dropped")
-                .hint("Create the job again as another role."),
+            Error::new(UNDEFINED_OBJECT, "the job's owner was dropped").hint("Create the job again as another role."),
         );
     }
     let (message, hint) = if !candidate.may_connect {
-        ("the job's owner may no longer connect to this database", "GRANT CONNECT ON DATABASE .. TO ..; then SELECT upkeep.retry(job);")
+        (
+            "the job's owner may no longer connect to this database",
+            "GRANT CONNECT ON DATABASE .. TO ..; then SELECT upkeep.retry(job);",
+        )
     } else if !candidate.may_log_in {
-        ("the job's owner may no longer log in", "ALTER ROLE .. LOGIN VALID UNTIL 'infinity'; then SELECT upkeep.retry(job);")
+        (
+            "the job's owner may no longer log in",
+            "ALTER ROLE .. LOGIN VALID UNTIL 'infinity'; then SELECT upkeep.retry(job);",
+        )
     } else {
         return None;
     };

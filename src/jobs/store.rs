@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
+use pgrx::Uuid;
 use pgrx::datum::JsonB;
 use pgrx::pg_sys::{BuiltinOid, Oid};
-use pgrx::Uuid;
 use serde_json::Value;
 
 use super::kind::{Context, Event, Job, Plan};
@@ -30,6 +30,9 @@ pub struct Live {
     pub workers: i32,
     pub batch_time: Duration,
 }
+
+/// Why a job is paused that came with a dump or a copied database.
+pub const RESTORED: &str = "restored";
 
 /// The strike that fails a job.
 pub const MAX_STRIKES: i32 = 3;
@@ -129,9 +132,7 @@ pub fn live(job: Uuid) -> Result<Option<Live>> {
             Ok(Live {
                 runnable: row.require(1)?,
                 workers: row.require(2)?,
-                batch_time: row
-                    .get::<i32>(3)?
-                    .map_or_else(settings::batch_time, |ms| Duration::from_millis(ms as u64)),
+                batch_time: row.get::<i32>(3)?.map_or_else(settings::batch_time, |ms| Duration::from_millis(ms as u64)),
             })
         })
     })?;
@@ -165,12 +166,7 @@ fn set_plan(job: Uuid, plan: &Plan) -> Result<()> {
     spi::execute(
         "UPDATE upkeep._job SET strategy = $2, rows_estimate = $3, units_total = $4
          WHERE id OPERATOR(pg_catalog.=) $1",
-        &[
-            job.into(),
-            plan.strategy.as_str().into(),
-            plan.rows_estimate.into(),
-            plan.units_total.into(),
-        ],
+        &[job.into(), plan.strategy.as_str().into(), plan.rows_estimate.into(), plan.units_total.into()],
     )?;
     Ok(())
 }
@@ -417,7 +413,7 @@ pub fn pause_foreign_jobs(system: i64, database: Oid) -> Result<()> {
         |row| row.require::<Uuid>(1),
     )?;
     for job in paused {
-        add_event(job, "paused", Some("restored"))?;
+        add_event(job, "paused", Some(RESTORED))?;
     }
     Ok(())
 }

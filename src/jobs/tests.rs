@@ -95,11 +95,14 @@ mod tests {
     #[pgrx::pg_test]
     fn test_altering_is_checked_and_recorded() {
         let id = job("SELECT upkeep.run_in_background('SELECT 1')");
-        for arguments in ["batch_time => '1 ms'", "batch_time => '2 min'", "workers => 0", "workers => 65", "workers => 2"] {
+        for arguments in
+            ["batch_time => '1 ms'", "batch_time => '2 min'", "workers => 0", "workers => 65", "workers => 2"]
+        {
             assert_eq!(sqlstate(&format!("SELECT upkeep.alter_job('{id}', {arguments})")), "22023", "{arguments}");
         }
         job(&format!("SELECT upkeep.alter_job('{id}', batch_time => '1 s', name => 'renamed')"));
-        let detail = answer(text(&format!("SELECT detail FROM upkeep.job_events WHERE job = '{id}' AND event = 'altered'")));
+        let detail =
+            answer(text(&format!("SELECT detail FROM upkeep.job_events WHERE job = '{id}' AND event = 'altered'")));
         assert_eq!(detail, "batch_time 1000 ms, name renamed");
     }
 

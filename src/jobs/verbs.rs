@@ -40,16 +40,8 @@ fn drop_job(job: Uuid) -> Uuid {
 }
 
 #[pg_extern(sql = false)]
-fn alter_job(
-    job: Option<Uuid>,
-    batch_time: Option<Interval>,
-    workers: Option<i32>,
-    name: Option<&str>,
-) -> Uuid {
-    raise::answer(
-        queue::require(job, "job")
-            .and_then(|job| alter(job, batch_time.map(milliseconds), workers, name)),
-    )
+fn alter_job(job: Option<Uuid>, batch_time: Option<Interval>, workers: Option<i32>, name: Option<&str>) -> Uuid {
+    raise::answer(queue::require(job, "job").and_then(|job| alter(job, batch_time.map(milliseconds), workers, name)))
 }
 
 #[pg_extern(sql = false)]
@@ -131,11 +123,8 @@ impl Target {
     }
 
     fn wrong_state(&self, verb: &str, hint: &str) -> Error {
-        Error::new(
-            OBJECT_NOT_IN_PREREQUISITE_STATE,
-            format!("cannot {verb} job {}: it is {}", self.id, self.state),
-        )
-        .hint(hint)
+        Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, format!("cannot {verb} job {}: it is {}", self.id, self.state))
+            .hint(hint)
     }
 }
 
@@ -154,13 +143,14 @@ fn find(job: Uuid, right: Right, verb: &str) -> Result<Target> {
     let user = catalog::current_user();
     let found = spi::bookkeeping(|| {
         spi::execute_returning(
-            "SELECT j.kind, j.name, j.owner, j.state, j.reason, j.shared, coalesce(j.rows_left, 0),
+            "SELECT j.kind, j.name, j.owner, j.state, j.reason, j.shared, coalesce(j.rows_left, 0), j.system_identifier, j.database,
                     EXISTS (SELECT 1 FROM upkeep._job_slot s
                             WHERE s.job OPERATOR(pg_catalog.=) j.id AND s.cursor IS NOT NULL)
              FROM upkeep._job j WHERE j.id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
             &[job.into()],
             |row| {
-                Ok(Target {
+                let home = (catalog::system_identifier(), catalog::my_database());
+                let target = Target {
                     id: job,
                     kind: row.require(1)?,
                     name: row.get(2)?,
@@ -169,21 +159,27 @@ fn find(job: Uuid, right: Right, verb: &str) -> Result<Target> {
                     reason: row.get(5)?,
                     shared: row.require::<JsonB>(6)?.0,
                     rows_left: row.require(7)?,
-                    in_hand: row.require(8)?,
-                })
+                    in_hand: row.require(10)?,
+                };
+                // As the view shows it, even if no scheduler has come by yet (LAW 20).
+                if (row.require::<i64>(8)?, row.require::<Oid>(9)?) != home && !target.is_final() {
+                    return Ok(Target { state: "paused".into(), reason: Some(store::RESTORED.into()), ..target });
+                }
+                Ok(target)
             },
         )
     })?;
     let target = found.into_iter().next().ok_or_else(|| no_such_job(job))?;
-    let allowed = catalog::has_privileges_of(user, target.owner)
-        || (right == Right::OwnerOrAdmin && caller_is_admin());
+    let allowed = catalog::has_privileges_of(user, target.owner) || (right == Right::OwnerOrAdmin && caller_is_admin());
     if !allowed {
         let owner = catalog::role_name(target.owner).unwrap_or_else(|| "(dropped)".into());
         return Err(Error::new(INSUFFICIENT_PRIVILEGE, format!("permission denied to {verb} job {job}"))
             .detail(format!("The job belongs to role \"{owner}\"."))
             .hint(match right {
                 Right::Owner => "Only members of that role may do this.",
-                Right::OwnerOrAdmin => "Only members of that role, or of the role named by upkeep.admin_role, may do this.",
+                Right::OwnerOrAdmin => {
+                    "Only members of that role, or of the role named by upkeep.admin_role, may do this."
+                }
             }));
     }
     Ok(target)
@@ -218,7 +214,9 @@ fn pause_job(job: Uuid) -> Result<Uuid> {
         return Err(target.wrong_state("pause", "Only jobs that are queued, running or waiting can be paused."));
     }
     if target.is_started_command() {
-        return Err(target.wrong_state("pause", "A command that has started cannot be paused: SELECT upkeep.cancel(job);"));
+        return Err(
+            target.wrong_state("pause", "A command that has started cannot be paused: SELECT upkeep.cancel(job);")
+        );
     }
     set_state(job, "paused", None)?;
     Ok(job)
@@ -232,25 +230,14 @@ fn resume_job(job: Uuid) -> Result<Uuid> {
     if target.state != "paused" {
         return Err(target.wrong_state("resume", "SELECT upkeep.retry(job); starts a finished job again."));
     }
-    if target.reason.as_deref() == Some("restored") || !is_at_home(job)? {
-        return Err(target
-            .wrong_state("resume", "SELECT upkeep.resume_all();")
-            .detail("The job came with a dump or a copied database. Whether it may go on here is for an administrator to say."));
+    if target.reason.as_deref() == Some(store::RESTORED) {
+        return Err(target.wrong_state("resume", "SELECT upkeep.resume_all();").detail(
+            "The job came with a dump or a copied database. Whether it may go on here is for an administrator to say.",
+        ));
     }
     set_state(job, "queued", None)?;
     queue::wake_or_warn()?;
     Ok(job)
-}
-
-fn is_at_home(job: Uuid) -> Result<bool> {
-    let home = spi::bookkeeping(|| {
-        spi::query_one(
-            "SELECT system_identifier, database FROM upkeep._job WHERE id OPERATOR(pg_catalog.=) $1",
-            &[job.into()],
-            |row| Ok((row.require::<i64>(1)?, row.require::<Oid>(2)?)),
-        )
-    })?;
-    Ok(home == Some((catalog::system_identifier(), catalog::my_database())))
 }
 
 fn cancel_job(job: Uuid) -> Result<Uuid> {
@@ -271,7 +258,8 @@ fn cancel_job(job: Uuid) -> Result<Uuid> {
 fn retry_job(job: Uuid) -> Result<Uuid> {
     let target = find(job, Right::Owner, "retry")?;
     if !target.is_final() {
-        return Err(target.wrong_state("retry", "Only jobs that are failed, canceled or done with rows left can be tried again."));
+        return Err(target
+            .wrong_state("retry", "Only jobs that are failed, canceled or done with rows left can be tried again."));
     }
     let was_done = target.state == "done";
     if was_done && target.rows_left == 0 && !has_quarantined_rows(job)? {
@@ -280,6 +268,7 @@ fn retry_job(job: Uuid) -> Result<Uuid> {
     if let Some(name) = &target.name {
         refuse_taken_name(target.owner, name)?;
     }
+    queue::check_limit(target.owner, &catalog::role_name(target.owner).unwrap_or_default())?;
     kind::check_retry(&target.kind, job)?;
     let shared = kind::retry_shared(&target.kind, target.shared.clone(), was_done);
     let forget_cursor = was_done || target.kind == super::command::KIND;
@@ -335,9 +324,7 @@ fn drop_finished(job: Uuid) -> Result<Uuid> {
     if !target.is_final() {
         return Err(target.wrong_state("drop", "SELECT upkeep.cancel(job); first."));
     }
-    spi::bookkeeping(|| {
-        spi::execute("DELETE FROM upkeep._job WHERE id OPERATOR(pg_catalog.=) $1", &[job.into()])
-    })?;
+    spi::bookkeeping(|| spi::execute("DELETE FROM upkeep._job WHERE id OPERATOR(pg_catalog.=) $1", &[job.into()]))?;
     Ok(job)
 }
 
@@ -443,11 +430,14 @@ fn start_launcher() -> Result<i32> {
     if let Some(running) = activity::launcher()? {
         raise::report(
             Level::Notice,
-            Error::new(SqlState(0), if running.preloaded {
-                "workers are running already: pg_upkeep is in shared_preload_libraries"
-            } else {
-                "workers are running already in this database"
-            }),
+            Error::new(
+                SqlState(0),
+                if running.preloaded {
+                    "workers are running already: pg_upkeep is in shared_preload_libraries"
+                } else {
+                    "workers are running already in this database"
+                },
+            ),
         );
         return Ok(0);
     }
@@ -464,7 +454,8 @@ fn start_launcher() -> Result<i32> {
         }
         worker::wait_in_session(Duration::from_millis(10));
     }
-    Err(Error::new(INTERNAL_ERROR, "the launcher was started but does not answer").hint("The reason is in the server's log."))
+    Err(Error::new(INTERNAL_ERROR, "the launcher was started but does not answer")
+        .hint("The reason is in the server's log."))
 }
 
 fn stop_launcher() -> Result<i32> {

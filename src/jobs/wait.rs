@@ -2,9 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use pgrx::Uuid;
 use pgrx::datum::Interval;
-use pgrx::prelude::*;
-use pgrx::{Uuid, pg_sys};
 
 use super::{retry, store};
 use crate::error::*;
@@ -16,11 +15,6 @@ use crate::server::{catalog, spi};
 const FIRST_LOOK: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-#[pg_extern(sql = false)]
-fn wait(job: Option<Uuid>, timeout: Option<Interval>, fcinfo: pg_sys::FunctionCallInfo) {
-    raise::answer(super::queue::require(job, "job").and_then(|job| wait_for(job, timeout, fcinfo)))
-}
-
 struct Look {
     state: String,
     reason: Option<String>,
@@ -30,8 +24,9 @@ struct Look {
     error: Option<Error>,
 }
 
-fn wait_for(job: Uuid, timeout: Option<Interval>, call: pg_sys::FunctionCallInfo) -> Result<()> {
-    let procedure = NonAtomic::enter(call, "upkeep.wait")?;
+/// Waits for a job to end; raises its error.
+pub fn wait_for(procedure: NonAtomic, job: Option<Uuid>, timeout: Option<Interval>) -> Result<()> {
+    let job = super::queue::require(job, "job")?;
     let deadline = timeout.map(|time| Instant::now() + super::verbs::positive_duration(time));
     let mut pause = FIRST_LOOK;
     let mut last_notice = String::new();

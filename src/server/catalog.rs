@@ -15,10 +15,7 @@ pub struct Database {
 pub fn connectable_databases() -> Vec<Database> {
     let mut databases = Vec::new();
     unsafe {
-        let relation = pg_sys::table_open(
-            pg_sys::DatabaseRelationId,
-            pg_sys::AccessShareLock as pg_sys::LOCKMODE,
-        );
+        let relation = pg_sys::table_open(pg_sys::DatabaseRelationId, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
         let scan = pg_sys::table_beginscan_catalog(relation, 0, std::ptr::null_mut());
         loop {
             let tuple = pg_sys::heap_getnext(scan, pg_sys::ScanDirection::ForwardScanDirection);
@@ -30,9 +27,7 @@ pub fn connectable_databases() -> Vec<Database> {
             if (*form).datallowconn && !(*form).datistemplate && (*form).datconnlimit != -2 {
                 databases.push(Database {
                     oid: (*form).oid,
-                    name: CStr::from_ptr((*form).datname.data.as_ptr())
-                        .to_string_lossy()
-                        .into_owned(),
+                    name: CStr::from_ptr((*form).datname.data.as_ptr()).to_string_lossy().into_owned(),
                 });
             }
         }
@@ -90,11 +85,7 @@ pub fn now() -> i64 {
 pub fn setting(name: &CStr) -> String {
     unsafe {
         let value = pg_sys::GetConfigOption(name.as_ptr(), true, false);
-        if value.is_null() {
-            String::new()
-        } else {
-            CStr::from_ptr(value).to_string_lossy().into_owned()
-        }
+        if value.is_null() { String::new() } else { CStr::from_ptr(value).to_string_lossy().into_owned() }
     }
 }
 
@@ -122,14 +113,16 @@ pub fn reserve_setting_prefix() {
 pub fn my_database_name() -> String {
     unsafe {
         let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
-        if name.is_null() {
-            String::new()
-        } else {
-            CStr::from_ptr(name).to_string_lossy().into_owned()
-        }
+        if name.is_null() { String::new() } else { CStr::from_ptr(name).to_string_lossy().into_owned() }
     }
 }
 
 pub fn is_superuser(user: Oid) -> bool {
     unsafe { pg_sys::superuser_arg(user) }
+}
+
+/// The server's list of processes is read once per transaction, and then seems to stand still. Who waits for a process
+/// to come or go must look anew.
+pub fn forget_process_list() {
+    unsafe { pg_sys::pgstat_clear_backend_activity_snapshot() };
 }

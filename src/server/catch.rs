@@ -40,10 +40,7 @@ unsafe extern "C-unwind" fn note_error(_arg: *mut c_void) {
             return;
         }
         let internal = getinternalerrposition();
-        LAST.set(Diagnostics {
-            sqlstate,
-            position: if internal > 0 { internal } else { geterrposition() },
-        });
+        LAST.set(Diagnostics { sqlstate, position: if internal > 0 { internal } else { geterrposition() } });
     }
 }
 
@@ -89,10 +86,8 @@ fn from_report(report: &ErrorReportWithLevel, diagnostics: Diagnostics) -> Error
         message: report.message().to_owned(),
         detail: report.detail().map(str::to_owned),
         hint: report.hint().map(str::to_owned),
-        position: (diagnostics.position > 0).then(|| crate::error::Position {
-            query: String::new(),
-            character: diagnostics.position,
-        }),
+        position: (diagnostics.position > 0)
+            .then(|| crate::error::Position { query: String::new(), character: diagnostics.position }),
     }
 }
 
@@ -156,4 +151,3 @@ pub fn subtransaction<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
     }
     result
 }
-

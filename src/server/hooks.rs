@@ -3,8 +3,8 @@
 
 use std::ffi::{CStr, c_char};
 
-use pgrx::pg_sys::{self, NodeTag};
 use pgrx::pg_guard;
+use pgrx::pg_sys::{self, NodeTag};
 
 unsafe extern "C-unwind" {
     /// Declared again because pgrx's own binding catches and rebuilds every error.
@@ -47,11 +47,16 @@ unsafe extern "C-unwind" fn process_utility(
             make_way(database);
         }
         match NEXT {
-            Some(next) => next(
-                statement, query, read_only_tree, context, params, environment, receiver, completion,
-            ),
+            Some(next) => next(statement, query, read_only_tree, context, params, environment, receiver, completion),
             None => standard_ProcessUtility(
-                statement, query, read_only_tree, context, params, environment, receiver, completion,
+                statement,
+                query,
+                read_only_tree,
+                context,
+                params,
+                environment,
+                receiver,
+                completion,
             ),
         }
     }
@@ -76,15 +81,9 @@ unsafe fn database_to_clear(statement: *mut pg_sys::Node) -> *const c_char {
             }
             NodeTag::T_AlterDatabaseStmt => {
                 let alter = statement.cast::<pg_sys::AlterDatabaseStmt>();
-                if option((*alter).options, c"tablespace").is_null() {
-                    std::ptr::null()
-                } else {
-                    (*alter).dbname
-                }
+                if option((*alter).options, c"tablespace").is_null() { std::ptr::null() } else { (*alter).dbname }
             }
-            NodeTag::T_CreatedbStmt => {
-                option((*statement.cast::<pg_sys::CreatedbStmt>()).options, c"template")
-            }
+            NodeTag::T_CreatedbStmt => option((*statement.cast::<pg_sys::CreatedbStmt>()).options, c"template"),
             _ => std::ptr::null(),
         }
     }

@@ -54,9 +54,7 @@ impl Lock {
     }
 
     fn acquire(self, session: bool, dont_wait: bool) -> bool {
-        let result = unsafe {
-            pg_sys::LockAcquire(&self.tag(), pg_sys::ExclusiveLock as i32, session, dont_wait)
-        };
+        let result = unsafe { pg_sys::LockAcquire(&self.tag(), pg_sys::ExclusiveLock as i32, session, dont_wait) };
         result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
     }
 }

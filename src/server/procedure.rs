@@ -10,11 +10,20 @@ use pgrx::pg_sys;
 
 use crate::error::{ACTIVE_SQL_TRANSACTION, Error, Result};
 
+/// `CALL upkeep.wait(job, timeout)`
+#[pgrx::pg_extern(sql = false)]
+fn wait(job: Option<pgrx::Uuid>, timeout: Option<pgrx::datum::Interval>, fcinfo: pg_sys::FunctionCallInfo) {
+    super::raise::answer(
+        NonAtomic::enter(fcinfo, "upkeep.wait")
+            .and_then(|procedure| crate::jobs::wait::wait_for(procedure, job, timeout)),
+    )
+}
+
 /// A procedure that may commit between looks.
 pub struct NonAtomic(());
 
 impl NonAtomic {
-    pub fn enter(call: pg_sys::FunctionCallInfo, name: &str) -> Result<Self> {
+    fn enter(call: pg_sys::FunctionCallInfo, name: &str) -> Result<Self> {
         if !unsafe { is_non_atomic_call(call) } {
             return Err(Error::new(
                 ACTIVE_SQL_TRANSACTION,

@@ -57,9 +57,7 @@ pub fn report(level: Level, error: Error) {
     let detail = palloc_text(error.detail.as_deref());
     let hint = palloc_text(error.hint.as_deref());
     let (query, character) = match &error.position {
-        Some(position) if !position.query.is_empty() => {
-            (palloc_text(Some(&position.query)), position.character)
-        }
+        Some(position) if !position.query.is_empty() => (palloc_text(Some(&position.query)), position.character),
         _ => (std::ptr::null(), 0),
     };
     drop(error);

@@ -23,28 +23,14 @@ impl Row<'_> {
     /// A column that is never null.
     pub fn require<T: FromDatum + IntoDatum>(&self, ordinal: usize) -> Result<T> {
         self.get(ordinal)?.ok_or_else(|| {
-            crate::error::Error::new(
-                crate::error::INTERNAL_ERROR,
-                format!("unexpected null in column {ordinal}"),
-            )
+            crate::error::Error::new(crate::error::INTERNAL_ERROR, format!("unexpected null in column {ordinal}"))
         })
     }
 }
 
 /// Reads without a transaction id (LAW: looking costs nothing, and works on a standby).
-pub fn query<T>(
-    sql: &str,
-    args: &[DatumWithOid<'_>],
-    each: impl Fn(Row<'_>) -> Result<T>,
-) -> Result<Vec<T>> {
-    with_snapshot(|| {
-        Spi::connect(|client| {
-            client
-                .select(sql, None, args)?
-                .map(|tuple| each(Row(tuple)))
-                .collect()
-        })
-    })
+pub fn query<T>(sql: &str, args: &[DatumWithOid<'_>], each: impl Fn(Row<'_>) -> Result<T>) -> Result<Vec<T>> {
+    with_snapshot(|| Spi::connect(|client| client.select(sql, None, args)?.map(|tuple| each(Row(tuple))).collect()))
 }
 
 /// Read-only SPI looks with the active snapshot; a worker's transaction has none by itself.
@@ -62,11 +48,7 @@ fn with_snapshot<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
 }
 
 /// The first row, if there is one.
-pub fn query_one<T>(
-    sql: &str,
-    args: &[DatumWithOid<'_>],
-    each: impl Fn(Row<'_>) -> Result<T>,
-) -> Result<Option<T>> {
+pub fn query_one<T>(sql: &str, args: &[DatumWithOid<'_>], each: impl Fn(Row<'_>) -> Result<T>) -> Result<Option<T>> {
     Ok(query(sql, args, each)?.into_iter().next())
 }
 
@@ -82,12 +64,7 @@ pub fn execute_returning<T>(
     args: &[DatumWithOid<'_>],
     each: impl Fn(Row<'_>) -> Result<T>,
 ) -> Result<Vec<T>> {
-    Spi::connect_mut(|client| {
-        client
-            .update(sql, None, args)?
-            .map(|tuple| each(Row(tuple)))
-            .collect()
-    })
+    Spi::connect_mut(|client| client.update(sql, None, args)?.map(|tuple| each(Row(tuple))).collect())
 }
 
 /// Restores user and settings however the scope is left; after an error the
@@ -118,11 +95,7 @@ pub fn bookkeeping<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
     // SAFETY: plain reads and writes of this backend's identity and settings.
     let _switch = unsafe {
         pg_sys::GetUserIdAndSecContext(&mut user, &mut security);
-        let switch = Switch {
-            user,
-            security,
-            guc_level: pg_sys::NewGUCNestLevel(),
-        };
+        let switch = Switch { user, security, guc_level: pg_sys::NewGUCNestLevel() };
         pg_sys::SetUserIdAndSecContext(
             pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID),
             security | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32,
@@ -200,17 +173,10 @@ impl Prepared {
     }
 
     /// Writes or reads with a fresh snapshot; gives the rows that come back.
-    pub fn returning<T>(
-        &self,
-        args: &[DatumWithOid<'_>],
-        each: impl Fn(Row<'_>) -> Result<T>,
-    ) -> Result<Vec<T>> {
+    pub fn returning<T>(&self, args: &[DatumWithOid<'_>], each: impl Fn(Row<'_>) -> Result<T>) -> Result<Vec<T>> {
         Spi::connect_mut(|client| {
             let plan = self.plan(client)?;
-            client
-                .update(plan, None, args)?
-                .map(|tuple| each(Row(tuple)))
-                .collect()
+            client.update(plan, None, args)?.map(|tuple| each(Row(tuple))).collect()
         })
     }
 }

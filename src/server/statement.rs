@@ -10,8 +10,7 @@ use crate::error::{Error, FEATURE_NOT_SUPPORTED, Result, SYNTAX_ERROR};
 
 /// Checks a command for a worker and gives its tag, such as `VACUUM`.
 pub fn background_command(text: &str) -> Result<String> {
-    let source = CString::new(text)
-        .map_err(|_| Error::new(SYNTAX_ERROR, "the command contains a zero byte"))?;
+    let source = CString::new(text).map_err(|_| Error::new(SYNTAX_ERROR, "the command contains a zero byte"))?;
     // A syntax error is raised by the parser; the subtransaction turns it into a value.
     subtransaction(|| unsafe { inspect(&source, text) }).map_err(|error| point_into(error, text))
 }
@@ -44,11 +43,9 @@ unsafe fn inspect(source: &CStr, text: &str) -> Result<String> {
             .into_owned();
         match reason_against(statement) {
             None => Ok(tag),
-            Some(reason) => Err(Error::new(
-                FEATURE_NOT_SUPPORTED,
-                format!("{tag} cannot run in the background"),
-            )
-            .detail(reason)),
+            Some(reason) => {
+                Err(Error::new(FEATURE_NOT_SUPPORTED, format!("{tag} cannot run in the background")).detail(reason))
+            }
         }
     }
 }
@@ -67,9 +64,7 @@ unsafe fn reason_against(statement: *mut pg_sys::Node) -> Option<&'static str> {
     unsafe {
         match (*statement).type_ {
             NodeTag::T_TransactionStmt => Some("The worker itself begins and ends the transaction."),
-            NodeTag::T_ListenStmt | NodeTag::T_UnlistenStmt => {
-                Some("A worker has nobody to hand notifications to.")
-            }
+            NodeTag::T_ListenStmt | NodeTag::T_UnlistenStmt => Some("A worker has nobody to hand notifications to."),
             NodeTag::T_CopyStmt => {
                 let copy = statement.cast::<pg_sys::CopyStmt>();
                 ((*copy).filename.is_null())

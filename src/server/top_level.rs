@@ -31,8 +31,7 @@ unsafe fn run_portal(sql: &CStr) -> Result<Completion> {
         // The trees must survive the commits inside the statement.
         let context = command_context();
         pg_sys::MemoryContextSwitchTo(context);
-        let statement = pg_sys::list_nth(pg_sys::pg_parse_query(sql.as_ptr()), 0)
-            .cast::<pg_sys::RawStmt>();
+        let statement = pg_sys::list_nth(pg_sys::pg_parse_query(sql.as_ptr()), 0).cast::<pg_sys::RawStmt>();
 
         let needs_snapshot = pg_sys::analyze_requires_snapshot(statement);
         if needs_snapshot {
@@ -45,12 +44,8 @@ unsafe fn run_portal(sql: &CStr) -> Result<Completion> {
             0,
             std::ptr::null_mut(),
         );
-        let plans = pg_sys::pg_plan_queries(
-            queries,
-            sql.as_ptr(),
-            pg_sys::CURSOR_OPT_PARALLEL_OK as i32,
-            std::ptr::null_mut(),
-        );
+        let plans =
+            pg_sys::pg_plan_queries(queries, sql.as_ptr(), pg_sys::CURSOR_OPT_PARALLEL_OK as i32, std::ptr::null_mut());
         if needs_snapshot {
             pg_sys::PopActiveSnapshot();
         }
@@ -58,14 +53,7 @@ unsafe fn run_portal(sql: &CStr) -> Result<Completion> {
         let tag = pg_sys::CreateCommandTag((*statement).stmt);
         let portal = pg_sys::CreatePortal(c"".as_ptr(), true, true);
         (*portal).visible = false;
-        pg_sys::PortalDefineQuery(
-            portal,
-            std::ptr::null(),
-            sql.as_ptr(),
-            tag,
-            plans,
-            std::ptr::null_mut(),
-        );
+        pg_sys::PortalDefineQuery(portal, std::ptr::null(), sql.as_ptr(), tag, plans, std::ptr::null_mut());
         pg_sys::PortalStart(portal, std::ptr::null_mut(), 0, std::ptr::null_mut());
 
         let receiver = pg_sys::CreateDestReceiver(pg_sys::CommandDest::DestNone);
@@ -79,10 +67,7 @@ unsafe fn run_portal(sql: &CStr) -> Result<Completion> {
         pg_sys::debug_query_string = std::ptr::null();
 
         let name = CStr::from_ptr(pg_sys::GetCommandTagName(completion.commandTag));
-        Ok(Completion {
-            tag: name.to_string_lossy().into_owned(),
-            rows: completion.nprocessed,
-        })
+        Ok(Completion { tag: name.to_string_lossy().into_owned(), rows: completion.nprocessed })
     }
 }
 

@@ -129,8 +129,7 @@ impl Registration<'_> {
         copy_text(&mut worker.bgw_library_name, b"pg_upkeep");
         copy_text(&mut worker.bgw_function_name, self.function.to_bytes());
         copy_text(&mut worker.bgw_extra, self.extra);
-        worker.bgw_flags = (pg_sys::BGWORKER_SHMEM_ACCESS
-            | pg_sys::BGWORKER_BACKEND_DATABASE_CONNECTION) as c_int;
+        worker.bgw_flags = (pg_sys::BGWORKER_SHMEM_ACCESS | pg_sys::BGWORKER_BACKEND_DATABASE_CONNECTION) as c_int;
         // On a standby nothing runs; after promotion the postmaster starts us.
         worker.bgw_start_time = pg_sys::BgWorkerStartTime::BgWorkerStart_RecoveryFinished;
         worker.bgw_restart_time = match self.restart {
@@ -257,14 +256,8 @@ pub fn report_activity(text: Option<&str>) {
     let text = text.and_then(|text| CString::new(text).ok());
     unsafe {
         match &text {
-            Some(text) => pg_sys::pgstat_report_activity(
-                pg_sys::BackendState::STATE_RUNNING,
-                text.as_ptr(),
-            ),
-            None => pg_sys::pgstat_report_activity(
-                pg_sys::BackendState::STATE_IDLE,
-                std::ptr::null(),
-            ),
+            Some(text) => pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, text.as_ptr()),
+            None => pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_IDLE, std::ptr::null()),
         }
     }
 }

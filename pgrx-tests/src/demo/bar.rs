@@ -24,7 +24,8 @@ pub fn follow(session: &mut Session, job: &str) -> Result<()> {
         let row = session.query_one(&look, &[])?;
         let (state, percent): (String, f64) = (row.get(0), row.get(2));
         let done = state == "done";
-        if live || done || percent >= next_tenth {
+        // What has not started has no progress to show.
+        if state != "queued" && (live || done || percent >= next_tenth) {
             next_tenth = (percent / 10.0).floor() * 10.0 + 10.0;
             let (reason, bar, left): (String, String, String) = (row.get(1), row.get(3), row.get(6));
             let (rows, rate) = (thousands(row.get(4)), thousands(row.get(5)));

@@ -18,14 +18,23 @@ pub struct Shape {
     /// Bytes that the filled column adds.
     pub added_bytes: u32,
     pub uuid_key: bool,
-    pub more_indexes: bool,
-    pub index_on_filled: bool,
+    /// Columns with an index each, besides the primary key.
+    pub indexed: &'static [&'static str],
 }
+
+/// In heap order, as a time of creation is.
+pub const ONE_INDEX: &[&str] = &["k"];
+/// Two more in heap order; three whose neighbours lie anywhere in the heap, with 10,000, 100 and only different values.
+pub const SIX_INDEXES: &[&str] = &["k", "a", "b", "c", "d", "e"];
+/// In no order at all: a leaf's entries come from as many pages.
+pub const SCATTERED_INDEX: &[&str] = &["e"];
+/// On the filled column itself: no update of it can be HOT.
+pub const INDEX_ON_FILLED: &[&str] = &["k", "label"];
 
 impl Shape {
     /// Rows of 150 bytes which grow by a text of 15.
     pub fn usual(rows: u64) -> Self {
-        Self { rows, row_bytes: 150, added_bytes: 15, uuid_key: false, more_indexes: false, index_on_filled: false }
+        Self { rows, row_bytes: 150, added_bytes: 15, uuid_key: false, indexed: ONE_INDEX }
     }
 
     /// What to assign: a text from another column. A short text has one byte of header.
@@ -42,8 +51,8 @@ impl Shape {
         session.run(&format!(
             "DROP TABLE IF EXISTS {BASE};
              CREATE UNLOGGED TABLE {BASE} AS
-             SELECT {key} AS id, (n * 7919 % {rows})::int AS k, hashint8(n) AS a, hashint8(n + 1) AS b,
-                    hashint8(n * 3) AS c, hashint8(n * 5) AS d, hashint8(n * 7) AS e,
+             SELECT {key} AS id, (n / 3)::int AS k, (n / 10)::int AS a, (n * 2)::int AS b,
+                    hashint8(n) % 10000 AS c, hashint8(n) % 100 AS d, hashint8(n) AS e,
                     left(repeat(md5(n::text), 30), {payload}) AS payload
                FROM generate_series(1, {rows}::bigint) n",
             rows = self.rows
@@ -52,13 +61,6 @@ impl Shape {
 
     /// A fresh table: full pages, all visible, statistics up to date, nothing left to write.
     pub fn make_table(&self, session: &mut Session) -> Result<()> {
-        let mut indexed = vec!["k"];
-        if self.more_indexes {
-            indexed.extend(["a", "b", "c", "d", "e"]);
-        }
-        if self.index_on_filled {
-            indexed.push("label");
-        }
         session.run(&format!(
             "DROP TABLE IF EXISTS {TABLE};
              CREATE TABLE {TABLE} (LIKE {BASE}) WITH (autovacuum_enabled = off, fillfactor = 100);
@@ -66,7 +68,7 @@ impl Shape {
              INSERT INTO {TABLE} SELECT * FROM {BASE};
              ALTER TABLE {TABLE} ADD PRIMARY KEY (id)"
         ))?;
-        for column in indexed {
+        for column in self.indexed {
             session.run(&format!("CREATE INDEX ON {TABLE} ({column})"))?;
         }
         session.run(&format!("VACUUM (ANALYZE) {TABLE}"))?;

@@ -1,0 +1,111 @@
+//! Words for what tests do with jobs.
+
+use std::thread::{self, JoinHandle};
+
+use anyhow::{Context, Result, bail};
+use postgres::error::DbError;
+
+use crate::cluster::PATIENCE;
+use crate::session::Session;
+use crate::testing::wait_for_text;
+use crate::wait::wait_for;
+
+/// A command that lasts longer than any test.
+pub const ENDLESS: &str = "SELECT pg_sleep(3600)";
+
+/// `upkeep.run_in_background(command)`: the job's id.
+pub fn run_in_background(session: &mut Session, command: &str) -> Result<String> {
+    run_with(session, command, "")
+}
+
+/// The same with more arguments: `retries => 1`.
+pub fn run_with(session: &mut Session, command: &str, arguments: &str) -> Result<String> {
+    let comma = if arguments.is_empty() { "" } else { ", " };
+    session.text(&format!("SELECT upkeep.run_in_background($command${command}$command${comma}{arguments})"))
+}
+
+/// Starts a command that does not end by itself, and waits until it is at work. Returns the job and its executor.
+pub fn run_endlessly(session: &mut Session) -> Result<(String, i32)> {
+    let job = run_in_background(session, ENDLESS)?;
+    let executor = wait_until_asleep(session, &job)?;
+    Ok((job, executor))
+}
+
+/// Waits until a job's command has come to its `pg_sleep`. Returns its executor.
+pub fn wait_until_asleep(session: &mut Session, job: &str) -> Result<i32> {
+    let look = executors(job) + " AND wait_event = 'PgSleep'";
+    let asleep = wait_for("a command to be at work", PATIENCE, || Ok(session.values(&look)?.first().copied()));
+    asleep.with_context(|| describe(session, job))
+}
+
+/// Process ids of a job's executors.
+pub fn executors_of(session: &mut Session, job: &str) -> Result<Vec<i32>> {
+    session.values(&executors(job))
+}
+
+pub fn wait_until_nobody_works_on(session: &mut Session, job: &str) -> Result<()> {
+    let left = executors(job).replacen("SELECT pid", "SELECT count(*)", 1);
+    wait_for_text(session, &left, "0")
+}
+
+fn executors(job: &str) -> String {
+    format!(
+        "SELECT pid FROM pg_catalog.pg_stat_activity
+          WHERE backend_type = 'pg_upkeep executor' AND query LIKE '%{job}%'"
+    )
+}
+
+pub fn state(session: &mut Session, job: &str) -> Result<String> {
+    session.text(&format!("SELECT state FROM upkeep.jobs WHERE id = '{job}'"))
+}
+
+/// Waits with `upkeep.wait` for a job that succeeds.
+pub fn wait(session: &mut Session, job: &str) -> Result<()> {
+    session.run(&format!("CALL upkeep.wait('{job}', '2 min')")).with_context(|| describe(session, job))
+}
+
+/// Waits with `upkeep.wait` for a job that does not: the error it ends in.
+pub fn wait_for_error(session: &mut Session, job: &str) -> Result<DbError> {
+    session.error(&format!("CALL upkeep.wait('{job}', '2 min')")).with_context(|| describe(session, job))
+}
+
+/// Runs a statement in a session of its own, to see later how it ended.
+pub fn meanwhile(mut session: Session, sql: &str) -> JoinHandle<(Session, Result<()>)> {
+    let sql = sql.to_owned();
+    thread::spawn(move || {
+        let result = session.run(&sql);
+        (session, result)
+    })
+}
+
+/// The same for a statement that ends in an error.
+pub fn meanwhile_error(mut session: Session, sql: &str) -> JoinHandle<Result<DbError>> {
+    let sql = sql.to_owned();
+    thread::spawn(move || session.error(&sql))
+}
+
+pub fn join<T>(thread: JoinHandle<T>) -> Result<T> {
+    match thread.join() {
+        Ok(value) => Ok(value),
+        Err(_) => bail!("a session of the test panicked"),
+    }
+}
+
+/// The events of a job in their order.
+pub fn events(session: &mut Session, job: &str) -> Result<Vec<String>> {
+    session.values(&format!("SELECT event FROM upkeep.job_events WHERE job = '{job}' ORDER BY happened_at"))
+}
+
+/// The SQLSTATE that a statement ends in.
+pub fn sqlstate(session: &mut Session, sql: &str) -> Result<String> {
+    Ok(session.error(sql)?.code().code().to_owned())
+}
+
+/// All that can be said of a job, for a failed test.
+pub fn describe(session: &mut Session, job: &str) -> String {
+    let row = session.rows(&format!("SELECT j FROM upkeep.jobs j WHERE id = '{job}'"));
+    let events = session.rows(&format!(
+        "SELECT happened_at, event, detail FROM upkeep.job_events WHERE job = '{job}' ORDER BY happened_at"
+    ));
+    format!("{row:?}\n{events:#?}")
+}
