@@ -12,8 +12,8 @@ use super::statements::{Condition, Parts};
 use super::target::Table;
 use super::{fragments, target};
 use crate::error::{
-    Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, INVALID_PARAMETER_VALUE, OBJECT_NOT_IN_PREREQUISITE_STATE,
-    Result,
+    Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, INVALID_PARAMETER_VALUE, NULL_VALUE_NOT_ALLOWED,
+    OBJECT_NOT_IN_PREREQUISITE_STATE, Result,
 };
 use crate::server::analyze::{self, Target};
 use crate::server::catch::subtransaction;
@@ -83,7 +83,8 @@ pub fn check(
 ) -> Result<Checked> {
     let options = Options::read(options)?;
     let table = target::check(relid)?;
-    let assignments = assignments.unwrap_or_default();
+    let assignments =
+        assignments.ok_or_else(|| Error::new(NULL_VALUE_NOT_ALLOWED, "the argument assignments is null"))?;
     let analysis = analyse(&table, assignments, condition)?;
     let key = choose_key(&table, &analysis.columns, condition.is_some())?;
     check_walk(&options, condition.is_some(), key.as_ref())?;

@@ -60,15 +60,15 @@ impl Choice {
             Walk::Keys => "keys",
         };
         match self.strides {
-            1 => walk.to_owned(),
-            strides => format!("{walk}, {strides} strides"),
+            strides if strides > 1 && !self.held => format!("{walk}, {strides} strides"),
+            _ => walk.to_owned(),
         }
     }
 
     /// Transactions that the fill takes.
     fn batches(&self, facts: &Facts) -> i64 {
-        let ranges = facts.blocks.div_ceil(self.range_blocks.max(1));
-        i64::from(ranges) * i64::from(self.strides)
+        let (range, strides) = if self.held { (self.plain_blocks, 1) } else { (self.range_blocks, self.strides) };
+        i64::from(facts.blocks.div_ceil(range.max(1))) * i64::from(strides)
     }
 }
 
@@ -91,14 +91,8 @@ impl Costs {
         let indexes = index_count(relid)?;
         let row_bytes = facts.page_used * f64::from(facts.blocks) / facts.rows.max(1.0);
         let rows = facts.rows_to_change();
-        let room = facts.page_free >= facts.page_used * facts.matching;
-        let hot = if facts.filled_index.is_some() || facts.held_by.is_some() {
-            0.0
-        } else if choice.strides > 1 || room || facts.matching < 0.2 {
-            0.8
-        } else {
-            0.0
-        };
+        let strides_work = choice.strides > 1 && !choice.held && facts.filled_index.is_none();
+        let hot = if strides_work || strategy::finds_room(facts) { 0.8 } else { 0.0 };
         let microseconds = 2.0 + row_bytes / 100.0 + (1.0 - hot) * (1.2 * indexes + 1.0);
         let wal_row = 120.0 + row_bytes * 0.5 + (1.0 - hot) * (row_bytes + 90.0 * indexes);
         let images = f64::from(facts.blocks) * facts.page_used;
@@ -124,7 +118,7 @@ fn index_count(relid: Oid) -> Result<f64> {
 fn warnings_of(checked: &Checked, facts: &Facts) -> Result<Vec<String>> {
     let table = &checked.table;
     let mut warnings = Vec::new();
-    if let Some(who) = &facts.held_by {
+    if let Some(who) = facts.held_by.as_ref().filter(|_| !strategy::finds_room(facts)) {
         warnings.push(format!(
             "{who} holds an old snapshot: dead rows cannot be pruned, the table and its indexes will grow"
         ));

@@ -39,7 +39,13 @@ pub struct Choice {
     pub strides: u32,
     /// Blocks of one range; of the rows they hold, for a walk by keys.
     pub range_blocks: u32,
+    /// Largest range that meeting the batch time may lead to.
+    pub most_blocks: u32,
+    /// Largest range of a window without strides, where updates cannot be HOT.
+    pub plain_blocks: u32,
     pub window_ranges: u32,
+    /// Strides have to wait until an old snapshot is gone.
+    pub held: bool,
     pub reason: String,
 }
 
@@ -49,7 +55,9 @@ const STRIDES: u32 = 10;
 /// 200 to 500 blocks a range cost least; above nothing is won.
 const RANGE_BLOCKS: u32 = 256;
 /// Longest strided range: longer transactions hold up each other's pruning.
-pub const MAX_STRIDED_BLOCKS: u32 = 512;
+const MAX_STRIDED_BLOCKS: u32 = 512;
+/// Longest range that is done at once, where rows find room: time decides below it.
+const MAX_PLAIN_BLOCKS: u32 = 2048;
 /// A range is visited again after as many commits: long enough for statements of 20 ms.
 const WINDOW_RANGES: u32 = 20;
 /// Without HOT small batches are fastest: bottom-up deletion in the indexes keeps up.
@@ -65,18 +73,26 @@ pub fn choose(facts: &Facts, options: &Options) -> Choice {
         None if !in_order => (1, "one stride, since the key does not follow the order on disk".to_owned()),
         None => strides(facts),
     };
+    let held_by = facts.held_by.as_ref().filter(|_| strides > 1);
+    let waiting = held_by
+        .map_or(String::new(), |who| format!("; only one stride as long as {who} keeps dead rows from being pruned"));
     let rows_per_block = (facts.rows / f64::from(facts.blocks.max(1))).max(1.0);
-    let range_blocks = options.range_blocks.unwrap_or(if strides > 1 {
-        RANGE_BLOCKS
-    } else {
-        ((PLAIN_ROWS / rows_per_block).ceil() as u32).clamp(1, RANGE_BLOCKS)
-    });
+    let plain_blocks = ((PLAIN_ROWS / rows_per_block).ceil() as u32).clamp(1, RANGE_BLOCKS);
+    let range_blocks = options.range_blocks.unwrap_or(if strides > 1 { RANGE_BLOCKS } else { plain_blocks });
+    let most_blocks = match strides {
+        1 if finds_room(facts) => MAX_PLAIN_BLOCKS,
+        1 => plain_blocks,
+        _ => MAX_STRIDED_BLOCKS,
+    };
     Choice {
         walk,
         strides,
         range_blocks,
+        most_blocks: most_blocks.max(range_blocks),
+        plain_blocks: options.range_blocks.unwrap_or(plain_blocks),
         window_ranges: options.window_ranges.unwrap_or(WINDOW_RANGES),
-        reason: format!("{walk_reason}; {stride_reason}"),
+        held: held_by.is_some(),
+        reason: format!("{walk_reason}; {stride_reason}{waiting}"),
     }
 }
 
@@ -95,29 +111,31 @@ fn walk(facts: &Facts, options: &Options) -> (Walk, String) {
     if let Some(walk) = options.strategy {
         return (walk, "walk as asked".to_owned());
     }
-    if never_hot(facts).is_some() && follows_disk(facts) {
+    if facts.filled_index.is_some() && follows_disk(facts) {
         return (Walk::Keys, format!("in small ranges of the key ({key}), which follows the order on disk"));
     }
     (Walk::Blocks, "in ranges of blocks, reading each page in the order on disk".to_owned())
 }
 
-/// Why no update of this backfill can reuse the space on its page.
-fn never_hot(facts: &Facts) -> Option<String> {
-    if let Some(index) = &facts.filled_index {
-        return Some(format!("index {index} holds a filled column, so that no update can be HOT"));
-    }
-    facts.held_by.as_ref().map(|who| format!("{who} keeps dead rows from being pruned"))
+/// Room on the pages, as a part of what the new row versions need.
+fn room(facts: &Facts) -> f64 {
+    facts.page_free / (facts.page_used * facts.matching).max(1.0)
+}
+
+/// Do most row versions stay on their pages even without strides?
+pub fn finds_room(facts: &Facts) -> bool {
+    facts.filled_index.is_none() && (room(facts) >= 1.0 || facts.matching <= 1.0 / f64::from(STRIDES))
 }
 
 fn strides(facts: &Facts) -> (u32, String) {
-    if let Some(reason) = never_hot(facts) {
-        return (1, format!("one stride, since {reason}"));
+    if let Some(index) = &facts.filled_index {
+        return (1, format!("one stride, since index {index} holds a filled column, so that no update can be HOT"));
     }
     if facts.matching <= 1.0 / f64::from(STRIDES) {
         let percent = 100.0 * facts.matching;
         return (1, format!("one stride, since only {percent:.1} % of the rows need it"));
     }
-    let room = facts.page_free / (facts.page_used * facts.matching).max(1.0);
+    let room = room(facts);
     if room >= 1.0 {
         return (1, "one stride, since the pages have room for all new row versions".to_owned());
     }
@@ -184,10 +202,19 @@ mod tests {
     #[test]
     fn a_random_key_is_not_followed_for_its_own_sake() {
         let key = Some(KeyFacts { names: "id".into(), correlation: Some(0.01) });
-        let facts = Facts { held_by: Some("pid 7".into()), key, ..full_table() };
+        let facts = Facts { filled_index: Some("i".into()), key, ..full_table() };
         assert_eq!(automatic(&facts).walk, Walk::Blocks);
-        let facts = Facts { has_condition: false, held_by: None, ..facts };
+        let facts = Facts { has_condition: false, filled_index: None, ..facts };
         assert_eq!((automatic(&facts).walk, automatic(&facts).strides), (Walk::Keys, 1));
+    }
+
+    #[test]
+    fn strides_wait_for_an_old_snapshot() {
+        let choice = automatic(&Facts { held_by: Some("pid 7".into()), ..full_table() });
+        assert!(choice.held && choice.strides == 10);
+        assert!(choice.plain_blocks < 64);
+        let roomy = Facts { page_used: 4000.0, page_free: 4100.0, ..full_table() };
+        assert!(!automatic(&Facts { held_by: Some("pid 7".into()), ..roomy }).held);
     }
 
     #[test]
@@ -235,7 +262,8 @@ mod tests {
             prop_assert!((1..=STRIDES).contains(&choice.strides));
             prop_assert!((1..=MAX_STRIDED_BLOCKS).contains(&choice.range_blocks));
             prop_assert!(has_condition || choice.walk == Walk::Keys);
-            prop_assert!(!held || choice.strides == 1);
+            prop_assert!(held || !choice.held);
+            prop_assert!(choice.range_blocks <= choice.most_blocks);
         }
     }
 }

@@ -3,7 +3,7 @@
 use pgrx::pg_sys::Oid;
 
 use crate::error::{
-    Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, INVALID_PARAMETER_VALUE, Result, SqlState, UNDEFINED_TABLE,
+    Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, NULL_VALUE_NOT_ALLOWED, Result, SqlState, UNDEFINED_TABLE,
     WRONG_OBJECT_TYPE,
 };
 use crate::server::spi;
@@ -44,7 +44,7 @@ const CLASS: &str = "
 
 /// The table, or why it cannot be backfilled.
 pub fn check(relid: Option<Oid>) -> Result<Table> {
-    let relid = relid.ok_or_else(|| Error::new(INVALID_PARAMETER_VALUE, "no table was given (target is null)"))?;
+    let relid = relid.ok_or_else(|| Error::new(NULL_VALUE_NOT_ALLOWED, "the argument target is null"))?;
     let letter = |text: String| text.chars().next().unwrap_or('?');
     let class = spi::query_one(CLASS, &[relid.into()], |row| {
         Ok(Class {

@@ -8,13 +8,13 @@ use super::Run;
 use super::cursor::{Again, Blocks, KeyText, Keys, Phase, Portion, Rows, Shared, Sweep};
 use super::horizon::Advice;
 use super::session::{self, Session, Which};
-use super::start::filenode;
+use super::start::{ALL_UNITS, filenode};
 use crate::backfill::options::Walk;
 use crate::backfill::statements::Begin;
 use crate::backfill::strategy::Choice;
 use crate::backfill::{definition, store, target};
 use crate::error::{Error, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
-use crate::jobs::kind::{Context, Outcome};
+use crate::jobs::kind::{Context, Outcome, Plan};
 use crate::server::heap;
 use crate::server::repeated::Arg;
 
@@ -147,37 +147,50 @@ impl Run {
 
     fn take_fill(&mut self, context: &mut Context, session: &Session, shared: &mut Shared) -> Result<Option<Portion>> {
         let choice = shared.choice.clone().ok_or_else(|| Error::new(INTERNAL_ERROR, "a fill without a strategy"))?;
-        let advice = self.advice(context, &choice);
+        let advice = self.advice(context, shared, &choice);
         let strides = if advice.plain { 1 } else { choice.strides };
+        let useless_strides = advice.plain && choice.strides > 1;
         match choice.walk {
             Walk::Blocks => {
                 if shared.next_block >= shared.end_block {
                     return Ok(None);
                 }
-                let blocks = self.range_blocks.saturating_mul(advice.ranges);
+                let most = if useless_strides { choice.plain_blocks } else { choice.most_blocks };
+                let blocks = self.range_blocks.min(most).saturating_mul(advice.ranges);
                 let first = shared.next_block;
                 let last = first.saturating_add(blocks).min(shared.end_block);
                 shared.next_block = last;
-                Ok(Some(Portion::Blocks(Blocks::new(first, last, strides, shared.proved))))
+                Ok(Some(Portion::Blocks(Blocks::new(first, last, most, strides, shared.proved))))
             }
-            Walk::Keys => self.take_keys(session, shared, advice.ranges, strides),
+            Walk::Keys => {
+                let part = if useless_strides { choice.plain_blocks } else { choice.range_blocks };
+                let most =
+                    (u64::from(self.max_range.1) * u64::from(part) / u64::from(choice.most_blocks.max(1))) as u32;
+                let rows = if useless_strides { self.range_rows.min(most.max(10)) } else { self.range_rows };
+                self.take_keys(session, shared, (advice.ranges, rows), strides)
+            }
         }
     }
 
-    fn advice(&mut self, context: &mut Context, choice: &Choice) -> Advice {
+    /// How large the next window should be, and whether strides gain anything in it.
+    fn advice(&mut self, context: &mut Context, shared: &mut Shared, choice: &Choice) -> Advice {
         let usual = choice.window_ranges;
+        let plain = Advice { ranges: usual, plain: true, changed: false };
         if choice.strides == 1 {
-            return Advice { ranges: usual, plain: true, changed: false };
+            return plain;
+        }
+        let horizon = heap::horizon(self.relid);
+        if shared.held {
+            if horizon.is_some_and(|horizon| heap::precedes(horizon, shared.since as u32)) {
+                return plain;
+            }
+            shared.held = false;
+            tell_of_strides(context, shared, choice, false);
         }
         let largest = heap::shared_buffers() / 4 / self.range_blocks.max(1);
-        let advice = self.horizon.advise(heap::horizon(self.relid), (usual, largest));
+        let advice = self.horizon.advise(horizon, (usual, largest));
         if advice.changed {
-            let detail = if advice.plain {
-                "one stride for now: a transaction that has been open for more than 10 s keeps dead rows from being pruned"
-            } else {
-                "strides again: dead rows can be pruned"
-            };
-            context.event("strategy", detail);
+            tell_of_strides(context, shared, choice, advice.plain);
         }
         advice
     }
@@ -186,7 +199,7 @@ impl Run {
         &mut self,
         session: &Session,
         shared: &mut Shared,
-        ranges: u32,
+        (ranges, rows): (u32, u32),
         strides: u32,
     ) -> Result<Option<Portion>> {
         let Some(last) = &shared.last_key else { return Ok(None) };
@@ -197,25 +210,13 @@ impl Run {
             return Err(Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, "the key that the backfill goes by is gone"));
         }
         let mut bounds = vec![shared.after_key.clone().unwrap_or_default()];
-        bounds.extend(self.boundaries(session, shared, last, ranges)?);
+        bounds.extend(boundaries(session, shared, last, (ranges, rows))?);
         if bounds.len() <= ranges as usize {
             bounds.push(last.clone());
         }
         bounds.dedup();
         shared.after_key = bounds.last().cloned();
         Ok(Some(Portion::Keys(Keys { bounds, next: 0, strides, stride: 0, proved: shared.proved })))
-    }
-
-    /// The keys at which the next ranges end, as far as there are full ones.
-    fn boundaries(&self, session: &Session, shared: &Shared, last: &KeyText, ranges: u32) -> Result<Vec<KeyText>> {
-        let begin = if shared.after_key.is_some() { Begin::AfterKey } else { Begin::Start };
-        let mut args: Vec<Arg<'_>> =
-            shared.after_key.iter().flatten().chain(last).map(|text| Arg::Text(text)).collect();
-        let per_range = i32::try_from(self.range_rows).unwrap_or(i32::MAX);
-        let all = i32::try_from(ranges.saturating_mul(self.range_rows)).unwrap_or(i32::MAX);
-        args.extend([Arg::Int(all), Arg::Int(per_range)]);
-        let rows = session.statement(Which::Boundaries(begin)).rows(&args)?;
-        Ok(rows.into_iter().filter_map(|row| row.into_iter().collect()).collect())
     }
 
     fn take_rows(&self, shared: &mut Shared) -> Result<Option<Portion>> {
@@ -274,6 +275,30 @@ impl Run {
         }
         Ok(Claimed::Done { rows_left: shared.left + quarantined + locked })
     }
+}
+
+/// Strides are given up for a while, or taken up again.
+fn tell_of_strides(context: &mut Context, shared: &Shared, choice: &Choice, held: bool) {
+    let choice = Choice { held, ..choice.clone() };
+    let why = if held {
+        "a transaction that has been open for more than 10 s keeps dead rows from being pruned"
+    } else {
+        "dead rows can be pruned"
+    };
+    context.event("strategy", format!("{}: {why}", choice.describe()));
+    context.plan =
+        Some(Plan { strategy: choice.describe(), rows_estimate: shared.rows_to_change, units_total: ALL_UNITS });
+}
+
+/// The keys at which the next ranges end, as far as there are full ones.
+fn boundaries(session: &Session, shared: &Shared, last: &KeyText, (ranges, rows): (u32, u32)) -> Result<Vec<KeyText>> {
+    let begin = if shared.after_key.is_some() { Begin::AfterKey } else { Begin::Start };
+    let mut args: Vec<Arg<'_>> = shared.after_key.iter().flatten().chain(last).map(|text| Arg::Text(text)).collect();
+    let per_range = i32::try_from(rows).unwrap_or(i32::MAX);
+    let all = i32::try_from(ranges.saturating_mul(rows)).unwrap_or(i32::MAX);
+    args.extend([Arg::Int(all), Arg::Int(per_range)]);
+    let rows = session.statement(Which::Boundaries(begin)).rows(&args)?;
+    Ok(rows.into_iter().filter_map(|row| row.into_iter().collect()).collect())
 }
 
 fn begin_revisit(shared: &mut Shared) {

@@ -40,8 +40,11 @@ pub struct Shared {
     /// Rows of a range of keys; also how many rows the run expects.
     pub range_rows: u32,
     pub rows_estimate: f64,
+    pub rows_to_change: i64,
     /// Transactions from here on belong to the run.
     pub since: u64,
+    /// Somebody held an old snapshot at the start, and still did at the last look.
+    pub held: bool,
     /// Some update made a row stop matching: the assignments do what the condition asks.
     pub proved: bool,
     /// Rounds of the revisit, and the last number looked at in this one.
@@ -81,6 +84,8 @@ pub struct Blocks {
     pub first: u32,
     pub last: u32,
     pub next: u32,
+    /// Largest range.
+    pub most: u32,
     pub strides: u32,
     pub stride: u32,
     pub proved: bool,
@@ -136,8 +141,8 @@ impl Portion {
 }
 
 impl Blocks {
-    pub fn new(first: u32, last: u32, strides: u32, proved: bool) -> Self {
-        Blocks { first, last, next: first, strides, stride: 0, proved }
+    pub fn new(first: u32, last: u32, most: u32, strides: u32, proved: bool) -> Self {
+        Blocks { first, last, next: first, most, strides, stride: 0, proved }
     }
 
     /// After the range up to `to`: the next range, else the next stride from the beginning.
@@ -259,7 +264,7 @@ mod tests {
             first in 0u32..1000, length in 1u32..200, strides in 1u32..12,
             sizes in proptest::collection::vec(1u32..50, 1..50),
         ) {
-            let mut blocks = Blocks::new(first, first + length, strides, false);
+            let mut blocks = Blocks::new(first, first + length, 50, strides, false);
             let mut covered = vec![0u32; length as usize];
             let mut sizes = sizes.iter().cycle();
             while blocks.stride < blocks.strides {
@@ -274,7 +279,7 @@ mod tests {
 
         #[test]
         fn a_portion_survives_storage(first: u32, last: u32, strides: u32, proved: bool) {
-            let portion = Portion::Blocks(Blocks::new(first, last, strides, proved));
+            let portion = Portion::Blocks(Blocks::new(first, last, 256, strides, proved));
             let stored = portion.write().unwrap();
             prop_assert_eq!(Portion::read(stored.as_ref()).unwrap(), Some(portion));
         }

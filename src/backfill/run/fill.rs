@@ -29,7 +29,7 @@ impl Run {
     ) -> Result<Outcome> {
         let started = Instant::now();
         let from = blocks.next;
-        let to = from.saturating_add(self.range_blocks).min(blocks.last);
+        let to = from.saturating_add(self.range_blocks.min(blocks.most)).min(blocks.last);
         let bounds = [Arg::Tid(start_of(from)), Arg::Tid(start_of(to))];
         self.proved |= blocks.proved;
         let tally = loop {

@@ -4,7 +4,7 @@ use super::Run;
 use super::cursor::{Again, Phase, Shared};
 use super::session::{Session, Which};
 use crate::backfill::options::Walk;
-use crate::backfill::strategy::{self, Choice, MAX_STRIDED_BLOCKS};
+use crate::backfill::strategy::{self, Choice};
 use crate::backfill::{store, survey, target};
 use crate::error::Result;
 use crate::jobs::kind::{Context, Outcome, Plan};
@@ -13,10 +13,6 @@ use crate::server::{heap, spi};
 /// What the fill is of the whole, where there is a sweep after it.
 pub const FILL_UNITS: f64 = 95.0;
 pub const ALL_UNITS: f64 = 100.0;
-
-/// Longest ranges that are not strided: time decides within these.
-const MAX_PLAIN_BLOCKS: u32 = 2048;
-const MAX_PLAIN_ROWS: u32 = 50_000;
 
 impl Run {
     /// Reads what the run has settled already. `false`: nothing yet.
@@ -69,7 +65,9 @@ impl Run {
             end_block: facts.blocks,
             range_rows: ((rows_per_block * f64::from(choice.range_blocks)) as u32).max(100),
             rows_estimate: facts.rows.max(1.0),
+            rows_to_change: facts.rows_to_change() as i64,
             since: heap::next_full_xid(),
+            held: choice.held,
             again: shared.again.filter(|&again| again == Again::Resumed),
             ..Shared::default()
         };
@@ -93,14 +91,10 @@ impl Run {
     }
 }
 
-/// Largest ranges, in blocks and rows. Where updates cannot be HOT, long transactions only
-/// keep dead index entries from being removed.
+/// Largest ranges, in blocks and rows.
 fn limits(choice: &Choice, range_rows: u32) -> (u32, u32) {
-    if choice.strides > 1 {
-        let rows_per_block = (range_rows / choice.range_blocks.max(1)).max(1);
-        return (MAX_STRIDED_BLOCKS.max(choice.range_blocks), (MAX_STRIDED_BLOCKS * rows_per_block).max(range_rows));
-    }
-    (MAX_PLAIN_BLOCKS.max(choice.range_blocks), MAX_PLAIN_ROWS.max(range_rows))
+    let rows_per_block = (range_rows / choice.range_blocks.max(1)).max(1);
+    (choice.most_blocks, choice.most_blocks.saturating_mul(rows_per_block).max(range_rows))
 }
 
 /// The table's file: it changes when VACUUM FULL, CLUSTER or ALTER TABLE rewrite it.
