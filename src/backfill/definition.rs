@@ -52,7 +52,8 @@ pub struct Definition {
     pub key: Vec<String>,
     pub on_error: OnError,
     pub options: Options,
-    /// What the names meant at creation (LAW 21).
+    /// What the names meant at creation (LAW 21). Absent in a job that came with a dump.
+    #[serde(default)]
     pub fingerprint: String,
 }
 

@@ -23,6 +23,7 @@ use pgrx::Uuid;
 use pgrx::pg_sys::Oid;
 
 use super::definition::Definition;
+use super::store;
 use crate::error::{Error, INTERNAL_ERROR, Result, UNDEFINED_TABLE};
 use crate::jobs::kind::{Context, Job, Kind, Outcome};
 use crate::server::heap;
@@ -62,11 +63,18 @@ pub struct Run {
 impl Run {
     pub fn open(job: &Job) -> Result<Self> {
         let relid = job.relid.ok_or_else(|| Error::new(INTERNAL_ERROR, "a backfill without a table"))?;
+        let mut definition: Definition = serde_json::from_value(job.params.clone())?;
+        if definition.fingerprint.is_empty() {
+            // It came with a dump and was let go on here: names mean from now on what they mean now.
+            let params = super::resolve_again(relid, &job.params)?;
+            definition = serde_json::from_value(params.clone())?;
+            store::set_params(job.id, params)?;
+        }
         Ok(Run {
             job: job.id,
             relid,
             target: job.target.clone(),
-            definition: serde_json::from_value(job.params.clone())?,
+            definition,
             session: None,
             horizon: Horizon::default(),
             range_blocks: 0,
