@@ -30,7 +30,11 @@ fn every_row_exactly_once_through_forty_killed_workers_and_three_killed_servers(
          INSERT INTO t SELECT g, 0 FROM generate_series(1, {ROWS}) g"
     ))?;
     session.run("VACUUM ANALYZE t")?;
-    let job = session.text("SELECT upkeep.backfill('t', 'n = plus_one(n)', workers => 2, batch_time => '50 ms')")?;
+    // Portions small enough that both workers have many of them.
+    let job = session.text(
+        "SELECT upkeep.backfill('t', 'n = plus_one(n)', workers => 2, batch_time => '50 ms',
+                                options => '{\"range_blocks\": 8, \"window_ranges\": 2}')",
+    )?;
 
     let mut landed = 0;
     for blow in [Blow::Terminate, Blow::Kill] {
