@@ -217,7 +217,7 @@ fn a_fragment_cannot_be_more_than_it_is() -> Result<()> {
         ("n = (1", "n IS NULL", "42601"),
         ("n = 1)", "n IS NULL", "42601"),
         ("n = 'x", "n IS NULL", "42601"),
-        ("n = 1", "", "42601"),
+        ("n = 1", "", "22023"),
         ("n = 1", "n IS NULL; DROP TABLE x", "42601"),
         ("n = 1", "n IS NULL) OR (true", "42601"),
         ("n = 1", "n IS NULL RETURNING n", "42601"),
@@ -877,6 +877,7 @@ fn a_trigger_cannot_let_go_of_what_holds_the_slot() -> Result<()> {
     ))?;
     let job = session.text("SELECT upkeep.backfill('t', 'n = plus_one(n)', workers => 2, batch_time => '50 ms')")?;
     wait_until_under_way(&mut session, &job)?;
+    let mut most = 0;
     for _ in 0..5 {
         session.run(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -885,10 +886,12 @@ fn a_trigger_cannot_let_go_of_what_holds_the_slot() -> Result<()> {
         // A job of its own makes sure that another scheduler has come.
         let other = run_in_background(&mut session, "SELECT 1")?;
         wait(&mut session, &other)?;
-        assert!(executors_of(&mut session, &job)?.len() <= 2, "more executors than slots");
+        most = most.max(executors_of(&mut session, &job)?.len());
     }
     session.run(FAST)?;
-    assert_once_each(&mut session, &job)
+    assert_once_each(&mut session, &job)?;
+    assert!(most <= 2, "{most} executors for two slots");
+    Ok(())
 }
 
 #[test]
