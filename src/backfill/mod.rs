@@ -17,6 +17,8 @@ pub mod store;
 pub mod strategy;
 pub mod survey;
 pub mod target;
+#[cfg(feature = "pg_test")]
+mod tests;
 
 use pgrx::Uuid;
 use pgrx::datum::{Interval, JsonB};

@@ -126,10 +126,10 @@ pub fn locked_after(job: Uuid, after: i64, limit: i64) -> Result<Vec<(i64, Value
     })
 }
 
-/// Keys of all remembered rows, of those given.
+/// Which of these keys are remembered, as of now: not as of the step's first snapshot.
 pub fn remembered_among(job: Uuid, keys: &[Value]) -> Result<Vec<Value>> {
     spi::bookkeeping(|| {
-        spi::query(
+        spi::execute_returning(
             "SELECT r.row_key FROM upkeep._backfill_row r
              JOIN pg_catalog.jsonb_array_elements($2) k (key) ON r.row_key OPERATOR(pg_catalog.=) k.key
              WHERE r.job OPERATOR(pg_catalog.=) $1",
@@ -150,10 +150,11 @@ pub fn note_still_matching(job: Uuid, xid: u32) -> Result<()> {
     .map(|_| ())
 }
 
-/// The transactions of this job which updated rows that still match.
+/// The transactions of this job which updated rows that still match, as of now: a row that
+/// was seen before this call cannot be missing.
 pub fn still_matching(job: Uuid) -> Result<Vec<u32>> {
     spi::bookkeeping(|| {
-        spi::query(
+        spi::execute_returning(
             "SELECT x.xid FROM upkeep._backfill_xid x WHERE x.job OPERATOR(pg_catalog.=) $1",
             &[job.into()],
             |row| Ok(row.require::<i64>(1)? as u32),
