@@ -24,7 +24,7 @@ use pgrx::Uuid;
 use pgrx::datum::{Interval, JsonB};
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::error::{Error, INVALID_PARAMETER_VALUE, OBJECT_IN_USE, Result};
 use crate::jobs::queue::{self, NewJob};
@@ -156,14 +156,4 @@ fn milliseconds(interval: &Interval) -> Result<i32> {
     i32::try_from(interval.as_micros() / 1000).map_err(|_| {
         Error::new(INVALID_PARAMETER_VALUE, "batch_time is out of range").hint("For example: batch_time => '200 ms'")
     })
-}
-
-/// The parameters of a job under the OIDs of this database: after a restore the names mean
-/// the same, but are called by other numbers.
-pub fn resolve_again(relid: Oid, params: &Value) -> Result<Value> {
-    let mut definition: definition::Definition = serde_json::from_value(params.clone())?;
-    let table = target::check(Some(relid))?;
-    let analysis = definition::analyse(&table, &definition.assignments, definition.condition.as_deref())?;
-    definition.fingerprint = analysis.fingerprint;
-    Ok(serde_json::to_value(&definition)?)
 }

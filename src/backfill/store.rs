@@ -199,3 +199,30 @@ pub fn shared(job: Uuid) -> Result<Value> {
     })?;
     Ok(shared.unwrap_or_default())
 }
+
+/// What the names in a job's text mean here, if that is settled.
+pub fn fingerprint(job: Uuid) -> Result<Option<String>> {
+    let found = spi::bookkeeping(|| {
+        spi::execute_returning(
+            "SELECT j.params OPERATOR(pg_catalog.->>) 'fingerprint' FROM upkeep._job j
+             WHERE j.id OPERATOR(pg_catalog.=) $1",
+            &[job.into()],
+            |row| row.get(1),
+        )
+    })?;
+    Ok(found.into_iter().next().flatten())
+}
+
+/// Settles that in the database the job was restored into.
+pub fn settle_in(job: Uuid, fingerprint: &str) -> Result<()> {
+    spi::bookkeeping(|| {
+        spi::execute(
+            "UPDATE upkeep._job SET params = params OPERATOR(pg_catalog.||)
+                 pg_catalog.jsonb_build_object('fingerprint', $2::pg_catalog.text)
+             WHERE id OPERATOR(pg_catalog.=) $1",
+            &[job.into(), fingerprint.into()],
+        )?;
+        spi::execute("DELETE FROM upkeep._backfill_xid WHERE job OPERATOR(pg_catalog.=) $1", &[job.into()])
+    })
+    .map(|_| ())
+}

@@ -23,7 +23,7 @@ use pgrx::Uuid;
 use pgrx::pg_sys::Oid;
 
 use super::definition::Definition;
-use crate::error::{Error, INTERNAL_ERROR, Result, UNDEFINED_TABLE};
+use crate::error::{Error, Result, UNDEFINED_TABLE};
 use crate::jobs::kind::{Context, Job, Kind, Outcome};
 use crate::server::heap;
 use cursor::Portion;
@@ -61,7 +61,10 @@ pub struct Run {
 
 impl Run {
     pub fn open(job: &Job) -> Result<Self> {
-        let relid = job.relid.ok_or_else(|| Error::new(INTERNAL_ERROR, "a backfill without a table"))?;
+        let relid = job.relid.ok_or_else(|| {
+            // After a restore that left the table out.
+            Error::new(UNDEFINED_TABLE, format!("table {} does not exist in this database", job.target))
+        })?;
         Ok(Run {
             job: job.id,
             relid,
@@ -106,6 +109,9 @@ impl Kind for Run {
             ));
         }
         let session = self.session()?;
+        if self.definition.fingerprint.is_none() {
+            return self.settle_in(context, &session);
+        }
         let portion = Portion::read(context.cursor.as_ref())?;
         if self.range_blocks == 0 && !self.recall()? {
             return self.start(context, &session);
