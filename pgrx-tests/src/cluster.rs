@@ -254,6 +254,14 @@ impl Cluster {
         Session::open(self.connection(database, user))
     }
 
+    /// kill -9 of one of this server's processes, and a session after the restart of all others which that causes.
+    pub fn kill_and_recover(&self, pid: i32, database: &str) -> Result<Session> {
+        let before = self.log_position();
+        self.kill(pid)?;
+        wait_until("the server to restart itself", PATIENCE, || self.log_since(before).contains("reinitializing"))?;
+        self.connect_again(database)
+    }
+
     /// A session of the superuser, as soon as the server is back from restarting itself.
     pub fn connect_again(&self, database: &str) -> Result<Session> {
         wait_for("the server to accept connections again", PATIENCE, || {

@@ -38,6 +38,33 @@ pub fn wait_until_asleep(session: &mut Session, job: &str) -> Result<i32> {
     asleep.with_context(|| describe(session, job))
 }
 
+/// A backfill of the (new) table `endless`, asleep in its first batch; it goes on after every interruption, and comes to
+/// an end once `endless_pace` is emptied. Returns the job and its executor.
+pub fn backfill_endlessly(session: &mut Session) -> Result<(String, i32)> {
+    session.run(
+        "CREATE TABLE endless_pace AS SELECT 3600 AS seconds;
+         CREATE TABLE endless (id int PRIMARY KEY, n int);
+         INSERT INTO endless SELECT g, 0 FROM generate_series(1, 10) g;
+         CREATE FUNCTION endlessly(n int) RETURNS int LANGUAGE plpgsql AS
+         $$BEGIN PERFORM pg_sleep(seconds) FROM endless_pace; RETURN n + 1; END$$",
+    )?;
+    let job = session.text("SELECT upkeep.backfill('endless', 'n = endlessly(n)', name => 'endless')")?;
+    let executor = wait_until_asleep(session, &job)?;
+    Ok((job, executor))
+}
+
+/// Lets a backfill of [`backfill_endlessly`] end once its step is interrupted, and waits until it has.
+pub fn end_endless_backfill(session: &mut Session, job: &str) -> Result<()> {
+    session.run("DELETE FROM endless_pace")?;
+    session.run(&format!("{} AND pg_terminate_backend(pid)", executors(job)))?;
+    wait(session, job)?;
+    let sum = session.text("SELECT sum(n) FROM endless")?;
+    if sum != "10" {
+        bail!("10 rows were to be filled once, but their sum is {sum}");
+    }
+    Ok(())
+}
+
 /// Process ids of a job's executors.
 pub fn executors_of(session: &mut Session, job: &str) -> Result<Vec<i32>> {
     session.values(&executors(job))

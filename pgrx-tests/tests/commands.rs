@@ -233,8 +233,7 @@ fn a_command_whose_worker_is_killed_has_failed() -> Result<()> {
     prepare_to_count_starts(&mut session)?;
     let job = run_in_background(&mut session, "CALL start_and(3600)")?;
     let executor = wait_until_asleep(&mut session, &job)?;
-    server.kill(executor)?;
-    assert_interrupted(&mut server.connect_again("postgres")?, &job)
+    assert_interrupted(&mut server.kill_and_recover(executor, "postgres")?, &job)
 }
 
 #[test]

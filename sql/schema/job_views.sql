@@ -53,7 +53,9 @@ CROSS JOIN LATERAL (
     FROM upkeep._job_slot t WHERE t.job OPERATOR(pg_catalog.=) j.id) s
 CROSS JOIN LATERAL (
     SELECT CASE WHEN j.state OPERATOR(pg_catalog.=) 'done' THEN 100::double precision
-                ELSE least(100, 100 OPERATOR(pg_catalog.*) s.units_done OPERATOR(pg_catalog./) nullif(j.units_total, 0)) END AS percent) p
+                WHEN j.units_total OPERATOR(pg_catalog.>) 0
+                THEN least(100, 100 OPERATOR(pg_catalog.*) s.units_done OPERATOR(pg_catalog./) j.units_total)
+                ELSE 0 END AS percent) p
 LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) j.owner
 WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
 COMMENT ON VIEW upkeep.jobs IS 'Jobs of this database: state, progress, speed, error. Made for \watch. Rows: the caller''s roles'' jobs; all for pg_monitor and upkeep.admin_role. elapsed counts from the first start; rows_per_second is per second at work, workers added up.';

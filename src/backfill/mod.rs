@@ -127,15 +127,7 @@ fn upkeep_preview_backfill(
 /// One backfill at a time may fill a column: two would undo each other's room on the pages.
 fn create(checked: &Checked, job: NewJob<'_>) -> Result<Uuid> {
     let table = &checked.table;
-    Lock::new(Purpose::Target, table.relid.to_u32().into()).for_transaction();
-    if let Some((other, columns)) = store::overlapping(table.relid, &checked.definition.columns, job.name)? {
-        return Err(Error::new(
-            OBJECT_IN_USE,
-            format!("another backfill of {} already fills column {columns}", table.sql),
-        )
-        .detail(format!("It is job {other}."))
-        .hint(format!("CALL upkeep.wait('{other}'); or SELECT upkeep.cancel('{other}');")));
-    }
+    refuse_overlap(table.relid, &checked.definition.columns, job.name)?;
     if table.row_security {
         raise::report(
             Level::Warning,
@@ -156,4 +148,20 @@ fn milliseconds(interval: &Interval) -> Result<i32> {
     i32::try_from(interval.as_micros() / 1000).map_err(|_| {
         Error::new(INVALID_PARAMETER_VALUE, "batch_time is out of range").hint("For example: batch_time => '200 ms'")
     })
+}
+
+fn refuse_overlap(relid: Oid, columns: &[String], name: Option<&str>) -> Result<()> {
+    Lock::new(Purpose::Target, relid.to_u32().into()).for_transaction();
+    let Some((other, column)) = store::overlapping(relid, columns, name)? else { return Ok(()) };
+    Err(Error::new(OBJECT_IN_USE, format!("another backfill already fills column {column} of this table"))
+        .detail(format!("It is job {other}."))
+        .hint(format!("CALL upkeep.wait('{other}'); or SELECT upkeep.cancel('{other}');")))
+}
+
+/// May a finished backfill start again? Not while another one fills its columns.
+pub fn check_retry(job: Uuid) -> Result<()> {
+    match store::filled_columns(job)? {
+        Some((relid, columns)) => refuse_overlap(relid, &columns, None),
+        None => Ok(()),
+    }
 }

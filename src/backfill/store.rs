@@ -13,7 +13,8 @@ use crate::server::spi::{self, Prepared};
 pub fn overlapping(relid: Oid, columns: &[String], name: Option<&str>) -> Result<Option<(Uuid, String)>> {
     let owner = crate::server::catalog::current_user();
     spi::bookkeeping(|| {
-        spi::query_one(
+        // With a snapshot of its own: the request that this one waited for has committed since.
+        let found = spi::execute_returning(
             "SELECT j.id, c.name
              FROM upkeep._job j
              CROSS JOIN LATERAL pg_catalog.jsonb_array_elements_text(j.params OPERATOR(pg_catalog.->) 'columns') c (name)
@@ -24,6 +25,19 @@ pub fn overlapping(relid: Oid, columns: &[String], name: Option<&str>) -> Result
                AND NOT coalesce(j.owner OPERATOR(pg_catalog.=) $3 AND j.name OPERATOR(pg_catalog.=) $4, false)
              ORDER BY j.id LIMIT 1",
             &[relid.into(), columns.to_vec().into(), owner.into(), name.into()],
+            |row| Ok((row.require(1)?, row.require(2)?)),
+        )?;
+        Ok(found.into_iter().next())
+    })
+}
+
+/// The table and the columns that a job fills.
+pub fn filled_columns(job: Uuid) -> Result<Option<(Oid, Vec<String>)>> {
+    spi::bookkeeping(|| {
+        spi::query_one(
+            "SELECT j.relid, ARRAY(SELECT pg_catalog.jsonb_array_elements_text(j.params OPERATOR(pg_catalog.->) 'columns'))
+             FROM upkeep._job j WHERE j.id OPERATOR(pg_catalog.=) $1 AND j.relid IS NOT NULL",
+            &[job.into()],
             |row| Ok((row.require(1)?, row.require(2)?)),
         )
     })

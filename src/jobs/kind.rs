@@ -134,8 +134,11 @@ pub fn open(job: &Job) -> Result<Box<dyn Kind>> {
 }
 
 /// May a finished job start again now?
-pub fn check_retry(_kind: &str, _job: Uuid) -> Result<()> {
-    Ok(())
+pub fn check_retry(kind: &str, job: Uuid) -> Result<()> {
+    match kind {
+        crate::backfill::KIND => crate::backfill::check_retry(job),
+        _ => Ok(()),
+    }
 }
 
 /// The shared cursor with which a finished job starts again: at its place, or,

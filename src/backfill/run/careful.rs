@@ -74,9 +74,11 @@ impl Run {
     ) -> Result<Tally> {
         let all = candidates(&range.look.rows(&range.args)?)?;
         let free = candidates(&range.lock.rows(&range.args)?)?;
-        let places: HashSet<Tid> = free.iter().map(|row| row.tid).collect();
+        // By key and not by place: a row that somebody changed between the two looks has moved,
+        // and would be done now and once more as a locked one.
+        let taken: HashSet<String> = free.iter().map(|row| row.row_key.to_string()).collect();
         let locked: Vec<Value> =
-            all.into_iter().filter(|row| !places.contains(&row.tid)).map(|row| row.row_key).collect();
+            all.into_iter().map(|row| row.row_key).filter(|key| !taken.contains(&key.to_string())).collect();
         let mut tally = self.update_candidates(session, &free)?;
         tally.locked.extend(locked);
         // With a condition the sweep finds them again by itself.
