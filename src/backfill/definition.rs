@@ -52,9 +52,9 @@ pub struct Definition {
     pub key: Vec<String>,
     pub on_error: OnError,
     pub options: Options,
-    /// What the names meant at creation (LAW 21). Absent in a job that came with a dump.
-    #[serde(default)]
-    pub fingerprint: String,
+    /// What the names meant at creation (LAW 21). `None` after a restore elsewhere, where the
+    /// same names have other OIDs: the first step takes their meaning anew.
+    pub fingerprint: Option<String>,
 }
 
 /// The caller's words with everything that was found out about them.
@@ -96,7 +96,7 @@ pub fn check(
         key: key.iter().flat_map(|key| &key.columns).map(|column| column.name.clone()).collect(),
         on_error,
         options,
-        fingerprint: analysis.fingerprint.clone(),
+        fingerprint: Some(analysis.fingerprint.clone()),
     };
     Ok(Checked { table, definition, key, analysis })
 }

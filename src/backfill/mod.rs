@@ -17,12 +17,14 @@ pub mod store;
 pub mod strategy;
 pub mod survey;
 pub mod target;
+#[cfg(feature = "pg_test")]
+mod tests;
 
 use pgrx::Uuid;
 use pgrx::datum::{Interval, JsonB};
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::error::{Error, INVALID_PARAMETER_VALUE, OBJECT_IN_USE, Result};
 use crate::jobs::queue::{self, NewJob};
@@ -162,14 +164,4 @@ pub fn check_retry(job: Uuid) -> Result<()> {
         Some((relid, columns)) => refuse_overlap(relid, &columns, None),
         None => Ok(()),
     }
-}
-
-/// The parameters of a job under the OIDs of this database: after a restore the names mean
-/// the same, but are called by other numbers.
-pub fn resolve_again(relid: Oid, params: &Value) -> Result<Value> {
-    let mut definition: definition::Definition = serde_json::from_value(params.clone())?;
-    let table = target::check(Some(relid))?;
-    let analysis = definition::analyse(&table, &definition.assignments, definition.condition.as_deref())?;
-    definition.fingerprint = analysis.fingerprint;
-    Ok(serde_json::to_value(&definition)?)
 }

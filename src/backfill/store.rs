@@ -31,16 +31,6 @@ pub fn overlapping(relid: Oid, columns: &[String], name: Option<&str>) -> Result
     })
 }
 
-pub fn set_params(job: Uuid, params: Value) -> Result<()> {
-    spi::bookkeeping(|| {
-        spi::execute(
-            "UPDATE upkeep._job SET params = $2 WHERE id OPERATOR(pg_catalog.=) $1",
-            &[job.into(), JsonB(params).into()],
-        )
-    })
-    .map(|_| ())
-}
-
 /// The table and the columns that a job fills.
 pub fn filled_columns(job: Uuid) -> Result<Option<(Oid, Vec<String>)>> {
     spi::bookkeeping(|| {
@@ -150,10 +140,10 @@ pub fn locked_after(job: Uuid, after: i64, limit: i64) -> Result<Vec<(i64, Value
     })
 }
 
-/// Keys of all remembered rows, of those given.
+/// Which of these keys are remembered, as of now: not as of the step's first snapshot.
 pub fn remembered_among(job: Uuid, keys: &[Value]) -> Result<Vec<Value>> {
     spi::bookkeeping(|| {
-        spi::query(
+        spi::execute_returning(
             "SELECT r.row_key FROM upkeep._backfill_row r
              JOIN pg_catalog.jsonb_array_elements($2) k (key) ON r.row_key OPERATOR(pg_catalog.=) k.key
              WHERE r.job OPERATOR(pg_catalog.=) $1",
@@ -174,10 +164,11 @@ pub fn note_still_matching(job: Uuid, xid: u32) -> Result<()> {
     .map(|_| ())
 }
 
-/// The transactions of this job which updated rows that still match.
+/// The transactions of this job which updated rows that still match, as of now: a row that
+/// was seen before this call cannot be missing.
 pub fn still_matching(job: Uuid) -> Result<Vec<u32>> {
     spi::bookkeeping(|| {
-        spi::query(
+        spi::execute_returning(
             "SELECT x.xid FROM upkeep._backfill_xid x WHERE x.job OPERATOR(pg_catalog.=) $1",
             &[job.into()],
             |row| Ok(row.require::<i64>(1)? as u32),
@@ -221,4 +212,31 @@ pub fn shared(job: Uuid) -> Result<Value> {
         )
     })?;
     Ok(shared.unwrap_or_default())
+}
+
+/// What the names in a job's text mean here, if that is settled.
+pub fn fingerprint(job: Uuid) -> Result<Option<String>> {
+    let found = spi::bookkeeping(|| {
+        spi::execute_returning(
+            "SELECT j.params OPERATOR(pg_catalog.->>) 'fingerprint' FROM upkeep._job j
+             WHERE j.id OPERATOR(pg_catalog.=) $1",
+            &[job.into()],
+            |row| row.get(1),
+        )
+    })?;
+    Ok(found.into_iter().next().flatten())
+}
+
+/// Settles that in the database the job was restored into.
+pub fn settle_in(job: Uuid, fingerprint: &str) -> Result<()> {
+    spi::bookkeeping(|| {
+        spi::execute(
+            "UPDATE upkeep._job SET params = params OPERATOR(pg_catalog.||)
+                 pg_catalog.jsonb_build_object('fingerprint', $2::pg_catalog.text)
+             WHERE id OPERATOR(pg_catalog.=) $1",
+            &[job.into(), fingerprint.into()],
+        )?;
+        spi::execute("DELETE FROM upkeep._backfill_xid WHERE job OPERATOR(pg_catalog.=) $1", &[job.into()])
+    })
+    .map(|_| ())
 }

@@ -280,7 +280,7 @@ fn retry_job(job: Uuid) -> Result<Uuid> {
             &[job.into(), JsonB(shared).into()],
         )?;
         spi::execute(
-            "UPDATE upkeep._job_slot SET strikes = 0, attended = false, wait_reason = NULL,
+            "UPDATE upkeep._job_slot SET strikes = 0, pid = NULL, backend_start = NULL, wait_reason = NULL,
                     cursor = CASE WHEN $2 THEN NULL ELSE cursor END
              WHERE job OPERATOR(pg_catalog.=) $1",
             &[job.into(), forget_cursor.into()],

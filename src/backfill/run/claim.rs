@@ -87,6 +87,9 @@ impl Run {
         others: &[Value],
     ) -> Result<Claimed> {
         self.see_to_retry(shared)?;
+        if let Some(rows_left) = shared.rows_left {
+            return Ok(Claimed::Done { rows_left });
+        }
         self.notice_rewrite(context, shared)?;
         let portion = match shared.phase {
             Phase::Start => None,
@@ -112,6 +115,7 @@ impl Run {
             shared.round = 0;
             shared.after_number = 0;
             shared.sweep = 0;
+            shared.rows_left = None;
         }
         Ok(())
     }
@@ -257,7 +261,7 @@ impl Run {
         Ok(())
     }
 
-    fn finish(&self, context: &mut Context, shared: &Shared, locked: i64) -> Result<Claimed> {
+    fn finish(&self, context: &mut Context, shared: &mut Shared, locked: i64) -> Result<Claimed> {
         let quarantined = store::quarantined(self.job)?;
         if shared.left > 0 {
             let examples: Vec<String> = shared.examples.iter().map(ToString::to_string).collect();
@@ -273,7 +277,9 @@ impl Run {
         if locked > 0 {
             context.event("rows left", format!("{locked} rows were locked by others throughout"));
         }
-        Ok(Claimed::Done { rows_left: shared.left + quarantined + locked })
+        let rows_left = shared.left + quarantined + locked;
+        shared.rows_left = Some(rows_left);
+        Ok(Claimed::Done { rows_left })
     }
 }
 

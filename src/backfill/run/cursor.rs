@@ -55,6 +55,8 @@ pub struct Shared {
     pub found: i64,
     pub left: i64,
     pub examples: Vec<Value>,
+    /// The run is over: what it left.
+    pub rows_left: Option<i64>,
     /// A finished run was told to try again: first see to what was put aside.
     pub again: Option<Again>,
 }

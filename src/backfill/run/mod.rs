@@ -23,8 +23,7 @@ use pgrx::Uuid;
 use pgrx::pg_sys::Oid;
 
 use super::definition::Definition;
-use super::store;
-use crate::error::{Error, INTERNAL_ERROR, Result, UNDEFINED_TABLE};
+use crate::error::{Error, Result, UNDEFINED_TABLE};
 use crate::jobs::kind::{Context, Job, Kind, Outcome};
 use crate::server::heap;
 use cursor::Portion;
@@ -62,19 +61,15 @@ pub struct Run {
 
 impl Run {
     pub fn open(job: &Job) -> Result<Self> {
-        let relid = job.relid.ok_or_else(|| Error::new(INTERNAL_ERROR, "a backfill without a table"))?;
-        let mut definition: Definition = serde_json::from_value(job.params.clone())?;
-        if definition.fingerprint.is_empty() {
-            // It came with a dump and was let go on here: names mean from now on what they mean now.
-            let params = super::resolve_again(relid, &job.params)?;
-            definition = serde_json::from_value(params.clone())?;
-            store::set_params(job.id, params)?;
-        }
+        let relid = job.relid.ok_or_else(|| {
+            // After a restore that left the table out.
+            Error::new(UNDEFINED_TABLE, format!("table {} does not exist in this database", job.target))
+        })?;
         Ok(Run {
             job: job.id,
             relid,
             target: job.target.clone(),
-            definition,
+            definition: serde_json::from_value(job.params.clone())?,
             session: None,
             horizon: Horizon::default(),
             range_blocks: 0,
@@ -114,6 +109,9 @@ impl Kind for Run {
             ));
         }
         let session = self.session()?;
+        if self.definition.fingerprint.is_none() {
+            return self.settle_in(context, &session);
+        }
         let portion = Portion::read(context.cursor.as_ref())?;
         if self.range_blocks == 0 && !self.recall()? {
             return self.start(context, &session);

@@ -85,6 +85,25 @@ impl Run {
         Ok(())
     }
 
+    /// The first step in a database that the job was restored into: names keep what they mean
+    /// here from now on, and transaction ids of the other server mean nothing.
+    pub(super) fn settle_in(&mut self, context: &mut Context, session: &Session) -> Result<Outcome> {
+        let known = context.with_shared(|_, value, _| {
+            if let Some(known) = store::fingerprint(self.job)? {
+                return Ok((value, known)); // another worker was first
+            }
+            let mut shared: Shared = serde_json::from_value(value)?;
+            shared.since = heap::next_full_xid();
+            store::settle_in(self.job, &session.fingerprint)?;
+            Ok((serde_json::to_value(&shared)?, session.fingerprint.clone()))
+        })?;
+        self.definition.fingerprint = Some(known);
+        self.filtering = false;
+        // The next look at the shared cursor brings `since`.
+        self.range_blocks = 0;
+        Ok(Outcome::Continue)
+    }
+
     /// Units of progress that the fill is worth in all.
     pub(super) fn fill_units(&self) -> f64 {
         if self.definition.condition.is_some() { FILL_UNITS } else { ALL_UNITS }
