@@ -69,7 +69,10 @@ CREATE FUNCTION upkeep._is_executor(pid integer, backend_start timestamptz) RETU
     LANGUAGE sql STABLE STRICT PARALLEL UNSAFE
     AS $$ SELECT EXISTS (
               SELECT 1 FROM pg_catalog.pg_stat_get_activity($1) a
+              JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) a.datid
               WHERE a.backend_type OPERATOR(pg_catalog.=) 'pg_upkeep executor'
+                -- A copy of this database says the same of the original's executors.
+                AND d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
                 AND a.backend_start OPERATOR(pg_catalog.=) $2) $$;
 COMMENT ON FUNCTION upkeep._is_executor(integer, timestamptz) IS 'internal: does this process still work on a job?';
 REVOKE EXECUTE ON FUNCTION upkeep._is_executor(integer, timestamptz) FROM PUBLIC;
