@@ -104,7 +104,7 @@ fn release() {
 
 /// What came of reaching for a slot.
 enum Taken {
-    Slot(store::Opened, Option<serde_json::Value>),
+    Slot(Box<store::Opened>, Option<serde_json::Value>),
     /// Another executor has it.
     Busy,
     /// There is nothing to do here (any more).
@@ -133,7 +133,7 @@ fn take(job: Uuid, slot: i32) -> Result<Taken> {
                 let count = format!("{strikes} of {}: a worker ended without a word", store::MAX_STRIKES);
                 store::add_event(job, "strike", Some(&count))?;
             }
-            Ok(Taken::Slot(opened, cursor))
+            Ok(Taken::Slot(Box::new(opened), cursor))
         })
     })
 }
