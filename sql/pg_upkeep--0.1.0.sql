@@ -52,8 +52,9 @@ CREATE TABLE upkeep._job_slot (
     slot integer NOT NULL,
     cursor jsonb,
     wait_reason text,
-    -- An executor has it in hand. Still true when the next one comes: that run ended without a word.
-    attended boolean NOT NULL DEFAULT false,
+    -- The executor that has it in hand. Still there when the next one comes: that run ended without a word.
+    pid integer,
+    backend_start timestamptz,
     strikes integer NOT NULL DEFAULT 0,
     rows_done bigint NOT NULL DEFAULT 0,
     units_done double precision NOT NULL DEFAULT 0,
@@ -61,6 +62,20 @@ CREATE TABLE upkeep._job_slot (
     batch_rows bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (job, slot)
 ) WITH (fillfactor = 20);
+
+-- Is this process one of our executors, and still the same? Not a lock: the user's own commands run in that process,
+-- and pg_advisory_unlock_all() would let go of any advisory lock of ours as well (LAW 7).
+CREATE FUNCTION upkeep._is_executor(pid integer, backend_start timestamptz) RETURNS boolean
+    LANGUAGE sql STABLE STRICT PARALLEL UNSAFE
+    AS $$ SELECT EXISTS (
+              SELECT 1 FROM pg_catalog.pg_stat_get_activity($1) a
+              JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) a.datid
+              WHERE a.backend_type OPERATOR(pg_catalog.=) 'pg_upkeep executor'
+                -- A copy of this database says the same of the original's executors.
+                AND d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
+                AND a.backend_start OPERATOR(pg_catalog.=) $2) $$;
+COMMENT ON FUNCTION upkeep._is_executor(integer, timestamptz) IS 'internal: does this process still work on a job?';
+REVOKE EXECUTE ON FUNCTION upkeep._is_executor(integer, timestamptz) FROM PUBLIC;
 
 CREATE TABLE upkeep._job_event (
     job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
@@ -237,7 +252,7 @@ CROSS JOIN LATERAL (
            pg_catalog.sum(t.rows_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS rows_per_second,
            pg_catalog.sum(t.units_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS units_per_second,
            pg_catalog.min(t.wait_reason) AS wait_reason,
-           coalesce(pg_catalog.bool_and(t.wait_reason IS NOT NULL) FILTER (WHERE t.attended), false) AS all_wait
+           coalesce(pg_catalog.bool_and(t.wait_reason IS NOT NULL) FILTER (WHERE t.pid IS NOT NULL), false) AS all_wait
     FROM upkeep._job_slot t WHERE t.job OPERATOR(pg_catalog.=) j.id) s
 CROSS JOIN LATERAL (
     SELECT CASE WHEN j.state OPERATOR(pg_catalog.=) 'done' THEN 100::double precision

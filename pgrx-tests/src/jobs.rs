@@ -56,7 +56,9 @@ pub fn backfill_endlessly(session: &mut Session) -> Result<(String, i32)> {
 /// Lets a backfill of [`backfill_endlessly`] end once its step is interrupted, and waits until it has.
 pub fn end_endless_backfill(session: &mut Session, job: &str) -> Result<()> {
     session.run("DELETE FROM endless_pace")?;
-    session.run(&format!("{} AND pg_terminate_backend(pid)", executors(job)))?;
+    for executor in executors_of(session, job)? {
+        session.run(&format!("SELECT pg_terminate_backend({executor})"))?;
+    }
     wait(session, job)?;
     let sum = session.text("SELECT sum(n) FROM endless")?;
     if sum != "10" {

@@ -49,7 +49,7 @@ CROSS JOIN LATERAL (
            pg_catalog.sum(t.rows_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS rows_per_second,
            pg_catalog.sum(t.units_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS units_per_second,
            pg_catalog.min(t.wait_reason) AS wait_reason,
-           coalesce(pg_catalog.bool_and(t.wait_reason IS NOT NULL) FILTER (WHERE t.attended), false) AS all_wait
+           coalesce(pg_catalog.bool_and(t.wait_reason IS NOT NULL) FILTER (WHERE t.pid IS NOT NULL), false) AS all_wait
     FROM upkeep._job_slot t WHERE t.job OPERATOR(pg_catalog.=) j.id) s
 CROSS JOIN LATERAL (
     SELECT CASE WHEN j.state OPERATOR(pg_catalog.=) 'done' THEN 100::double precision

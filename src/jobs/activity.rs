@@ -108,16 +108,15 @@ pub fn worker_counts() -> Result<(i64, i64)> {
     Ok(counts.into_iter().next().unwrap_or((0, 0)))
 }
 
-/// Cancels at commit what the executors of a job are doing: they are the holders
-/// of its slot locks.
+/// Cancels at commit what the executors of a job are doing.
 pub fn interrupt_executors(job: pgrx::Uuid) -> Result<()> {
     let pids = spi::bookkeeping(|| {
-        let slots = super::store::attended_slots()?;
-        Ok((0..crate::settings::MAX_WORKERS_PER_JOB)
-            .map(|slot| super::store::slot_key(job, slot))
-            .filter_map(|key| slots.iter().find(|slot| slot.key == key))
-            .map(|slot| slot.pid)
-            .collect::<Vec<_>>())
+        spi::query(
+            "SELECT s.pid FROM upkeep._job_slot s
+             WHERE s.job OPERATOR(pg_catalog.=) $1 AND upkeep._is_executor(s.pid, s.backend_start)",
+            &[job.into()],
+            |row| row.require(1),
+        )
     })?;
     pids.into_iter().for_each(commit::interrupt);
     Ok(())

@@ -14,7 +14,6 @@ use super::store::{self, Live};
 use super::{activity, queue};
 use crate::error::{Error, LOCK_NOT_AVAILABLE, QUERY_CANCELED, Result};
 use crate::server::catch::transaction;
-use crate::server::lock::{Lock, Purpose};
 use crate::server::raise::{self, Level};
 use crate::server::worker::{self, Registration};
 use crate::server::{catalog, spi, top_level};
@@ -62,10 +61,6 @@ impl Assignment {
         }
         .start()
     }
-
-    fn lock(&self) -> Lock {
-        Lock::new(Purpose::Slot, store::slot_key(self.job, self.slot))
-    }
 }
 
 thread_local! {
@@ -107,6 +102,42 @@ fn release() {
     }
 }
 
+/// What came of reaching for a slot.
+enum Taken {
+    Slot(store::Opened, Option<serde_json::Value>),
+    /// Another executor has it.
+    Busy,
+    /// There is nothing to do here (any more).
+    Nothing,
+}
+
+fn take(job: Uuid, slot: i32) -> Result<Taken> {
+    transaction(|| {
+        if !catalog::extension_exists() || activity::executors_before_me()? >= settings::max_workers().into() {
+            return Ok(Taken::Nothing);
+        }
+        spi::bookkeeping(|| {
+            let Some(opened) = store::open(job)? else { return Ok(Taken::Nothing) };
+            let Some(store::Slot { cursor, strikes }) = store::attend_slot(job, slot)? else {
+                return Ok(Taken::Busy);
+            };
+            if strikes >= store::MAX_STRIKES {
+                store::fail(job, &struck_out(strikes))?;
+                store::release_slot(job, slot)?;
+                return Ok(Taken::Nothing);
+            }
+            if opened.state == "queued" {
+                store::add_event(job, "started", None)?;
+            }
+            if strikes > 0 {
+                let count = format!("{strikes} of {}: a worker ended without a word", store::MAX_STRIKES);
+                store::add_event(job, "strike", Some(&count))?;
+            }
+            Ok(Taken::Slot(opened, cursor))
+        })
+    })
+}
+
 struct Executor {
     assignment: Assignment,
     kind: Box<dyn Kind>,
@@ -128,35 +159,15 @@ impl Executor {
     /// Takes the slot. `None`: there is nothing to do here (any more).
     fn start(assignment: Assignment) -> Result<Option<Self>> {
         let Assignment { job, slot, .. } = assignment;
-        if !take_lock(assignment.lock()) {
-            return Ok(None);
-        }
-        let opened = transaction(|| {
-            if !catalog::extension_exists() || activity::executors_before_me()? >= settings::max_workers().into() {
-                return Ok(None);
+        // The previous executor of this slot may still be on its way out.
+        let taken = (0..20).find_map(|_| match take(job, slot) {
+            Ok(Taken::Busy) => {
+                worker::wait(Duration::from_millis(50));
+                None
             }
-            spi::bookkeeping(|| {
-                let Some(opened) = store::open(job, slot)? else { return Ok(None) };
-                let strikes = store::attend_slot(job, slot)?;
-                if strikes >= store::MAX_STRIKES {
-                    store::fail(job, &struck_out(strikes))?;
-                    store::release_slot(job, slot)?;
-                    return Ok(None);
-                }
-                if opened.state == "queued" {
-                    store::add_event(job, "started", None)?;
-                }
-                if strikes > 0 {
-                    store::add_event(
-                        job,
-                        "strike",
-                        Some(&format!("{strikes} of {}: a worker ended without a word", store::MAX_STRIKES)),
-                    )?;
-                }
-                Ok(Some(opened))
-            })
-        })?;
-        let Some(opened) = opened else { return Ok(None) };
+            other => Some(other),
+        });
+        let Some(Taken::Slot(opened, cursor)) = taken.transpose()? else { return Ok(None) };
         ATTENDED.set(Some(assignment));
         queue::restore_session(&opened.session);
         let synchronous_commit = catalog::setting(c"synchronous_commit");
@@ -179,7 +190,7 @@ impl Executor {
                 slot,
                 workers: 1,
                 batch_time: settings::batch_time(),
-                cursor: opened.cursor,
+                cursor,
                 rows: 0,
                 units: 0.0,
                 batch_rows: 0,
@@ -237,7 +248,7 @@ impl Executor {
             }
             self.context.workers = workers;
             self.context.batch_time = batch_time;
-            if self.context.cursor.is_none() && self.adopt_orphan(workers)? {
+            if self.context.cursor.is_none() && self.adopt_leftover(workers)? {
                 return Ok(Next::Step);
             }
             let outcome = match answer {
@@ -352,34 +363,18 @@ impl Executor {
     }
 
     /// After `alter_job(workers => fewer)` somebody must finish what the others had in hand.
-    fn adopt_orphan(&mut self, workers: i32) -> Result<bool> {
-        let job = self.context.job.id;
-        for (slot, cursor) in spi::bookkeeping(|| store::orphans(job, workers))? {
-            let lock = Lock::new(Purpose::Slot, store::slot_key(job, slot));
-            if lock.try_for_session() {
-                spi::bookkeeping(|| store::adopt(job, slot, self.context.slot, &cursor))?;
-                self.context.cursor = Some(cursor);
-                lock.release_from_session();
-                return Ok(true);
-            }
-        }
-        Ok(false)
+    fn adopt_leftover(&mut self, workers: i32) -> Result<bool> {
+        let Context { job, slot, .. } = &self.context;
+        let left = spi::bookkeeping(|| store::adopt_leftover(job.id, workers, *slot))?;
+        let found = left.is_some();
+        self.context.cursor = left;
+        Ok(found)
     }
 }
 
 /// Opening reads catalogs and plans the user's text: as the owner, in a transaction.
 fn open_kind(job: &Job) -> Result<Box<dyn Kind>> {
     transaction(|| kind::open(job))
-}
-
-/// The previous executor of this slot may still be on its way out.
-fn take_lock(lock: Lock) -> bool {
-    (0..20).any(|_| {
-        lock.try_for_session() || {
-            worker::wait(Duration::from_millis(50));
-            false
-        }
-    })
 }
 
 fn struck_out(strikes: i32) -> Error {

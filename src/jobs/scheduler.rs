@@ -129,11 +129,11 @@ impl Scheduler {
         self.note_ended_executors();
 
         let retention = settings::job_retention();
-        let (candidates, attended, executors) = transaction(|| {
+        let (candidates, executors) = transaction(|| {
             spi::bookkeeping(|| {
                 store::pause_foreign_jobs(catalog::system_identifier(), catalog::my_database())?;
                 retention.map_or(Ok(()), store::prune)?;
-                Ok((store::candidates()?, store::attended_slots()?, activity::executor_count()?))
+                Ok((store::candidates()?, activity::executor_count()?))
             })
         })?;
 
@@ -146,7 +146,7 @@ impl Scheduler {
             if self.running.contains_key(&key) {
                 continue;
             }
-            if attended.iter().any(|slot| slot.key == store::slot_key(candidate.job, candidate.slot)) {
+            if candidate.attended {
                 attended_elsewhere = true;
                 continue;
             }

@@ -19,7 +19,6 @@ pub struct Opened {
     pub job: Job,
     pub session: Value,
     pub state: String,
-    pub cursor: Option<Value>,
     pub retries: i32,
 }
 
@@ -38,14 +37,11 @@ pub const RESTORED: &str = "restored";
 pub const MAX_STRIKES: i32 = 3;
 
 /// Reads a job; `None` if it was dropped.
-pub fn open(job: Uuid, slot: i32) -> Result<Option<Opened>> {
+pub fn open(job: Uuid) -> Result<Option<Opened>> {
     spi::query_one(
-        "SELECT j.kind, j.owner, j.relid, j.target, j.params, j.session, j.state, s.cursor, j.retries
-         FROM upkeep._job j
-         LEFT JOIN upkeep._job_slot s
-           ON s.job OPERATOR(pg_catalog.=) j.id AND s.slot OPERATOR(pg_catalog.=) $2
-         WHERE j.id OPERATOR(pg_catalog.=) $1",
-        &[job.into(), slot.into()],
+        "SELECT kind, owner, relid, target, params, session, state, retries
+         FROM upkeep._job WHERE id OPERATOR(pg_catalog.=) $1",
+        &[job.into()],
         |row| {
             Ok(Opened {
                 job: Job {
@@ -58,8 +54,7 @@ pub fn open(job: Uuid, slot: i32) -> Result<Option<Opened>> {
                 },
                 session: json(row.get(6)?),
                 state: row.require(7)?,
-                cursor: row.get::<JsonB>(8)?.map(|cursor| cursor.0),
-                retries: row.require(9)?,
+                retries: row.require(8)?,
             })
         },
     )
@@ -69,31 +64,44 @@ fn json(value: Option<JsonB>) -> Value {
     value.map_or(Value::Null, |value| value.0)
 }
 
-/// Takes a slot: from here until [`release_slot`] an end without a word is a
-/// strike. Returns the strikes so far.
-pub fn attend_slot(job: Uuid, slot: i32) -> Result<i32> {
+/// What a slot holds when an executor takes it.
+pub struct Slot {
+    pub cursor: Option<Value>,
+    /// Ends without a word in a row, the last one included.
+    pub strikes: i32,
+}
+
+/// Takes a slot: from here until [`release_slot`] an end without a word is a strike.
+/// `None`: another executor has it.
+pub fn attend_slot(job: Uuid, slot: i32) -> Result<Option<Slot>> {
+    let taken = spi::execute_returning(
+        "INSERT INTO upkeep._job_slot AS s (job, slot, pid, backend_start)
+         SELECT $1, $2, me.pid, me.backend_start
+         FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) me
+         ON CONFLICT (job, slot) DO UPDATE
+         SET pid = excluded.pid, backend_start = excluded.backend_start, wait_reason = NULL,
+             strikes = s.strikes OPERATOR(pg_catalog.+) (s.pid IS NOT NULL)::integer
+         WHERE upkeep._is_executor(s.pid, s.backend_start) IS NOT TRUE
+         RETURNING s.cursor, s.strikes",
+        &[job.into(), slot.into()],
+        |row| Ok(Slot { cursor: row.get::<JsonB>(1)?.map(|cursor| cursor.0), strikes: row.require(2)? }),
+    )?;
+    let Some(slot) = taken.into_iter().next() else { return Ok(None) };
     spi::execute(
         "UPDATE upkeep._job SET state = 'running', reason = NULL, not_before = NULL,
                 started_at = coalesce(started_at, pg_catalog.clock_timestamp())
          WHERE id OPERATOR(pg_catalog.=) $1 AND state OPERATOR(pg_catalog.=) 'queued'",
         &[job.into()],
     )?;
-    let strikes = spi::execute_returning(
-        "INSERT INTO upkeep._job_slot AS s (job, slot, attended) VALUES ($1, $2, true)
-         ON CONFLICT (job, slot) DO UPDATE SET attended = true, wait_reason = NULL,
-             strikes = s.strikes OPERATOR(pg_catalog.+) s.attended::integer
-         RETURNING s.strikes",
-        &[job.into(), slot.into()],
-        |row| row.require(1),
-    )?;
-    Ok(strikes.into_iter().next().unwrap_or(0))
+    Ok(Some(slot))
 }
 
-/// An orderly end of an executor.
+/// An orderly end of the executor that this process is.
 pub fn release_slot(job: Uuid, slot: i32) -> Result<()> {
     spi::execute(
-        "UPDATE upkeep._job_slot SET attended = false, wait_reason = NULL
-         WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.=) $2",
+        "UPDATE upkeep._job_slot SET pid = NULL, backend_start = NULL, wait_reason = NULL
+         WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.=) $2
+           AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()",
         &[job.into(), slot.into()],
     )?;
     Ok(())
@@ -315,26 +323,25 @@ pub fn write_shared(job: Uuid, shared: Value) -> Result<()> {
     })
 }
 
-/// Slots beyond the number of workers that still have something in hand.
-pub fn orphans(job: Uuid, workers: i32) -> Result<Vec<(i32, Value)>> {
-    spi::query(
-        "SELECT slot, cursor FROM upkeep._job_slot
-         WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.>=) $2 AND cursor IS NOT NULL
-         ORDER BY slot",
+/// Hands what a slot beyond the number of workers left over to slot `to`, which has
+/// nothing in hand. Gives its cursor.
+pub fn adopt_leftover(job: Uuid, workers: i32, to: i32) -> Result<Option<Value>> {
+    let left = spi::execute_returning(
+        "SELECT slot, cursor FROM upkeep._job_slot s
+         WHERE s.job OPERATOR(pg_catalog.=) $1 AND s.slot OPERATOR(pg_catalog.>=) $2 AND s.cursor IS NOT NULL
+           AND upkeep._is_executor(s.pid, s.backend_start) IS NOT TRUE
+         ORDER BY s.slot LIMIT 1 FOR UPDATE",
         &[job.into(), workers.into()],
-        |row| Ok((row.require(1)?, json(row.get(2)?))),
-    )
-}
-
-/// Hands what slot `from` had in hand to slot `to`, which had nothing.
-pub fn adopt(job: Uuid, from: i32, to: i32, cursor: &Value) -> Result<()> {
+        |row| Ok((row.require::<i32>(1)?, json(row.get(2)?))),
+    )?;
+    let Some((from, cursor)) = left.into_iter().next() else { return Ok(None) };
     spi::execute(
         "UPDATE upkeep._job_slot
          SET cursor = CASE WHEN slot OPERATOR(pg_catalog.=) $3 THEN $4 END
          WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.=) ANY (ARRAY[$2, $3])",
         &[job.into(), from.into(), to.into(), JsonB(cursor.clone()).into()],
     )?;
-    Ok(())
+    Ok(Some(cursor))
 }
 
 /// A slot that could start now, and what must hold for its owner (LAW 10).
@@ -342,6 +349,8 @@ pub struct Candidate {
     pub job: Uuid,
     pub slot: i32,
     pub owner: Oid,
+    /// An executor has it in hand, started by an earlier scheduler perhaps.
+    pub attended: bool,
     pub owner_exists: bool,
     pub may_connect: bool,
     pub may_log_in: bool,
@@ -350,7 +359,7 @@ pub struct Candidate {
 /// Every slot of every job that wants to run now: first slots of all jobs first.
 pub fn candidates() -> Result<Vec<Candidate>> {
     spi::query(
-        "SELECT j.id, n.slot, j.owner, r.oid IS NOT NULL,
+        "SELECT j.id, n.slot, j.owner, coalesce(upkeep._is_executor(s.pid, s.backend_start), false), r.oid IS NOT NULL,
                 r.oid IS NOT NULL AND pg_catalog.has_database_privilege(r.oid,
                     (SELECT d.oid FROM pg_catalog.pg_database d
                      WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()), 'CONNECT'),
@@ -358,6 +367,8 @@ pub fn candidates() -> Result<Vec<Candidate>> {
                     AND (r.rolvaliduntil IS NULL OR r.rolvaliduntil OPERATOR(pg_catalog.>) pg_catalog.now())
          FROM upkeep._job j
          CROSS JOIN LATERAL pg_catalog.generate_series(0, j.workers OPERATOR(pg_catalog.-) 1) n(slot)
+         LEFT JOIN upkeep._job_slot s
+           ON s.job OPERATOR(pg_catalog.=) j.id AND s.slot OPERATOR(pg_catalog.=) n.slot
          LEFT JOIN pg_catalog.pg_authid r ON r.oid OPERATOR(pg_catalog.=) j.owner
          WHERE j.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running'])
            AND (j.not_before IS NULL OR j.not_before OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp())
@@ -368,34 +379,10 @@ pub fn candidates() -> Result<Vec<Candidate>> {
                 job: row.require(1)?,
                 slot: row.require(2)?,
                 owner: row.require(3)?,
-                owner_exists: row.require(4)?,
-                may_connect: row.require(5)?,
-                may_log_in: row.get(6)?.unwrap_or(false),
-            })
-        },
-    )
-}
-
-/// A slot lock that is held now, and by whom.
-pub struct Attended {
-    pub key: u64,
-    pub pid: i32,
-}
-
-/// The slot locks that are held in this database now.
-pub fn attended_slots() -> Result<Vec<Attended>> {
-    spi::query(
-        "SELECT l.classid::bigint, l.objid::bigint, l.pid FROM pg_catalog.pg_locks l
-         WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory'
-           AND l.database OPERATOR(pg_catalog.=)
-               (SELECT d.oid FROM pg_catalog.pg_database d
-                WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
-           AND l.objsubid::integer OPERATOR(pg_catalog.=) $1",
-        &[(crate::server::lock::Purpose::Slot as i32).into()],
-        |row| {
-            Ok(Attended {
-                key: ((row.require::<i64>(1)? as u64) << 32) | row.require::<i64>(2)? as u64,
-                pid: row.require(3)?,
+                attended: row.require(4)?,
+                owner_exists: row.require(5)?,
+                may_connect: row.require(6)?,
+                may_log_in: row.get(7)?.unwrap_or(false),
             })
         },
     )
@@ -443,11 +430,4 @@ pub fn seconds_to_next(retention: Option<Duration>) -> Result<Option<f64>> {
         |row| row.get(1),
     )
     .map(Option::flatten)
-}
-
-/// The key of a slot's lock: the random half of the job's id, and the slot.
-pub fn slot_key(job: Uuid, slot: i32) -> u64 {
-    let mut low = [0; 8];
-    low.copy_from_slice(&job.as_bytes()[8..]);
-    u64::from_be_bytes(low) ^ slot as u64
 }

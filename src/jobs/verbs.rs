@@ -280,7 +280,7 @@ fn retry_job(job: Uuid) -> Result<Uuid> {
             &[job.into(), JsonB(shared).into()],
         )?;
         spi::execute(
-            "UPDATE upkeep._job_slot SET strikes = 0, attended = false, wait_reason = NULL,
+            "UPDATE upkeep._job_slot SET strikes = 0, pid = NULL, backend_start = NULL, wait_reason = NULL,
                     cursor = CASE WHEN $2 THEN NULL ELSE cursor END
              WHERE job OPERATOR(pg_catalog.=) $1",
             &[job.into(), forget_cursor.into()],
@@ -396,6 +396,14 @@ fn pause_every_job(reason: Option<&str>) -> Result<i32> {
 fn resume_every_job() -> Result<i32> {
     queue::refuse_in_recovery("resume jobs")?;
     let resumed = spi::bookkeeping(|| {
+        // Their executors are elsewhere, and did not end without a word.
+        spi::execute(
+            "UPDATE upkeep._job_slot s SET pid = NULL, backend_start = NULL
+             FROM upkeep._job j
+             WHERE j.id OPERATOR(pg_catalog.=) s.job
+               AND (j.system_identifier OPERATOR(pg_catalog.<>) $1 OR j.database OPERATOR(pg_catalog.<>) $2)",
+            &[catalog::system_identifier().into(), catalog::my_database().into()],
+        )?;
         spi::execute(
             "UPDATE upkeep._job j SET state = 'paused', reason = 'restored',
                  owner = coalesce((SELECT r.oid FROM pg_catalog.pg_roles r

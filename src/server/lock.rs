@@ -6,8 +6,6 @@ use pgrx::pg_sys;
 /// What a lock protects.
 #[derive(Clone, Copy)]
 pub enum Purpose {
-    /// One worker slot of a job: held by its executor for as long as it lives.
-    Slot = 0x7570,
     /// Creating jobs on one table, so that two requests see each other.
     Target = 0x7571,
     /// Creating jobs of one name.
@@ -37,24 +35,8 @@ impl Lock {
         }
     }
 
-    /// Holds the lock until the session ends. False: somebody else has it.
-    pub fn try_for_session(self) -> bool {
-        self.acquire(true, true)
-    }
-
-    pub fn release_from_session(self) {
-        unsafe {
-            pg_sys::LockRelease(&self.tag(), pg_sys::ExclusiveLock as i32, true);
-        }
-    }
-
     /// Waits for the lock (bounded by `lock_timeout`) and holds it until the transaction ends.
     pub fn for_transaction(self) {
-        self.acquire(false, false);
-    }
-
-    fn acquire(self, session: bool, dont_wait: bool) -> bool {
-        let result = unsafe { pg_sys::LockAcquire(&self.tag(), pg_sys::ExclusiveLock as i32, session, dont_wait) };
-        result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
+        unsafe { pg_sys::LockAcquire(&self.tag(), pg_sys::ExclusiveLock as i32, false, false) };
     }
 }

@@ -25,7 +25,7 @@ use pgrx::pg_sys::Oid;
 use super::definition::Definition;
 use crate::error::{Error, Result, UNDEFINED_TABLE};
 use crate::jobs::kind::{Context, Job, Kind, Outcome};
-use crate::server::heap;
+use crate::server::{heap, spi};
 use cursor::Portion;
 use horizon::Horizon;
 use session::Session;
@@ -108,6 +108,9 @@ impl Kind for Run {
                 format!("table {} was dropped while it was being filled", self.target),
             ));
         }
+        // Else what a deferred constraint finds would only show at the commit, where no row can
+        // be put aside any more.
+        spi::execute("SET CONSTRAINTS ALL IMMEDIATE", &[])?;
         let session = self.session()?;
         if self.definition.fingerprint.is_none() {
             return self.settle_in(context, &session);
