@@ -215,7 +215,7 @@ mod tests {
         assert!(explain("warnings", fill).contains("trigger tick"));
         answer(run("CREATE INDEX on_c ON t (lower(c))"));
         assert!(explain("warnings", fill).contains("index on_c"));
-        assert_eq!(explain("strategy", fill), "keys");
+        assert_eq!(explain("strategy", fill), "blocks, 5 strides");
         assert_eq!(value("SELECT count(*) FROM t WHERE c IS NOT NULL"), "0");
     }
 
