@@ -143,8 +143,11 @@ struct Executor {
     kind: Box<dyn Kind>,
     context: Context,
     retries: i32,
-    /// Commits of steps are asynchronous: cursor and rows are lost together or not at all.
+    /// The server's setting. Most steps commit asynchronously instead: cursor and rows are lost together or
+    /// not at all.
     synchronous_commit: String,
+    /// A step of this run has been committed for good, and with it the end of earlier strikes.
+    settled: bool,
 }
 
 /// What the loop does after a step.
@@ -199,6 +202,7 @@ impl Executor {
             },
             retries: opened.retries,
             synchronous_commit,
+            settled: false,
         }))
     }
 
@@ -211,6 +215,7 @@ impl Executor {
             match self.step(answer.take()) {
                 Ok(next) => {
                     tries = 0;
+                    self.settled = true;
                     match next {
                         Next::Step => {}
                         Next::Wait(time) => worker::wait(time),
@@ -267,25 +272,29 @@ impl Executor {
             _ => None,
         };
         spi::bookkeeping(|| store::save(&self.context, wait_reason, started.elapsed()))?;
+        // A crash must not forget that a command was started, how a job ended, or that the strikes are over.
+        if !self.settled || !matches!(outcome, Outcome::Continue | Outcome::Wait { .. }) {
+            self.commit_for_good();
+        }
         match outcome {
             Outcome::Continue => Ok(Next::Step),
             Outcome::Wait { time, .. } => Ok(Next::Wait(time)),
             Outcome::TopLevel(sql) => Ok(Next::TopLevel(sql)),
             Outcome::Done { rows_left } => {
-                self.commit_as_the_server_does();
                 spi::bookkeeping(|| store::finish(job, rows_left))?;
                 Ok(Next::Leave)
             }
             Outcome::Fail(error) => {
-                self.commit_as_the_server_does();
                 self.fail(&error)?;
                 Ok(Next::Leave)
             }
         }
     }
 
-    fn commit_as_the_server_does(&self) {
-        spi::set_transaction("synchronous_commit", &self.synchronous_commit);
+    /// As the server does, but at least to this server's disk.
+    fn commit_for_good(&self) {
+        let setting = if self.synchronous_commit == "off" { "local" } else { &self.synchronous_commit };
+        spi::set_transaction("synchronous_commit", setting);
     }
 
     /// Fails the job, or puts it back into the queue if its creator allowed that.
