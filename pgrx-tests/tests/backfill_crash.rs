@@ -1,9 +1,9 @@
 //! LAW 17: `SET n = n + 1` without a condition touches every row exactly once, whatever is killed meanwhile.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use upkeep_tests::cluster::{Cluster, PATIENCE};
 use upkeep_tests::faults::{Blow, strike_open_step};
-use upkeep_tests::jobs::describe;
+use upkeep_tests::jobs::{describe, state};
 use upkeep_tests::session::Session;
 use upkeep_tests::testing;
 use upkeep_tests::wait::wait_for;
@@ -30,7 +30,7 @@ fn every_row_exactly_once_through_forty_killed_workers_and_three_killed_servers(
          INSERT INTO t SELECT g, 0 FROM generate_series(1, {ROWS}) g"
     ))?;
     session.run("VACUUM ANALYZE t")?;
-    // Portions small enough that both workers have many of them.
+    // A portion is one short step: both workers have many of them, and each blow costs little.
     let job = session.text(
         "SELECT upkeep.backfill('t', 'n = plus_one(n)', workers => 2, batch_time => '50 ms',
                                 options => '{\"range_blocks\": 1, \"window_ranges\": 1, \"strides\": 1}')",
@@ -91,9 +91,15 @@ fn wait_until_both_have_committed(session: &mut Session, job: &str) -> Result<()
                         AND backend_start < clock_timestamp() - interval '300 ms') = 2
            FROM upkeep._job_slot WHERE job = '{job}'"
     );
-    let both =
-        wait_for("both workers to have committed a step", PATIENCE, || Ok(session.value::<bool>(&look)?.then_some(())));
-    both.with_context(|| describe(session, job))
+    let both = wait_for("both workers to have committed a step", PATIENCE, || {
+        if state(session, job)? == "failed" {
+            bail!("the job has failed");
+        }
+        Ok(session.value::<bool>(&look)?.then_some(()))
+    });
+    both.with_context(|| describe(session, job))?;
+    // Steps commit asynchronously: a crash would take these commits along, and the next strike would be one in a row.
+    session.run("SELECT pg_logical_emit_message(true, 'flush', '')")
 }
 
 fn recovered(server: &Cluster, log: u64) -> Result<Session> {

@@ -45,9 +45,7 @@ pub fn create(new: NewJob<'_>) -> Result<Uuid> {
     refuse_nologin_owner(owner, &owner_name)?;
 
     if let Some(name) = new.name {
-        // Two requests of the same name must see each other; the unique index alone
-        // would answer with its own words.
-        Lock::new(Purpose::Name, name_key(owner, name)).for_transaction();
+        lock_name(owner, name);
         if let Some(existing) = find_same(&new, owner, name)? {
             return Ok(existing);
         }
@@ -163,6 +161,11 @@ fn refuse_nologin_owner(owner: Oid, name: &str) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// Two who want the same name must see each other; the unique index alone would answer with its own words.
+pub fn lock_name(owner: Oid, name: &str) {
+    Lock::new(Purpose::Name, name_key(owner, name)).for_transaction();
 }
 
 fn name_key(owner: Oid, name: &str) -> u64 {

@@ -24,8 +24,6 @@ use crate::settings;
 const WHILE_RUNNING: Duration = Duration::from_secs(10);
 /// Work waits for another database's executors to end.
 const WHILE_FULL: Duration = Duration::from_secs(1);
-/// An executor that ended sooner than this did no work.
-const FAILED_START: Duration = Duration::from_millis(250);
 /// After a termination the database is left alone for a while: somebody may be dropping it.
 pub const HANDS_OFF: Duration = Duration::from_secs(10);
 
@@ -72,7 +70,7 @@ fn after(time: Duration) -> i64 {
 struct Scheduler {
     entry: &'static Database,
     running: HashMap<(Uuid, i32), (Handle, Instant)>,
-    /// How often in a row an executor ended as soon as it started, and when last.
+    /// How often in a row an executor ended without taking its slot, and when last.
     failed_starts: HashMap<(Uuid, i32), (u32, Instant)>,
 }
 
@@ -126,8 +124,6 @@ impl Scheduler {
         if !present {
             return Ok(Found::Nothing);
         }
-        self.note_ended_executors();
-
         let retention = settings::job_retention();
         let (candidates, executors) = transaction(|| {
             spi::bookkeeping(|| {
@@ -137,15 +133,16 @@ impl Scheduler {
             })
         })?;
 
-        let mut free = i64::from(settings::max_workers()) - executors.max(self.running.len() as i64);
+        let mut free = i64::from(settings::max_workers()) - executors.max(self.running_count());
         let mut waiting_for_room = false;
         let mut attended_elsewhere = false;
         let mut later: Option<Duration> = None;
         for candidate in candidates {
             let key = (candidate.job, candidate.slot);
-            if self.running.contains_key(&key) {
+            if self.running.get(&key).is_some_and(|(handle, _)| handle.is_running()) {
                 continue;
             }
+            self.note_ended_executor(&candidate);
             if candidate.attended {
                 attended_elsewhere = true;
                 continue;
@@ -179,6 +176,7 @@ impl Scheduler {
                 }
             }
         }
+        self.running.retain(|_, (handle, _)| handle.is_running());
         if !self.running.is_empty() || attended_elsewhere {
             let time = if waiting_for_room || attended_elsewhere { WHILE_FULL } else { WHILE_RUNNING };
             return Ok(Found::Busy(later.map_or(time, |pause| time.min(pause))));
@@ -195,20 +193,20 @@ impl Scheduler {
         }))
     }
 
-    fn note_ended_executors(&mut self) {
-        let failed_starts = &mut self.failed_starts;
-        self.running.retain(|key, (handle, started)| {
-            if handle.is_running() {
-                return true;
-            }
-            if started.elapsed() < FAILED_START {
-                let tries = failed_starts.get(key).map_or(0, |(tries, _)| *tries);
-                failed_starts.insert(*key, (tries + 1, Instant::now()));
-            } else {
-                failed_starts.remove(key);
-            }
-            false
-        });
+    fn running_count(&self) -> i64 {
+        self.running.values().filter(|(handle, _)| handle.is_running()).count() as i64
+    }
+
+    /// An executor that has ended and whose job still wants one: did it ever take its slot?
+    fn note_ended_executor(&mut self, candidate: &Candidate) {
+        let key = (candidate.job, candidate.slot);
+        let Some((_, started)) = self.running.remove(&key) else { return };
+        if candidate.last_taken.is_some_and(|ago| ago <= started.elapsed()) {
+            self.failed_starts.remove(&key);
+        } else {
+            let tries = self.failed_starts.get(&key).map_or(0, |(tries, _)| *tries);
+            self.failed_starts.insert(key, (tries + 1, Instant::now()));
+        }
     }
 
     /// An executor that cannot start (its role was refused, say) is started again with

@@ -99,7 +99,7 @@ pub fn attend_slot(job: Uuid, slot: i32) -> Result<Option<Slot>> {
 /// An orderly end of the executor that this process is.
 pub fn release_slot(job: Uuid, slot: i32) -> Result<()> {
     spi::execute(
-        "UPDATE upkeep._job_slot SET pid = NULL, backend_start = NULL, wait_reason = NULL
+        "UPDATE upkeep._job_slot SET pid = NULL, wait_reason = NULL
          WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.=) $2
            AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()",
         &[job.into(), slot.into()],
@@ -351,6 +351,8 @@ pub struct Candidate {
     pub owner: Oid,
     /// An executor has it in hand, started by an earlier scheduler perhaps.
     pub attended: bool,
+    /// How long ago the executor was started that took it last.
+    pub last_taken: Option<Duration>,
     pub owner_exists: bool,
     pub may_connect: bool,
     pub may_log_in: bool,
@@ -359,7 +361,9 @@ pub struct Candidate {
 /// Every slot of every job that wants to run now: first slots of all jobs first.
 pub fn candidates() -> Result<Vec<Candidate>> {
     spi::query(
-        "SELECT j.id, n.slot, j.owner, coalesce(upkeep._is_executor(s.pid, s.backend_start), false), r.oid IS NOT NULL,
+        "SELECT j.id, n.slot, j.owner, coalesce(upkeep._is_executor(s.pid, s.backend_start), false),
+                pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) s.backend_start),
+                r.oid IS NOT NULL,
                 r.oid IS NOT NULL AND pg_catalog.has_database_privilege(r.oid,
                     (SELECT d.oid FROM pg_catalog.pg_database d
                      WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()), 'CONNECT'),
@@ -380,9 +384,10 @@ pub fn candidates() -> Result<Vec<Candidate>> {
                 slot: row.require(2)?,
                 owner: row.require(3)?,
                 attended: row.require(4)?,
-                owner_exists: row.require(5)?,
-                may_connect: row.require(6)?,
-                may_log_in: row.get(7)?.unwrap_or(false),
+                last_taken: row.get::<f64>(5)?.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
+                owner_exists: row.require(6)?,
+                may_connect: row.require(7)?,
+                may_log_in: row.get(8)?.unwrap_or(false),
             })
         },
     )

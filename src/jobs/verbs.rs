@@ -303,6 +303,7 @@ fn has_quarantined_rows(job: Uuid) -> Result<bool> {
 }
 
 fn refuse_taken_name(owner: Oid, name: &str) -> Result<()> {
+    queue::lock_name(owner, name);
     let taken = spi::bookkeeping(|| {
         spi::execute_returning(
             "SELECT id FROM upkeep._job
