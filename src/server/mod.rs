@@ -15,5 +15,6 @@ pub mod segment;
 pub mod spi;
 pub mod statement;
 pub mod stride;
+pub mod timeout;
 pub mod top_level;
 pub mod worker;

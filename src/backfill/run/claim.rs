@@ -162,6 +162,7 @@ impl Run {
                 let most = if useless_strides { choice.plain_blocks } else { choice.most_blocks };
                 let blocks = self.range_blocks.min(most).saturating_mul(advice.ranges);
                 let first = shared.next_block;
+                let blocks = blocks.min(fair_share(shared.end_block, context.workers));
                 let last = first.saturating_add(blocks).min(shared.end_block);
                 shared.next_block = last;
                 Ok(Some(Portion::Blocks(Blocks::new(first, last, most, strides, shared.proved))))
@@ -171,7 +172,8 @@ impl Run {
                 let most =
                     (u64::from(self.max_range.1) * u64::from(part) / u64::from(choice.most_blocks.max(1))) as u32;
                 let rows = if useless_strides { self.range_rows.min(most.max(10)) } else { self.range_rows };
-                self.take_keys(session, shared, (advice.ranges, rows), strides)
+                let rows = rows.min(fair_share(shared.rows_estimate as u32, context.workers) / advice.ranges.max(1));
+                self.take_keys(session, shared, (advice.ranges, rows.max(10)), strides)
             }
         }
     }
@@ -214,13 +216,13 @@ impl Run {
             return Err(Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, "the key that the backfill goes by is gone"));
         }
         let mut bounds = vec![shared.after_key.clone().unwrap_or_default()];
-        bounds.extend(boundaries(session, shared, last, (ranges, rows))?);
+        bounds.extend(boundaries(session, shared.after_key.as_ref(), last, (ranges, rows))?);
         if bounds.len() <= ranges as usize {
             bounds.push(last.clone());
         }
         bounds.dedup();
         shared.after_key = bounds.last().cloned();
-        Ok(Some(Portion::Keys(Keys { bounds, next: 0, strides, stride: 0, proved: shared.proved })))
+        Ok(Some(Portion::Keys(Keys { bounds, next: 0, rows, strides, stride: 0, proved: shared.proved })))
     }
 
     fn take_rows(&self, shared: &mut Shared) -> Result<Option<Portion>> {
@@ -283,6 +285,14 @@ impl Run {
     }
 }
 
+/// The largest portion of a small table that leaves work for the other workers.
+fn fair_share(all: u32, workers: i32) -> u32 {
+    match u32::try_from(workers) {
+        Ok(workers) if workers > 1 => (all / (2 * workers)).max(1),
+        _ => u32::MAX,
+    }
+}
+
 /// Strides are given up for a while, or taken up again.
 fn tell_of_strides(context: &mut Context, shared: &Shared, choice: &Choice, held: bool) {
     let choice = Choice { held, ..choice.clone() };
@@ -296,10 +306,16 @@ fn tell_of_strides(context: &mut Context, shared: &Shared, choice: &Choice, held
         Some(Plan { strategy: choice.describe(), rows_estimate: shared.rows_to_change, units_total: ALL_UNITS });
 }
 
-/// The keys at which the next ranges end, as far as there are full ones.
-fn boundaries(session: &Session, shared: &Shared, last: &KeyText, (ranges, rows): (u32, u32)) -> Result<Vec<KeyText>> {
-    let begin = if shared.after_key.is_some() { Begin::AfterKey } else { Begin::Start };
-    let mut args: Vec<Arg<'_>> = shared.after_key.iter().flatten().chain(last).map(|text| Arg::Text(text)).collect();
+/// The keys after the first, up to the last, at which ranges of so many rows end: at most
+/// `ranges` of them, as far as there are full ones.
+pub fn boundaries(
+    session: &Session,
+    after: Option<&KeyText>,
+    last: &KeyText,
+    (ranges, rows): (u32, u32),
+) -> Result<Vec<KeyText>> {
+    let begin = if after.is_some() { Begin::AfterKey } else { Begin::Start };
+    let mut args: Vec<Arg<'_>> = after.into_iter().flatten().chain(last).map(|text| Arg::Text(text)).collect();
     let per_range = i32::try_from(rows).unwrap_or(i32::MAX);
     let all = i32::try_from(ranges.saturating_mul(rows)).unwrap_or(i32::MAX);
     args.extend([Arg::Int(all), Arg::Int(per_range)]);

@@ -99,6 +99,8 @@ pub struct Blocks {
 pub struct Keys {
     pub bounds: Vec<KeyText>,
     pub next: usize,
+    /// Rows of one range, about.
+    pub rows: u32,
     pub strides: u32,
     pub stride: u32,
     pub proved: bool,
@@ -164,6 +166,13 @@ impl Keys {
             self.next = 0;
             self.stride += 1;
         }
+    }
+
+    /// Puts bounds into the range at hand, which took too long.
+    pub fn split(&mut self, between: Vec<KeyText>) {
+        let at = self.next + 1;
+        self.bounds.splice(at..at, between);
+        self.bounds.dedup();
     }
 
     /// The range at hand: after, if there is a beginning, and up to.

@@ -5,20 +5,31 @@ use std::time::{Duration, Instant};
 
 use super::Run;
 use super::careful::{Range, Tally};
-use super::cursor::{Blocks, Keys, Portion};
+use super::claim::boundaries;
+use super::cursor::{Blocks, KeyText, Keys, Portion};
 use super::pace::next_size;
 use super::session::{Session, Which};
 use crate::backfill::statements::{Begin, Read, Take};
 use crate::backfill::store;
-use crate::error::{Error, LOCK_NOT_AVAILABLE, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, SERIALIZATION_FAILURE};
+use crate::error::{
+    Error, LOCK_NOT_AVAILABLE, OBJECT_NOT_IN_PREREQUISITE_STATE, QUERY_CANCELED, Result, SERIALIZATION_FAILURE,
+};
 use crate::jobs::kind::{Context, Outcome};
 use crate::jobs::retry::is_row_error;
 use crate::server::catch::subtransaction;
 use crate::server::heap;
 use crate::server::repeated::{Arg, Flagged, Tid};
+use crate::server::timeout::limited;
 
 /// Slack for transactions that begin between our look at the counter and our snapshot.
 const SPAN_SLACK: u64 = 1 << 20;
+
+/// What became of a range.
+enum Filled {
+    Done(Tally),
+    /// It took too long and was rolled back: in smaller ranges, please.
+    TooLong,
+}
 
 impl Run {
     pub(super) fn fill_blocks(
@@ -29,10 +40,12 @@ impl Run {
     ) -> Result<Outcome> {
         let started = Instant::now();
         let from = blocks.next;
-        let to = from.saturating_add(self.range_blocks.min(blocks.most)).min(blocks.last);
+        let full = self.range_blocks.min(blocks.most);
+        let to = from.saturating_add(full).min(blocks.last);
         let bounds = [Arg::Tid(start_of(from)), Arg::Tid(start_of(to))];
         self.proved |= blocks.proved;
-        let tally = loop {
+        let limit = (to - from > 1).then(|| longest(context));
+        let filled = loop {
             let take = match (self.filtering, blocks.strides) {
                 (true, _) => Take::OldStride,
                 (false, 1) => Take::All,
@@ -46,9 +59,13 @@ impl Run {
                 lock: session.statement(Which::ReadBlocks(take, Read::Lock)),
                 args,
             };
-            if let Some(tally) = self.fill_range(context, session, &range)? {
-                break tally;
+            if let Some(filled) = self.fill_range(context, session, &range, limit)? {
+                break filled;
             }
+        };
+        let Filled::Done(tally) = filled else {
+            self.range_blocks = ((to - from) / 4).max(1);
+            return Ok(Outcome::Continue);
         };
         let took = started.elapsed();
         context.units = self.fill_units() * f64::from(to - from) / self.blocks / f64::from(blocks.strides);
@@ -56,44 +73,77 @@ impl Run {
         blocks.proved = self.proved;
         blocks.advance(to);
         context.cursor = Portion::Blocks(blocks).write()?;
-        self.note_pace(context, took);
+        self.horizon.note_time(took);
+        // The last range of a window may be short, and says little.
+        if to - from == full {
+            self.range_blocks = next_size(full, took, context.batch_time, (1, self.max_range.0));
+        }
         Ok(verdict.unwrap_or(Outcome::Continue))
     }
 
     pub(super) fn fill_keys(&mut self, context: &mut Context, session: &Session, mut keys: Keys) -> Result<Outcome> {
         let started = Instant::now();
         self.proved |= keys.proved;
+        let Some((after, upto)) = keys.range().map(|(after, upto)| (after.cloned(), upto.clone())) else {
+            // A window without a range: nothing between its bounds.
+            keys.stride = keys.strides;
+            context.cursor = Portion::Keys(keys).write()?;
+            return Ok(Outcome::Continue);
+        };
         let take = if keys.strides > 1 { Take::Stride } else { Take::All };
-        let tally = {
-            let Some((after, upto)) = keys.range() else {
-                // A window without a range: nothing between its bounds.
-                keys.stride = keys.strides;
-                context.cursor = Portion::Keys(keys).write()?;
-                return Ok(Outcome::Continue);
-            };
-            let begin = if after.is_some() { Begin::AfterKey } else { Begin::Start };
-            let mut args: Vec<Arg<'_>> = after.into_iter().flatten().chain(upto).map(|text| Arg::Text(text)).collect();
-            args.extend(self.take_args(take, keys.strides, keys.stride));
-            let range = Range {
-                update: session.statement(Which::UpdateKeys(begin, take)),
-                look: session.statement(Which::ReadKeys(begin, take, Read::Look)),
-                lock: session.statement(Which::ReadKeys(begin, take, Read::Lock)),
-                args,
-            };
-            loop {
-                if let Some(tally) = self.fill_range(context, session, &range)? {
-                    break tally;
-                }
+        let begin = if after.is_some() { Begin::AfterKey } else { Begin::Start };
+        let mut args: Vec<Arg<'_>> = after.iter().flatten().chain(&upto).map(|text| Arg::Text(text)).collect();
+        args.extend(self.take_args(take, keys.strides, keys.stride));
+        let range = Range {
+            update: session.statement(Which::UpdateKeys(begin, take)),
+            look: session.statement(Which::ReadKeys(begin, take, Read::Look)),
+            lock: session.statement(Which::ReadKeys(begin, take, Read::Lock)),
+            args,
+        };
+        let limit = (self.indivisible.as_ref() != Some(&upto)).then(|| longest(context));
+        let filled = loop {
+            if let Some(filled) = self.fill_range(context, session, &range, limit)? {
+                break filled;
             }
         };
+        let Filled::Done(tally) = filled else {
+            self.split_range(session, &mut keys, after.as_ref(), upto)?;
+            context.cursor = Portion::Keys(keys).write()?;
+            return Ok(Outcome::Continue);
+        };
         let took = started.elapsed();
-        context.units = self.fill_units() * f64::from(self.range_rows) / self.rows / f64::from(keys.strides);
+        context.units = self.fill_units() * f64::from(keys.rows) / self.rows / f64::from(keys.strides);
         let verdict = self.conclude(context, &tally)?;
         keys.proved = self.proved;
         keys.advance();
+        self.horizon.note_time(took);
+        self.range_rows = next_size(keys.rows, took, context.batch_time, (SHORTEST_ROWS, self.max_range.1));
         context.cursor = Portion::Keys(keys).write()?;
-        self.note_pace(context, took);
         Ok(verdict.unwrap_or(Outcome::Continue))
+    }
+
+    /// Smaller ranges instead of the one at hand; as it is once more, if it has too few rows.
+    fn split_range(
+        &mut self,
+        session: &Session,
+        keys: &mut Keys,
+        after: Option<&KeyText>,
+        upto: KeyText,
+    ) -> Result<()> {
+        const PIECES: u32 = 64;
+        let mut rows = (keys.rows / 4).max(SHORTEST_ROWS);
+        let mut between = boundaries(session, after, &upto, (PIECES, rows))?;
+        if between.is_empty() {
+            rows = SHORTEST_ROWS;
+            between = boundaries(session, after, &upto, (PIECES, rows))?;
+        }
+        if between.is_empty() {
+            self.indivisible = Some(upto);
+        }
+        keys.split(between);
+        keys.rows = rows;
+        self.range_rows = rows;
+        Ok(())
     }
 
     fn take_args(&self, take: Take, strides: u32, stride: u32) -> Vec<Arg<'static>> {
@@ -111,26 +161,36 @@ impl Run {
 
     /// The range by one UPDATE, or carefully if that fails. `None`: once more, with the
     /// rows excluded that still match after an update.
-    fn fill_range(&mut self, context: &mut Context, session: &Session, range: &Range<'_>) -> Result<Option<Tally>> {
+    fn fill_range(
+        &mut self,
+        context: &mut Context,
+        session: &Session,
+        range: &Range<'_>,
+        limit: Option<Duration>,
+    ) -> Result<Option<Filled>> {
+        let started = Instant::now();
         let mut must_filter = false;
-        let fast = subtransaction(|| {
+        let fast = || {
             let done = range.update.count(&range.args)?;
+            // Another worker's row that still matches may have moved here just before our
+            // snapshot was taken. Looked at afterwards, the note about it cannot be missed.
+            if !self.filtering && store::any_still_matching(self.job)? {
+                must_filter = true;
+                return Err(Error::new(SERIALIZATION_FAILURE, "once more, filtered"));
+            }
             if done.flagged > 0 {
                 self.refuse_hopeless(done)?;
                 store::note_still_matching(self.job, heap::current_xid())?;
             }
-            // Another worker's row that still matches may have moved here just before our
-            // snapshot was taken. Looked at afterwards, the note about it cannot be missed.
-            if !self.filtering && done.flagged == 0 && store::any_still_matching(self.job)? {
-                must_filter = true;
-                return Err(Error::new(SERIALIZATION_FAILURE, "once more, filtered"));
-            }
             Ok((done, heap::current_xid()))
-        });
-        match fast {
+        };
+        match limited(limit, || subtransaction(fast)) {
             Ok((done, xid)) => {
                 self.filtering |= done.flagged > 0;
-                Ok(Some(Tally { xid: Some(xid), ..Tally::of(done) }))
+                Ok(Some(Filled::Done(Tally { xid: Some(xid), ..Tally::of(done) })))
+            }
+            Err(error) if error.sqlstate == QUERY_CANCELED && limit.is_some_and(|limit| started.elapsed() >= limit) => {
+                Ok(Some(Filled::TooLong))
             }
             Err(_) if must_filter => {
                 self.filtering = true;
@@ -138,7 +198,7 @@ impl Run {
             }
             Err(error) if self.is_hopeless(&error) => Err(error),
             Err(error) if error.sqlstate == LOCK_NOT_AVAILABLE || is_row_error(error.sqlstate) => {
-                self.fill_carefully(context, session, range).map(Some)
+                self.fill_carefully(context, session, range).map(|tally| Some(Filled::Done(tally)))
             }
             Err(error) => Err(error),
         }
@@ -175,13 +235,14 @@ impl Run {
         }
         self.judge_quarantine(context)
     }
+}
 
-    fn note_pace(&mut self, context: &Context, took: Duration) {
-        self.horizon.note_time(took);
-        let (most_blocks, most_rows) = self.max_range;
-        self.range_blocks = next_size(self.range_blocks, took, context.batch_time, (1, most_blocks));
-        self.range_rows = next_size(self.range_rows, took, context.batch_time, (10, most_rows));
-    }
+/// Ranges of keys are not made smaller than this.
+const SHORTEST_ROWS: u32 = 10;
+
+/// What a batch may take at most, half way between its target and what must never be.
+fn longest(context: &Context) -> Duration {
+    context.batch_time * 3 / 2
 }
 
 const HOPELESS: &str = "the assignments do not make rows stop matching the condition";

@@ -42,6 +42,8 @@ pub struct Run {
     range_blocks: u32,
     range_rows: u32,
     sweep_blocks: u32,
+    /// The end of a range of keys that takes too long and has too few rows to be split.
+    indivisible: Option<cursor::KeyText>,
     /// Largest range of blocks, and of rows.
     max_range: (u32, u32),
     /// Size of the table when the pass began, for progress.
@@ -75,6 +77,7 @@ impl Run {
             range_blocks: 0,
             range_rows: 0,
             sweep_blocks: sweep::FIRST_BLOCKS,
+            indivisible: None,
             max_range: (1, 1),
             blocks: 1.0,
             rows: 1.0,

@@ -1,6 +1,7 @@
 //! The sweep: every block is looked at once more, in ranges as short as the batches. It
 //! proves that nothing is left, and does what was locked, moved or written meanwhile.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
 use serde_json::Value;
@@ -21,6 +22,9 @@ pub const FIRST_BLOCKS: u32 = 256;
 const MOST_BLOCKS: u32 = 8192;
 /// Rows that match in one step; more than fit on one page.
 const MOST_ROWS: i32 = 2000;
+
+/// Rows done at once at first; twice as many each time, while there is time.
+const FIRST_CHUNK: usize = 50;
 
 /// A row that still matches.
 struct Match {
@@ -43,66 +47,76 @@ impl Run {
             return Ok(Outcome::Continue);
         }
         let matches: Vec<Match> = rows.iter().map(read_match).collect::<Result<_>>()?;
-        let tally = self.do_matches(context, session, &mut sweep, matches)?;
-        sweep.next = to;
-        context.units = (ALL_UNITS - FILL_UNITS) * f64::from(to - from) / self.blocks;
+        let (unknown, left) = self.sort_out(matches)?;
+        let mut tally = Tally::default();
+        let mut done = 0;
+        let mut chunk = FIRST_CHUNK;
+        while done < unknown.len() && (done == 0 || started.elapsed() < context.batch_time / 2) {
+            let part = &unknown[done..(done + chunk).min(unknown.len())];
+            self.do_unknown(context, session, part, &mut tally)?;
+            done += part.len();
+            chunk *= 2;
+        }
+        sweep.found += done as i64;
+        // With time up the range is looked at again; unless nothing in it can be done.
+        if done == unknown.len() || tally.rows == 0 {
+            let undone = unknown.len() as i64 - tally.rows as i64 - tally.quarantined - tally.locked.len() as i64;
+            sweep.left += left.len() as i64 + tally.flagged as i64 + undone.max(0);
+            sweep.examples.extend(left);
+            sweep.examples.truncate(EXAMPLES);
+            sweep.next = to;
+            context.units = (ALL_UNITS - FILL_UNITS) * f64::from(to - from) / self.blocks;
+        }
         context.cursor = Portion::Sweep(sweep).write()?;
         self.sweep_blocks = next_size(self.sweep_blocks, started.elapsed(), context.batch_time, (1, MOST_BLOCKS));
         Ok(self.conclude(context, &tally)?.unwrap_or(Outcome::Continue))
     }
 
-    fn do_matches(
-        &mut self,
-        context: &mut Context,
-        session: &Session,
-        sweep: &mut Sweep,
-        matches: Vec<Match>,
-    ) -> Result<Tally> {
+    /// Rows that nobody has done yet, and the keys of those that still match after their update.
+    fn sort_out(&mut self, matches: Vec<Match>) -> Result<(Vec<Candidate>, Vec<Value>)> {
+        let mut unknown = Vec::new();
+        let mut left = Vec::new();
         if matches.is_empty() {
-            return Ok(Tally::default());
+            return Ok((unknown, left));
         }
         // Read after the rows: whoever wrote one of them noted it in the same transaction.
         self.still_matching.extend(store::still_matching(self.job)?);
         let keys: Vec<Value> = matches.iter().map(|found| found.row.row_key.clone()).collect();
         let remembered = store::remembered_among(self.job, &keys)?;
-        let mut unknown = Vec::new();
         for Match { row, xmin } in matches {
             if remembered.contains(&row.row_key) {
                 continue; // counted where they are remembered
             }
             if self.still_matching.contains(&xmin) {
-                sweep.left += 1;
-                if sweep.examples.len() < EXAMPLES {
-                    sweep.examples.push(row.row_key);
-                }
+                left.push(row.row_key);
             } else {
                 unknown.push(row);
             }
         }
-        if unknown.is_empty() {
-            return Ok(Tally::default());
-        }
-        sweep.found += unknown.len() as i64;
-        self.do_unknown(context, session, sweep, &unknown)
+        Ok((unknown, left))
     }
 
     fn do_unknown(
         &mut self,
         context: &mut Context,
         session: &Session,
-        sweep: &mut Sweep,
         unknown: &[Candidate],
-    ) -> Result<Tally> {
+        tally: &mut Tally,
+    ) -> Result<()> {
         let places = tid_array(unknown);
         let free = candidates(&session.statement(Which::LockPlaces).rows(&[Arg::Text(&places)])?)?;
-        let mut tally = self.update_candidates(session, &free)?;
-        let is_free = |row: &&Candidate| !free.iter().any(|free| free.tid == row.tid);
-        tally.locked.extend(unknown.iter().filter(is_free).map(|row| row.row_key.clone()));
-        store::remember_locked(self.job, self.relid, &tally.locked)?;
-        self.tell_of_locks(context, tally.locked.len());
-        // Those that moved are seen again later in this sweep or in the next one.
-        sweep.left += tally.flagged as i64;
-        Ok(tally)
+        let mut done = self.update_candidates(session, &free)?;
+        // By key: a row that somebody changed between the two looks has moved.
+        let taken: HashSet<String> = free.iter().map(|row| row.row_key.to_string()).collect();
+        let keys = unknown.iter().map(|row| &row.row_key);
+        done.locked.extend(keys.filter(|key| !taken.contains(&key.to_string())).cloned());
+        store::remember_locked(self.job, self.relid, &done.locked)?;
+        self.tell_of_locks(context, done.locked.len());
+        tally.rows += done.rows;
+        tally.flagged += done.flagged;
+        tally.quarantined += done.quarantined;
+        tally.locked.extend(done.locked);
+        Ok(())
     }
 }
 
