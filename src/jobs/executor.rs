@@ -104,7 +104,7 @@ fn release() {
 
 /// What came of reaching for a slot.
 enum Taken {
-    Slot(Box<store::Opened>, Option<serde_json::Value>),
+    Slot(Box<store::Opened>, store::Slot),
     /// Another executor has it.
     Busy,
     /// There is nothing to do here (any more).
@@ -118,9 +118,8 @@ fn take(job: Uuid, slot: i32) -> Result<Taken> {
         }
         spi::bookkeeping(|| {
             let Some(opened) = store::open(job)? else { return Ok(Taken::Nothing) };
-            let Some(store::Slot { cursor, strikes }) = store::attend_slot(job, slot)? else {
-                return Ok(Taken::Busy);
-            };
+            let Some(taken) = store::attend_slot(job, slot)? else { return Ok(Taken::Busy) };
+            let strikes = taken.strikes;
             if strikes >= store::MAX_STRIKES {
                 store::fail(job, &struck_out(strikes))?;
                 store::release_slot(job, slot)?;
@@ -133,7 +132,7 @@ fn take(job: Uuid, slot: i32) -> Result<Taken> {
                 let count = format!("{strikes} of {}: a worker ended without a word", store::MAX_STRIKES);
                 store::add_event(job, "strike", Some(&count))?;
             }
-            Ok(Taken::Slot(Box::new(opened), cursor))
+            Ok(Taken::Slot(Box::new(opened), taken))
         })
     })
 }
@@ -148,6 +147,9 @@ struct Executor {
     synchronous_commit: String,
     /// A step of this run has been committed for good, and with it the end of earlier strikes.
     settled: bool,
+    /// The run before ended without a word: if this one does too, nothing it has done may be
+    /// forgotten, or the same steps would end the strikes each time.
+    struck: bool,
 }
 
 /// What the loop does after a step.
@@ -170,7 +172,7 @@ impl Executor {
             }
             other => Some(other),
         });
-        let Some(Taken::Slot(opened, cursor)) = taken.transpose()? else { return Ok(None) };
+        let Some(Taken::Slot(opened, store::Slot { cursor, strikes })) = taken.transpose()? else { return Ok(None) };
         ATTENDED.set(Some(assignment));
         queue::restore_session(&opened.session);
         let synchronous_commit = catalog::setting(c"synchronous_commit");
@@ -199,8 +201,10 @@ impl Executor {
                 batch_rows: 0,
                 plan: None,
                 events: Vec::new(),
+                claimed: false,
             },
             retries: opened.retries,
+            struck: strikes > 0,
             synchronous_commit,
             settled: false,
         }))
@@ -242,6 +246,7 @@ impl Executor {
         self.context.units = 0.0;
         self.context.plan = None;
         self.context.events.clear();
+        self.context.claimed = false;
         transaction(|| {
             let live = spi::bookkeeping(|| store::live(self.context.job.id))?;
             let Some(Live { workers, batch_time, runnable: true }) = live else {
@@ -273,7 +278,11 @@ impl Executor {
         };
         spi::bookkeeping(|| store::save(&self.context, wait_reason, started.elapsed()))?;
         // A crash must not forget that a command was started, how a job ended, or that the strikes are over.
-        if !self.settled || !matches!(outcome, Outcome::Continue | Outcome::Wait { .. }) {
+        if !self.settled
+            || self.struck
+            || self.context.claimed
+            || !matches!(outcome, Outcome::Continue | Outcome::Wait { .. })
+        {
             self.commit_for_good();
         }
         match outcome {

@@ -80,6 +80,8 @@ pub struct Context {
     pub plan: Option<Plan>,
     /// Things to write into `upkeep.job_events`.
     pub events: Vec<Event>,
+    /// This step took something for itself from what the slots share.
+    pub claimed: bool,
 }
 
 /// What is known about the whole of a job; shown in `upkeep.jobs`.
@@ -115,6 +117,7 @@ impl Context {
         let (shared, others) = super::store::lock_shared(self.job.id, self.slot)?;
         let (shared, result) = change(self, shared, others)?;
         super::store::write_shared(self.job.id, shared)?;
+        self.claimed = true;
         Ok(result)
     }
 }
