@@ -101,7 +101,8 @@ impl Run {
     pub(super) fn update_candidates(&mut self, session: &Session, rows: &[Candidate]) -> Result<Tally> {
         let mut tally = Tally::default();
         let budget = Budget {
-            left: self.definition.options.max_quarantined() - store::quarantined(self.job)?,
+            already: store::quarantined(self.job)?,
+            most: self.definition.options.max_quarantined(),
             first_tries: !self.proved,
         };
         let update = session.statement(Which::UpdatePlaces);
@@ -177,13 +178,15 @@ impl Run {
 
 /// How many rows may still be put aside before the job fails.
 struct Budget {
-    left: i64,
+    already: i64,
+    most: i64,
     first_tries: bool,
 }
 
 impl Budget {
     fn is_spent(&self, tally: &Tally) -> bool {
-        tally.quarantined > self.left || (self.first_tries && tally.rows == 0 && tally.quarantined >= FIRST_TRIES)
+        let quarantined = self.already + tally.quarantined;
+        quarantined > self.most || (self.first_tries && tally.rows == 0 && quarantined >= FIRST_TRIES)
     }
 }
 

@@ -250,7 +250,8 @@ mod tests {
     #[test]
     fn a_window_of_keys_visits_each_range_once_per_stride() {
         let key = |text: &str| vec![text.to_owned()];
-        let mut keys = Keys { bounds: vec![vec![], key("5"), key("9")], next: 0, strides: 2, stride: 0, proved: false };
+        let mut keys =
+            Keys { bounds: vec![vec![], key("5"), key("9")], next: 0, rows: 5, strides: 2, stride: 0, proved: false };
         let mut seen = Vec::new();
         while !Portion::Keys(keys.clone()).is_finished() {
             let (after, upto) = keys.range().unwrap();
@@ -266,6 +267,16 @@ mod tests {
                 (1, Some(key("5")), "9".to_owned()),
             ]
         );
+    }
+
+    #[test]
+    fn a_range_that_takes_too_long_is_split_in_place() {
+        let key = |text: &str| vec![text.to_owned()];
+        let mut keys =
+            Keys { bounds: vec![key("1"), key("5"), key("9")], next: 1, rows: 4, strides: 1, stride: 0, proved: false };
+        keys.split(vec![key("7"), key("9")]);
+        assert_eq!(keys.bounds, [key("1"), key("5"), key("7"), key("9")]);
+        assert_eq!(keys.range(), Some((Some(&key("5")), &key("7"))));
     }
 
     proptest! {
