@@ -85,7 +85,7 @@ fn no_row_is_done_twice_while_others_update_them() -> Result<()> {
             let busy = format!(
                 "BEGIN; UPDATE t SET other = other + 1
                          WHERE id IN (SELECT 1 + (random() * {ROWS})::int FROM generate_series(1, 40));
-                 SELECT pg_sleep(CASE WHEN random() < 0.3 THEN 0.15 ELSE 0.002 END); COMMIT"
+                 SELECT pg_sleep(CASE WHEN random() < 0.3 THEN 0.3 ELSE 0.002 END); COMMIT"
             );
             Ok(thread::spawn(move || -> Result<u64> {
                 let mut done = 0;
