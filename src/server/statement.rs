@@ -35,7 +35,7 @@ unsafe fn inspect(source: &CStr, text: &str) -> Result<String> {
                 format!("a job's command must be exactly one statement, but this has {count}"),
             )
             .hint("Create one job per statement, or put them into a procedure and CALL it.")
-            .at(text, second_statement(statements)));
+            .at(text, second_statement(statements, text)));
         }
         let statement = (*pg_sys::list_nth(statements, 0).cast::<pg_sys::RawStmt>()).stmt;
         let tag = CStr::from_ptr(pg_sys::GetCommandTagName(pg_sys::CreateCommandTag(statement)))
@@ -50,14 +50,19 @@ unsafe fn inspect(source: &CStr, text: &str) -> Result<String> {
     }
 }
 
-unsafe fn second_statement(statements: *mut pg_sys::List) -> i32 {
-    unsafe {
+/// Where the second statement begins, in characters from 1; before 18 the server counts the
+/// white space in front of it as well.
+unsafe fn second_statement(statements: *mut pg_sys::List, text: &str) -> i32 {
+    let start = unsafe {
         if statements.is_null() || (*statements).length < 2 {
             return 0;
         }
         let second = pg_sys::list_nth(statements, 1).cast::<pg_sys::RawStmt>();
-        (*second).stmt_location + 1
-    }
+        usize::try_from((*second).stmt_location).unwrap_or(0)
+    };
+    let (before, rest) = text.split_at_checked(start).unwrap_or((text, ""));
+    let blank = rest.len() - rest.trim_start().len();
+    (before.chars().count() + rest[..blank].chars().count() + 1) as i32
 }
 
 unsafe fn reason_against(statement: *mut pg_sys::Node) -> Option<&'static str> {
