@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use regex::Regex;
@@ -20,7 +20,7 @@ pub fn run(suite: &Suite) -> Result<Passed> {
     let mut count = 0;
     for (number, file) in files.iter().enumerate() {
         let name = file.strip_prefix(paths::root())?.display().to_string();
-        let examples = examples(&fs::read_to_string(file)?);
+        let examples = examples_of(file)?;
         count += examples.len();
         let failed = run_file(&cluster, &format!("doc_{number}"), &examples).with_context(|| name.clone())?;
         writeln!(text, "{name}: {} examples, {} failed", examples.len(), failed.len())?;
@@ -35,13 +35,24 @@ pub fn run(suite: &Suite) -> Result<Passed> {
     Ok(Passed { output: text })
 }
 
-/// README.md and docs/*.md.
+/// A script is one example.
+fn examples_of(file: &Path) -> Result<Vec<Example>> {
+    let text = fs::read_to_string(file)?;
+    if file.extension().is_some_and(|e| e == "md") {
+        return Ok(examples(&text));
+    }
+    Ok(vec![Example { line: 1, sql: text, error: None, output: None }])
+}
+
+/// README.md, docs/*.md and examples/*.sql.
 fn documents() -> Result<Vec<PathBuf>> {
     let mut files = vec![paths::root().join("README.md")];
-    for entry in fs::read_dir(paths::root().join("docs")).into_iter().flatten() {
-        files.push(entry?.path());
+    for folder in ["docs", "examples"] {
+        for entry in fs::read_dir(paths::root().join(folder)).into_iter().flatten() {
+            files.push(entry?.path());
+        }
     }
-    files.retain(|f| f.extension().is_some_and(|e| e == "md") && f.exists());
+    files.retain(|f| f.extension().is_some_and(|e| e == "md" || e == "sql") && f.exists());
     files.sort();
     Ok(files)
 }
