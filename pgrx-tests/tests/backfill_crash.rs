@@ -33,7 +33,7 @@ fn every_row_exactly_once_through_forty_killed_workers_and_three_killed_servers(
     // A portion is one short step: both workers have many of them, and each blow costs little.
     let job = session.text(
         "SELECT upkeep.backfill('t', 'n = plus_one(n)', workers => 2, batch_time => '50 ms',
-                                options => '{\"range_blocks\": 1, \"window_ranges\": 1, \"strides\": 1}')",
+                                options => '{\"range_blocks\": 4, \"window_ranges\": 4, \"strides\": 4}')",
     )?;
 
     let mut landed = 0;
