@@ -93,6 +93,9 @@ pub struct Blocks {
     pub proved: bool,
 }
 
+/// Steps of one stride through a window, if it has as many ranges: what the usual window has.
+const LEAST_STEPS: usize = 20;
+
 /// A window of keys: its range `i` is after `bounds[i]` up to `bounds[i + 1]`;
 /// an empty first bound is the beginning.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -160,8 +163,9 @@ impl Blocks {
 }
 
 impl Keys {
-    pub fn advance(&mut self) {
-        self.next += 1;
+    /// Past `span` ranges.
+    pub fn advance(&mut self, span: usize) {
+        self.next += span;
         if self.next + 1 >= self.bounds.len() {
             self.next = 0;
             self.stride += 1;
@@ -175,10 +179,17 @@ impl Keys {
         self.bounds.dedup();
     }
 
-    /// The range at hand: after, if there is a beginning, and up to.
-    pub fn range(&self) -> Option<(Option<&KeyText>, &KeyText)> {
+    /// The ranges at hand, `span` of them at most: after, if there is a beginning, and up to.
+    pub fn range(&self, span: usize) -> Option<(Option<&KeyText>, &KeyText)> {
         let after = self.bounds.get(self.next)?;
-        Some(((!after.is_empty()).then_some(after), self.bounds.get(self.next + 1)?))
+        let end = (self.next + span).min(self.bounds.len().checked_sub(1)?);
+        Some(((!after.is_empty()).then_some(after), self.bounds.get(end).filter(|_| end > self.next)?))
+    }
+
+    /// How many ranges one step may take, so that the window still has as many steps as it needs
+    /// between two visits of a range.
+    pub fn widest_span(&self) -> usize {
+        (self.bounds.len().saturating_sub(1) / LEAST_STEPS).max(1)
     }
 }
 
@@ -254,9 +265,9 @@ mod tests {
             Keys { bounds: vec![vec![], key("5"), key("9")], next: 0, rows: 5, strides: 2, stride: 0, proved: false };
         let mut seen = Vec::new();
         while !Portion::Keys(keys.clone()).is_finished() {
-            let (after, upto) = keys.range().unwrap();
+            let (after, upto) = keys.range(1).unwrap();
             seen.push((keys.stride, after.cloned(), upto[0].clone()));
-            keys.advance();
+            keys.advance(1);
         }
         assert_eq!(
             seen,
@@ -270,13 +281,28 @@ mod tests {
     }
 
     #[test]
+    fn small_ranges_are_taken_together_but_never_a_whole_window() {
+        let bounds: Vec<KeyText> = (0..=100).map(|key| vec![key.to_string()]).collect();
+        let mut keys = Keys { bounds, next: 0, rows: 4, strides: 2, stride: 0, proved: false };
+        assert_eq!(keys.widest_span(), 5);
+        let mut steps = 0;
+        while keys.stride < keys.strides {
+            assert!(keys.range(3).is_some());
+            keys.advance(3);
+            steps += 1;
+        }
+        assert_eq!(steps, 2 * 34);
+        assert_eq!(keys.range(3), Some((Some(&vec!["0".to_owned()]), &vec!["3".to_owned()])));
+    }
+
+    #[test]
     fn a_range_that_takes_too_long_is_split_in_place() {
         let key = |text: &str| vec![text.to_owned()];
         let mut keys =
             Keys { bounds: vec![key("1"), key("5"), key("9")], next: 1, rows: 4, strides: 1, stride: 0, proved: false };
         keys.split(vec![key("7"), key("9")]);
         assert_eq!(keys.bounds, [key("1"), key("5"), key("7"), key("9")]);
-        assert_eq!(keys.range(), Some((Some(&key("5")), &key("7"))));
+        assert_eq!(keys.range(1), Some((Some(&key("5")), &key("7"))));
     }
 
     proptest! {

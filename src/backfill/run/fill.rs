@@ -84,7 +84,8 @@ impl Run {
     pub(super) fn fill_keys(&mut self, context: &mut Context, session: &Session, mut keys: Keys) -> Result<Outcome> {
         let started = Instant::now();
         self.proved |= keys.proved;
-        let Some((after, upto)) = keys.range().map(|(after, upto)| (after.cloned(), upto.clone())) else {
+        let span = self.span.min(keys.widest_span());
+        let Some((after, upto)) = keys.range(span).map(|(after, upto)| (after.cloned(), upto.clone())) else {
             // A window without a range: nothing between its bounds.
             keys.stride = keys.strides;
             context.cursor = Portion::Keys(keys).write()?;
@@ -107,17 +108,24 @@ impl Run {
             }
         };
         let Filled::Done(tally) = filled else {
+            if span > 1 {
+                self.span = 1;
+                return Ok(Outcome::Continue);
+            }
             self.split_range(session, &mut keys, after.as_ref(), upto)?;
             context.cursor = Portion::Keys(keys).write()?;
             return Ok(Outcome::Continue);
         };
         let took = started.elapsed();
-        context.units = self.fill_units() * f64::from(keys.rows) / self.rows / f64::from(keys.strides);
+        let rows = keys.rows.saturating_mul(span as u32);
+        context.units = self.fill_units() * f64::from(rows) / self.rows / f64::from(keys.strides);
         let verdict = self.conclude(context, &tally)?;
         keys.proved = self.proved;
-        keys.advance();
+        keys.advance(span);
         self.horizon.note_time(took);
-        self.range_rows = next_size(keys.rows, took, context.batch_time, (SHORTEST_ROWS, self.max_range.1));
+        self.range_rows = next_size(rows, took, context.batch_time, (SHORTEST_ROWS, self.max_range.1));
+        let widest = u32::try_from(keys.widest_span()).unwrap_or(u32::MAX);
+        self.span = next_size(span as u32, took, context.batch_time, (1, widest)) as usize;
         context.cursor = Portion::Keys(keys).write()?;
         Ok(verdict.unwrap_or(Outcome::Continue))
     }

@@ -44,6 +44,8 @@ pub struct Run {
     sweep_blocks: u32,
     /// The end of a range of keys that takes too long and has too few rows to be split.
     indivisible: Option<cursor::KeyText>,
+    /// Ranges of keys taken in one step, where they turned out small.
+    span: usize,
     /// Largest range of blocks, and of rows.
     max_range: (u32, u32),
     /// Size of the table when the pass began, for progress.
@@ -78,6 +80,7 @@ impl Run {
             range_rows: 0,
             sweep_blocks: sweep::FIRST_BLOCKS,
             indivisible: None,
+            span: 1,
             max_range: (1, 1),
             blocks: 1.0,
             rows: 1.0,
