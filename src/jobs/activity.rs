@@ -56,16 +56,6 @@ pub fn wake_at_commit() -> Result<bool> {
     Ok(true)
 }
 
-/// Executors at work on the whole server.
-pub fn executor_count() -> Result<i64> {
-    let counts = processes(
-        "SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_get_activity(NULL) a
-         WHERE a.backend_type OPERATOR(pg_catalog.=) 'pg_upkeep executor'",
-        |row| row.require(1),
-    )?;
-    Ok(counts.into_iter().next().unwrap_or(0))
-}
-
 /// How many executors started before this one: it may stay while that is less
 /// than `upkeep.max_workers`, so that two schedulers cannot overrun it together.
 pub fn executors_before_me() -> Result<i64> {

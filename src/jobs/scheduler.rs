@@ -129,7 +129,7 @@ impl Scheduler {
             spi::bookkeeping(|| {
                 store::pause_foreign_jobs(catalog::system_identifier(), catalog::my_database())?;
                 retention.map_or(Ok(()), store::prune)?;
-                Ok((store::candidates()?, activity::executor_count()?))
+                Ok((store::candidates()?, activity::worker_counts()?.1))
             })
         })?;
 

@@ -410,7 +410,7 @@ pub fn pause_foreign_jobs(system: i64, database: Oid) -> Result<()> {
     Ok(())
 }
 
-/// Drops what finished longer ago than the retention time, and old events of long jobs.
+/// Drops what finished longer ago than the retention time.
 pub fn prune(retention: Duration) -> Result<()> {
     spi::execute(
         "DELETE FROM upkeep._job

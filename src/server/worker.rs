@@ -206,17 +206,7 @@ pub fn my_extra() -> [u8; EXTRA_BYTES] {
 /// Sleeps until the latch is set or the time is over. Ends the process when it
 /// was terminated; rereads the configuration when asked to.
 pub fn wait(time: Duration) {
-    const EVENTS: u32 = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
-    unsafe {
-        pg_sys::WaitLatch(
-            pg_sys::MyLatch,
-            EVENTS as c_int,
-            time.as_millis().min(i32::MAX as u128) as std::ffi::c_long,
-            pg_sys::PG_WAIT_EXTENSION,
-        );
-        pg_sys::ResetLatch(pg_sys::MyLatch);
-    }
-    pgrx::check_for_interrupts!();
+    wait_in_session(time);
     reload_configuration();
 }
 
@@ -275,18 +265,9 @@ pub fn before_exit(f: unsafe extern "C-unwind" fn(c_int, pg_sys::Datum)) {
 
 /// Leaves for good: the postmaster forgets a worker that ends with 0.
 pub fn leave() -> ! {
-    exit(0)
-}
-
-/// Leaves so that the postmaster restarts a worker that asked for it.
-pub fn leave_to_be_restarted() -> ! {
-    exit(1)
-}
-
-fn exit(code: c_int) -> ! {
     #[allow(unreachable_code)]
     unsafe {
-        pg_sys::proc_exit(code);
+        pg_sys::proc_exit(0);
         std::process::abort() // bound as returning on 18
     }
 }
