@@ -111,9 +111,21 @@ CREATE FUNCTION upkeep.drop_job(job uuid) RETURNS uuid
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'drop_job_wrapper';
 COMMENT ON FUNCTION upkeep.drop_job(uuid) IS 'Forgets a finished job and its history. Owner''s members and upkeep.admin_role. 55000 if it has not finished.';
 
-CREATE FUNCTION upkeep.alter_job(job uuid, batch_time interval DEFAULT NULL, workers integer DEFAULT NULL, name text DEFAULT NULL) RETURNS uuid
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'alter_job_wrapper';
-COMMENT ON FUNCTION upkeep.alter_job(uuid, interval, integer, text) IS 'Changes an unfinished job, also while it runs; null keeps what is. batch_time 10 ms to 60 s, workers 1 to 64. Owner''s members.';
+CREATE FUNCTION upkeep.alter_job(
+    job uuid,
+    batch_time interval DEFAULT NULL,
+    workers integer DEFAULT NULL,
+    name text DEFAULT NULL,
+    run_between text DEFAULT NULL,
+    timezone text DEFAULT NULL,
+    max_replica_lag interval DEFAULT NULL,
+    max_replica_lag_bytes bigint DEFAULT NULL,
+    max_wal_rate integer DEFAULT NULL,
+    throttle_work_ratio double precision DEFAULT NULL
+) RETURNS uuid
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'alter_job_0_2_wrapper';
+COMMENT ON FUNCTION upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer, double precision) IS
+'Changes an unfinished job, also while it runs; null keeps what is. batch_time 10 ms to 60 s, workers 1 to 64; run_between: hours as ''22:00-05:00'' in timezone (default the session''s), '''' for always; the rest tightens the settings of these names (kB/s, 0..1). Owner''s members. 22023 a value out of range.';
 
 CREATE FUNCTION upkeep.pause_all(reason text DEFAULT NULL) RETURNS integer
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pause_all_wrapper';

@@ -37,7 +37,17 @@ CREATE TABLE upkeep._job (
     started_at timestamptz,
     finished_at timestamptz,
     system_identifier bigint NOT NULL,
-    database oid NOT NULL
+    database oid NOT NULL,
+    -- Tighter than the server's settings of these names: ms, bytes, kB/s, part of the time.
+    max_replica_lag integer,
+    max_replica_lag_bytes bigint,
+    max_wal_rate integer,
+    throttle_work_ratio double precision,
+    -- Hours of the day at which it may work, in this time zone; null: always.
+    run_between text,
+    timezone text,
+    -- It has made something outside of our tables that must go when it ends.
+    needs_cleanup boolean NOT NULL DEFAULT false
 );
 CREATE INDEX ON upkeep._job (finished_at);
 CREATE UNIQUE INDEX _job_name_key ON upkeep._job (owner, name) WHERE state IN ('queued', 'running', 'paused');

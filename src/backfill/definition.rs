@@ -55,6 +55,9 @@ pub struct Definition {
     /// What the names meant at creation (LAW 21). `None` after a restore elsewhere, where the
     /// same names have other OIDs: the first step takes their meaning anew.
     pub fingerprint: Option<String>,
+    /// Rows that others write meanwhile are filled by a trigger.
+    #[serde(default)]
+    pub fill_new_rows: bool,
 }
 
 /// The caller's words with everything that was found out about them.
@@ -97,6 +100,7 @@ pub fn check(
         on_error,
         options,
         fingerprint: Some(analysis.fingerprint.clone()),
+        fill_new_rows: false,
     };
     Ok(Checked { table, definition, key, analysis })
 }

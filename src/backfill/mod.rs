@@ -27,6 +27,8 @@ use pgrx::prelude::*;
 use serde_json::json;
 
 use crate::error::{Error, INVALID_PARAMETER_VALUE, OBJECT_IN_USE, Result};
+use crate::jobs;
+use crate::jobs::limits::Limits;
 use crate::jobs::queue::{self, NewJob};
 use crate::server::lock::{Lock, Purpose};
 use crate::server::raise::{self, Level, answer};
@@ -34,6 +36,23 @@ use definition::{Checked, OnError};
 
 pub const KIND: &str = "backfill";
 
+/// What somebody asks for, as it arrives.
+struct Request<'a> {
+    target: Option<Oid>,
+    assignments: Option<&'a str>,
+    condition: Option<&'a str>,
+    name: Option<&'a str>,
+    workers: Option<i32>,
+    batch_time: Option<Interval>,
+    on_error: Option<&'a str>,
+    paused: Option<bool>,
+    if_not_exists: Option<bool>,
+    options: Option<JsonB>,
+    fill_new_rows: bool,
+    limits: Limits,
+}
+
+/// As version 0.1.0 declares it.
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments)]
 fn upkeep_backfill(
@@ -48,26 +67,88 @@ fn upkeep_backfill(
     if_not_exists: Option<bool>,
     options: Option<JsonB>,
 ) -> Uuid {
-    answer((|| {
-        let options = options.map_or_else(|| json!({}), |options| options.0);
-        let checked = definition::check(target, assignments, condition, OnError::read(on_error)?, &options)?;
-        definition::check_rights(&checked)?;
-        create(
-            &checked,
-            NewJob {
-                kind: KIND,
-                name,
-                relid: Some(checked.table.relid),
-                target: checked.table.sql.clone(),
-                params: serde_json::to_value(&checked.definition)?,
-                workers: workers.unwrap_or(1),
-                batch_time: batch_time.as_ref().map(milliseconds).transpose()?,
-                paused: paused.unwrap_or(false),
-                if_not_exists: if_not_exists.unwrap_or(false),
-                retries: 0,
-            },
-        )
-    })())
+    answer(ask(Request {
+        target,
+        assignments,
+        condition,
+        name,
+        workers,
+        batch_time,
+        on_error,
+        paused,
+        if_not_exists,
+        options,
+        fill_new_rows: false,
+        limits: Limits::default(),
+    }))
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments)]
+fn upkeep_backfill_0_2(
+    target: Option<Oid>,
+    assignments: Option<&str>,
+    condition: Option<&str>,
+    name: Option<&str>,
+    workers: Option<i32>,
+    batch_time: Option<Interval>,
+    on_error: Option<&str>,
+    paused: Option<bool>,
+    if_not_exists: Option<bool>,
+    options: Option<JsonB>,
+    fill_new_rows: Option<bool>,
+    run_between: Option<String>,
+    timezone: Option<String>,
+    max_replica_lag: Option<Interval>,
+    max_replica_lag_bytes: Option<i64>,
+    max_wal_rate: Option<i32>,
+    throttle_work_ratio: Option<f64>,
+) -> Uuid {
+    answer(ask(Request {
+        target,
+        assignments,
+        condition,
+        name,
+        workers,
+        batch_time,
+        on_error,
+        paused,
+        if_not_exists,
+        options,
+        fill_new_rows: fill_new_rows.unwrap_or(false),
+        limits: Limits {
+            run_between,
+            timezone,
+            max_replica_lag: max_replica_lag.map(jobs::verbs::milliseconds),
+            max_replica_lag_bytes,
+            max_wal_rate,
+            throttle_work_ratio,
+        },
+    }))
+}
+
+fn ask(request: Request<'_>) -> Result<Uuid> {
+    let options = request.options.map_or_else(|| json!({}), |options| options.0);
+    let on_error = OnError::read(request.on_error)?;
+    let mut checked = definition::check(request.target, request.assignments, request.condition, on_error, &options)?;
+    checked.definition.fill_new_rows = request.fill_new_rows;
+    definition::check_rights(&checked)?;
+    create(
+        &checked,
+        NewJob {
+            kind: KIND,
+            name: request.name,
+            relid: Some(checked.table.relid),
+            target: checked.table.sql.clone(),
+            params: serde_json::to_value(&checked.definition)?,
+            workers: request.workers.unwrap_or(1),
+            batch_time: request.batch_time.as_ref().map(milliseconds).transpose()?,
+            paused: request.paused.unwrap_or(false),
+            if_not_exists: request.if_not_exists.unwrap_or(false),
+            retries: 0,
+            limits: request.limits,
+        },
+    )
 }
 
 #[pg_extern(sql = false)]

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::kind::{Completion, Context, Job, Kind, Outcome, Plan};
+use super::limits::Limits;
 use super::queue::{self, NewJob};
 use crate::error::{Error, INVALID_PARAMETER_VALUE, QUERY_CANCELED, Result};
 use crate::server::{raise, statement};
@@ -43,6 +44,7 @@ fn create(command: Option<&str>, name: Option<&str>, retries: i32) -> Result<Uui
         paused: false,
         if_not_exists: false,
         retries,
+        limits: Limits::default(),
     })
 }
 

@@ -113,7 +113,10 @@ enum Taken {
 
 fn take(job: Uuid, slot: i32) -> Result<Taken> {
     transaction(|| {
-        if !catalog::extension_exists() || activity::executors_before_me()? >= settings::max_workers().into() {
+        if !catalog::extension_exists()
+            || !catalog::extension_is_current()?
+            || activity::executors_before_me()? >= settings::max_workers().into()
+        {
             return Ok(Taken::Nothing);
         }
         spi::bookkeeping(|| {

@@ -8,6 +8,7 @@ pub mod command;
 pub mod executor;
 pub mod kind;
 pub mod launcher;
+pub mod limits;
 pub mod make_way;
 pub mod queue;
 pub mod retry;

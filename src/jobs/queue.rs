@@ -5,6 +5,7 @@ use pgrx::datum::JsonB;
 use pgrx::pg_sys::Oid;
 use serde_json::{Value, json};
 
+use super::limits::Limits;
 use super::{activity, store};
 use crate::error::*;
 use crate::server::lock::{Lock, Purpose};
@@ -25,6 +26,7 @@ pub struct NewJob<'a> {
     pub paused: bool,
     pub if_not_exists: bool,
     pub retries: i32,
+    pub limits: Limits,
 }
 
 /// Settings of the caller's that decide what his text means (LAW 8).
@@ -39,6 +41,7 @@ const CAPTURED: [(&str, &std::ffi::CStr); 5] = [
 /// Creates a job owned by `current_user`, or finds the one that `if_not_exists` means.
 pub fn create(new: NewJob<'_>) -> Result<Uuid> {
     refuse_in_recovery("create a job")?;
+    refuse_other_version()?;
     check_arguments(&new)?;
     let owner = catalog::current_user();
     let owner_name = catalog::role_name(owner).unwrap_or_default();
@@ -78,6 +81,7 @@ pub fn create(new: NewJob<'_>) -> Result<Uuid> {
                 catalog::my_database().into(),
             ],
         )?;
+        store::set_limits(id, &new.limits)?;
         store::add_event(id, if new.paused { "paused" } else { "queued" }, None)
     })?;
     if !new.paused {
@@ -95,6 +99,18 @@ pub fn refuse_in_recovery(what: &str) -> Result<()> {
     Ok(())
 }
 
+/// A new library meets the tables of an older version until somebody updates the extension.
+pub fn refuse_other_version() -> Result<()> {
+    if catalog::extension_is_current()? {
+        return Ok(());
+    }
+    Err(Error::new(
+        OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "this database has another version of pg_upkeep than the installed library",
+    )
+    .hint("ALTER EXTENSION pg_upkeep UPDATE;"))
+}
+
 fn check_arguments(new: &NewJob<'_>) -> Result<()> {
     if new.if_not_exists && new.name.is_none() {
         return Err(Error::new(INVALID_PARAMETER_VALUE, "if_not_exists needs a name")
@@ -102,6 +118,7 @@ fn check_arguments(new: &NewJob<'_>) -> Result<()> {
     }
     new.name.map_or(Ok(()), check_name)?;
     check_workers(new.workers)?;
+    new.limits.check()?;
     check_batch_time(new.batch_time)
 }
 

@@ -24,6 +24,8 @@ use crate::settings;
 const WHILE_RUNNING: Duration = Duration::from_secs(10);
 /// Work waits for another database's executors to end.
 const WHILE_FULL: Duration = Duration::from_secs(1);
+/// How often to look whether the extension has been updated to the library's version.
+const OTHER_VERSION: Duration = Duration::from_secs(60);
 /// After a termination the database is left alone for a while: somebody may be dropping it.
 pub const HANDS_OFF: Duration = Duration::from_secs(10);
 
@@ -123,6 +125,10 @@ impl Scheduler {
         self.entry.absent.store(i32::from(!present), Ordering::Release);
         if !present {
             return Ok(Found::Nothing);
+        }
+        if !transaction(catalog::extension_is_current)? {
+            // Its tables are not the ones that this library knows: until ALTER EXTENSION UPDATE.
+            return Ok(Found::Idle(Some(OTHER_VERSION)));
         }
         let retention = settings::job_retention();
         let (candidates, executors) = transaction(|| {

@@ -10,6 +10,7 @@ use pgrx::pg_sys::{BuiltinOid, Oid};
 use serde_json::Value;
 
 use super::kind::{Context, Event, Job, Plan};
+use super::limits::Limits;
 use crate::error::{Error, Result};
 use crate::server::spi::{self, Prepared};
 use crate::settings;
@@ -185,6 +186,33 @@ pub fn set_wait_reason(job: Uuid, slot: i32, reason: &str) -> Result<()> {
         "UPDATE upkeep._job_slot SET wait_reason = $3
          WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.=) $2",
         &[job.into(), slot.into(), reason.into()],
+    )?;
+    Ok(())
+}
+
+/// Replaces the limits that are given.
+pub fn set_limits(job: Uuid, limits: &Limits) -> Result<()> {
+    if *limits == Limits::default() {
+        return Ok(());
+    }
+    spi::execute(
+        "UPDATE upkeep._job SET
+             max_replica_lag = coalesce($2, max_replica_lag),
+             max_replica_lag_bytes = coalesce($3, max_replica_lag_bytes),
+             max_wal_rate = coalesce($4, max_wal_rate),
+             throttle_work_ratio = coalesce($5, throttle_work_ratio),
+             run_between = CASE WHEN $6 IS NULL THEN run_between ELSE nullif($6, '') END,
+             timezone = coalesce($7, timezone)
+         WHERE id OPERATOR(pg_catalog.=) $1",
+        &[
+            job.into(),
+            limits.max_replica_lag.map(|ms| i32::try_from(ms).unwrap_or(i32::MAX)).into(),
+            limits.max_replica_lag_bytes.into(),
+            limits.max_wal_rate.into(),
+            limits.throttle_work_ratio.into(),
+            limits.run_between.as_deref().into(),
+            limits.timezone.as_deref().into(),
+        ],
     )?;
     Ok(())
 }

@@ -8,6 +8,7 @@ use pgrx::prelude::*;
 use pgrx::{Uuid, spi::quote_identifier};
 use serde_json::{Value, json};
 
+use super::limits::Limits;
 use super::{activity, kind, launcher, queue, store};
 use crate::error::*;
 use crate::server::raise::{self, Level};
@@ -39,9 +40,45 @@ fn drop_job(job: Uuid) -> Uuid {
     raise::answer(drop_finished(job))
 }
 
+/// As version 0.1.0 declares it.
 #[pg_extern(sql = false)]
 fn alter_job(job: Option<Uuid>, batch_time: Option<Interval>, workers: Option<i32>, name: Option<&str>) -> Uuid {
-    raise::answer(queue::require(job, "job").and_then(|job| alter(job, batch_time.map(milliseconds), workers, name)))
+    raise::answer(change(job, batch_time, workers, name, Limits::default()))
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments)]
+fn alter_job_0_2(
+    job: Option<Uuid>,
+    batch_time: Option<Interval>,
+    workers: Option<i32>,
+    name: Option<&str>,
+    run_between: Option<String>,
+    timezone: Option<String>,
+    max_replica_lag: Option<Interval>,
+    max_replica_lag_bytes: Option<i64>,
+    max_wal_rate: Option<i32>,
+    throttle_work_ratio: Option<f64>,
+) -> Uuid {
+    let limits = Limits {
+        run_between,
+        timezone,
+        max_replica_lag: max_replica_lag.map(milliseconds),
+        max_replica_lag_bytes,
+        max_wal_rate,
+        throttle_work_ratio,
+    };
+    raise::answer(change(job, batch_time, workers, name, limits))
+}
+
+fn change(
+    job: Option<Uuid>,
+    batch_time: Option<Interval>,
+    workers: Option<i32>,
+    name: Option<&str>,
+    limits: Limits,
+) -> Result<Uuid> {
+    alter(queue::require(job, "job")?, batch_time.map(milliseconds), workers, name, &limits)
 }
 
 #[pg_extern(sql = false)]
@@ -140,6 +177,7 @@ enum Right {
 /// Finds and locks a job, and checks the caller's right to it.
 fn find(job: Uuid, right: Right, verb: &str) -> Result<Target> {
     queue::refuse_in_recovery(&format!("{verb} a job"))?;
+    queue::refuse_other_version()?;
     let user = catalog::current_user();
     let found = spi::bookkeeping(|| {
         spi::execute_returning(
@@ -329,13 +367,20 @@ fn drop_finished(job: Uuid) -> Result<Uuid> {
     Ok(job)
 }
 
-fn alter(job: Uuid, batch_time: Option<i64>, workers: Option<i32>, name: Option<&str>) -> Result<Uuid> {
+fn alter(
+    job: Uuid,
+    batch_time: Option<i64>,
+    workers: Option<i32>,
+    name: Option<&str>,
+    limits: &Limits,
+) -> Result<Uuid> {
     let target = find(job, Right::Owner, "alter")?;
     if target.is_final() {
         return Err(target.wrong_state("alter", "Only unfinished jobs can be altered."));
     }
     let batch_time = batch_time.map(|ms| ms.clamp(i32::MIN.into(), i32::MAX.into()) as i32);
     queue::check_batch_time(batch_time)?;
+    limits.check()?;
     if let Some(workers) = workers {
         queue::check_workers(workers)?;
         if workers > 1 && target.kind == super::command::KIND {
@@ -355,6 +400,7 @@ fn alter(job: Uuid, batch_time: Option<i64>, workers: Option<i32>, name: Option<
              WHERE id OPERATOR(pg_catalog.=) $1",
             &[job.into(), batch_time.into(), workers.into(), name.into()],
         )?;
+        store::set_limits(job, limits)?;
         let changes: Vec<String> = [
             batch_time.map(|ms| format!("batch_time {ms} ms")),
             workers.map(|count| format!("{count} workers")),
@@ -373,6 +419,7 @@ fn alter(job: Uuid, batch_time: Option<i64>, workers: Option<i32>, name: Option<
 
 fn pause_every_job(reason: Option<&str>) -> Result<i32> {
     queue::refuse_in_recovery("pause jobs")?;
+    queue::refuse_other_version()?;
     spi::bookkeeping(|| {
         let paused = spi::execute_returning(
             "UPDATE upkeep._job j SET state = 'paused', reason = $1
@@ -396,6 +443,7 @@ fn pause_every_job(reason: Option<&str>) -> Result<i32> {
 /// owner and table are looked up again by name.
 fn resume_every_job() -> Result<i32> {
     queue::refuse_in_recovery("resume jobs")?;
+    queue::refuse_other_version()?;
     let resumed = spi::bookkeeping(|| {
         // Their executors are elsewhere, and did not end without a word.
         spi::execute(

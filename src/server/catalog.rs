@@ -76,6 +76,17 @@ pub fn extension_exists() -> bool {
     unsafe { pg_sys::get_extension_oid(c"pg_upkeep".as_ptr(), true) != Oid::INVALID }
 }
 
+/// Is the extension in this database of the version that this library belongs to? True if there is none.
+pub fn extension_is_current() -> crate::error::Result<bool> {
+    let version = super::spi::query_one(
+        "SELECT e.extversion FROM pg_catalog.pg_extension e
+         WHERE e.extname OPERATOR(pg_catalog.=) 'pg_upkeep'",
+        &[],
+        |row| row.require::<String>(1),
+    )?;
+    Ok(version.is_none_or(|version| version == env!("CARGO_PKG_VERSION")))
+}
+
 /// Now, as the server stores it: microseconds since 2000.
 pub fn now() -> i64 {
     unsafe { pg_sys::GetCurrentTimestamp() }
