@@ -55,6 +55,7 @@ pub struct ClusterBuilder {
     settings: Vec<(String, String)>,
     lasting: bool,
     own_identity: bool,
+    initdb_options: Vec<String>,
 }
 
 impl ClusterBuilder {
@@ -87,13 +88,19 @@ impl ClusterBuilder {
         self
     }
 
+    /// Not a copy, but from an initdb of its own with this option.
+    pub fn initdb_option(mut self, option: &str) -> Self {
+        self.initdb_options.push(option.to_owned());
+        self.own_identity()
+    }
+
     pub fn start(self) -> Result<Cluster> {
         let dir = self.tree.room.clusters().join(&self.name);
         let mut cluster =
             Cluster { tree: self.tree, name: self.name, dir, settings: self.settings, server: None, guardian: None };
         cluster.make_dir(self.lasting)?;
         if self.own_identity {
-            template::initdb(&cluster.tree, &cluster.data())?;
+            template::initdb(&cluster.tree, &cluster.data(), &self.initdb_options)?;
         } else {
             template::copy(&cluster.tree, &cluster.data())?;
         }
@@ -120,6 +127,7 @@ impl Cluster {
             settings: settings.map(|(n, v)| (n.to_owned(), v.to_owned())).to_vec(),
             lasting: false,
             own_identity: false,
+            initdb_options: Vec::new(),
         }
     }
 

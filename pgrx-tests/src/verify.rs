@@ -4,6 +4,7 @@ mod cargo_steps;
 mod examples;
 mod in_server;
 mod markdown;
+mod pg_upgrade;
 mod regress;
 mod report;
 mod upgrade;
@@ -70,6 +71,7 @@ const RUNNING: &[Step] = &[
     Step { name: "isolation", needs: Some(Flavour::Dev), run: regress::isolation },
     Step { name: "examples", needs: Some(Flavour::Dev), run: examples::run },
     Step { name: "upgrade", needs: Some(Flavour::Dev), run: upgrade::run },
+    Step { name: "pg_upgrade", needs: Some(Flavour::Dev), run: pg_upgrade::run },
     Step { name: "client", needs: Some(Flavour::Dev), run: cargo_steps::client },
 ];
 

@@ -21,7 +21,7 @@ pub fn copy(tree: &Tree, data: &Path) -> Result<()> {
             }
             fs::DirBuilder::new().mode(0o700).create(&dir)?;
             tree.user.own(&dir)?;
-            initdb(tree, &dir.join("data"))?;
+            initdb(tree, &dir.join("data"), &[])?;
             fs::write(dir.join("done"), "")?;
         }
     }
@@ -31,9 +31,9 @@ pub fn copy(tree: &Tree, data: &Path) -> Result<()> {
     Ok(())
 }
 
-pub fn initdb(tree: &Tree, data: &Path) -> Result<()> {
+pub fn initdb(tree: &Tree, data: &Path, options: &[String]) -> Result<()> {
     let mut initdb = tree.server_command("initdb");
     initdb.args(["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C", "--username", SUPERUSER]);
-    command::capture(initdb.arg("--pgdata").arg(data)).context("could not create a database cluster")?;
+    command::capture(initdb.args(options).arg("--pgdata").arg(data)).context("could not create a database cluster")?;
     Ok(())
 }
