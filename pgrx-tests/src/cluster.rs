@@ -372,6 +372,13 @@ pub fn processes_in(data: &Path) -> Vec<i32> {
     pids.filter(|pid: &i32| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == data)).collect()
 }
 
+/// How often a process has gone to sleep by itself: each time something had woken it.
+pub fn context_switches(pid: i32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    Ok(line.context("no such line in /proc/PID/status")?.trim().parse()?)
+}
+
 /// Stops whatever server runs in a cluster's directory and removes it. Returns whether one ran.
 fn remove(dir: &Path) -> Result<bool> {
     let data = dir.join("data");

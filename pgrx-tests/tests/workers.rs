@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use upkeep_tests::cluster::{Cluster, PATIENCE, Stop, processes_in};
+use upkeep_tests::cluster::{Cluster, PATIENCE, Stop, context_switches, processes_in};
 use upkeep_tests::jobs::{
     ENDLESS, describe, run_endlessly, run_in_background, run_with, sqlstate, state, wait, wait_for_error,
     wait_until_asleep, wait_until_nobody_works_on,
@@ -426,12 +426,6 @@ fn an_idle_server_has_the_launcher_only() -> Result<()> {
     assert!(woken < 10, "the idle launcher woke up {woken} times in 2 s");
     assert!(!server.log_since(started).contains("pg_upkeep"));
     Ok(())
-}
-
-fn context_switches(pid: i32) -> Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|l| l.strip_prefix("voluntary_ctxt_switches:"));
-    Ok(line.context("no such line in /proc/PID/status")?.trim().parse()?)
 }
 
 #[test]

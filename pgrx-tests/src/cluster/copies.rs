@@ -49,6 +49,16 @@ impl Cluster {
         Ok(())
     }
 
+    /// Brings this stopped server back as a standby of the one that was promoted in its place. It needs `wal_log_hints`, and the WAL
+    /// since before the two parted.
+    pub fn rejoin(&mut self, promoted: &Cluster) -> Result<()> {
+        let source = format!("host={} user={SUPERUSER} dbname=postgres", promoted.host().display());
+        let mut rewind = self.tree.server_command("pg_rewind");
+        rewind.args(["--write-recovery-conf", "--no-sync", "--source-server", &source]);
+        command::capture(rewind.arg("--target-pgdata").arg(self.data()))?;
+        self.start()
+    }
+
     /// pg_dump of a database, as a script.
     pub fn dump(&self, database: &str) -> Result<String> {
         command::capture(&mut self.client_command("pg_dump", database))
