@@ -150,7 +150,7 @@ pub fn choose_key(relid: Oid, table: &str, columns: &[String], has_condition: bo
             FEATURE_NOT_SUPPORTED,
             format!("a backfill cannot change the key ({}) that it finds rows by", assigned.names()),
         )
-        .detail(format!("It is the only key of {table}."))
+        .detail(format!("{table} has no key that the assignments leave alone."))
         .hint("Fill a new column and make it the key afterwards, or add another unique index on columns that are NOT NULL."));
     }
     if chosen.is_none() && !has_condition {
