@@ -212,17 +212,15 @@ fn upkeep_preview_backfill(
 fn create(checked: &Checked, job: NewJob<'_>) -> Result<Uuid> {
     let table = &checked.table;
     refuse_overlap(table.relid, &checked.definition.columns, job.name)?;
-    if table.row_security {
-        raise::report(
-            Level::Warning,
-            Error::new(
-                crate::error::SqlState::new(b"01000"),
-                format!(
-                    "row security applies to you: only rows of {} that its policies let you see and change will be filled",
-                    table.sql
-                ),
-            ),
+    let policies_of = match checked.leaves.iter().find(|leaf| leaf.row_security) {
+        _ if table.row_security => Some(&table.sql),
+        leaf => leaf.map(|leaf| &leaf.sql),
+    };
+    if let Some(name) = policies_of {
+        let text = format!(
+            "row security applies to you: only rows of {name} that its policies let you see and change will be filled"
         );
+        raise::report(Level::Warning, Error::new(crate::error::SqlState::new(b"01000"), text));
     }
     queue::create(job)
 }

@@ -4,6 +4,7 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
+use super::catch::undone;
 use crate::error::Result;
 
 /// Locks the table for writing until the transaction ends, so that neither its
@@ -21,20 +22,19 @@ pub fn lock_for_update(relid: pg_sys::Oid) -> bool {
 }
 
 /// Reads the partition constraint that an UPDATE of a partition by itself will check, for which the
-/// server needs a lock of the parent for a moment, unless it knows it already. Here the whole step can still
-/// be tried again.
-pub fn know_partition(relid: pg_sys::Oid) {
+/// server needs a lock of the parent, unless it knows it already. Here the whole step can still be tried
+/// again, and the lock goes at once: others may want to change the parent.
+pub fn know_partition(relid: pg_sys::Oid) -> Result<()> {
     unsafe extern "C-unwind" {
         fn RelationGetPartitionQual(relation: pg_sys::Relation) -> *mut pg_sys::List;
     }
-    with_open(relid, |relation| {
-        // SAFETY: an open relation; nothing to drop in the closure.
-        unsafe {
-            if (*(*relation).rd_rel).relispartition {
-                pg_sys::ffi::pg_guard_ffi_boundary(|| RelationGetPartitionQual(relation));
-            }
+    let read = |relation: pg_sys::Relation| unsafe {
+        // SAFETY: an open relation; nothing to drop in the inner closure. What it reads the server keeps.
+        if (*(*relation).rd_rel).relispartition {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| RelationGetPartitionQual(relation));
         }
-    });
+    };
+    undone(|| Ok(with_open(relid, read))).map(drop)
 }
 
 /// The number of blocks, without waiting for a lock; `None`: somebody has locked the table, or it is gone.

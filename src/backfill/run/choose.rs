@@ -8,12 +8,12 @@ use pgrx::pg_sys::Oid;
 
 use super::Run;
 use super::cursor::{Again, Hand, Phase, Portion, Shared, Tree};
+use super::session::analysed;
 use super::sweep;
 use crate::backfill::tree::{self, Leaf};
-use crate::backfill::{definition, list, store, target};
+use crate::backfill::{list, store};
 use crate::error::{Error, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, UNDEFINED_TABLE};
 use crate::jobs::kind::{Context, Outcome, Plan};
-use crate::server::catch::undone;
 use crate::server::heap;
 
 /// How often tables that came meanwhile are looked for once the list is through (LAW 23).
@@ -212,7 +212,7 @@ impl Run {
             return Err(self.root_is_gone());
         }
         if heap::lock_for_update(self.relid) && tree::is_below(self.relid, self.root)? {
-            heap::know_partition(self.relid);
+            heap::know_partition(self.relid)?;
             return Ok(true);
         }
         if !heap::exists(self.root) {
@@ -247,9 +247,6 @@ impl Run {
     /// The first step in a database that the job was restored into: names keep what they mean
     /// here from now on, and transaction ids of the other server mean nothing.
     pub(super) fn settle_in(&mut self, context: &mut Context) -> Result<Outcome> {
-        if !heap::exists(self.root) {
-            return Err(self.root_is_gone());
-        }
         let fingerprint = self.meaning()?.0;
         let job = self.job;
         let known = self.with_tree(context, |_, _| {
@@ -268,12 +265,8 @@ impl Run {
     /// What the names in the text mean now, and whether row security of the table that was asked for
     /// applies. No lock of it is kept.
     pub(super) fn meaning(&self) -> Result<(String, bool)> {
-        undone(|| {
-            let table = target::check(Some(self.root))?;
-            let analysis =
-                definition::analyse(&table, &self.definition.assignments, self.definition.condition.as_deref())?;
-            Ok((analysis.fingerprint, table.row_security))
-        })
+        let (table, analysis) = analysed(self.root, &self.definition)?.ok_or_else(|| self.root_is_gone())?;
+        Ok((analysis.fingerprint, table.row_security))
     }
 }
 

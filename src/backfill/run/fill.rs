@@ -139,11 +139,17 @@ impl Run {
         upto: KeyText,
     ) -> Result<()> {
         const PIECES: u32 = 64;
+        let inside = |rows| -> Result<Vec<KeyText>> {
+            let mut between = boundaries(session, after, &upto, (PIECES, rows))?;
+            // The end itself, where the rows come out even, divides nothing.
+            between.retain(|bound| *bound != upto);
+            Ok(between)
+        };
         let mut rows = (keys.rows / 4).max(SHORTEST_ROWS);
-        let mut between = boundaries(session, after, &upto, (PIECES, rows))?;
+        let mut between = inside(rows)?;
         if between.is_empty() {
             rows = SHORTEST_ROWS;
-            between = boundaries(session, after, &upto, (PIECES, rows))?;
+            between = inside(rows)?;
         }
         if between.is_empty() {
             self.indivisible = Some(upto);

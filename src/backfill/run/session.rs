@@ -8,18 +8,18 @@ use std::rc::Rc;
 use pgrx::Uuid;
 use pgrx::pg_sys::{self, Oid};
 
-use crate::backfill::definition::{self, Definition, Reach};
+use crate::backfill::definition::{self, Analysis, Definition, Reach};
 use crate::backfill::key::{self, Key};
 use crate::backfill::list::{self, Listed};
 use crate::backfill::options::Walk;
 use crate::backfill::statements::{Begin, Parts, Read, Take, identifier};
-use crate::backfill::target;
+use crate::backfill::target::{self, Table};
 
 use super::cursor::Phase;
-use crate::error::{Error, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
+use crate::error::{Error, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, UNDEFINED_TABLE};
 use crate::server::catch::undone;
-use crate::server::heap;
 use crate::server::repeated::Statement;
+use crate::server::{heap, spi};
 
 /// The statements that are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,15 +46,25 @@ pub struct Session {
     statements: RefCell<HashMap<Which, Rc<Statement>>>,
 }
 
+/// The table that was asked for, under the name it has now, and what the text means for it. No lock of it
+/// stays: others may want to change it while we are at one of its leaves. `None`: it is gone.
+pub fn analysed(root: Oid, definition: &Definition) -> Result<Option<(Table, Analysis)>> {
+    undone(|| {
+        if !heap::lock_for_update(root) {
+            return Ok(None);
+        }
+        let table = spi::freshly(|| target::check(Some(root)))?;
+        let analysis = definition::analyse(&table, &definition.assignments, definition.condition.as_deref())?;
+        Ok(Some((table, analysis)))
+    })
+}
+
 impl Session {
     /// The text is analysed again: its names must mean what they meant at creation (LAW 21).
     pub fn open(root: Oid, leaf: &Listed, definition: &Definition, job: Uuid) -> Result<Self> {
-        // No lock of the root stays: others may want to change it while we are at one of its leaves.
-        let (table, analysis) = undone(|| {
-            let table = target::check(Some(root))?;
-            let analysis = definition::analyse(&table, &definition.assignments, definition.condition.as_deref())?;
-            Ok((table, analysis))
-        })?;
+        let Some((table, analysis)) = analysed(root, definition)? else {
+            return Err(Error::new(UNDEFINED_TABLE, "the table that was asked for is gone"));
+        };
         check_meaning(&analysis.fingerprint, definition)?;
         let names = [root, leaf.relid].map(|relid| heap::name(relid).unwrap_or_default());
         let [_, (schema, name)] = &names;
