@@ -146,6 +146,50 @@ fn leaves_come_and_go(workers: usize, condition: &str) -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_leaf_that_is_attached_again_goes_on() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    session.run(GATE)?;
+    session.run(
+        "CREATE TABLE t (id int, part int, n int NOT NULL DEFAULT 0, PRIMARY KEY (id, part)) PARTITION BY LIST (part);
+         CREATE TABLE t1 PARTITION OF t FOR VALUES IN (1);
+         CREATE TABLE t2 PARTITION OF t FOR VALUES IN (2);
+         CREATE TABLE t3 PARTITION OF t FOR VALUES IN (3);
+         INSERT INTO t SELECT 10000 * part + g, part
+           FROM generate_series(1, 3) part, generate_series(1, 4000 - 1000 * part) g;
+         INSERT INTO gate VALUES (10500), (30500)",
+    )?;
+    session.run("VACUUM ANALYZE t")?;
+    let job = session.text("SELECT upkeep.backfill('t', 'n = plus_one(n, id)', batch_time => '20 ms')")?;
+    wait_until_stuck(&mut session, &job, 1)?;
+    // By their size: t1 is in hand, t2 comes next, t3 is the last.
+    session.run("ALTER TABLE t DETACH PARTITION t2; DELETE FROM gate WHERE id = 10500")?;
+    wait_for_text(&mut session, "SELECT count(*) FROM t1 WHERE n = 0", "0")?;
+    wait_until_stuck(&mut session, &job, 1)?;
+    assert_eq!(table_events(&mut session, &job, "table gone")?.len(), 1, "{}", describe(&mut session, &job));
+    session.run("ALTER TABLE t ATTACH PARTITION t2 FOR VALUES IN (2); DELETE FROM gate")?;
+    wait(&mut session, &job)?;
+    let told = describe(&mut session, &job);
+    assert_eq!(table_events(&mut session, &job, "table back")?.len(), 1, "{told}");
+    assert_eq!(counts(&mut session, "t")?, ["1|6000"], "{told}");
+    // To drop the whole ends the job.
+    session.run("INSERT INTO gate VALUES (10500)")?;
+    let job = session.text("SELECT upkeep.backfill('t', 'n = plus_one(n, id)', batch_time => '20 ms')")?;
+    wait_until_stuck(&mut session, &job, 1)?;
+    let dropping = meanwhile(db.connect()?, "DROP TABLE t");
+    wait_for_text(
+        &mut session,
+        "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'",
+        "t",
+    )?;
+    session.run("DELETE FROM gate")?;
+    join(dropping)?.1?;
+    let error = wait_for_error(&mut session, &job)?;
+    assert_eq!(error.code().code(), "42P01", "{error:?}");
+    Ok(())
+}
+
 /// Each row of `table` is changed once by each of two backfills, one with a condition and one without.
 fn assert_filled(session: &mut Session, table: &str, rows: i64) -> Result<()> {
     for (done, condition) in [(1, ""), (2, ", 'n = 1'")] {

@@ -40,9 +40,11 @@ impl Run {
         if sight.free.is_some() {
             return self.take_table(context);
         }
-        if let Some((number, _)) = sight.others.iter().find(|(_, shared)| self.can_help(shared).unwrap_or(true)) {
-            context.cursor = Hand { table: *number, portion: Portion::Enter }.write()?;
-            return Ok(Outcome::Continue);
+        for (number, shared) in &sight.others {
+            if self.can_help(*number, shared)? {
+                context.cursor = Hand { table: *number, portion: Portion::Enter }.write()?;
+                return Ok(Outcome::Continue);
+            }
         }
         if !sight.others.is_empty() {
             let reason = "the other workers of this job finish their part".to_owned();
@@ -56,12 +58,15 @@ impl Run {
     }
 
     /// Is there something to hand out in a table that others are at?
-    fn can_help(&self, shared: &Shared) -> Result<bool> {
+    fn can_help(&self, number: i32, shared: &Shared) -> Result<bool> {
         Ok(match shared.phase {
             Phase::Start => false,
             Phase::Fill if shared.last_key.is_some() => shared.after_key != shared.last_key,
             Phase::Fill | Phase::Sweep => shared.next_block < shared.end_block,
-            Phase::Revisit => false,
+            Phase::Revisit => match list::table(self.job, number)? {
+                Some(table) => !store::locked_after(self.job, table.relid, shared.after_number, 1)?.is_empty(),
+                None => false,
+            },
         })
     }
 
