@@ -102,5 +102,43 @@ CREATE FUNCTION upkeep.backfill(
     LANGUAGE c VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'upkeep_backfill_0_2_wrapper';
 COMMENT ON FUNCTION upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text, text, interval, bigint, integer, double precision) IS
-'Fills columns of a table in the background and returns the job. assignments: what follows SET; condition: the rows that still need it (default: every row, exactly once, which needs a key); batch_time: length of one transaction (default upkeep.batch_time); on_error: quarantine or stop; options: strategy, range_blocks, strides, window_ranges, max_quarantined. Runs as the caller. Errors: 42601 in a fragment, 22023 wrong argument, 55006 a column is being filled already, 42710 name in use, 0A000 not supported yet.';
+'Fills columns of a table, of all partitions or of all children in the background and returns the job. assignments: what follows SET; condition: the rows that still need it (default: every row, exactly once, which needs a key); batch_time: length of one transaction (default upkeep.batch_time); on_error: quarantine or stop; options: strategy, range_blocks, strides, window_ranges, max_quarantined, vacuum. Runs as the caller. Errors: 42601 in a fragment, 22023 wrong argument, 55006 a column is being filled already, 42710 name in use, 42501 a privilege is missing on the table or a partition, 55000 no key or a publication that refuses the update, 0A000 not a table for it.';
 
+-- Partitioned tables: a backfill has a list of tables; what was one cursor belongs to the first of them.
+-- The tables of a backfill, one with an ordinary target, all leaves of a tree: what its workers share of each.
+CREATE TABLE upkeep._backfill_table (
+    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
+    number integer NOT NULL,
+    relid oid NOT NULL,
+    -- Quoted and qualified: a dump restored elsewhere meets other OIDs (LAW 20).
+    relname text NOT NULL,
+    -- Its part of the job's units.
+    weight double precision NOT NULL,
+    -- gone: dropped or taken out of the tree meanwhile.
+    state text NOT NULL DEFAULT 'todo' CHECK (state IN ('todo', 'done', 'gone')),
+    -- Others have locked its last rows: it rests until then.
+    not_before timestamptz,
+    shared jsonb NOT NULL DEFAULT '{}',
+    PRIMARY KEY (job, number)
+);
+CREATE INDEX _backfill_table_todo ON upkeep._backfill_table (job, weight, number) WHERE state = 'todo';
+SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_table', '');
+
+INSERT INTO upkeep._backfill_table (job, number, relid, relname, weight, state, shared)
+SELECT j.id, 1, coalesce(j.relid, 0::oid), j.target, 100,
+       CASE WHEN (j.shared OPERATOR(pg_catalog.->>) 'rows_left') IS NULL THEN 'todo' ELSE 'done' END,
+       j.shared OPERATOR(pg_catalog.-) 'again'
+FROM upkeep._job j
+WHERE j.kind OPERATOR(pg_catalog.=) 'backfill' AND j.shared OPERATOR(pg_catalog.?) 'phase';
+
+UPDATE upkeep._job_slot s SET cursor = s.cursor OPERATOR(pg_catalog.||) '{"table": 1}'
+FROM upkeep._job j
+WHERE j.id OPERATOR(pg_catalog.=) s.job AND j.kind OPERATOR(pg_catalog.=) 'backfill' AND s.cursor IS NOT NULL;
+
+UPDATE upkeep._job j SET shared = pg_catalog.jsonb_build_object(
+    'started', true, 'weight', 100, 'again', j.shared OPERATOR(pg_catalog.->) 'again')
+WHERE j.kind OPERATOR(pg_catalog.=) 'backfill' AND j.shared OPERATOR(pg_catalog.?) 'phase';
+
+ALTER TABLE upkeep._backfill_row
+    DROP CONSTRAINT _backfill_row_pkey,
+    ADD PRIMARY KEY (job, relid, row_key);

@@ -293,10 +293,9 @@ fn not_everything_is_a_table_to_be_backfilled() -> Result<()> {
          CREATE MATERIALIZED VIEW a_matview AS SELECT * FROM base;
          CREATE EXTENSION postgres_fdw; CREATE SERVER s FOREIGN DATA WRAPPER postgres_fdw;
          CREATE FOREIGN TABLE a_foreign_table (id int, n int) SERVER s;
-         CREATE TABLE partitioned (id int PRIMARY KEY, n int) PARTITION BY RANGE (id);
-         CREATE TABLE a_partition PARTITION OF partitioned FOR VALUES FROM (1) TO (10);
+         CREATE TABLE partitioned (id int, n int) PARTITION BY RANGE ((n % 7));
          CREATE TABLE parent (id int PRIMARY KEY, n int);
-         CREATE TABLE child () INHERITS (parent);
+         CREATE FOREIGN TABLE child () INHERITS (parent) SERVER s;
          CREATE SEQUENCE a_sequence;
          CREATE TABLE keyless (n int);
          CREATE TABLE nullable_key (id int UNIQUE, n int);
@@ -311,7 +310,6 @@ fn not_everything_is_a_table_to_be_backfilled() -> Result<()> {
         ("'base_pkey'", "42809"),
         ("'a_sequence'", "42809"),
         ("'partitioned'", "0A000"),
-        ("'a_partition'", "0A000"),
         ("'parent'", "0A000"),
         ("'a_temp'", "0A000"),
         ("'pg_class'", "42501"),

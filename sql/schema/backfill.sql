@@ -22,7 +22,7 @@ CREATE FUNCTION upkeep.backfill(
     LANGUAGE c VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'upkeep_backfill_0_2_wrapper';
 COMMENT ON FUNCTION upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text, text, interval, bigint, integer, double precision) IS
-'Fills columns of a table in the background and returns the job. assignments: what follows SET; condition: the rows that still need it (default: every row, exactly once, which needs a key); batch_time: length of one transaction (default upkeep.batch_time); on_error: quarantine or stop; options: strategy, range_blocks, strides, window_ranges, max_quarantined. Runs as the caller. Errors: 42601 in a fragment, 22023 wrong argument, 55006 a column is being filled already, 42710 name in use, 0A000 not supported yet.';
+'Fills columns of a table, of all partitions or of all children in the background and returns the job. assignments: what follows SET; condition: the rows that still need it (default: every row, exactly once, which needs a key); batch_time: length of one transaction (default upkeep.batch_time); on_error: quarantine or stop; options: strategy, range_blocks, strides, window_ranges, max_quarantined, vacuum. Runs as the caller. Errors: 42601 in a fragment, 22023 wrong argument, 55006 a column is being filled already, 42710 name in use, 42501 a privilege is missing on the table or a partition, 55000 no key or a publication that refuses the update, 0A000 not a table for it.';
 
 CREATE FUNCTION upkeep.explain_backfill(
     target regclass,
@@ -80,7 +80,8 @@ CREATE TABLE upkeep._backfill_row (
     message text,
     attempts integer NOT NULL DEFAULT 0,
     last_tried_at timestamptz,
-    PRIMARY KEY (job, row_key)
+    -- Without keys rows are told apart by their places, which repeat from table to table.
+    PRIMARY KEY (job, relid, row_key)
 );
 CREATE INDEX ON upkeep._backfill_row (job, state, number);
 
@@ -91,6 +92,25 @@ CREATE TABLE upkeep._backfill_xid (
     PRIMARY KEY (job, xid)
 );
 
+-- The tables of a backfill, one with an ordinary target, all leaves of a tree: what its workers share of each.
+CREATE TABLE upkeep._backfill_table (
+    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
+    number integer NOT NULL,
+    relid oid NOT NULL,
+    -- Quoted and qualified: a dump restored elsewhere meets other OIDs (LAW 20).
+    relname text NOT NULL,
+    -- Its part of the job's units.
+    weight double precision NOT NULL,
+    -- gone: dropped or taken out of the tree meanwhile.
+    state text NOT NULL DEFAULT 'todo' CHECK (state IN ('todo', 'done', 'gone')),
+    -- Others have locked its last rows: it rests until then.
+    not_before timestamptz,
+    shared jsonb NOT NULL DEFAULT '{}',
+    PRIMARY KEY (job, number)
+);
+CREATE INDEX _backfill_table_todo ON upkeep._backfill_table (job, weight, number) WHERE state = 'todo';
+
+SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_table', '');
 SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_row', '');
 SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_xid', '');
 SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_row_number_seq', '');

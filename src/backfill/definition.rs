@@ -10,14 +10,13 @@ use super::meaning;
 use super::options::{Options, Walk};
 use super::statements::{Condition, Parts};
 use super::target::Table;
+use super::tree::{self, Leaf};
 use super::{fragments, target};
 use crate::error::{
-    Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, INVALID_PARAMETER_VALUE, NULL_VALUE_NOT_ALLOWED,
-    OBJECT_NOT_IN_PREREQUISITE_STATE, Result,
+    Error, FEATURE_NOT_SUPPORTED, INVALID_PARAMETER_VALUE, NULL_VALUE_NOT_ALLOWED, OBJECT_NOT_IN_PREREQUISITE_STATE,
+    Result,
 };
 use crate::server::analyze::{self, Target};
-use crate::server::catch::subtransaction;
-use crate::server::repeated::Statement;
 use crate::server::spi;
 
 /// What happens at a row whose new value is an error.
@@ -48,7 +47,8 @@ pub struct Definition {
     pub condition: Option<String>,
     /// The columns that are set.
     pub columns: Vec<String>,
-    /// The columns of the key that finds rows again; none where the table has none.
+    /// The columns of the key that finds rows again; none where the table has none, or where each
+    /// table of a tree has its own.
     pub key: Vec<String>,
     pub on_error: OnError,
     pub options: Options,
@@ -63,6 +63,8 @@ pub struct Definition {
 /// The caller's words with everything that was found out about them.
 pub struct Checked {
     pub table: Table,
+    /// The tables that hold its rows, the largest first: an ordinary table itself.
+    pub leaves: Vec<Leaf>,
     pub definition: Definition,
     pub key: Option<Key>,
     pub analysis: Analysis,
@@ -90,8 +92,15 @@ pub fn check(
     let assignments =
         assignments.ok_or_else(|| Error::new(NULL_VALUE_NOT_ALLOWED, "the argument assignments is null"))?;
     let analysis = analyse(&table, assignments, condition)?;
-    let key = choose_key(&table, &analysis.columns, condition.is_some())?;
-    check_walk(&options, condition.is_some(), key.as_ref())?;
+    let leaves = tree::check(&table)?;
+    tree::refuse_moving(&table, &analysis.columns)?;
+    let mut key = None;
+    for leaf in &leaves {
+        key = choose_key(leaf.relid, &leaf.sql, &analysis.columns, condition.is_some())?;
+        check_walk(&options, condition.is_some(), key.as_ref())?;
+    }
+    // In a tree each table has its own.
+    let key = key.filter(|_| !table.is_tree);
     let definition = Definition {
         assignments: assignments.to_owned(),
         condition: condition.map(str::to_owned),
@@ -102,22 +111,23 @@ pub fn check(
         fingerprint: Some(analysis.fingerprint.clone()),
         fill_new_rows: false,
     };
-    Ok(Checked { table, definition, key, analysis })
+    Ok(Checked { table, leaves, definition, key, analysis })
 }
 
 /// Each fragment alone, then what they mean together.
 pub fn analyse(table: &Table, assignments: &str, condition: Option<&str>) -> Result<Analysis> {
-    let assigned = fragments::assignments(&table.sql, assignments)?;
+    let named = table.named();
+    let assigned = fragments::assignments(&named, assignments)?;
     let mut condition_has_sub_selects = false;
     let mut condition_is_volatile = false;
     if let Some(condition) = condition {
-        fragments::condition(&table.sql, condition)?;
-        let glue = Glue::new(&format!("SELECT FROM ONLY {} WHERE (", table.sql)).theirs(condition).ours(")");
+        fragments::condition(&named, condition)?;
+        let glue = Glue::new(&format!("SELECT FROM ONLY {named} WHERE (")).theirs(condition).ours(")");
         let meaning = analyze::analyse(glue.text(), None).map_err(|error| glue.blame(error))?;
         condition_has_sub_selects = meaning.sub_selects;
         condition_is_volatile = meaning.volatile;
     }
-    let glue = fragments::update(&table.sql, assignments, condition);
+    let glue = fragments::update(&named, assignments, condition);
     let meaning = analyze::analyse(glue.text(), Some((table.relid, &table.name))).map_err(|error| glue.blame(error))?;
     let mut columns: Vec<String> = assigned.into_iter().map(|item| item.column).collect();
     columns.sort();
@@ -131,20 +141,22 @@ pub fn analyse(table: &Table, assignments: &str, condition: Option<&str>) -> Res
     })
 }
 
-fn choose_key(table: &Table, columns: &[String], has_condition: bool) -> Result<Option<Key>> {
-    let keys = key::keys(table.relid)?;
+/// The key that a table's rows are found by, or why it cannot be done without one.
+pub fn choose_key(relid: Oid, table: &str, columns: &[String], has_condition: bool) -> Result<Option<Key>> {
+    let keys = key::keys(relid)?;
     let chosen = key::choose(&keys, columns);
     if let (None, Some(assigned)) = (&chosen, keys.first()) {
         return Err(Error::new(
             FEATURE_NOT_SUPPORTED,
             format!("a backfill cannot change the key ({}) that it finds rows by", assigned.names()),
         )
+        .detail(format!("{table} has no key that the assignments leave alone."))
         .hint("Fill a new column and make it the key afterwards, or add another unique index on columns that are NOT NULL."));
     }
     if chosen.is_none() && !has_condition {
         return Err(Error::new(
             OBJECT_NOT_IN_PREREQUISITE_STATE,
-            format!("{} has no key that could tell which rows are done", table.sql),
+            format!("{table} has no key that could tell which rows are done"),
         )
         .detail("Without a condition each row is changed exactly once, in the order of a unique, not partial, not deferrable index on columns that are NOT NULL.")
         .hint("Give a condition that names the rows which still need it, for example condition => 'total IS NULL', or add such a key."));
@@ -167,35 +179,6 @@ fn check_walk(options: &Options, has_condition: bool, key: Option<&Key>) -> Resu
     }
 }
 
-/// Lets the server plan the work and check the caller's rights, as when it starts to run.
-pub fn check_rights(checked: &Checked) -> Result<()> {
-    let table = &checked.table.sql;
-    let definition = &checked.definition;
-    let mut glue = Glue::new(&format!("EXPLAIN (COSTS OFF) UPDATE ONLY {table} SET"))
-        .theirs(&definition.assignments)
-        .ours("WHERE ctid OPERATOR(pg_catalog.<) '(0,1)'::pg_catalog.tid");
-    if let Some(condition) = &definition.condition {
-        glue = glue.ours(" AND (").theirs(condition).ours(") RETURNING (").theirs(condition).ours(") IS TRUE");
-    }
-    subtransaction(|| Statement::new(glue.text(), &[]).rows(&[])).map(|_| ()).map_err(|error| {
-        let error = glue.blame(error);
-        if error.sqlstate == INSUFFICIENT_PRIVILEGE && error.hint.is_none() {
-            let hint = format!(
-                "A backfill runs as the role that asks for it, which needs SELECT and UPDATE: \
-                 GRANT SELECT, UPDATE ON {table} TO {};",
-                role().unwrap_or_else(|_| "...".to_owned())
-            );
-            return error.hint(hint);
-        }
-        error
-    })
-}
-
-fn role() -> Result<String> {
-    let role = spi::query_one("SELECT pg_catalog.quote_ident(current_user)", &[], |row| row.require::<String>(1))?;
-    Ok(role.unwrap_or_default())
-}
-
 /// Does a unique index hold one of these columns? Then an UPDATE locks rows more strongly.
 const UNIQUE_COLUMN: &str = "
     SELECT EXISTS (
@@ -206,13 +189,39 @@ const UNIQUE_COLUMN: &str = "
         WHERE i.indrelid OPERATOR(pg_catalog.=) $1 AND i.indisunique
           AND a.attname::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($2))";
 
-/// What the statements of a backfill are made of.
-pub fn parts(table: &Table, definition: &Definition, analysis: &Analysis, key: Option<Key>) -> Result<Parts> {
+/// How the statements reach a table.
+pub struct Reach {
+    /// What FROM and UPDATE name.
+    pub from: String,
+    pub own_rows: Option<String>,
+}
+
+impl Reach {
+    /// By itself; but through the table that was asked for where that one's row security applies to the
+    /// caller: a policy of a parent is not known to its children.
+    pub fn of(root: &Table, leaf: Oid, sql: &str) -> Result<Self> {
+        if leaf == root.relid {
+            return Ok(Reach { from: format!("ONLY {}", root.named()), own_rows: None });
+        }
+        if root.row_security {
+            return Ok(Reach { from: root.named(), own_rows: Some(tree::own_rows(leaf)?) });
+        }
+        Ok(Reach { from: format!("ONLY {}", root.name_for(sql)), own_rows: None })
+    }
+
+    /// For filters: true for the leaf's rows only.
+    pub fn filter(&self) -> String {
+        self.own_rows.as_ref().map_or(String::new(), |own| format!("{own} AND "))
+    }
+}
+
+/// What the statements of a backfill on one table are made of.
+pub fn parts(reach: Reach, leaf: Oid, definition: &Definition, analysis: &Analysis, key: Option<Key>) -> Result<Parts> {
     let columns = definition.columns.clone();
-    let changes_unique_column =
-        spi::query_one(UNIQUE_COLUMN, &[table.relid.into(), columns.into()], |row| row.require(1))?;
+    let changes_unique_column = spi::query_one(UNIQUE_COLUMN, &[leaf.into(), columns.into()], |row| row.require(1))?;
     Ok(Parts {
-        table: table.sql.clone(),
+        table: reach.from,
+        own_rows: reach.own_rows,
         assignments: definition.assignments.clone(),
         condition: definition
             .condition
@@ -224,7 +233,13 @@ pub fn parts(table: &Table, definition: &Definition, analysis: &Analysis, key: O
 }
 
 impl Checked {
-    pub fn parts(&self) -> Result<Parts> {
-        parts(&self.table, &self.definition, &self.analysis, self.key.clone())
+    /// The statements for one of its leaves, with that leaf's key.
+    pub fn parts(&self, leaf: &Leaf) -> Result<Parts> {
+        let key = match &self.key {
+            Some(key) => Some(key.clone()),
+            None => key::choose(&key::keys(leaf.relid)?, &self.definition.columns),
+        };
+        let reach = Reach::of(&self.table, leaf.relid, &leaf.sql)?;
+        parts(reach, leaf.relid, &self.definition, &self.analysis, key)
     }
 }

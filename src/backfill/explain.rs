@@ -1,13 +1,20 @@
 //! `upkeep.explain_backfill`: what a backfill would do, and what speaks against it.
 
+use std::collections::BTreeMap;
+
 use pgrx::pg_sys::Oid;
 
-use super::definition::{self, Checked};
+use super::definition::Checked;
 use super::options::Walk;
+use super::statements::identifier;
 use super::strategy::{self, Choice, Facts};
-use super::survey;
+use super::tree::Leaf;
+use super::{rights, survey};
 use crate::error::Result;
-use crate::server::spi;
+use crate::server::{heap, spi};
+
+/// Tables of a tree that are looked at, the largest; the others are judged by their size.
+const SURVEYED: usize = 20;
 
 /// One row of the function's answer.
 #[derive(Debug)]
@@ -23,33 +30,127 @@ pub struct Explanation {
 }
 
 pub fn explain(checked: &Checked, workers: i32) -> Result<Explanation> {
-    let definition = &checked.definition;
-    let mut warnings = Vec::new();
-    if let Err(error) = definition::check_rights(checked) {
-        match refused_by_publication(checked.table.relid)? {
-            Some(warning) => warnings.push(warning),
-            None => return Err(error),
+    let mut warnings = Warnings::default();
+    if let Some(refused) = rights::permitted(checked)? {
+        warnings.add("publication", format!("{}: {}", refused.message, refused.hint.unwrap_or_default()));
+    }
+    let leaves = largest_first(&checked.leaves);
+    let mut all = Sum::default();
+    let mut blocks = (0.0, 0.0);
+    for (i, (leaf, size)) in leaves.iter().enumerate() {
+        blocks.1 += f64::from(*size);
+        if i < SURVEYED {
+            blocks.0 += f64::from(*size);
+            all.add(checked, leaf, workers, &mut warnings)?;
         }
     }
-    let facts =
-        survey::facts(&checked.table, &definition.columns, definition.condition.as_deref(), checked.key.as_ref())?;
-    let choice = strategy::choose(&facts, &definition.options);
-    warnings.extend(warnings_of(checked, &facts)?);
-    let costs = Costs::of(checked.table.relid, &facts, &choice, workers)?;
+    warn_of_the_whole(checked, &mut warnings)?;
+    let scale = if blocks.0 > 0.0 { blocks.1 / blocks.0 } else { 1.0 };
+    let surveyed = leaves.len().min(SURVEYED);
+    let several = leaves.len() > 1;
+    let mut reason =
+        all.reasons.into_iter().max_by_key(|(_, count)| *count).map_or(String::new(), |(reason, _)| reason);
+    if several && surveyed < leaves.len() {
+        reason = format!("{reason} (judged by the {surveyed} largest tables)");
+    }
     Ok(Explanation {
-        strategy: choice.describe(),
-        reason: choice.reason.clone(),
-        batches: choice.batches(&facts),
-        rows_estimate: facts.rows_to_change() as i64,
-        seconds: costs.seconds,
-        wal_bytes: costs.wal_bytes as i64,
-        locks: format!(
-            "ROW EXCLUSIVE on {} and the rows of one batch, for one batch at a time; \
-             waits at most 100 ms for a lock that somebody else holds",
-            checked.table.sql
-        ),
-        warnings,
+        strategy: in_words(leaves.len(), &all.strategies),
+        reason,
+        batches: (all.batches as f64 * scale) as i64,
+        rows_estimate: (all.rows * scale) as i64,
+        seconds: all.seconds * scale,
+        wal_bytes: (all.wal_bytes * scale) as i64,
+        locks: locks(checked, several),
+        warnings: warnings.in_words(),
     })
+}
+
+fn locks(checked: &Checked, several: bool) -> String {
+    let table = &checked.table;
+    let what = match (several, table.row_security) {
+        (false, _) => table.sql.clone(),
+        (true, false) => "one of the tables".to_owned(),
+        (true, true) => format!("{} and one of its tables", table.sql),
+    };
+    format!(
+        "ROW EXCLUSIVE on {what} and the rows of one batch, for one batch at a time; \
+         waits at most 100 ms for a lock that somebody else holds"
+    )
+}
+
+/// With their sizes in blocks, without waiting for any lock.
+fn largest_first(leaves: &[Leaf]) -> Vec<(&Leaf, u32)> {
+    let mut sized: Vec<(&Leaf, u32)> = leaves
+        .iter()
+        .map(|leaf| (leaf, heap::blocks_if_free(leaf.relid).unwrap_or(leaf.pages.max(0) as u32)))
+        .collect();
+    sized.sort_by_key(|(_, blocks)| std::cmp::Reverse(*blocks));
+    sized
+}
+
+/// What the tables that are looked at add up to.
+#[derive(Default)]
+struct Sum {
+    strategies: BTreeMap<String, u32>,
+    reasons: BTreeMap<String, u32>,
+    batches: i64,
+    rows: f64,
+    seconds: f64,
+    wal_bytes: f64,
+}
+
+impl Sum {
+    fn add(&mut self, checked: &Checked, leaf: &Leaf, workers: i32, warnings: &mut Warnings) -> Result<()> {
+        let definition = &checked.definition;
+        let facts = survey::facts(leaf.relid, &checked.parts(leaf)?, &definition.columns)?;
+        let choice = strategy::choose(&facts, &definition.options);
+        warn_of(checked, leaf, &facts, &choice, warnings)?;
+        let costs = Costs::of(leaf.relid, &facts, &choice, workers)?;
+        *self.strategies.entry(choice.describe()).or_default() += 1;
+        *self.reasons.entry(choice.reason.clone()).or_default() += 1;
+        self.batches += choice.batches(&facts);
+        self.rows += facts.rows_to_change();
+        self.seconds += costs.seconds;
+        self.wal_bytes += costs.wal_bytes;
+        Ok(())
+    }
+}
+
+/// Each cause once, with the first table's words and how many tables it concerns.
+#[derive(Default)]
+struct Warnings(Vec<(String, String, usize)>);
+
+impl Warnings {
+    fn add(&mut self, cause: &str, text: String) {
+        match self.0.iter_mut().find(|(known, ..)| known == cause) {
+            Some((_, _, count)) => *count += 1,
+            None => self.0.push((cause.to_owned(), text, 1)),
+        }
+    }
+
+    fn in_words(self) -> Vec<String> {
+        let words = |(_, text, count): (String, String, usize)| match count {
+            1 => text,
+            _ => format!("{text} (so in {count} tables)"),
+        };
+        self.0.into_iter().map(words).collect()
+    }
+}
+
+/// `blocks, 10 strides`; of several tables how many go which way: `200 tables: blocks, 10 strides in 180; keys in 20`.
+pub fn in_words(tables: usize, strategies: &BTreeMap<String, u32>) -> String {
+    let mut ways: Vec<(&String, &u32)> = strategies.iter().collect();
+    ways.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    let known: u32 = strategies.values().sum();
+    match ways.as_slice() {
+        [(way, _)] if tables <= 1 => (*way).clone(),
+        [] => format!("{tables} tables"),
+        ways => {
+            let counted: Vec<String> = ways.iter().map(|(way, count)| format!("{way} in {count}")).collect();
+            let looked = if (known as usize) < tables { format!(", {known} looked at") } else { String::new() };
+            format!("{tables} tables{looked}: {}", counted.join("; "))
+        }
+    }
 }
 
 impl Choice {
@@ -115,38 +216,62 @@ fn index_count(relid: Oid) -> Result<f64> {
     Ok(count.unwrap_or(0) as f64)
 }
 
-fn warnings_of(checked: &Checked, facts: &Facts) -> Result<Vec<String>> {
-    let table = &checked.table;
-    let mut warnings = Vec::new();
+fn warn_of(checked: &Checked, leaf: &Leaf, facts: &Facts, choice: &Choice, warnings: &mut Warnings) -> Result<()> {
     if let Some(who) = facts.held_by.as_ref().filter(|_| !strategy::finds_room(facts)) {
-        warnings.push(format!(
-            "{who} holds an old snapshot: dead rows cannot be pruned, the table and its indexes will grow"
-        ));
-    }
-    if let Some(index) = &facts.filled_index {
-        warnings.push(format!(
-            "index {index} holds a filled column: every row gets new entries in all indexes; \
-             where you can, create that index after the backfill"
-        ));
-    }
-    warnings.extend(triggers(table.relid)?.into_iter().map(|name| format!("trigger {name} will fire for every row")));
-    if table.row_security {
-        warnings.push(
-            "row security applies to you: only rows that its policies let you see and change will be filled".to_owned(),
+        // The same session holds back all of them.
+        warnings.add(
+            "held",
+            format!("{who} holds an old snapshot: dead rows cannot be pruned, the table and its indexes will grow"),
         );
     }
+    if let Some(index) = &facts.filled_index {
+        warnings.add(
+            "index",
+            format!(
+                "index {index} holds a filled column: every row gets new entries in all indexes; \
+                 where you can, create that index after the backfill"
+            ),
+        );
+    }
+    for name in triggers(leaf.relid)? {
+        let text = format!("trigger {name} will fire for every row");
+        warnings.add(&text, text.clone());
+    }
+    if leaf.row_security && !checked.table.row_security {
+        warnings.add("row security", ROW_SECURITY.to_owned());
+    }
+    if checked.definition.options.vacuum && choice.strides > 1 && !choice.held {
+        warnings.add(
+            "vacuum",
+            format!("VACUUM between ranges gains little: {} already make room on the pages", choice.describe()),
+        );
+    }
+    Ok(())
+}
+
+const ROW_SECURITY: &str =
+    "row security applies to you: only rows that its policies let you see and change will be filled";
+
+fn warn_of_the_whole(checked: &Checked, warnings: &mut Warnings) -> Result<()> {
+    if checked.table.row_security {
+        warnings.add("row security", ROW_SECURITY.to_owned());
+    }
     if checked.definition.condition.is_none() {
-        warnings.push(
+        warnings.add(
+            "no condition",
             "without a condition, a row whose key others change meanwhile may be missed or done twice".to_owned(),
         );
     }
     if checked.analysis.condition_is_volatile {
-        warnings.push(
+        warnings.add(
+            "volatile",
             "the condition calls a volatile function: which rows it names changes from one look to the next".to_owned(),
         );
     }
-    warnings.extend(instant_default(checked)?);
-    Ok(warnings)
+    if let Some(text) = instant_default(checked)? {
+        warnings.add("default", text);
+    }
+    Ok(())
 }
 
 /// Row triggers of an UPDATE of these columns; not those that the server itself made for foreign keys.
@@ -163,39 +288,15 @@ fn triggers(relid: Oid) -> Result<Vec<String>> {
     )
 }
 
-/// A publication of updates needs a replica identity; without one every UPDATE is refused.
-fn refused_by_publication(relid: Oid) -> Result<Option<String>> {
-    spi::query_one(
-        "SELECT pg_catalog.format('publication %s publishes updates of this table, which has no replica identity: '
-                    'every UPDATE is refused; set one with ALTER TABLE .. REPLICA IDENTITY', p.pubname)
-         FROM pg_catalog.pg_publication p
-         JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) $1
-         JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-         WHERE p.pubupdate AND EXISTS (
-             SELECT FROM pg_catalog.pg_publication_tables t
-             WHERE t.pubname OPERATOR(pg_catalog.=) p.pubname
-               AND t.schemaname OPERATOR(pg_catalog.=) n.nspname
-               AND t.tablename OPERATOR(pg_catalog.=) c.relname)
-           AND NOT EXISTS (
-             SELECT FROM pg_catalog.pg_index i
-             WHERE i.indrelid OPERATOR(pg_catalog.=) c.oid AND c.relreplident OPERATOR(pg_catalog.<>) 'n'
-               AND (i.indisreplident
-                    OR (i.indisprimary AND c.relreplident OPERATOR(pg_catalog.=) 'd')))
-           AND c.relreplident OPERATOR(pg_catalog.<>) 'f'
-         ORDER BY p.pubname LIMIT 1",
-        &[relid.into()],
-        |row| row.require(1),
-    )
-}
-
 /// A value that is the same for every row of an empty column needs no backfill at all.
 fn instant_default(checked: &Checked) -> Result<Option<String>> {
     let [target] = checked.analysis.targets.as_slice() else { return Ok(None) };
     let (true, Some(value)) = (target.constant, &target.value) else { return Ok(None) };
-    let column = super::statements::identifier(&target.column);
+    let column = identifier(&target.column);
+    let only = if checked.table.is_tree { "" } else { "ONLY " };
     let filled: Option<bool> = spi::query_one(
         &format!(
-            "SELECT EXISTS (SELECT FROM (SELECT {column} AS c FROM ONLY {} LIMIT 1000) s
+            "SELECT EXISTS (SELECT FROM (SELECT {column} AS c FROM {only}{} LIMIT 1000) s
                             WHERE c IS NOT NULL)",
             checked.table.sql
         ),
@@ -210,4 +311,30 @@ fn instant_default(checked: &Checked) -> Result<Option<String>> {
          ALTER TABLE {} ADD COLUMN {column} .. DEFAULT {value} sets it in an instant",
         checked.table.sql
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strategies_in_words() {
+        let ways = |counts: &[(&str, u32)]| counts.iter().map(|&(way, count)| (way.to_owned(), count)).collect();
+        assert_eq!(in_words(1, &ways(&[("blocks, 10 strides", 1)])), "blocks, 10 strides");
+        assert_eq!(
+            in_words(200, &ways(&[("blocks, 10 strides", 180), ("keys", 20)])),
+            "200 tables: blocks, 10 strides in 180; keys in 20"
+        );
+        assert_eq!(in_words(30, &ways(&[("blocks", 20)])), "30 tables, 20 looked at: blocks in 20");
+        assert_eq!(in_words(0, &ways(&[])), "0 tables");
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let mut warnings = Warnings::default();
+        warnings.add("index", "index a".into());
+        warnings.add("held", "process 7".into());
+        warnings.add("index", "index b".into());
+        assert_eq!(warnings.in_words(), ["index a (so in 2 tables)", "process 7"]);
+    }
 }

@@ -8,9 +8,11 @@ pub mod explain;
 pub mod fragments;
 pub mod glue;
 pub mod key;
+pub mod list;
 pub mod meaning;
 pub mod options;
 pub mod preview;
+pub mod rights;
 pub mod run;
 pub mod statements;
 pub mod store;
@@ -19,6 +21,7 @@ pub mod survey;
 pub mod target;
 #[cfg(feature = "pg_test")]
 mod tests;
+pub mod tree;
 
 use pgrx::Uuid;
 use pgrx::datum::{Interval, JsonB};
@@ -132,7 +135,7 @@ fn ask(request: Request<'_>) -> Result<Uuid> {
     let on_error = OnError::read(request.on_error)?;
     let mut checked = definition::check(request.target, request.assignments, request.condition, on_error, &options)?;
     checked.definition.fill_new_rows = request.fill_new_rows;
-    definition::check_rights(&checked)?;
+    rights::check(&checked)?;
     create(
         &checked,
         NewJob {
@@ -209,17 +212,15 @@ fn upkeep_preview_backfill(
 fn create(checked: &Checked, job: NewJob<'_>) -> Result<Uuid> {
     let table = &checked.table;
     refuse_overlap(table.relid, &checked.definition.columns, job.name)?;
-    if table.row_security {
-        raise::report(
-            Level::Warning,
-            Error::new(
-                crate::error::SqlState::new(b"01000"),
-                format!(
-                    "row security applies to you: only rows of {} that its policies let you see and change will be filled",
-                    table.sql
-                ),
-            ),
+    let policies_of = match checked.leaves.iter().find(|leaf| leaf.row_security) {
+        _ if table.row_security => Some(&table.sql),
+        leaf => leaf.map(|leaf| &leaf.sql),
+    };
+    if let Some(name) = policies_of {
+        let text = format!(
+            "row security applies to you: only rows of {name} that its policies let you see and change will be filled"
         );
+        raise::report(Level::Warning, Error::new(crate::error::SqlState::new(b"01000"), text));
     }
     queue::create(job)
 }
@@ -231,12 +232,20 @@ fn milliseconds(interval: &Interval) -> Result<i32> {
     })
 }
 
+/// Refuses a second backfill of a column in any table that both would go through.
 fn refuse_overlap(relid: Oid, columns: &[String], name: Option<&str>) -> Result<()> {
-    Lock::new(Purpose::Target, relid.to_u32().into()).for_transaction();
-    let Some((other, column)) = store::overlapping(relid, columns, name)? else { return Ok(()) };
-    Err(Error::new(OBJECT_IN_USE, format!("another backfill already fills column {column} of this table"))
-        .detail(format!("It is job {other}."))
-        .hint(format!("CALL upkeep.wait('{other}'); or SELECT upkeep.cancel('{other}');")))
+    // Two requests that share a table share what is above it, and see each other there.
+    let related = tree::related(relid)?;
+    for (top, _) in related.iter().filter(|(_, is_top)| *is_top) {
+        Lock::new(Purpose::Target, top.to_u32().into()).for_transaction();
+    }
+    let related: Vec<Oid> = related.into_iter().map(|(relid, _)| relid).collect();
+    let Some(other) = store::overlapping(&related, columns, name)? else { return Ok(()) };
+    let what = if other.relid == relid { "this table" } else { "tables that this one shares its rows with" };
+    let (id, column) = (other.job, other.column);
+    Err(Error::new(OBJECT_IN_USE, format!("another backfill already fills column {column} of {what}"))
+        .detail(format!("It is job {id}, of {}.", other.target))
+        .hint(format!("CALL upkeep.wait('{id}'); or SELECT upkeep.cancel('{id}');")))
 }
 
 /// May a finished backfill start again? Not while another one fills its columns.

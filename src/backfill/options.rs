@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, INVALID_PARAMETER_VALUE, Result};
 
-const KNOWN: &str = "strategy, range_blocks, strides, window_ranges, max_quarantined";
+const KNOWN: &str = "strategy, range_blocks, strides, window_ranges, max_quarantined, vacuum";
 
 /// How the table is walked; `None` in [`Options`] leaves it to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,9 @@ pub struct Options {
     pub strides: Option<u32>,
     pub window_ranges: Option<u32>,
     pub max_quarantined: Option<u32>,
+    /// VACUUM after each tenth of a table.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub vacuum: bool,
 }
 
 impl Options {
@@ -47,6 +50,7 @@ impl Options {
             strides: whole(given, "strides", 1..=100)?,
             window_ranges: whole(given, "window_ranges", 1..=1000)?,
             max_quarantined: whole(given, "max_quarantined", 0..=1_000_000)?,
+            vacuum: boolean(given, "vacuum")?,
         })
     }
 }
@@ -58,6 +62,11 @@ fn strategy(given: &Map<String, Value>) -> Result<Option<Walk>> {
         Some(Some("keys")) => Ok(Some(Walk::Keys)),
         Some(_) => Err(invalid("option \"strategy\" must be auto, blocks or keys".to_owned())),
     }
+}
+
+fn boolean(given: &Map<String, Value>, key: &str) -> Result<bool> {
+    let Some(value) = given.get(key) else { return Ok(false) };
+    value.as_bool().ok_or_else(|| invalid(format!("option \"{key}\" must be true or false")))
 }
 
 fn whole(given: &Map<String, Value>, key: &str, range: RangeInclusive<u32>) -> Result<Option<u32>> {
@@ -103,6 +112,7 @@ mod tests {
             json!({"range_blocks": 99999}),
             json!({"strategy": "fast"}),
             json!({"strategy": 1}),
+            json!({"vacuum": "yes"}),
             json!([]),
         ] {
             assert!(Options::read(&bad).is_err(), "{bad}");
@@ -114,7 +124,7 @@ mod tests {
 
     #[test]
     fn what_is_stored_can_be_read_again() {
-        let options = Options::read(&json!({"strategy": "blocks", "strides": 7})).unwrap();
+        let options = Options::read(&json!({"strategy": "blocks", "strides": 7, "vacuum": true})).unwrap();
         let stored = serde_json::to_value(&options).unwrap();
         assert_eq!(serde_json::from_value::<Options>(stored).unwrap(), options);
     }

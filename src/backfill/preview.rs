@@ -5,6 +5,7 @@ use pgrx::datum::JsonB;
 use super::definition::Checked;
 use super::glue::Glue;
 use super::statements::{identifier, literal};
+use super::tree::Leaf;
 use crate::error::{Error, FEATURE_NOT_SUPPORTED, INVALID_PARAMETER_VALUE, Result};
 use crate::server::{catch, spi};
 
@@ -21,16 +22,24 @@ pub fn preview(checked: &Checked, max_rows: i32) -> Result<Vec<Preview>> {
             format!("max_rows must be between 0 and 10000, but is {max_rows}"),
         ));
     }
-    let glue = select(checked, max_rows)?;
-    catch::subtransaction(|| {
-        spi::query(glue.text(), &[], |row| {
-            Ok(Preview { row_key: row.require(1)?, old_row: row.require(2)?, new_row: row.require(3)? })
-        })
-    })
-    .map_err(|error| glue.blame(error))
+    let mut rows = Vec::new();
+    for leaf in &checked.leaves {
+        let wanted = max_rows as usize - rows.len();
+        if wanted == 0 {
+            break;
+        }
+        let glue = select(checked, leaf, wanted)?;
+        let found = catch::subtransaction(|| {
+            spi::query(glue.text(), &[], |row| {
+                Ok(Preview { row_key: row.require(1)?, old_row: row.require(2)?, new_row: row.require(3)? })
+            })
+        });
+        rows.extend(found.map_err(|error| glue.blame(error))?);
+    }
+    Ok(rows)
 }
 
-fn select(checked: &Checked, max_rows: i32) -> Result<Glue> {
+fn select(checked: &Checked, leaf: &Leaf, max_rows: usize) -> Result<Glue> {
     let mut values = Vec::new();
     for target in &checked.analysis.targets {
         let Some(value) = &target.value else {
@@ -44,17 +53,19 @@ fn select(checked: &Checked, max_rows: i32) -> Result<Glue> {
         values.push(format!("{}, ({value})", literal(&target.column)));
     }
     let row = format!("pg_catalog.to_jsonb({})", identifier(&checked.table.name));
+    let parts = checked.parts(leaf)?;
     let glue = Glue::new(&format!(
-        "SELECT {}, {row}, {row} OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object({}) FROM ONLY {}",
-        checked.parts()?.row_key(),
+        "SELECT {}, {row}, {row} OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object({}) FROM {} WHERE {}",
+        parts.row_key(),
         values.join(", "),
-        checked.table.sql
+        parts.table,
+        parts.own(),
     ));
     let glue = match &checked.definition.condition {
-        Some(condition) => glue.ours(" WHERE (").theirs(condition).ours(")"),
-        None => glue,
+        Some(condition) => glue.ours("(").theirs(condition).ours(")"),
+        None => glue.ours("true"),
     };
-    let order = checked.key.as_ref().map_or(String::new(), |key| {
+    let order = parts.key.as_ref().map_or(String::new(), |key| {
         let columns: Vec<String> = key.columns.iter().map(|column| identifier(&column.name)).collect();
         format!(" ORDER BY {}", columns.join(", "))
     });

@@ -5,8 +5,10 @@ use super::key::Key;
 /// The parts that every statement of one backfill is made of.
 #[derive(Clone, Debug)]
 pub struct Parts {
-    /// Quoted and qualified.
+    /// What FROM and UPDATE name: `ONLY "s"."t"`, with another name or without, or the tree it belongs to.
     pub table: String,
+    /// What is true for the table's own rows only, where a tree is named.
+    pub own_rows: Option<String>,
     pub assignments: String,
     pub condition: Option<Condition>,
     pub key: Option<Key>,
@@ -92,9 +94,10 @@ impl Parts {
     /// Rows of a range of blocks that still match: place, key, xmin; at most $3.
     pub fn verify_blocks(&self) -> String {
         format!(
-            "SELECT ctid, {}, xmin FROM ONLY {} WHERE {} LIMIT $3",
+            "SELECT ctid, {}, xmin FROM {} WHERE {}{} LIMIT $3",
             self.row_key(),
             self.table,
+            self.own(),
             self.and_condition(BLOCKS),
         )
     }
@@ -102,7 +105,8 @@ impl Parts {
     /// The greatest key.
     pub fn last_key(&self) -> String {
         let order = self.key_columns().map(|column| format!("{column} DESC")).collect::<Vec<_>>().join(", ");
-        format!("SELECT {} FROM ONLY {} ORDER BY {order} LIMIT 1", self.key_texts(self.key_columns()), self.table,)
+        let texts = self.key_texts(self.key_columns());
+        format!("SELECT {texts} FROM {} WHERE {}true ORDER BY {order} LIMIT 1", self.table, self.own())
     }
 
     /// Every $n-th key: parameters after key (if any), up to key, rows in all, rows per range.
@@ -119,12 +123,13 @@ impl Parts {
         format!(
             "SELECT {texts} FROM (
                  SELECT *, pg_catalog.row_number() OVER () AS n FROM (
-                     SELECT {inner} FROM ONLY {table} WHERE {range} ORDER BY {order} LIMIT ${first_free}
+                     SELECT {inner} FROM {table} WHERE {own}{range} ORDER BY {order} LIMIT ${first_free}
                  ) rows
              ) numbered
              WHERE n OPERATOR(pg_catalog.%) ${per} OPERATOR(pg_catalog.=) 0 ORDER BY n",
             texts = self.key_texts((1..=width).map(|i| format!("k{i}"))),
             table = self.table,
+            own = self.own(),
             range = self.key_range(from),
             per = first_free + 1,
         )
@@ -140,7 +145,7 @@ impl Parts {
             Some(condition) => format!(" RETURNING (\n{}\n) IS TRUE", condition.text),
             None => String::new(),
         };
-        format!("UPDATE ONLY {} SET\n{}\nWHERE {filter}{still}", self.table, self.assignments)
+        format!("UPDATE {} SET\n{}\nWHERE {}{filter}{still}", self.table, self.assignments, self.own())
     }
 
     fn read(&self, filter: &str, read: Read) -> String {
@@ -149,7 +154,12 @@ impl Parts {
             Read::Lock if self.changes_unique_column => " FOR UPDATE SKIP LOCKED",
             Read::Lock => " FOR NO KEY UPDATE SKIP LOCKED",
         };
-        format!("SELECT ctid, {} FROM ONLY {} WHERE {filter}{lock}", self.row_key(), self.table)
+        format!("SELECT ctid, {} FROM {} WHERE {}{filter}{lock}", self.row_key(), self.table, self.own())
+    }
+
+    /// Goes before every filter.
+    pub fn own(&self) -> String {
+        self.own_rows.as_ref().map_or(String::new(), |own| format!("{own} AND "))
     }
 
     fn where_blocks(&self, take: Take) -> String {
@@ -270,7 +280,8 @@ mod tests {
     fn parts(condition: Option<&str>, sub_selects: bool) -> Parts {
         let column = |name: &str| Column { name: name.into(), type_oid: 20 };
         Parts {
-            table: "\"s\".\"t\"".into(),
+            table: "ONLY \"s\".\"t\"".into(),
+            own_rows: None,
             assignments: "n = n + 1 -- up".into(),
             condition: condition.map(|text| Condition { text: text.into(), sub_selects }),
             key: Some(Key {
@@ -303,6 +314,31 @@ mod tests {
             "ROW(\"a\", \"b\"\"c\") OPERATOR(\"pg_catalog\".>) ROW($1, $2) AND \
              ROW(\"a\", \"b\"\"c\") OPERATOR(\"pg_catalog\".<=) ROW($3, $4)"
         ));
+    }
+
+    #[test]
+    fn a_statement_on_a_tree_keeps_to_one_table() {
+        let all = |own_rows: Option<&str>| {
+            let parts = Parts { own_rows: own_rows.map(str::to_owned), ..parts(Some("n IS NULL"), false) };
+            let (take, read, begin) = (Take::Stride, Read::Lock, Begin::AfterKey);
+            vec![
+                parts.update_blocks(take),
+                parts.update_keys(begin, take),
+                parts.update_places(),
+                parts.lock_places(),
+                parts.read_blocks(take, read),
+                parts.read_keys(begin, take, read),
+                parts.read_by_key(read),
+                parts.read_by_place(read),
+                parts.verify_blocks(),
+                parts.last_key(),
+                parts.boundaries(begin),
+            ]
+        };
+        for (with, without) in all(Some("tableoid = 7")).iter().zip(all(None)) {
+            assert_eq!(with.matches("WHERE tableoid = 7 AND ").count(), 1, "{with}");
+            assert_eq!(with.replace("tableoid = 7 AND ", ""), without);
+        }
     }
 
     #[test]

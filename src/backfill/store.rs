@@ -8,24 +8,39 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::server::spi::{self, Prepared};
 
-/// An unfinished backfill that fills one of these columns, and which of them. One of the
+/// A backfill that stands in the way of another.
+pub struct Overlap {
+    pub job: Uuid,
+    pub relid: Oid,
+    pub target: String,
+    pub column: String,
+}
+
+/// An unfinished backfill of one of these tables that fills one of these columns. One of the
 /// caller's own with this name is left out: whether it is the same job is for the queue to say.
-pub fn overlapping(relid: Oid, columns: &[String], name: Option<&str>) -> Result<Option<(Uuid, String)>> {
+pub fn overlapping(relids: &[Oid], columns: &[String], name: Option<&str>) -> Result<Option<Overlap>> {
     let owner = crate::server::catalog::current_user();
     spi::bookkeeping(|| {
         // With a snapshot of its own: the request that this one waited for has committed since.
         let found = spi::execute_returning(
-            "SELECT j.id, c.name
+            "SELECT j.id, j.relid, j.target, c.name
              FROM upkeep._job j
              CROSS JOIN LATERAL pg_catalog.jsonb_array_elements_text(j.params OPERATOR(pg_catalog.->) 'columns') c (name)
              WHERE j.kind OPERATOR(pg_catalog.=) 'backfill'
-               AND j.relid OPERATOR(pg_catalog.=) $1
+               AND j.relid OPERATOR(pg_catalog.=) ANY ($1)
                AND j.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused'])
                AND c.name OPERATOR(pg_catalog.=) ANY ($2)
                AND NOT coalesce(j.owner OPERATOR(pg_catalog.=) $3 AND j.name OPERATOR(pg_catalog.=) $4, false)
              ORDER BY j.id LIMIT 1",
-            &[relid.into(), columns.to_vec().into(), owner.into(), name.into()],
-            |row| Ok((row.require(1)?, row.require(2)?)),
+            &[relids.to_vec().into(), columns.to_vec().into(), owner.into(), name.into()],
+            |row| {
+                Ok(Overlap {
+                    job: row.require(1)?,
+                    relid: row.require(2)?,
+                    target: row.require(3)?,
+                    column: row.require(4)?,
+                })
+            },
         )?;
         Ok(found.into_iter().next())
     })
@@ -52,7 +67,7 @@ pub fn remember_locked(job: Uuid, relid: Oid, keys: &[Value]) -> Result<()> {
         spi::execute(
             "INSERT INTO upkeep._backfill_row (job, relid, row_key, state)
              SELECT $1, $2, k.key, 'locked' FROM pg_catalog.jsonb_array_elements($3) k (key)
-             ON CONFLICT (job, row_key) DO NOTHING",
+             ON CONFLICT (job, relid, row_key) DO NOTHING",
             &[job.into(), relid.into(), JsonB(Value::Array(keys.to_vec())).into()],
         )
     })
@@ -64,7 +79,7 @@ pub fn quarantine(job: Uuid, relid: Oid, row_key: &Value, error: &Error) -> Resu
         spi::execute(
             "INSERT INTO upkeep._backfill_row AS r (job, relid, row_key, state, sqlstate, message, attempts, last_tried_at)
              VALUES ($1, $2, $3, 'quarantined', $4, $5, 1, pg_catalog.clock_timestamp())
-             ON CONFLICT (job, row_key) DO UPDATE
+             ON CONFLICT (job, relid, row_key) DO UPDATE
              SET state = 'quarantined', sqlstate = excluded.sqlstate, message = excluded.message,
                  attempts = r.attempts OPERATOR(pg_catalog.+) 1, last_tried_at = excluded.last_tried_at",
             &[
@@ -80,12 +95,13 @@ pub fn quarantine(job: Uuid, relid: Oid, row_key: &Value, error: &Error) -> Resu
 }
 
 /// A remembered row is done, or gone.
-pub fn forget(job: Uuid, row_key: &Value) -> Result<()> {
+pub fn forget(job: Uuid, relid: Oid, row_key: &Value) -> Result<()> {
     spi::bookkeeping(|| {
         spi::execute(
             "DELETE FROM upkeep._backfill_row r
-             WHERE r.job OPERATOR(pg_catalog.=) $1 AND r.row_key OPERATOR(pg_catalog.=) $2",
-            &[job.into(), JsonB(row_key.clone()).into()],
+             WHERE r.job OPERATOR(pg_catalog.=) $1 AND r.relid OPERATOR(pg_catalog.=) $2
+               AND r.row_key OPERATOR(pg_catalog.=) $3",
+            &[job.into(), relid.into(), JsonB(row_key.clone()).into()],
         )
     })
     .map(|_| ())
@@ -93,24 +109,30 @@ pub fn forget(job: Uuid, row_key: &Value) -> Result<()> {
 
 /// How many rows are put aside.
 pub fn quarantined(job: Uuid) -> Result<i64> {
-    count(job, "quarantined")
-}
-
-/// How many rows wait for whoever has locked them.
-pub fn locked(job: Uuid) -> Result<i64> {
-    count(job, "locked")
-}
-
-fn count(job: Uuid, state: &str) -> Result<i64> {
     let count = spi::bookkeeping(|| {
         spi::query_one(
             "SELECT pg_catalog.count(*) FROM upkeep._backfill_row r
-             WHERE r.job OPERATOR(pg_catalog.=) $1 AND r.state OPERATOR(pg_catalog.=) $2",
-            &[job.into(), state.into()],
+             WHERE r.job OPERATOR(pg_catalog.=) $1 AND r.state OPERATOR(pg_catalog.=) 'quarantined'",
+            &[job.into()],
             |row| row.require(1),
         )
     })?;
     Ok(count.unwrap_or(0))
+}
+
+/// How many rows of one table wait for whoever has locked them, and how many are put aside.
+pub fn remembered(job: Uuid, relid: Oid) -> Result<(i64, i64)> {
+    let counts = spi::bookkeeping(|| {
+        spi::query_one(
+            "SELECT pg_catalog.count(*) FILTER (WHERE r.state OPERATOR(pg_catalog.=) 'locked'),
+                    pg_catalog.count(*) FILTER (WHERE r.state OPERATOR(pg_catalog.=) 'quarantined')
+             FROM upkeep._backfill_row r
+             WHERE r.job OPERATOR(pg_catalog.=) $1 AND r.relid OPERATOR(pg_catalog.=) $2",
+            &[job.into(), relid.into()],
+            |row| Ok((row.require(1)?, row.require(2)?)),
+        )
+    })?;
+    Ok(counts.unwrap_or((0, 0)))
 }
 
 /// The error that put most rows aside: its code, its message, and how many.
@@ -126,28 +148,28 @@ pub fn most_frequent_error(job: Uuid) -> Result<Option<(String, String, i64)>> {
     })
 }
 
-/// Some rows that wait for their lock, in order, after the last one looked at.
-pub fn locked_after(job: Uuid, after: i64, limit: i64) -> Result<Vec<(i64, Value)>> {
+/// Some rows of a table that wait for their lock, in order, after the last one looked at.
+pub fn locked_after(job: Uuid, relid: Oid, after: i64, limit: i64) -> Result<Vec<(i64, Value)>> {
     spi::bookkeeping(|| {
         spi::query(
             "SELECT r.number, r.row_key FROM upkeep._backfill_row r
              WHERE r.job OPERATOR(pg_catalog.=) $1 AND r.state OPERATOR(pg_catalog.=) 'locked'
-               AND r.number OPERATOR(pg_catalog.>) $2
-             ORDER BY r.number LIMIT $3",
-            &[job.into(), after.into(), limit.into()],
+               AND r.relid OPERATOR(pg_catalog.=) $2 AND r.number OPERATOR(pg_catalog.>) $3
+             ORDER BY r.number LIMIT $4",
+            &[job.into(), relid.into(), after.into(), limit.into()],
             |row| Ok((row.require(1)?, row.require::<JsonB>(2)?.0)),
         )
     })
 }
 
 /// Which of these keys are remembered, as of now: not as of the step's first snapshot.
-pub fn remembered_among(job: Uuid, keys: &[Value]) -> Result<Vec<Value>> {
+pub fn remembered_among(job: Uuid, relid: Oid, keys: &[Value]) -> Result<Vec<Value>> {
     spi::bookkeeping(|| {
         spi::execute_returning(
             "SELECT r.row_key FROM upkeep._backfill_row r
-             JOIN pg_catalog.jsonb_array_elements($2) k (key) ON r.row_key OPERATOR(pg_catalog.=) k.key
-             WHERE r.job OPERATOR(pg_catalog.=) $1",
-            &[job.into(), JsonB(Value::Array(keys.to_vec())).into()],
+             JOIN pg_catalog.jsonb_array_elements($3) k (key) ON r.row_key OPERATOR(pg_catalog.=) k.key
+             WHERE r.job OPERATOR(pg_catalog.=) $1 AND r.relid OPERATOR(pg_catalog.=) $2",
+            &[job.into(), relid.into(), JsonB(Value::Array(keys.to_vec())).into()],
             |row| Ok(row.require::<JsonB>(1)?.0),
         )
     })
@@ -188,32 +210,6 @@ pub fn any_still_matching(job: Uuid) -> Result<bool> {
     Ok(found.into_iter().next().unwrap_or(false))
 }
 
-/// What was put aside is tried once more; with `leftovers` also the rows that still match.
-pub fn try_again(job: Uuid, leftovers: bool) -> Result<()> {
-    spi::bookkeeping(|| {
-        spi::execute(
-            "UPDATE upkeep._backfill_row SET state = 'locked' WHERE job OPERATOR(pg_catalog.=) $1",
-            &[job.into()],
-        )?;
-        if leftovers {
-            spi::execute("DELETE FROM upkeep._backfill_xid WHERE job OPERATOR(pg_catalog.=) $1", &[job.into()])?;
-        }
-        Ok(())
-    })
-}
-
-/// What the workers of a job share, without locking it.
-pub fn shared(job: Uuid) -> Result<Value> {
-    let shared = spi::bookkeeping(|| {
-        spi::query_one(
-            "SELECT j.shared FROM upkeep._job j WHERE j.id OPERATOR(pg_catalog.=) $1",
-            &[job.into()],
-            |row| Ok(row.require::<JsonB>(1)?.0),
-        )
-    })?;
-    Ok(shared.unwrap_or_default())
-}
-
 /// What the names in a job's text mean here, if that is settled.
 pub fn fingerprint(job: Uuid) -> Result<Option<String>> {
     let found = spi::bookkeeping(|| {
@@ -225,18 +221,4 @@ pub fn fingerprint(job: Uuid) -> Result<Option<String>> {
         )
     })?;
     Ok(found.into_iter().next().flatten())
-}
-
-/// Settles that in the database the job was restored into.
-pub fn settle_in(job: Uuid, fingerprint: &str) -> Result<()> {
-    spi::bookkeeping(|| {
-        spi::execute(
-            "UPDATE upkeep._job SET params = params OPERATOR(pg_catalog.||)
-                 pg_catalog.jsonb_build_object('fingerprint', $2::pg_catalog.text)
-             WHERE id OPERATOR(pg_catalog.=) $1",
-            &[job.into(), fingerprint.into()],
-        )?;
-        spi::execute("DELETE FROM upkeep._backfill_xid WHERE job OPERATOR(pg_catalog.=) $1", &[job.into()])
-    })
-    .map(|_| ())
 }

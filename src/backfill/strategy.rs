@@ -243,7 +243,7 @@ mod tests {
             strides: Some(7),
             range_blocks: Some(33),
             window_ranges: Some(5),
-            max_quarantined: None,
+            ..Options::default()
         };
         let choice = choose(&full_table(), &options);
         assert_eq!((choice.walk, choice.strides, choice.range_blocks, choice.window_ranges), (Walk::Keys, 7, 33, 5));

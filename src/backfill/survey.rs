@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 use pgrx::pg_sys::Oid;
 
 use super::glue::Glue;
-use super::key::Key;
+use super::statements::Parts;
 use super::strategy::{Facts, KeyFacts};
-use super::target::Table;
 use crate::error::Result;
 use crate::server::{heap, spi};
 
@@ -19,11 +18,11 @@ const ENOUGH: Duration = Duration::from_millis(100);
 /// A transaction this old will outlast many windows of a strided backfill.
 const OLD_SNAPSHOT: &str = "10 seconds";
 
-/// The table's facts, seen with the rights of whoever is asking.
-pub fn facts(table: &Table, columns: &[String], condition: Option<&str>, key: Option<&Key>) -> Result<Facts> {
-    let blocks = heap::blocks(table.relid);
-    let sample = sample_rows(table, condition, blocks)?;
-    let free = heap::free_space(table.relid, SPOTS)?;
+/// A table's facts, seen with the rights of whoever is asking; `parts` say how statements reach it.
+pub fn facts(relid: Oid, parts: &Parts, columns: &[String]) -> Result<Facts> {
+    let blocks = heap::blocks(relid);
+    let sample = sample_rows(parts, blocks)?;
+    let free = heap::free_space(relid, SPOTS)?;
     let page_free = mean(&free);
     Ok(Facts {
         blocks,
@@ -31,9 +30,9 @@ pub fn facts(table: &Table, columns: &[String], condition: Option<&str>, key: Op
         matching: sample.matching_part(),
         page_used: (USABLE - page_free).max(1.0),
         page_free,
-        has_condition: condition.is_some(),
-        key: key.map(|key| KeyFacts { names: key.names(), correlation: key.correlation }),
-        filled_index: filled_index(table.relid, columns)?,
+        has_condition: parts.condition.is_some(),
+        key: parts.key.as_ref().map(|key| KeyFacts { names: key.names(), correlation: key.correlation }),
+        filled_index: filled_index(relid, columns)?,
         held_by: held_by()?,
     })
 }
@@ -58,17 +57,18 @@ impl Sample {
     }
 }
 
-fn sample_rows(table: &Table, condition: Option<&str>, blocks: u32) -> Result<Sample> {
+fn sample_rows(parts: &Parts, blocks: u32) -> Result<Sample> {
     let started = Instant::now();
     let mut sample = Sample::default();
     for first in heap::spread(blocks, SPOTS) {
         let last = first.saturating_add(SPOT_BLOCKS).min(blocks);
         let glue = Glue::new("SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE ")
-            .theirs(condition.unwrap_or("true"))
+            .theirs(parts.condition.as_ref().map_or("true", |condition| &condition.text))
             .ours(&format!(
-                ") FROM ONLY {} WHERE ctid OPERATOR(pg_catalog.>=) '({first},0)'::pg_catalog.tid \
+                ") FROM {} WHERE {}ctid OPERATOR(pg_catalog.>=) '({first},0)'::pg_catalog.tid \
                AND ctid OPERATOR(pg_catalog.<) '({last},0)'::pg_catalog.tid",
-                table.sql
+                parts.table,
+                parts.own(),
             ));
         let found: Option<(i64, i64)> = spi::query_one(glue.text(), &[], |row| Ok((row.require(1)?, row.require(2)?)))?;
         let (rows, matching) = found.unwrap_or_default();

@@ -2,6 +2,7 @@
 
 use pgrx::pg_sys::Oid;
 
+use super::statements::identifier;
 use crate::error::{
     Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, NULL_VALUE_NOT_ALLOWED, Result, SqlState, UNDEFINED_TABLE,
     WRONG_OBJECT_TYPE,
@@ -18,23 +19,39 @@ pub struct Table {
     pub name: String,
     /// Row security applies to whoever is asking.
     pub row_security: bool,
+    /// It is partitioned, or has children: its rows are, some of them, in other tables.
+    pub is_tree: bool,
 }
+
+impl Table {
+    /// What the statements call it where the user's text is read. In a tree the tables below go by the
+    /// name of the one that was asked for, and text that would not do for them must not do here.
+    pub fn named(&self) -> String {
+        if self.is_tree { self.name_for(&self.sql) } else { self.sql.clone() }
+    }
+
+    /// Another table under the name of this one.
+    pub fn name_for(&self, sql: &str) -> String {
+        format!("{sql} AS {}", identifier(&self.name))
+    }
+}
+
+/// OIDs below are handed out by initdb: catalogs, whatever schema they are in.
+pub const FIRST_NORMAL_OID: u32 = 16384;
 
 struct Class {
     table: Table,
     schema: String,
     kind: char,
     persistence: char,
-    is_partition: bool,
-    has_children: bool,
     access_method: Option<String>,
 }
 
 const CLASS: &str = "
     SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), c.relname::pg_catalog.text,
            n.nspname::pg_catalog.text, c.relkind::pg_catalog.text,
-           c.relpersistence::pg_catalog.text, c.relispartition,
-           EXISTS (SELECT FROM pg_catalog.pg_inherits i
+           c.relpersistence::pg_catalog.text,
+           c.relkind OPERATOR(pg_catalog.=) 'p' OR EXISTS (SELECT FROM pg_catalog.pg_inherits i
                    WHERE i.inhparent OPERATOR(pg_catalog.=) c.oid),
            am.amname::pg_catalog.text, pg_catalog.row_security_active(c.oid)
     FROM pg_catalog.pg_class c
@@ -48,13 +65,17 @@ pub fn check(relid: Option<Oid>) -> Result<Table> {
     let letter = |text: String| text.chars().next().unwrap_or('?');
     let class = spi::query_one(CLASS, &[relid.into()], |row| {
         Ok(Class {
-            table: Table { relid, sql: row.require(1)?, name: row.require(2)?, row_security: row.require(9)? },
+            table: Table {
+                relid,
+                sql: row.require(1)?,
+                name: row.require(2)?,
+                row_security: row.require(8)?,
+                is_tree: row.require(6)?,
+            },
             schema: row.require(3)?,
             kind: letter(row.require(4)?),
             persistence: letter(row.require(5)?),
-            is_partition: row.require(6)?,
-            has_children: row.require(7)?,
-            access_method: row.get(8)?,
+            access_method: row.get(7)?,
         })
     })?
     .ok_or_else(|| Error::new(UNDEFINED_TABLE, format!("relation with OID {} does not exist", relid.to_u32())))?;
@@ -65,8 +86,6 @@ pub fn check(relid: Option<Oid>) -> Result<Table> {
 }
 
 fn refusal(class: &Class) -> Option<Error> {
-    /// OIDs below are handed out by initdb: catalogs, whatever schema they are in.
-    const FIRST_NORMAL_OID: u32 = 16384;
     let name = &class.table.sql;
     let no =
         |sqlstate: SqlState, what: &str, hint: &str| Some(Error::new(sqlstate, format!("{name} {what}")).hint(hint));
@@ -82,14 +101,7 @@ fn refusal(class: &Class) -> Option<Error> {
         'f' => {
             return no(WRONG_OBJECT_TYPE, "is a foreign table", "Run the backfill on the server where the table is.");
         }
-        'p' => {
-            return no(
-                FEATURE_NOT_SUPPORTED,
-                "is partitioned, which backfill does not support yet",
-                "Until it does, use batched UPDATE statements.",
-            );
-        }
-        'r' => {}
+        'r' | 'p' => {}
         _ => return no(WRONG_OBJECT_TYPE, "is not a table", "Name an ordinary table."),
     }
     if class.table.relid.to_u32() < FIRST_NORMAL_OID {
@@ -109,21 +121,7 @@ fn refusal(class: &Class) -> Option<Error> {
             "Use UPDATE: nobody waits for a temporary table.",
         );
     }
-    if class.is_partition {
-        return no(
-            FEATURE_NOT_SUPPORTED,
-            "is a partition, which backfill does not support yet",
-            "Until it does, use batched UPDATE statements.",
-        );
-    }
-    if class.has_children {
-        return no(
-            FEATURE_NOT_SUPPORTED,
-            "has child tables, which backfill does not support yet",
-            "Until it does, use batched UPDATE statements.",
-        );
-    }
-    if class.access_method.as_deref() != Some("heap") {
+    if class.kind == 'r' && class.access_method.as_deref() != Some("heap") {
         return no(
             FEATURE_NOT_SUPPORTED,
             "is not stored as a heap",

@@ -453,6 +453,7 @@ fn resume_every_job() -> Result<i32> {
                AND (j.system_identifier OPERATOR(pg_catalog.<>) $1 OR j.database OPERATOR(pg_catalog.<>) $2)",
             &[catalog::system_identifier().into(), catalog::my_database().into()],
         )?;
+        crate::backfill::list::restore(catalog::system_identifier(), catalog::my_database())?;
         spi::execute(
             "UPDATE upkeep._job j SET state = 'paused', reason = 'restored',
                  owner = coalesce((SELECT r.oid FROM pg_catalog.pg_roles r

@@ -131,6 +131,15 @@ pub fn clean_up_after_error() {
 
 /// `f` in a subtransaction: kept on `Ok`, undone on `Err`; the transaction stays usable.
 pub fn subtransaction<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+    in_subtransaction(f, true)
+}
+
+/// `f` in a subtransaction that is undone in any case: nothing stays of it but the answer, no lock either.
+pub fn undone<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+    in_subtransaction(f, false)
+}
+
+fn in_subtransaction<T>(f: impl FnOnce() -> Result<T>, keep: bool) -> Result<T> {
     // SAFETY: both are restored below, as PL/pgSQL does around its exception blocks.
     let (context, owner) = unsafe { (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner) };
     unsafe {
@@ -139,11 +148,13 @@ pub fn subtransaction<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
     }
     let result = catch(|| {
         let value = f()?;
-        unsafe { pg_sys::ReleaseCurrentSubTransaction() };
+        if keep {
+            unsafe { pg_sys::ReleaseCurrentSubTransaction() };
+        }
         Ok(value)
     });
     unsafe {
-        if result.is_err() {
+        if result.is_err() || !keep {
             pg_sys::RollbackAndReleaseCurrentSubTransaction();
         }
         pg_sys::MemoryContextSwitchTo(context);

@@ -4,6 +4,7 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
+use super::catch::undone;
 use crate::error::Result;
 
 /// Locks the table for writing until the transaction ends, so that neither its
@@ -20,6 +21,41 @@ pub fn lock_for_update(relid: pg_sys::Oid) -> bool {
     }
 }
 
+/// Reads the partition constraint that an UPDATE of a partition by itself will check, for which the
+/// server needs a lock of the parent, unless it knows it already. Here the whole step can still be tried
+/// again, and the lock goes at once: others may want to change the parent.
+pub fn know_partition(relid: pg_sys::Oid) -> Result<()> {
+    unsafe extern "C-unwind" {
+        fn RelationGetPartitionQual(relation: pg_sys::Relation) -> *mut pg_sys::List;
+    }
+    let read = |relation: pg_sys::Relation| unsafe {
+        // SAFETY: an open relation; nothing to drop in the inner closure. What it reads the server keeps.
+        if (*(*relation).rd_rel).relispartition {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| RelationGetPartitionQual(relation));
+        }
+    };
+    undone(|| Ok(with_open(relid, read))).map(drop)
+}
+
+/// The number of blocks, without waiting for a lock; `None`: somebody has locked the table, or it is gone.
+pub fn blocks_if_free(relid: pg_sys::Oid) -> Option<u32> {
+    let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+    // SAFETY: opened with the lock that was just taken, and given back together.
+    unsafe {
+        if !pg_sys::ConditionalLockRelationOid(relid, lock) {
+            return None;
+        }
+        let relation = pg_sys::try_relation_open(relid, pg_sys::NoLock as pg_sys::LOCKMODE);
+        if relation.is_null() {
+            pg_sys::UnlockRelationOid(relid, lock);
+            return None;
+        }
+        let blocks = main_blocks(relation);
+        pg_sys::relation_close(relation, lock);
+        Some(blocks)
+    }
+}
+
 /// Schema and name of a relation as they are now.
 pub fn name(relid: pg_sys::Oid) -> Option<(String, String)> {
     // SAFETY: both functions give null for an unknown OID, else a palloc'd string.
@@ -28,6 +64,11 @@ pub fn name(relid: pg_sys::Oid) -> Option<(String, String)> {
         let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relid));
         (!relation.is_null() && !schema.is_null()).then(|| (text(schema), text(relation)))
     }
+}
+
+/// Is there (still) a relation with this OID?
+pub fn exists(relid: pg_sys::Oid) -> bool {
+    name(relid).is_some()
 }
 
 unsafe fn text(text: *mut std::ffi::c_char) -> String {

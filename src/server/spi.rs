@@ -47,6 +47,17 @@ fn with_snapshot<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
     }
 }
 
+/// Looks in `f` are as of now, not as of the transaction's first look.
+pub fn freshly<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+    // SAFETY: in a transaction; after an error its abort pops the snapshot.
+    unsafe {
+        pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
+        let result = f();
+        pg_sys::PopActiveSnapshot();
+        result
+    }
+}
+
 /// The first row, if there is one.
 pub fn query_one<T>(sql: &str, args: &[DatumWithOid<'_>], each: impl Fn(Row<'_>) -> Result<T>) -> Result<Option<T>> {
     Ok(query(sql, args, each)?.into_iter().next())

@@ -26,7 +26,7 @@ SELECT upkeep.backfill(NULL, 'n = 1');
 SELECT upkeep.backfill('messages', NULL);
 SELECT upkeep.backfill('messages_view', 'n = 1', 'n IS NULL');
 SELECT upkeep.backfill('messages_keyless', 'n = 1');
-SELECT upkeep.backfill('messages_parent', 'n = 1', 'n IS NULL');
+SELECT upkeep.backfill('messages_parent', 'id = 1', 'n IS NULL');
 SELECT upkeep.backfill('pg_class', 'relpages = 1', 'relpages IS NULL');
 SELECT upkeep.backfill('upkeep._job', 'name = ''x''', 'name IS NULL');
 SELECT upkeep.preview_backfill('messages', 'n = 1', 'n IS NULL', max_rows => -1);

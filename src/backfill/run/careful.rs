@@ -92,8 +92,8 @@ impl Run {
     pub(super) fn tell_of_locks(&mut self, context: &mut Context, locked: usize) {
         if locked > 0 && !self.told_of_locks {
             self.told_of_locks = true;
-            context
-                .event("locked rows", format!("{locked} rows are locked by other transactions and will be done later"));
+            let text = format!("{locked} rows are locked by other transactions and will be done later");
+            self.tell(context, "locked rows", text);
         }
     }
 

@@ -1,18 +1,16 @@
-//! Taking the next portion of a pass, and going from one pass to the next.
+//! Taking the next portion of a pass over a table, and going from one pass to the next.
 
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::Run;
-use super::cursor::{Again, Blocks, KeyText, Keys, Phase, Portion, Rows, Shared, Sweep};
+use super::cursor::{Blocks, KeyText, Keys, Phase, Portion, Rows, Shared, Sweep};
 use super::horizon::Advice;
 use super::session::{self, Session, Which};
 use super::start::{ALL_UNITS, filenode};
 use crate::backfill::options::Walk;
 use crate::backfill::statements::Begin;
 use crate::backfill::strategy::Choice;
-use crate::backfill::{definition, store, target};
+use crate::backfill::{list, store};
 use crate::error::{Error, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
 use crate::jobs::kind::{Context, Outcome, Plan};
 use crate::server::heap;
@@ -33,63 +31,54 @@ const SWEEPS: u32 = 3;
 /// What a worker gets out of a pass.
 enum Claimed {
     Portion(Portion),
-    /// Nothing now: others still work on this pass, or rows are locked.
-    Wait(&'static str, Duration),
+    /// Nothing now: others still work on this pass.
+    Nothing,
+    /// Nothing for so long: rows are locked.
+    Rest(Duration),
     /// The next pass begins.
     NextPass,
-    Done {
-        rows_left: i64,
-    },
+    /// The table is done.
+    Done,
 }
 
 impl Run {
-    pub(super) fn claim(
-        &mut self,
-        context: &mut Context,
-        session: &Session,
-        finished: Option<Portion>,
-    ) -> Result<Outcome> {
-        self.check_meaning()?;
-        let claimed = context.with_shared(|context, value, others| {
-            let mut shared: Shared = serde_json::from_value(value)?;
-            if let Some(finished) = &finished {
-                shared.absorb(finished);
-            }
-            shared.proved |= self.proved;
-            self.adopt(&shared);
-            let claimed = self.take(context, session, &mut shared, &others)?;
-            Ok((serde_json::to_value(&shared)?, claimed))
-        })?;
+    pub(super) fn claim(&mut self, context: &mut Context, session: &Session, finished: Portion) -> Result<Outcome> {
         context.cursor = None;
-        match claimed {
-            Claimed::Portion(portion) => {
-                context.cursor = portion.write()?;
-                Ok(Outcome::Continue)
-            }
-            Claimed::NextPass => Ok(Outcome::Continue),
-            Claimed::Wait(reason, time) => Ok(Outcome::Wait { reason: reason.to_owned(), time }),
-            Claimed::Done { rows_left } => Ok(Outcome::Done { rows_left }),
+        if !self.check_meaning()? {
+            self.session = None;
+            return self.hold(context, finished).map(|()| Outcome::Continue);
         }
+        let number = self.table()?.number;
+        let Some((mut shared, others)) = list::lock(self.job, number, context.slot)? else {
+            return Ok(Outcome::Continue);
+        };
+        shared.absorb(&finished);
+        shared.proved |= self.proved;
+        self.adopt(&shared);
+        let claimed = loop {
+            match self.take(context, session, &mut shared, others)? {
+                Claimed::NextPass => {}
+                claimed => break claimed,
+            }
+        };
+        let rest = if let Claimed::Rest(time) = claimed { Some(time) } else { None };
+        list::write(self.job, number, &shared, rest)?;
+        context.claimed = true;
+        if let Claimed::Portion(portion) = claimed {
+            self.hold(context, portion)?;
+        }
+        Ok(Outcome::Continue)
     }
 
     /// Names keep their meaning from creation to the end (LAW 21): looked at once per portion.
-    fn check_meaning(&self) -> Result<()> {
-        let table = target::check(Some(self.relid))?;
-        let analysis = definition::analyse(&table, &self.definition.assignments, self.definition.condition.as_deref())?;
-        session::check_meaning(&analysis.fingerprint, &self.definition)
+    /// `false`: the statements have to be made anew, since row security has been turned on or off.
+    fn check_meaning(&self) -> Result<bool> {
+        let (fingerprint, row_security) = self.meaning()?;
+        session::check_meaning(&fingerprint, &self.definition)?;
+        Ok(self.relid == self.root || self.through_root == row_security)
     }
 
-    fn take(
-        &mut self,
-        context: &mut Context,
-        session: &Session,
-        shared: &mut Shared,
-        others: &[Value],
-    ) -> Result<Claimed> {
-        self.see_to_retry(shared)?;
-        if let Some(rows_left) = shared.rows_left {
-            return Ok(Claimed::Done { rows_left });
-        }
+    fn take(&mut self, context: &mut Context, session: &Session, shared: &mut Shared, others: i64) -> Result<Claimed> {
         self.notice_rewrite(context, shared)?;
         let portion = match shared.phase {
             Phase::Start => None,
@@ -100,24 +89,11 @@ impl Run {
         if let Some(portion) = portion {
             return Ok(Claimed::Portion(portion));
         }
-        if !others.is_empty() {
-            return Ok(Claimed::Wait("the other workers of this job finish their part", Duration::from_millis(50)));
+        // Whoever is the last to come back ends the pass.
+        if others > 0 {
+            return Ok(Claimed::Nothing);
         }
         self.end_pass(context, shared)
-    }
-
-    fn see_to_retry(&mut self, shared: &mut Shared) -> Result<()> {
-        let Some(again) = shared.again.take() else { return Ok(()) };
-        store::try_again(self.job, again == Again::Leftovers)?;
-        self.still_matching.clear();
-        if again == Again::Leftovers {
-            shared.phase = Phase::Revisit;
-            shared.round = 0;
-            shared.after_number = 0;
-            shared.sweep = 0;
-            shared.rows_left = None;
-        }
-        Ok(())
     }
 
     /// VACUUM FULL, CLUSTER and ALTER TABLE put rows elsewhere: a pass over blocks starts again.
@@ -135,9 +111,10 @@ impl Run {
             return Ok(());
         }
         let blocks = heap::blocks(self.relid);
-        context.event(
+        self.tell(
+            context,
             "rewritten",
-            "the table was rewritten by another command; starts again at its first block, rows that are done are skipped",
+            "the table was rewritten by another command; starts again at its first block, rows that are done are skipped".to_owned(),
         );
         if shared.phase == Phase::Fill {
             shared.filenode = filenode;
@@ -151,6 +128,9 @@ impl Run {
 
     fn take_fill(&mut self, context: &mut Context, session: &Session, shared: &mut Shared) -> Result<Option<Portion>> {
         let choice = shared.choice.clone().ok_or_else(|| Error::new(INTERNAL_ERROR, "a fill without a strategy"))?;
+        if let Some(vacuum) = self.vacuum_due(shared, &choice) {
+            return Ok(Some(Portion::Vacuum(vacuum)));
+        }
         let advice = self.advice(context, shared, &choice);
         let strides = if advice.plain { 1 } else { choice.strides };
         let useless_strides = advice.plain && choice.strides > 1;
@@ -163,6 +143,7 @@ impl Run {
                 let blocks = self.range_blocks.min(most).saturating_mul(advice.ranges);
                 let first = shared.next_block;
                 let blocks = blocks.min(fair_share(shared.end_block, context.workers));
+                let blocks = blocks.min(self.between_vacuums(f64::from(shared.end_block)));
                 let last = first.saturating_add(blocks).min(shared.end_block);
                 shared.next_block = last;
                 Ok(Some(Portion::Blocks(Blocks::new(first, last, most, strides, shared.proved))))
@@ -173,6 +154,7 @@ impl Run {
                     (u64::from(self.max_range.1) * u64::from(part) / u64::from(choice.most_blocks.max(1))) as u32;
                 let rows = if useless_strides { self.range_rows.min(most.max(10)) } else { self.range_rows };
                 let rows = rows.min(fair_share(shared.rows_estimate as u32, context.workers) / advice.ranges.max(1));
+                let rows = rows.min(self.between_vacuums(shared.rows_estimate) / advice.ranges.max(1));
                 self.take_keys(session, shared, (advice.ranges, rows.max(10)), strides)
             }
         }
@@ -191,12 +173,12 @@ impl Run {
                 return plain;
             }
             shared.held = false;
-            tell_of_strides(context, shared, choice, false);
+            self.tell_of_strides(context, shared, choice, false);
         }
         let largest = heap::shared_buffers() / 4 / self.range_blocks.max(1);
         let advice = self.horizon.advise(horizon, (usual, largest));
         if advice.changed {
-            tell_of_strides(context, shared, choice, advice.plain);
+            self.tell_of_strides(context, shared, choice, advice.plain);
         }
         advice
     }
@@ -221,12 +203,13 @@ impl Run {
             bounds.push(last.clone());
         }
         bounds.dedup();
+        shared.claimed_rows += f64::from(rows) * bounds.len().saturating_sub(1) as f64;
         shared.after_key = bounds.last().cloned();
         Ok(Some(Portion::Keys(Keys { bounds, next: 0, rows, strides, stride: 0, proved: shared.proved })))
     }
 
     fn take_rows(&self, shared: &mut Shared) -> Result<Option<Portion>> {
-        let rows = store::locked_after(self.job, shared.after_number, ROWS)?;
+        let rows = store::locked_after(self.job, self.relid, shared.after_number, ROWS)?;
         let Some(&(until, _)) = rows.last() else { return Ok(None) };
         let after = std::mem::replace(&mut shared.after_number, until);
         Ok(Some(Portion::Rows(Rows { after, until, found: 0 })))
@@ -234,7 +217,7 @@ impl Run {
 
     /// Nobody has anything in hand: what comes next?
     fn end_pass(&mut self, context: &mut Context, shared: &mut Shared) -> Result<Claimed> {
-        let locked = store::locked(self.job)?;
+        let (locked, quarantined) = store::remembered(self.job, self.relid)?;
         let has_condition = self.definition.condition.is_some();
         match shared.phase {
             Phase::Start | Phase::Fill => begin_revisit(shared),
@@ -244,14 +227,14 @@ impl Run {
                 shared.after_number = 0;
                 let first = shared.round == 1;
                 if !first {
-                    return Ok(Claimed::Wait("rows are locked by other transactions", pause.min(LONGEST_PAUSE)));
+                    return Ok(Claimed::Rest(pause.min(LONGEST_PAUSE)));
                 }
             }
             Phase::Revisit if has_condition && shared.sweep == 0 => self.begin_sweep(shared)?,
             Phase::Revisit if has_condition && shared.found > 0 && shared.sweep < SWEEPS => {
                 self.begin_sweep(shared)?;
             }
-            Phase::Revisit => return self.finish(context, shared, locked),
+            Phase::Revisit => return Ok(self.finish(context, shared, locked, quarantined)),
             Phase::Sweep => begin_revisit(shared),
         }
         Ok(Claimed::NextPass)
@@ -263,11 +246,11 @@ impl Run {
         Ok(())
     }
 
-    fn finish(&self, context: &mut Context, shared: &mut Shared, locked: i64) -> Result<Claimed> {
-        let quarantined = store::quarantined(self.job)?;
+    fn finish(&self, context: &mut Context, shared: &mut Shared, locked: i64, quarantined: i64) -> Claimed {
         if shared.left > 0 {
             let examples: Vec<String> = shared.examples.iter().map(ToString::to_string).collect();
-            context.event(
+            self.tell(
+                context,
                 "rows left",
                 format!(
                     "{} rows still match the condition after their update, for example {}",
@@ -277,11 +260,28 @@ impl Run {
             );
         }
         if locked > 0 {
-            context.event("rows left", format!("{locked} rows were locked by others throughout"));
+            self.tell(context, "rows left", format!("{locked} rows were locked by others throughout"));
         }
-        let rows_left = shared.left + quarantined + locked;
-        shared.rows_left = Some(rows_left);
-        Ok(Claimed::Done { rows_left })
+        shared.rows_left = Some(shared.left + quarantined + locked);
+        Claimed::Done
+    }
+
+    /// Strides are given up for a while, or taken up again.
+    fn tell_of_strides(&self, context: &mut Context, shared: &Shared, choice: &Choice, held: bool) {
+        let choice = Choice { held, ..choice.clone() };
+        let why = if held {
+            "a transaction that has been open for more than 10 s keeps dead rows from being pruned"
+        } else {
+            "dead rows can be pruned"
+        };
+        self.tell(context, "strategy", format!("{}: {why}", choice.describe()));
+        if self.relid == self.root {
+            context.plan = Some(Plan {
+                strategy: choice.describe(),
+                rows_estimate: shared.rows_to_change,
+                units_total: ALL_UNITS,
+            });
+        }
     }
 }
 
@@ -291,19 +291,6 @@ fn fair_share(all: u32, workers: i32) -> u32 {
         Ok(workers) if workers > 1 => (all / (2 * workers)).max(1),
         _ => u32::MAX,
     }
-}
-
-/// Strides are given up for a while, or taken up again.
-fn tell_of_strides(context: &mut Context, shared: &Shared, choice: &Choice, held: bool) {
-    let choice = Choice { held, ..choice.clone() };
-    let why = if held {
-        "a transaction that has been open for more than 10 s keeps dead rows from being pruned"
-    } else {
-        "dead rows can be pruned"
-    };
-    context.event("strategy", format!("{}: {why}", choice.describe()));
-    context.plan =
-        Some(Plan { strategy: choice.describe(), rows_estimate: shared.rows_to_change, units_total: ALL_UNITS });
 }
 
 /// The keys after the first, up to the last, at which ranges of so many rows end: at most

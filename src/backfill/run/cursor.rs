@@ -1,5 +1,7 @@
-//! Where a backfill is: what its workers share, and what each has in hand.
-//! Stored as JSON in the transaction of the step that changed it.
+//! Where a backfill is: what its workers share of the whole and of each table, and what each has
+//! in hand. Stored as JSON in the transaction of the step that changed it.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -24,10 +26,48 @@ pub enum Phase {
     Sweep,
 }
 
+/// What the workers share of the whole: which tables there are is in `upkeep._backfill_table`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tree {
+    /// The tables have been listed.
+    pub started: bool,
+    /// How often tables were found that came after the first look.
+    pub rounds: u32,
+    /// Only what is left of the tables of the list: no more looking for others.
+    pub closed: bool,
+    /// A finished run was told to try again: first see to what was put aside.
+    pub again: Option<Again>,
+    /// How many tables there are, and of those that were looked at how many go which way.
+    pub tables: usize,
+    pub strategies: BTreeMap<String, u32>,
+    /// Units of all tables; of those that were looked at, with the rows to change in them.
+    pub weight: f64,
+    pub known_weight: f64,
+    pub known_rows: f64,
+}
+
+impl Tree {
+    /// Rows to change in all tables, judged by those that were looked at.
+    pub fn rows_estimate(&self) -> i64 {
+        (self.known_rows * (self.weight / self.known_weight.max(1.0)).max(1.0)) as i64
+    }
+
+    /// A table was looked at.
+    pub fn note(&mut self, strategy: String, weight: f64, rows: f64) {
+        *self.strategies.entry(strategy).or_default() += 1;
+        self.known_weight += weight;
+        self.known_rows += rows;
+    }
+}
+
+/// What the workers share of one table.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Shared {
     pub phase: Phase,
+    /// The columns of the key that finds its rows again; `None`: those of the definition.
+    pub key: Option<Vec<String>>,
     pub choice: Option<Choice>,
     /// Of the table when its blocks were counted: another one means that rows moved.
     pub filenode: u32,
@@ -55,10 +95,11 @@ pub struct Shared {
     pub found: i64,
     pub left: i64,
     pub examples: Vec<Value>,
-    /// The run is over: what it left.
+    /// The table is done: what was left of it.
     pub rows_left: Option<i64>,
-    /// A finished run was told to try again: first see to what was put aside.
-    pub again: Option<Again>,
+    /// Part of the fill that was handed out, in rows for a walk by keys; tenths that were vacuumed.
+    pub claimed_rows: f64,
+    pub vacuumed: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,10 +111,20 @@ pub enum Again {
     Leftovers,
 }
 
-/// What a worker has in hand.
+/// What a worker has in hand, and of which table of the list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hand {
+    pub table: i32,
+    #[serde(flatten)]
+    pub portion: Portion,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "pass", rename_all = "lowercase")]
 pub enum Portion {
+    /// Nothing yet: it has only chosen the table.
+    Enter,
+    Vacuum(Vacuum),
     Blocks(Blocks),
     Keys(Keys),
     Rows(Rows),
@@ -127,7 +178,14 @@ pub struct Sweep {
     pub examples: Vec<Value>,
 }
 
-impl Portion {
+/// A VACUUM of the table between two ranges.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Vacuum {
+    /// The server's count of them before this one; `None`: it has not been started.
+    pub before: Option<i64>,
+}
+
+impl Hand {
     pub fn read(cursor: Option<&Value>) -> Result<Option<Self>> {
         Ok(cursor.map(|value| serde_json::from_value(value.clone())).transpose()?)
     }
@@ -135,10 +193,14 @@ impl Portion {
     pub fn write(&self) -> Result<Option<Value>> {
         Ok(Some(serde_json::to_value(self)?))
     }
+}
 
+impl Portion {
     /// Nothing of it is left to do; what it found out still has to be shared.
     pub fn is_finished(&self) -> bool {
         match self {
+            Portion::Enter => true,
+            Portion::Vacuum(_) => false,
             Portion::Blocks(blocks) => blocks.stride >= blocks.strides,
             Portion::Keys(keys) => keys.stride >= keys.strides,
             Portion::Rows(rows) => rows.after >= rows.until,
@@ -197,6 +259,7 @@ impl Shared {
     /// Takes over what a finished portion found out.
     pub fn absorb(&mut self, portion: &Portion) {
         match portion {
+            Portion::Enter | Portion::Vacuum(_) => {}
             Portion::Blocks(blocks) => self.proved |= blocks.proved,
             Portion::Keys(keys) => self.proved |= keys.proved,
             Portion::Rows(rows) => self.found += rows.found,
@@ -226,13 +289,13 @@ pub const EXAMPLES: usize = 5;
 /// The shared cursor with which a finished job starts again.
 pub fn retry(shared: Value, was_done: bool) -> Value {
     // A job that never started, or is to start over, has no place yet.
-    let Ok(mut shared) = serde_json::from_value::<Shared>(shared) else {
+    let Ok(mut tree) = serde_json::from_value::<Tree>(shared) else {
         return Value::Object(serde_json::Map::new());
     };
-    if shared.phase != Phase::Start {
-        shared.again = Some(if was_done { Again::Leftovers } else { Again::Resumed });
+    if tree.started {
+        tree.again = Some(if was_done { Again::Leftovers } else { Again::Resumed });
     }
-    serde_json::to_value(&shared).unwrap_or_default()
+    serde_json::to_value(&tree).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -244,18 +307,40 @@ mod tests {
     #[test]
     fn a_new_job_has_an_empty_cursor() {
         assert_eq!(serde_json::from_value::<Shared>(json!({})).unwrap(), Shared::default());
+        assert_eq!(serde_json::from_value::<Tree>(json!({})).unwrap(), Tree::default());
         assert_eq!(retry(Value::Null, false), json!({}));
     }
 
     #[test]
     fn a_done_job_is_retried_for_its_leftovers() {
-        let shared = Shared { phase: Phase::Sweep, ..Shared::default() };
+        let tree = Tree { started: true, ..Tree::default() };
         let again = |was_done| {
-            let stored = serde_json::to_value(&shared).unwrap();
-            serde_json::from_value::<Shared>(retry(stored, was_done)).unwrap().again
+            let stored = serde_json::to_value(&tree).unwrap();
+            serde_json::from_value::<Tree>(retry(stored, was_done)).unwrap().again
         };
         assert_eq!(again(true), Some(Again::Leftovers));
         assert_eq!(again(false), Some(Again::Resumed));
+    }
+
+    #[test]
+    fn a_portion_of_an_older_version_is_read_with_its_table() {
+        let stored = json!({"pass": "rows", "after": 3, "until": 9, "found": 0, "table": 1});
+        let hand = Hand::read(Some(&stored)).unwrap().unwrap();
+        assert_eq!(hand, Hand { table: 1, portion: Portion::Rows(Rows { after: 3, until: 9, found: 0 }) });
+        for portion in [Portion::Enter, Portion::Vacuum(Vacuum { before: Some(2) })] {
+            let hand = Hand { table: 2, portion };
+            assert_eq!(Hand::read(hand.write().unwrap().as_ref()).unwrap(), Some(hand));
+        }
+    }
+
+    #[test]
+    fn unknown_tables_are_judged_by_the_known_ones() {
+        let mut tree = Tree { weight: 100.0, ..Tree::default() };
+        assert_eq!(tree.rows_estimate(), 0);
+        tree.note("blocks".into(), 25.0, 1000.0);
+        assert_eq!(tree.rows_estimate(), 4000);
+        tree.note("blocks".into(), 75.0, 0.0);
+        assert_eq!((tree.rows_estimate(), tree.strategies["blocks"]), (1000, 2));
     }
 
     #[test]
@@ -328,8 +413,9 @@ mod tests {
         #[test]
         fn a_portion_survives_storage(first: u32, last: u32, strides: u32, proved: bool) {
             let portion = Portion::Blocks(Blocks::new(first, last, 256, strides, proved));
-            let stored = portion.write().unwrap();
-            prop_assert_eq!(Portion::read(stored.as_ref()).unwrap(), Some(portion));
+            let hand = Hand { table: 7, portion };
+            let stored = hand.write().unwrap();
+            prop_assert_eq!(Hand::read(stored.as_ref()).unwrap(), Some(hand));
         }
     }
 }

@@ -72,7 +72,7 @@ impl Run {
         let verdict = self.conclude(context, &tally)?;
         blocks.proved = self.proved;
         blocks.advance(to);
-        context.cursor = Portion::Blocks(blocks).write()?;
+        self.hold(context, Portion::Blocks(blocks))?;
         self.horizon.note_time(took);
         // The last range of a window may be short, and says little.
         if to - from == full {
@@ -88,7 +88,7 @@ impl Run {
         let Some((after, upto)) = keys.range(span).map(|(after, upto)| (after.cloned(), upto.clone())) else {
             // A window without a range: nothing between its bounds.
             keys.stride = keys.strides;
-            context.cursor = Portion::Keys(keys).write()?;
+            self.hold(context, Portion::Keys(keys))?;
             return Ok(Outcome::Continue);
         };
         let take = if keys.strides > 1 { Take::Stride } else { Take::All };
@@ -113,7 +113,7 @@ impl Run {
                 return Ok(Outcome::Continue);
             }
             self.split_range(session, &mut keys, after.as_ref(), upto)?;
-            context.cursor = Portion::Keys(keys).write()?;
+            self.hold(context, Portion::Keys(keys))?;
             return Ok(Outcome::Continue);
         };
         let took = started.elapsed();
@@ -126,7 +126,7 @@ impl Run {
         self.range_rows = next_size(rows, took, context.batch_time, (SHORTEST_ROWS, self.max_range.1));
         let widest = u32::try_from(keys.widest_span()).unwrap_or(u32::MAX);
         self.span = next_size(span as u32, took, context.batch_time, (1, widest)) as usize;
-        context.cursor = Portion::Keys(keys).write()?;
+        self.hold(context, Portion::Keys(keys))?;
         Ok(verdict.unwrap_or(Outcome::Continue))
     }
 
@@ -139,11 +139,17 @@ impl Run {
         upto: KeyText,
     ) -> Result<()> {
         const PIECES: u32 = 64;
+        let inside = |rows| -> Result<Vec<KeyText>> {
+            let mut between = boundaries(session, after, &upto, (PIECES, rows))?;
+            // The end itself, where the rows come out even, divides nothing.
+            between.retain(|bound| *bound != upto);
+            Ok(between)
+        };
         let mut rows = (keys.rows / 4).max(SHORTEST_ROWS);
-        let mut between = boundaries(session, after, &upto, (PIECES, rows))?;
+        let mut between = inside(rows)?;
         if between.is_empty() {
             rows = SHORTEST_ROWS;
-            between = boundaries(session, after, &upto, (PIECES, rows))?;
+            between = inside(rows)?;
         }
         if between.is_empty() {
             self.indivisible = Some(upto);

@@ -3,9 +3,11 @@
 //! Passes: fill (windows of blocks or keys, stride after stride), revisit (rows that were
 //! locked), sweep (every block once more, if there is a condition that tells what is left).
 //! A worker takes a portion of the pass ([`claim`]) and works it off; the pass ends when
-//! nobody has anything in hand.
+//! nobody has anything in hand. Each table of the list has its own passes; [`choose`] says which
+//! table a worker turns to.
 
 mod careful;
+mod choose;
 mod claim;
 pub mod cursor;
 mod fill;
@@ -15,6 +17,7 @@ mod revisit;
 mod session;
 mod start;
 mod sweep;
+mod vacuum;
 
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -23,19 +26,29 @@ use pgrx::Uuid;
 use pgrx::pg_sys::Oid;
 
 use super::definition::Definition;
-use crate::error::{Error, Result, UNDEFINED_TABLE};
-use crate::jobs::kind::{Context, Job, Kind, Outcome};
+use super::list::Listed;
+use super::statements::identifier;
+use crate::error::{Error, INTERNAL_ERROR, Result, UNDEFINED_TABLE};
+use crate::jobs::kind::{Completion, Context, Job, Kind, Outcome};
 use crate::server::{heap, spi};
-use cursor::Portion;
+use cursor::{Hand, Portion};
 use horizon::Horizon;
 use session::Session;
 
 /// What a worker remembers between steps; all of it can be found out again.
 pub struct Run {
     job: Uuid,
-    relid: Oid,
+    /// The table that was asked for, and its name then.
+    root: Oid,
     target: String,
     definition: Definition,
+    /// Looked whether it was told to try again.
+    begun: bool,
+    /// Row security of the table that was asked for applies: statements on the others go through it.
+    through_root: bool,
+    /// What is below is about the table at hand.
+    table: Option<Listed>,
+    relid: Oid,
     session: Option<Rc<Session>>,
     horizon: Horizon,
     /// Sizes that meet the batch time: blocks of a range, rows of a range, blocks of a sweep.
@@ -65,15 +78,19 @@ pub struct Run {
 
 impl Run {
     pub fn open(job: &Job) -> Result<Self> {
-        let relid = job.relid.ok_or_else(|| {
+        let root = job.relid.ok_or_else(|| {
             // After a restore that left the table out.
             Error::new(UNDEFINED_TABLE, format!("table {} does not exist in this database", job.target))
         })?;
         Ok(Run {
             job: job.id,
-            relid,
+            root,
             target: job.target.clone(),
             definition: serde_json::from_value(job.params.clone())?,
+            begun: false,
+            through_root: false,
+            table: None,
+            relid: Oid::INVALID,
             session: None,
             horizon: Horizon::default(),
             range_blocks: 0,
@@ -92,15 +109,40 @@ impl Run {
         })
     }
 
+    fn table(&self) -> Result<&Listed> {
+        self.table.as_ref().ok_or_else(|| Error::new(INTERNAL_ERROR, "a step without a table"))
+    }
+
+    /// The table at hand, quoted and qualified.
+    fn now_called(&self) -> String {
+        let (schema, name) = heap::name(self.relid).unwrap_or_default();
+        format!("{}.{}", identifier(&schema), identifier(&name))
+    }
+
+    /// Takes a portion of the table at hand into the slot's hand.
+    fn hold(&self, context: &mut Context, portion: Portion) -> Result<()> {
+        context.cursor = Hand { table: self.table()?.number, portion }.write()?;
+        Ok(())
+    }
+
+    /// An event, which names the table where it is one of several.
+    fn tell(&self, context: &mut Context, event: &'static str, detail: String) {
+        match &self.table {
+            Some(table) if table.relid != self.root => context.event(event, format!("{}: {detail}", table.sql)),
+            _ => context.event(event, detail),
+        }
+    }
+
     /// The statements, under the table's name of now. The lock that the step holds keeps it.
     fn session(&mut self) -> Result<Rc<Session>> {
         if let Some(session) = &self.session
-            && session.is_current(self.relid)
+            && session.is_current(self.root, self.relid)
         {
             return Ok(Rc::clone(session));
         }
-        let session = Rc::new(Session::open(self.relid, &self.definition)?);
+        let session = Rc::new(Session::open(self.root, self.table()?, &self.definition, self.job)?);
         self.session = Some(Rc::clone(&session));
+        self.through_root = session.through_root;
         self.filtering = super::store::any_still_matching(self.job)?;
         Ok(session)
     }
@@ -108,31 +150,43 @@ impl Run {
 
 impl Kind for Run {
     fn step(&mut self, context: &mut Context) -> Result<Outcome> {
-        if !heap::lock_for_update(self.relid) {
-            return Err(Error::new(
-                UNDEFINED_TABLE,
-                format!("table {} was dropped while it was being filled", self.target),
-            ));
+        if self.definition.fingerprint.is_none() {
+            return self.settle_in(context);
+        }
+        if !self.begun {
+            self.begun = true;
+            if self.begin_again(context)? {
+                return Ok(Outcome::Continue);
+            }
+        }
+        let Some(Hand { table, portion }) = Hand::read(context.cursor.as_ref())? else {
+            return self.choose(context);
+        };
+        if !self.enter(context, table)? {
+            return Ok(Outcome::Continue);
         }
         // Else what a deferred constraint finds would only show at the commit, where no row can
         // be put aside any more.
         spi::execute("SET CONSTRAINTS ALL IMMEDIATE", &[])?;
         let session = self.session()?;
-        if self.definition.fingerprint.is_none() {
-            return self.settle_in(context, &session);
-        }
-        let portion = Portion::read(context.cursor.as_ref())?;
         if self.range_blocks == 0 && !self.recall()? {
             return self.start(context, &session);
         }
-        match portion {
-            Some(portion) if !portion.is_finished() => match portion {
-                Portion::Blocks(blocks) => self.fill_blocks(context, &session, blocks),
-                Portion::Keys(keys) => self.fill_keys(context, &session, keys),
-                Portion::Rows(rows) => self.revisit(context, &session, rows),
-                Portion::Sweep(sweep) => self.sweep(context, &session, sweep),
-            },
+        let outcome = match portion {
+            Portion::Blocks(ref blocks) if !portion.is_finished() => {
+                self.fill_blocks(context, &session, blocks.clone())
+            }
+            Portion::Keys(ref keys) if !portion.is_finished() => self.fill_keys(context, &session, keys.clone()),
+            Portion::Rows(ref rows) if !portion.is_finished() => self.revisit(context, &session, rows.clone()),
+            Portion::Sweep(ref sweep) if !portion.is_finished() => self.sweep(context, &session, sweep.clone()),
+            Portion::Vacuum(vacuum) => self.vacuum(context, vacuum),
             finished => self.claim(context, &session, finished),
-        }
+        };
+        context.units *= self.table()?.weight / start::ALL_UNITS;
+        outcome
+    }
+
+    fn top_level_done(&mut self, context: &mut Context, answer: Result<Completion>) -> Result<Outcome> {
+        self.vacuumed(context, answer)
     }
 }

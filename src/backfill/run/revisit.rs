@@ -22,7 +22,7 @@ impl Run {
     pub(super) fn revisit(&mut self, context: &mut Context, session: &Session, mut portion: Rows) -> Result<Outcome> {
         let started = Instant::now();
         let mut tally = Tally::default();
-        let rows = store::locked_after(self.job, portion.after, ROWS)?;
+        let rows = store::locked_after(self.job, self.relid, portion.after, ROWS)?;
         // Past the end of the portion rows belong to another worker.
         let mine: Vec<_> = rows.iter().filter(|(number, _)| *number <= portion.until).collect();
         if mine.is_empty() {
@@ -35,7 +35,7 @@ impl Run {
                 break;
             }
         }
-        context.cursor = Portion::Rows(portion).write()?;
+        self.hold(context, Portion::Rows(portion))?;
         Ok(self.conclude(context, &tally)?.unwrap_or(Outcome::Continue))
     }
 
@@ -46,7 +46,7 @@ impl Run {
             if session.parts.key.is_none() {
                 portion.found += 1;
             }
-            return store::forget(self.job, row_key);
+            return store::forget(self.job, self.relid, row_key);
         }
         let free: Vec<Candidate> = candidates(&find(session, row_key, Read::Lock)?)?;
         if free.is_empty() {
@@ -57,7 +57,7 @@ impl Run {
         tally.flagged += done.flagged;
         tally.quarantined += done.quarantined;
         if done.quarantined == 0 && done.locked.is_empty() {
-            store::forget(self.job, row_key)?;
+            store::forget(self.job, self.relid, row_key)?;
         }
         Ok(())
     }

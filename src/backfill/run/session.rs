@@ -5,16 +5,21 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use pgrx::Uuid;
 use pgrx::pg_sys::{self, Oid};
 
-use crate::backfill::definition::{self, Definition};
+use crate::backfill::definition::{self, Analysis, Definition, Reach};
 use crate::backfill::key::{self, Key};
+use crate::backfill::list::{self, Listed};
 use crate::backfill::options::Walk;
-use crate::backfill::statements::{Begin, Parts, Read, Take};
-use crate::backfill::target;
-use crate::error::{Error, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
-use crate::server::heap;
+use crate::backfill::statements::{Begin, Parts, Read, Take, identifier};
+use crate::backfill::target::{self, Table};
+
+use super::cursor::Phase;
+use crate::error::{Error, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, UNDEFINED_TABLE};
+use crate::server::catch::undone;
 use crate::server::repeated::Statement;
+use crate::server::{heap, spi};
 
 /// The statements that are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,31 +38,50 @@ pub enum Which {
 }
 
 pub struct Session {
-    name: (String, String),
-    /// What the names in the text mean now.
-    pub fingerprint: String,
+    /// Of the table that was asked for, and of the one at hand.
+    names: [(String, String); 2],
+    /// The statements name the table that was asked for: its row security applies.
+    pub through_root: bool,
     pub parts: Parts,
     statements: RefCell<HashMap<Which, Rc<Statement>>>,
 }
 
+/// The table that was asked for, under the name it has now, and what the text means for it. No lock of it
+/// stays: others may want to change it while we are at one of its leaves. `None`: it is gone.
+pub fn analysed(root: Oid, definition: &Definition) -> Result<Option<(Table, Analysis)>> {
+    undone(|| {
+        if !heap::lock_for_update(root) {
+            return Ok(None);
+        }
+        let table = spi::freshly(|| target::check(Some(root)))?;
+        let analysis = definition::analyse(&table, &definition.assignments, definition.condition.as_deref())?;
+        Ok(Some((table, analysis)))
+    })
+}
+
 impl Session {
     /// The text is analysed again: its names must mean what they meant at creation (LAW 21).
-    pub fn open(relid: Oid, definition: &Definition) -> Result<Self> {
-        let table = target::check(Some(relid))?;
-        let analysis = definition::analyse(&table, &definition.assignments, definition.condition.as_deref())?;
+    pub fn open(root: Oid, leaf: &Listed, definition: &Definition, job: Uuid) -> Result<Self> {
+        let Some((table, analysis)) = analysed(root, definition)? else {
+            return Err(Error::new(UNDEFINED_TABLE, "the table that was asked for is gone"));
+        };
         check_meaning(&analysis.fingerprint, definition)?;
-        let key = find_key(relid, definition)?;
+        let names = [root, leaf.relid].map(|relid| heap::name(relid).unwrap_or_default());
+        let [_, (schema, name)] = &names;
+        let reach = Reach::of(&table, leaf.relid, &format!("{}.{}", identifier(schema), identifier(name)))?;
+        let through_root = reach.own_rows.is_some();
+        let key = find_key(root, leaf, definition, job)?;
         Ok(Session {
-            name: heap::name(relid).unwrap_or_default(),
-            fingerprint: analysis.fingerprint.clone(),
-            parts: definition::parts(&table, definition, &analysis, key)?,
+            names,
+            through_root,
+            parts: definition::parts(reach, leaf.relid, definition, &analysis, key)?,
             statements: RefCell::default(),
         })
     }
 
-    /// Is the table still called what the statements call it?
-    pub fn is_current(&self, relid: Oid) -> bool {
-        heap::name(relid).as_ref() == Some(&self.name)
+    /// Are the tables still called what the statements call them?
+    pub fn is_current(&self, root: Oid, leaf: Oid) -> bool {
+        self.names.iter().zip([root, leaf]).all(|(name, relid)| heap::name(relid).as_ref() == Some(name))
     }
 
     pub fn statement(&self, which: Which) -> Rc<Statement> {
@@ -121,19 +145,28 @@ pub fn check_meaning(fingerprint: &str, definition: &Definition) -> Result<()> {
     .hint("Look at the definition, cancel this job and start a new one."))
 }
 
-/// The key that was chosen at creation, if it is still one.
-fn find_key(relid: Oid, definition: &Definition) -> Result<Option<Key>> {
-    if definition.key.is_empty() {
+/// The key that was chosen when the table was begun, if it is still one: at creation for an ordinary table.
+fn find_key(root: Oid, leaf: &Listed, definition: &Definition, job: Uuid) -> Result<Option<Key>> {
+    let shared = list::shared(job, leaf.number)?;
+    let has_condition = definition.condition.is_some();
+    let names = match (&shared.key, shared.phase) {
+        (Some(names), _) => names,
+        (None, Phase::Start) if leaf.relid != root || definition.key.is_empty() => {
+            return definition::choose_key(leaf.relid, &leaf.sql, &definition.columns, has_condition);
+        }
+        _ => &definition.key,
+    };
+    if names.is_empty() {
         return Ok(None);
     }
-    let found =
-        key::keys(relid)?.into_iter().find(|key| key.columns.iter().map(|column| &column.name).eq(&definition.key));
-    let needed = definition.condition.is_none() || definition.options.strategy == Some(Walk::Keys);
+    let found = key::keys(leaf.relid)?.into_iter().find(|key| key.columns.iter().map(|column| &column.name).eq(names));
+    let needed = !has_condition || definition.options.strategy == Some(Walk::Keys);
     if found.is_none() && needed {
         return Err(Error::new(
             OBJECT_NOT_IN_PREREQUISITE_STATE,
-            format!("the key ({}) that the backfill goes by is gone", definition.key.join(", ")),
+            format!("the key ({}) that the backfill goes by is gone", names.join(", ")),
         )
+        .detail(format!("It was a unique index of {}.", leaf.sql))
         .hint("Create the unique index again and call upkeep.retry()."));
     }
     Ok(found)

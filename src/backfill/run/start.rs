@@ -1,13 +1,14 @@
-//! The first step of a run: look at the table, choose the way, fix where it ends.
+//! The first step in a table: look at it, choose the way, fix where it ends.
 
 use super::Run;
-use super::cursor::{Again, Phase, Shared};
+use super::choose::plan_of;
+use super::cursor::{Phase, Shared};
 use super::session::{Session, Which};
 use crate::backfill::options::Walk;
 use crate::backfill::strategy::{self, Choice};
-use crate::backfill::{store, survey, target};
+use crate::backfill::{list, survey};
 use crate::error::Result;
-use crate::jobs::kind::{Context, Outcome, Plan};
+use crate::jobs::kind::{Context, Outcome};
 use crate::server::{heap, spi};
 
 /// What the fill is of the whole, where there is a sweep after it.
@@ -17,8 +18,7 @@ pub const ALL_UNITS: f64 = 100.0;
 impl Run {
     /// Reads what the run has settled already. `false`: nothing yet.
     pub(super) fn recall(&mut self) -> Result<bool> {
-        let shared = store::shared(self.job)?;
-        let shared: Shared = serde_json::from_value(shared).unwrap_or_default();
+        let shared = list::shared(self.job, self.table()?.number)?;
         if shared.phase == Phase::Start {
             return Ok(false);
         }
@@ -41,26 +41,37 @@ impl Run {
     }
 
     pub(super) fn start(&mut self, context: &mut Context, session: &Session) -> Result<Outcome> {
-        let shared = context.with_shared(|context, value, _| {
-            let mut shared: Shared = serde_json::from_value(value)?;
-            if shared.phase == Phase::Start {
-                self.settle(context, session, &mut shared)?;
+        let table = self.table()?;
+        let (number, weight) = (table.number, table.weight);
+        let Some((mut shared, _)) = list::lock(self.job, number, context.slot)? else {
+            context.cursor = None;
+            return Ok(Outcome::Continue);
+        };
+        if shared.phase == Phase::Start {
+            self.settle(context, session, &mut shared)?;
+            list::write(self.job, number, &shared, None)?;
+            context.claimed = true;
+            if let Some(choice) = &shared.choice {
+                let (way, rows) = (choice.describe(), shared.rows_to_change as f64);
+                let plan = self.with_tree(context, |_, tree| {
+                    tree.note(way, weight, rows);
+                    Ok(plan_of(tree))
+                })?;
+                context.plan = Some(plan);
             }
-            Ok((serde_json::to_value(&shared)?, shared))
-        })?;
+        }
         self.adopt(&shared);
         Ok(Outcome::Continue)
     }
 
     fn settle(&mut self, context: &mut Context, session: &Session, shared: &mut Shared) -> Result<()> {
-        let table = target::check(Some(self.relid))?;
         let definition = &self.definition;
-        let facts =
-            survey::facts(&table, &definition.columns, definition.condition.as_deref(), session.parts.key.as_ref())?;
+        let facts = survey::facts(self.relid, &session.parts, &definition.columns)?;
         let choice = strategy::choose(&facts, &definition.options);
         let rows_per_block = facts.rows / f64::from(facts.blocks.max(1));
         *shared = Shared {
             phase: Phase::Fill,
+            key: Some(session.parts.key.iter().flat_map(|key| &key.columns).map(|c| c.name.clone()).collect()),
             filenode: filenode(self.relid)?,
             end_block: facts.blocks,
             range_rows: ((rows_per_block * f64::from(choice.range_blocks)) as u32).max(100),
@@ -68,40 +79,16 @@ impl Run {
             rows_to_change: facts.rows_to_change() as i64,
             since: heap::next_full_xid(),
             held: choice.held,
-            again: shared.again.filter(|&again| again == Again::Resumed),
+            proved: self.proved,
             ..Shared::default()
         };
         if choice.walk == Walk::Keys {
             let last = session.statement(Which::LastKey).rows(&[])?;
             shared.last_key = last.into_iter().next().and_then(|row| row.into_iter().collect());
         }
-        context.event("strategy", format!("{}: {}", choice.describe(), choice.reason));
-        context.plan = Some(Plan {
-            strategy: choice.describe(),
-            rows_estimate: facts.rows_to_change() as i64,
-            units_total: ALL_UNITS,
-        });
+        self.tell(context, "strategy", format!("{}: {}", choice.describe(), choice.reason));
         shared.choice = Some(choice);
         Ok(())
-    }
-
-    /// The first step in a database that the job was restored into: names keep what they mean
-    /// here from now on, and transaction ids of the other server mean nothing.
-    pub(super) fn settle_in(&mut self, context: &mut Context, session: &Session) -> Result<Outcome> {
-        let known = context.with_shared(|_, value, _| {
-            if let Some(known) = store::fingerprint(self.job)? {
-                return Ok((value, known)); // another worker was first
-            }
-            let mut shared: Shared = serde_json::from_value(value)?;
-            shared.since = heap::next_full_xid();
-            store::settle_in(self.job, &session.fingerprint)?;
-            Ok((serde_json::to_value(&shared)?, session.fingerprint.clone()))
-        })?;
-        self.definition.fingerprint = Some(known);
-        self.filtering = false;
-        // The next look at the shared cursor brings `since`.
-        self.range_blocks = 0;
-        Ok(Outcome::Continue)
     }
 
     /// Units of progress that the fill is worth in all.

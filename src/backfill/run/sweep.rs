@@ -67,7 +67,7 @@ impl Run {
             sweep.next = to;
             context.units = (ALL_UNITS - FILL_UNITS) * f64::from(to - from) / self.blocks;
         }
-        context.cursor = Portion::Sweep(sweep).write()?;
+        self.hold(context, Portion::Sweep(sweep))?;
         self.sweep_blocks = next_size(self.sweep_blocks, started.elapsed(), context.batch_time, (1, MOST_BLOCKS));
         Ok(self.conclude(context, &tally)?.unwrap_or(Outcome::Continue))
     }
@@ -82,7 +82,7 @@ impl Run {
         // Read after the rows: whoever wrote one of them noted it in the same transaction.
         self.still_matching.extend(store::still_matching(self.job)?);
         let keys: Vec<Value> = matches.iter().map(|found| found.row.row_key.clone()).collect();
-        let remembered = store::remembered_among(self.job, &keys)?;
+        let remembered = store::remembered_among(self.job, self.relid, &keys)?;
         for Match { row, xmin } in matches {
             if remembered.contains(&row.row_key) {
                 continue; // counted where they are remembered
