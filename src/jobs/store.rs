@@ -34,6 +34,9 @@ pub struct Live {
 /// Why a job is paused that came with a dump or a copied database.
 pub const RESTORED: &str = "restored";
 
+/// Why a finished job cannot be forgotten yet, until the first try says more.
+pub const CLEANUP_PENDING: &str = "what it made outside of pg_upkeep is still to be removed";
+
 /// The strike that fails a job.
 pub const MAX_STRIKES: i32 = 3;
 
@@ -254,7 +257,7 @@ pub fn finish(job: Uuid, rows_left: i64) -> Result<()> {
 /// Fails a job that has not ended yet.
 pub fn fail(job: Uuid, error: &Error) -> Result<()> {
     let failed = spi::execute(
-        "UPDATE upkeep._job SET state = 'failed', reason = NULL,
+        "UPDATE upkeep._job SET state = 'failed', reason = CASE WHEN needs_cleanup THEN $6 END,
                 error_sqlstate = $2, error_message = $3, error_detail = $4, error_hint = $5,
                 finished_at = pg_catalog.clock_timestamp()
          WHERE id OPERATOR(pg_catalog.=) $1
@@ -265,6 +268,7 @@ pub fn fail(job: Uuid, error: &Error) -> Result<()> {
             error.message.as_str().into(),
             error.detail.as_deref().into(),
             error.hint.as_deref().into(),
+            CLEANUP_PENDING.into(),
         ],
     )?;
     if failed > 0 {
@@ -444,7 +448,8 @@ pub fn prune(retention: Duration) -> Result<()> {
         "DELETE FROM upkeep._job
          WHERE finished_at OPERATOR(pg_catalog.<)
                (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => $1))
-           AND state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'failed', 'canceled'])",
+           AND state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'failed', 'canceled'])
+           AND NOT needs_cleanup",
         &[retention.as_secs_f64().into()],
     )?;
     Ok(())
@@ -455,11 +460,95 @@ pub fn prune(retention: Duration) -> Result<()> {
 pub fn seconds_to_next(retention: Option<Duration>) -> Result<Option<f64>> {
     spi::query_one(
         "SELECT pg_catalog.date_part('epoch', pg_catalog.min(t.due) OPERATOR(pg_catalog.-) pg_catalog.clock_timestamp())
-         FROM (SELECT pg_catalog.min(not_before) AS due FROM upkeep._job WHERE state OPERATOR(pg_catalog.=) 'queued'
+         FROM (SELECT pg_catalog.min(not_before) AS due FROM upkeep._job
+               WHERE state OPERATOR(pg_catalog.=) 'queued'
+                  OR needs_cleanup AND state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'failed', 'canceled'])
                UNION ALL
                SELECT pg_catalog.min(finished_at) OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => $1)
-               FROM upkeep._job) t",
+               FROM upkeep._job WHERE NOT needs_cleanup) t",
         &[retention.map(|time| time.as_secs_f64()).into()],
+        |row| row.get(1),
+    )
+    .map(Option::flatten)
+}
+
+/// The job is about to make something that must go when it ends. False: it does not run any more.
+pub fn will_need_cleanup(job: Uuid) -> Result<bool> {
+    let marked = spi::execute(
+        "UPDATE upkeep._job SET needs_cleanup = true
+         WHERE id OPERATOR(pg_catalog.=) $1 AND state OPERATOR(pg_catalog.=) 'running'",
+        &[job.into()],
+    )?;
+    Ok(marked > 0)
+}
+
+/// Nothing of it is left.
+pub fn cleaned_up(job: Uuid) -> Result<()> {
+    spi::execute(
+        "UPDATE upkeep._job SET needs_cleanup = false, reason = NULL, not_before = NULL
+         WHERE id OPERATOR(pg_catalog.=) $1",
+        &[job.into()],
+    )?;
+    Ok(())
+}
+
+pub fn needs_cleanup(job: Uuid) -> Result<bool> {
+    let needs = spi::execute_returning(
+        "SELECT needs_cleanup FROM upkeep._job WHERE id OPERATOR(pg_catalog.=) $1",
+        &[job.into()],
+        |row| row.require(1),
+    )?;
+    Ok(needs.into_iter().next().unwrap_or(false))
+}
+
+/// Finished jobs whose traces are due to be removed, and their kinds.
+pub fn due_cleanups() -> Result<Vec<(Uuid, String)>> {
+    spi::query(
+        "SELECT id, kind FROM upkeep._job
+         WHERE needs_cleanup AND state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'failed', 'canceled'])
+           AND (not_before IS NULL OR not_before OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp())
+         ORDER BY finished_at",
+        &[],
+        |row| Ok((row.require(1)?, row.require(2)?)),
+    )
+}
+
+/// Locks a job that is still finished and to be cleaned up; false if it is not, or somebody has it locked.
+pub fn lock_for_cleanup(job: Uuid) -> Result<bool> {
+    let locked = spi::execute_returning(
+        "SELECT true FROM upkeep._job
+         WHERE id OPERATOR(pg_catalog.=) $1 AND needs_cleanup
+           AND state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'failed', 'canceled'])
+         FOR UPDATE SKIP LOCKED",
+        &[job.into()],
+        |row| row.require::<bool>(1),
+    )?;
+    Ok(!locked.is_empty())
+}
+
+/// Why a finished job could not be cleaned up. The next try comes after a quarter of the time that it has waited,
+/// 200 ms at least and 10 s at most.
+pub fn clean_up_later(job: Uuid, reason: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE upkeep._job SET reason = $2,
+                not_before = pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) least(greatest(
+                    (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) finished_at) OPERATOR(pg_catalog./) 4,
+                    '200 ms'::pg_catalog.interval), '10 s'::pg_catalog.interval)
+         WHERE id OPERATOR(pg_catalog.=) $1 AND needs_cleanup
+           AND state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'failed', 'canceled'])",
+        &[job.into(), reason.into()],
+    )?;
+    Ok(())
+}
+
+/// Seconds until the next of them is due; `None`: there is none.
+pub fn seconds_to_cleanup() -> Result<Option<f64>> {
+    spi::query_one(
+        "SELECT pg_catalog.date_part('epoch', pg_catalog.min(
+                    coalesce(not_before, finished_at) OPERATOR(pg_catalog.-) pg_catalog.clock_timestamp()))
+         FROM upkeep._job
+         WHERE needs_cleanup AND state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'failed', 'canceled'])",
+        &[],
         |row| row.get(1),
     )
     .map(Option::flatten)

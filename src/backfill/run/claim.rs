@@ -68,7 +68,7 @@ impl Run {
             }
             Claimed::NextPass => Ok(Outcome::Continue),
             Claimed::Wait(reason, time) => Ok(Outcome::Wait { reason: reason.to_owned(), time }),
-            Claimed::Done { rows_left } => Ok(Outcome::Done { rows_left }),
+            Claimed::Done { rows_left } => Ok(self.end(rows_left)),
         }
     }
 

@@ -15,6 +15,7 @@ mod revisit;
 mod session;
 mod start;
 mod sweep;
+mod trigger;
 
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -25,7 +26,7 @@ use pgrx::pg_sys::Oid;
 use super::definition::Definition;
 use crate::error::{Error, Result, UNDEFINED_TABLE};
 use crate::jobs::kind::{Context, Job, Kind, Outcome};
-use crate::server::{heap, spi};
+use crate::server::{filling, heap, spi};
 use cursor::Portion;
 use horizon::Horizon;
 use session::Session;
@@ -61,6 +62,9 @@ pub struct Run {
     told_of_locks: bool,
     /// Some row was updated and did stop matching.
     proved: bool,
+    /// How far it is with its trigger, and how often in a row somebody had the table locked.
+    trigger: trigger::Trigger,
+    busy: u32,
 }
 
 impl Run {
@@ -69,6 +73,7 @@ impl Run {
             // After a restore that left the table out.
             Error::new(UNDEFINED_TABLE, format!("table {} does not exist in this database", job.target))
         })?;
+        filling::works_on(job.id);
         Ok(Run {
             job: job.id,
             relid,
@@ -89,6 +94,8 @@ impl Run {
             still_matching: HashSet::new(),
             told_of_locks: false,
             proved: false,
+            trigger: trigger::Trigger::default(),
+            busy: 0,
         })
     }
 
@@ -108,6 +115,9 @@ impl Run {
 
 impl Kind for Run {
     fn step(&mut self, context: &mut Context) -> Result<Outcome> {
+        if let Some(outcome) = self.see_to_trigger(context)? {
+            return Ok(outcome);
+        }
         if !heap::lock_for_update(self.relid) {
             return Err(Error::new(
                 UNDEFINED_TABLE,
