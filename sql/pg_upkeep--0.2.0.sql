@@ -176,6 +176,13 @@ COMMENT ON FUNCTION upkeep._in_stride(tid, integer, integer) IS
 COMMENT ON FUNCTION upkeep._in_stride_before(tid, integer, integer, xid, xid, integer) IS
 'Private: the same for row versions that were not written in the given span of transactions.';
 
+-- In the WHEN of triggers on anybody's tables, hence everyone's.
+CREATE FUNCTION upkeep._is_filling(uuid) RETURNS boolean
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'upkeep_is_filling';
+COMMENT ON FUNCTION upkeep._is_filling(uuid) IS
+'Private: is this process at work on that job? Keeps the trigger of fill_new_rows off what the job itself updates.';
+
 -- Rows that a backfill has to come back to (locked by somebody else) or has put aside (quarantined).
 CREATE TABLE upkeep._backfill_row (
     job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
