@@ -7,6 +7,7 @@ use super::columns::columns;
 use super::text::{self, Text};
 use super::{Names, WRITERS, waits_for_lock, without_waiting};
 use crate::backfill::definition::Definition;
+use crate::backfill::statements::identifier;
 use crate::backfill::{fragments, target};
 use crate::error::{Error, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, UNDEFINED_TABLE};
 use crate::jobs::store;
@@ -82,11 +83,7 @@ fn create(job: Uuid, names: &Names, relids: &[Oid], lacking: &[Oid], definition:
     let mut tables = Vec::new();
     for &relid in lacking {
         let (schema, name) = heap::name(relid).ok_or_else(changed)?;
-        let table = format!(
-            "{}.{}",
-            crate::backfill::statements::identifier(&schema),
-            crate::backfill::statements::identifier(&name)
-        );
+        let table = pgrx::spi::quote_qualified_identifier(&schema, &name);
         spi::unambiguous(|| spi::execute(&text.create_trigger(&table, &job.to_string()), &[]))?;
         tables.push(table);
     }
@@ -102,7 +99,7 @@ fn changed() -> Error {
 /// is analysed and PL/pgSQL compiled, no more.
 fn create_functions(names: &Names, text: &Text<'_>) -> Result<()> {
     let owner = catalog::role_name(catalog::current_user()).unwrap_or_default();
-    let owner = crate::backfill::statements::identifier(&owner);
+    let owner = identifier(&owner);
     let create_values = text.create_values().ok_or_else(changed)?;
     spi::bookkeeping(|| {
         spi::unambiguous(|| {

@@ -7,6 +7,8 @@ mod check;
 mod columns;
 mod install;
 mod remove;
+#[cfg(feature = "pg_test")]
+mod tests;
 mod text;
 
 pub use check::check;

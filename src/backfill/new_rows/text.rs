@@ -140,3 +140,69 @@ pub fn called(tree: &str) -> Option<(Vec<u32>, Vec<u32>)> {
     }
     Some((functions, operators))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::deparse::Value;
+
+    fn column(number: i16, name: &str) -> Column {
+        Column {
+            number,
+            name: name.to_owned(),
+            type_sql: "integer".to_owned(),
+            collation: None,
+            identity: false,
+            generated: false,
+        }
+    }
+
+    fn filling() -> Filling {
+        Filling {
+            values: vec![Value { column: "b".to_owned(), sql: Some("new.c + 1".to_owned()), reads: vec![3] }],
+            condition: "new.a IS NULL".to_owned(),
+            condition_reads: vec![1],
+            condition_tree: String::new(),
+            condition_is_volatile: false,
+        }
+    }
+
+    #[test]
+    fn a_simple_condition_is_tested_before_the_function_and_any_other_in_it() {
+        let names = Names::of(pgrx::Uuid::from_bytes([0xAB; 16]));
+        let columns = [column(1, "a"), column(2, "b"), column(3, "we\"ird'")];
+        let filling = filling();
+        let simple = Text::new(&names, &filling, &columns, true).unwrap();
+        assert!(simple.create_trigger("s.t", "id").contains("WHEN ((new.a IS NULL) AND NOT upkeep._is_filling("));
+        assert!(simple.create_values().unwrap().contains("true FROM (SELECT $1 AS \"we\"\"ird'\") AS new; END"));
+        let other = Text::new(&names, &filling, &columns, false).unwrap();
+        assert!(other.create_trigger("s.t", "id").contains("WHEN (NOT upkeep._is_filling("));
+        assert!(other.create_values().unwrap().contains("$2 AS \"we\"\"ird'\") AS new WHERE (new.a IS NULL); END"));
+    }
+
+    #[test]
+    fn the_body_is_one_literal_whatever_the_columns_are_called() {
+        let names = Names::of(pgrx::Uuid::from_bytes([1; 16]));
+        let columns = [column(1, "a"), column(2, "b"), column(3, "'; DROP TABLE x; --\\")];
+        let filling = filling();
+        let sql = Text::new(&names, &filling, &columns, true).unwrap().create_function();
+        let body = sql.split_once(" AS ").unwrap().1;
+        assert!(body.trim_start().starts_with("E'") && body.ends_with("END'"));
+        let inner = &body.trim_start()[2..body.trim_start().len() - 1];
+        assert!(!inner.replace("''", "").contains('\''));
+    }
+
+    #[test]
+    fn a_column_that_is_gone_is_noticed() {
+        let names = Names::of(pgrx::Uuid::from_bytes([1; 16]));
+        assert!(Text::new(&names, &filling(), &[column(1, "a"), column(2, "b")], true).is_none());
+    }
+
+    #[test]
+    fn what_an_expression_calls() {
+        let tree = "({OPEXPR :opno 521 :opfuncid 147 :args ({FUNCEXPR :funcid 871} {CONST :consttype 23})})";
+        assert_eq!(called(tree), Some((vec![871], vec![521])));
+        assert_eq!(called("{SQLVALUEFUNCTION :op 10}"), None);
+        assert_eq!(called("({BOOLEXPR :args ({SUBLINK :x 1})})"), None);
+    }
+}
