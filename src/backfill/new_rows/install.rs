@@ -7,8 +7,8 @@ use super::columns::columns;
 use super::text::{self, Text};
 use super::{Names, WRITERS, waits_for_lock, without_waiting};
 use crate::backfill::definition::Definition;
+use crate::backfill::fragments;
 use crate::backfill::statements::identifier;
-use crate::backfill::{fragments, target};
 use crate::error::{Error, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, UNDEFINED_TABLE};
 use crate::jobs::store;
 use crate::server::deparse::{self, Filling};
@@ -71,8 +71,9 @@ fn lacking(names: &Names, relids: &[Oid]) -> Result<Vec<Oid>> {
 
 fn create(job: Uuid, names: &Names, relids: &[Oid], lacking: &[Oid], definition: &Definition) -> Result<Vec<String>> {
     let root = relids.first().copied().unwrap_or(Oid::INVALID);
-    let table = target::check(Some(root))?;
-    let update = fragments::update(&table.sql, &definition.assignments, definition.condition.as_deref());
+    let (schema, name) = heap::name(root).ok_or_else(changed)?;
+    let table = pgrx::spi::quote_qualified_identifier(schema, name);
+    let update = fragments::update(&table, &definition.assignments, definition.condition.as_deref());
     let filling = deparse::filling(update.text(), root)?;
     let columns = columns(root)?;
     let simple = is_simple(&filling)?;

@@ -285,4 +285,42 @@ mod tests {
         assert_eq!(answer(text(&format!("SELECT upkeep._is_filling('{job}')"))), "false");
         assert_eq!(answer(text("SELECT upkeep._is_filling('00000000-0000-0000-0000-000000000001')")), "false");
     }
+
+    #[pgrx::pg_test]
+    fn test_one_trigger_serves_partitions_and_children_have_their_own() {
+        tables();
+        let (job, _, definition) = job("s = twice(a)::text, b = id", "done IS NULL");
+        let oids = |names: &str| -> Vec<Oid> {
+            let sql = format!("SELECT x::regclass::oid FROM unnest(ARRAY[{names}]) x");
+            answer(spi::execute_returning(&sql, &[], |row| row.require(1)))
+        };
+        // The leaf has its columns elsewhere.
+        answer(run("CREATE TABLE p (id int, a int, b int, s text, done boolean) PARTITION BY RANGE (id);
+                    CREATE TABLE leaf (s text, gone int, done boolean, a int, b int, id int);
+                    ALTER TABLE leaf DROP COLUMN gone;
+                    ALTER TABLE p ATTACH PARTITION leaf FOR VALUES FROM (1) TO (10)"));
+        assert!(matches!(answer(install(job, &oids("'p'"), &definition)), Installed::Now(_)));
+        answer(run("CREATE TABLE leaf2 PARTITION OF p FOR VALUES FROM (10) TO (20);
+                    INSERT INTO p (id, a) VALUES (1, 4), (11, 5); INSERT INTO leaf (id, a) VALUES (2, 6)"));
+        assert_eq!(
+            answer(text("SELECT string_agg(id || ' ' || s || ' ' || b, ',' ORDER BY id) FROM p")),
+            "1 8 1,2 12 2,11 10 11"
+        );
+        assert!(matches!(answer(remove(job)), Removed::Gone));
+        assert_eq!(answer(text("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal")), "0");
+
+        answer(run("CREATE TABLE parent (id int, a int, b int, s text, done boolean);
+                    CREATE TABLE child (more int) INHERITS (parent)"));
+        assert!(matches!(answer(install(job, &oids("'parent', 'child'"), &definition)), Installed::Now(_)));
+        answer(run("INSERT INTO parent (id, a) VALUES (1, 4); INSERT INTO child (id, a) VALUES (2, 6)"));
+        assert_eq!(answer(text("SELECT string_agg(id || ' ' || s, ',' ORDER BY id) FROM parent")), "1 8,2 12");
+        // A child that comes later gets the same trigger beside the others.
+        answer(run("CREATE TABLE later () INHERITS (parent)"));
+        assert!(
+            matches!(answer(install(job, &oids("'parent', 'child', 'later'"), &definition)), Installed::Now(tables)
+            if tables == ["public.later"])
+        );
+        assert!(matches!(answer(remove(job)), Removed::Gone));
+        assert_eq!(answer(text("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal")), "0");
+    }
 }
