@@ -117,6 +117,24 @@ END",
     }
 }
 
+/// A search_path in which a writer's temporary objects hide nothing. Unless named, their schema comes first; the job has
+/// none of its own, so the meaning stays the same.
+pub fn with_temporary_last(path: &str) -> String {
+    let mut schemas = Vec::new();
+    let mut quoted = false;
+    for piece in path.split_inclusive(|c| {
+        quoted ^= c == '"';
+        c == ',' && !quoted
+    }) {
+        let schema = piece.strip_suffix(',').unwrap_or(piece).trim();
+        if !schema.is_empty() && !schema.trim_matches('"').eq_ignore_ascii_case("pg_temp") {
+            schemas.push(schema);
+        }
+    }
+    schemas.push("pg_temp");
+    schemas.join(", ")
+}
+
 fn list(items: impl Iterator<Item = String>) -> String {
     items.collect::<Vec<_>>().join(", ")
 }
@@ -196,6 +214,19 @@ mod tests {
     fn a_column_that_is_gone_is_noticed() {
         let names = Names::of(pgrx::Uuid::from_bytes([1; 16]));
         assert!(Text::new(&names, &filling(), &[column(1, "a"), column(2, "b")], true).is_none());
+    }
+
+    #[test]
+    fn temporary_objects_come_last() {
+        for (path, wanted) in [
+            ("", "pg_temp"),
+            ("\"$user\", public", "\"$user\", public, pg_temp"),
+            ("pg_temp, a", "a, pg_temp"),
+            ("a,\"PG_TEMP\" , b", "a, b, pg_temp"),
+            ("\"a, pg_temp\", \"b\"\",c\"", "\"a, pg_temp\", \"b\"\",c\", pg_temp"),
+        ] {
+            assert_eq!(with_temporary_last(path), wanted);
+        }
     }
 
     #[test]
