@@ -9,7 +9,7 @@ use pgrx::{Uuid, spi::quote_identifier};
 use serde_json::{Value, json};
 
 use super::limits::Limits;
-use super::{activity, kind, launcher, queue, store};
+use super::{activity, clean_up, kind, launcher, queue, store};
 use crate::error::*;
 use crate::server::raise::{self, Level};
 use crate::server::{catalog, spi, worker};
@@ -291,7 +291,7 @@ fn cancel_job(job: Uuid) -> Result<Uuid> {
     spi::bookkeeping(|| store::notify(job, "canceled"))?;
     // What it is doing this moment is rolled back as well, once the caller has committed.
     activity::interrupt_executors(job)?;
-    if spi::bookkeeping(|| store::needs_cleanup(job))? {
+    if spi::bookkeeping(|| clean_up::needs_cleanup(job))? {
         activity::wake_at_commit()?;
     }
     Ok(job)
@@ -367,7 +367,7 @@ fn drop_finished(job: Uuid) -> Result<Uuid> {
     if !target.is_final() {
         return Err(target.wrong_state("drop", "SELECT upkeep.cancel(job); first."));
     }
-    if spi::bookkeeping(|| store::needs_cleanup(job))? {
+    if spi::bookkeeping(|| clean_up::needs_cleanup(job))? {
         return Err(Error::new(OBJECT_IN_USE, format!("cannot drop job {job} yet: it has left a trigger"))
             .detail(target.reason.unwrap_or_else(|| store::CLEANUP_PENDING.to_owned()))
             .hint("It is removed as soon as its table can be locked: SELECT wait_reason FROM upkeep.jobs; shows nothing then."));

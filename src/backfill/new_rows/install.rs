@@ -10,7 +10,7 @@ use crate::backfill::definition::Definition;
 use crate::backfill::fragments;
 use crate::backfill::statements::identifier;
 use crate::error::{Error, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, UNDEFINED_TABLE};
-use crate::jobs::store;
+use crate::jobs::clean_up;
 use crate::server::deparse::{self, Filling};
 use crate::server::{catalog, heap, spi};
 
@@ -34,7 +34,7 @@ pub fn install(job: Uuid, relids: &[Oid], definition: &Definition) -> Result<Ins
         return Ok(Installed::Already);
     }
     let created = without_waiting(|| {
-        if !spi::bookkeeping(|| store::will_need_cleanup(job))? {
+        if !spi::bookkeeping(|| clean_up::will_need_cleanup(job))? {
             return Ok(None);
         }
         for &relid in &lacking {

@@ -11,6 +11,7 @@ use super::session::check_meaning;
 use crate::backfill::new_rows::{self, Installed, Removed};
 use crate::backfill::{definition, store, target};
 use crate::error::Result;
+use crate::jobs::clean_up;
 use crate::jobs::kind::{Context, Outcome};
 use crate::server::spi;
 
@@ -85,7 +86,7 @@ impl Run {
     fn take_down(&mut self, context: &mut Context, rows_left: i64) -> Result<Outcome> {
         match new_rows::remove(self.job)? {
             Removed::Gone => {
-                spi::bookkeeping(|| crate::jobs::store::cleaned_up(self.job))?;
+                spi::bookkeeping(|| clean_up::cleaned_up(self.job))?;
                 context.event("trigger dropped", "");
                 Ok(Outcome::Done { rows_left })
             }
