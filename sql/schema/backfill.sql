@@ -22,7 +22,7 @@ CREATE FUNCTION upkeep.backfill(
     LANGUAGE c VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'upkeep_backfill_0_2_wrapper';
 COMMENT ON FUNCTION upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text, text, interval, bigint, integer, double precision) IS
-'Fills columns of a table, of all partitions or of all children in the background and returns the job. assignments: what follows SET; condition: the rows that still need it (default: every row, exactly once, which needs a key); batch_time: length of one transaction (default upkeep.batch_time); on_error: quarantine or stop; options: strategy, range_blocks, strides, window_ranges, max_quarantined, vacuum. Runs as the caller. Errors: 42601 in a fragment, 22023 wrong argument, 55006 a column is being filled already, 42710 name in use, 42501 a privilege is missing on the table or a partition, 55000 no key or a publication that refuses the update, 0A000 not a table for it.';
+'Fills columns of a table, of all partitions or of all children in the background and returns the job. assignments: what follows SET; condition: the rows that still need it (default: every row, exactly once, which needs a key); batch_time: length of one transaction (default upkeep.batch_time); on_error: quarantine or stop; options: strategy, range_blocks, strides, window_ranges, max_quarantined, vacuum; fill_new_rows: rows that others write meanwhile are filled by a trigger (needs TRIGGER, a condition and plpgsql). Runs as the caller. Errors: 42601 in a fragment, 22023 wrong argument, 55006 a column is being filled already, 42710 name in use, 42501 a privilege is missing on the table or a partition, 55000 no key or a publication that refuses the update, 0A000 not a table for it.';
 
 CREATE FUNCTION upkeep.explain_backfill(
     target regclass,
@@ -68,6 +68,13 @@ COMMENT ON FUNCTION upkeep._in_stride(tid, integer, integer) IS
 'Private: is the row''s place on its page, modulo strides, the stride?';
 COMMENT ON FUNCTION upkeep._in_stride_before(tid, integer, integer, xid, xid, integer) IS
 'Private: the same for row versions that were not written in the given span of transactions.';
+
+-- In the WHEN of triggers on anybody's tables, hence everyone's.
+CREATE FUNCTION upkeep._is_filling(uuid) RETURNS boolean
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'upkeep_is_filling';
+COMMENT ON FUNCTION upkeep._is_filling(uuid) IS
+'Private: is this process at work on that job? Keeps the trigger of fill_new_rows off what the job itself updates.';
 
 -- Rows that a backfill has to come back to (locked by somebody else) or has put aside (quarantined).
 CREATE TABLE upkeep._backfill_row (

@@ -10,6 +10,7 @@ pub mod glue;
 pub mod key;
 pub mod list;
 pub mod meaning;
+pub mod new_rows;
 pub mod options;
 pub mod preview;
 pub mod rights;
@@ -136,6 +137,9 @@ fn ask(request: Request<'_>) -> Result<Uuid> {
     let mut checked = definition::check(request.target, request.assignments, request.condition, on_error, &options)?;
     checked.definition.fill_new_rows = request.fill_new_rows;
     rights::check(&checked)?;
+    if request.fill_new_rows {
+        new_rows::check(&checked)?;
+    }
     create(
         &checked,
         NewJob {
@@ -254,4 +258,12 @@ pub fn check_retry(job: Uuid) -> Result<()> {
         Some((relid, columns)) => refuse_overlap(relid, &columns, None),
         None => Ok(()),
     }
+}
+
+/// Removes what a job has made beside our tables. `Some`: why that must wait.
+pub fn clean_up(job: Uuid) -> Result<Option<String>> {
+    Ok(match new_rows::remove(job)? {
+        new_rows::Removed::Gone => None,
+        new_rows::Removed::Busy(reason) => Some(reason),
+    })
 }

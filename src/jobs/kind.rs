@@ -123,7 +123,7 @@ impl Context {
 }
 
 /// Opens the kind of a job in the executor that will run it. Adding a kind is one
-/// file and one line here, and one in [`retry_shared`].
+/// file and one line here, and one in [`retry_shared`]; one in [`clean_up`] if it makes things elsewhere.
 pub fn open(job: &Job) -> Result<Box<dyn Kind>> {
     match job.kind.as_str() {
         super::command::KIND => Ok(Box::new(super::command::Command::open(job)?)),
@@ -151,5 +151,14 @@ pub fn retry_shared(kind: &str, shared: Value, was_done: bool) -> Value {
         super::command::KIND => super::command::retry_shared(),
         crate::backfill::KIND => crate::backfill::run::cursor::retry(shared, was_done),
         _ => shared,
+    }
+}
+
+/// Removes what a finished job has made beside our tables (`_job.needs_cleanup`), without waiting for anybody.
+/// `Some`: why it has to be tried again.
+pub fn clean_up(kind: &str, job: Uuid) -> Result<Option<String>> {
+    match kind {
+        crate::backfill::KIND => crate::backfill::clean_up(job),
+        _ => Ok(None),
     }
 }

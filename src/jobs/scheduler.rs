@@ -130,6 +130,7 @@ impl Scheduler {
             // Its tables are not the ones that this library knows: until ALTER EXTENSION UPDATE.
             return Ok(Found::Idle(Some(OTHER_VERSION)));
         }
+        super::clean_up::clean_up()?;
         let retention = settings::job_retention();
         let (candidates, executors) = transaction(|| {
             spi::bookkeeping(|| {
@@ -185,6 +186,7 @@ impl Scheduler {
         self.running.retain(|_, (handle, _)| handle.is_running());
         if !self.running.is_empty() || attended_elsewhere {
             let time = if waiting_for_room || attended_elsewhere { WHILE_FULL } else { WHILE_RUNNING };
+            let time = super::clean_up::next()?.map_or(time, |pause| time.min(pause));
             return Ok(Found::Busy(later.map_or(time, |pause| time.min(pause))));
         }
         if waiting_for_room {

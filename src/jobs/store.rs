@@ -34,6 +34,9 @@ pub struct Live {
 /// Why a job is paused that came with a dump or a copied database.
 pub const RESTORED: &str = "restored";
 
+/// Why a finished job cannot be forgotten yet, until the first try says more.
+pub const CLEANUP_PENDING: &str = "what it made outside of pg_upkeep is still to be removed";
+
 /// The strike that fails a job.
 pub const MAX_STRIKES: i32 = 3;
 
@@ -254,7 +257,7 @@ pub fn finish(job: Uuid, rows_left: i64) -> Result<()> {
 /// Fails a job that has not ended yet.
 pub fn fail(job: Uuid, error: &Error) -> Result<()> {
     let failed = spi::execute(
-        "UPDATE upkeep._job SET state = 'failed', reason = NULL,
+        "UPDATE upkeep._job SET state = 'failed', reason = CASE WHEN needs_cleanup THEN $6 END,
                 error_sqlstate = $2, error_message = $3, error_detail = $4, error_hint = $5,
                 finished_at = pg_catalog.clock_timestamp()
          WHERE id OPERATOR(pg_catalog.=) $1
@@ -265,6 +268,7 @@ pub fn fail(job: Uuid, error: &Error) -> Result<()> {
             error.message.as_str().into(),
             error.detail.as_deref().into(),
             error.hint.as_deref().into(),
+            CLEANUP_PENDING.into(),
         ],
     )?;
     if failed > 0 {
@@ -444,7 +448,8 @@ pub fn prune(retention: Duration) -> Result<()> {
         "DELETE FROM upkeep._job
          WHERE finished_at OPERATOR(pg_catalog.<)
                (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => $1))
-           AND state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'failed', 'canceled'])",
+           AND state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'failed', 'canceled'])
+           AND NOT needs_cleanup",
         &[retention.as_secs_f64().into()],
     )?;
     Ok(())
@@ -455,10 +460,12 @@ pub fn prune(retention: Duration) -> Result<()> {
 pub fn seconds_to_next(retention: Option<Duration>) -> Result<Option<f64>> {
     spi::query_one(
         "SELECT pg_catalog.date_part('epoch', pg_catalog.min(t.due) OPERATOR(pg_catalog.-) pg_catalog.clock_timestamp())
-         FROM (SELECT pg_catalog.min(not_before) AS due FROM upkeep._job WHERE state OPERATOR(pg_catalog.=) 'queued'
+         FROM (SELECT pg_catalog.min(not_before) AS due FROM upkeep._job
+               WHERE state OPERATOR(pg_catalog.=) 'queued'
+                  OR needs_cleanup AND state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'failed', 'canceled'])
                UNION ALL
                SELECT pg_catalog.min(finished_at) OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => $1)
-               FROM upkeep._job) t",
+               FROM upkeep._job WHERE NOT needs_cleanup) t",
         &[retention.map(|time| time.as_secs_f64()).into()],
         |row| row.get(1),
     )

@@ -9,7 +9,7 @@ use pgrx::{Uuid, spi::quote_identifier};
 use serde_json::{Value, json};
 
 use super::limits::Limits;
-use super::{activity, kind, launcher, queue, store};
+use super::{activity, clean_up, kind, launcher, queue, store};
 use crate::error::*;
 use crate::server::raise::{self, Level};
 use crate::server::{catalog, spi, worker};
@@ -234,10 +234,11 @@ fn caller_is_admin() -> bool {
 fn set_state(job: Uuid, state: &str, reason: Option<&str>) -> Result<()> {
     spi::bookkeeping(|| {
         spi::execute(
-            "UPDATE upkeep._job SET state = $2, reason = $3, not_before = NULL,
+            "UPDATE upkeep._job SET state = $2, not_before = NULL,
+                    reason = CASE WHEN needs_cleanup AND $2 OPERATOR(pg_catalog.=) 'canceled' THEN $4 ELSE $3 END,
                     finished_at = CASE WHEN $2 OPERATOR(pg_catalog.=) 'canceled' THEN pg_catalog.clock_timestamp() END
              WHERE id OPERATOR(pg_catalog.=) $1",
-            &[job.into(), state.into(), reason.into()],
+            &[job.into(), state.into(), reason.into(), store::CLEANUP_PENDING.into()],
         )?;
         store::add_event(job, state, reason)
     })
@@ -290,6 +291,9 @@ fn cancel_job(job: Uuid) -> Result<Uuid> {
     spi::bookkeeping(|| store::notify(job, "canceled"))?;
     // What it is doing this moment is rolled back as well, once the caller has committed.
     activity::interrupt_executors(job)?;
+    if spi::bookkeeping(|| clean_up::needs_cleanup(job))? {
+        activity::wake_at_commit()?;
+    }
     Ok(job)
 }
 
@@ -312,7 +316,7 @@ fn retry_job(job: Uuid) -> Result<Uuid> {
     let forget_cursor = was_done || target.kind == super::command::KIND;
     spi::bookkeeping(|| {
         spi::execute(
-            "UPDATE upkeep._job SET state = 'queued', reason = NULL, finished_at = NULL, rows_left = NULL, shared = $2,
+            "UPDATE upkeep._job SET state = 'queued', reason = NULL, not_before = NULL, finished_at = NULL, rows_left = NULL, shared = $2,
                     error_sqlstate = NULL, error_message = NULL, error_detail = NULL, error_hint = NULL
              WHERE id OPERATOR(pg_catalog.=) $1",
             &[job.into(), JsonB(shared).into()],
@@ -362,6 +366,11 @@ fn drop_finished(job: Uuid) -> Result<Uuid> {
     let target = find(job, Right::OwnerOrAdmin, "drop")?;
     if !target.is_final() {
         return Err(target.wrong_state("drop", "SELECT upkeep.cancel(job); first."));
+    }
+    if spi::bookkeeping(|| clean_up::needs_cleanup(job))? {
+        return Err(Error::new(OBJECT_IN_USE, format!("cannot drop job {job} yet: it has left a trigger"))
+            .detail(target.reason.unwrap_or_else(|| store::CLEANUP_PENDING.to_owned()))
+            .hint("It is removed as soon as its table can be locked: SELECT wait_reason FROM upkeep.jobs; shows nothing then."));
     }
     spi::bookkeeping(|| spi::execute("DELETE FROM upkeep._job WHERE id OPERATOR(pg_catalog.=) $1", &[job.into()]))?;
     Ok(job)

@@ -98,7 +98,7 @@ unsafe fn targets(raw: *mut pg_sys::RawStmt, text: &CStr, relid: pg_sys::Oid, na
                 let expression = (*entry).expr.cast::<pg_sys::Node>();
                 Target {
                     column: to_text((*entry).resname),
-                    value: deparse_value(expression, context),
+                    value: deparse_value(expression, context, false),
                     constant: !pg_sys::contain_var_clause(expression)
                         && !pg_sys::contain_volatile_functions(expression)
                         && !pg_sys::checkExprHasSubLink(expression),
@@ -108,7 +108,12 @@ unsafe fn targets(raw: *mut pg_sys::RawStmt, text: &CStr, relid: pg_sys::Oid, na
     }
 }
 
-unsafe fn deparse_value(expression: *mut pg_sys::Node, context: *mut pg_sys::List) -> Option<String> {
+/// `prefix`: columns with the name of their table in front, always.
+pub(super) unsafe fn deparse_value(
+    expression: *mut pg_sys::Node,
+    context: *mut pg_sys::List,
+    prefix: bool,
+) -> Option<String> {
     use pg_sys::NodeTag::{T_FieldStore, T_Param, T_SubscriptingRef};
     // SAFETY: a node of the analysed tree. A Param is a column of a multi-column sub-select;
     // the other two are assignments to a part of a column. None of them is an expression in SQL.
@@ -119,7 +124,7 @@ unsafe fn deparse_value(expression: *mut pg_sys::Node, context: *mut pg_sys::Lis
             T_SubscriptingRef => !(*bare.cast::<pg_sys::SubscriptingRef>()).refassgnexpr.is_null(),
             _ => false,
         };
-        (!assignment).then(|| to_text(pg_sys::deparse_expression(expression, context, false, false)))
+        (!assignment).then(|| to_text(pg_sys::deparse_expression(expression, context, prefix, false)))
     }
 }
 

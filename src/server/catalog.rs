@@ -137,3 +137,12 @@ pub fn is_superuser(user: Oid) -> bool {
 pub fn forget_process_list() {
     unsafe { pg_sys::pgstat_clear_backend_activity_snapshot() };
 }
+
+/// Lets one function need another, as if the server had seen the call: neither is dropped without the other.
+pub fn let_function_need(dependent: Oid, needed: Oid) {
+    let function = |oid| pg_sys::ObjectAddress { classId: pg_sys::ProcedureRelationId, objectId: oid, objectSubId: 0 };
+    // SAFETY: both addresses are of functions of this transaction; they are copied.
+    unsafe {
+        pg_sys::recordDependencyOn(&function(dependent), &function(needed), pg_sys::DependencyType::DEPENDENCY_NORMAL)
+    };
+}

@@ -10,9 +10,23 @@ use crate::error::Result;
 /// Locks the table for writing until the transaction ends, so that neither its
 /// name nor its shape changes under a step. `false`: it is gone.
 pub fn lock_for_update(relid: pg_sys::Oid) -> bool {
+    lock(relid, pg_sys::RowExclusiveLock)
+}
+
+/// Locks the table until the transaction ends as CREATE TRIGGER does: whoever wrote to it has ended. `false`: it is gone.
+pub fn lock_for_trigger(relid: pg_sys::Oid) -> bool {
+    lock(relid, pg_sys::ShareRowExclusiveLock)
+}
+
+/// Locks the table against everybody until the transaction ends. `false`: it is gone.
+pub fn lock_exclusively(relid: pg_sys::Oid) -> bool {
+    lock(relid, pg_sys::AccessExclusiveLock)
+}
+
+fn lock(relid: pg_sys::Oid, mode: u32) -> bool {
     // SAFETY: the relation is closed again; the lock stays.
     unsafe {
-        let relation = pg_sys::try_relation_open(relid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
+        let relation = pg_sys::try_relation_open(relid, mode as pg_sys::LOCKMODE);
         if relation.is_null() {
             return false;
         }

@@ -4,6 +4,8 @@ pub mod analyze;
 pub mod catalog;
 pub mod catch;
 pub mod commit;
+pub mod deparse;
+pub mod filling;
 pub mod heap;
 pub mod hooks;
 pub mod lock;

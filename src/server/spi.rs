@@ -117,6 +117,28 @@ pub fn bookkeeping<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
     f()
 }
 
+/// Settings under which text that the server wrote means the same when it is read.
+const UNAMBIGUOUS: [(&CStr, &CStr); 6] = [
+    (c"search_path", c"pg_catalog, pg_temp"),
+    (c"DateStyle", c"ISO, MDY"),
+    (c"IntervalStyle", c"postgres"),
+    (c"extra_float_digits", c"1"),
+    (c"standard_conforming_strings", c"on"),
+    (c"quote_all_identifiers", c"off"),
+];
+
+/// Runs `f` under those settings, as whoever is asking; they end with `f`, or with the abort after its error.
+pub fn unambiguous<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+    // SAFETY: the level is closed here, or by the abort of the (sub)transaction.
+    let level = unsafe { pg_sys::NewGUCNestLevel() };
+    for (name, value) in UNAMBIGUOUS {
+        set_local(name, value);
+    }
+    let result = f();
+    unsafe { pg_sys::AtEOXact_GUC(true, level) };
+    result
+}
+
 fn set_local(name: &CStr, value: &CStr) {
     set_option(name, value, pg_sys::GucAction::GUC_ACTION_SAVE);
 }

@@ -96,7 +96,7 @@ impl Run {
     /// meanwhile are found; when there are none, it is done.
     fn list_tables(&mut self, context: &mut Context) -> Result<Outcome> {
         let job = self.job;
-        self.with_tree(context, |context, tree| {
+        let outcome = self.with_tree(context, |context, tree| {
             if tree.again.is_some() {
                 return begin_again(job, tree);
             }
@@ -112,6 +112,12 @@ impl Run {
                 return Ok(Outcome::Continue);
             }
             Ok(Outcome::Done { rows_left: list::rows_left(job)? + left })
+        })?;
+        // Children that came meanwhile may lack the trigger.
+        self.look_for_trigger();
+        Ok(match outcome {
+            Outcome::Done { rows_left } => self.end(rows_left),
+            other => other,
         })
     }
 

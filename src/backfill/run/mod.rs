@@ -17,6 +17,7 @@ mod revisit;
 mod session;
 mod start;
 mod sweep;
+mod trigger;
 mod vacuum;
 
 use std::collections::HashSet;
@@ -30,7 +31,7 @@ use super::list::Listed;
 use super::statements::identifier;
 use crate::error::{Error, INTERNAL_ERROR, Result, UNDEFINED_TABLE};
 use crate::jobs::kind::{Completion, Context, Job, Kind, Outcome};
-use crate::server::{heap, spi};
+use crate::server::{filling, heap, spi};
 use cursor::{Hand, Portion};
 use horizon::Horizon;
 use session::Session;
@@ -74,6 +75,9 @@ pub struct Run {
     told_of_locks: bool,
     /// Some row was updated and did stop matching.
     proved: bool,
+    /// How far it is with its trigger, and how often in a row somebody had the table locked.
+    trigger: trigger::Trigger,
+    busy: u32,
 }
 
 impl Run {
@@ -82,6 +86,7 @@ impl Run {
             // After a restore that left the table out.
             Error::new(UNDEFINED_TABLE, format!("table {} does not exist in this database", job.target))
         })?;
+        filling::works_on(job.id);
         Ok(Run {
             job: job.id,
             root,
@@ -106,6 +111,8 @@ impl Run {
             still_matching: HashSet::new(),
             told_of_locks: false,
             proved: false,
+            trigger: trigger::Trigger::default(),
+            busy: 0,
         })
     }
 
@@ -152,6 +159,9 @@ impl Kind for Run {
     fn step(&mut self, context: &mut Context) -> Result<Outcome> {
         if self.definition.fingerprint.is_none() {
             return self.settle_in(context);
+        }
+        if let Some(outcome) = self.see_to_trigger(context)? {
+            return Ok(outcome);
         }
         if !self.begun {
             self.begun = true;

@@ -1,0 +1,46 @@
+//! The columns of a table, as functions and triggers have to name them.
+
+use pgrx::pg_sys::Oid;
+
+use crate::error::Result;
+use crate::server::spi;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Column {
+    pub number: i16,
+    pub name: String,
+    /// Qualified, without a length.
+    pub type_sql: String,
+    /// Qualified; only if it is not the type's own.
+    pub collation: Option<String>,
+    pub identity: bool,
+    pub generated: bool,
+}
+
+/// Length -1, not null: without one, `bpchar` would be called `character`, which is another type.
+const COLUMNS: &str = "
+    SELECT a.attnum, a.attname::pg_catalog.text, pg_catalog.format_type(a.atttypid, -1),
+           CASE WHEN a.attcollation OPERATOR(pg_catalog.<>) t.typcollation
+                THEN pg_catalog.format('%I.%I', n.nspname, l.collname) END,
+           a.attidentity OPERATOR(pg_catalog.<>) '', a.attgenerated OPERATOR(pg_catalog.<>) ''
+    FROM pg_catalog.pg_attribute a
+    JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) a.atttypid
+    LEFT JOIN pg_catalog.pg_collation l ON l.oid OPERATOR(pg_catalog.=) a.attcollation
+    LEFT JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) l.collnamespace
+    WHERE a.attrelid OPERATOR(pg_catalog.=) $1 AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped
+    ORDER BY a.attnum";
+
+pub fn columns(relid: Oid) -> Result<Vec<Column>> {
+    spi::unambiguous(|| {
+        spi::execute_returning(COLUMNS, &[relid.into()], |row| {
+            Ok(Column {
+                number: row.require(1)?,
+                name: row.require(2)?,
+                type_sql: row.require(3)?,
+                collation: row.get(4)?,
+                identity: row.require(5)?,
+                generated: row.require(6)?,
+            })
+        })
+    })
+}

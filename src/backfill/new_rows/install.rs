@@ -1,0 +1,173 @@
+//! Creating the trigger, all of it in one step's transaction.
+
+use pgrx::Uuid;
+use pgrx::pg_sys::Oid;
+
+use super::columns::columns;
+use super::text::{self, Text};
+use super::{Names, WRITERS, waits_for_lock, without_waiting};
+use crate::backfill::definition::Definition;
+use crate::backfill::fragments;
+use crate::backfill::statements::identifier;
+use crate::error::{Error, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, UNDEFINED_TABLE};
+use crate::jobs::clean_up;
+use crate::server::deparse::{self, Filling};
+use crate::server::{catalog, heap, spi};
+
+pub enum Installed {
+    /// It was there.
+    Already,
+    /// Created on these tables.
+    Now(Vec<String>),
+    /// Somebody holds a lock: try again later.
+    Busy(String),
+    /// The job was canceled or paused meanwhile.
+    Unwanted,
+}
+
+/// Creates the trigger on the tables that lack it, as the current user, who owns the job. The job is marked to be
+/// cleaned up in the same transaction.
+pub fn install(job: Uuid, relids: &[Oid], definition: &Definition) -> Result<Installed> {
+    let names = Names::of(job);
+    let lacking = lacking(&names, relids)?;
+    if lacking.is_empty() {
+        return Ok(Installed::Already);
+    }
+    let created = without_waiting(|| {
+        if !spi::bookkeeping(|| clean_up::will_need_cleanup(job))? {
+            return Ok(None);
+        }
+        for &relid in &lacking {
+            if !heap::lock_for_trigger(relid) {
+                return Err(Error::new(UNDEFINED_TABLE, "a table was dropped before its trigger could be created"));
+            }
+        }
+        create(job, &names, relids, &lacking, definition).map(Some)
+    })?;
+    Ok(match created {
+        Some(Some(tables)) => Installed::Now(tables),
+        Some(None) => Installed::Unwanted,
+        None => Installed::Busy(waits_for_lock(relids, &WRITERS, "create its trigger")?),
+    })
+}
+
+/// Those of the tables that have no trigger of the job's, in the order in which everybody should lock them.
+fn lacking(names: &Names, relids: &[Oid]) -> Result<Vec<Oid>> {
+    spi::bookkeeping(|| {
+        spi::execute_returning(
+            "SELECT r.relid FROM pg_catalog.unnest($1) r (relid)
+             WHERE NOT EXISTS (
+                 SELECT FROM pg_catalog.pg_trigger t
+                 JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
+                 WHERE t.tgrelid OPERATOR(pg_catalog.=) r.relid
+                   AND p.proname OPERATOR(pg_catalog.=) $2
+                   AND p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace)
+             ORDER BY r.relid",
+            &[relids.to_vec().into(), names.function.as_str().into()],
+            |row| row.require(1),
+        )
+    })
+}
+
+fn create(job: Uuid, names: &Names, relids: &[Oid], lacking: &[Oid], definition: &Definition) -> Result<Vec<String>> {
+    let root = relids.first().copied().unwrap_or(Oid::INVALID);
+    let (schema, name) = heap::name(root).ok_or_else(changed)?;
+    let table = pgrx::spi::quote_qualified_identifier(schema, name);
+    let update = fragments::update(&table, &definition.assignments, definition.condition.as_deref());
+    let filling = deparse::filling(update.text(), root)?;
+    let columns = columns(root)?;
+    let simple = is_simple(&filling)?;
+    let text = Text::new(names, &filling, &columns, simple).ok_or_else(changed)?;
+    if function(&names.function)?.is_none() {
+        create_functions(names, &text)?;
+    }
+    let mut tables = Vec::new();
+    for &relid in lacking {
+        let (schema, name) = heap::name(relid).ok_or_else(changed)?;
+        let table = pgrx::spi::quote_qualified_identifier(&schema, &name);
+        spi::unambiguous(|| spi::execute(&text.create_trigger(&table, &job.to_string()), &[]))?;
+        tables.push(table);
+    }
+    Ok(tables)
+}
+
+fn changed() -> Error {
+    Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, "the table has changed since the job was created")
+        .hint("Look at the definition, cancel this job and start a new one.")
+}
+
+/// Under the switch, because only we may create anything in our schema. Neither statement runs text of a user's: SQL
+/// is analysed and PL/pgSQL compiled, no more.
+fn create_functions(names: &Names, text: &Text<'_>) -> Result<()> {
+    let owner = catalog::role_name(catalog::current_user()).unwrap_or_default();
+    let owner = identifier(&owner);
+    let create_values = text.create_values().ok_or_else(changed)?;
+    spi::bookkeeping(|| {
+        spi::unambiguous(|| {
+            spi::execute(&format!("DROP FUNCTION IF EXISTS upkeep.\"{}\"", names.values), &[])?;
+            spi::execute(&create_values, &[])?;
+            spi::execute(&text.create_function(), &[])
+        })?;
+        for name in [&names.values, &names.function] {
+            spi::execute(&format!("REVOKE ALL ON FUNCTION upkeep.\"{name}\" FROM PUBLIC"), &[])?;
+            spi::execute(&format!("ALTER FUNCTION upkeep.\"{name}\" OWNER TO {owner}"), &[])?;
+        }
+        Ok(())
+    })?;
+    let missing = || Error::new(INTERNAL_ERROR, "a function that was just created is not there");
+    let function_oid = function(&names.function)?.ok_or_else(missing)?;
+    catalog::let_function_need(function_oid, function(&names.values)?.ok_or_else(missing)?);
+    // Outside of the switch, where the settings are the ones that were captured with the job.
+    spi::set_transaction("search_path", &text::with_temporary_last(&catalog::setting(c"search_path")));
+    let settings: String = SETTINGS.iter().map(|name| format!(" SET \"{name}\" FROM CURRENT")).collect();
+    spi::execute(&format!("ALTER FUNCTION upkeep.\"{}\"(){settings}", names.function), &[])?;
+    Ok(())
+}
+
+/// What functions that the expressions call may depend on: the settings captured with a job (LAW 8), and how values
+/// become text.
+const SETTINGS: [&str; 7] = [
+    "search_path",
+    "TimeZone",
+    "DateStyle",
+    "IntervalStyle",
+    "default_text_search_config",
+    "extra_float_digits",
+    "bytea_output",
+];
+
+fn function(name: &str) -> Result<Option<Oid>> {
+    spi::bookkeeping(|| {
+        let found = spi::execute_returning(
+            "SELECT p.oid FROM pg_catalog.pg_proc p
+             WHERE p.proname OPERATOR(pg_catalog.=) $1
+               AND p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace",
+            &[name.into()],
+            |row| row.require(1),
+        )?;
+        Ok(found.into_iter().next())
+    })
+}
+
+/// Can the trigger's WHEN say it? It is evaluated as the writer, under his settings: only functions of the server's
+/// that everybody may call and that depend on nothing else.
+fn is_simple(filling: &Filling) -> Result<bool> {
+    let Some((functions, operators)) = text::called(&filling.condition_tree) else { return Ok(false) };
+    let oids = |numbers: Vec<u32>| numbers.into_iter().map(Oid::from).collect::<Vec<_>>();
+    let simple = spi::bookkeeping(|| {
+        spi::query_one(
+            "SELECT coalesce(pg_catalog.bool_and(
+                        p.oid OPERATOR(pg_catalog.<) 16384::pg_catalog.oid
+                        AND p.provolatile OPERATOR(pg_catalog.=) 'i'
+                        AND pg_catalog.has_function_privilege('public', p.oid, 'EXECUTE')), true)
+             FROM pg_catalog.pg_proc p
+             WHERE p.oid OPERATOR(pg_catalog.=) ANY ($1)
+                OR p.oid OPERATOR(pg_catalog.=) ANY (
+                    SELECT o.oprcode::pg_catalog.oid FROM pg_catalog.pg_operator o
+                    WHERE o.oid OPERATOR(pg_catalog.=) ANY ($2))",
+            &[oids(functions).into(), oids(operators).into()],
+            |row| row.require(1),
+        )
+    })?;
+    Ok(simple.unwrap_or(false))
+}
