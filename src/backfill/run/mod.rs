@@ -18,6 +18,7 @@ mod session;
 mod start;
 mod sweep;
 mod vacuum;
+pub mod whole;
 
 use std::collections::HashSet;
 use std::rc::Rc;
