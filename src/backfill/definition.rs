@@ -94,13 +94,7 @@ pub fn check(
     let analysis = analyse(&table, assignments, condition)?;
     let leaves = tree::check(&table)?;
     tree::refuse_moving(&table, &analysis.columns)?;
-    let mut key = None;
-    for leaf in &leaves {
-        key = choose_key(leaf.relid, &leaf.sql, &analysis.columns, condition.is_some())?;
-        check_walk(&options, condition.is_some(), key.as_ref())?;
-    }
-    // In a tree each table has its own.
-    let key = key.filter(|_| !table.is_tree);
+    let key = check_keys(&table, &leaves, &analysis.columns, condition.is_some(), &options)?;
     let definition = Definition {
         assignments: assignments.to_owned(),
         condition: condition.map(str::to_owned),
@@ -141,10 +135,32 @@ pub fn analyse(table: &Table, assignments: &str, condition: Option<&str>) -> Res
     })
 }
 
+/// The key of an ordinary table; in a tree each has its own, which is looked at for what speaks against it.
+fn check_keys(
+    table: &Table,
+    leaves: &[Leaf],
+    columns: &[String],
+    has_condition: bool,
+    options: &Options,
+) -> Result<Option<Key>> {
+    if !table.is_tree {
+        let key = choose_key(&key::keys(table.relid)?, &table.sql, columns, has_condition)?;
+        check_walk(options, has_condition, key.as_ref())?;
+        return Ok(key);
+    }
+    let relids: Vec<Oid> = leaves.iter().map(|leaf| leaf.relid).collect();
+    let keys = key::keys_of(&relids)?;
+    for leaf in leaves {
+        let keys = keys.get(&leaf.relid).map_or(&[][..], Vec::as_slice);
+        let key = choose_key(keys, &leaf.sql, columns, has_condition)?;
+        check_walk(options, has_condition, key.as_ref())?;
+    }
+    Ok(None)
+}
+
 /// The key that a table's rows are found by, or why it cannot be done without one.
-pub fn choose_key(relid: Oid, table: &str, columns: &[String], has_condition: bool) -> Result<Option<Key>> {
-    let keys = key::keys(relid)?;
-    let chosen = key::choose(&keys, columns);
+pub fn choose_key(keys: &[Key], table: &str, columns: &[String], has_condition: bool) -> Result<Option<Key>> {
+    let chosen = key::choose(keys, columns);
     if let (None, Some(assigned)) = (&chosen, keys.first()) {
         return Err(Error::new(
             FEATURE_NOT_SUPPORTED,
@@ -233,13 +249,14 @@ pub fn parts(reach: Reach, leaf: Oid, definition: &Definition, analysis: &Analys
 }
 
 impl Checked {
-    /// The statements for one of its leaves, with that leaf's key.
-    pub fn parts(&self, leaf: &Leaf) -> Result<Parts> {
-        let key = match &self.key {
-            Some(key) => Some(key.clone()),
-            None => key::choose(&key::keys(leaf.relid)?, &self.definition.columns),
-        };
+    /// The statements for one of its leaves, found by `key`.
+    pub fn parts(&self, leaf: &Leaf, key: Option<Key>) -> Result<Parts> {
         let reach = Reach::of(&self.table, leaf.relid, &leaf.sql)?;
         parts(reach, leaf.relid, &self.definition, &self.analysis, key)
+    }
+
+    /// The best of a leaf's keys.
+    pub fn key_of(&self, keys: &[Key]) -> Option<Key> {
+        self.key.clone().or_else(|| key::choose(keys, &self.definition.columns))
     }
 }

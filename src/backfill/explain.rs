@@ -9,7 +9,7 @@ use super::options::Walk;
 use super::statements::identifier;
 use super::strategy::{self, Choice, Facts};
 use super::tree::Leaf;
-use super::{rights, survey};
+use super::{key, rights, survey};
 use crate::error::Result;
 use crate::server::{heap, spi};
 
@@ -102,7 +102,8 @@ struct Sum {
 impl Sum {
     fn add(&mut self, checked: &Checked, leaf: &Leaf, workers: i32, warnings: &mut Warnings) -> Result<()> {
         let definition = &checked.definition;
-        let facts = survey::facts(leaf.relid, &checked.parts(leaf)?, &definition.columns)?;
+        let key = checked.key_of(&key::keys(leaf.relid)?);
+        let facts = survey::facts(leaf.relid, &checked.parts(leaf, key)?, &definition.columns)?;
         let choice = strategy::choose(&facts, &definition.options);
         warn_of(checked, leaf, &facts, &choice, warnings)?;
         let costs = Costs::of(leaf.relid, &facts, &choice, workers)?;

@@ -1,11 +1,13 @@
 //! The key that finds rows again: a unique index whose order the server's
 //! default comparison of its columns gives.
 
+use std::collections::HashMap;
+
 use pgrx::pg_sys::Oid;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::server::spi;
+use crate::server::{heap, spi};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Column {
@@ -44,9 +46,9 @@ impl Key {
 /// collations: then `(a, b) > (x, y)` and `ORDER BY a, b` are this index's order. Arrays and
 /// composite types are left out because their jsonb form cannot be read back.
 const KEYS: &str = "
-    SELECT k.columns, k.types, k.operator_schema, pg_catalog.abs(s.correlation)
+    SELECT k.columns, k.types, k.operator_schema, pg_catalog.abs(s.correlation), k.indrelid
     FROM (
-        SELECT i.indexrelid, i.indisprimary,
+        SELECT i.indrelid, i.indexrelid, i.indisprimary,
                pg_catalog.array_agg(a.attname::pg_catalog.text ORDER BY n.ordinality) AS columns,
                pg_catalog.array_agg(a.atttypid ORDER BY n.ordinality) AS types,
                pg_catalog.min(os.nspname::pg_catalog.text) AS operator_schema,
@@ -82,27 +84,41 @@ const KEYS: &str = "
             AND ao.amopstrategy OPERATOR(pg_catalog.=) 3
         LEFT JOIN pg_catalog.pg_operator op ON op.oid OPERATOR(pg_catalog.=) ao.amopopr
         LEFT JOIN pg_catalog.pg_namespace os ON os.oid OPERATOR(pg_catalog.=) op.oprnamespace
-        WHERE i.indrelid OPERATOR(pg_catalog.=) $1
+        WHERE i.indrelid OPERATOR(pg_catalog.=) ANY ($1)
           AND i.indisunique AND i.indimmediate AND i.indisvalid AND i.indislive
           AND i.indpred IS NULL AND i.indexprs IS NULL
           AND n.ordinality OPERATOR(pg_catalog.<=) i.indnkeyatts
-        GROUP BY i.indexrelid, i.indisprimary
+        GROUP BY i.indrelid, i.indexrelid, i.indisprimary
     ) k
-    LEFT JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) $1
-    LEFT JOIN pg_catalog.pg_namespace tn ON tn.oid OPERATOR(pg_catalog.=) t.relnamespace
     LEFT JOIN pg_catalog.pg_stats s
-         ON s.schemaname OPERATOR(pg_catalog.=) tn.nspname
-        AND s.tablename OPERATOR(pg_catalog.=) t.relname
+         ON s.schemaname OPERATOR(pg_catalog.=) $2::pg_catalog.name
+        AND s.tablename OPERATOR(pg_catalog.=) $3::pg_catalog.name
         AND s.attname::pg_catalog.text OPERATOR(pg_catalog.=) k.columns[1] AND NOT s.inherited
     WHERE k.usable AND k.schemas OPERATOR(pg_catalog.=) 1
     ORDER BY k.indisprimary DESC, pg_catalog.cardinality(k.columns), k.indexrelid";
 
 /// The table's keys, the best first: the primary key, then those of the fewest columns.
 pub fn keys(relid: Oid) -> Result<Vec<Key>> {
-    spi::query(KEYS, &[relid.into()], |row| {
+    // By its name as a constant: joined to it, the view of the statistics would be read for all tables.
+    let name = heap::name(relid).unzip();
+    let found = select(&[relid], name)?;
+    Ok(found.into_iter().map(|(_, key)| key).collect())
+}
+
+/// The keys of many tables at once, without what the statistics say of them.
+pub fn keys_of(relids: &[Oid]) -> Result<HashMap<Oid, Vec<Key>>> {
+    let mut keys: HashMap<Oid, Vec<Key>> = HashMap::new();
+    for (relid, key) in select(relids, (None, None))? {
+        keys.entry(relid).or_default().push(key);
+    }
+    Ok(keys)
+}
+
+fn select(relids: &[Oid], (schema, name): (Option<String>, Option<String>)) -> Result<Vec<(Oid, Key)>> {
+    spi::query(KEYS, &[relids.to_vec().into(), schema.into(), name.into()], |row| {
         let names: Vec<String> = row.require(1)?;
         let types: Vec<Oid> = row.require(2)?;
-        Ok(Key {
+        let key = Key {
             columns: names
                 .into_iter()
                 .zip(types)
@@ -110,7 +126,8 @@ pub fn keys(relid: Oid) -> Result<Vec<Key>> {
                 .collect(),
             operator_schema: row.require(3)?,
             correlation: row.get(4)?,
-        })
+        };
+        Ok((row.require(5)?, key))
     })
 }
 

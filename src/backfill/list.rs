@@ -8,7 +8,8 @@ use pgrx::datum::JsonB;
 use pgrx::pg_sys::Oid;
 use serde_json::Value;
 
-use super::run::cursor::{Again, Phase, Shared, Tree};
+use super::run::cursor::{Phase, Shared};
+use super::run::whole::{Again, Tree};
 use crate::error::Result;
 use crate::server::spi;
 

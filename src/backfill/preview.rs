@@ -4,8 +4,8 @@ use pgrx::datum::JsonB;
 
 use super::definition::Checked;
 use super::glue::Glue;
-use super::statements::{identifier, literal};
-use super::tree::Leaf;
+use super::key;
+use super::statements::{Parts, identifier, literal};
 use crate::error::{Error, FEATURE_NOT_SUPPORTED, INVALID_PARAMETER_VALUE, Result};
 use crate::server::{catch, spi};
 
@@ -23,12 +23,15 @@ pub fn preview(checked: &Checked, max_rows: i32) -> Result<Vec<Preview>> {
         ));
     }
     let mut rows = Vec::new();
+    let relids: Vec<_> = checked.leaves.iter().map(|leaf| leaf.relid).collect();
+    let keys = key::keys_of(&relids)?;
     for leaf in &checked.leaves {
         let wanted = max_rows as usize - rows.len();
         if wanted == 0 {
             break;
         }
-        let glue = select(checked, leaf, wanted)?;
+        let key = checked.key_of(keys.get(&leaf.relid).map_or(&[], Vec::as_slice));
+        let glue = select(checked, &checked.parts(leaf, key)?, wanted)?;
         let found = catch::subtransaction(|| {
             spi::query(glue.text(), &[], |row| {
                 Ok(Preview { row_key: row.require(1)?, old_row: row.require(2)?, new_row: row.require(3)? })
@@ -39,7 +42,7 @@ pub fn preview(checked: &Checked, max_rows: i32) -> Result<Vec<Preview>> {
     Ok(rows)
 }
 
-fn select(checked: &Checked, leaf: &Leaf, max_rows: usize) -> Result<Glue> {
+fn select(checked: &Checked, parts: &Parts, max_rows: usize) -> Result<Glue> {
     let mut values = Vec::new();
     for target in &checked.analysis.targets {
         let Some(value) = &target.value else {
@@ -53,7 +56,6 @@ fn select(checked: &Checked, leaf: &Leaf, max_rows: usize) -> Result<Glue> {
         values.push(format!("{}, ({value})", literal(&target.column)));
     }
     let row = format!("pg_catalog.to_jsonb({})", identifier(&checked.table.name));
-    let parts = checked.parts(leaf)?;
     let glue = Glue::new(&format!(
         "SELECT {}, {row}, {row} OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object({}) FROM {} WHERE {}",
         parts.row_key(),

@@ -149,7 +149,7 @@ pub fn check_retry(kind: &str, job: Uuid) -> Result<()> {
 pub fn retry_shared(kind: &str, shared: Value, was_done: bool) -> Value {
     match kind {
         super::command::KIND => super::command::retry_shared(),
-        crate::backfill::KIND => crate::backfill::run::cursor::retry(shared, was_done),
+        crate::backfill::KIND => crate::backfill::run::whole::retry(shared, was_done),
         _ => shared,
     }
 }

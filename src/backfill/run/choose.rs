@@ -7,9 +7,10 @@ use std::time::Duration;
 use pgrx::pg_sys::Oid;
 
 use super::Run;
-use super::cursor::{Again, Hand, Phase, Portion, Shared, Tree};
+use super::cursor::{Hand, Phase, Portion, Shared};
 use super::session::analysed;
 use super::sweep;
+use super::whole::{Again, Tree};
 use crate::backfill::tree::{self, Leaf};
 use crate::backfill::{list, store};
 use crate::error::{Error, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, UNDEFINED_TABLE};

@@ -1,7 +1,4 @@
-//! Where a backfill is: what its workers share of the whole and of each table, and what each has
-//! in hand. Stored as JSON in the transaction of the step that changed it.
-
-use std::collections::BTreeMap;
+//! Where a backfill is in a table: what its workers share, and what each has in hand. Stored as JSON in the transaction of the step that changed it.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -24,41 +21,6 @@ pub enum Phase {
     Revisit,
     /// Every block is looked at once more; what still needs it is done, row by row.
     Sweep,
-}
-
-/// What the workers share of the whole: which tables there are is in `upkeep._backfill_table`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Tree {
-    /// The tables have been listed.
-    pub started: bool,
-    /// How often tables were found that came after the first look.
-    pub rounds: u32,
-    /// Only what is left of the tables of the list: no more looking for others.
-    pub closed: bool,
-    /// A finished run was told to try again: first see to what was put aside.
-    pub again: Option<Again>,
-    /// How many tables there are, and of those that were looked at how many go which way.
-    pub tables: usize,
-    pub strategies: BTreeMap<String, u32>,
-    /// Units of all tables; of those that were looked at, with the rows to change in them.
-    pub weight: f64,
-    pub known_weight: f64,
-    pub known_rows: f64,
-}
-
-impl Tree {
-    /// Rows to change in all tables, judged by those that were looked at.
-    pub fn rows_estimate(&self) -> i64 {
-        (self.known_rows * (self.weight / self.known_weight.max(1.0)).max(1.0)) as i64
-    }
-
-    /// A table was looked at.
-    pub fn note(&mut self, strategy: String, weight: f64, rows: f64) {
-        *self.strategies.entry(strategy).or_default() += 1;
-        self.known_weight += weight;
-        self.known_rows += rows;
-    }
 }
 
 /// What the workers share of one table.
@@ -100,15 +62,6 @@ pub struct Shared {
     /// Part of the fill that was handed out, in rows for a walk by keys; tenths that were vacuumed.
     pub claimed_rows: f64,
     pub vacuumed: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Again {
-    /// It had failed or was canceled: from its place, and rows put aside once more.
-    Resumed,
-    /// It was done: only what it left.
-    Leftovers,
 }
 
 /// What a worker has in hand, and of which table of the list.
@@ -286,18 +239,6 @@ impl Shared {
 /// Keys of rows that are shown as examples.
 pub const EXAMPLES: usize = 5;
 
-/// The shared cursor with which a finished job starts again.
-pub fn retry(shared: Value, was_done: bool) -> Value {
-    // A job that never started, or is to start over, has no place yet.
-    let Ok(mut tree) = serde_json::from_value::<Tree>(shared) else {
-        return Value::Object(serde_json::Map::new());
-    };
-    if tree.started {
-        tree.again = Some(if was_done { Again::Leftovers } else { Again::Resumed });
-    }
-    serde_json::to_value(&tree).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -305,21 +246,8 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_new_job_has_an_empty_cursor() {
+    fn a_new_table_has_an_empty_cursor() {
         assert_eq!(serde_json::from_value::<Shared>(json!({})).unwrap(), Shared::default());
-        assert_eq!(serde_json::from_value::<Tree>(json!({})).unwrap(), Tree::default());
-        assert_eq!(retry(Value::Null, false), json!({}));
-    }
-
-    #[test]
-    fn a_done_job_is_retried_for_its_leftovers() {
-        let tree = Tree { started: true, ..Tree::default() };
-        let again = |was_done| {
-            let stored = serde_json::to_value(&tree).unwrap();
-            serde_json::from_value::<Tree>(retry(stored, was_done)).unwrap().again
-        };
-        assert_eq!(again(true), Some(Again::Leftovers));
-        assert_eq!(again(false), Some(Again::Resumed));
     }
 
     #[test]
@@ -331,16 +259,6 @@ mod tests {
             let hand = Hand { table: 2, portion };
             assert_eq!(Hand::read(hand.write().unwrap().as_ref()).unwrap(), Some(hand));
         }
-    }
-
-    #[test]
-    fn unknown_tables_are_judged_by_the_known_ones() {
-        let mut tree = Tree { weight: 100.0, ..Tree::default() };
-        assert_eq!(tree.rows_estimate(), 0);
-        tree.note("blocks".into(), 25.0, 1000.0);
-        assert_eq!(tree.rows_estimate(), 4000);
-        tree.note("blocks".into(), 75.0, 0.0);
-        assert_eq!((tree.rows_estimate(), tree.strategies["blocks"]), (1000, 2));
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod start;
 mod sweep;
 mod trigger;
 mod vacuum;
+pub mod whole;
 
 use std::collections::HashSet;
 use std::rc::Rc;

@@ -152,7 +152,8 @@ fn find_key(root: Oid, leaf: &Listed, definition: &Definition, job: Uuid) -> Res
     let names = match (&shared.key, shared.phase) {
         (Some(names), _) => names,
         (None, Phase::Start) if leaf.relid != root || definition.key.is_empty() => {
-            return definition::choose_key(leaf.relid, &leaf.sql, &definition.columns, has_condition);
+            let keys = key::keys(leaf.relid)?;
+            return definition::choose_key(&keys, &leaf.sql, &definition.columns, has_condition);
         }
         _ => &definition.key,
     };

@@ -27,9 +27,9 @@ impl Run {
             Walk::Blocks => f64::from(shared.next_block) / f64::from(shared.end_block.max(1)),
             Walk::Keys => shared.claimed_rows / shared.rows_estimate.max(1.0),
         };
-        // Not at the very end: what the last part leaves is autovacuum's.
-        let part = ((done * f64::from(PARTS)) as u32).min(PARTS - 1);
-        (part > shared.vacuumed).then(|| {
+        // Not at the end: what the last part leaves is autovacuum's.
+        let part = (done * f64::from(PARTS)) as u32;
+        (part > shared.vacuumed && part < PARTS).then(|| {
             shared.vacuumed = part;
             Vacuum { before: None }
         })
