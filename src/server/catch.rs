@@ -139,6 +139,7 @@ pub fn subtransaction<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
     }
     let result = catch(|| {
         let value = f()?;
+        super::lock::note_waiters();
         unsafe { pg_sys::ReleaseCurrentSubTransaction() };
         Ok(value)
     });
