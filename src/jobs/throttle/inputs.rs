@@ -143,7 +143,11 @@ fn lag(facts: &Facts) -> Vec<Reading> {
             let backlog = todo / replica.rate.unwrap_or(UNKNOWN_RATE).max(1.0) * 1e3;
             let falls_behind = replica.connected && todo > 1e6 && backlog > most_ms;
             falls_behind.then(|| {
-                let rate = replica.rate.map_or(String::new(), |rate| format!(" at {}/s", megabytes(rate)));
+                let rate = match replica.rate {
+                    None => String::new(),
+                    Some(rate) if rate < 50e3 => " and stands still".into(),
+                    Some(rate) => format!(" at {}/s", megabytes(rate)),
+                };
                 format!("{who} has {} to replay{rate} (limit {})", megabytes(todo), limit(most))
             })
         });
@@ -304,6 +308,8 @@ mod tests {
         assert_eq!(held(&with(slow(Some(30e6)))), None);
         let reason = "standby \"s1\" has 200 MB to replay at 5.0 MB/s (limit 10 s)";
         assert_eq!(held(&with(slow(Some(5.0 * MB as f64)))).unwrap(), reason);
+        let reason = "standby \"s1\" has 200 MB to replay and stands still (limit 10 s)";
+        assert_eq!(held(&with(slow(Some(0.0)))).unwrap(), reason);
         assert_eq!(held(&with(slow(None))).unwrap(), "standby \"s1\" has 200 MB to replay (limit 10 s)");
         assert_eq!(held(&with(Replica { rate: Some(0.0), ..standby("s1", 500.0, 0) })), None, "it has everything");
     }
