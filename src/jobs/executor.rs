@@ -172,8 +172,6 @@ pub(super) struct Executor {
     /// The run before ended without a word: if this one does too, nothing it has done may be
     /// forgotten, or the same steps would end the strikes each time.
     struck: bool,
-    /// How long a step may take when nobody is in its way.
-    pub(super) usual_batch: Duration,
 }
 
 /// What the loop does after a step.
@@ -220,6 +218,7 @@ impl Executor {
                 slot,
                 workers: 1,
                 batch_time: settings::batch_time(),
+                usual_batch_time: settings::batch_time(),
                 cursor,
                 rows: 0,
                 units: 0.0,
@@ -232,7 +231,6 @@ impl Executor {
             struck: strikes > 0,
             synchronous_commit,
             settled: false,
-            usual_batch: settings::batch_time(),
         }))
     }
 
@@ -290,7 +288,7 @@ impl Executor {
                 return Ok(Next::Leave);
             }
             self.throttle.set_limits(limits);
-            self.usual_batch = batch_time;
+            self.context.usual_batch_time = batch_time;
             self.context.workers = workers;
             self.context.batch_time = self.throttle.begin_step(batch_time);
             if self.context.cursor.is_none() && self.adopt_leftover(workers)? {

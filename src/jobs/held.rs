@@ -83,7 +83,7 @@ impl Executor {
         self.throttle.history.written();
         if self.kind.is_throttled() {
             self.throttle.history.step_ended(took, system::monotonic());
-            self.throttle.end_step(took, self.usual_batch);
+            self.throttle.end_step(took, self.context.usual_batch_time);
         }
     }
 }

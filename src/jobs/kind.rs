@@ -73,6 +73,8 @@ pub struct Context {
     pub workers: i32,
     /// How long a transaction of this job should take.
     pub batch_time: Duration,
+    /// The same when nobody is in the way: what a step may never take long beyond.
+    pub usual_batch_time: Duration,
     /// Where this slot is; the kind's own format. `None`: it has nothing in hand.
     pub cursor: Option<Value>,
     /// Rows processed by this step.

@@ -9,6 +9,7 @@ mod careful;
 mod claim;
 pub mod cursor;
 mod fill;
+mod holder;
 mod horizon;
 mod pace;
 mod revisit;

@@ -163,13 +163,10 @@ impl Throttle {
             return None;
         }
         let kilobytes = |rate: f64| rate / 1024.0;
+        let seen = kilobytes(self.bucket.seen);
         Some(Hold {
             input: "WAL rate",
-            reason: format!(
-                "WAL rate {:.0} kB/s (limit {:.0} kB/s)",
-                kilobytes(self.bucket.seen),
-                kilobytes(rate as f64)
-            ),
+            reason: format!("WAL rate {seen:.0} kB/s (limit {:.0} kB/s)", kilobytes(rate as f64)),
             pause: pause.clamp(Duration::from_millis(1), Duration::from_secs(1)),
         })
     }

@@ -6,6 +6,8 @@ use crate::server::board::Mark;
 
 /// What may be saved up: so much time's worth.
 const SAVED: Duration = Duration::from_millis(250);
+/// A rate is taken over at least this time.
+const STRETCH: Duration = Duration::from_secs(2);
 /// What others write while a job waits is held against it for no longer than this.
 const OTHERS: Duration = Duration::from_secs(1);
 
@@ -15,7 +17,9 @@ pub struct Bucket {
     last: Option<Mark>,
     /// Bytes that may be written now; below 0: that have been written too early.
     level: f64,
-    /// Bytes a second since the last look.
+    /// Where the stretch began over which the rate is taken for people to read.
+    stretch: Option<Mark>,
+    /// Bytes a second.
     pub seen: f64,
 }
 
@@ -30,15 +34,22 @@ impl Bucket {
         };
         let time = now.at.saturating_sub(last.at).as_secs_f64();
         let written = now.wal.saturating_sub(last.wal) as f64;
-        if time > 0.0 {
-            self.seen = if self.seen == 0.0 { written / time } else { self.seen * 0.8 + 0.2 * written / time };
-        }
+        self.look(now);
         let mut level = (self.level + rate * time - written).min(most);
         if !worked {
             level = level.max(self.level.min(-rate * OTHERS.as_secs_f64()));
         }
         self.level = level;
         if level >= 0.0 { Duration::ZERO } else { Duration::from_secs_f64((-level / rate).min(3600.0)) }
+    }
+
+    fn look(&mut self, now: Mark) {
+        let stretch = *self.stretch.get_or_insert(now);
+        let time = now.at.saturating_sub(stretch.at);
+        if time >= STRETCH {
+            self.seen = now.wal.saturating_sub(stretch.wal) as f64 / time.as_secs_f64();
+            self.stretch = Some(now);
+        }
     }
 }
 
