@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::executor::Executor;
+use super::kind::Event;
 use super::limits::Limits;
 use super::throttle::{FIGURES, Hold};
 use super::{activity, store};
@@ -20,10 +21,11 @@ impl Executor {
     pub(super) fn hold_back(&mut self) -> Result<bool> {
         let mut looked = Instant::now();
         while let Some(hold) = self.throttle.hold() {
-            let woken = worker::wait(hold.pause.min(LOOK_AT_JOB));
-            if woken || looked.elapsed() >= LOOK_AT_JOB {
+            let news = self.throttle.history.held(&hold, system::monotonic());
+            let woken = news.is_none() && worker::wait(hold.pause.min(LOOK_AT_JOB));
+            if news.is_some() || woken || looked.elapsed() >= LOOK_AT_JOB {
                 looked = Instant::now();
-                if !self.look_while_held(&hold)? {
+                if !self.look_while_held(&hold, news)? {
                     return Ok(false);
                 }
             }
@@ -33,9 +35,8 @@ impl Executor {
     }
 
     /// A short look at the job, and what people should see. `false`: leave.
-    fn look_while_held(&mut self, hold: &Hold) -> Result<bool> {
+    fn look_while_held(&mut self, hold: &Hold, news: Option<(String, Option<Event>)>) -> Result<bool> {
         let (job, slot) = (self.context.job.id, self.context.slot);
-        let seen = self.throttle.history.held(hold, system::monotonic());
         let looked = transaction(|| {
             if !catalog::extension_exists() {
                 return Ok(None);
@@ -46,7 +47,7 @@ impl Executor {
             if self.must_leave(live.workers, &live.limits)? {
                 return Ok(None);
             }
-            if let Some((reason, event)) = seen {
+            if let Some((reason, event)) = news {
                 spi::bookkeeping(|| {
                     store::set_wait_reason(job, slot, &reason)?;
                     event.map_or(Ok(()), |event| store::add_event(job, event.event, Some(&event.detail)))
