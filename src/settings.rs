@@ -19,6 +19,7 @@ static IGNORED_STANDBYS: GucSetting<Option<CString>> = GucSetting::<Option<CStri
 static THROTTLE_WORK_RATIO: GucSetting<f64> = GucSetting::<f64>::new(1.0);
 static MAX_ARCHIVE_BACKLOG: GucSetting<i32> = GucSetting::<i32>::new(64);
 static MIN_FREE_DISK: GucSetting<i32> = GucSetting::<i32>::new(1024);
+static WORKER_NICE: GucSetting<i32> = GucSetting::<i32>::new(0);
 
 /// Shortest and longest batch a person may ask for, in ms.
 pub const BATCH_TIME_RANGE: std::ops::RangeInclusive<i32> = 10..=60_000;
@@ -156,6 +157,15 @@ fn define_throttles() {
         GucFlags::default(),
     );
     number(
+        c"upkeep.worker_nice",
+        c"By how much job workers give way to other processes for the processor.",
+        c"The nice value of the operating system, 0 to 19. A worker can only become nicer; less counts for new ones.",
+        &WORKER_NICE,
+        0,
+        19,
+        GucFlags::default(),
+    );
+    number(
         c"upkeep.min_free_disk",
         c"Jobs wait while the server has less free disk space than this.",
         c"On the file systems of the data directory, of pg_wal and of each tablespace. 0 turns it off.",
@@ -200,6 +210,10 @@ pub fn admin_role() -> Option<String> {
 
 pub fn max_jobs_per_role() -> i64 {
     MAX_JOBS_PER_ROLE.get().into()
+}
+
+pub fn worker_nice() -> i32 {
+    WORKER_NICE.get()
 }
 
 /// What holds every job back. `None`: nothing does.

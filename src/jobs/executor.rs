@@ -19,7 +19,7 @@ use crate::error::{Error, LOCK_NOT_AVAILABLE, QUERY_CANCELED, Result};
 use crate::server::catch::transaction;
 use crate::server::raise::{self, Level};
 use crate::server::worker::{self, Registration};
-use crate::server::{catalog, lock, spi, top_level};
+use crate::server::{catalog, lock, spi, system, top_level};
 use crate::settings;
 
 /// A batch waits at most this long for a lock: below `deadlock_timeout`, so that
@@ -239,6 +239,7 @@ impl Executor {
         let mut answer = None;
         loop {
             worker::reload_configuration();
+            system::be_nice(settings::worker_nice());
             if answer.is_none() && self.kind.is_throttled() && !self.hold_back()? {
                 return Ok(());
             }

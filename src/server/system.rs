@@ -16,6 +16,16 @@ pub fn monotonic() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
+/// Gives this process less of the processor where others want it, never more.
+pub fn be_nice(nice: i32) {
+    // SAFETY: both calls look at and change this process only.
+    unsafe {
+        if libc::getpriority(libc::PRIO_PROCESS, 0) < nice {
+            libc::setpriority(libc::PRIO_PROCESS, 0, nice);
+        }
+    }
+}
+
 /// Where the next WAL record goes. Only outside of recovery.
 pub fn wal_insert_position() -> u64 {
     // SAFETY: reads shared memory under its own lock.

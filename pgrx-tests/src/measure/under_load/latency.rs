@@ -5,13 +5,15 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::{DATABASE, Plan, run_job};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, PATIENCE};
 use crate::command;
 use crate::demo::pgbench::{Pgbench, Span};
 use crate::measure::backfill::table::TABLE;
 use crate::measure::report::Report;
 use crate::measure::series::{Sample, Variant, alternate};
 use crate::measure::verdict::{Bound, Comparison, Measure};
+use crate::session::Session;
+use crate::wait::wait_until;
 
 const SCALE: &str = "--scale=20";
 /// pgbench's own CPU time is on the same machine: few clients, prepared statements.
@@ -24,6 +26,8 @@ const WARM_UP: Duration = Duration::from_secs(3);
 enum Work {
     Nothing,
     Job(u32),
+    /// One worker with this nice value.
+    NiceJob(u32),
     OneUpdate,
 }
 
@@ -41,10 +45,11 @@ pub fn measure(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()
         Variant { name: "job alone, two workers".into(), run: Box::new(|| job_alone(cluster, plan, 2)) },
         beside("beside a job, one worker", Work::Job(1)),
         beside("beside a job, two workers", Work::Job(2)),
+        beside("beside a job, upkeep.worker_nice = 10", Work::NiceJob(10)),
         beside("beside one UPDATE", Work::OneUpdate),
     ];
     let series = alternate(plan.runs, &mut variants)?;
-    let [calm, idle, idle_two, one, two, update] = &series[..] else { unreachable!() };
+    let [calm, idle, idle_two, one, two, nice, update] = &series[..] else { unreachable!() };
     let p99 = |s, o| Comparison::new("p99 beside it, x alone", s, o, Measure::Ratio("p99_ms"));
     let speed = |what: &str, s, o| Comparison::new(what, s, o, Measure::Ratio("rows_per_s"));
     let named = |name: &str, line: Comparison| Comparison { what: format!("{name}: {}", line.what), ..line };
@@ -53,6 +58,8 @@ pub fn measure(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()
         named(&one.name, speed("rows/s, x alone", one, idle).must(Bound::AtLeast(0.5))),
         named(&two.name, p99(two, calm)),
         named(&two.name, speed("rows/s, x alone", two, idle_two)),
+        named(&nice.name, p99(nice, calm)),
+        named(&nice.name, speed("rows/s, x alone", nice, idle)),
         named(&update.name, p99(update, calm)),
         speed("two workers under load: rows/s, x one worker", two, one),
     ];
@@ -85,6 +92,12 @@ fn run(cluster: &Cluster, plan: &Plan, work: Work, rate: u32) -> Result<Sample> 
         Work::Job(workers) => {
             Span::during(|| run_job(&mut session, &shape, &format!("workers => {workers}")).map(Some))
         }
+        Work::NiceJob(nice) => {
+            set_nice(&mut session, nice)?;
+            let worked = Span::during(|| run_job(&mut session, &shape, "workers => 1").map(Some));
+            set_nice(&mut session, 0)?;
+            worked
+        }
         Work::OneUpdate => Span::during(|| {
             let clock = std::time::Instant::now();
             session.run(&format!("UPDATE {TABLE} SET {} WHERE label IS NULL", shape.assignments()))?;
@@ -98,4 +111,11 @@ fn run(cluster: &Cluster, plan: &Plan, work: Work, rate: u32) -> Result<Sample> 
         sample.insert("rows_per_s", speed);
     }
     Ok(sample)
+}
+
+fn set_nice(session: &mut Session, nice: u32) -> Result<()> {
+    session.run(&format!("ALTER SYSTEM SET upkeep.worker_nice = {nice}"))?;
+    session.run("SELECT pg_reload_conf()")?;
+    let shown = "SELECT setting FROM pg_settings WHERE name = 'upkeep.worker_nice'";
+    wait_until("the new nice value", PATIENCE, || session.text(shown).is_ok_and(|text| text == nice.to_string()))
 }
