@@ -260,6 +260,8 @@ CREATE VIEW upkeep.jobs WITH (security_barrier) AS
 SELECT j.id, j.kind, j.relid, j.target, j.name,
        CASE WHEN NOT k.here AND j.live THEN 'paused'
             WHEN j.state OPERATOR(pg_catalog.=) 'running' AND s.all_wait THEN 'waiting'
+            WHEN j.state OPERATOR(pg_catalog.=) 'queued' AND j.run_between IS NOT NULL
+                 AND j.not_before OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() THEN 'waiting'
             ELSE j.state END AS state,
        CASE WHEN NOT k.here AND j.live THEN 'restored'
             WHEN j.state OPERATOR(pg_catalog.=) 'running' THEN CASE WHEN s.all_wait THEN s.wait_reason END
@@ -284,7 +286,11 @@ SELECT j.id, j.kind, j.relid, j.target, j.name,
         WHERE q.job OPERATOR(pg_catalog.=) j.id AND q.state OPERATOR(pg_catalog.=) 'quarantined') AS quarantined,
        CASE WHEN k.own THEN j.error_message END AS error,
        coalesce(r.rolname, j.owner_name) AS owner,
-       j.created_at, j.started_at, j.finished_at
+       j.created_at, j.started_at, j.finished_at,
+       nullif(pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
+           'run_between', j.run_between, 'timezone', j.timezone, 'max_replica_lag', j.max_replica_lag,
+           'max_replica_lag_bytes', j.max_replica_lag_bytes, 'max_wal_rate', j.max_wal_rate,
+           'throttle_work_ratio', j.throttle_work_ratio)), '{}') AS limits
 FROM (SELECT i.*, i.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused']) AS live FROM upkeep._job i) j
 CROSS JOIN LATERAL (
     SELECT pg_catalog.pg_has_role(j.owner, 'USAGE') AS own,
@@ -305,7 +311,7 @@ CROSS JOIN LATERAL (
                 ELSE 0 END AS percent) p
 LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) j.owner
 WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
-COMMENT ON VIEW upkeep.jobs IS 'Jobs of this database: state, progress, speed, error. Made for \watch. Rows: the caller''s roles'' jobs; all for pg_monitor and upkeep.admin_role. elapsed counts from the first start; rows_per_second is per second at work, workers added up.';
+COMMENT ON VIEW upkeep.jobs IS 'Jobs of this database: state, progress, speed, error. Made for \watch. Rows: the caller''s roles'' jobs; all for pg_monitor and upkeep.admin_role. elapsed counts from the first start; rows_per_second is per second at work, workers added up; limits are the job''s own.';
 
 CREATE VIEW upkeep.job_events WITH (security_barrier) AS
 SELECT e.job, e.happened_at, e.event,
@@ -315,6 +321,20 @@ JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) e.job
 CROSS JOIN LATERAL (SELECT pg_catalog.pg_has_role(j.owner, 'USAGE') AS own) k
 WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
 COMMENT ON VIEW upkeep.job_events IS 'History of each job: every change of state, choice, wait, retry and error. detail is shown to members of the job''s owner.';
+
+CREATE FUNCTION upkeep._throttle(
+    OUT input text, OUT subject text, OUT value double precision, OUT threshold double precision, OUT unit text,
+    OUT throttling boolean, OUT reason text, OUT age double precision
+) RETURNS SETOF record
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'throttle_wrapper';
+COMMENT ON FUNCTION upkeep._throttle() IS 'internal: the facts behind upkeep.throttle';
+
+CREATE VIEW upkeep.throttle WITH (security_barrier) AS
+SELECT t.input, t.subject, t.value, t.threshold, t.unit, t.throttling, t.reason,
+       pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => t.age) AS sampled_at
+FROM upkeep._throttle() t;
+COMMENT ON VIEW upkeep.throttle IS 'What may hold jobs back, as last measured while jobs ran: each figure, the server''s limit for it, and whether it holds all jobs back now. Rows for members of pg_read_all_stats (pg_monitor) and of upkeep.admin_role; nobody else sees any.';
+GRANT SELECT ON upkeep.throttle TO PUBLIC;
 
 CREATE FUNCTION upkeep._status() RETURNS jsonb
     LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'status_wrapper';

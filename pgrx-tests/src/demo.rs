@@ -2,7 +2,7 @@
 
 mod bar;
 mod contest;
-mod pgbench;
+pub mod pgbench;
 
 use std::io::{Write, stdout};
 use std::process::ExitCode;

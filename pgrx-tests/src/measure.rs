@@ -4,6 +4,7 @@
 mod backfill;
 mod report;
 mod series;
+mod under_load;
 mod verdict;
 
 use std::process::ExitCode;
@@ -17,14 +18,22 @@ use crate::cluster::Cluster;
 use crate::extension::Flavour;
 use crate::prepare::Postgres;
 
-const NAMES: &str = "backfill";
+const NAMES: &str = "backfill, backfill-under-load";
 
 pub fn run(mut args: Args) -> Result<ExitCode> {
     let Some(name) = args.positional() else { bail!("measure what? There is: {NAMES}") };
-    if name != "backfill" {
-        bail!("there is no measurement {name}; there is: {NAMES}");
-    }
-    let plan = backfill::Plan::from_args(&mut args)?;
+    type Run = Box<dyn Fn(&Cluster, &mut Report) -> Result<()>>;
+    let measure: Run = match name.as_str() {
+        "backfill" => {
+            let plan = backfill::Plan::from_args(&mut args)?;
+            Box::new(move |cluster, report| backfill::measure(cluster, &plan, report))
+        }
+        "backfill-under-load" => {
+            let plan = under_load::Plan::from_args(&mut args)?;
+            Box::new(move |cluster, report| under_load::measure(cluster, &plan, report))
+        }
+        _ => bail!("there is no measurement {name}; there is: {NAMES}"),
+    };
     let postgres = Postgres::from_args(&mut args)?;
     args.finish()?;
 
@@ -41,7 +50,7 @@ pub fn run(mut args: Args) -> Result<ExitCode> {
         .start()?;
     let mut report = Report::new(&name, settings(&cluster)?);
     println!("{}", report.settings_text());
-    backfill::measure(&cluster, &plan, &mut report).context(name)?;
+    measure(&cluster, &mut report).context(name)?;
     report.close(clock.elapsed())?;
     Ok(ExitCode::SUCCESS)
 }

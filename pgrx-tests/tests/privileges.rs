@@ -137,7 +137,7 @@ fn the_private_tables_are_private() -> Result<()> {
                       FROM pg_class c
                      WHERE c.relnamespace = 'upkeep'::regnamespace AND c.relkind NOT IN ('i', 'I')
                        AND (has_table_privilege(c.oid, 'SELECT') OR has_any_column_privilege(c.oid, 'SELECT'))";
-    assert_eq!(session.text(readable)?, "job_events,jobs,quarantined_rows,status");
+    assert_eq!(session.text(readable)?, "job_events,jobs,quarantined_rows,status,throttle");
     let writable =
         "SELECT count(*) FROM pg_class c, unnest(ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER']) p
                      WHERE c.relnamespace = 'upkeep'::regnamespace AND c.relkind IN ('r', 'v', 'p')
@@ -253,8 +253,8 @@ fn every_text_is_evaluated_as_who_gave_it() -> Result<()> {
                    WHERE pronamespace = 'upkeep'::regnamespace AND a.type IN ('text'::regtype, 'jsonb'::regtype)";
     assert_eq!(
         superuser.text(takers)?,
-        "alter_job(name) backfill(assignments) backfill(condition) backfill(name) backfill(on_error) \
-         backfill(options) explain_backfill(assignments) explain_backfill(condition) explain_backfill(options) \
+        "alter_job(name) alter_job(run_between) alter_job(timezone) backfill(assignments) backfill(condition) \
+         backfill(name) backfill(on_error) backfill(options) backfill(run_between) backfill(timezone) explain_backfill(assignments) explain_backfill(condition) explain_backfill(options) \
          pause_all(reason) preview_backfill(assignments) preview_backfill(condition) run_in_background(command) \
          run_in_background(name)"
     );

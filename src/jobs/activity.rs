@@ -15,6 +15,7 @@ pub const EXECUTOR: &str = "pg_upkeep executor";
 pub struct Launcher {
     pub pid: i32,
     pub preloaded: bool,
+    pub handle: u32,
     pub segment: &'static Segment,
 }
 
@@ -27,6 +28,11 @@ pub fn launcher_name(segment: u32, database: u32) -> String {
 fn parse_launcher_name(name: &str) -> Option<(u32, u32)> {
     let (segment, database) = name.strip_prefix("segment=")?.split_once(" database=")?;
     Some((segment.parse().ok()?, database.parse().ok()?))
+}
+
+/// The segment of the launcher of this database. Called in a transaction.
+pub fn current_segment() -> Result<Option<u32>> {
+    Ok(launcher()?.map(|launcher| launcher.handle))
 }
 
 /// The launcher of this database, if there is one. Called in a transaction.
@@ -43,7 +49,7 @@ pub fn launcher() -> Result<Option<Launcher>> {
         if database != 0 && database != mine {
             return None;
         }
-        Some(Launcher { pid, preloaded: database == 0, segment: segment::attach(handle)? })
+        Some(Launcher { pid, preloaded: database == 0, handle, segment: segment::attach(handle)? })
     }))
 }
 
@@ -100,16 +106,25 @@ pub fn worker_counts() -> Result<(i64, i64)> {
 
 /// Cancels at commit what the executors of a job are doing.
 pub fn interrupt_executors(job: pgrx::Uuid) -> Result<()> {
-    let pids = spi::bookkeeping(|| {
+    executors(job)?.into_iter().for_each(commit::interrupt);
+    Ok(())
+}
+
+/// Has the executors of a job look at it at commit, where they wait.
+pub fn wake_executors(job: pgrx::Uuid) -> Result<()> {
+    executors(job)?.into_iter().for_each(commit::wake);
+    Ok(())
+}
+
+fn executors(job: pgrx::Uuid) -> Result<Vec<i32>> {
+    spi::bookkeeping(|| {
         spi::query(
             "SELECT s.pid FROM upkeep._job_slot s
              WHERE s.job OPERATOR(pg_catalog.=) $1 AND upkeep._is_executor(s.pid, s.backend_start)",
             &[job.into()],
             |row| row.require(1),
         )
-    })?;
-    pids.into_iter().for_each(commit::interrupt);
-    Ok(())
+    })
 }
 
 /// Other people's processes are hidden from ordinary roles; ours must not be.

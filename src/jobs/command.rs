@@ -84,6 +84,11 @@ impl Kind for Command {
         Ok(Outcome::TopLevel(self.params.command.clone()))
     }
 
+    /// Once started it cannot be held back, and before that it does nothing.
+    fn is_throttled(&self) -> bool {
+        false
+    }
+
     fn top_level_done(&mut self, context: &mut Context, answer: Result<Completion>) -> Result<Outcome> {
         match answer {
             Ok(Completion { tag, rows }) => {

@@ -9,14 +9,17 @@ use pgrx::pg_sys::{self, Oid};
 use pgrx::{Uuid, pg_guard};
 
 use super::kind::{self, Completion, Context, Job, Kind, Outcome};
+use super::limits::Limits;
 use super::retry::{self, Verdict};
 use super::store::{self, Live};
+use super::throttle::Throttle;
+use super::throttle::calendar;
 use super::{activity, queue};
 use crate::error::{Error, LOCK_NOT_AVAILABLE, QUERY_CANCELED, Result};
 use crate::server::catch::transaction;
 use crate::server::raise::{self, Level};
 use crate::server::worker::{self, Registration};
-use crate::server::{catalog, spi, top_level};
+use crate::server::{catalog, lock, spi, system, top_level};
 use crate::settings;
 
 /// A batch waits at most this long for a lock: below `deadlock_timeout`, so that
@@ -29,14 +32,17 @@ pub struct Assignment {
     pub owner: Oid,
     pub slot: i32,
     pub job: Uuid,
+    /// The launcher's segment.
+    pub segment: u32,
 }
 
 impl Assignment {
-    pub fn encode(&self) -> [u8; 24] {
-        let mut bytes = [0; 24];
+    pub fn encode(&self) -> [u8; 28] {
+        let mut bytes = [0; 28];
         bytes[..4].copy_from_slice(&self.owner.to_u32().to_ne_bytes());
         bytes[4..8].copy_from_slice(&self.slot.to_ne_bytes());
-        bytes[8..].copy_from_slice(self.job.as_bytes());
+        bytes[8..24].copy_from_slice(self.job.as_bytes());
+        bytes[24..].copy_from_slice(&self.segment.to_ne_bytes());
         bytes
     }
 
@@ -48,6 +54,7 @@ impl Assignment {
             owner: Oid::from(u32::from_ne_bytes(word(0))),
             slot: i32::from_ne_bytes(word(4)),
             job: Uuid::from_bytes(job),
+            segment: u32::from_ne_bytes(word(24)),
         }
     }
 
@@ -121,6 +128,9 @@ fn take(job: Uuid, slot: i32) -> Result<Taken> {
         }
         spi::bookkeeping(|| {
             let Some(opened) = store::open(job)? else { return Ok(Taken::Nothing) };
+            if opened.state == "queued" && wait_for_hours(job, &opened.limits)? {
+                return Ok(Taken::Nothing);
+            }
             let Some(taken) = store::attend_slot(job, slot)? else { return Ok(Taken::Busy) };
             let strikes = taken.strikes;
             if strikes >= store::MAX_STRIKES {
@@ -140,10 +150,19 @@ fn take(job: Uuid, slot: i32) -> Result<Taken> {
     })
 }
 
-struct Executor {
+/// Sends the job to sleep until its hours begin. `false`: it may work now.
+pub(super) fn wait_for_hours(job: Uuid, limits: &Limits) -> Result<bool> {
+    let Some(hours) = &limits.run_between else { return Ok(false) };
+    let Some(closed) = calendar::closed(hours, limits.timezone.as_deref().unwrap_or("UTC"))? else { return Ok(false) };
+    store::wait_for_hours(job, closed.until, &closed.reason)?;
+    Ok(true)
+}
+
+pub(super) struct Executor {
     assignment: Assignment,
-    kind: Box<dyn Kind>,
-    context: Context,
+    pub(super) kind: Box<dyn Kind>,
+    pub(super) throttle: Throttle,
+    pub(super) context: Context,
     retries: i32,
     /// The server's setting. Most steps commit asynchronously instead: cursor and rows are lost together or
     /// not at all.
@@ -191,6 +210,7 @@ impl Executor {
             }
         };
         Ok(Some(Executor {
+            throttle: transaction(|| Ok(Throttle::new(assignment.segment, &opened.job, opened.limits.clone())))?,
             assignment,
             kind,
             context: Context {
@@ -198,6 +218,7 @@ impl Executor {
                 slot,
                 workers: 1,
                 batch_time: settings::batch_time(),
+                usual_batch_time: settings::batch_time(),
                 cursor,
                 rows: 0,
                 units: 0.0,
@@ -218,14 +239,22 @@ impl Executor {
         let mut answer = None;
         loop {
             worker::reload_configuration();
+            system::be_nice(settings::worker_nice());
+            if answer.is_none() && self.kind.is_throttled() && !self.hold_back()? {
+                return Ok(());
+            }
             let cursor = self.context.cursor.clone();
+            let started = Instant::now();
             match self.step(answer.take()) {
                 Ok(next) => {
                     tries = 0;
                     self.settled = true;
+                    self.note_step(started.elapsed());
                     match next {
                         Next::Step => {}
-                        Next::Wait(time) => worker::wait(time),
+                        Next::Wait(time) => {
+                            worker::wait(time);
+                        }
                         Next::TopLevel(sql) => answer = Some(self.top_level(&sql)),
                         Next::Leave => return Ok(()),
                     }
@@ -248,19 +277,21 @@ impl Executor {
         self.context.rows = 0;
         self.context.units = 0.0;
         self.context.plan = None;
-        self.context.events.clear();
+        self.context.events = self.throttle.history.pending().to_vec();
         self.context.claimed = false;
         transaction(|| {
             let live = spi::bookkeeping(|| store::live(self.context.job.id))?;
-            let Some(Live { workers, batch_time, runnable: true }) = live else {
+            let Some(Live { workers, batch_time, limits, runnable: true }) = live else {
                 return Ok(Next::Leave);
             };
             // A statement that has run is recorded, whatever the settings say by now.
-            if answer.is_none() && (self.context.slot >= workers || !settings::enabled()) {
+            if answer.is_none() && self.must_leave(workers, &limits)? {
                 return Ok(Next::Leave);
             }
+            self.throttle.set_limits(limits);
+            self.context.usual_batch_time = batch_time;
             self.context.workers = workers;
-            self.context.batch_time = batch_time;
+            self.context.batch_time = self.throttle.begin_step(batch_time);
             if self.context.cursor.is_none() && self.adopt_leftover(workers)? {
                 return Ok(Next::Step);
             }
@@ -277,7 +308,7 @@ impl Executor {
         let job = self.context.job.id;
         let wait_reason = match &outcome {
             Outcome::Wait { reason, .. } => Some(reason.as_str()),
-            _ => None,
+            _ => self.throttle.history.pacing(),
         };
         spi::bookkeeping(|| store::save(&self.context, wait_reason, started.elapsed()))?;
         // A crash must not forget that a command was started, how a job ended, or that the strikes are over.
@@ -288,6 +319,7 @@ impl Executor {
         {
             self.commit_for_good();
         }
+        lock::note_waiters();
         match outcome {
             Outcome::Continue => Ok(Next::Step),
             Outcome::Wait { time, .. } => Ok(Next::Wait(time)),
@@ -427,10 +459,11 @@ mod tests {
         let assignment = Assignment {
             owner: Oid::from(4_000_000_000),
             slot: 63,
-            job: Uuid::from_bytes(std::array::from_fn(|i| i as u8 * 17)),
+            job: Uuid::from_bytes(std::array::from_fn(|i| i as u8 * 15)),
+            segment: 0x89AB_CDEF,
         };
         let mut extra = [0; worker::EXTRA_BYTES];
-        extra[..24].copy_from_slice(&assignment.encode());
+        extra[..28].copy_from_slice(&assignment.encode());
         assert_eq!(Assignment::decode(&extra), assignment);
     }
 }

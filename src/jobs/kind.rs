@@ -41,6 +41,11 @@ pub trait Kind {
     /// deadlocks and lock timeouts are tried again, anything else fails the job.
     fn step(&mut self, context: &mut Context) -> Result<Outcome>;
 
+    /// Do the server's limits hold it back between its steps?
+    fn is_throttled(&self) -> bool {
+        true
+    }
+
     /// Called in a new transaction with the answer to [`Outcome::TopLevel`].
     fn top_level_done(&mut self, _context: &mut Context, answer: Result<Completion>) -> Result<Outcome> {
         answer.map(|_| Outcome::Continue)
@@ -68,6 +73,8 @@ pub struct Context {
     pub workers: i32,
     /// How long a transaction of this job should take.
     pub batch_time: Duration,
+    /// The same when nobody is in the way: what a step may never take long beyond.
+    pub usual_batch_time: Duration,
     /// Where this slot is; the kind's own format. `None`: it has nothing in hand.
     pub cursor: Option<Value>,
     /// Rows processed by this step.
@@ -94,7 +101,7 @@ pub struct Plan {
 }
 
 /// One line of a job's history.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Event {
     /// A short word: `strategy`, `quarantine`, `locked rows`, ..
     pub event: &'static str,

@@ -1,6 +1,10 @@
 //! What one job may do beside the server's settings: tighter limits, and hours of the day.
 
+use super::throttle::calendar;
+use super::throttle::hours::Hours;
 use crate::error::{Error, INVALID_PARAMETER_VALUE, Result};
+use crate::server::catalog;
+use crate::settings::WORK_RATIO_RANGE;
 
 /// `None`: nothing beyond the settings; in `alter_job`: as it is.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -30,9 +34,38 @@ impl Limits {
         if self.max_wal_rate.is_some_and(|rate| rate <= 0) {
             return out_of_range("max_wal_rate", "greater than 0 kB/s");
         }
-        if self.throttle_work_ratio.is_some_and(|ratio| !(0.01..=1.0).contains(&ratio)) {
+        if self.throttle_work_ratio.is_some_and(|ratio| !WORK_RATIO_RANGE.contains(&ratio)) {
             return out_of_range("throttle_work_ratio", "between 0.01 and 1");
         }
-        Ok(())
+        if let Some(hours) = self.run_between.as_deref().filter(|hours| !hours.is_empty()) {
+            Hours::read(hours)?;
+        }
+        self.timezone.as_deref().map_or(Ok(()), calendar::check_timezone)
+    }
+
+    /// Hours are by the clock of whoever names them, unless he names another.
+    pub fn with_timezone(mut self) -> Self {
+        if self.run_between.as_deref().is_some_and(|hours| !hours.is_empty()) && self.timezone.is_none() {
+            self.timezone = Some(catalog::setting(c"TimeZone"));
+        }
+        self
+    }
+
+    /// What is given, for the job's history.
+    pub fn describe(&self) -> Vec<String> {
+        [
+            self.run_between.as_ref().map(|hours| match hours.as_str() {
+                "" => "run_between always".to_owned(),
+                hours => format!("run_between {hours}"),
+            }),
+            self.timezone.as_ref().map(|timezone| format!("timezone {timezone}")),
+            self.max_replica_lag.map(|ms| format!("max_replica_lag {ms} ms")),
+            self.max_replica_lag_bytes.map(|bytes| format!("max_replica_lag_bytes {bytes}")),
+            self.max_wal_rate.map(|rate| format!("max_wal_rate {rate} kB/s")),
+            self.throttle_work_ratio.map(|ratio| format!("throttle_work_ratio {ratio}")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 }

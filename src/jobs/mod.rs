@@ -7,6 +7,7 @@ pub mod activity;
 pub mod clean_up;
 pub mod command;
 pub mod executor;
+mod held;
 pub mod kind;
 pub mod launcher;
 pub mod limits;
@@ -17,5 +18,6 @@ pub mod scheduler;
 pub mod store;
 #[cfg(feature = "pg_test")]
 mod tests;
+pub mod throttle;
 pub mod verbs;
 pub mod wait;

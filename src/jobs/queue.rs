@@ -58,6 +58,7 @@ pub fn create(new: NewJob<'_>) -> Result<Uuid> {
     let id = catalog::uuid_v7();
     // Read before the switch below pins a search_path of ours.
     let session = captured_session();
+    let limits = new.limits.with_timezone();
     spi::bookkeeping(|| {
         spi::execute(
             "INSERT INTO upkeep._job (id, kind, name, owner, owner_name, relid, target, params, session, state,
@@ -81,7 +82,7 @@ pub fn create(new: NewJob<'_>) -> Result<Uuid> {
                 catalog::my_database().into(),
             ],
         )?;
-        store::set_limits(id, &new.limits)?;
+        store::set_limits(id, &limits)?;
         store::add_event(id, if new.paused { "paused" } else { "queued" }, None)
     })?;
     if !new.paused {

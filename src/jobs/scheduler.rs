@@ -12,7 +12,9 @@ use std::sync::atomic::Ordering;
 use super::activity;
 use super::executor::Assignment;
 use super::store::{self, Candidate};
+use super::throttle::sampler::Sampler;
 use crate::error::*;
+use crate::server::board::Board;
 use crate::server::catch::transaction;
 use crate::server::raise::{self, Level};
 use crate::server::segment::{Database, NEVER};
@@ -40,16 +42,26 @@ pub extern "C-unwind" fn upkeep_scheduler_main(database: pg_sys::Datum) {
     worker::accept_signals();
     let extra = worker::my_extra();
     let handle = u32::from_ne_bytes([extra[0], extra[1], extra[2], extra[3]]);
-    let Some(entry) = segment::attach(handle).and_then(|segment| segment.database(database)) else {
-        worker::leave();
-    };
+    let Some(segment) = segment::attach(handle) else { worker::leave() };
+    let Some(entry) = segment.database(database) else { worker::leave() };
     ENTRY.set(Some(entry));
     worker::before_exit(at_exit);
     worker::connect(database, Oid::INVALID);
     worker::forget_inherited_settings();
     worker::report_application_name("pg_upkeep");
 
-    Scheduler { entry, running: HashMap::new(), failed_starts: HashMap::new() }.run();
+    let board = &segment.board;
+    Scheduler {
+        entry,
+        running: HashMap::new(),
+        failed_starts: HashMap::new(),
+        segment: handle,
+        board,
+        sampler: Sampler::default(),
+        samples_wanted: false,
+    }
+    .run();
+    board.let_go(worker::my_pid());
     ENTRY.set(None);
     worker::leave();
 }
@@ -74,6 +86,11 @@ struct Scheduler {
     running: HashMap<(Uuid, i32), (Handle, Instant)>,
     /// How often in a row an executor ended without taking its slot, and when last.
     failed_starts: HashMap<(Uuid, i32), (u32, Instant)>,
+    /// Where samples of the server are put, for executors to judge by, and who takes them.
+    segment: u32,
+    board: &'static Board,
+    sampler: Sampler,
+    samples_wanted: bool,
 }
 
 /// What a look around found.
@@ -95,7 +112,7 @@ impl Scheduler {
             let next_due = match self.look() {
                 Ok(Found::Busy(time)) => {
                     worker::report_activity(None);
-                    worker::wait(time);
+                    self.watch(time);
                     continue;
                 }
                 Ok(Found::Idle(Some(time))) => after(time),
@@ -112,6 +129,18 @@ impl Scheduler {
             // A wake-up between our look and now would be lost with us.
             if self.entry.wake.load(Ordering::Acquire) == wake {
                 self.entry.scheduler.store(0, Ordering::Release);
+                return;
+            }
+        }
+    }
+
+    /// Sleeps while executors run, and looks at the server for them.
+    fn watch(&mut self, time: Duration) {
+        let end = Instant::now() + time;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let next = if self.samples_wanted { self.sampler.visit(self.board) } else { left };
+            if left.is_zero() || worker::wait(next.min(left)) {
                 return;
             }
         }
@@ -144,6 +173,10 @@ impl Scheduler {
         let mut waiting_for_room = false;
         let mut attended_elsewhere = false;
         let mut later: Option<Duration> = None;
+        self.samples_wanted = candidates.iter().any(|candidate| candidate.throttled);
+        if self.samples_wanted {
+            self.sampler.visit(self.board);
+        }
         for candidate in candidates {
             let key = (candidate.job, candidate.slot);
             if self.running.get(&key).is_some_and(|(handle, _)| handle.is_running()) {
@@ -166,7 +199,8 @@ impl Scheduler {
                 waiting_for_room = true;
                 continue;
             }
-            let assignment = Assignment { owner: candidate.owner, slot: candidate.slot, job: candidate.job };
+            let assignment =
+                Assignment { owner: candidate.owner, slot: candidate.slot, job: candidate.job, segment: self.segment };
             match assignment.start() {
                 Some(handle) => {
                     free -= 1;

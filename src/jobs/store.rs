@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use pgrx::Uuid;
-use pgrx::datum::JsonB;
+use pgrx::datum::{JsonB, TimestampWithTimeZone};
 use pgrx::pg_sys::{BuiltinOid, Oid};
 use serde_json::Value;
 
@@ -21,14 +21,16 @@ pub struct Opened {
     pub session: Value,
     pub state: String,
     pub retries: i32,
+    pub limits: Limits,
 }
 
 /// What can change under a running executor.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Live {
     pub runnable: bool,
     pub workers: i32,
     pub batch_time: Duration,
+    pub limits: Limits,
 }
 
 /// Why a job is paused that came with a dump or a copied database.
@@ -43,25 +45,39 @@ pub const MAX_STRIKES: i32 = 3;
 /// Reads a job; `None` if it was dropped.
 pub fn open(job: Uuid) -> Result<Option<Opened>> {
     spi::query_one(
-        "SELECT kind, owner, relid, target, params, session, state, retries
+        "SELECT max_replica_lag, max_replica_lag_bytes, max_wal_rate, throttle_work_ratio, run_between, timezone,
+                kind, owner, relid, target, params, session, state, retries
          FROM upkeep._job WHERE id OPERATOR(pg_catalog.=) $1",
         &[job.into()],
         |row| {
             Ok(Opened {
                 job: Job {
                     id: job,
-                    kind: row.require(1)?,
-                    owner: row.require(2)?,
-                    relid: row.get(3)?,
-                    target: row.require(4)?,
-                    params: json(row.get(5)?),
+                    kind: row.require(7)?,
+                    owner: row.require(8)?,
+                    relid: row.get(9)?,
+                    target: row.require(10)?,
+                    params: json(row.get(11)?),
                 },
-                session: json(row.get(6)?),
-                state: row.require(7)?,
-                retries: row.require(8)?,
+                session: json(row.get(12)?),
+                state: row.require(13)?,
+                retries: row.require(14)?,
+                limits: limits(&row)?,
             })
         },
     )
+}
+
+/// The first six columns of a row.
+fn limits(row: &spi::Row<'_>) -> Result<Limits> {
+    Ok(Limits {
+        max_replica_lag: row.get::<i32>(1)?.map(i64::from),
+        max_replica_lag_bytes: row.get(2)?,
+        max_wal_rate: row.get(3)?,
+        throttle_work_ratio: row.get(4)?,
+        run_between: row.get(5)?,
+        timezone: row.get(6)?,
+    })
 }
 
 fn json(value: Option<JsonB>) -> Value {
@@ -113,7 +129,8 @@ pub fn release_slot(job: Uuid, slot: i32) -> Result<()> {
 
 thread_local! {
     static LIVE: Prepared = Prepared::new(
-        "SELECT j.state OPERATOR(pg_catalog.=) 'running', j.workers, j.batch_time
+        "SELECT j.max_replica_lag, j.max_replica_lag_bytes, j.max_wal_rate, j.throttle_work_ratio, j.run_between,
+                j.timezone, j.state OPERATOR(pg_catalog.=) 'running', j.workers, j.batch_time
          FROM upkeep._job j WHERE j.id OPERATOR(pg_catalog.=) $1",
         &[BuiltinOid::UUIDOID],
     );
@@ -142,9 +159,10 @@ pub fn live(job: Uuid) -> Result<Option<Live>> {
     let rows = LIVE.with(|statement| {
         statement.returning(&[job.into()], |row| {
             Ok(Live {
-                runnable: row.require(1)?,
-                workers: row.require(2)?,
-                batch_time: row.get::<i32>(3)?.map_or_else(settings::batch_time, |ms| Duration::from_millis(ms as u64)),
+                limits: limits(&row)?,
+                runnable: row.require(7)?,
+                workers: row.require(8)?,
+                batch_time: row.get::<i32>(9)?.map_or_else(settings::batch_time, |ms| Duration::from_millis(ms as u64)),
             })
         })
     })?;
@@ -193,6 +211,19 @@ pub fn set_wait_reason(job: Uuid, slot: i32, reason: &str) -> Result<()> {
     Ok(())
 }
 
+/// Until its hours begin again a job is queued; its executors leave, and the scheduler comes back by itself.
+pub fn wait_for_hours(job: Uuid, until: TimestampWithTimeZone, reason: &str) -> Result<()> {
+    let waits = spi::execute(
+        "UPDATE upkeep._job SET state = 'queued', not_before = $2, reason = $3
+         WHERE id OPERATOR(pg_catalog.=) $1 AND state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running'])",
+        &[job.into(), until.into(), reason.into()],
+    )?;
+    if waits > 0 {
+        add_event(job, "waiting", Some(reason))?;
+    }
+    Ok(())
+}
+
 /// Replaces the limits that are given.
 pub fn set_limits(job: Uuid, limits: &Limits) -> Result<()> {
     if *limits == Limits::default() {
@@ -205,7 +236,11 @@ pub fn set_limits(job: Uuid, limits: &Limits) -> Result<()> {
              max_wal_rate = coalesce($4, max_wal_rate),
              throttle_work_ratio = coalesce($5, throttle_work_ratio),
              run_between = CASE WHEN $6 IS NULL THEN run_between ELSE nullif($6, '') END,
-             timezone = coalesce($7, timezone)
+             timezone = coalesce($7, timezone),
+             -- What it waited for may be over.
+             reason = CASE WHEN (($6 IS NOT NULL OR $7 IS NOT NULL) AND not_before IS NOT NULL
+                                 AND state OPERATOR(pg_catalog.=) 'queued') IS NOT TRUE THEN reason END,
+             not_before = CASE WHEN $6 IS NULL AND $7 IS NULL THEN not_before END
          WHERE id OPERATOR(pg_catalog.=) $1",
         &[
             job.into(),
@@ -381,6 +416,8 @@ pub struct Candidate {
     pub job: Uuid,
     pub slot: i32,
     pub owner: Oid,
+    /// Limits of the server hold its steps back.
+    pub throttled: bool,
     /// An executor has it in hand, started by an earlier scheduler perhaps.
     pub attended: bool,
     /// How long ago the executor was started that took it last.
@@ -400,7 +437,8 @@ pub fn candidates() -> Result<Vec<Candidate>> {
                     (SELECT d.oid FROM pg_catalog.pg_database d
                      WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()), 'CONNECT'),
                 (r.rolcanlogin OR pg_catalog.current_setting('server_version_num')::integer OPERATOR(pg_catalog.>=) 170000)
-                    AND (r.rolvaliduntil IS NULL OR r.rolvaliduntil OPERATOR(pg_catalog.>) pg_catalog.now())
+                    AND (r.rolvaliduntil IS NULL OR r.rolvaliduntil OPERATOR(pg_catalog.>) pg_catalog.now()),
+                j.kind OPERATOR(pg_catalog.<>) 'command'
          FROM upkeep._job j
          CROSS JOIN LATERAL pg_catalog.generate_series(0, j.workers OPERATOR(pg_catalog.-) 1) n(slot)
          LEFT JOIN upkeep._job_slot s
@@ -420,6 +458,7 @@ pub fn candidates() -> Result<Vec<Candidate>> {
                 owner_exists: row.require(6)?,
                 may_connect: row.require(7)?,
                 may_log_in: row.get(8)?.unwrap_or(false),
+                throttled: row.require(9)?,
             })
         },
     )

@@ -143,6 +143,7 @@ struct Target {
     shared: Value,
     rows_left: i64,
     in_hand: bool,
+    has_timezone: bool,
 }
 
 impl Target {
@@ -183,7 +184,8 @@ fn find(job: Uuid, right: Right, verb: &str) -> Result<Target> {
         spi::execute_returning(
             "SELECT j.kind, j.name, j.owner, j.state, j.reason, j.shared, coalesce(j.rows_left, 0), j.system_identifier, j.database,
                     EXISTS (SELECT 1 FROM upkeep._job_slot s
-                            WHERE s.job OPERATOR(pg_catalog.=) j.id AND s.cursor IS NOT NULL)
+                            WHERE s.job OPERATOR(pg_catalog.=) j.id AND s.cursor IS NOT NULL),
+                    j.timezone IS NOT NULL
              FROM upkeep._job j WHERE j.id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
             &[job.into()],
             |row| {
@@ -198,6 +200,7 @@ fn find(job: Uuid, right: Right, verb: &str) -> Result<Target> {
                     shared: row.require::<JsonB>(6)?.0,
                     rows_left: row.require(7)?,
                     in_hand: row.require(10)?,
+                    has_timezone: row.require(11)?,
                 };
                 // As the view shows it, even if no scheduler has come by yet (LAW 20).
                 if (row.require::<i64>(8)?, row.require::<Oid>(9)?) != home && !target.is_final() {
@@ -223,7 +226,7 @@ fn find(job: Uuid, right: Right, verb: &str) -> Result<Target> {
     Ok(target)
 }
 
-fn caller_is_admin() -> bool {
+pub fn caller_is_admin() -> bool {
     let user = catalog::current_user();
     catalog::is_superuser(user)
         || settings::admin_role()
@@ -258,6 +261,7 @@ fn pause_job(job: Uuid) -> Result<Uuid> {
         );
     }
     set_state(job, "paused", None)?;
+    activity::wake_executors(job)?;
     Ok(job)
 }
 
@@ -402,6 +406,8 @@ fn alter(
         queue::check_name(name)?;
         refuse_taken_name(target.owner, name)?;
     }
+    // Hours of his own, by his own clock, but for a job that has one.
+    let limits = if target.has_timezone { limits.clone() } else { limits.clone().with_timezone() };
     spi::bookkeeping(|| {
         spi::execute(
             "UPDATE upkeep._job SET batch_time = coalesce($2, batch_time), workers = coalesce($3, workers),
@@ -409,8 +415,8 @@ fn alter(
              WHERE id OPERATOR(pg_catalog.=) $1",
             &[job.into(), batch_time.into(), workers.into(), name.into()],
         )?;
-        store::set_limits(job, limits)?;
-        let changes: Vec<String> = [
+        store::set_limits(job, &limits)?;
+        let mut changes: Vec<String> = [
             batch_time.map(|ms| format!("batch_time {ms} ms")),
             workers.map(|count| format!("{count} workers")),
             name.map(|name| format!("name {}", quote_identifier(name))),
@@ -418,9 +424,11 @@ fn alter(
         .into_iter()
         .flatten()
         .collect();
+        changes.extend(limits.describe());
         store::add_event(job, "altered", Some(&changes.join(", ")))
     })?;
     if target.is_live() {
+        activity::wake_executors(job)?;
         queue::wake_or_warn()?;
     }
     Ok(job)

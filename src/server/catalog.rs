@@ -128,6 +128,11 @@ pub fn my_database_name() -> String {
     }
 }
 
+/// May a role see what the statistics views hide from others?
+pub fn may_see_statistics(role: Oid) -> bool {
+    has_privileges_of(role, Oid::from(pg_sys::ROLE_PG_READ_ALL_STATS))
+}
+
 pub fn is_superuser(user: Oid) -> bool {
     unsafe { pg_sys::superuser_arg(user) }
 }

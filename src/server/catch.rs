@@ -149,6 +149,7 @@ fn in_subtransaction<T>(f: impl FnOnce() -> Result<T>, keep: bool) -> Result<T> 
     let result = catch(|| {
         let value = f()?;
         if keep {
+            super::lock::note_waiters();
             unsafe { pg_sys::ReleaseCurrentSubTransaction() };
         }
         Ok(value)

@@ -18,6 +18,7 @@ struct Wake {
 thread_local! {
     static WAKES: RefCell<Vec<Wake>> = const { RefCell::new(Vec::new()) };
     static INTERRUPTS: RefCell<Vec<i32>> = const { RefCell::new(Vec::new()) };
+    static LATCHES: RefCell<Vec<*mut pg_sys::Latch>> = const { RefCell::new(Vec::new()) };
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -35,6 +36,16 @@ pub fn wake_launcher(pid: i32, database: &'static Database) {
             wakes.push(Wake { database, launcher });
         }
     });
+}
+
+/// Wakes process `pid` at commit, if it waits.
+pub fn wake(pid: i32) {
+    let process = unsafe { pg_sys::BackendPidGetProc(pid) };
+    if !process.is_null() {
+        register();
+        let latch = unsafe { &raw mut (*process).procLatch };
+        LATCHES.with_borrow_mut(|latches| latches.push(latch));
+    }
 }
 
 /// Cancels the statement that process `pid` runs, at commit.
@@ -63,6 +74,13 @@ unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _arg: *mut c_
             for wake in wakes.drain(..).filter(|_| committed) {
                 wake.database.wake.fetch_add(1, Ordering::AcqRel);
                 unsafe { pg_sys::SetLatch(wake.launcher) };
+            }
+        }
+    });
+    LATCHES.with(|latches| {
+        if let Ok(mut latches) = latches.try_borrow_mut() {
+            for latch in latches.drain(..).filter(|_| committed) {
+                unsafe { pg_sys::SetLatch(latch) };
             }
         }
     });

@@ -1,6 +1,8 @@
 //! Locks that mean something (LAW 7): an advisory lock tag whose fourth field no
 //! SQL function can produce (theirs is 1 or 2), so nobody can squat on it.
 
+use std::cell::Cell;
+
 use pgrx::pg_sys;
 
 /// What a lock protects.
@@ -39,4 +41,36 @@ impl Lock {
     pub fn for_transaction(self) {
         unsafe { pg_sys::LockAcquire(&self.tag(), pg_sys::ExclusiveLock as i32, false, false) };
     }
+}
+
+thread_local! {
+    static WAITED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Looks whether anybody waits for the end of this (sub)transaction, which is what waiting for one of its rows is. To be
+/// called before it ends: afterwards they are gone.
+pub fn note_waiters() {
+    // SAFETY: in a transaction. Its own lock on its id is never in the fast path.
+    unsafe {
+        let xid = pg_sys::GetCurrentTransactionIdIfAny();
+        if xid == pg_sys::InvalidTransactionId {
+            return;
+        }
+        let tag = pg_sys::LOCKTAG {
+            locktag_field1: xid.into_inner(),
+            locktag_field2: 0,
+            locktag_field3: 0,
+            locktag_field4: 0,
+            locktag_type: pg_sys::LockTagType::LOCKTAG_TRANSACTION as u8,
+            locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
+        };
+        if pg_sys::LockHasWaiters(&tag, pg_sys::ExclusiveLock as i32, false) {
+            WAITED.set(true);
+        }
+    }
+}
+
+/// Did [`note_waiters`] see anybody since the last call?
+pub fn somebody_waited() -> bool {
+    WAITED.take()
 }

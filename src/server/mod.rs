@@ -1,6 +1,7 @@
 //! The only room with `pg_sys` and `unsafe`: everything else calls these safe functions.
 
 pub mod analyze;
+pub mod board;
 pub mod catalog;
 pub mod catch;
 pub mod commit;
@@ -17,6 +18,7 @@ pub mod segment;
 pub mod spi;
 pub mod statement;
 pub mod stride;
+pub mod system;
 pub mod timeout;
 pub mod top_level;
 pub mod worker;

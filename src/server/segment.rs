@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, Ordering};
 
 use pgrx::pg_sys::{self, Oid};
 
+use super::board::Board;
+
 /// More databases than this are visited as well, but only when the launcher
 /// starts and when one of these entries becomes free.
 pub const DATABASES: usize = 1024;
@@ -37,9 +39,11 @@ pub struct Segment {
     /// Set by `stop_workers()`: the launcher leaves for good.
     stopping: AtomicU32,
     databases: [Database; DATABASES],
+    /// What jobs are held back by.
+    pub board: Board,
 }
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 thread_local! {
     static ATTACHED: Cell<Option<(u32, *mut pg_sys::dsm_segment)>> = const { Cell::new(None) };

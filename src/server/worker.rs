@@ -204,24 +204,34 @@ pub fn my_extra() -> [u8; EXTRA_BYTES] {
 }
 
 /// Sleeps until the latch is set or the time is over. Ends the process when it
-/// was terminated; rereads the configuration when asked to.
-pub fn wait(time: Duration) {
-    wait_in_session(time);
+/// was terminated; rereads the configuration when asked to. True: the latch was set.
+pub fn wait(time: Duration) -> bool {
+    let woken = wait_for_latch(time);
+    // Nothing runs that could be canceled: whoever tried has woken us.
+    // SAFETY: a flag of this process.
+    unsafe { pg_sys::QueryCancelPending = 0 };
+    pgrx::check_for_interrupts!();
     reload_configuration();
+    woken
 }
 
 /// The same for a session of a client's, whose configuration is not ours to reread.
 pub fn wait_in_session(time: Duration) {
+    wait_for_latch(time);
+    pgrx::check_for_interrupts!();
+}
+
+fn wait_for_latch(time: Duration) -> bool {
     unsafe {
-        pg_sys::WaitLatch(
+        let events = pg_sys::WaitLatch(
             pg_sys::MyLatch,
             (pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH) as c_int,
             time.as_millis() as std::ffi::c_long,
             pg_sys::PG_WAIT_EXTENSION,
         );
         pg_sys::ResetLatch(pg_sys::MyLatch);
+        events & pg_sys::WL_LATCH_SET as c_int != 0
     }
-    pgrx::check_for_interrupts!();
 }
 
 /// Asks one of our workers to end.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
@@ -38,10 +39,17 @@ pub struct Latency {
 
 impl Pgbench {
     pub fn start(cluster: &Cluster, database: &str) -> Result<Self> {
-        let prefix = format!("pgbench-{database}");
+        Self::start_with(cluster, database, RATE, &[])
+    }
+
+    /// At a rate of one's own, and with more of pgbench's options.
+    pub fn start_with(cluster: &Cluster, database: &str, rate: u32, options: &[&str]) -> Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let prefix = format!("pgbench-{database}-{}-", COUNT.fetch_add(1, Ordering::Relaxed));
         let log_dir = cluster.scratch();
         let mut pgbench = cluster.client_command("pgbench", database);
-        pgbench.args(["--no-vacuum", "--client=4", "--time=86400", "--log", "--rate"]).arg(RATE.to_string());
+        pgbench.args(["--no-vacuum", "--client=4", "--time=86400", "--log", "--rate"]).arg(rate.to_string());
+        pgbench.args(options);
         pgbench.arg("--log-prefix").arg(log_dir.join(&prefix));
         let child = pgbench.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let pgbench = Self { child, log_dir, prefix };

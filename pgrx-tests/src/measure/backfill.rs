@@ -2,7 +2,7 @@
 
 mod contestants;
 mod neighbours;
-mod table;
+pub(super) mod table;
 mod watch;
 
 use anyhow::{Result, bail};

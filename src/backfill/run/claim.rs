@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Run;
 use super::cursor::{Blocks, KeyText, Keys, Phase, Portion, Rows, Shared, Sweep};
+use super::holder;
 use super::horizon::Advice;
 use super::session::{self, Session, Which};
 use super::start::{ALL_UNITS, filenode};
@@ -173,12 +174,13 @@ impl Run {
                 return plain;
             }
             shared.held = false;
-            self.tell_of_strides(context, shared, choice, false);
+            self.tell_of_strides(context, shared, choice, None);
         }
         let largest = heap::shared_buffers() / 4 / self.range_blocks.max(1);
         let advice = self.horizon.advise(horizon, (usual, largest));
         if advice.changed {
-            self.tell_of_strides(context, shared, choice, advice.plain);
+            let holder = advice.plain.then(|| holder::describe().ok().flatten().unwrap_or_else(|| "unknown".into()));
+            self.tell_of_strides(context, shared, choice, holder.as_deref());
         }
         advice
     }
@@ -267,12 +269,15 @@ impl Run {
     }
 
     /// Strides are given up for a while, or taken up again.
-    fn tell_of_strides(&self, context: &mut Context, shared: &Shared, choice: &Choice, held: bool) {
-        let choice = Choice { held, ..choice.clone() };
-        let why = if held {
-            "a transaction that has been open for more than 10 s keeps dead rows from being pruned"
-        } else {
-            "dead rows can be pruned"
+    fn tell_of_strides(&self, context: &mut Context, shared: &Shared, choice: &Choice, holder: Option<&str>) {
+        let choice = Choice { held: holder.is_some(), ..choice.clone() };
+        let why = match holder {
+            Some(holder) => {
+                format!(
+                    "a transaction that has been open for more than 10 s keeps dead rows from being pruned ({holder})"
+                )
+            }
+            None => "dead rows can be pruned".into(),
         };
         self.tell(context, "strategy", format!("{}: {why}", choice.describe()));
         if self.relid == self.root {

@@ -256,7 +256,7 @@ const SHORTEST_ROWS: u32 = 10;
 
 /// What a batch may take at most, half way between its target and what must never be.
 fn longest(context: &Context) -> Duration {
-    context.batch_time * 3 / 2
+    context.usual_batch_time * 3 / 2
 }
 
 const HOPELESS: &str = "the assignments do not make rows stop matching the condition";

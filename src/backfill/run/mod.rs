@@ -11,6 +11,7 @@ mod choose;
 mod claim;
 pub mod cursor;
 mod fill;
+mod holder;
 mod horizon;
 mod pace;
 mod revisit;

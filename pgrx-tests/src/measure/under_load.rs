@@ -1,0 +1,84 @@
+//! `cargo measure backfill-under-load`: what an application feels of a job, and what a job leaves of its standbys.
+
+mod latency;
+mod rate;
+mod standby;
+
+use anyhow::{Result, bail};
+
+use super::backfill::table::{Shape, TABLE};
+use super::report::Report;
+use crate::args::Args;
+use crate::cluster::Cluster;
+use crate::session::Session;
+
+const DATABASE: &str = "measure";
+
+pub struct Plan {
+    rows: u64,
+    runs: usize,
+    groups: Vec<&'static Group>,
+}
+
+struct Group {
+    name: &'static str,
+    measure: fn(&Cluster, &Plan, &mut Report) -> Result<()>,
+}
+
+const GROUPS: &[Group] = &[
+    Group { name: "latency", measure: latency::measure },
+    Group { name: "standby", measure: standby::measure },
+    Group { name: "rate", measure: rate::measure },
+];
+
+impl Plan {
+    pub fn from_args(args: &mut Args) -> Result<Self> {
+        let only = args.list("--only")?;
+        if let Some(unknown) = only.iter().find(|o| GROUPS.iter().all(|g| g.name != **o)) {
+            let known: Vec<_> = GROUPS.iter().map(|g| g.name).collect();
+            bail!("there is no group {unknown}; there are {}", known.join(", "));
+        }
+        Ok(Self {
+            rows: args.parsed("--rows")?.unwrap_or(2_000_000),
+            runs: args.parsed("--runs")?.unwrap_or(5),
+            groups: GROUPS.iter().filter(|g| only.is_empty() || only.iter().any(|o| o == g.name)).collect(),
+        })
+    }
+
+    fn shape(&self) -> Shape {
+        Shape::usual(self.rows)
+    }
+}
+
+pub fn measure(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()> {
+    cluster.create_database(DATABASE)?;
+    let mut session = cluster.connect(DATABASE)?;
+    session.run("CREATE EXTENSION pg_upkeep")?;
+    println!(
+        "{} rows, {} runs in turns; a job's time is the server's from the request to its end",
+        plan.rows, plan.runs
+    );
+    plan.shape().make_base(&mut session)?;
+    for group in &plan.groups {
+        println!("\n--- {}", group.name);
+        (group.measure)(cluster, plan, report)?;
+    }
+    Ok(())
+}
+
+/// Rows a second of a job with these arguments, from the request to its end.
+fn run_job(session: &mut Session, shape: &Shape, arguments: &str) -> Result<f64> {
+    let job = session.text(&format!(
+        "SELECT upkeep.backfill('{TABLE}', $${}$$, 'label IS NULL', {arguments})",
+        shape.assignments()
+    ))?;
+    session.run(&format!("CALL upkeep.wait('{job}')"))?;
+    let look =
+        format!("SELECT extract(epoch FROM finished_at - created_at)::float8 FROM upkeep.jobs WHERE id = '{job}'");
+    let seconds: f64 = session.value(&look)?;
+    let wrong = shape.wrong_rows(session)?;
+    if wrong > 0 {
+        bail!("{wrong} rows were not filled");
+    }
+    Ok(shape.rows as f64 / seconds)
+}

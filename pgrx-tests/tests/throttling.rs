@@ -1,0 +1,439 @@
+//! What holds a job back: it waits, says why, and goes on by itself.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process};
+use upkeep_tests::cluster::{Cluster, ClusterBuilder, PATIENCE, Stop};
+use upkeep_tests::jobs::{describe, events, sqlstate, state, wait, wait_until_nobody_works_on};
+use upkeep_tests::session::Session;
+use upkeep_tests::testing::{self, wait_for_text, workers};
+use upkeep_tests::wait::{wait_for, wait_until};
+
+const ROWS: i64 = 20_000;
+
+/// A table that takes a good many steps.
+fn table(session: &mut Session) -> Result<()> {
+    session.run(&format!(
+        "CREATE TABLE t (id int PRIMARY KEY, n int, pad text DEFAULT repeat('x', 200)) WITH (autovacuum_enabled = off);
+         INSERT INTO t SELECT g, NULL FROM generate_series(1, {ROWS}) g"
+    ))
+}
+
+fn backfill(session: &mut Session, arguments: &str) -> Result<String> {
+    let comma = if arguments.is_empty() { "" } else { ", " };
+    session.text(&format!("SELECT upkeep.backfill('t', 'n = 1', 'n IS NULL'{comma}{arguments})"))
+}
+
+fn reason(session: &mut Session, job: &str) -> Result<String> {
+    session.text(&format!("SELECT wait_reason FROM upkeep.jobs WHERE id = '{job}'"))
+}
+
+/// Waits until a job waits for a reason with this in it; returns the reason.
+fn wait_until_held(session: &mut Session, job: &str, words: &str) -> Result<String> {
+    let look = format!("SELECT wait_reason FROM upkeep.jobs WHERE id = '{job}' AND state = 'waiting'");
+    let held = wait_for(&format!("the job to wait: {words}"), PATIENCE, || {
+        Ok(session.rows(&look)?.into_iter().next().filter(|reason| reason.contains(words)))
+    });
+    held.with_context(|| describe(session, job))
+}
+
+fn rows_left(session: &mut Session) -> Result<i64> {
+    session.value("SELECT count(*) FROM t WHERE n IS NULL")
+}
+
+/// A server with a table, configured for the case.
+fn server(name: &str, configure: impl FnOnce(ClusterBuilder) -> ClusterBuilder) -> Result<(Cluster, Session)> {
+    let server = configure(testing::server(name).preloaded()).start()?;
+    let mut session = server.connect("postgres")?;
+    session.run("CREATE EXTENSION pg_upkeep")?;
+    table(&mut session)?;
+    Ok((server, session))
+}
+
+#[test]
+fn a_job_waits_for_a_standby_that_stands_still_and_goes_on_by_itself() -> Result<()> {
+    let (primary, mut session) = server("lag", |server| server.set("upkeep.max_replica_lag", "2s"))?;
+    let standby = primary.standby("paused")?;
+    let mut there = standby.connect("postgres")?;
+    there.run("SELECT pg_wal_replay_pause()")?;
+    wait_for_text(&mut there, "SELECT pg_get_wal_replay_pause_state()", "paused")?;
+    session.run("CREATE TABLE news AS SELECT 1")?;
+
+    // A job cannot loosen what the server's owner wants.
+    let job = backfill(&mut session, "max_replica_lag => '1 hour', batch_time => '10 ms'")?;
+    let held = wait_until_held(&mut session, &job, " behind (limit 2 s)")?;
+    assert!(held.starts_with(&format!("standby \"{}\" is ", standby.name())), "{held}");
+    let left = rows_left(&mut session)?;
+    assert!(left > 0);
+    // `replay_lag` of the server itself would stand still here; ours goes up.
+    wait_for_text(
+        &mut session,
+        "SELECT value > 8000 AND throttling FROM upkeep.throttle WHERE input = 'replica lag'",
+        "t",
+    )?;
+    assert_eq!(rows_left(&mut session)?, left, "not a row meanwhile");
+    // Held back, an executor has no transaction that anybody would notice.
+    let xmin =
+        "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_upkeep executor' AND backend_xid IS NOT NULL";
+    assert_eq!(session.text(xmin)?, "0");
+
+    there.run("SELECT pg_wal_replay_resume()")?;
+    wait(&mut session, &job)?;
+    assert_eq!(rows_left(&mut session)?, 0);
+    let history = events(&mut session, &job)?;
+    let position =
+        |event: &str| history.iter().position(|e| e == event).with_context(|| format!("{event}: {history:?}"));
+    assert!(position("throttled")? < position("resumed")?, "{history:?}");
+    assert_eq!(history.iter().filter(|e| *e == "throttled").count(), 1, "{history:?}");
+    Ok(())
+}
+
+#[test]
+fn a_disconnected_standby_whose_slot_fills_counts_until_it_is_ignored_or_gone() -> Result<()> {
+    let (mut primary, mut session) = server("slot", |server| server.set("upkeep.max_replica_lag", "1s"))?;
+    let mut standby = primary.standby("gone")?;
+    session.run("SELECT pg_create_physical_replication_slot('of_standby')")?;
+    standby.set("primary_slot_name", "of_standby")?;
+    standby.restart()?;
+    wait_for_text(&mut session, "SELECT active FROM pg_replication_slots", "t")?;
+    primary.wait_for_standby(&standby)?;
+    standby.stop(Stop::Fast)?;
+    wait_for_text(&mut session, "SELECT active FROM pg_replication_slots", "f")?;
+    session.run("CREATE TABLE news AS SELECT 1")?;
+
+    let slow = "batch_time => '10 ms', throttle_work_ratio => 0.02";
+    let job = backfill(&mut session, slow)?;
+    let held = wait_until_held(&mut session, &job, "behind (limit 1 s)")?;
+    assert!(held.starts_with("replication slot \"of_standby\" (nobody is connected) is "), "{held}");
+    session.run(&format!("SELECT upkeep.alter_job('{job}', throttle_work_ratio => 1)"))?;
+    primary.set("upkeep.ignored_standbys", "nobody, of_standby")?;
+    primary.reload()?;
+    wait(&mut session, &job)?;
+
+    primary.set("upkeep.ignored_standbys", "")?;
+    primary.reload()?;
+    session.run("UPDATE t SET n = NULL")?;
+    let job = backfill(&mut session, "")?;
+    wait_until_held(&mut session, &job, "of_standby")?;
+    session.run("SELECT pg_drop_replication_slot('of_standby')")?;
+    wait(&mut session, &job)
+}
+
+#[test]
+fn a_slot_about_to_be_lost_stops_jobs() -> Result<()> {
+    let (_server, mut session) = server("danger", |server| {
+        server.set("upkeep.max_replica_lag", -1).set("max_slot_wal_keep_size", "64MB").set("max_wal_size", "64MB")
+    })?;
+    session.run("SELECT pg_create_physical_replication_slot('left_behind', true)")?;
+    // Until less than half of what the server keeps is left.
+    while session.value::<bool>("SELECT safe_wal_size > 30 * 1024 * 1024 FROM pg_replication_slots")? {
+        session.run("SELECT pg_logical_emit_message(false, '', repeat('x', 1000000)), pg_switch_wal()")?;
+    }
+    let job = backfill(&mut session, "")?;
+    let held = wait_until_held(&mut session, &job, "may be lost")?;
+    assert!(held.starts_with("replication slot \"left_behind\""), "{held}");
+    session.run("SELECT pg_drop_replication_slot('left_behind')")?;
+    wait(&mut session, &job)
+}
+
+#[test]
+fn samples_that_stop_coming_stop_the_job() -> Result<()> {
+    let (_server, mut session) = server("stale", |server| server)?;
+    let job = backfill(&mut session, "batch_time => '10 ms', throttle_work_ratio => 0.01, workers => 2")?;
+    wait_until("the first rows", PATIENCE, || rows_left(&mut session).is_ok_and(|left| left < ROWS))?;
+    let scheduler = workers(&mut session, "scheduler")?.first().copied().and_then(Pid::from_raw);
+    let scheduler = scheduler.context("a scheduler is there while a job runs")?;
+    kill_process(scheduler, Signal::STOP)?;
+    session.run(&format!("SELECT upkeep.alter_job('{job}', throttle_work_ratio => 0.02)"))?;
+    let held = wait_until_held(&mut session, &job, "waits for figures of the server");
+    let left = rows_left(&mut session)?;
+    kill_process(scheduler, Signal::CONT)?;
+    held?;
+    assert!(left > 0);
+    session.run(&format!("SELECT upkeep.alter_job('{job}', throttle_work_ratio => 1)"))?;
+    wait(&mut session, &job)
+}
+
+#[test]
+fn a_disk_that_runs_full_stops_jobs_until_there_is_room() -> Result<()> {
+    let (mut server, mut session) = server("disk", |server| server.set("upkeep.min_free_disk", "2000TB"))?;
+    let job = backfill(&mut session, "")?;
+    let held = wait_until_held(&mut session, &job, "free on the disk of")?;
+    assert!(held.contains("the data directory") || held.contains("pg_wal"), "{held}");
+    assert_eq!(rows_left(&mut session)?, ROWS);
+    server.set("upkeep.min_free_disk", "1MB")?;
+    server.reload()?;
+    wait(&mut session, &job)
+}
+
+#[test]
+fn an_archiver_that_fails_stops_jobs() -> Result<()> {
+    let (mut server, mut session) = server("archive", |server| {
+        server
+            .set("archive_mode", "on")
+            .set("archive_command", "/bin/false")
+            .set("upkeep.max_archive_backlog", 2)
+            .set("max_wal_size", "1GB")
+    })?;
+    for _ in 0..4 {
+        session.run("SELECT pg_logical_emit_message(false, '', 'x'), pg_switch_wal()")?;
+    }
+    let job = backfill(&mut session, "")?;
+    let held = wait_until_held(&mut session, &job, "WAL segments wait to be archived (limit 2)")?;
+    assert_eq!(held.split(' ').next().and_then(|count| count.parse::<u32>().ok()).map(|count| count > 2), Some(true));
+    server.set("archive_command", "/bin/true")?;
+    server.reload()?;
+    wait(&mut session, &job)
+}
+
+/// A window by the server's own clock, from so many hours from now on, for an hour or two.
+fn window(session: &mut Session, from: i32, until: i32) -> Result<String> {
+    session.text(&format!("SELECT to_char(now() + '{from} h', 'HH24:MI-') || to_char(now() + '{until} h', 'HH24:MI')"))
+}
+
+#[test]
+fn a_job_keeps_to_its_hours() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    table(&mut session)?;
+    let later = window(&mut session, 3, 5)?;
+    let job = backfill(&mut session, &format!("run_between => '{later}'"))?;
+    let held = wait_until_held(&mut session, &job, "outside its hours")?;
+    let start: String = session.value("SELECT to_char(now() + '3 h', 'YYYY-MM-DD HH24:')")?;
+    assert!(held.starts_with(&format!("outside its hours {later} (UTC); next start {start}")), "{held}");
+    // Nobody polls: the scheduler has left, and knows when to come back.
+    wait_for_text(
+        &mut session,
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND backend_type LIKE 'pg_upkeep%'",
+        "0",
+    )?;
+    assert_eq!(rows_left(&mut session)?, ROWS);
+    assert_eq!(events(&mut session, &job)?, ["queued", "waiting"], "it has not even started");
+
+    // The same hours by another clock are now.
+    let now = window(&mut session, -1, 1)?;
+    let limits = format!("SELECT limits->>'run_between' FROM upkeep.jobs WHERE id = '{job}'");
+    assert_eq!(session.text(&limits)?, later);
+    session.run(&format!("SELECT upkeep.alter_job('{job}', run_between => '{now}', throttle_work_ratio => 0.01)"))?;
+    wait_until("the first rows", PATIENCE, || rows_left(&mut session).is_ok_and(|left| left < ROWS))?;
+    // Out of its hours while it runs: the batch in hand is the last one.
+    session.run(&format!("SELECT upkeep.alter_job('{job}', timezone => 'Etc/GMT+6')"))?;
+    wait_until_held(&mut session, &job, "(Etc/GMT+6); next start")?;
+    wait_until_nobody_works_on(&mut session, &job)?;
+    assert!(rows_left(&mut session)? > 0);
+    // Pause and resume do not open the window.
+    session.run(&format!("SELECT upkeep.pause('{job}'); SELECT upkeep.resume('{job}')"))?;
+    wait_until_held(&mut session, &job, "(Etc/GMT+6); next start")?;
+    session.run(&format!("SELECT upkeep.alter_job('{job}', run_between => '', throttle_work_ratio => 1)"))?;
+    wait(&mut session, &job)?;
+    assert_eq!(rows_left(&mut session)?, 0);
+    Ok(())
+}
+
+#[test]
+fn hours_and_time_zones_are_checked_where_they_are_given() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    table(&mut session)?;
+    for arguments in [
+        "run_between => '22:00'",
+        "run_between => '22:00-22:00'",
+        "run_between => '22:00-25:00'",
+        "run_between => '22:00-05:00', timezone => 'Mars/Olympus'",
+        "timezone => ''",
+        "max_replica_lag => '-1 s'",
+        "max_wal_rate => 0",
+        "throttle_work_ratio => 1.5",
+    ] {
+        let call = format!("SELECT upkeep.backfill('t', 'n = 1', 'n IS NULL', {arguments})");
+        assert_eq!(sqlstate(&mut session, &call)?, "22023", "{arguments}");
+    }
+    let error = session.error("SELECT upkeep.backfill('t', 'n = 1', 'n IS NULL', run_between => '22:00-25:00')")?;
+    assert!(error.message().contains("25:00") && error.hint().is_some(), "{error:?}");
+
+    // Whose clock: the session's, unless another is named; and it stays when only the hours change.
+    session.run("SET TimeZone = 'Asia/Tokyo'")?;
+    let job = backfill(&mut session, "paused => true, run_between => '22:00-05:00'")?;
+    let limits = format!("SELECT limits - 'max_wal_rate' FROM upkeep.jobs WHERE id = '{job}'");
+    let shown = |hours: &str, timezone: &str| format!("{{\"timezone\": \"{timezone}\", \"run_between\": \"{hours}\"}}");
+    assert_eq!(session.text(&limits)?, shown("22:00-05:00", "Asia/Tokyo"));
+    session.run(&format!("SET TimeZone = 'UTC'; SELECT upkeep.alter_job('{job}', run_between => '01:00-02:00')"))?;
+    assert_eq!(session.text(&limits)?, shown("01:00-02:00", "Asia/Tokyo"));
+    session.run(&format!("SELECT upkeep.cancel('{job}')"))
+}
+
+/// Bytes of WAL a second over some seconds.
+fn wal_rate(session: &mut Session, time: Duration) -> Result<f64> {
+    let position = "SELECT (pg_current_wal_insert_lsn() - '0/0')::float8";
+    let (clock, before): (Instant, f64) = (Instant::now(), session.value(position)?);
+    std::thread::sleep(time);
+    let after: f64 = session.value(position)?;
+    Ok((after - before) / clock.elapsed().as_secs_f64())
+}
+
+#[test]
+fn the_servers_wal_keeps_to_its_rate() -> Result<()> {
+    let (mut server, mut session) = server("rate", |server| server.set("autovacuum", "off"))?;
+    session.run(&format!("INSERT INTO t SELECT g FROM generate_series({ROWS} + 1, 300000) g"))?;
+    let job = backfill(&mut session, "max_wal_rate => 2000")?;
+    wait_until_held(&mut session, &job, "(limit 2000 kB/s)")?;
+    let rate = wal_rate(&mut session, Duration::from_secs(4))? / 1024.0;
+    assert!((1000.0..3000.0).contains(&rate), "{rate} kB/s instead of 2000");
+    // Steady, not by fits and starts: there is something in every second.
+    for _ in 0..3 {
+        assert!(wal_rate(&mut session, Duration::from_secs(1))? > 0.0);
+    }
+    // The server's own limit counts for a job that allows itself more.
+    server.set("upkeep.max_wal_rate", 500)?;
+    server.reload()?;
+    wait_until_held(&mut session, &job, "(limit 500 kB/s)")?;
+    let rate = wal_rate(&mut session, Duration::from_secs(4))? / 1024.0;
+    assert!((100.0..1000.0).contains(&rate), "{rate} kB/s instead of 500");
+    server.set("upkeep.max_wal_rate", -1)?;
+    server.reload()?;
+    session.run(&format!("SELECT upkeep.alter_job('{job}', max_wal_rate => 1000000)"))?;
+    wait(&mut session, &job)
+}
+
+#[test]
+fn a_job_that_is_held_back_can_be_paused_and_canceled_at_once() -> Result<()> {
+    let (_server, mut session) = server("verbs", |server| server.set("upkeep.min_free_disk", "2000TB"))?;
+    for verb in ["pause", "cancel"] {
+        let job = backfill(&mut session, "")?;
+        wait_until_held(&mut session, &job, "free on the disk")?;
+        let clock = Instant::now();
+        session.run(&format!("SELECT upkeep.{verb}('{job}')"))?;
+        wait_until_nobody_works_on(&mut session, &job)?;
+        assert!(clock.elapsed() < Duration::from_secs(5), "{verb} took {:?}", clock.elapsed());
+        let strikes = format!("SELECT max(strikes) FROM upkeep._job_slot WHERE job = '{job}'");
+        assert_eq!(session.text(&strikes)?, "0", "{verb}");
+        if verb == "pause" {
+            session.run(&format!("SELECT upkeep.cancel('{job}')"))?;
+        }
+    }
+    // A stray cancel of a process that only waits is no reason for anything.
+    let job = backfill(&mut session, "")?;
+    wait_until_held(&mut session, &job, "free on the disk")?;
+    let executor = workers(&mut session, "executor")?;
+    session.run(&format!("SELECT pg_cancel_backend({})", executor[0]))?;
+    assert_eq!(state(&mut session, &job)?, "waiting");
+    session.run("DROP EXTENSION pg_upkeep CASCADE")?;
+    wait_until("the executor to leave", PATIENCE, || workers(&mut session, "executor").is_ok_and(|w| w.is_empty()))
+}
+
+#[test]
+fn a_job_rests_as_much_as_it_was_told_to() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    table(&mut session)?;
+    let job = backfill(&mut session, "batch_time => '10 ms', throttle_work_ratio => 0.1")?;
+    wait(&mut session, &job)?;
+    // Whatever the machine does beside: what was at work is a tenth of the whole, or less.
+    let share: f64 = session.value(&format!(
+        "SELECT (SELECT sum(busy_time) FROM upkeep._job_slot WHERE job = '{job}')
+              / (extract(epoch FROM finished_at - started_at) * 1000)::float8 FROM upkeep.jobs WHERE id = '{job}'"
+    ))?;
+    assert!(share < 0.2, "at work {share} of the time");
+    Ok(())
+}
+
+#[test]
+fn a_vacuum_of_the_table_goes_first() -> Result<()> {
+    let (server, mut session) = server("vacuum", |server| server)?;
+    session.run("DELETE FROM t WHERE id % 3 = 0")?;
+    let mut vacuum = server.connect("postgres")?;
+    // One block, one long nap.
+    vacuum.run("SET vacuum_cost_limit = 1; SET vacuum_cost_delay = '100ms'; SET vacuum_cost_page_miss = 10000")?;
+    let pid = vacuum.pid()?;
+    let running = upkeep_tests::jobs::meanwhile(vacuum, "VACUUM t");
+    let look = format!("SELECT count(*) FROM pg_stat_progress_vacuum WHERE pid = {pid}");
+    wait_for_text(&mut session, &look, "1")?;
+    let job = backfill(&mut session, "")?;
+    let held = wait_until_held(&mut session, &job, "VACUUM is at work on the table");
+    session.run(&format!("SELECT pg_cancel_backend({pid})"))?;
+    let (_, _canceled) = upkeep_tests::jobs::join(running)?;
+    assert!(held?.contains(&format!("process {pid}")));
+    wait(&mut session, &job)
+}
+
+#[test]
+fn batches_get_shorter_while_somebody_waits_for_their_rows() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    // A batch that takes its time over every row, so that somebody can wait for it.
+    session.run(
+        "CREATE TABLE t (id int PRIMARY KEY, n int);
+         INSERT INTO t SELECT g, NULL FROM generate_series(1, 20000) g;
+         CREATE FUNCTION slow(n int) RETURNS int LANGUAGE plpgsql AS $$BEGIN PERFORM pg_sleep(0.002); RETURN 1; END$$",
+    )?;
+    let job = session
+        .text("SELECT upkeep.backfill('t', 'n = slow(n)', 'n IS NULL', options => '{\"strategy\": \"keys\"}')")?;
+    let told = format!(
+        "SELECT count(*) FROM upkeep.job_events WHERE job = '{job}' AND detail LIKE 'another session waited for rows%'"
+    );
+    let mut other = db.connect()?;
+    let mut next = 1;
+    let noticed = wait_until("the job to notice who waits for it", PATIENCE, || {
+        // All over the table: sooner or later a row of the batch at hand.
+        let _ = other.run(&format!("UPDATE t SET id = id WHERE id BETWEEN {next} AND {next} + 200"));
+        next = next % 20_000 + 200;
+        session.text(&told).is_ok_and(|count| count != "0")
+    });
+    session.run(&format!("SELECT upkeep.cancel('{job}')"))?;
+    noticed
+}
+
+#[test]
+fn what_standbys_are_called_is_not_every_owners_to_know() -> Result<()> {
+    let (primary, mut session) = server("names", |server| server.set("upkeep.max_replica_lag", "1s"))?;
+    let standby = primary.standby("secret")?;
+    session.run(
+        "CREATE ROLE plain LOGIN; CREATE ROLE watcher LOGIN IN ROLE pg_monitor; GRANT ALL ON SCHEMA public TO plain, watcher;
+         ALTER TABLE t OWNER TO plain; CREATE TABLE news (n int)",
+    )?;
+    primary.wait_for_standby(&standby)?;
+    standby.connect("postgres")?.run("SELECT pg_wal_replay_pause()")?;
+    session.run("INSERT INTO news VALUES (1)")?;
+    let mut plain = primary.connect_as("postgres", "plain")?;
+    let job = backfill(&mut plain, "batch_time => '10 ms', throttle_work_ratio => 0.01")?;
+    let held = wait_until_held(&mut plain, &job, "behind (limit 1 s)")?;
+    assert!(held.starts_with("a standby is "), "{held}");
+    assert_eq!(plain.text("SELECT count(*) FROM upkeep.throttle")?, "0");
+    let mut watcher = primary.connect_as("postgres", "watcher")?;
+    let seen = watcher.text("SELECT reason FROM upkeep.throttle WHERE input = 'replica lag' AND throttling")?;
+    assert!(seen.contains(standby.name()), "{seen}");
+    assert!(reason(&mut watcher, &job)?.starts_with("a standby is "));
+    session.run(&format!("SELECT upkeep.cancel('{job}')"))
+}
+
+#[test]
+fn a_job_finds_the_samples_of_another_launcher() -> Result<()> {
+    let (_server, mut session) = server("launcher", |server| server)?;
+    let job = backfill(&mut session, "batch_time => '10 ms', throttle_work_ratio => 0.01")?;
+    wait_until("the first rows", PATIENCE, || rows_left(&mut session).is_ok_and(|left| left < ROWS))?;
+    session.run(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+          WHERE backend_type IN ('pg_upkeep launcher', 'pg_upkeep scheduler')",
+    )?;
+    session.run(&format!("SELECT upkeep.alter_job('{job}', throttle_work_ratio => 1, batch_time => '1 s')"))?;
+    wait(&mut session, &job)
+}
+
+/// Where the tests find nothing, there is nothing to find: the data directory of a server is a real one.
+#[test]
+fn every_disk_of_the_server_is_looked_at() -> Result<()> {
+    let (server, mut session) = server("places", |server| server)?;
+    let place: PathBuf = server.scratch().join("space");
+    std::fs::create_dir(&place)?;
+    server.tree.user.own(&place)?;
+    session.run(&format!("CREATE TABLESPACE elsewhere LOCATION '{}'", place.display()))?;
+    let oid = session.text("SELECT oid FROM pg_tablespace WHERE spcname = 'elsewhere'")?;
+    let job = backfill(&mut session, "")?;
+    wait(&mut session, &job)?;
+    let places: Vec<String> =
+        session.values("SELECT subject FROM upkeep.throttle WHERE input = 'free disk' ORDER BY 1")?;
+    assert_eq!(places, ["pg_wal".to_owned(), format!("tablespace {oid}"), "the data directory".to_owned()]);
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! An executor that is held back between two steps: it has no transaction and no snapshot, looks again every moment,
+//! and leaves as soon as its job does not want it any more.
+
+use std::time::{Duration, Instant};
+
+use super::executor::Executor;
+use super::kind::Event;
+use super::limits::Limits;
+use super::throttle::{FIGURES, Hold};
+use super::{activity, store};
+use crate::error::{LOCK_NOT_AVAILABLE, Result};
+use crate::server::catch::transaction;
+use crate::server::{catalog, spi, system, worker};
+use crate::settings;
+
+/// How often to look whether the job still wants to run, and with which limits.
+const LOOK_AT_JOB: Duration = Duration::from_secs(1);
+
+impl Executor {
+    /// Waits until the next step may be made. `false`: leave instead.
+    pub(super) fn hold_back(&mut self) -> Result<bool> {
+        let mut looked = Instant::now();
+        while let Some(hold) = self.throttle.hold() {
+            let news = self.throttle.history.held(&hold, system::monotonic());
+            let woken = news.is_none() && worker::wait(hold.pause.min(LOOK_AT_JOB));
+            if news.is_some() || woken || looked.elapsed() >= LOOK_AT_JOB {
+                looked = Instant::now();
+                if !self.look_while_held(&hold, news)? {
+                    return Ok(false);
+                }
+            }
+        }
+        self.throttle.history.released(system::monotonic());
+        Ok(true)
+    }
+
+    /// A short look at the job, and what people should see. `false`: leave.
+    fn look_while_held(&mut self, hold: &Hold, news: Option<(String, Option<Event>)>) -> Result<bool> {
+        let (job, slot) = (self.context.job.id, self.context.slot);
+        let looked = transaction(|| {
+            if !catalog::extension_exists() {
+                return Ok(None);
+            }
+            let Some(live) = spi::bookkeeping(|| store::live(job))?.filter(|live| live.runnable) else {
+                return Ok(None);
+            };
+            if self.must_leave(live.workers, &live.limits)? {
+                return Ok(None);
+            }
+            if let Some((reason, event)) = news {
+                spi::bookkeeping(|| {
+                    store::set_wait_reason(job, slot, &reason)?;
+                    event.map_or(Ok(()), |event| store::add_event(job, event.event, Some(&event.detail)))
+                })?;
+            }
+            // Samples have stopped: perhaps there is another launcher, which puts them elsewhere.
+            let segment = if hold.input == FIGURES { activity::current_segment()? } else { None };
+            Ok(Some((live.limits, segment)))
+        });
+        match looked {
+            Ok(Some((limits, segment))) => {
+                self.throttle.set_limits(limits);
+                if let Some(segment) = segment {
+                    self.throttle.follow(segment);
+                }
+                Ok(true)
+            }
+            Ok(None) => Ok(false),
+            // Somebody holds our own tables: DROP or ALTER EXTENSION. We wait anyway.
+            Err(busy) if busy.sqlstate == LOCK_NOT_AVAILABLE => Ok(true),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Is there no more work for this worker now? Called in a transaction.
+    pub(super) fn must_leave(&self, workers: i32, limits: &Limits) -> Result<bool> {
+        if self.context.slot >= workers || !settings::enabled() {
+            return Ok(true);
+        }
+        spi::bookkeeping(|| super::executor::wait_for_hours(self.context.job.id, limits))
+    }
+
+    pub(super) fn note_step(&mut self, took: Duration) {
+        self.throttle.history.written();
+        if self.kind.is_throttled() {
+            self.throttle.history.step_ended(took, system::monotonic());
+            self.throttle.end_step(took, self.context.usual_batch_time);
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! What holds a job back: the database's own trouble, its limits, its hours.
+//!
+//! The scheduler takes samples ([`sampler`]) and puts them on the board in shared memory; an executor judges by them
+//! before each step ([`inputs`]), without SQL, without a transaction and holding no snapshot (LAWS 14, 15).
+
+pub mod calendar;
+pub mod history;
+pub mod hours;
+pub mod inputs;
+pub mod lag;
+pub mod patience;
+pub mod policy;
+pub mod sample;
+pub mod sampler;
+pub mod show;
+pub mod waiters;
+pub mod wal_rate;
+
+use std::time::Duration;
+
+use self::history::History;
+use self::inputs::{Facts, Held};
+use self::patience::Patience;
+use self::policy::Policy;
+use self::sample::Sample;
+use self::waiters::Consideration;
+use self::wal_rate::Bucket;
+use super::kind::{Event, Job};
+use super::limits::Limits;
+use crate::server::board::Mark;
+use crate::server::{catalog, lock, segment, system};
+use crate::settings;
+
+/// An older sample says nothing any more.
+const STALE: Duration = Duration::from_secs(5);
+/// How often somebody who is held back looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// With a limit on WAL, a step and its pause together should be no longer than this.
+const CYCLE: Duration = Duration::from_millis(500);
+const SHORTEST_BATCH: Duration = Duration::from_millis(10);
+
+/// What keeps the next step back, and for how long at least.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hold {
+    pub input: &'static str,
+    pub reason: String,
+    pub pause: Duration,
+}
+
+/// The throttle of one executor.
+pub struct Throttle {
+    /// The launcher's segment, with the board.
+    segment: u32,
+    limits: Limits,
+    relid: Option<u32>,
+    /// May the owner know standbys by their names?
+    names: bool,
+    sample: Option<(Duration, Sample)>,
+    bucket: Bucket,
+    worked: bool,
+    rest_until: Duration,
+    rest_reason: String,
+    /// The length of a step that a limit on WAL leaves.
+    paced_batch: Option<Duration>,
+    last_step: Duration,
+    step_ended: Duration,
+    consideration: Consideration,
+    patience: Patience,
+    pub history: History,
+}
+
+impl Throttle {
+    pub fn new(segment: u32, job: &Job, limits: Limits) -> Self {
+        Throttle {
+            segment,
+            limits,
+            relid: job.relid.map(|relid| relid.to_u32()),
+            names: catalog::may_see_statistics(job.owner),
+            sample: None,
+            bucket: Bucket::default(),
+            worked: false,
+            rest_until: Duration::ZERO,
+            rest_reason: String::new(),
+            paced_batch: None,
+            last_step: Duration::ZERO,
+            step_ended: Duration::ZERO,
+            consideration: Consideration::default(),
+            patience: Patience::default(),
+            history: History::default(),
+        }
+    }
+
+    /// The limits as they are now.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// The launcher is another one: this is its segment.
+    pub fn follow(&mut self, segment: u32) {
+        self.segment = segment;
+    }
+
+    /// May the next step be made? `None`: yes.
+    pub fn hold(&mut self) -> Option<Hold> {
+        let now = system::monotonic();
+        let policy = Policy::of(settings::throttles(), &self.limits);
+        let by_wal = self.by_wal_rate(&policy, now);
+        self.by_sample(&policy, now).or(by_wal).or_else(|| self.by_rest(now))
+    }
+
+    fn by_sample(&mut self, policy: &Policy, now: Duration) -> Option<Hold> {
+        let board = segment::attach(self.segment).map(|segment| &segment.board);
+        if let Some(board) = board
+            && board.taken_at() != self.sample.as_ref().map(|(at, _)| *at)
+            && let Some((bytes, at)) = board.read()
+        {
+            self.sample = Sample::decode(&bytes).map(|sample| (at, sample));
+        }
+        let fresh = self.sample.as_ref().filter(|(at, _)| now.saturating_sub(*at) < STALE);
+        let Some((_, sample)) = fresh else {
+            let since = self
+                .sample
+                .as_ref()
+                .map_or_else(String::new, |(at, _)| format!(", none for {} s", now.saturating_sub(*at).as_secs()));
+            return policy.needs_figures().then(|| Hold {
+                input: FIGURES,
+                reason: format!("waits for figures of the server{since}"),
+                pause: LOOK_AGAIN / 4,
+            });
+        };
+        self.patience.look(sample.vacuums.iter().map(|vacuum| vacuum.pid));
+        let facts = Facts {
+            sample,
+            policy,
+            wal: system::wal_insert_position(),
+            database: catalog::my_database().to_u32(),
+            relid: self.relid,
+            outwaited: self.patience.outwaited(),
+            names: self.names,
+        };
+        let Held { input, reason } = inputs::judge(&facts)?;
+        if input == inputs::VACUUM {
+            let mine = |vacuum: &&sample::Vacuum| Some(vacuum.relid) == self.relid;
+            for pid in sample.vacuums.iter().filter(mine).map(|vacuum| vacuum.pid) {
+                if self.patience.is_over(pid, now) {
+                    let detail = format!("goes on beside VACUUM (process {pid}) after {} s", patience::LIMIT.as_secs());
+                    self.history.tell(Event { event: "vacuum", detail });
+                }
+            }
+        }
+        Some(Hold { input, reason, pause: LOOK_AGAIN })
+    }
+
+    fn by_wal_rate(&mut self, policy: &Policy, now: Duration) -> Option<Hold> {
+        let Some(rate) = policy.wal_rate else {
+            self.bucket = Bucket::default();
+            self.paced_batch = None;
+            return None;
+        };
+        let mark = Mark { wal: system::wal_insert_position(), at: now };
+        let pause = self.bucket.wait(mark, rate, std::mem::take(&mut self.worked));
+        if pause.is_zero() {
+            return None;
+        }
+        let kilobytes = |rate: f64| rate / 1024.0;
+        let seen = kilobytes(self.bucket.seen);
+        Some(Hold {
+            input: "WAL rate",
+            reason: format!("WAL rate {seen:.0} kB/s (limit {:.0} kB/s)", kilobytes(rate as f64)),
+            pause: pause.clamp(Duration::from_millis(1), Duration::from_secs(1)),
+        })
+    }
+
+    fn by_rest(&self, now: Duration) -> Option<Hold> {
+        let left = self.rest_until.checked_sub(now).filter(|left| !left.is_zero())?;
+        Some(Hold {
+            input: REST,
+            reason: self.rest_reason.clone(),
+            pause: left.clamp(Duration::from_millis(1), Duration::from_secs(1)),
+        })
+    }
+
+    /// A step begins: how long may it take?
+    pub fn begin_step(&mut self, usual: Duration) -> Duration {
+        let now = system::monotonic();
+        if !self.last_step.is_zero() {
+            self.pace(now.saturating_sub(self.step_ended), usual);
+        }
+        let considerate = self.consideration.batch_time(usual);
+        self.paced_batch.map_or(considerate, |paced| paced.min(considerate))
+    }
+
+    /// Long steps with long pauses become short ones with short ones.
+    fn pace(&mut self, paused: Duration, usual: Duration) {
+        if self.limits.max_wal_rate.is_none() && settings::throttles().wal_rate.is_none() {
+            return;
+        }
+        let cycle = self.last_step + paused;
+        if cycle > CYCLE && paused > self.last_step {
+            let share = CYCLE.as_secs_f64() / cycle.as_secs_f64();
+            self.paced_batch = Some(self.last_step.mul_f64(share).clamp(SHORTEST_BATCH.min(usual), usual));
+        } else if cycle < CYCLE / 2 {
+            self.paced_batch = self.paced_batch.map(|batch| batch.mul_f64(1.25)).filter(|batch| *batch < usual);
+        }
+    }
+
+    /// A step has been committed.
+    pub fn end_step(&mut self, took: Duration, usual: Duration) {
+        let now = system::monotonic();
+        let ratio = Policy::of(settings::throttles(), &self.limits).work_ratio;
+        self.rest_until = now + took.mul_f64(1.0 / ratio - 1.0);
+        if ratio < 1.0 {
+            self.rest_reason = format!("rests: at work {:.0} % of the time (throttle_work_ratio)", ratio * 100.0);
+        }
+        self.worked = true;
+        self.last_step = took;
+        self.step_ended = now;
+        let somebody_waits = lock::somebody_waited();
+        self.consideration.note(somebody_waits, usual);
+        if somebody_waits {
+            let batch = self.consideration.batch_time(usual).as_millis();
+            self.history.tell_seldom(
+                WAITERS,
+                now,
+                format!("another session waited for rows of a batch: batches of {batch} ms for a while"),
+            );
+        }
+    }
+}
+
+/// Inputs that are not read off a sample.
+pub const FIGURES: &str = "figures";
+pub const REST: &str = "work ratio";
+const WAITERS: &str = "waiting sessions";

@@ -1,0 +1,77 @@
+//! What the machine and the write-ahead log say, without SQL and without a transaction.
+
+use std::ffi::{CStr, CString};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+
+use pgrx::pg_sys;
+
+/// A clock that all processes of the server share and that nobody sets.
+pub fn monotonic() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes the struct it is given.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// Gives this process less of the processor where others want it, never more.
+pub fn be_nice(nice: i32) {
+    // SAFETY: both calls look at and change this process only.
+    unsafe {
+        if libc::getpriority(libc::PRIO_PROCESS, 0) < nice {
+            libc::setpriority(libc::PRIO_PROCESS, 0, nice);
+        }
+    }
+}
+
+/// Where the next WAL record goes. Only outside of recovery.
+pub fn wal_insert_position() -> u64 {
+    // SAFETY: reads shared memory under its own lock.
+    unsafe { pg_sys::GetXLogInsertRecPtr() }
+}
+
+/// Up to where WAL is on disk, which is what standbys can have. Only outside of recovery.
+pub fn wal_flush_position() -> u64 {
+    // SAFETY: reads shared memory under its own lock; a null pointer means: no timeline, please.
+    unsafe { pg_sys::GetFlushRecPtr(std::ptr::null_mut()) }
+}
+
+/// Bytes of a WAL segment.
+pub fn wal_segment_bytes() -> u64 {
+    // SAFETY: set once at server start.
+    u64::try_from(unsafe { pg_sys::wal_segment_size }).unwrap_or(16 << 20)
+}
+
+/// A file system that the server writes to.
+pub struct Disk {
+    pub place: String,
+    /// Bytes that the server may still write there.
+    pub free: u64,
+}
+
+/// The file systems of the data directory, of WAL and of each tablespace.
+pub fn disks() -> Vec<Disk> {
+    let mut places = vec![("the data directory".to_owned(), ".".into()), ("pg_wal".to_owned(), "pg_wal".into())];
+    // A server's processes stay in its data directory.
+    for entry in fs::read_dir("pg_tblspc").into_iter().flatten().flatten() {
+        places.push((format!("tablespace {}", entry.file_name().to_string_lossy()), entry.path()));
+    }
+    places.into_iter().filter_map(|(place, path)| Some(Disk { place, free: free_bytes(&path)? })).collect()
+}
+
+fn free_bytes(path: &Path) -> Option<u64> {
+    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+    // SAFETY: an all-zero struct is valid, and is filled by the call.
+    unsafe {
+        let mut facts: libc::statvfs = std::mem::zeroed();
+        (libc::statvfs(path.as_ptr(), &mut facts) == 0).then(|| facts.f_bavail * facts.f_frsize)
+    }
+}
+
+/// The value of a setting in its base unit as the server counts it, read at C level (LAW 6).
+pub fn number_setting(name: &CStr) -> Option<i64> {
+    let value = super::catalog::setting(name);
+    value.parse().ok()
+}
