@@ -131,6 +131,7 @@ impl Scheduler {
             return Ok(Found::Idle(Some(OTHER_VERSION)));
         }
         let retention = settings::job_retention();
+        let schedules = crate::schedules::due::look(self.entry, retention)?;
         let (candidates, executors) = transaction(|| {
             spi::bookkeeping(|| {
                 store::pause_foreign_jobs(catalog::system_identifier(), catalog::my_database())?;
@@ -140,9 +141,9 @@ impl Scheduler {
         })?;
 
         let mut free = i64::from(settings::max_workers()) - executors.max(self.running_count());
-        let mut waiting_for_room = false;
+        let mut waiting_for_room = schedules.waiting;
         let mut attended_elsewhere = false;
-        let mut later: Option<Duration> = None;
+        let mut later = schedules.next;
         for candidate in candidates {
             let key = (candidate.job, candidate.slot);
             if self.running.get(&key).is_some_and(|(handle, _)| handle.is_running()) {

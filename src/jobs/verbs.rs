@@ -167,7 +167,7 @@ impl Target {
 
 /// Who may do what to a job (LAW 3).
 #[derive(PartialEq)]
-enum Right {
+pub enum Right {
     /// Members of the owner only.
     Owner,
     /// Members of `upkeep.admin_role` as well.
@@ -223,7 +223,7 @@ fn find(job: Uuid, right: Right, verb: &str) -> Result<Target> {
     Ok(target)
 }
 
-fn caller_is_admin() -> bool {
+pub fn caller_is_admin() -> bool {
     let user = catalog::current_user();
     catalog::is_superuser(user)
         || settings::admin_role()
@@ -363,6 +363,8 @@ fn drop_finished(job: Uuid) -> Result<Uuid> {
     if !target.is_final() {
         return Err(target.wrong_state("drop", "SELECT upkeep.cancel(job); first."));
     }
+    // How a run of a schedule ended is not forgotten with its job.
+    spi::bookkeeping(crate::schedules::collect)?;
     spi::bookkeeping(|| spi::execute("DELETE FROM upkeep._job WHERE id OPERATOR(pg_catalog.=) $1", &[job.into()]))?;
     Ok(job)
 }
@@ -435,7 +437,7 @@ fn pause_every_job(reason: Option<&str>) -> Result<i32> {
         for job in &paused {
             store::add_event(*job, "paused", reason)?;
         }
-        Ok(paused.len() as i32)
+        Ok(paused.len() as i32 + crate::schedules::hold_all(reason)?)
     })
 }
 
@@ -474,7 +476,7 @@ fn resume_every_job() -> Result<i32> {
         for job in &resumed {
             store::add_event(*job, "queued", Some("resumed by resume_all()"))?;
         }
-        Ok(resumed.len() as i32)
+        Ok(resumed.len() as i32 + crate::schedules::release_all()?)
     })?;
     if resumed > 0 {
         queue::wake_or_warn()?;

@@ -18,3 +18,4 @@ pub mod stride;
 pub mod timeout;
 pub mod top_level;
 pub mod worker;
+pub mod zone;

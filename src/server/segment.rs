@@ -29,6 +29,10 @@ pub struct Database {
     pub scheduler: AtomicI32,
     /// The extension is not there.
     pub absent: AtomicI32,
+    /// When a scheduler last looked at the schedules; 0: since the launcher started none has.
+    pub looked: AtomicI64,
+    /// There are schedules that will be due: the clock must be watched.
+    pub scheduled: AtomicI32,
 }
 
 #[repr(C)]
@@ -39,7 +43,7 @@ pub struct Segment {
     databases: [Database; DATABASES],
 }
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 thread_local! {
     static ATTACHED: Cell<Option<(u32, *mut pg_sys::dsm_segment)>> = const { Cell::new(None) };
@@ -108,6 +112,11 @@ impl Segment {
         }
     }
 
+    /// Does any database have schedules that will be due?
+    pub fn is_scheduled(&self) -> bool {
+        self.databases.iter().any(|entry| entry.scheduled.load(Ordering::Acquire) != 0)
+    }
+
     /// Frees the entries of databases that are gone.
     pub fn retain(&self, exists: impl Fn(Oid) -> bool) {
         for entry in &self.databases {
@@ -116,6 +125,8 @@ impl Segment {
                 entry.next_due.store(0, Ordering::Relaxed);
                 entry.absent.store(0, Ordering::Relaxed);
                 entry.scheduler.store(0, Ordering::Relaxed);
+                entry.looked.store(0, Ordering::Relaxed);
+                entry.scheduled.store(0, Ordering::Relaxed);
                 entry.oid.store(0, Ordering::Release);
             }
         }
