@@ -313,6 +313,8 @@ impl Executor {
     fn fail(&mut self, error: &Error) -> Result<()> {
         log(&self.context.job, error);
         let job = &self.context.job;
+        // Whoever ended its schedule wants no more of it.
+        self.retries = self.retries.min(spi::bookkeeping(|| store::retries(job.id))?);
         if self.retries <= 0 {
             return spi::bookkeeping(|| store::fail(job.id, error));
         }

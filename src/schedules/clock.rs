@@ -17,7 +17,7 @@ pub const MOST_COUNTED: i32 = 1000;
 /// How a schedule repeats.
 #[derive(Clone, Debug)]
 pub enum Rule {
-    Cron(Pattern),
+    Cron(Box<Pattern>),
     /// Microseconds from one due time to the next.
     Every(i64),
 }
@@ -113,7 +113,7 @@ mod tests {
     }
 
     fn cron(text: &str) -> Rhythm<Table> {
-        Rhythm { rule: Rule::Cron(Pattern::parse(text).unwrap()), zone: berlin() }
+        Rhythm { rule: Rule::Cron(Box::new(Pattern::parse(text).unwrap())), zone: berlin() }
     }
 
     fn every(length: i64) -> Rhythm<Table> {

@@ -65,7 +65,7 @@ impl Pattern {
             .map_err(|error| Error::new(SYNTAX_ERROR, error.to_string()).hint(FORM))?;
         let pattern =
             Pattern { every_hour: fields[1].starts_with('*') || cron.pattern.hours.values().len() == 24, cron };
-        if !(pattern.has_a_day() || !both_days) {
+        if both_days && !pattern.has_a_day() {
             return Err(Error::new(INVALID_PARAMETER_VALUE, format!("the schedule \"{text}\" would never run"))
                 .detail("No month of those given has a day of those given.")
                 .hint("'0 0 $ * *' is the last day of each month."));

@@ -24,7 +24,7 @@ const LONGEST: i64 = 367 * 24 * 3600 * SECOND;
 /// Reads a schedule as somebody types it.
 pub fn parse(text: &str) -> Result<Rule> {
     match of_the_clock(text)? {
-        Some(pattern) => Ok(Rule::Cron(pattern)),
+        Some(pattern) => Ok(Rule::Cron(Box::new(pattern))),
         None => interval(text).map(Rule::Every),
     }
 }

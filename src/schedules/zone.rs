@@ -1,7 +1,7 @@
 //! From civil time to instants: what a pattern means on the nights when clocks are changed.
 //!
 //! The rules of a zone come from the server itself (`server::zone`), not from a crate's own database: what
-//! a schedule does then agrees with what `AT TIME ZONE` says in the same server, with every name of
+//! a schedule does then agrees with what the same server shows with that `TimeZone`, for every name of
 //! `pg_timezone_names`, and no file is needed that PostgreSQL does not bring or was not built to use.
 
 use super::civil::Civil;
