@@ -32,16 +32,19 @@ pub fn wait_for_runs(session: &mut Session, name: &str, what: &str, wanted: &str
     wait_for_text(session, &look, wanted).with_context(|| describe(session))
 }
 
-/// Runs a schedule now and waits until its run has ended and been noted; gives `status|attempt|rows|error`.
+/// Runs a schedule now and waits until its run has ended; gives `status|attempt|rows|error`.
 pub fn run_now(session: &mut Session, name: &str) -> Result<String> {
     let job = session.text(&format!("SELECT upkeep.run_now('{name}')"))?;
-    wait_until_noted(session, &job)?;
+    wait_until_ended(session, &job)?;
     session.text(&format!("SELECT status, attempt, rows, error FROM upkeep.schedule_runs WHERE job = '{job}'"))
 }
 
-/// Waits until the run that a job does has ended and been noted.
-pub fn wait_until_noted(session: &mut Session, job: &str) -> Result<()> {
-    let look = format!("SELECT count(*) FROM upkeep._schedule_run WHERE job = '{job}' AND status <> 'skipped'");
+/// Waits until the run that a job does has ended.
+pub fn wait_until_ended(session: &mut Session, job: &str) -> Result<()> {
+    let look = format!(
+        "SELECT count(*) FROM upkeep.schedule_runs
+          WHERE job = '{job}' AND status IN ('done', 'failed', 'timed out', 'canceled')"
+    );
     wait_for_text(session, &look, "1").with_context(|| describe(session))
 }
 

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use upkeep_tests::jobs::{ENDLESS, sqlstate, wait, wait_for_error, wait_until_asleep};
 use upkeep_tests::schedules::{
-    RARELY, describe, run_now, schedule, schedule_with, statuses, wait_for_runs, wait_until_noted,
+    RARELY, describe, run_now, schedule, schedule_with, statuses, wait_for_runs, wait_until_ended,
 };
 use upkeep_tests::session::Session;
 use upkeep_tests::testing::{self, wait_for_state, wait_for_text};
@@ -116,7 +116,7 @@ fn runs_never_overlap() -> Result<()> {
     assert_eq!(error.code().code(), "55006");
     assert!(error.detail().unwrap_or_default().contains(&job), "{error:?}");
     session.run(&format!("SELECT upkeep.alter_schedule('long', paused => true); SELECT upkeep.cancel('{job}')"))?;
-    wait_until_noted(&mut session, &job)?;
+    wait_until_ended(&mut session, &job)?;
     assert_eq!(session.text("SELECT status FROM upkeep.schedule_runs ORDER BY due_at LIMIT 1")?, "canceled");
     Ok(())
 }
@@ -150,7 +150,7 @@ fn a_run_ends_at_its_timeout() -> Result<()> {
     let job = session.text("SELECT upkeep.run_now('hit')")?;
     let executor = wait_until_asleep(&mut session, &job)?;
     session.run(&format!("SELECT pg_cancel_backend({executor})"))?;
-    wait_until_noted(&mut session, &job)?;
+    wait_until_ended(&mut session, &job)?;
     assert_eq!(session.text("SELECT last_status FROM upkeep.schedules WHERE name = 'hit'")?, "failed");
     Ok(())
 }
@@ -365,7 +365,7 @@ fn hostile_names_and_commands() -> Result<()> {
             .query_one("SELECT upkeep.schedule($1, '@yearly', 'INSERT INTO t VALUES ($$it''s$$)')::text", &[&name])?;
         let id: String = row.get(0);
         let job: String = session.query_one("SELECT upkeep.run_now($1::text)::text", &[&name])?.get(0);
-        wait_until_noted(&mut session, &job)?;
+        wait_until_ended(&mut session, &job)?;
         let ended: String =
             session.query_one("SELECT last_status FROM upkeep.schedules WHERE name = $1", &[&name])?.get(0);
         assert_eq!(ended, "done", "{name}");

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use upkeep_tests::cluster::{Cluster, Stop};
 use upkeep_tests::jobs::{ENDLESS, sqlstate, wait_until_asleep};
-use upkeep_tests::schedules::{RARELY, describe, run_now, schedule, schedule_with, wait_for_runs, wait_until_noted};
+use upkeep_tests::schedules::{RARELY, describe, run_now, schedule, schedule_with, wait_for_runs, wait_until_ended};
 use upkeep_tests::session::Session;
 use upkeep_tests::testing::{self, wait_for_text, workers};
 
@@ -270,7 +270,7 @@ fn crashes_repeat_nothing_and_lose_no_schedule() -> Result<()> {
     )?;
     let scheduler = workers(&mut session, "scheduler")?[0];
     let mut session = server.kill_and_recover(scheduler, "shop")?;
-    wait_until_noted(&mut session, &job)?;
+    wait_until_ended(&mut session, &job)?;
     let ended = format!("SELECT status, error FROM upkeep.schedule_runs WHERE job = '{job}'");
     assert_eq!(session.text(&ended)?, "failed|the command was interrupted and may be done in part");
     assert_eq!(session.text("SELECT count(*) FROM t")?, "1", "not begun again");
@@ -280,7 +280,7 @@ fn crashes_repeat_nothing_and_lose_no_schedule() -> Result<()> {
     server.crash()?;
     server.start()?;
     let mut session = server.connect("shop")?;
-    wait_until_noted(&mut session, &job)?;
+    wait_until_ended(&mut session, &job)?;
     assert_eq!(
         session.text(&ended.replace(&ended[ended.len() - 37..ended.len() - 1], &job))?,
         "failed|the command was interrupted and may be done in part"
