@@ -3,6 +3,7 @@
 
 mod backfill;
 mod report;
+mod schedules_idle;
 mod series;
 mod verdict;
 
@@ -17,10 +18,13 @@ use crate::cluster::Cluster;
 use crate::extension::Flavour;
 use crate::prepare::Postgres;
 
-const NAMES: &str = "backfill";
+const NAMES: &str = "backfill, schedules-idle";
 
 pub fn run(mut args: Args) -> Result<ExitCode> {
     let Some(name) = args.positional() else { bail!("measure what? There is: {NAMES}") };
+    if name == "schedules-idle" {
+        return idle(&name, args);
+    }
     if name != "backfill" {
         bail!("there is no measurement {name}; there is: {NAMES}");
     }
@@ -42,6 +46,22 @@ pub fn run(mut args: Args) -> Result<ExitCode> {
     let mut report = Report::new(&name, settings(&cluster)?);
     println!("{}", report.settings_text());
     backfill::measure(&cluster, &plan, &mut report).context(name)?;
+    report.close(clock.elapsed())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A server on which nothing but us could do anything.
+fn idle(name: &str, mut args: Args) -> Result<ExitCode> {
+    let plan = schedules_idle::Plan::from_args(&mut args)?;
+    let postgres = Postgres::from_args(&mut args)?;
+    args.finish()?;
+    let tree = postgres.tree(Flavour::Release)?;
+    let clock = Instant::now();
+    let cluster =
+        Cluster::builder(&tree, &Cluster::unique_name("measure")).preloaded().set("autovacuum", "off").start()?;
+    let mut report = Report::new(name, settings(&cluster)?);
+    println!("{}", report.settings_text());
+    schedules_idle::measure(&cluster, &plan, &mut report).with_context(|| name.to_owned())?;
     report.close(clock.elapsed())?;
     Ok(ExitCode::SUCCESS)
 }
