@@ -77,7 +77,7 @@ pub fn define() {
     );
     GucRegistry::define_string_guc(
         c"upkeep.admin_role",
-        c"Role whose members may pause, cancel and drop the jobs of others.",
+        c"Role whose members may pause, cancel and drop the jobs of others, and pause and end their schedules.",
         c"Empty means superusers only.",
         &ADMIN_ROLE,
         GucContext::Sighup,

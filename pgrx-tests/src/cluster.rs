@@ -1,5 +1,6 @@
 //! A private PostgreSQL cluster: its own data, socket and settings, gone when it is dropped.
 
+mod clock;
 mod copies;
 mod guardian;
 mod template;
@@ -17,6 +18,7 @@ use anyhow::{Context, Result, bail};
 use postgres::{Client, NoTls};
 use rustix::process::{Pid, Signal, kill_process};
 
+use self::clock::Clock;
 use self::guardian::Guardian;
 use crate::command;
 use crate::room::{LONGEST_SOCKET, Room};
@@ -46,6 +48,7 @@ pub struct Cluster {
     server: Option<Child>,
     /// None for a cluster that outlives us.
     guardian: Option<Guardian>,
+    clock: Option<Clock>,
 }
 
 /// What a new cluster is to be like.
@@ -56,6 +59,7 @@ pub struct ClusterBuilder {
     lasting: bool,
     own_identity: bool,
     initdb_options: Vec<String>,
+    clock: Option<i64>,
 }
 
 impl ClusterBuilder {
@@ -94,11 +98,29 @@ impl ClusterBuilder {
         self.own_identity()
     }
 
+    /// Starts in the belief that it is this many seconds after 1970-01-01 UTC; `set_clock` tells it otherwise.
+    pub fn clock(mut self, seconds: i64) -> Self {
+        self.clock = Some(seconds);
+        self
+    }
+
     pub fn start(self) -> Result<Cluster> {
         let dir = self.tree.room.clusters().join(&self.name);
-        let mut cluster =
-            Cluster { tree: self.tree, name: self.name, dir, settings: self.settings, server: None, guardian: None };
+        let mut cluster = Cluster {
+            tree: self.tree,
+            name: self.name,
+            dir,
+            settings: self.settings,
+            server: None,
+            guardian: None,
+            clock: None,
+        };
         cluster.make_dir(self.lasting)?;
+        if let Some(seconds) = self.clock {
+            let clock = Clock::build(&cluster.scratch(), &cluster.tree.user)?;
+            clock.set(seconds)?;
+            cluster.clock = Some(clock);
+        }
         if self.own_identity {
             template::initdb(&cluster.tree, &cluster.data(), &self.initdb_options)?;
         } else {
@@ -128,6 +150,7 @@ impl Cluster {
             lasting: false,
             own_identity: false,
             initdb_options: Vec::new(),
+            clock: None,
         }
     }
 
@@ -181,6 +204,9 @@ impl Cluster {
         let log = File::options().append(true).create(true).open(self.log_file())?;
         let mut postgres = self.tree.server_command("postgres");
         postgres.arg("-D").arg(self.data()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        if let Some(clock) = &self.clock {
+            clock.preload(&mut postgres);
+        }
         if self.guardian.is_none() {
             // Ctrl-C at our terminal is not meant for a server that outlives us.
             postgres.process_group(0);
@@ -233,6 +259,11 @@ impl Cluster {
 
     pub fn postmaster_pid(&self) -> Option<u32> {
         self.server.as_ref().map(Child::id)
+    }
+
+    /// Sets the clock of a server started with one: to so many seconds after 1970-01-01 UTC.
+    pub fn set_clock(&self, seconds: i64) -> Result<()> {
+        self.clock.as_ref().context("this server has no clock of its own")?.set(seconds)
     }
 
     /// Changes settings; they count from the next `reload` or `restart` on.

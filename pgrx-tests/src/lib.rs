@@ -16,6 +16,7 @@ pub mod paths;
 pub mod pg;
 pub mod prepare;
 pub mod room;
+pub mod schedules;
 pub mod schema;
 pub mod session;
 pub mod testing;

@@ -3,6 +3,7 @@
 
 mod backfill;
 mod report;
+mod schedules_idle;
 mod series;
 mod under_load;
 mod verdict;
@@ -14,43 +15,77 @@ use anyhow::{Context, Result, bail};
 
 use self::report::Report;
 use crate::args::Args;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, ClusterBuilder};
 use crate::extension::Flavour;
 use crate::prepare::Postgres;
 
-const NAMES: &str = "backfill, backfill-under-load";
+const NAMES: &str = "backfill, backfill-under-load, schedules-idle";
+
+type Run = dyn Fn(&Cluster, &mut Report) -> Result<()>;
+
+/// What is measured, and on what server.
+struct Measurement {
+    server: fn(ClusterBuilder) -> ClusterBuilder,
+    run: Box<Run>,
+}
+
+impl Measurement {
+    fn named(name: &str, args: &mut Args) -> Result<Self> {
+        Ok(match name {
+            "backfill" => {
+                let plan = backfill::Plan::from_args(args)?;
+                Self {
+                    server: under_work,
+                    run: Box::new(move |cluster, report| backfill::measure(cluster, &plan, report)),
+                }
+            }
+            "backfill-under-load" => {
+                let plan = under_load::Plan::from_args(args)?;
+                Self {
+                    server: under_work,
+                    run: Box::new(move |cluster, report| under_load::measure(cluster, &plan, report)),
+                }
+            }
+            "schedules-idle" => {
+                let plan = schedules_idle::Plan::from_args(args)?;
+                Self {
+                    server: at_rest,
+                    run: Box::new(move |cluster, report| schedules_idle::measure(cluster, &plan, report)),
+                }
+            }
+            _ => bail!("there is no measurement {name}; there is: {NAMES}"),
+        })
+    }
+}
+
+/// Checkpoints are ours alone: one before each run, none within.
+fn under_work(server: ClusterBuilder) -> ClusterBuilder {
+    server
+        .durable()
+        .set("shared_buffers", "1GB")
+        .set("max_wal_size", "32GB")
+        .set("min_wal_size", "4GB")
+        .set("checkpoint_timeout", "1h")
+}
+
+/// Nothing but us could do anything.
+fn at_rest(server: ClusterBuilder) -> ClusterBuilder {
+    server.set("autovacuum", "off")
+}
 
 pub fn run(mut args: Args) -> Result<ExitCode> {
     let Some(name) = args.positional() else { bail!("measure what? There is: {NAMES}") };
-    type Run = Box<dyn Fn(&Cluster, &mut Report) -> Result<()>>;
-    let measure: Run = match name.as_str() {
-        "backfill" => {
-            let plan = backfill::Plan::from_args(&mut args)?;
-            Box::new(move |cluster, report| backfill::measure(cluster, &plan, report))
-        }
-        "backfill-under-load" => {
-            let plan = under_load::Plan::from_args(&mut args)?;
-            Box::new(move |cluster, report| under_load::measure(cluster, &plan, report))
-        }
-        _ => bail!("there is no measurement {name}; there is: {NAMES}"),
-    };
+    let measurement = Measurement::named(&name, &mut args)?;
     let postgres = Postgres::from_args(&mut args)?;
     args.finish()?;
 
     let tree = postgres.tree(Flavour::Release)?;
     let clock = Instant::now();
-    let cluster = Cluster::builder(&tree, &Cluster::unique_name("measure"))
-        .preloaded()
-        .durable()
-        .set("shared_buffers", "1GB")
-        // Checkpoints are ours alone: one before each run, none within.
-        .set("max_wal_size", "32GB")
-        .set("min_wal_size", "4GB")
-        .set("checkpoint_timeout", "1h")
-        .start()?;
+    let builder = Cluster::builder(&tree, &Cluster::unique_name("measure")).preloaded();
+    let cluster = (measurement.server)(builder).start()?;
     let mut report = Report::new(&name, settings(&cluster)?);
     println!("{}", report.settings_text());
-    measure(&cluster, &mut report).context(name)?;
+    (measurement.run)(&cluster, &mut report).context(name)?;
     report.close(clock.elapsed())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -3,6 +3,8 @@
 //! It is never repeated by itself once started (LAW 17): nobody can know how far
 //! a VACUUM or a procedure that commits had come.
 
+use std::time::{Duration, Instant};
+
 use pgrx::Uuid;
 use pgrx::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -11,6 +13,7 @@ use serde_json::{Value, json};
 use super::kind::{Completion, Context, Job, Kind, Outcome, Plan};
 use super::limits::Limits;
 use super::queue::{self, NewJob};
+use super::store;
 use crate::error::{Error, INVALID_PARAMETER_VALUE, QUERY_CANCELED, Result};
 use crate::server::{raise, statement};
 
@@ -19,7 +22,23 @@ pub const KIND: &str = "command";
 #[derive(Serialize, Deserialize)]
 struct Params {
     command: String,
+    /// Of a run of a schedule: which, and how that wants its runs.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    run: Option<ScheduledRun>,
 }
+
+#[derive(Serialize, Deserialize)]
+struct ScheduledRun {
+    schedule: String,
+    /// ms
+    timeout: Option<u64>,
+    retries: i32,
+    /// ms
+    retry_backoff: u64,
+}
+
+/// Pauses between retries are doubled up to here.
+const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3600);
 
 /// `upkeep.run_in_background(command, name, retries)`
 #[pg_extern(sql = false)]
@@ -38,7 +57,7 @@ fn create(command: Option<&str>, name: Option<&str>, retries: i32) -> Result<Uui
         name,
         relid: None,
         target: tag,
-        params: serde_json::to_value(Params { command: command.to_owned() })?,
+        params: serde_json::to_value(Params { command: command.to_owned(), run: None })?,
         workers: 1,
         batch_time: None,
         paused: false,
@@ -60,13 +79,17 @@ enum Progress {
     Started,
 }
 
+/// In the job's shared cursor: its run was ended by its schedule's timeout.
+const TIMED_OUT: &str = "timed_out";
+
 pub struct Command {
     params: Params,
+    started: Option<Instant>,
 }
 
 impl Command {
     pub fn open(job: &Job) -> Result<Self> {
-        Ok(Command { params: serde_json::from_value(job.params.clone())? })
+        Ok(Command { params: serde_json::from_value(job.params.clone())?, started: None })
     }
 }
 
@@ -76,11 +99,12 @@ impl Kind for Command {
             return Ok(Outcome::Fail(
                 Error::new(QUERY_CANCELED, "the command was interrupted and may be done in part")
                     .detail("The worker or the server ended while the command ran.")
-                    .hint(format!("Look at what it did, then repeat it: SELECT upkeep.retry('{}');", context.job.id)),
+                    .hint(format!("Look at what it did, then repeat it: {}", self.how_to_repeat(context))),
             ));
         }
         context.cursor = Some(serde_json::to_value(Progress::Started)?);
         context.plan = Some(Plan { strategy: "top level".into(), rows_estimate: 0, units_total: 1.0 });
+        self.started = Some(Instant::now());
         Ok(Outcome::TopLevel(self.params.command.clone()))
     }
 
@@ -99,8 +123,73 @@ impl Kind for Command {
             }
             Err(error) => {
                 context.cursor = None;
-                Ok(Outcome::Fail(error))
+                match self.time_limit().filter(|limit| self.was_timed_out(&error, *limit)) {
+                    Some(limit) => {
+                        store::write_shared(context.job.id, json!({ TIMED_OUT: true }))?;
+                        Ok(Outcome::Fail(timed_out(limit)))
+                    }
+                    None => Ok(Outcome::Fail(error)),
+                }
             }
         }
+    }
+
+    fn time_limit(&self) -> Option<Duration> {
+        self.params.run.as_ref()?.timeout.map(Duration::from_millis)
+    }
+
+    fn retry_delay(&self, retries: i32) -> Duration {
+        match &self.params.run {
+            None => Duration::from_secs(1),
+            Some(run) => backoff(run.retry_backoff, run.retries - retries),
+        }
+    }
+}
+
+/// The pause before the first, second, .. retry (counted from 0).
+fn backoff(first: u64, nth: i32) -> Duration {
+    let factor = 1u32.checked_shl(nth.max(0) as u32).unwrap_or(u32::MAX);
+    Duration::from_millis(first).checked_mul(factor).map_or(LONGEST_PAUSE, |pause| pause.min(LONGEST_PAUSE))
+}
+
+fn timed_out(limit: Duration) -> Error {
+    Error::new(QUERY_CANCELED, format!("the command was canceled after its timeout of {} s", limit.as_secs_f64()))
+        .hint("SELECT upkeep.alter_schedule(.., timeout => ..) gives it more time.")
+}
+
+impl Command {
+    fn was_timed_out(&self, error: &Error, limit: Duration) -> bool {
+        error.sqlstate == QUERY_CANCELED && self.started.is_some_and(|started| started.elapsed() >= limit)
+    }
+
+    fn how_to_repeat(&self, context: &Context) -> String {
+        match &self.params.run {
+            None => format!("SELECT upkeep.retry('{}');", context.job.id),
+            Some(run) => format!("SELECT upkeep.run_now('{}');", run.schedule),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_a_day() {
+        let seconds: Vec<u64> = (0..4).map(|nth| backoff(60_000, nth).as_secs()).collect();
+        assert_eq!(seconds, [60, 120, 240, 480]);
+        assert_eq!(backoff(60_000, 31), LONGEST_PAUSE);
+        assert_eq!(backoff(u64::MAX, 99), LONGEST_PAUSE);
+        assert_eq!(backoff(0, 3), Duration::ZERO);
+    }
+
+    #[test]
+    fn parameters_of_a_schedules_run_are_optional() {
+        let plain: Params = serde_json::from_value(json!({ "command": "VACUUM" })).unwrap();
+        assert!(plain.run.is_none());
+        assert_eq!(serde_json::to_value(plain).unwrap(), json!({ "command": "VACUUM" }));
+        let run = json!({ "command": "VACUUM", "schedule": "x", "timeout": null, "retries": 2, "retry_backoff": 5 });
+        let run: Params = serde_json::from_value(run).unwrap();
+        assert_eq!(run.run.map(|run| (run.timeout, run.retries)), Some((None, 2)));
     }
 }

@@ -19,7 +19,7 @@ use crate::error::{Error, LOCK_NOT_AVAILABLE, QUERY_CANCELED, Result};
 use crate::server::catch::transaction;
 use crate::server::raise::{self, Level};
 use crate::server::worker::{self, Registration};
-use crate::server::{catalog, lock, spi, system, top_level};
+use crate::server::{catalog, lock, spi, system, timeout, top_level};
 use crate::settings;
 
 /// A batch waits at most this long for a lock: below `deadlock_timeout`, so that
@@ -345,6 +345,8 @@ impl Executor {
     fn fail(&mut self, error: &Error) -> Result<()> {
         log(&self.context.job, error);
         let job = &self.context.job;
+        // Whoever ended its schedule wants no more of it.
+        self.retries = self.retries.min(spi::bookkeeping(|| store::retries(job.id))?);
         if self.retries <= 0 {
             return spi::bookkeeping(|| store::fail(job.id, error));
         }
@@ -354,7 +356,7 @@ impl Executor {
         spi::bookkeeping(|| {
             store::save(&self.context, None, Duration::ZERO)?;
             let reason = format!("{} retries left after: {}", self.retries - 1, error.message);
-            store::requeue(job.id, Duration::from_secs(1), self.retries - 1, &reason)
+            store::requeue(job.id, self.kind.retry_delay(self.retries), self.retries - 1, &reason)
         })
     }
 
@@ -363,7 +365,7 @@ impl Executor {
     fn top_level(&self, sql: &str) -> Result<Completion> {
         spi::set_session("lock_timeout", "0");
         spi::set_session("synchronous_commit", &self.synchronous_commit);
-        let answer = top_level::run(sql);
+        let answer = timeout::limited(self.kind.time_limit(), || top_level::run(sql));
         // The statement may have been a SET: a read-only session could not even record its end.
         worker::forget_inherited_settings();
         spi::set_session("lock_timeout", LOCK_TIMEOUT);

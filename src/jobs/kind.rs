@@ -50,6 +50,16 @@ pub trait Kind {
     fn top_level_done(&mut self, _context: &mut Context, answer: Result<Completion>) -> Result<Outcome> {
         answer.map(|_| Outcome::Continue)
     }
+
+    /// How long a top-level statement may take before it is canceled.
+    fn time_limit(&self) -> Option<Duration> {
+        None
+    }
+
+    /// The pause before a failed job is tried again, with so many retries left.
+    fn retry_delay(&self, _retries: i32) -> Duration {
+        Duration::from_secs(1)
+    }
 }
 
 /// A job as the executor read it when it started.
@@ -147,6 +157,7 @@ pub fn open(job: &Job) -> Result<Box<dyn Kind>> {
 pub fn check_retry(kind: &str, job: Uuid) -> Result<()> {
     match kind {
         crate::backfill::KIND => crate::backfill::check_retry(job),
+        super::command::KIND => crate::schedules::check_retry(job),
         _ => Ok(()),
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, Oid};
@@ -21,6 +21,11 @@ use crate::settings;
 const RESTART: Duration = Duration::from_secs(1);
 /// When `max_worker_processes` is used up.
 const WITHOUT_ROOM: Duration = Duration::from_secs(5);
+
+/// With schedules, how often at least to look whether the clock was set.
+const CLOCK_WATCH: Duration = Duration::from_secs(60);
+/// A clock that is corrected bit by bit never does this much between two looks.
+const CLOCK_STEP: Duration = Duration::from_secs(1);
 
 fn registration(database: u32) -> Registration<'static> {
     Registration {
@@ -51,7 +56,7 @@ pub extern "C-unwind" fn upkeep_launcher_main(database: pg_sys::Datum) {
     let (handle, segment) = segment::create();
     worker::report_application_name(&activity::launcher_name(handle, only));
     worker::report_activity(None);
-    Launcher { only, handle, segment, schedulers: HashMap::new(), was_off: false }.run();
+    Launcher { only, handle, segment, schedulers: HashMap::new(), was_off: false, clock: WallClock::start() }.run();
     worker::leave();
 }
 
@@ -62,6 +67,7 @@ struct Launcher {
     segment: &'static Segment,
     schedulers: HashMap<Oid, Handle>,
     was_off: bool,
+    clock: WallClock,
 }
 
 impl Launcher {
@@ -86,7 +92,7 @@ impl Launcher {
             self.was_off = true;
             return Ok(Some(Duration::from_secs(3600)));
         }
-        if std::mem::take(&mut self.was_off) {
+        if std::mem::take(&mut self.was_off) | self.clock.was_set() {
             self.segment.make_all_due();
         }
         let databases = transaction(|| Ok(catalog::connectable_databases()))?;
@@ -137,6 +143,27 @@ impl Launcher {
             return Ok(None);
         }
         let pause = next.saturating_sub(catalog::now()).max(0) as u64;
-        Ok(Some(Duration::from_micros(pause).min(Duration::from_secs(24 * 3600))))
+        let longest = if self.segment.is_scheduled() { CLOCK_WATCH } else { Duration::from_secs(24 * 3600) };
+        Ok(Some(Duration::from_micros(pause).min(longest)))
+    }
+}
+
+/// The server's clock beside one that nobody can set.
+struct WallClock {
+    wall: i64,
+    steady: Instant,
+}
+
+impl WallClock {
+    fn start() -> Self {
+        WallClock { wall: catalog::now(), steady: Instant::now() }
+    }
+
+    /// Was the clock set since the last call?
+    fn was_set(&mut self) -> bool {
+        let now = WallClock::start();
+        let before = std::mem::replace(self, now);
+        let expected = before.wall + self.steady.duration_since(before.steady).as_micros() as i64;
+        self.wall.abs_diff(expected) > CLOCK_STEP.as_micros() as u64
     }
 }

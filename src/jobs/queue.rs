@@ -158,7 +158,7 @@ pub fn check_batch_time(milliseconds: Option<i32>) -> Result<()> {
 }
 
 /// On 15 and 16 a worker cannot connect as a role without LOGIN (LAW 10).
-fn refuse_nologin_owner(owner: Oid, name: &str) -> Result<()> {
+pub fn refuse_nologin_owner(owner: Oid, name: &str) -> Result<()> {
     if cfg!(not(any(feature = "pg15", feature = "pg16"))) {
         return Ok(());
     }

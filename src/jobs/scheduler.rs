@@ -161,6 +161,7 @@ impl Scheduler {
         }
         super::clean_up::clean_up()?;
         let retention = settings::job_retention();
+        let schedules = crate::schedules::due::look(self.entry, retention)?;
         let (candidates, executors) = transaction(|| {
             spi::bookkeeping(|| {
                 store::pause_foreign_jobs(catalog::system_identifier(), catalog::my_database())?;
@@ -170,9 +171,9 @@ impl Scheduler {
         })?;
 
         let mut free = i64::from(settings::max_workers()) - executors.max(self.running_count());
-        let mut waiting_for_room = false;
+        let mut waiting_for_room = schedules.waiting;
         let mut attended_elsewhere = false;
-        let mut later: Option<Duration> = None;
+        let mut later = schedules.next;
         self.samples_wanted = candidates.iter().any(|candidate| candidate.throttled);
         if self.samples_wanted {
             self.sampler.visit(self.board);

@@ -339,6 +339,15 @@ pub fn failure(job: Uuid) -> Result<Option<Failure>> {
     )
 }
 
+/// How often a job may still be tried again.
+pub fn retries(job: Uuid) -> Result<i32> {
+    let retries =
+        spi::query_one("SELECT retries FROM upkeep._job WHERE id OPERATOR(pg_catalog.=) $1", &[job.into()], |row| {
+            row.require(1)
+        })?;
+    Ok(retries.unwrap_or(0))
+}
+
 /// Puts a job back into the queue, to run no earlier than after `delay`.
 pub fn requeue(job: Uuid, delay: Duration, retries: i32, reason: &str) -> Result<()> {
     spi::execute(

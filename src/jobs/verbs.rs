@@ -168,7 +168,7 @@ impl Target {
 
 /// Who may do what to a job (LAW 3).
 #[derive(PartialEq)]
-enum Right {
+pub enum Right {
     /// Members of the owner only.
     Owner,
     /// Members of `upkeep.admin_role` as well.
@@ -376,6 +376,8 @@ fn drop_finished(job: Uuid) -> Result<Uuid> {
             .detail(target.reason.unwrap_or_else(|| store::CLEANUP_PENDING.to_owned()))
             .hint("It is removed as soon as its table can be locked: SELECT wait_reason FROM upkeep.jobs; shows nothing then."));
     }
+    // How a run of a schedule ended is not forgotten with its job.
+    spi::bookkeeping(crate::schedules::collect)?;
     spi::bookkeeping(|| spi::execute("DELETE FROM upkeep._job WHERE id OPERATOR(pg_catalog.=) $1", &[job.into()]))?;
     Ok(job)
 }
@@ -452,7 +454,7 @@ fn pause_every_job(reason: Option<&str>) -> Result<i32> {
         for job in &paused {
             store::add_event(*job, "paused", reason)?;
         }
-        Ok(paused.len() as i32)
+        Ok(paused.len() as i32 + crate::schedules::hold_all(reason)?)
     })
 }
 
@@ -492,7 +494,7 @@ fn resume_every_job() -> Result<i32> {
         for job in &resumed {
             store::add_event(*job, "queued", Some("resumed by resume_all()"))?;
         }
-        Ok(resumed.len() as i32)
+        Ok(resumed.len() as i32 + crate::schedules::release_all()?)
     })?;
     if resumed > 0 {
         queue::wake_or_warn()?;

@@ -22,3 +22,4 @@ pub mod system;
 pub mod timeout;
 pub mod top_level;
 pub mod worker;
+pub mod zone;

@@ -31,6 +31,10 @@ pub struct Database {
     pub scheduler: AtomicI32,
     /// The extension is not there.
     pub absent: AtomicI32,
+    /// When a scheduler last looked at the schedules; 0: since the launcher started none has.
+    pub looked: AtomicI64,
+    /// There are schedules that will be due: the clock must be watched.
+    pub scheduled: AtomicI32,
 }
 
 #[repr(C)]
@@ -112,6 +116,11 @@ impl Segment {
         }
     }
 
+    /// Does any database have schedules that will be due?
+    pub fn is_scheduled(&self) -> bool {
+        self.databases.iter().any(|entry| entry.scheduled.load(Ordering::Acquire) != 0)
+    }
+
     /// Frees the entries of databases that are gone.
     pub fn retain(&self, exists: impl Fn(Oid) -> bool) {
         for entry in &self.databases {
@@ -120,6 +129,8 @@ impl Segment {
                 entry.next_due.store(0, Ordering::Relaxed);
                 entry.absent.store(0, Ordering::Relaxed);
                 entry.scheduler.store(0, Ordering::Relaxed);
+                entry.looked.store(0, Ordering::Relaxed);
+                entry.scheduled.store(0, Ordering::Relaxed);
                 entry.oid.store(0, Ordering::Release);
             }
         }

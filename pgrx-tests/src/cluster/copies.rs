@@ -21,6 +21,7 @@ impl Cluster {
             name,
             server: None,
             guardian: None,
+            clock: None,
         };
         standby.make_dir(false)?;
         let primary = format!("host={} user={SUPERUSER} application_name={}", self.host().display(), standby.name());

@@ -1,0 +1,53 @@
+//! A server whose time of day a test can set.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+
+use crate::command;
+use crate::paths;
+use crate::user::ServerUser;
+
+const SHIM: &str = "pgrx-tests/shim/clock.c";
+
+/// The shim and the file that tells it how wrong to go.
+#[derive(Debug)]
+pub struct Clock {
+    library: PathBuf,
+    shift: PathBuf,
+}
+
+impl Clock {
+    /// Builds the shim in a directory that the server's user can read. The clock is right until it is set.
+    pub fn build(dir: &Path, user: &ServerUser) -> Result<Self> {
+        let clock = Self { library: dir.join("clock.so"), shift: dir.join("clock") };
+        let mut cc = Command::new("cc");
+        cc.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]).arg(&clock.library);
+        command::capture(cc.arg(paths::root().join(SHIM)))?;
+        clock.write(0)?;
+        for file in [&clock.library, &clock.shift] {
+            user.own(file)?;
+        }
+        Ok(clock)
+    }
+
+    pub fn preload(&self, server: &mut Command) {
+        server.env("LD_PRELOAD", &self.library).env("UPKEEP_CLOCK", &self.shift);
+    }
+
+    /// Lets the server believe that it is this many seconds after 1970-01-01 UTC.
+    pub fn set(&self, seconds: i64) -> Result<()> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros() as i64;
+        self.write(seconds * 1_000_000 - now)
+    }
+
+    /// In place: servers have the file mapped.
+    fn write(&self, shift: i64) -> Result<()> {
+        use std::os::unix::fs::FileExt;
+        let file = fs::File::options().write(true).create(true).truncate(false).open(&self.shift)?;
+        file.write_all_at(&shift.to_ne_bytes(), 0).with_context(|| self.shift.display().to_string())
+    }
+}

@@ -1,0 +1,108 @@
+//! What came of the runs. A job's row goes soon, the run's row stays; both are bounded.
+
+use std::time::Duration;
+
+use pgrx::Uuid;
+
+use crate::error::{Error, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
+use crate::server::spi;
+
+/// Rows kept per schedule.
+pub const MOST_RUNS: i64 = 1000;
+/// Finished jobs of runs kept for whoever still waits for one.
+const KEPT_JOBS: i64 = 200;
+/// Rows deleted at once.
+const PORTION: i64 = 1000;
+
+/// Takes over from the jobs of runs how they ended.
+pub fn collect() -> Result<()> {
+    let mut ended = spi::execute_returning(
+        "UPDATE upkeep._schedule_run r SET
+             status = CASE WHEN j.state OPERATOR(pg_catalog.=) 'failed' AND (j.shared OPERATOR(pg_catalog.?) 'timed_out')
+                           THEN 'timed out' ELSE j.state END,
+             attempts = (j.params OPERATOR(pg_catalog.->>) 'retries')::integer
+                 OPERATOR(pg_catalog.-) j.retries OPERATOR(pg_catalog.+) 1,
+             started_at = j.started_at,
+             finished_at = coalesce(j.finished_at, pg_catalog.clock_timestamp()),
+             rows_done = (SELECT pg_catalog.sum(t.rows_done)::bigint FROM upkeep._job_slot t
+                          WHERE t.job OPERATOR(pg_catalog.=) j.id),
+             error_sqlstate = j.error_sqlstate, error_message = j.error_message,
+             error_detail = j.error_detail, error_hint = j.error_hint
+         FROM upkeep._job j
+         WHERE j.id OPERATOR(pg_catalog.=) r.job AND r.finished_at IS NULL
+           AND j.state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'failed', 'canceled'])
+         RETURNING r.schedule",
+        &[],
+        |row| row.require::<Uuid>(1),
+    )?;
+    spi::execute(
+        "UPDATE upkeep._schedule_run r SET status = 'failed', finished_at = pg_catalog.clock_timestamp(),
+                error_message = 'the job of this run is gone'
+         WHERE r.finished_at IS NULL
+           AND NOT EXISTS (SELECT 1 FROM upkeep._job j WHERE j.id OPERATOR(pg_catalog.=) r.job)",
+        &[],
+    )?;
+    if ended.is_empty() {
+        return Ok(());
+    }
+    ended.sort_unstable_by_key(|id| *id.as_bytes());
+    ended.dedup();
+    for schedule in ended {
+        shorten(schedule)?;
+    }
+    spi::execute(
+        "DELETE FROM upkeep._job WHERE id OPERATOR(pg_catalog.=) ANY (ARRAY(
+             SELECT j.id FROM upkeep._job j
+             WHERE j.finished_at IS NOT NULL AND (j.params OPERATOR(pg_catalog.?) 'schedule')
+               AND j.state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'failed', 'canceled'])
+             ORDER BY j.finished_at DESC OFFSET $1 LIMIT $2))",
+        &[KEPT_JOBS.into(), PORTION.into()],
+    )?;
+    Ok(())
+}
+
+/// Drops the oldest rows of a schedule that has more than enough.
+fn shorten(schedule: Uuid) -> Result<()> {
+    spi::execute(
+        "DELETE FROM upkeep._schedule_run WHERE id OPERATOR(pg_catalog.=) ANY (ARRAY(
+             SELECT r.id FROM upkeep._schedule_run r
+             WHERE r.schedule OPERATOR(pg_catalog.=) $1 AND r.finished_at IS NOT NULL
+             ORDER BY r.id DESC OFFSET $2 LIMIT $3))",
+        &[schedule.into(), MOST_RUNS.into(), PORTION.into()],
+    )?;
+    Ok(())
+}
+
+/// Drops what ended longer ago than the retention time.
+pub fn prune(retention: Duration) -> Result<()> {
+    spi::execute(
+        "DELETE FROM upkeep._schedule_run WHERE id OPERATOR(pg_catalog.=) ANY (ARRAY(
+             SELECT r.id FROM upkeep._schedule_run r
+             WHERE r.finished_at OPERATOR(pg_catalog.<)
+                   (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => $1))
+             ORDER BY r.finished_at LIMIT $2))",
+        &[retention.as_secs_f64().into(), PORTION.into()],
+    )?;
+    Ok(())
+}
+
+/// The job of a run is not repeated by hand: its run has been noted, and the next one may be near.
+pub fn check_retry(job: Uuid) -> Result<()> {
+    let schedule = spi::bookkeeping(|| {
+        spi::query_one(
+            "SELECT s.id FROM upkeep._job j
+             JOIN upkeep._schedule s ON s.id OPERATOR(pg_catalog.=) (j.params OPERATOR(pg_catalog.->>) 'schedule')::uuid
+             WHERE j.id OPERATOR(pg_catalog.=) $1",
+            &[job.into()],
+            |row| row.require::<Uuid>(1),
+        )
+    })?;
+    match schedule {
+        None => Ok(()),
+        Some(schedule) => Err(Error::new(
+            OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("cannot retry job {job}: it was a run of a schedule"),
+        )
+        .hint(format!("SELECT upkeep.run_now('{schedule}'); runs the command again."))),
+    }
+}

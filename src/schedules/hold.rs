@@ -1,0 +1,56 @@
+//! Schedules that are held although nobody paused them: by `pause_all()`, and those that came with a dump or
+//! a copied database (LAW 20).
+
+use super::store::{self, Entry, entry_columns};
+use crate::error::Result;
+use crate::jobs::store::RESTORED;
+use crate::server::{catalog, spi};
+
+/// Schedules of another server or database wait for `resume_all()`.
+pub fn hold_foreign() -> Result<()> {
+    spi::execute(
+        "UPDATE upkeep._schedule SET hold = $3
+         WHERE hold IS DISTINCT FROM $3
+           AND (system_identifier OPERATOR(pg_catalog.<>) $1 OR database OPERATOR(pg_catalog.<>) $2)",
+        &[catalog::system_identifier().into(), catalog::my_database().into(), RESTORED.into()],
+    )?;
+    Ok(())
+}
+
+/// For `pause_all()`: holds every schedule that is active, and says how many. Inside [`spi::bookkeeping`].
+pub fn hold_all(reason: Option<&str>) -> Result<i32> {
+    let text = reason.map_or_else(|| "pause_all".to_owned(), |reason| format!("pause_all: {reason}"));
+    let held = spi::execute(
+        "UPDATE upkeep._schedule SET hold = $1 WHERE NOT paused AND hold IS NULL",
+        &[text.as_str().into()],
+    )?;
+    Ok(held as i32)
+}
+
+/// For `resume_all()`: lets every schedule that is held go on from now, and says how many. Those that came with
+/// a dump belong here from now on, their owner found by name. Whoever paused one by itself still has it paused.
+/// Inside [`spi::bookkeeping`].
+pub fn release_all() -> Result<i32> {
+    let (system, database) = (catalog::system_identifier(), catalog::my_database());
+    spi::execute(
+        "UPDATE upkeep._schedule s SET hold = 'restored',
+             owner = coalesce((SELECT r.oid FROM pg_catalog.pg_roles r
+                               WHERE r.rolname OPERATOR(pg_catalog.=) s.owner_name), 0::oid),
+             system_identifier = $1, database = $2
+         WHERE s.system_identifier OPERATOR(pg_catalog.<>) $1 OR s.database OPERATOR(pg_catalog.<>) $2",
+        &[system.into(), database.into()],
+    )?;
+    let held = spi::execute_returning(
+        concat!("UPDATE upkeep._schedule s SET hold = NULL WHERE hold IS NOT NULL RETURNING ", entry_columns!()),
+        &[],
+        |row| Entry::read(&row),
+    )?;
+    let now = catalog::now();
+    for entry in &held {
+        match entry.rhythm() {
+            Ok(rhythm) => store::set_next_run(entry.id, rhythm.next(now), now, false)?,
+            Err(error) => store::set_hold(entry.id, &error.message)?,
+        }
+    }
+    Ok(held.len() as i32)
+}
