@@ -246,17 +246,22 @@ fn every_text_is_evaluated_as_who_gave_it() -> Result<()> {
     let db = testing::database()?;
     let role = author(&db, "author")?;
     let mut superuser = db.connect()?;
-    superuser.run(&format!("GRANT EXECUTE ON FUNCTION upkeep.pause_all TO {role}"))?;
+    superuser.run(&format!("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA upkeep TO {role}"))?;
     // A new function with a text argument must find its place below.
     let takers = "SELECT string_agg(proname || '(' || a.name || ')', ' ' ORDER BY proname, a.place)
                     FROM pg_proc, unnest(proargnames, proargtypes::oid[]) WITH ORDINALITY a(name, type, place)
                    WHERE pronamespace = 'upkeep'::regnamespace AND a.type IN ('text'::regtype, 'jsonb'::regtype)";
     assert_eq!(
         superuser.text(takers)?,
-        "alter_job(name) alter_job(run_between) alter_job(timezone) backfill(assignments) backfill(condition) \
-         backfill(name) backfill(on_error) backfill(options) backfill(run_between) backfill(timezone) explain_backfill(assignments) explain_backfill(condition) explain_backfill(options) \
+        "alter_job(name) alter_job(run_between) alter_job(timezone) \
+         alter_schedule(name) alter_schedule(schedule) alter_schedule(schedule) alter_schedule(command) \
+         alter_schedule(command) alter_schedule(timezone) alter_schedule(timezone) alter_schedule(new_name) \
+         alter_schedule(new_name) backfill(assignments) backfill(condition) \
+         backfill(name) backfill(on_error) backfill(options) backfill(run_between) backfill(timezone) \
+         explain_backfill(assignments) explain_backfill(condition) explain_backfill(options) \
          pause_all(reason) preview_backfill(assignments) preview_backfill(condition) run_in_background(command) \
-         run_in_background(name)"
+         run_in_background(name) run_now(name) schedule(name) schedule(schedule) schedule(command) \
+         schedule(timezone) unschedule(name)"
     );
 
     let mut session = db.connect_as(&role)?;
@@ -293,8 +298,14 @@ fn every_text_is_evaluated_as_who_gave_it() -> Result<()> {
             wait(&mut session, &job)?;
         }
     }
+    session.run(
+        "SELECT upkeep.schedule('s', '@yearly', $$ SELECT note('never') $$);
+         SELECT upkeep.alter_schedule('s', command => $$ SELECT note(spy('x')) $$); SELECT upkeep.run_now('s')",
+    )?;
+    wait_for_text(&mut session, "SELECT last_status FROM upkeep.schedules", "done")?;
+    assert!(session.notices().iter().all(|n| !n.message().starts_with("spy")), "only its run evaluates a command");
     assert_eq!(session.rows("SELECT DISTINCT who, login FROM spied")?, [format!("{role}|{role}")]);
-    assert_eq!(session.text("SELECT count(*) FROM spied")?, "61", "2 x 30 rows and one command");
+    assert_eq!(session.text("SELECT count(*) FROM spied")?, "62", "2 x 30 rows and two commands");
     let log = db.server.log();
     let strangers: Vec<&str> = log.lines().filter(|l| l.contains("spy: ") && !l.contains(&role)).collect();
     assert!(strangers.is_empty(), "{strangers:#?}");
