@@ -137,7 +137,7 @@ fn the_private_tables_are_private() -> Result<()> {
                       FROM pg_class c
                      WHERE c.relnamespace = 'upkeep'::regnamespace AND c.relkind NOT IN ('i', 'I')
                        AND (has_table_privilege(c.oid, 'SELECT') OR has_any_column_privilege(c.oid, 'SELECT'))";
-    assert_eq!(session.text(readable)?, "job_events,jobs,quarantined_rows,status,throttle");
+    assert_eq!(session.text(readable)?, "job_events,jobs,quarantined_rows,schedule_runs,schedules,status,throttle");
     let writable =
         "SELECT count(*) FROM pg_class c, unnest(ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER']) p
                      WHERE c.relnamespace = 'upkeep'::regnamespace AND c.relkind IN ('r', 'v', 'p')
@@ -165,11 +165,28 @@ fn what_is_not_everybodys_must_be_granted() -> Result<()> {
         ("pause_all(text)", "SELECT upkeep.pause_all('why')"),
         ("resume_all()", "SELECT upkeep.resume_all()"),
         ("run_in_background(text,text,integer)", "SELECT upkeep.run_in_background('SELECT 1')"),
+        (
+            "schedule(text,text,text,text,interval,integer,interval,boolean,boolean,boolean)",
+            "SELECT upkeep.schedule('s', '@daily', 'SELECT 1')",
+        ),
+        (
+            "alter_schedule(text,text,text,text,interval,integer,interval,boolean,boolean,text)",
+            "SELECT upkeep.alter_schedule('s', paused => true)",
+        ),
+        (
+            "alter_schedule(uuid,text,text,text,interval,integer,interval,boolean,boolean,text)",
+            "SELECT upkeep.alter_schedule(gen_random_uuid(), paused => true)",
+        ),
+        ("run_now(text)", "SELECT upkeep.run_now('s')"),
+        ("run_now(uuid)", "SELECT upkeep.run_now(gen_random_uuid())"),
+        ("unschedule(text)", "SELECT upkeep.unschedule('s')"),
+        ("unschedule(uuid)", "SELECT upkeep.unschedule(gen_random_uuid())"),
     ];
     for (name, call) in granted {
         assert_eq!(sqlstate(&mut session, call)?, "42501", "{name}");
     }
-    let refused = "SELECT coalesce(string_agg(oid::regprocedure::text, ' ' ORDER BY proname), '')
+    let refused =
+        "SELECT coalesce(string_agg(oid::regprocedure::text, ' ' ORDER BY oid::regprocedure::text COLLATE \"C\"), '')
                      FROM pg_proc WHERE pronamespace = 'upkeep'::regnamespace
                       AND left(proname, 1) <> '_' AND NOT has_function_privilege(oid, 'EXECUTE')";
     let mut expected: Vec<String> = granted.iter().map(|(name, _)| format!("upkeep.{name}")).collect();
@@ -248,19 +265,17 @@ fn every_text_is_evaluated_as_who_gave_it() -> Result<()> {
     let mut superuser = db.connect()?;
     superuser.run(&format!("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA upkeep TO {role}"))?;
     // A new function with a text argument must find its place below.
-    let takers = "SELECT string_agg(proname || '(' || a.name || ')', ' ' ORDER BY proname, a.place)
+    let takers = "SELECT string_agg(DISTINCT proname || '(' || a.name || ')', ' ')
                     FROM pg_proc, unnest(proargnames, proargtypes::oid[]) WITH ORDINALITY a(name, type, place)
                    WHERE pronamespace = 'upkeep'::regnamespace AND a.type IN ('text'::regtype, 'jsonb'::regtype)";
     assert_eq!(
         superuser.text(takers)?,
-        "alter_job(name) alter_job(run_between) alter_job(timezone) \
-         alter_schedule(name) alter_schedule(schedule) alter_schedule(schedule) alter_schedule(command) \
-         alter_schedule(command) alter_schedule(timezone) alter_schedule(timezone) alter_schedule(new_name) \
-         alter_schedule(new_name) backfill(assignments) backfill(condition) \
-         backfill(name) backfill(on_error) backfill(options) backfill(run_between) backfill(timezone) \
-         explain_backfill(assignments) explain_backfill(condition) explain_backfill(options) \
+        "alter_job(name) alter_job(run_between) alter_job(timezone) alter_schedule(command) alter_schedule(name) \
+         alter_schedule(new_name) alter_schedule(schedule) alter_schedule(timezone) backfill(assignments) \
+         backfill(condition) backfill(name) backfill(on_error) backfill(options) backfill(run_between) \
+         backfill(timezone) explain_backfill(assignments) explain_backfill(condition) explain_backfill(options) \
          pause_all(reason) preview_backfill(assignments) preview_backfill(condition) run_in_background(command) \
-         run_in_background(name) run_now(name) schedule(name) schedule(schedule) schedule(command) \
+         run_in_background(name) run_now(name) schedule(command) schedule(name) schedule(schedule) \
          schedule(timezone) unschedule(name)"
     );
 
