@@ -120,6 +120,27 @@ fn no_row_is_done_twice_while_others_update_them() -> Result<()> {
     Ok(())
 }
 
+/// Batches so short that they are over before the wait for a lock is: the row is left out all the same.
+#[test]
+fn a_locked_row_does_not_stop_short_batches() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    session.run(
+        "CREATE TABLE t (id int PRIMARY KEY, n int NOT NULL); INSERT INTO t SELECT g, 0 FROM generate_series(1, 400) g",
+    )?;
+    session.run(SLOW)?;
+    let mut holder = db.connect()?;
+    holder.run("BEGIN; UPDATE t SET n = n WHERE id IN (5, 205, 206, 395)")?;
+    let job = session.text("SELECT upkeep.backfill('t', 'n = plus_one(n)', batch_time => '10 ms')")?;
+    let done = wait_for_text(&mut session, "SELECT count(*) FROM t WHERE n = 1", "396");
+    let done = done.with_context(|| describe(&mut session, &job));
+    holder.run("COMMIT")?;
+    done?;
+    wait(&mut session, &job)?;
+    assert_eq!(session.rows("SELECT n, count(*) FROM t GROUP BY n")?, ["1|400"]);
+    Ok(())
+}
+
 #[test]
 fn any_unique_key_will_do() -> Result<()> {
     let db = testing::database()?;

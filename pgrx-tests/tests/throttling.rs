@@ -13,6 +13,9 @@ use upkeep_tests::wait::{wait_for, wait_until};
 
 const ROWS: i64 = 20_000;
 
+/// A job that would take minutes, so that whatever is to hold it back finds it at work.
+const LEISURELY: &str = "batch_time => '10 ms', throttle_work_ratio => 0.01, options => '{\"strategy\": \"keys\"}'";
+
 /// A table that takes a good many steps.
 fn table(session: &mut Session) -> Result<()> {
     session.run(&format!(
@@ -62,7 +65,7 @@ fn a_job_waits_for_a_standby_that_stands_still_and_goes_on_by_itself() -> Result
     session.run("CREATE TABLE news AS SELECT 1")?;
 
     // A job cannot loosen what the server's owner wants.
-    let job = backfill(&mut session, "max_replica_lag => '1 hour', batch_time => '10 ms'")?;
+    let job = backfill(&mut session, &format!("max_replica_lag => '1 hour', {LEISURELY}"))?;
     let held = wait_until_held(&mut session, &job, " behind (limit 2 s)")?;
     assert!(held.starts_with(&format!("standby \"{}\" is ", standby.name())), "{held}");
     let left = rows_left(&mut session)?;
@@ -79,6 +82,7 @@ fn a_job_waits_for_a_standby_that_stands_still_and_goes_on_by_itself() -> Result
         "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_upkeep executor' AND backend_xid IS NOT NULL";
     assert_eq!(session.text(xmin)?, "0");
 
+    session.run(&format!("SELECT upkeep.alter_job('{job}', throttle_work_ratio => 1)"))?;
     there.run("SELECT pg_wal_replay_resume()")?;
     wait(&mut session, &job)?;
     assert_eq!(rows_left(&mut session)?, 0);
@@ -98,13 +102,14 @@ fn a_disconnected_standby_whose_slot_fills_counts_until_it_is_ignored_or_gone() 
     standby.set("primary_slot_name", "of_standby")?;
     standby.restart()?;
     wait_for_text(&mut session, "SELECT active FROM pg_replication_slots", "t")?;
-    primary.wait_for_standby(&standby)?;
+    // It reports what it has when there is something new, and only then the slot keeps anything.
+    session.run("CREATE TABLE first_news AS SELECT 1")?;
+    wait_for_text(&mut session, "SELECT restart_lsn IS NOT NULL FROM pg_replication_slots", "t")?;
     standby.stop(Stop::Fast)?;
     wait_for_text(&mut session, "SELECT active FROM pg_replication_slots", "f")?;
     session.run("CREATE TABLE news AS SELECT 1")?;
 
-    let slow = "batch_time => '10 ms', throttle_work_ratio => 0.02";
-    let job = backfill(&mut session, slow)?;
+    let job = backfill(&mut session, LEISURELY)?;
     let held = wait_until_held(&mut session, &job, "behind (limit 1 s)")?;
     assert!(held.starts_with("replication slot \"of_standby\" (nobody is connected) is "), "{held}");
     session.run(&format!("SELECT upkeep.alter_job('{job}', throttle_work_ratio => 1)"))?;
@@ -115,8 +120,9 @@ fn a_disconnected_standby_whose_slot_fills_counts_until_it_is_ignored_or_gone() 
     primary.set("upkeep.ignored_standbys", "")?;
     primary.reload()?;
     session.run("UPDATE t SET n = NULL")?;
-    let job = backfill(&mut session, "")?;
+    let job = backfill(&mut session, LEISURELY)?;
     wait_until_held(&mut session, &job, "of_standby")?;
+    session.run(&format!("SELECT upkeep.alter_job('{job}', throttle_work_ratio => 1)"))?;
     session.run("SELECT pg_drop_replication_slot('of_standby')")?;
     wait(&mut session, &job)
 }
@@ -141,7 +147,7 @@ fn a_slot_about_to_be_lost_stops_jobs() -> Result<()> {
 #[test]
 fn samples_that_stop_coming_stop_the_job() -> Result<()> {
     let (_server, mut session) = server("stale", |server| server)?;
-    let job = backfill(&mut session, "batch_time => '10 ms', throttle_work_ratio => 0.01, workers => 2")?;
+    let job = backfill(&mut session, &format!("{LEISURELY}, workers => 2"))?;
     wait_until("the first rows", PATIENCE, || rows_left(&mut session).is_ok_and(|left| left < ROWS))?;
     let scheduler = workers(&mut session, "scheduler")?.first().copied().and_then(Pid::from_raw);
     let scheduler = scheduler.context("a scheduler is there while a job runs")?;
@@ -397,7 +403,7 @@ fn what_standbys_are_called_is_not_every_owners_to_know() -> Result<()> {
     standby.connect("postgres")?.run("SELECT pg_wal_replay_pause()")?;
     session.run("INSERT INTO news VALUES (1)")?;
     let mut plain = primary.connect_as("postgres", "plain")?;
-    let job = backfill(&mut plain, "batch_time => '10 ms', throttle_work_ratio => 0.01")?;
+    let job = backfill(&mut plain, LEISURELY)?;
     let held = wait_until_held(&mut plain, &job, "behind (limit 1 s)")?;
     assert!(held.starts_with("a standby is "), "{held}");
     assert_eq!(plain.text("SELECT count(*) FROM upkeep.throttle")?, "0");
@@ -411,7 +417,7 @@ fn what_standbys_are_called_is_not_every_owners_to_know() -> Result<()> {
 #[test]
 fn a_job_finds_the_samples_of_another_launcher() -> Result<()> {
     let (_server, mut session) = server("launcher", |server| server)?;
-    let job = backfill(&mut session, "batch_time => '10 ms', throttle_work_ratio => 0.01")?;
+    let job = backfill(&mut session, LEISURELY)?;
     wait_until("the first rows", PATIENCE, || rows_left(&mut session).is_ok_and(|left| left < ROWS))?;
     session.run(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::{DATABASE, Plan};
 use crate::cluster::Cluster;
@@ -52,6 +52,10 @@ fn run(cluster: &Cluster, plan: &Plan, limit: u32) -> Result<Sample> {
         let place: f64 = session.value("SELECT (pg_current_wal_insert_lsn() - '0/0')::float8 / 1024")?;
         places.push((place, Instant::now()));
         std::thread::sleep(Duration::from_secs(1));
+    }
+    let state = session.text(&format!("SELECT state FROM upkeep.jobs WHERE id = '{job}'"))?;
+    if state == "done" {
+        bail!("the job ended too soon: more --rows are needed");
     }
     session.run(&format!("SELECT upkeep.cancel('{job}')"))?;
     while !executors_of(&mut session, &job)?.is_empty() {
