@@ -151,8 +151,6 @@ impl Run {
             rows = SHORTEST_ROWS;
             between = inside(rows)?;
         }
-        // A range of just so many rows ends where it ended: that is no split, and would be tried for ever.
-        between.retain(|key| *key != upto);
         if between.is_empty() {
             self.indivisible = Some(upto);
         }
