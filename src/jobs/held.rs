@@ -20,7 +20,7 @@ impl Executor {
     /// Waits until the next step may be made. `false`: leave instead.
     pub(super) fn hold_back(&mut self) -> Result<bool> {
         let mut looked = Instant::now();
-        while let Some(hold) = self.throttle.hold() {
+        while let Some(hold) = self.throttle.hold(self.kind.relid()) {
             let news = self.throttle.history.held(&hold, system::monotonic());
             let woken = news.is_none() && worker::wait(hold.pause.min(LOOK_AT_JOB));
             if news.is_some() || woken || looked.elapsed() >= LOOK_AT_JOB {
@@ -84,7 +84,7 @@ impl Executor {
         self.throttle.history.written();
         if self.kind.is_throttled() {
             self.throttle.history.step_ended(took, system::monotonic());
-            self.throttle.end_step(took, self.context.usual_batch_time);
+            self.throttle.end_step(took, self.context.usual_batch_time, self.context.claimed);
         }
     }
 }

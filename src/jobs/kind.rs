@@ -46,6 +46,11 @@ pub trait Kind {
         true
     }
 
+    /// The table that the next step changes, as far as that is known.
+    fn relid(&self) -> Option<Oid> {
+        None
+    }
+
     /// Called in a new transaction with the answer to [`Outcome::TopLevel`].
     fn top_level_done(&mut self, _context: &mut Context, answer: Result<Completion>) -> Result<Outcome> {
         answer.map(|_| Outcome::Continue)

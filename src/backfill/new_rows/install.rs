@@ -29,14 +29,15 @@ pub enum Installed {
 /// cleaned up in the same transaction.
 pub fn install(job: Uuid, relids: &[Oid], definition: &Definition) -> Result<Installed> {
     let names = Names::of(job);
-    let lacking = lacking(&names, relids)?;
-    if lacking.is_empty() {
+    if lacking(&names, relids)?.is_empty() {
         return Ok(Installed::Already);
     }
     let created = without_waiting(|| {
         if !spi::bookkeeping(|| clean_up::will_need_cleanup(job))? {
             return Ok(None);
         }
+        // Looked at again: another worker may have been first, and had the job's row locked until now.
+        let lacking = lacking(&names, relids)?;
         for &relid in &lacking {
             if !heap::lock_for_trigger(relid) {
                 return Err(Error::new(UNDEFINED_TABLE, "a table was dropped before its trigger could be created"));
@@ -45,6 +46,7 @@ pub fn install(job: Uuid, relids: &[Oid], definition: &Definition) -> Result<Ins
         create(job, &names, relids, &lacking, definition).map(Some)
     })?;
     Ok(match created {
+        Some(Some(tables)) if tables.is_empty() => Installed::Already,
         Some(Some(tables)) => Installed::Now(tables),
         Some(None) => Installed::Unwanted,
         None => Installed::Busy(waits_for_lock(relids, &WRITERS, "create its trigger")?),
@@ -78,7 +80,7 @@ fn create(job: Uuid, names: &Names, relids: &[Oid], lacking: &[Oid], definition:
     let columns = columns(root)?;
     let simple = is_simple(&filling)?;
     let text = Text::new(names, &filling, &columns, simple).ok_or_else(changed)?;
-    if function(&names.function)?.is_none() {
+    if !lacking.is_empty() && function(&names.function)?.is_none() {
         create_functions(names, &text)?;
     }
     let mut tables = Vec::new();

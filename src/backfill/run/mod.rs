@@ -198,6 +198,10 @@ impl Kind for Run {
         outcome
     }
 
+    fn relid(&self) -> Option<Oid> {
+        self.table.as_ref().map(|table| table.relid)
+    }
+
     fn top_level_done(&mut self, context: &mut Context, answer: Result<Completion>) -> Result<Outcome> {
         self.vacuumed(context, answer)
     }

@@ -18,6 +18,8 @@ pub mod wal_rate;
 
 use std::time::Duration;
 
+use pgrx::pg_sys::Oid;
+
 use self::history::History;
 use self::inputs::{Facts, Held};
 use self::patience::Patience;
@@ -52,6 +54,7 @@ pub struct Throttle {
     /// The launcher's segment, with the board.
     segment: u32,
     limits: Limits,
+    /// The table of the next step.
     relid: Option<u32>,
     /// May the owner know standbys by their names?
     names: bool,
@@ -74,7 +77,7 @@ impl Throttle {
         Throttle {
             segment,
             limits,
-            relid: job.relid.map(|relid| relid.to_u32()),
+            relid: None,
             names: catalog::may_see_statistics(job.owner),
             sample: None,
             bucket: Bucket::default(),
@@ -100,8 +103,9 @@ impl Throttle {
         self.segment = segment;
     }
 
-    /// May the next step be made? `None`: yes.
-    pub fn hold(&mut self) -> Option<Hold> {
+    /// May the next step be made, on this table? `None`: yes.
+    pub fn hold(&mut self, table: Option<Oid>) -> Option<Hold> {
+        self.relid = table.map(|relid| relid.to_u32());
         let now = system::monotonic();
         let policy = Policy::of(settings::throttles(), &self.limits);
         let by_wal = self.by_wal_rate(&policy, now);
@@ -205,7 +209,7 @@ impl Throttle {
     }
 
     /// A step has been committed.
-    pub fn end_step(&mut self, took: Duration, usual: Duration) {
+    pub fn end_step(&mut self, took: Duration, usual: Duration, claimed: bool) {
         let now = system::monotonic();
         let ratio = Policy::of(settings::throttles(), &self.limits).work_ratio;
         self.rest_until = now + took.mul_f64(1.0 / ratio - 1.0);
@@ -215,7 +219,8 @@ impl Throttle {
         self.worked = true;
         self.last_step = took;
         self.step_ended = now;
-        let somebody_waits = lock::somebody_waited();
+        // Whoever waits for a step that takes its next portion is another worker of the job.
+        let somebody_waits = lock::somebody_waited() && !claimed;
         self.consideration.note(somebody_waits, usual);
         if somebody_waits {
             let batch = self.consideration.batch_time(usual).as_millis();
