@@ -12,6 +12,7 @@ use crate::jobs::{backfill_endlessly, end_endless_backfill, run_in_background, s
 use crate::pg::Installation;
 use crate::prepare::Postgres;
 use crate::session::Session;
+use crate::testing::wait_for_text;
 use crate::tree::Tree;
 
 const DATABASE: &str = "shop";
@@ -92,6 +93,11 @@ impl Jobs {
         session.run("CREATE TABLE t AS SELECT g AS id, NULL::int AS n FROM generate_series(1, 1000) g")?;
         let paused = session.text("SELECT upkeep.backfill('t', 'n = id', 'n IS NULL', paused => true)")?;
         let (running, _) = backfill_endlessly(session)?;
+        session.run(
+            "CREATE TABLE ran (at timestamptz);
+             SELECT upkeep.schedule('each second', '1 second', 'INSERT INTO ran VALUES (clock_timestamp())')",
+        )?;
+        wait_for_text(session, "SELECT count(*) > 0 FROM ran", "t")?;
         Ok(Self { done, paused, running })
     }
 
@@ -104,7 +110,11 @@ impl Jobs {
                 bail!("after pg_upgrade job {job} is \"{seen}\" instead of paused");
             }
         }
-        ensure!(session.text("SELECT upkeep.resume_all()")? == "2", "both jobs may go on");
+        let schedule = session.text("SELECT active || ' ' || paused_reason FROM upkeep.schedules")?;
+        ensure!(schedule == "false restored", "after pg_upgrade the schedule is \"{schedule}\"");
+        let runs = session.text("SELECT count(*) FROM ran")?;
+        ensure!(session.text("SELECT upkeep.resume_all()")? == "3", "both jobs and the schedule may go on");
+        wait_for_text(session, &format!("SELECT count(*) > {runs} FROM ran"), "t")?;
         wait(session, &self.paused)?;
         ensure!(session.text("SELECT count(*) FROM t WHERE n = id")? == "1000", "the paused backfill is finished here");
         end_endless_backfill(session, &self.running)
