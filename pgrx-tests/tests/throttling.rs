@@ -13,20 +13,30 @@ use upkeep_tests::wait::{wait_for, wait_until};
 
 const ROWS: i64 = 20_000;
 
-/// A job that would take minutes, so that whatever is to hold it back finds it at work.
+/// A job that takes long, until [`hurry`], so that whatever is to hold it back finds it at work.
 const LEISURELY: &str = "batch_time => '10 ms', throttle_work_ratio => 0.01, options => '{\"strategy\": \"keys\"}'";
 
 /// A table that takes a good many steps.
 fn table(session: &mut Session) -> Result<()> {
     session.run(&format!(
         "CREATE TABLE t (id int PRIMARY KEY, n int, pad text DEFAULT repeat('x', 200)) WITH (autovacuum_enabled = off);
-         INSERT INTO t SELECT g, NULL FROM generate_series(1, {ROWS}) g"
+         INSERT INTO t SELECT g, NULL FROM generate_series(1, {ROWS}) g;
+         CREATE TABLE pace AS SELECT 0.001 AS seconds;
+         GRANT SELECT ON pace TO PUBLIC;
+         CREATE FUNCTION leisurely() RETURNS int LANGUAGE plpgsql AS
+         'BEGIN PERFORM pg_sleep(seconds) FROM pace WHERE seconds > 0; RETURN 1; END'"
     ))
 }
 
 fn backfill(session: &mut Session, arguments: &str) -> Result<String> {
     let comma = if arguments.is_empty() { "" } else { ", " };
-    session.text(&format!("SELECT upkeep.backfill('t', 'n = 1', 'n IS NULL'{comma}{arguments})"))
+    let value = if arguments.contains(LEISURELY) { "leisurely()" } else { "1" };
+    session.text(&format!("SELECT upkeep.backfill('t', 'n = {value}', 'n IS NULL'{comma}{arguments})"))
+}
+
+/// Lets a leisurely job come to its end.
+fn hurry(session: &mut Session, job: &str) -> Result<()> {
+    session.run(&format!("UPDATE pace SET seconds = 0; SELECT upkeep.alter_job('{job}', throttle_work_ratio => 1)"))
 }
 
 fn reason(session: &mut Session, job: &str) -> Result<String> {
@@ -82,7 +92,7 @@ fn a_job_waits_for_a_standby_that_stands_still_and_goes_on_by_itself() -> Result
         "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_upkeep executor' AND backend_xid IS NOT NULL";
     assert_eq!(session.text(xmin)?, "0");
 
-    session.run(&format!("SELECT upkeep.alter_job('{job}', throttle_work_ratio => 1)"))?;
+    hurry(&mut session, &job)?;
     there.run("SELECT pg_wal_replay_resume()")?;
     wait(&mut session, &job)?;
     assert_eq!(rows_left(&mut session)?, 0);
@@ -112,7 +122,7 @@ fn a_disconnected_standby_whose_slot_fills_counts_until_it_is_ignored_or_gone() 
     let job = backfill(&mut session, LEISURELY)?;
     let held = wait_until_held(&mut session, &job, "behind (limit 1 s)")?;
     assert!(held.starts_with("replication slot \"of_standby\" (nobody is connected) is "), "{held}");
-    session.run(&format!("SELECT upkeep.alter_job('{job}', throttle_work_ratio => 1)"))?;
+    hurry(&mut session, &job)?;
     primary.set("upkeep.ignored_standbys", "nobody, of_standby")?;
     primary.reload()?;
     wait(&mut session, &job)?;
@@ -122,7 +132,7 @@ fn a_disconnected_standby_whose_slot_fills_counts_until_it_is_ignored_or_gone() 
     session.run("UPDATE t SET n = NULL")?;
     let job = backfill(&mut session, LEISURELY)?;
     wait_until_held(&mut session, &job, "of_standby")?;
-    session.run(&format!("SELECT upkeep.alter_job('{job}', throttle_work_ratio => 1)"))?;
+    hurry(&mut session, &job)?;
     session.run("SELECT pg_drop_replication_slot('of_standby')")?;
     wait(&mut session, &job)
 }
@@ -152,13 +162,12 @@ fn samples_that_stop_coming_stop_the_job() -> Result<()> {
     let scheduler = workers(&mut session, "scheduler")?.first().copied().and_then(Pid::from_raw);
     let scheduler = scheduler.context("a scheduler is there while a job runs")?;
     kill_process(scheduler, Signal::STOP)?;
-    session.run(&format!("SELECT upkeep.alter_job('{job}', throttle_work_ratio => 0.02)"))?;
     let held = wait_until_held(&mut session, &job, "waits for figures of the server");
     let left = rows_left(&mut session)?;
     kill_process(scheduler, Signal::CONT)?;
     held?;
     assert!(left > 0);
-    session.run(&format!("SELECT upkeep.alter_job('{job}', throttle_work_ratio => 1)"))?;
+    hurry(&mut session, &job)?;
     wait(&mut session, &job)
 }
 
@@ -423,7 +432,7 @@ fn a_job_finds_the_samples_of_another_launcher() -> Result<()> {
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
           WHERE backend_type IN ('pg_upkeep launcher', 'pg_upkeep scheduler')",
     )?;
-    session.run(&format!("SELECT upkeep.alter_job('{job}', throttle_work_ratio => 1, batch_time => '1 s')"))?;
+    hurry(&mut session, &job)?;
     wait(&mut session, &job)
 }
 

@@ -79,8 +79,12 @@ impl Run {
     fn take_down(&mut self, context: &mut Context, rows_left: i64) -> Result<Outcome> {
         match new_rows::remove(self.job)? {
             Removed::Gone => {
+                // Else another worker was first.
+                let was_there = spi::bookkeeping(|| clean_up::needs_cleanup(self.job))?;
                 spi::bookkeeping(|| clean_up::cleaned_up(self.job))?;
-                context.event("trigger dropped", "");
+                if was_there {
+                    context.event("trigger dropped", "");
+                }
                 Ok(Outcome::Done { rows_left })
             }
             Removed::Busy(reason) => Ok(self.pause(reason)),
