@@ -12,6 +12,7 @@ static BATCH_TIME: GucSetting<i32> = GucSetting::<i32>::new(200);
 static JOB_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(30 * 24 * 60);
 static ADMIN_ROLE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static MAX_JOBS_PER_ROLE: GucSetting<i32> = GucSetting::<i32>::new(100);
+static INDEX_MIN_AGE: GucSetting<i32> = GucSetting::<i32>::new(30 * 24 * 60 * 60);
 
 /// Shortest and longest batch a person may ask for, in ms.
 pub const BATCH_TIME_RANGE: std::ops::RangeInclusive<i32> = 10..=60_000;
@@ -83,6 +84,16 @@ pub fn define() {
         GucContext::Sighup,
         GucFlags::default(),
     );
+    GucRegistry::define_int_guc(
+        c"upkeep.index_min_age",
+        c"How long an index must have been watched, here and on standbys, before it is called unused.",
+        c"",
+        &INDEX_MIN_AGE,
+        0,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_S,
+    );
     crate::server::catalog::reserve_setting_prefix();
 }
 
@@ -120,6 +131,10 @@ pub fn admin_role() -> Option<String> {
 
 pub fn max_jobs_per_role() -> i64 {
     MAX_JOBS_PER_ROLE.get().into()
+}
+
+pub fn index_min_age() -> Duration {
+    Duration::from_secs(INDEX_MIN_AGE.get() as u64)
 }
 
 fn text(setting: &GucSetting<Option<CString>>) -> String {

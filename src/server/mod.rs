@@ -6,6 +6,7 @@ pub mod catch;
 pub mod commit;
 pub mod heap;
 pub mod hooks;
+pub mod index;
 pub mod lock;
 pub mod parse;
 pub mod procedure;
