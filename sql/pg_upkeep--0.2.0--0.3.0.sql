@@ -378,8 +378,10 @@ FROM (
            CASE WHEN y.certain THEN y.body
                 ELSE pg_catalog.substr(upkeep._index_definition(y.indexrelid, false), y.first_words) END AS tail,
            CASE WHEN y.certain THEN pg_catalog.concat(y.body, ' TABLESPACE ' OPERATOR(pg_catalog.||) pg_catalog.quote_ident(y.spcname))
-                ELSE pg_catalog.substr(upkeep._index_definition(y.indexrelid, true), y.first_words) END AS full_tail
-    FROM (SELECT z.*, pg_catalog.length(pg_catalog.concat(z.head, z.ident, z.only, z.relation)) OPERATOR(pg_catalog.+) 1 AS first_words
+                ELSE pg_catalog.substr(upkeep._index_definition(y.indexrelid, true), y.fewer_first_words) END AS full_tail
+    FROM (SELECT z.*, pg_catalog.length(pg_catalog.concat(z.head, z.ident, z.only, z.relation)) OPERATOR(pg_catalog.+) 1 AS first_words,
+                 -- With the tablespace, the server leaves ONLY out.
+                 pg_catalog.length(pg_catalog.concat(z.head, z.ident, ' ON ', z.relation)) OPERATOR(pg_catalog.+) 1 AS fewer_first_words
           FROM (
         SELECT i.indexrelid, coalesce(p.certain, false) AND i.reloptions IS NULL AND o.attrelid IS NULL AS certain,
                CASE WHEN i.indisunique THEN 'CREATE UNIQUE INDEX ' ELSE 'CREATE INDEX ' END AS head,
@@ -739,7 +741,7 @@ WITH broken AS MATERIALIZED (
     SELECT b.indexrelid, k.indexrelid AS child,
            CASE WHEN k.indexrelid IS NULL THEN 'missing' WHEN NOT k.indisvalid THEN 'invalid' END AS state,
            pg_catalog.format('%I.%I', pn.nspname, p.relname) AS partition, p.relkind,
-           pg_catalog.format('%I.%I', kn.nspname, kc.relname) AS child_ident,
+           pg_catalog.quote_ident(kn.nspname) OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) pg_catalog.quote_ident(kc.relname) AS child_ident,
            pn.nspname, pg_catalog.concat(p.relname, '_', b.indexrelname)::name AS new_name
     FROM broken b
     JOIN pg_catalog.pg_inherits h ON h.inhparent OPERATOR(pg_catalog.=) b.indrelid

@@ -261,7 +261,7 @@ WITH broken AS MATERIALIZED (
     SELECT b.indexrelid, k.indexrelid AS child,
            CASE WHEN k.indexrelid IS NULL THEN 'missing' WHEN NOT k.indisvalid THEN 'invalid' END AS state,
            pg_catalog.format('%I.%I', pn.nspname, p.relname) AS partition, p.relkind,
-           pg_catalog.format('%I.%I', kn.nspname, kc.relname) AS child_ident,
+           pg_catalog.quote_ident(kn.nspname) OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) pg_catalog.quote_ident(kc.relname) AS child_ident,
            pn.nspname, pg_catalog.concat(p.relname, '_', b.indexrelname)::name AS new_name
     FROM broken b
     JOIN pg_catalog.pg_inherits h ON h.inhparent OPERATOR(pg_catalog.=) b.indrelid
