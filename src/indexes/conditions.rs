@@ -19,7 +19,7 @@ pub fn now() -> Result<Value> {
     let min_age = settings::index_min_age().as_micros() as i64;
     let since = stats_since()?;
     let (fresh, elsewhere) = nodes::judge(&standbys()?, &away()?, &imported()?, now, min_age);
-    let setting = catalog::setting(c"upkeep.index_min_age");
+    let setting = length(min_age);
     let unknown = if index::in_recovery() {
         Some("this is a standby: ask the primary, with this server's figures imported".to_owned())
     } else if !index::counts_are_tracked() {

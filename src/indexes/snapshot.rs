@@ -82,7 +82,7 @@ fn store(node: &str, snapshot: &Snapshot, figures: Value) -> Result<()> {
             "INSERT INTO upkeep._index_usage_node AS n (node, taken_at, stats_since, system_identifier, database)
              SELECT $1, t.taken_at, t.stats_since, $4, $5
              FROM (SELECT $2::timestamptz AS taken_at, $3::timestamptz AS stats_since) t
-             WHERE t.taken_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) '1 hour'::interval
+             WHERE t.taken_at OPERATOR(pg_catalog.<=) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) '1 hour'::interval)
              ON CONFLICT (node) DO UPDATE SET taken_at = excluded.taken_at, stats_since = excluded.stats_since,
                  imported_at = pg_catalog.clock_timestamp(), system_identifier = excluded.system_identifier,
                  database = excluded.database
