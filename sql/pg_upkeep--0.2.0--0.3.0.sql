@@ -148,11 +148,14 @@ COMMENT ON VIEW upkeep._expression_statistics IS 'internal: which expressions ha
 
 GRANT SELECT ON upkeep._index, upkeep._index_usage_elsewhere, upkeep._expression_statistics TO PUBLIC;
 
-CREATE FUNCTION upkeep._index_verdicts() RETURNS TABLE (
+CREATE TYPE upkeep._index_verdict AS (
     schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, root oid, relkind "char", relpersistence "char",
     attached boolean, idx_scan bigint, standby_idx_scan bigint, last_idx_scan timestamptz,
     index_size bigint, entries double precision, inserts bigint, updates bigint, deletes bigint, hot_updates bigint,
-    verdict text, reason text, stats_since timestamptz)
+    verdict text, reason text, stats_since timestamptz);
+COMMENT ON TYPE upkeep._index_verdict IS 'internal: a row of _index_verdicts()';
+
+CREATE FUNCTION upkeep._index_verdicts() RETURNS SETOF upkeep._index_verdict
     LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
     SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
@@ -334,12 +337,13 @@ REVOKE EXECUTE ON FUNCTION upkeep.import_index_usage(text, jsonb) FROM PUBLIC;
 
 -- CREATE INDEX in the server's words, put together from the catalogs where that is certain to give the same text: names of columns and
 -- directions. Everything else the server itself says (and null if that had to wait).
-CREATE FUNCTION upkeep._index_definitions(wanted oid[], OUT indexrelid oid, OUT indexdef text, OUT command text, OUT tail text) RETURNS SETOF record
+CREATE FUNCTION upkeep._index_definitions(wanted oid[]) RETURNS TABLE (
+    schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, indexdef text, tail text, drop_command text, create_command text)
     LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
     SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
 WITH asked AS MATERIALIZED (
-    SELECT DISTINCT w.indexrelid FROM pg_catalog.unnest(wanted) AS w (indexrelid)
+    SELECT w.indexrelid FROM pg_catalog.unnest(wanted) AS w (indexrelid)
 ), opclass AS MATERIALIZED (
     SELECT o.oid, o.opcintype, y.typtype OPERATOR(pg_catalog.=) 'p' OR o.opcintype OPERATOR(pg_catalog.=) 'pg_catalog.text'::regtype AS broad
     FROM pg_catalog.pg_opclass o JOIN pg_catalog.pg_type y ON y.oid OPERATOR(pg_catalog.=) o.opcintype
@@ -368,10 +372,17 @@ WITH asked AS MATERIALIZED (
     LEFT JOIN opclass o ON o.oid OPERATOR(pg_catalog.=) k.opclass
     GROUP BY k.indexrelid
 )
-SELECT x.indexrelid,
+SELECT x.schemaname, x.relname, x.indexrelname, x.relid, x.indexrelid,
        pg_catalog.concat(x.head, x.ident, x.only, x.relation) OPERATOR(pg_catalog.||) x.tail,
-       pg_catalog.concat(x.head, x.concurrently, x.ident, ' ON ', x.relation) OPERATOR(pg_catalog.||) x.full_tail,
-       x.full_tail
+       x.full_tail,
+       CASE WHEN f.conindid IS NOT NULL THEN NULL
+            WHEN c.conname IS NOT NULL THEN pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I;', x.relation, c.conname)
+            ELSE pg_catalog.format('DROP INDEX %s%I.%s;', x.concurrently, x.schemaname, x.ident) END,
+       pg_catalog.concat(x.head, x.concurrently, x.ident, ' ON ', x.relation) OPERATOR(pg_catalog.||) x.full_tail OPERATOR(pg_catalog.||) ';'
+       OPERATOR(pg_catalog.||) CASE WHEN c.conname IS NULL THEN ''
+            ELSE pg_catalog.format(' ALTER TABLE %s ADD CONSTRAINT %I %s USING INDEX %s%s;', x.relation, c.conname,
+                CASE WHEN c.contype OPERATOR(pg_catalog.=) 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END, x.ident,
+                CASE WHEN c.condeferred THEN ' DEFERRABLE INITIALLY DEFERRED' WHEN c.condeferrable THEN ' DEFERRABLE' ELSE '' END) END
 FROM (
     SELECT y.*,
            -- Where the server's own text is needed: what follows the same first words.
@@ -383,7 +394,7 @@ FROM (
                  -- With the tablespace, the server leaves ONLY out.
                  pg_catalog.length(pg_catalog.concat(z.head, z.ident, ' ON ', z.relation)) OPERATOR(pg_catalog.+) 1 AS fewer_first_words
           FROM (
-        SELECT i.indexrelid, coalesce(p.certain, false) AND i.reloptions IS NULL AND o.attrelid IS NULL AS certain,
+        SELECT i.schemaname, i.relname, i.indexrelname, i.relid, i.indexrelid, coalesce(p.certain, false) AND i.reloptions IS NULL AND o.attrelid IS NULL AS certain,
                CASE WHEN i.indisunique THEN 'CREATE UNIQUE INDEX ' ELSE 'CREATE INDEX ' END AS head,
                CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' OR i.relpersistence OPERATOR(pg_catalog.=) 't' THEN '' ELSE 'CONCURRENTLY ' END AS concurrently,
                CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN ' ON ONLY ' ELSE ' ON ' END AS only,
@@ -396,15 +407,17 @@ FROM (
         JOIN asked q ON q.indexrelid OPERATOR(pg_catalog.=) i.indexrelid
         LEFT JOIN plain p ON p.indexrelid OPERATOR(pg_catalog.=) i.indexrelid
         LEFT JOIN (SELECT DISTINCT w.attrelid FROM with_options w) o ON o.attrelid OPERATOR(pg_catalog.=) i.indexrelid
-        LEFT JOIN pg_catalog.pg_tablespace s ON s.oid OPERATOR(pg_catalog.=) i.reltablespace) z) y) x;
+        LEFT JOIN pg_catalog.pg_tablespace s ON s.oid OPERATOR(pg_catalog.=) i.reltablespace) z) y) x
+LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) x.indexrelid AND (c.contype OPERATOR(pg_catalog.=) 'p' OR c.contype OPERATOR(pg_catalog.=) 'u')
+LEFT JOIN (SELECT DISTINCT r.conindid FROM pg_catalog.pg_constraint r WHERE r.contype OPERATOR(pg_catalog.=) 'f') f ON f.conindid OPERATOR(pg_catalog.=) x.indexrelid;
 END;
-COMMENT ON FUNCTION upkeep._index_definitions(oid[]) IS 'internal: these indexes'' definitions, and the commands that make them again without blocking';
+COMMENT ON FUNCTION upkeep._index_definitions(oid[]) IS 'internal: these indexes'' definitions, and the commands that drop them (none while a foreign key refers to one) and make them again';
 
 CREATE VIEW upkeep.index_usage WITH (security_barrier) AS
 SELECT v.schemaname, v.relname, v.indexrelname, v.relid, v.indexrelid,
        v.idx_scan,
-       pg_catalog.pg_stat_get_tuples_returned(v.indexrelid) AS idx_tup_read,
-       pg_catalog.pg_stat_get_tuples_fetched(v.indexrelid) AS idx_tup_fetch,
+       CASE WHEN v.relkind OPERATOR(pg_catalog.<>) 'I' THEN pg_catalog.pg_stat_get_tuples_returned(v.indexrelid) END AS idx_tup_read,
+       CASE WHEN v.relkind OPERATOR(pg_catalog.<>) 'I' THEN pg_catalog.pg_stat_get_tuples_fetched(v.indexrelid) END AS idx_tup_fetch,
        v.last_idx_scan,
        v.index_size,
        v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.+) v.deletes AS table_writes,
@@ -416,20 +429,24 @@ SELECT v.schemaname, v.relname, v.indexrelname, v.relid, v.indexrelid,
        v.standby_idx_scan
 FROM upkeep._index_verdicts() v
 LEFT JOIN upkeep._index_definitions(ARRAY(SELECT i.indexrelid FROM pg_catalog.pg_index i)) d ON d.indexrelid OPERATOR(pg_catalog.=) v.indexrelid;
-COMMENT ON VIEW upkeep.index_usage IS 'Every index of every user table: scans since the statistics began (stats_age), size in bytes, writes to its table, share of its updates that were HOT (0..1), and a verdict (used, unused, kept, unknown) with the reason. A partitioned index has the sums of its partitions. Readable by everyone, like pg_stat_user_indexes.';
+COMMENT ON VIEW upkeep.index_usage IS 'Every index of every user table: scans since the statistics began (stats_age), size in bytes, writes to its table, share of its updates that were HOT (0..1), and a verdict (used, unused, kept, unknown) with the reason. A partitioned index has the sums of its partitions (and null for idx_tup_read and idx_tup_fetch). Readable by everyone, like pg_stat_user_indexes.';
 
 -- Columns that only one index of the table has: their updates can be HOT once it is gone. Indexes that only summarize
 -- (brin) do not count from version 16 on.
-CREATE FUNCTION upkeep._sole_columns() RETURNS TABLE (indexrelid oid, columns name[])
+CREATE FUNCTION upkeep._sole_columns(wanted oid[]) RETURNS TABLE (indexrelid oid, columns name[])
     LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
     SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
-WITH counted AS MATERIALIZED (
+WITH asked AS MATERIALIZED (
+    SELECT DISTINCT i.indrelid FROM pg_catalog.unnest(wanted) AS w (indexrelid)
+    JOIN pg_catalog.pg_index i ON i.indexrelid OPERATOR(pg_catalog.=) w.indexrelid
+), counted AS MATERIALIZED (
     SELECT i.indexrelid, i.indrelid, i.indkey, i.indexprs IS NOT NULL OR i.indpred IS NOT NULL AS computed
-    FROM pg_catalog.pg_index i
+    FROM asked q
+    JOIN pg_catalog.pg_index i ON i.indrelid OPERATOR(pg_catalog.=) q.indrelid
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
     JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) c.relam
-    WHERE i.indislive AND i.indrelid OPERATOR(pg_catalog.>=) 16384::oid
+    WHERE i.indislive
       AND (m.amname OPERATOR(pg_catalog.<>) 'brin' OR pg_catalog.current_setting('server_version_num')::integer OPERATOR(pg_catalog.<) 160000)
 ), index_column AS MATERIALIZED (
     SELECT i.indexrelid, i.indrelid, k.attnum
@@ -450,30 +467,37 @@ SELECT s.indexrelid, pg_catalog.array_agg(a.attname ORDER BY s.attnum)
 FROM sole s JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) s.indrelid AND a.attnum OPERATOR(pg_catalog.=) s.attnum
 GROUP BY s.indexrelid;
 END;
-COMMENT ON FUNCTION upkeep._sole_columns() IS 'internal: columns that only this index of their table has';
+COMMENT ON FUNCTION upkeep._sole_columns(oid[]) IS 'internal: columns that only this one of their table''s indexes has';
 
-CREATE VIEW upkeep.unused_indexes WITH (security_barrier) AS
-WITH v AS MATERIALIZED (
-    SELECT u.* FROM upkeep._index_verdicts() u WHERE u.verdict OPERATOR(pg_catalog.=) 'unused'
-)
+CREATE FUNCTION upkeep._unused_indexes(unused upkeep._index_verdict[]) RETURNS TABLE (
+    schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, index_size bigint, entries_written bigint,
+    hot_updates_prevented bigint, hot_prevented_by name[], table_writes bigint, hot_share double precision, stats_age interval, reason text,
+    drop_command text, create_command text)
+    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
+BEGIN ATOMIC
 SELECT v.schemaname, v.relname, v.indexrelname, v.relid, v.indexrelid,
        v.index_size,
-       v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.-) v.hot_updates AS entries_written,
-       CASE WHEN s.columns IS NULL THEN 0 ELSE v.updates OPERATOR(pg_catalog.-) v.hot_updates END AS hot_updates_prevented,
-       s.columns AS hot_prevented_by,
-       v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.+) v.deletes AS table_writes,
-       v.hot_updates::double precision OPERATOR(pg_catalog./) nullif(v.updates, 0) AS hot_share,
-       pg_catalog.now() OPERATOR(pg_catalog.-) v.stats_since AS stats_age,
-       v.reason,
-       pg_catalog.format(CASE WHEN v.relkind OPERATOR(pg_catalog.=) 'I' OR v.relpersistence OPERATOR(pg_catalog.=) 't' THEN 'DROP INDEX %I.%I;' ELSE 'DROP INDEX CONCURRENTLY %I.%I;' END,
-                         v.schemaname, v.indexrelname) AS drop_command,
-       d.command OPERATOR(pg_catalog.||) ';' AS create_command
-FROM v
-LEFT JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM v w)) d ON d.indexrelid OPERATOR(pg_catalog.=) v.indexrelid
-LEFT JOIN upkeep._sole_columns() s ON s.indexrelid OPERATOR(pg_catalog.=) v.indexrelid
+       v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.-) v.hot_updates,
+       CASE WHEN s.columns IS NULL THEN 0 ELSE v.updates OPERATOR(pg_catalog.-) v.hot_updates END,
+       s.columns,
+       v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.+) v.deletes,
+       v.hot_updates::double precision OPERATOR(pg_catalog./) nullif(v.updates, 0),
+       pg_catalog.now() OPERATOR(pg_catalog.-) v.stats_since,
+       v.reason, d.drop_command, d.create_command
+FROM pg_catalog.unnest(unused) v
+LEFT JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM pg_catalog.unnest(unused) w)) d ON d.indexrelid OPERATOR(pg_catalog.=) v.indexrelid
+LEFT JOIN upkeep._sole_columns(ARRAY(SELECT w.indexrelid FROM pg_catalog.unnest(unused) w)) s ON s.indexrelid OPERATOR(pg_catalog.=) v.indexrelid
+-- What it occupies and what has been written into it.
 ORDER BY v.index_size::double precision
          OPERATOR(pg_catalog.+) ((v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.-) v.hot_updates)::double precision OPERATOR(pg_catalog.*) (v.index_size::double precision OPERATOR(pg_catalog./) greatest(v.entries, 1))) DESC NULLS LAST,
-         hot_updates_prevented DESC, v.indexrelid;
+         CASE WHEN s.columns IS NULL THEN 0 ELSE v.updates OPERATOR(pg_catalog.-) v.hot_updates END DESC, v.indexrelid;
+END;
+COMMENT ON FUNCTION upkeep._unused_indexes(upkeep._index_verdict[]) IS 'internal: what there is to say about unused indexes, dearest first';
+
+CREATE VIEW upkeep.unused_indexes WITH (security_barrier) AS
+SELECT u.*
+FROM upkeep._unused_indexes(ARRAY(SELECT v FROM upkeep._index_verdicts() v WHERE v.verdict OPERATOR(pg_catalog.=) 'unused')) u;
 COMMENT ON VIEW upkeep.unused_indexes IS 'Indexes that nothing has used anywhere for upkeep.index_min_age, dearest first (bytes they occupy, and bytes written into them since the statistics began; then updates that could not be HOT because of a column that only this index has). drop_command and the way back, create_command. A partitioned index cannot be dropped CONCURRENTLY.';
 
 GRANT SELECT ON upkeep.index_usage, upkeep.unused_indexes TO PUBLIC;
@@ -499,31 +523,6 @@ FROM upkeep._index i
 WHERE i.indisvalid AND i.indisready AND i.indislive;
 COMMENT ON VIEW upkeep._index_shape IS 'internal: valid indexes, comparable';
 GRANT SELECT ON upkeep._index_shape TO PUBLIC;
-
--- How to do without an index, and how to get it back: constraints have their own commands.
-CREATE FUNCTION upkeep._index_commands(wanted oid[]) RETURNS TABLE (indexrelid oid, conname name, referenced_by name, drop_command text, create_command text)
-    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
-    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
-BEGIN ATOMIC
-WITH referenced AS MATERIALIZED (
-    SELECT f.conindid, pg_catalog.min(f.conname::text)::name AS conname FROM pg_catalog.pg_constraint f
-    WHERE f.contype OPERATOR(pg_catalog.=) 'f' GROUP BY f.conindid
-)
-SELECT i.indexrelid, c.conname, r.conname,
-       CASE WHEN r.conname IS NOT NULL THEN NULL
-            WHEN c.conname IS NOT NULL THEN pg_catalog.format('ALTER TABLE %I.%I DROP CONSTRAINT %I;', i.schemaname, i.relname, c.conname)
-            WHEN i.relkind OPERATOR(pg_catalog.=) 'I' OR i.relpersistence OPERATOR(pg_catalog.=) 't' THEN pg_catalog.format('DROP INDEX %I.%I;', i.schemaname, i.indexrelname)
-            ELSE pg_catalog.format('DROP INDEX CONCURRENTLY %I.%I;', i.schemaname, i.indexrelname) END,
-       CASE WHEN c.conname IS NULL THEN d.command OPERATOR(pg_catalog.||) ';'
-            ELSE pg_catalog.format('%s; ALTER TABLE %I.%I ADD CONSTRAINT %I %s USING INDEX %I%s;', d.command, i.schemaname, i.relname, c.conname,
-                CASE WHEN c.contype OPERATOR(pg_catalog.=) 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END, i.indexrelname,
-                CASE WHEN c.condeferred THEN ' DEFERRABLE INITIALLY DEFERRED' WHEN c.condeferrable THEN ' DEFERRABLE' ELSE '' END) END
-FROM upkeep._index i
-LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) i.indexrelid AND (c.contype OPERATOR(pg_catalog.=) 'p' OR c.contype OPERATOR(pg_catalog.=) 'u')
-LEFT JOIN referenced r ON r.conindid OPERATOR(pg_catalog.=) i.indexrelid
-JOIN upkeep._index_definitions(wanted) d ON d.indexrelid OPERATOR(pg_catalog.=) i.indexrelid;
-END;
-COMMENT ON FUNCTION upkeep._index_commands(oid[]) IS 'internal: the commands that drop and make these indexes; no drop command if a foreign key refers to it';
 
 CREATE FUNCTION upkeep._index_size(index oid) RETURNS bigint
     LANGUAGE sql STABLE STRICT PARALLEL UNSAFE
@@ -562,10 +561,9 @@ CREATE FUNCTION upkeep._duplicate_indexes() RETURNS TABLE (indexrelid oid, kept 
 BEGIN ATOMIC
 WITH alike AS MATERIALIZED (
     -- Cheap first: most indexes have their columns for themselves.
-    SELECT w.indexrelid FROM (
-        SELECT i.indexrelid, pg_catalog.count(*) OVER (PARTITION BY i.relid, i.amname, i.indkey::text, i.indclass::text) AS same
-        FROM upkeep._index i) w
-    WHERE w.same OPERATOR(pg_catalog.>) 1
+    SELECT i.indrelid AS relid, i.indclass::oid[] AS opclasses, i.indkey::smallint[] AS attnums
+    FROM pg_catalog.pg_index i
+    GROUP BY i.indrelid, i.indclass, i.indkey::smallint[] HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 1
 ), referenced AS MATERIALIZED (
     SELECT DISTINCT f.conindid FROM pg_catalog.pg_constraint f WHERE f.contype OPERATOR(pg_catalog.=) 'f'
 ), ranked AS MATERIALIZED (
@@ -574,7 +572,7 @@ WITH alike AS MATERIALIZED (
            pg_catalog.first_value(s.indexrelid) OVER same AS kept,
            pg_catalog.first_value(s.indexrelname) OVER same AS kept_name
     FROM upkeep._index_shape s
-    JOIN alike a ON a.indexrelid OPERATOR(pg_catalog.=) s.indexrelid
+    JOIN alike a ON a.relid OPERATOR(pg_catalog.=) s.relid AND a.opclasses OPERATOR(pg_catalog.=) s.opclasses AND a.attnums OPERATOR(pg_catalog.=) s.attnums
     CROSS JOIN LATERAL (SELECT upkeep._scans(s.indexrelid) OPERATOR(pg_catalog.>) 0 AS used) u
     LEFT JOIN referenced r ON r.conindid OPERATOR(pg_catalog.=) s.indexrelid
     LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) s.indexrelid AND c.contype OPERATOR(pg_catalog.=) ANY (ARRAY['p', 'u']::"char"[])
@@ -607,13 +605,12 @@ COMMENT ON FUNCTION upkeep._duplicate_indexes() IS 'internal: indexes that are i
 
 CREATE VIEW upkeep.duplicate_indexes WITH (security_barrier) AS
 WITH d AS MATERIALIZED (SELECT u.* FROM upkeep._duplicate_indexes() u)
-SELECT i.schemaname, i.relname, i.indexrelname, i.relid, i.indexrelid,
+SELECT x.schemaname, x.relname, x.indexrelname, x.relid, x.indexrelid,
        d.kept_name AS duplicate_of, d.kept AS duplicate_of_indexrelid,
        s.index_size, d.reason, x.drop_command, x.create_command
 FROM d
-JOIN upkeep._index i ON i.indexrelid OPERATOR(pg_catalog.=) d.indexrelid
+JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM d w)) x ON x.indexrelid OPERATOR(pg_catalog.=) d.indexrelid
 CROSS JOIN LATERAL (SELECT upkeep._index_size(d.indexrelid) AS index_size) s
-LEFT JOIN upkeep._index_commands(ARRAY(SELECT w.indexrelid FROM d w)) x ON x.indexrelid OPERATOR(pg_catalog.=) d.indexrelid
 ORDER BY s.index_size DESC NULLS LAST, d.indexrelid;
 COMMENT ON VIEW upkeep.duplicate_indexes IS 'Indexes identical to another one of their table (duplicate_of) in method, columns, order, operator classes, collations, options, expressions, predicate, INCLUDE, uniqueness and NULLS NOT DISTINCT. drop_command is null while a foreign key refers to the index. Sizes in bytes.';
 
@@ -624,15 +621,18 @@ CREATE FUNCTION upkeep._redundant_indexes() RETURNS TABLE (
     SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
 WITH alike AS MATERIALIZED (
-    SELECT w.indexrelid FROM (
-        SELECT i.indexrelid, pg_catalog.count(*) OVER (PARTITION BY i.relid, i.indkey[0]) AS same
-        FROM upkeep._index i WHERE i.amname OPERATOR(pg_catalog.=) 'btree' OR i.amname OPERATOR(pg_catalog.=) 'hash') w
-    WHERE w.same OPERATOR(pg_catalog.>) 1
+    SELECT i.indrelid AS relid, i.indkey[0] AS first
+    FROM pg_catalog.pg_index i
+    GROUP BY i.indrelid, i.indkey[0] HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 1
 ), shape AS MATERIALIZED (
-    SELECT s.* FROM upkeep._index_shape s JOIN alike a ON a.indexrelid OPERATOR(pg_catalog.=) s.indexrelid
+    SELECT s.* FROM upkeep._index_shape s
+    JOIN alike a ON a.relid OPERATOR(pg_catalog.=) s.relid AND a.first OPERATOR(pg_catalog.=) s.keys[1]
     WHERE (s.amname OPERATOR(pg_catalog.=) 'btree' OR s.amname OPERATOR(pg_catalog.=) 'hash') AND NOT s.indisexclusion
 ), opclass AS MATERIALIZED (
     SELECT o.oid, o.opcintype FROM pg_catalog.pg_opclass o WHERE o.opcdefault
+), duplicate AS MATERIALIZED (
+    -- In upkeep.duplicate_indexes.
+    SELECT x.indexrelid FROM upkeep._duplicate_indexes() x
 ), pair AS MATERIALIZED (
     SELECT d.indexrelid, k.indexrelid AS cover, k.indexrelname AS cover_name,
            NOT d.attnums OPERATOR(pg_catalog.<@) k.attnums AS lost_columns,
@@ -660,9 +660,8 @@ WITH alike AS MATERIALIZED (
       AND CASE WHEN k.predicate IS NULL OR k.predicate OPERATOR(pg_catalog.=) d.predicate THEN true
                WHEN d.predicate IS NULL THEN false
                ELSE upkeep._predicate_covers(k.indexrelid, d.indexrelid) END
-      -- Identical ones are in upkeep.duplicate_indexes.
-      AND d.indexrelid OPERATOR(pg_catalog.<>) ALL (ARRAY(SELECT x.indexrelid FROM upkeep._duplicate_indexes() x))
-      AND k.indexrelid OPERATOR(pg_catalog.<>) ALL (ARRAY(SELECT x.indexrelid FROM upkeep._duplicate_indexes() x))
+      AND d.indexrelid OPERATOR(pg_catalog.<>) ALL (ARRAY(SELECT x.indexrelid FROM duplicate x))
+      AND k.indexrelid OPERATOR(pg_catalog.<>) ALL (ARRAY(SELECT x.indexrelid FROM duplicate x))
 ), standing AS MATERIALIZED (
     SELECT p.* FROM pair p
     LEFT JOIN pair r ON r.indexrelid OPERATOR(pg_catalog.=) p.cover AND r.cover OPERATOR(pg_catalog.=) p.indexrelid
@@ -683,7 +682,7 @@ COMMENT ON FUNCTION upkeep._redundant_indexes() IS 'internal: indexes that anoth
 
 CREATE VIEW upkeep.redundant_indexes WITH (security_barrier) AS
 WITH r AS MATERIALIZED (SELECT u.* FROM upkeep._redundant_indexes() u)
-SELECT i.schemaname, i.relname, i.indexrelname, i.relid, i.indexrelid,
+SELECT x.schemaname, x.relname, x.indexrelname, x.relid, x.indexrelid,
        r.cover_name AS covered_by, r.cover AS covered_by_indexrelid,
        c.index_size,
        CASE WHEN r.hash THEN pg_catalog.format('%I finds equal values as well', r.cover_name)
@@ -699,10 +698,9 @@ SELECT i.schemaname, i.relname, i.indexrelname, i.relid, i.indexrelid,
            'its storage parameters: ' OPERATOR(pg_catalog.||) r.lost_options), ''), 'nothing') AS what_would_be_lost,
        x.drop_command, x.create_command
 FROM r
-JOIN upkeep._index i ON i.indexrelid OPERATOR(pg_catalog.=) r.indexrelid
+JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM r w)) x ON x.indexrelid OPERATOR(pg_catalog.=) r.indexrelid
 CROSS JOIN LATERAL (SELECT upkeep._index_size(r.indexrelid) AS index_size) c
 CROSS JOIN LATERAL (SELECT upkeep._index_size(r.cover) AS index_size) k
-LEFT JOIN upkeep._index_commands(ARRAY(SELECT w.indexrelid FROM r w)) x ON x.indexrelid OPERATOR(pg_catalog.=) r.indexrelid
 ORDER BY c.index_size DESC NULLS LAST, r.indexrelid;
 COMMENT ON VIEW upkeep.redundant_indexes IS 'Indexes that another valid btree index (covered_by) can stand in for: same leading columns, operator classes and collations, the same or the wholly reversed order, and at least the same rows. Unique indexes are never here; identical ones are in upkeep.duplicate_indexes. what_would_be_lost says what the other one does not do as well. Sizes in bytes.';
 
@@ -996,12 +994,14 @@ CREATE FUNCTION upkeep.index_report() RETURNS jsonb
     LANGUAGE sql STABLE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp SET jit = off
 BEGIN ATOMIC
-WITH verdict AS MATERIALIZED (
-    SELECT v.verdict, pg_catalog.count(*) AS indexes, coalesce(pg_catalog.sum(v.index_size), 0)::bigint AS bytes
-    FROM upkeep._index_verdicts() v
+WITH judged AS MATERIALIZED (
+    SELECT v FROM upkeep._index_verdicts() v
+), verdict AS MATERIALIZED (
+    SELECT (j.v).verdict, pg_catalog.count(*) AS indexes, coalesce(pg_catalog.sum((j.v).index_size), 0)::bigint AS bytes
+    FROM judged j
     -- Partitions are in their whole's sums already.
-    WHERE NOT v.attached
-    GROUP BY v.verdict
+    WHERE NOT (j.v).attached
+    GROUP BY 1
 )
 SELECT pg_catalog.jsonb_build_object(
     'format', 1,
@@ -1011,17 +1011,17 @@ SELECT pg_catalog.jsonb_build_object(
     'conditions', upkeep._index_conditions() OPERATOR(pg_catalog.-) 'young_xids' OPERATOR(pg_catalog.-) 'surely_young_xids',
     'verdicts', (SELECT coalesce(pg_catalog.jsonb_object_agg(v.verdict, pg_catalog.jsonb_build_object('indexes', v.indexes, 'bytes', v.bytes)), '{}') FROM verdict v),
     'sections', pg_catalog.jsonb_build_object(
-        'unused', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u)) FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
-                   FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.unused_indexes x) u),
-        'duplicate', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u)) FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+        'unused', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+                   FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep._unused_indexes(ARRAY(SELECT j.v FROM judged j WHERE (j.v).verdict OPERATOR(pg_catalog.=) 'unused')) x) u),
+        'duplicate', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
                    FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.duplicate_indexes x) u),
-        'redundant', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u)) FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+        'redundant', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
                    FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.redundant_indexes x) u),
-        'invalid', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u)) FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+        'invalid', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
                    FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.invalid_indexes x) u),
-        'unindexed_foreign_keys', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.table_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u)) FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+        'unindexed_foreign_keys', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.table_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
                    FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.unindexed_foreign_keys x) u),
-        'missing', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.table_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u)) FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+        'missing', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.table_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
                    FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.missing_indexes x) u)));
 END;
 COMMENT ON FUNCTION upkeep.index_report() IS 'All index views at once: what holds for every index, sums by verdict, and per view the number of rows, their bytes, and the first 100 rows, of which each column has the name it has in the view. Shows the caller what the views show.';

@@ -105,6 +105,280 @@ SELECT pg_catalog.pg_extension_config_dump('upkeep._job_event', '');
 -- requires:
 --   jobs
 
+-- Backfill: the functions, the rows that were skipped, and a view of those put aside.
+
+CREATE FUNCTION upkeep.backfill(
+    target regclass,
+    assignments text,
+    condition text DEFAULT NULL,
+    name text DEFAULT NULL,
+    workers integer DEFAULT 1,
+    batch_time interval DEFAULT NULL,
+    on_error text DEFAULT 'quarantine',
+    paused boolean DEFAULT false,
+    if_not_exists boolean DEFAULT false,
+    options jsonb DEFAULT '{}',
+    fill_new_rows boolean DEFAULT false,
+    run_between text DEFAULT NULL,
+    timezone text DEFAULT NULL,
+    max_replica_lag interval DEFAULT NULL,
+    max_replica_lag_bytes bigint DEFAULT NULL,
+    max_wal_rate integer DEFAULT NULL,
+    throttle_work_ratio double precision DEFAULT NULL
+) RETURNS uuid
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'upkeep_backfill_0_2_wrapper';
+COMMENT ON FUNCTION upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text, text, interval, bigint, integer, double precision) IS
+'Fills columns of a table in the background and returns the job. assignments: what follows SET; condition: the rows that still need it (default: every row, exactly once, which needs a key); batch_time: length of one transaction (default upkeep.batch_time); on_error: quarantine or stop; options: strategy, range_blocks, strides, window_ranges, max_quarantined. Runs as the caller. Errors: 42601 in a fragment, 22023 wrong argument, 55006 a column is being filled already, 42710 name in use, 0A000 not supported yet.';
+
+CREATE FUNCTION upkeep.explain_backfill(
+    target regclass,
+    assignments text,
+    condition text DEFAULT NULL,
+    workers integer DEFAULT 1,
+    options jsonb DEFAULT '{}'
+) RETURNS TABLE (
+    strategy text,
+    reason text,
+    batches bigint,
+    rows_estimate bigint,
+    estimated_duration interval,
+    wal_estimate bigint,
+    locks text,
+    warnings text[]
+)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1
+    AS 'MODULE_PATHNAME', 'upkeep_explain_backfill_wrapper';
+COMMENT ON FUNCTION upkeep.explain_backfill(regclass, text, text, integer, jsonb) IS
+'Says how upkeep.backfill would go through the table, why, what it would cost (rows, bytes of WAL, time: forecasts from a sample) and what speaks against it. Changes nothing.';
+
+CREATE FUNCTION upkeep.preview_backfill(
+    target regclass,
+    assignments text,
+    condition text DEFAULT NULL,
+    max_rows integer DEFAULT 10
+) RETURNS TABLE (row_key jsonb, old_row jsonb, new_row jsonb)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10
+    AS 'MODULE_PATHNAME', 'upkeep_preview_backfill_wrapper';
+COMMENT ON FUNCTION upkeep.preview_backfill(regclass, text, text, integer) IS
+'Shows rows as they are and as upkeep.backfill would leave them, computed by SELECT. max_rows: 0 to 10000. Triggers and generated columns are not shown. Changes nothing.';
+
+-- Filters of a strided UPDATE. Everyone's, since the statement runs as the owner of the job; they
+-- look at nothing but their arguments, so that row security may let them go first.
+CREATE FUNCTION upkeep._in_stride(tid, integer, integer) RETURNS boolean
+    LANGUAGE c IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE COST 0.1
+    AS 'MODULE_PATHNAME', 'upkeep_in_stride';
+CREATE FUNCTION upkeep._in_stride_before(tid, integer, integer, xid, xid, integer) RETURNS boolean
+    LANGUAGE c IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE COST 0.1
+    AS 'MODULE_PATHNAME', 'upkeep_in_stride_before';
+COMMENT ON FUNCTION upkeep._in_stride(tid, integer, integer) IS
+'Private: is the row''s place on its page, modulo strides, the stride?';
+COMMENT ON FUNCTION upkeep._in_stride_before(tid, integer, integer, xid, xid, integer) IS
+'Private: the same for row versions that were not written in the given span of transactions.';
+
+-- Rows that a backfill has to come back to (locked by somebody else) or has put aside (quarantined).
+CREATE TABLE upkeep._backfill_row (
+    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
+    row_key jsonb NOT NULL,
+    number bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    relid oid NOT NULL,
+    state text NOT NULL CHECK (state IN ('locked', 'quarantined')),
+    sqlstate text,
+    message text,
+    attempts integer NOT NULL DEFAULT 0,
+    last_tried_at timestamptz,
+    PRIMARY KEY (job, row_key)
+);
+CREATE INDEX ON upkeep._backfill_row (job, state, number);
+
+-- Transactions of a backfill whose rows still match its condition: never updated again by the same run.
+CREATE TABLE upkeep._backfill_xid (
+    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
+    xid bigint NOT NULL,
+    PRIMARY KEY (job, xid)
+);
+
+SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_row', '');
+SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_xid', '');
+SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_row_number_seq', '');
+
+CREATE VIEW upkeep.quarantined_rows WITH (security_barrier) AS
+    SELECT r.job, r.relid, r.row_key, r.sqlstate, r.message, r.attempts, r.last_tried_at
+    FROM upkeep._backfill_row r
+    JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) r.job
+    WHERE r.state OPERATOR(pg_catalog.=) 'quarantined'
+      AND pg_catalog.pg_has_role(j.owner, 'USAGE');
+COMMENT ON VIEW upkeep.quarantined_rows IS
+'Rows that a backfill put aside because their new value is an error; upkeep.retry(job) tries them again. Visible to members of the job''s owner.';
+COMMENT ON COLUMN upkeep.quarantined_rows.row_key IS 'The row''s key, or its place (ctid) where the table has no key.';
+GRANT SELECT ON upkeep.quarantined_rows TO PUBLIC;
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   backfill
+
+-- What people see of jobs and do to them. Views are security_barrier (LAW 5): states and figures for the
+-- owner's members, pg_monitor and administrators; what contains data (errors, texts) for the owner's members only.
+
+CREATE FUNCTION upkeep._is_admin() RETURNS boolean
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'is_admin_wrapper';
+COMMENT ON FUNCTION upkeep._is_admin() IS 'internal: may the caller pause, cancel and drop other people''s jobs (upkeep.admin_role)?';
+
+CREATE FUNCTION upkeep._is_here(system_identifier bigint, database oid) RETURNS boolean
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'is_here_wrapper';
+COMMENT ON FUNCTION upkeep._is_here(bigint, oid) IS 'internal: does a job belong to this server and database, or did it come with a dump?';
+
+CREATE VIEW upkeep.jobs WITH (security_barrier) AS
+SELECT j.id, j.kind, j.relid, j.target, j.name,
+       CASE WHEN NOT k.here AND j.live THEN 'paused'
+            WHEN j.state OPERATOR(pg_catalog.=) 'running' AND s.all_wait THEN 'waiting'
+            ELSE j.state END AS state,
+       CASE WHEN NOT k.here AND j.live THEN 'restored'
+            WHEN j.state OPERATOR(pg_catalog.=) 'running' THEN CASE WHEN s.all_wait THEN s.wait_reason END
+            ELSE j.reason END AS wait_reason,
+       p.percent,
+       pg_catalog.concat('[', pg_catalog.repeat('#', (p.percent OPERATOR(pg_catalog./) 5)::integer),
+                         pg_catalog.repeat('.', 20 OPERATOR(pg_catalog.-) (p.percent OPERATOR(pg_catalog./) 5)::integer), ']') AS bar,
+       s.rows_done,
+       j.rows_estimate,
+       s.rows_per_second,
+       CASE WHEN j.state OPERATOR(pg_catalog.=) 'running' AND s.units_per_second OPERATOR(pg_catalog.>) 0 THEN
+           pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs =>
+               greatest(j.units_total OPERATOR(pg_catalog.-) s.units_done, 0) OPERATOR(pg_catalog./) s.units_per_second)
+       END AS eta,
+       coalesce(j.finished_at, CASE WHEN j.live THEN pg_catalog.clock_timestamp() END)
+           OPERATOR(pg_catalog.-) j.started_at AS elapsed,
+       j.workers,
+       s.batch_rows,
+       j.strategy,
+       j.rows_left,
+       (SELECT pg_catalog.count(*) FROM upkeep._backfill_row q
+        WHERE q.job OPERATOR(pg_catalog.=) j.id AND q.state OPERATOR(pg_catalog.=) 'quarantined') AS quarantined,
+       CASE WHEN k.own THEN j.error_message END AS error,
+       coalesce(r.rolname, j.owner_name) AS owner,
+       j.created_at, j.started_at, j.finished_at
+FROM (SELECT i.*, i.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused']) AS live FROM upkeep._job i) j
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.pg_has_role(j.owner, 'USAGE') AS own,
+           upkeep._is_here(j.system_identifier, j.database) AS here) k
+CROSS JOIN LATERAL (
+    SELECT coalesce(pg_catalog.sum(t.rows_done), 0)::bigint AS rows_done,
+           coalesce(pg_catalog.sum(t.units_done), 0) AS units_done,
+           pg_catalog.max(t.batch_rows) AS batch_rows,
+           pg_catalog.sum(t.rows_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS rows_per_second,
+           pg_catalog.sum(t.units_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS units_per_second,
+           pg_catalog.min(t.wait_reason) AS wait_reason,
+           coalesce(pg_catalog.bool_and(t.wait_reason IS NOT NULL) FILTER (WHERE t.pid IS NOT NULL), false) AS all_wait
+    FROM upkeep._job_slot t WHERE t.job OPERATOR(pg_catalog.=) j.id) s
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN j.state OPERATOR(pg_catalog.=) 'done' THEN 100::double precision
+                WHEN j.units_total OPERATOR(pg_catalog.>) 0
+                THEN least(100, 100 OPERATOR(pg_catalog.*) s.units_done OPERATOR(pg_catalog./) j.units_total)
+                ELSE 0 END AS percent) p
+LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) j.owner
+WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
+COMMENT ON VIEW upkeep.jobs IS 'Jobs of this database: state, progress, speed, error. Made for \watch. Rows: the caller''s roles'' jobs; all for pg_monitor and upkeep.admin_role. elapsed counts from the first start; rows_per_second is per second at work, workers added up.';
+
+CREATE VIEW upkeep.job_events WITH (security_barrier) AS
+SELECT e.job, e.happened_at, e.event,
+       CASE WHEN k.own THEN e.detail END AS detail
+FROM upkeep._job_event e
+JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) e.job
+CROSS JOIN LATERAL (SELECT pg_catalog.pg_has_role(j.owner, 'USAGE') AS own) k
+WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
+COMMENT ON VIEW upkeep.job_events IS 'History of each job: every change of state, choice, wait, retry and error. detail is shown to members of the job''s owner.';
+
+CREATE FUNCTION upkeep._status() RETURNS jsonb
+    LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'status_wrapper';
+COMMENT ON FUNCTION upkeep._status() IS 'internal: the facts behind upkeep.status';
+
+CREATE VIEW upkeep.status WITH (security_barrier) AS
+SELECT s.f OPERATOR(pg_catalog.->>) 'workers' AS workers,
+       (s.f OPERATOR(pg_catalog.->>) 'launcher_pid')::integer AS launcher_pid,
+       (s.f OPERATOR(pg_catalog.->>) 'schedulers')::integer AS schedulers,
+       (s.f OPERATOR(pg_catalog.->>) 'executors')::integer AS executors,
+       (s.f OPERATOR(pg_catalog.->>) 'max_workers')::integer AS max_workers,
+       (s.f OPERATOR(pg_catalog.->>) 'enabled')::boolean AS enabled,
+       s.f OPERATOR(pg_catalog.->>) 'databases' AS databases,
+       (SELECT pg_catalog.count(*) FROM upkeep.jobs j
+        WHERE j.state OPERATOR(pg_catalog.=) ANY (ARRAY['running', 'waiting'])) AS running_jobs,
+       (SELECT pg_catalog.count(*) FROM upkeep.jobs j WHERE j.state OPERATOR(pg_catalog.=) 'queued') AS queued_jobs,
+       (SELECT pg_catalog.count(*) FROM upkeep.jobs j WHERE j.state OPERATOR(pg_catalog.=) 'paused') AS paused_jobs,
+       s.f OPERATOR(pg_catalog.->>) 'advice' AS advice
+FROM (SELECT upkeep._status() AS f) s;
+COMMENT ON VIEW upkeep.status IS 'One row: are workers up (preloaded, dynamic, not running), how many work on this server, and in advice what to type if something is missing. Job counts are of the jobs the caller can see.';
+
+GRANT SELECT ON upkeep.jobs, upkeep.job_events, upkeep.status TO PUBLIC;
+
+CREATE FUNCTION upkeep.pause(job uuid) RETURNS uuid
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pause_wrapper';
+COMMENT ON FUNCTION upkeep.pause(uuid) IS 'Pauses a job after its current batch. Owner''s members and upkeep.admin_role. 42704 no such job, 42501 not yours, 55000 finished or a command that has started.';
+
+CREATE FUNCTION upkeep.resume(job uuid) RETURNS uuid
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'resume_wrapper';
+COMMENT ON FUNCTION upkeep.resume(uuid) IS 'Lets a paused job go on where it was. Owner''s members. 55000 if it is finished, or came with a dump (resume_all).';
+
+CREATE FUNCTION upkeep.cancel(job uuid) RETURNS uuid
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cancel_wrapper';
+COMMENT ON FUNCTION upkeep.cancel(uuid) IS 'Ends a job for good once the caller''s transaction commits; its current batch or command is canceled, what was committed stays. Owner''s members and upkeep.admin_role. 55000 if it has finished.';
+
+CREATE FUNCTION upkeep.retry(job uuid) RETURNS uuid
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retry_wrapper';
+COMMENT ON FUNCTION upkeep.retry(uuid) IS 'Starts a failed or canceled job again at its cursor, or a done one for its quarantined and left rows. Owner''s members. 55000 if there is nothing to try again.';
+
+CREATE FUNCTION upkeep.drop_job(job uuid) RETURNS uuid
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'drop_job_wrapper';
+COMMENT ON FUNCTION upkeep.drop_job(uuid) IS 'Forgets a finished job and its history. Owner''s members and upkeep.admin_role. 55000 if it has not finished.';
+
+CREATE FUNCTION upkeep.alter_job(
+    job uuid,
+    batch_time interval DEFAULT NULL,
+    workers integer DEFAULT NULL,
+    name text DEFAULT NULL,
+    run_between text DEFAULT NULL,
+    timezone text DEFAULT NULL,
+    max_replica_lag interval DEFAULT NULL,
+    max_replica_lag_bytes bigint DEFAULT NULL,
+    max_wal_rate integer DEFAULT NULL,
+    throttle_work_ratio double precision DEFAULT NULL
+) RETURNS uuid
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'alter_job_0_2_wrapper';
+COMMENT ON FUNCTION upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer, double precision) IS
+'Changes an unfinished job, also while it runs; null keeps what is. batch_time 10 ms to 60 s, workers 1 to 64; run_between: hours as ''22:00-05:00'' in timezone (default the session''s), '''' for always; the rest tightens the settings of these names (kB/s, 0..1). Owner''s members. 22023 a value out of range.';
+
+CREATE FUNCTION upkeep.pause_all(reason text DEFAULT NULL) RETURNS integer
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pause_all_wrapper';
+COMMENT ON FUNCTION upkeep.pause_all(text) IS 'Pauses every unfinished job of this database except commands that have started; returns how many. To be granted.';
+
+CREATE FUNCTION upkeep.resume_all() RETURNS integer
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'resume_all_wrapper';
+COMMENT ON FUNCTION upkeep.resume_all() IS 'Resumes every paused job of this database, those that came with a dump or copy included (owner and table are found by name); returns how many. To be granted.';
+
+CREATE PROCEDURE upkeep.wait(job uuid, timeout interval DEFAULT NULL)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'wait_wrapper';
+COMMENT ON PROCEDURE upkeep.wait(uuid, interval) IS 'Waits for a job with progress as notices, holding no snapshot. Raises the job''s error if it fails, 57014 if it is canceled or the timeout passes, 25001 inside a transaction block.';
+
+CREATE FUNCTION upkeep.start_workers() RETURNS integer
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'start_workers_wrapper';
+COMMENT ON FUNCTION upkeep.start_workers() IS 'Starts background workers for this database until the server restarts; returns 1, or 0 if they run already. Without shared_preload_libraries. To be granted. 53000 if max_worker_processes is used up.';
+
+CREATE FUNCTION upkeep.stop_workers() RETURNS integer
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'stop_workers_wrapper';
+COMMENT ON FUNCTION upkeep.stop_workers() IS 'Ends the workers that start_workers() started; jobs wait where they are. Returns the number of processes ended. To be granted. 55000 if the library is preloaded.';
+
+CREATE FUNCTION upkeep.run_in_background(command text, name text DEFAULT NULL, retries integer DEFAULT 0) RETURNS uuid
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'run_in_background_wrapper';
+COMMENT ON FUNCTION upkeep.run_in_background(text, text, integer) IS 'Runs one SQL command in a worker as the caller, top-level ones (VACUUM, CREATE INDEX CONCURRENTLY, CALL) included. retries: how often a failed or interrupted run is repeated. To be granted. 42601 unless exactly one statement; 0A000 for BEGIN, COMMIT, LISTEN, COPY FROM STDIN or TO STDOUT.';
+
+REVOKE EXECUTE ON FUNCTION upkeep.start_workers(), upkeep.stop_workers(), upkeep.pause_all(text),
+    upkeep.resume_all(), upkeep.run_in_background(text, text, integer) FROM PUBLIC;
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   jobs
+
 -- What is known of every index, and which are used. Everybody may see what pg_stat_user_indexes and pg_indexes show everybody.
 -- Nothing here waits for a lock, and nothing fails because an object is being dropped: sizes come from the files, and
 -- the server's own deparser runs only under a lock that could be had at once.
@@ -256,11 +530,14 @@ COMMENT ON VIEW upkeep._expression_statistics IS 'internal: which expressions ha
 
 GRANT SELECT ON upkeep._index, upkeep._index_usage_elsewhere, upkeep._expression_statistics TO PUBLIC;
 
-CREATE FUNCTION upkeep._index_verdicts() RETURNS TABLE (
+CREATE TYPE upkeep._index_verdict AS (
     schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, root oid, relkind "char", relpersistence "char",
     attached boolean, idx_scan bigint, standby_idx_scan bigint, last_idx_scan timestamptz,
     index_size bigint, entries double precision, inserts bigint, updates bigint, deletes bigint, hot_updates bigint,
-    verdict text, reason text, stats_since timestamptz)
+    verdict text, reason text, stats_since timestamptz);
+COMMENT ON TYPE upkeep._index_verdict IS 'internal: a row of _index_verdicts()';
+
+CREATE FUNCTION upkeep._index_verdicts() RETURNS SETOF upkeep._index_verdict
     LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
     SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
@@ -447,12 +724,13 @@ REVOKE EXECUTE ON FUNCTION upkeep.import_index_usage(text, jsonb) FROM PUBLIC;
 
 -- CREATE INDEX in the server's words, put together from the catalogs where that is certain to give the same text: names of columns and
 -- directions. Everything else the server itself says (and null if that had to wait).
-CREATE FUNCTION upkeep._index_definitions(wanted oid[], OUT indexrelid oid, OUT indexdef text, OUT command text, OUT tail text) RETURNS SETOF record
+CREATE FUNCTION upkeep._index_definitions(wanted oid[]) RETURNS TABLE (
+    schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, indexdef text, tail text, drop_command text, create_command text)
     LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
     SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
 WITH asked AS MATERIALIZED (
-    SELECT DISTINCT w.indexrelid FROM pg_catalog.unnest(wanted) AS w (indexrelid)
+    SELECT w.indexrelid FROM pg_catalog.unnest(wanted) AS w (indexrelid)
 ), opclass AS MATERIALIZED (
     SELECT o.oid, o.opcintype, y.typtype OPERATOR(pg_catalog.=) 'p' OR o.opcintype OPERATOR(pg_catalog.=) 'pg_catalog.text'::regtype AS broad
     FROM pg_catalog.pg_opclass o JOIN pg_catalog.pg_type y ON y.oid OPERATOR(pg_catalog.=) o.opcintype
@@ -481,10 +759,17 @@ WITH asked AS MATERIALIZED (
     LEFT JOIN opclass o ON o.oid OPERATOR(pg_catalog.=) k.opclass
     GROUP BY k.indexrelid
 )
-SELECT x.indexrelid,
+SELECT x.schemaname, x.relname, x.indexrelname, x.relid, x.indexrelid,
        pg_catalog.concat(x.head, x.ident, x.only, x.relation) OPERATOR(pg_catalog.||) x.tail,
-       pg_catalog.concat(x.head, x.concurrently, x.ident, ' ON ', x.relation) OPERATOR(pg_catalog.||) x.full_tail,
-       x.full_tail
+       x.full_tail,
+       CASE WHEN f.conindid IS NOT NULL THEN NULL
+            WHEN c.conname IS NOT NULL THEN pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I;', x.relation, c.conname)
+            ELSE pg_catalog.format('DROP INDEX %s%I.%s;', x.concurrently, x.schemaname, x.ident) END,
+       pg_catalog.concat(x.head, x.concurrently, x.ident, ' ON ', x.relation) OPERATOR(pg_catalog.||) x.full_tail OPERATOR(pg_catalog.||) ';'
+       OPERATOR(pg_catalog.||) CASE WHEN c.conname IS NULL THEN ''
+            ELSE pg_catalog.format(' ALTER TABLE %s ADD CONSTRAINT %I %s USING INDEX %s%s;', x.relation, c.conname,
+                CASE WHEN c.contype OPERATOR(pg_catalog.=) 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END, x.ident,
+                CASE WHEN c.condeferred THEN ' DEFERRABLE INITIALLY DEFERRED' WHEN c.condeferrable THEN ' DEFERRABLE' ELSE '' END) END
 FROM (
     SELECT y.*,
            -- Where the server's own text is needed: what follows the same first words.
@@ -496,7 +781,7 @@ FROM (
                  -- With the tablespace, the server leaves ONLY out.
                  pg_catalog.length(pg_catalog.concat(z.head, z.ident, ' ON ', z.relation)) OPERATOR(pg_catalog.+) 1 AS fewer_first_words
           FROM (
-        SELECT i.indexrelid, coalesce(p.certain, false) AND i.reloptions IS NULL AND o.attrelid IS NULL AS certain,
+        SELECT i.schemaname, i.relname, i.indexrelname, i.relid, i.indexrelid, coalesce(p.certain, false) AND i.reloptions IS NULL AND o.attrelid IS NULL AS certain,
                CASE WHEN i.indisunique THEN 'CREATE UNIQUE INDEX ' ELSE 'CREATE INDEX ' END AS head,
                CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' OR i.relpersistence OPERATOR(pg_catalog.=) 't' THEN '' ELSE 'CONCURRENTLY ' END AS concurrently,
                CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN ' ON ONLY ' ELSE ' ON ' END AS only,
@@ -509,15 +794,17 @@ FROM (
         JOIN asked q ON q.indexrelid OPERATOR(pg_catalog.=) i.indexrelid
         LEFT JOIN plain p ON p.indexrelid OPERATOR(pg_catalog.=) i.indexrelid
         LEFT JOIN (SELECT DISTINCT w.attrelid FROM with_options w) o ON o.attrelid OPERATOR(pg_catalog.=) i.indexrelid
-        LEFT JOIN pg_catalog.pg_tablespace s ON s.oid OPERATOR(pg_catalog.=) i.reltablespace) z) y) x;
+        LEFT JOIN pg_catalog.pg_tablespace s ON s.oid OPERATOR(pg_catalog.=) i.reltablespace) z) y) x
+LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) x.indexrelid AND (c.contype OPERATOR(pg_catalog.=) 'p' OR c.contype OPERATOR(pg_catalog.=) 'u')
+LEFT JOIN (SELECT DISTINCT r.conindid FROM pg_catalog.pg_constraint r WHERE r.contype OPERATOR(pg_catalog.=) 'f') f ON f.conindid OPERATOR(pg_catalog.=) x.indexrelid;
 END;
-COMMENT ON FUNCTION upkeep._index_definitions(oid[]) IS 'internal: these indexes'' definitions, and the commands that make them again without blocking';
+COMMENT ON FUNCTION upkeep._index_definitions(oid[]) IS 'internal: these indexes'' definitions, and the commands that drop them (none while a foreign key refers to one) and make them again';
 
 CREATE VIEW upkeep.index_usage WITH (security_barrier) AS
 SELECT v.schemaname, v.relname, v.indexrelname, v.relid, v.indexrelid,
        v.idx_scan,
-       pg_catalog.pg_stat_get_tuples_returned(v.indexrelid) AS idx_tup_read,
-       pg_catalog.pg_stat_get_tuples_fetched(v.indexrelid) AS idx_tup_fetch,
+       CASE WHEN v.relkind OPERATOR(pg_catalog.<>) 'I' THEN pg_catalog.pg_stat_get_tuples_returned(v.indexrelid) END AS idx_tup_read,
+       CASE WHEN v.relkind OPERATOR(pg_catalog.<>) 'I' THEN pg_catalog.pg_stat_get_tuples_fetched(v.indexrelid) END AS idx_tup_fetch,
        v.last_idx_scan,
        v.index_size,
        v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.+) v.deletes AS table_writes,
@@ -529,20 +816,24 @@ SELECT v.schemaname, v.relname, v.indexrelname, v.relid, v.indexrelid,
        v.standby_idx_scan
 FROM upkeep._index_verdicts() v
 LEFT JOIN upkeep._index_definitions(ARRAY(SELECT i.indexrelid FROM pg_catalog.pg_index i)) d ON d.indexrelid OPERATOR(pg_catalog.=) v.indexrelid;
-COMMENT ON VIEW upkeep.index_usage IS 'Every index of every user table: scans since the statistics began (stats_age), size in bytes, writes to its table, share of its updates that were HOT (0..1), and a verdict (used, unused, kept, unknown) with the reason. A partitioned index has the sums of its partitions. Readable by everyone, like pg_stat_user_indexes.';
+COMMENT ON VIEW upkeep.index_usage IS 'Every index of every user table: scans since the statistics began (stats_age), size in bytes, writes to its table, share of its updates that were HOT (0..1), and a verdict (used, unused, kept, unknown) with the reason. A partitioned index has the sums of its partitions (and null for idx_tup_read and idx_tup_fetch). Readable by everyone, like pg_stat_user_indexes.';
 
 -- Columns that only one index of the table has: their updates can be HOT once it is gone. Indexes that only summarize
 -- (brin) do not count from version 16 on.
-CREATE FUNCTION upkeep._sole_columns() RETURNS TABLE (indexrelid oid, columns name[])
+CREATE FUNCTION upkeep._sole_columns(wanted oid[]) RETURNS TABLE (indexrelid oid, columns name[])
     LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
     SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
-WITH counted AS MATERIALIZED (
+WITH asked AS MATERIALIZED (
+    SELECT DISTINCT i.indrelid FROM pg_catalog.unnest(wanted) AS w (indexrelid)
+    JOIN pg_catalog.pg_index i ON i.indexrelid OPERATOR(pg_catalog.=) w.indexrelid
+), counted AS MATERIALIZED (
     SELECT i.indexrelid, i.indrelid, i.indkey, i.indexprs IS NOT NULL OR i.indpred IS NOT NULL AS computed
-    FROM pg_catalog.pg_index i
+    FROM asked q
+    JOIN pg_catalog.pg_index i ON i.indrelid OPERATOR(pg_catalog.=) q.indrelid
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
     JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) c.relam
-    WHERE i.indislive AND i.indrelid OPERATOR(pg_catalog.>=) 16384::oid
+    WHERE i.indislive
       AND (m.amname OPERATOR(pg_catalog.<>) 'brin' OR pg_catalog.current_setting('server_version_num')::integer OPERATOR(pg_catalog.<) 160000)
 ), index_column AS MATERIALIZED (
     SELECT i.indexrelid, i.indrelid, k.attnum
@@ -563,30 +854,37 @@ SELECT s.indexrelid, pg_catalog.array_agg(a.attname ORDER BY s.attnum)
 FROM sole s JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) s.indrelid AND a.attnum OPERATOR(pg_catalog.=) s.attnum
 GROUP BY s.indexrelid;
 END;
-COMMENT ON FUNCTION upkeep._sole_columns() IS 'internal: columns that only this index of their table has';
+COMMENT ON FUNCTION upkeep._sole_columns(oid[]) IS 'internal: columns that only this one of their table''s indexes has';
 
-CREATE VIEW upkeep.unused_indexes WITH (security_barrier) AS
-WITH v AS MATERIALIZED (
-    SELECT u.* FROM upkeep._index_verdicts() u WHERE u.verdict OPERATOR(pg_catalog.=) 'unused'
-)
+CREATE FUNCTION upkeep._unused_indexes(unused upkeep._index_verdict[]) RETURNS TABLE (
+    schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, index_size bigint, entries_written bigint,
+    hot_updates_prevented bigint, hot_prevented_by name[], table_writes bigint, hot_share double precision, stats_age interval, reason text,
+    drop_command text, create_command text)
+    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
+BEGIN ATOMIC
 SELECT v.schemaname, v.relname, v.indexrelname, v.relid, v.indexrelid,
        v.index_size,
-       v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.-) v.hot_updates AS entries_written,
-       CASE WHEN s.columns IS NULL THEN 0 ELSE v.updates OPERATOR(pg_catalog.-) v.hot_updates END AS hot_updates_prevented,
-       s.columns AS hot_prevented_by,
-       v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.+) v.deletes AS table_writes,
-       v.hot_updates::double precision OPERATOR(pg_catalog./) nullif(v.updates, 0) AS hot_share,
-       pg_catalog.now() OPERATOR(pg_catalog.-) v.stats_since AS stats_age,
-       v.reason,
-       pg_catalog.format(CASE WHEN v.relkind OPERATOR(pg_catalog.=) 'I' OR v.relpersistence OPERATOR(pg_catalog.=) 't' THEN 'DROP INDEX %I.%I;' ELSE 'DROP INDEX CONCURRENTLY %I.%I;' END,
-                         v.schemaname, v.indexrelname) AS drop_command,
-       d.command OPERATOR(pg_catalog.||) ';' AS create_command
-FROM v
-LEFT JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM v w)) d ON d.indexrelid OPERATOR(pg_catalog.=) v.indexrelid
-LEFT JOIN upkeep._sole_columns() s ON s.indexrelid OPERATOR(pg_catalog.=) v.indexrelid
+       v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.-) v.hot_updates,
+       CASE WHEN s.columns IS NULL THEN 0 ELSE v.updates OPERATOR(pg_catalog.-) v.hot_updates END,
+       s.columns,
+       v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.+) v.deletes,
+       v.hot_updates::double precision OPERATOR(pg_catalog./) nullif(v.updates, 0),
+       pg_catalog.now() OPERATOR(pg_catalog.-) v.stats_since,
+       v.reason, d.drop_command, d.create_command
+FROM pg_catalog.unnest(unused) v
+LEFT JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM pg_catalog.unnest(unused) w)) d ON d.indexrelid OPERATOR(pg_catalog.=) v.indexrelid
+LEFT JOIN upkeep._sole_columns(ARRAY(SELECT w.indexrelid FROM pg_catalog.unnest(unused) w)) s ON s.indexrelid OPERATOR(pg_catalog.=) v.indexrelid
+-- What it occupies and what has been written into it.
 ORDER BY v.index_size::double precision
          OPERATOR(pg_catalog.+) ((v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.-) v.hot_updates)::double precision OPERATOR(pg_catalog.*) (v.index_size::double precision OPERATOR(pg_catalog./) greatest(v.entries, 1))) DESC NULLS LAST,
-         hot_updates_prevented DESC, v.indexrelid;
+         CASE WHEN s.columns IS NULL THEN 0 ELSE v.updates OPERATOR(pg_catalog.-) v.hot_updates END DESC, v.indexrelid;
+END;
+COMMENT ON FUNCTION upkeep._unused_indexes(upkeep._index_verdict[]) IS 'internal: what there is to say about unused indexes, dearest first';
+
+CREATE VIEW upkeep.unused_indexes WITH (security_barrier) AS
+SELECT u.*
+FROM upkeep._unused_indexes(ARRAY(SELECT v FROM upkeep._index_verdicts() v WHERE v.verdict OPERATOR(pg_catalog.=) 'unused')) u;
 COMMENT ON VIEW upkeep.unused_indexes IS 'Indexes that nothing has used anywhere for upkeep.index_min_age, dearest first (bytes they occupy, and bytes written into them since the statistics began; then updates that could not be HOT because of a column that only this index has). drop_command and the way back, create_command. A partitioned index cannot be dropped CONCURRENTLY.';
 
 GRANT SELECT ON upkeep.index_usage, upkeep.unused_indexes TO PUBLIC;
@@ -617,31 +915,6 @@ FROM upkeep._index i
 WHERE i.indisvalid AND i.indisready AND i.indislive;
 COMMENT ON VIEW upkeep._index_shape IS 'internal: valid indexes, comparable';
 GRANT SELECT ON upkeep._index_shape TO PUBLIC;
-
--- How to do without an index, and how to get it back: constraints have their own commands.
-CREATE FUNCTION upkeep._index_commands(wanted oid[]) RETURNS TABLE (indexrelid oid, conname name, referenced_by name, drop_command text, create_command text)
-    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
-    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
-BEGIN ATOMIC
-WITH referenced AS MATERIALIZED (
-    SELECT f.conindid, pg_catalog.min(f.conname::text)::name AS conname FROM pg_catalog.pg_constraint f
-    WHERE f.contype OPERATOR(pg_catalog.=) 'f' GROUP BY f.conindid
-)
-SELECT i.indexrelid, c.conname, r.conname,
-       CASE WHEN r.conname IS NOT NULL THEN NULL
-            WHEN c.conname IS NOT NULL THEN pg_catalog.format('ALTER TABLE %I.%I DROP CONSTRAINT %I;', i.schemaname, i.relname, c.conname)
-            WHEN i.relkind OPERATOR(pg_catalog.=) 'I' OR i.relpersistence OPERATOR(pg_catalog.=) 't' THEN pg_catalog.format('DROP INDEX %I.%I;', i.schemaname, i.indexrelname)
-            ELSE pg_catalog.format('DROP INDEX CONCURRENTLY %I.%I;', i.schemaname, i.indexrelname) END,
-       CASE WHEN c.conname IS NULL THEN d.command OPERATOR(pg_catalog.||) ';'
-            ELSE pg_catalog.format('%s; ALTER TABLE %I.%I ADD CONSTRAINT %I %s USING INDEX %I%s;', d.command, i.schemaname, i.relname, c.conname,
-                CASE WHEN c.contype OPERATOR(pg_catalog.=) 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END, i.indexrelname,
-                CASE WHEN c.condeferred THEN ' DEFERRABLE INITIALLY DEFERRED' WHEN c.condeferrable THEN ' DEFERRABLE' ELSE '' END) END
-FROM upkeep._index i
-LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) i.indexrelid AND (c.contype OPERATOR(pg_catalog.=) 'p' OR c.contype OPERATOR(pg_catalog.=) 'u')
-LEFT JOIN referenced r ON r.conindid OPERATOR(pg_catalog.=) i.indexrelid
-JOIN upkeep._index_definitions(wanted) d ON d.indexrelid OPERATOR(pg_catalog.=) i.indexrelid;
-END;
-COMMENT ON FUNCTION upkeep._index_commands(oid[]) IS 'internal: the commands that drop and make these indexes; no drop command if a foreign key refers to it';
 
 CREATE FUNCTION upkeep._index_size(index oid) RETURNS bigint
     LANGUAGE sql STABLE STRICT PARALLEL UNSAFE
@@ -680,10 +953,9 @@ CREATE FUNCTION upkeep._duplicate_indexes() RETURNS TABLE (indexrelid oid, kept 
 BEGIN ATOMIC
 WITH alike AS MATERIALIZED (
     -- Cheap first: most indexes have their columns for themselves.
-    SELECT w.indexrelid FROM (
-        SELECT i.indexrelid, pg_catalog.count(*) OVER (PARTITION BY i.relid, i.amname, i.indkey::text, i.indclass::text) AS same
-        FROM upkeep._index i) w
-    WHERE w.same OPERATOR(pg_catalog.>) 1
+    SELECT i.indrelid AS relid, i.indclass::oid[] AS opclasses, i.indkey::smallint[] AS attnums
+    FROM pg_catalog.pg_index i
+    GROUP BY i.indrelid, i.indclass, i.indkey::smallint[] HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 1
 ), referenced AS MATERIALIZED (
     SELECT DISTINCT f.conindid FROM pg_catalog.pg_constraint f WHERE f.contype OPERATOR(pg_catalog.=) 'f'
 ), ranked AS MATERIALIZED (
@@ -692,7 +964,7 @@ WITH alike AS MATERIALIZED (
            pg_catalog.first_value(s.indexrelid) OVER same AS kept,
            pg_catalog.first_value(s.indexrelname) OVER same AS kept_name
     FROM upkeep._index_shape s
-    JOIN alike a ON a.indexrelid OPERATOR(pg_catalog.=) s.indexrelid
+    JOIN alike a ON a.relid OPERATOR(pg_catalog.=) s.relid AND a.opclasses OPERATOR(pg_catalog.=) s.opclasses AND a.attnums OPERATOR(pg_catalog.=) s.attnums
     CROSS JOIN LATERAL (SELECT upkeep._scans(s.indexrelid) OPERATOR(pg_catalog.>) 0 AS used) u
     LEFT JOIN referenced r ON r.conindid OPERATOR(pg_catalog.=) s.indexrelid
     LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) s.indexrelid AND c.contype OPERATOR(pg_catalog.=) ANY (ARRAY['p', 'u']::"char"[])
@@ -725,13 +997,12 @@ COMMENT ON FUNCTION upkeep._duplicate_indexes() IS 'internal: indexes that are i
 
 CREATE VIEW upkeep.duplicate_indexes WITH (security_barrier) AS
 WITH d AS MATERIALIZED (SELECT u.* FROM upkeep._duplicate_indexes() u)
-SELECT i.schemaname, i.relname, i.indexrelname, i.relid, i.indexrelid,
+SELECT x.schemaname, x.relname, x.indexrelname, x.relid, x.indexrelid,
        d.kept_name AS duplicate_of, d.kept AS duplicate_of_indexrelid,
        s.index_size, d.reason, x.drop_command, x.create_command
 FROM d
-JOIN upkeep._index i ON i.indexrelid OPERATOR(pg_catalog.=) d.indexrelid
+JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM d w)) x ON x.indexrelid OPERATOR(pg_catalog.=) d.indexrelid
 CROSS JOIN LATERAL (SELECT upkeep._index_size(d.indexrelid) AS index_size) s
-LEFT JOIN upkeep._index_commands(ARRAY(SELECT w.indexrelid FROM d w)) x ON x.indexrelid OPERATOR(pg_catalog.=) d.indexrelid
 ORDER BY s.index_size DESC NULLS LAST, d.indexrelid;
 COMMENT ON VIEW upkeep.duplicate_indexes IS 'Indexes identical to another one of their table (duplicate_of) in method, columns, order, operator classes, collations, options, expressions, predicate, INCLUDE, uniqueness and NULLS NOT DISTINCT. drop_command is null while a foreign key refers to the index. Sizes in bytes.';
 
@@ -742,15 +1013,18 @@ CREATE FUNCTION upkeep._redundant_indexes() RETURNS TABLE (
     SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
 WITH alike AS MATERIALIZED (
-    SELECT w.indexrelid FROM (
-        SELECT i.indexrelid, pg_catalog.count(*) OVER (PARTITION BY i.relid, i.indkey[0]) AS same
-        FROM upkeep._index i WHERE i.amname OPERATOR(pg_catalog.=) 'btree' OR i.amname OPERATOR(pg_catalog.=) 'hash') w
-    WHERE w.same OPERATOR(pg_catalog.>) 1
+    SELECT i.indrelid AS relid, i.indkey[0] AS first
+    FROM pg_catalog.pg_index i
+    GROUP BY i.indrelid, i.indkey[0] HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 1
 ), shape AS MATERIALIZED (
-    SELECT s.* FROM upkeep._index_shape s JOIN alike a ON a.indexrelid OPERATOR(pg_catalog.=) s.indexrelid
+    SELECT s.* FROM upkeep._index_shape s
+    JOIN alike a ON a.relid OPERATOR(pg_catalog.=) s.relid AND a.first OPERATOR(pg_catalog.=) s.keys[1]
     WHERE (s.amname OPERATOR(pg_catalog.=) 'btree' OR s.amname OPERATOR(pg_catalog.=) 'hash') AND NOT s.indisexclusion
 ), opclass AS MATERIALIZED (
     SELECT o.oid, o.opcintype FROM pg_catalog.pg_opclass o WHERE o.opcdefault
+), duplicate AS MATERIALIZED (
+    -- In upkeep.duplicate_indexes.
+    SELECT x.indexrelid FROM upkeep._duplicate_indexes() x
 ), pair AS MATERIALIZED (
     SELECT d.indexrelid, k.indexrelid AS cover, k.indexrelname AS cover_name,
            NOT d.attnums OPERATOR(pg_catalog.<@) k.attnums AS lost_columns,
@@ -778,9 +1052,8 @@ WITH alike AS MATERIALIZED (
       AND CASE WHEN k.predicate IS NULL OR k.predicate OPERATOR(pg_catalog.=) d.predicate THEN true
                WHEN d.predicate IS NULL THEN false
                ELSE upkeep._predicate_covers(k.indexrelid, d.indexrelid) END
-      -- Identical ones are in upkeep.duplicate_indexes.
-      AND d.indexrelid OPERATOR(pg_catalog.<>) ALL (ARRAY(SELECT x.indexrelid FROM upkeep._duplicate_indexes() x))
-      AND k.indexrelid OPERATOR(pg_catalog.<>) ALL (ARRAY(SELECT x.indexrelid FROM upkeep._duplicate_indexes() x))
+      AND d.indexrelid OPERATOR(pg_catalog.<>) ALL (ARRAY(SELECT x.indexrelid FROM duplicate x))
+      AND k.indexrelid OPERATOR(pg_catalog.<>) ALL (ARRAY(SELECT x.indexrelid FROM duplicate x))
 ), standing AS MATERIALIZED (
     SELECT p.* FROM pair p
     LEFT JOIN pair r ON r.indexrelid OPERATOR(pg_catalog.=) p.cover AND r.cover OPERATOR(pg_catalog.=) p.indexrelid
@@ -801,7 +1074,7 @@ COMMENT ON FUNCTION upkeep._redundant_indexes() IS 'internal: indexes that anoth
 
 CREATE VIEW upkeep.redundant_indexes WITH (security_barrier) AS
 WITH r AS MATERIALIZED (SELECT u.* FROM upkeep._redundant_indexes() u)
-SELECT i.schemaname, i.relname, i.indexrelname, i.relid, i.indexrelid,
+SELECT x.schemaname, x.relname, x.indexrelname, x.relid, x.indexrelid,
        r.cover_name AS covered_by, r.cover AS covered_by_indexrelid,
        c.index_size,
        CASE WHEN r.hash THEN pg_catalog.format('%I finds equal values as well', r.cover_name)
@@ -817,10 +1090,9 @@ SELECT i.schemaname, i.relname, i.indexrelname, i.relid, i.indexrelid,
            'its storage parameters: ' OPERATOR(pg_catalog.||) r.lost_options), ''), 'nothing') AS what_would_be_lost,
        x.drop_command, x.create_command
 FROM r
-JOIN upkeep._index i ON i.indexrelid OPERATOR(pg_catalog.=) r.indexrelid
+JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM r w)) x ON x.indexrelid OPERATOR(pg_catalog.=) r.indexrelid
 CROSS JOIN LATERAL (SELECT upkeep._index_size(r.indexrelid) AS index_size) c
 CROSS JOIN LATERAL (SELECT upkeep._index_size(r.cover) AS index_size) k
-LEFT JOIN upkeep._index_commands(ARRAY(SELECT w.indexrelid FROM r w)) x ON x.indexrelid OPERATOR(pg_catalog.=) r.indexrelid
 ORDER BY c.index_size DESC NULLS LAST, r.indexrelid;
 COMMENT ON VIEW upkeep.redundant_indexes IS 'Indexes that another valid btree index (covered_by) can stand in for: same leading columns, operator classes and collations, the same or the wholly reversed order, and at least the same rows. Unique indexes are never here; identical ones are in upkeep.duplicate_indexes. what_would_be_lost says what the other one does not do as well. Sizes in bytes.';
 
@@ -1124,12 +1396,14 @@ CREATE FUNCTION upkeep.index_report() RETURNS jsonb
     LANGUAGE sql STABLE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp SET jit = off
 BEGIN ATOMIC
-WITH verdict AS MATERIALIZED (
-    SELECT v.verdict, pg_catalog.count(*) AS indexes, coalesce(pg_catalog.sum(v.index_size), 0)::bigint AS bytes
-    FROM upkeep._index_verdicts() v
+WITH judged AS MATERIALIZED (
+    SELECT v FROM upkeep._index_verdicts() v
+), verdict AS MATERIALIZED (
+    SELECT (j.v).verdict, pg_catalog.count(*) AS indexes, coalesce(pg_catalog.sum((j.v).index_size), 0)::bigint AS bytes
+    FROM judged j
     -- Partitions are in their whole's sums already.
-    WHERE NOT v.attached
-    GROUP BY v.verdict
+    WHERE NOT (j.v).attached
+    GROUP BY 1
 )
 SELECT pg_catalog.jsonb_build_object(
     'format', 1,
@@ -1139,17 +1413,17 @@ SELECT pg_catalog.jsonb_build_object(
     'conditions', upkeep._index_conditions() OPERATOR(pg_catalog.-) 'young_xids' OPERATOR(pg_catalog.-) 'surely_young_xids',
     'verdicts', (SELECT coalesce(pg_catalog.jsonb_object_agg(v.verdict, pg_catalog.jsonb_build_object('indexes', v.indexes, 'bytes', v.bytes)), '{}') FROM verdict v),
     'sections', pg_catalog.jsonb_build_object(
-        'unused', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u)) FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
-                   FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.unused_indexes x) u),
-        'duplicate', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u)) FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+        'unused', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+                   FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep._unused_indexes(ARRAY(SELECT j.v FROM judged j WHERE (j.v).verdict OPERATOR(pg_catalog.=) 'unused')) x) u),
+        'duplicate', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
                    FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.duplicate_indexes x) u),
-        'redundant', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u)) FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+        'redundant', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
                    FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.redundant_indexes x) u),
-        'invalid', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u)) FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+        'invalid', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
                    FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.invalid_indexes x) u),
-        'unindexed_foreign_keys', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.table_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u)) FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+        'unindexed_foreign_keys', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.table_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
                    FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.unindexed_foreign_keys x) u),
-        'missing', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.table_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u)) FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+        'missing', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.table_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
                    FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.missing_indexes x) u)));
 END;
 COMMENT ON FUNCTION upkeep.index_report() IS 'All index views at once: what holds for every index, sums by verdict, and per view the number of rows, their bytes, and the first 100 rows, of which each column has the name it has in the view. Shows the caller what the views show.';
@@ -1157,278 +1431,4 @@ COMMENT ON FUNCTION upkeep.index_report() IS 'All index views at once: what hold
 CREATE FUNCTION upkeep.index_report_html() RETURNS text
     LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'index_report_html_wrapper';
 COMMENT ON FUNCTION upkeep.index_report_html() IS 'index_report() as one self-contained HTML page without scripts: psql -XAtc ''SELECT upkeep.index_report_html()'' > indexes.html';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- requires:
---   jobs
-
--- Backfill: the functions, the rows that were skipped, and a view of those put aside.
-
-CREATE FUNCTION upkeep.backfill(
-    target regclass,
-    assignments text,
-    condition text DEFAULT NULL,
-    name text DEFAULT NULL,
-    workers integer DEFAULT 1,
-    batch_time interval DEFAULT NULL,
-    on_error text DEFAULT 'quarantine',
-    paused boolean DEFAULT false,
-    if_not_exists boolean DEFAULT false,
-    options jsonb DEFAULT '{}',
-    fill_new_rows boolean DEFAULT false,
-    run_between text DEFAULT NULL,
-    timezone text DEFAULT NULL,
-    max_replica_lag interval DEFAULT NULL,
-    max_replica_lag_bytes bigint DEFAULT NULL,
-    max_wal_rate integer DEFAULT NULL,
-    throttle_work_ratio double precision DEFAULT NULL
-) RETURNS uuid
-    LANGUAGE c VOLATILE PARALLEL UNSAFE
-    AS 'MODULE_PATHNAME', 'upkeep_backfill_0_2_wrapper';
-COMMENT ON FUNCTION upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text, text, interval, bigint, integer, double precision) IS
-'Fills columns of a table in the background and returns the job. assignments: what follows SET; condition: the rows that still need it (default: every row, exactly once, which needs a key); batch_time: length of one transaction (default upkeep.batch_time); on_error: quarantine or stop; options: strategy, range_blocks, strides, window_ranges, max_quarantined. Runs as the caller. Errors: 42601 in a fragment, 22023 wrong argument, 55006 a column is being filled already, 42710 name in use, 0A000 not supported yet.';
-
-CREATE FUNCTION upkeep.explain_backfill(
-    target regclass,
-    assignments text,
-    condition text DEFAULT NULL,
-    workers integer DEFAULT 1,
-    options jsonb DEFAULT '{}'
-) RETURNS TABLE (
-    strategy text,
-    reason text,
-    batches bigint,
-    rows_estimate bigint,
-    estimated_duration interval,
-    wal_estimate bigint,
-    locks text,
-    warnings text[]
-)
-    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1
-    AS 'MODULE_PATHNAME', 'upkeep_explain_backfill_wrapper';
-COMMENT ON FUNCTION upkeep.explain_backfill(regclass, text, text, integer, jsonb) IS
-'Says how upkeep.backfill would go through the table, why, what it would cost (rows, bytes of WAL, time: forecasts from a sample) and what speaks against it. Changes nothing.';
-
-CREATE FUNCTION upkeep.preview_backfill(
-    target regclass,
-    assignments text,
-    condition text DEFAULT NULL,
-    max_rows integer DEFAULT 10
-) RETURNS TABLE (row_key jsonb, old_row jsonb, new_row jsonb)
-    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10
-    AS 'MODULE_PATHNAME', 'upkeep_preview_backfill_wrapper';
-COMMENT ON FUNCTION upkeep.preview_backfill(regclass, text, text, integer) IS
-'Shows rows as they are and as upkeep.backfill would leave them, computed by SELECT. max_rows: 0 to 10000. Triggers and generated columns are not shown. Changes nothing.';
-
--- Filters of a strided UPDATE. Everyone's, since the statement runs as the owner of the job; they
--- look at nothing but their arguments, so that row security may let them go first.
-CREATE FUNCTION upkeep._in_stride(tid, integer, integer) RETURNS boolean
-    LANGUAGE c IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE COST 0.1
-    AS 'MODULE_PATHNAME', 'upkeep_in_stride';
-CREATE FUNCTION upkeep._in_stride_before(tid, integer, integer, xid, xid, integer) RETURNS boolean
-    LANGUAGE c IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE COST 0.1
-    AS 'MODULE_PATHNAME', 'upkeep_in_stride_before';
-COMMENT ON FUNCTION upkeep._in_stride(tid, integer, integer) IS
-'Private: is the row''s place on its page, modulo strides, the stride?';
-COMMENT ON FUNCTION upkeep._in_stride_before(tid, integer, integer, xid, xid, integer) IS
-'Private: the same for row versions that were not written in the given span of transactions.';
-
--- Rows that a backfill has to come back to (locked by somebody else) or has put aside (quarantined).
-CREATE TABLE upkeep._backfill_row (
-    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
-    row_key jsonb NOT NULL,
-    number bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
-    relid oid NOT NULL,
-    state text NOT NULL CHECK (state IN ('locked', 'quarantined')),
-    sqlstate text,
-    message text,
-    attempts integer NOT NULL DEFAULT 0,
-    last_tried_at timestamptz,
-    PRIMARY KEY (job, row_key)
-);
-CREATE INDEX ON upkeep._backfill_row (job, state, number);
-
--- Transactions of a backfill whose rows still match its condition: never updated again by the same run.
-CREATE TABLE upkeep._backfill_xid (
-    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
-    xid bigint NOT NULL,
-    PRIMARY KEY (job, xid)
-);
-
-SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_row', '');
-SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_xid', '');
-SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_row_number_seq', '');
-
-CREATE VIEW upkeep.quarantined_rows WITH (security_barrier) AS
-    SELECT r.job, r.relid, r.row_key, r.sqlstate, r.message, r.attempts, r.last_tried_at
-    FROM upkeep._backfill_row r
-    JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) r.job
-    WHERE r.state OPERATOR(pg_catalog.=) 'quarantined'
-      AND pg_catalog.pg_has_role(j.owner, 'USAGE');
-COMMENT ON VIEW upkeep.quarantined_rows IS
-'Rows that a backfill put aside because their new value is an error; upkeep.retry(job) tries them again. Visible to members of the job''s owner.';
-COMMENT ON COLUMN upkeep.quarantined_rows.row_key IS 'The row''s key, or its place (ctid) where the table has no key.';
-GRANT SELECT ON upkeep.quarantined_rows TO PUBLIC;
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- requires:
---   backfill
-
--- What people see of jobs and do to them. Views are security_barrier (LAW 5): states and figures for the
--- owner's members, pg_monitor and administrators; what contains data (errors, texts) for the owner's members only.
-
-CREATE FUNCTION upkeep._is_admin() RETURNS boolean
-    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'is_admin_wrapper';
-COMMENT ON FUNCTION upkeep._is_admin() IS 'internal: may the caller pause, cancel and drop other people''s jobs (upkeep.admin_role)?';
-
-CREATE FUNCTION upkeep._is_here(system_identifier bigint, database oid) RETURNS boolean
-    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'is_here_wrapper';
-COMMENT ON FUNCTION upkeep._is_here(bigint, oid) IS 'internal: does a job belong to this server and database, or did it come with a dump?';
-
-CREATE VIEW upkeep.jobs WITH (security_barrier) AS
-SELECT j.id, j.kind, j.relid, j.target, j.name,
-       CASE WHEN NOT k.here AND j.live THEN 'paused'
-            WHEN j.state OPERATOR(pg_catalog.=) 'running' AND s.all_wait THEN 'waiting'
-            ELSE j.state END AS state,
-       CASE WHEN NOT k.here AND j.live THEN 'restored'
-            WHEN j.state OPERATOR(pg_catalog.=) 'running' THEN CASE WHEN s.all_wait THEN s.wait_reason END
-            ELSE j.reason END AS wait_reason,
-       p.percent,
-       pg_catalog.concat('[', pg_catalog.repeat('#', (p.percent OPERATOR(pg_catalog./) 5)::integer),
-                         pg_catalog.repeat('.', 20 OPERATOR(pg_catalog.-) (p.percent OPERATOR(pg_catalog./) 5)::integer), ']') AS bar,
-       s.rows_done,
-       j.rows_estimate,
-       s.rows_per_second,
-       CASE WHEN j.state OPERATOR(pg_catalog.=) 'running' AND s.units_per_second OPERATOR(pg_catalog.>) 0 THEN
-           pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs =>
-               greatest(j.units_total OPERATOR(pg_catalog.-) s.units_done, 0) OPERATOR(pg_catalog./) s.units_per_second)
-       END AS eta,
-       coalesce(j.finished_at, CASE WHEN j.live THEN pg_catalog.clock_timestamp() END)
-           OPERATOR(pg_catalog.-) j.started_at AS elapsed,
-       j.workers,
-       s.batch_rows,
-       j.strategy,
-       j.rows_left,
-       (SELECT pg_catalog.count(*) FROM upkeep._backfill_row q
-        WHERE q.job OPERATOR(pg_catalog.=) j.id AND q.state OPERATOR(pg_catalog.=) 'quarantined') AS quarantined,
-       CASE WHEN k.own THEN j.error_message END AS error,
-       coalesce(r.rolname, j.owner_name) AS owner,
-       j.created_at, j.started_at, j.finished_at
-FROM (SELECT i.*, i.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused']) AS live FROM upkeep._job i) j
-CROSS JOIN LATERAL (
-    SELECT pg_catalog.pg_has_role(j.owner, 'USAGE') AS own,
-           upkeep._is_here(j.system_identifier, j.database) AS here) k
-CROSS JOIN LATERAL (
-    SELECT coalesce(pg_catalog.sum(t.rows_done), 0)::bigint AS rows_done,
-           coalesce(pg_catalog.sum(t.units_done), 0) AS units_done,
-           pg_catalog.max(t.batch_rows) AS batch_rows,
-           pg_catalog.sum(t.rows_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS rows_per_second,
-           pg_catalog.sum(t.units_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS units_per_second,
-           pg_catalog.min(t.wait_reason) AS wait_reason,
-           coalesce(pg_catalog.bool_and(t.wait_reason IS NOT NULL) FILTER (WHERE t.pid IS NOT NULL), false) AS all_wait
-    FROM upkeep._job_slot t WHERE t.job OPERATOR(pg_catalog.=) j.id) s
-CROSS JOIN LATERAL (
-    SELECT CASE WHEN j.state OPERATOR(pg_catalog.=) 'done' THEN 100::double precision
-                WHEN j.units_total OPERATOR(pg_catalog.>) 0
-                THEN least(100, 100 OPERATOR(pg_catalog.*) s.units_done OPERATOR(pg_catalog./) j.units_total)
-                ELSE 0 END AS percent) p
-LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) j.owner
-WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
-COMMENT ON VIEW upkeep.jobs IS 'Jobs of this database: state, progress, speed, error. Made for \watch. Rows: the caller''s roles'' jobs; all for pg_monitor and upkeep.admin_role. elapsed counts from the first start; rows_per_second is per second at work, workers added up.';
-
-CREATE VIEW upkeep.job_events WITH (security_barrier) AS
-SELECT e.job, e.happened_at, e.event,
-       CASE WHEN k.own THEN e.detail END AS detail
-FROM upkeep._job_event e
-JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) e.job
-CROSS JOIN LATERAL (SELECT pg_catalog.pg_has_role(j.owner, 'USAGE') AS own) k
-WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
-COMMENT ON VIEW upkeep.job_events IS 'History of each job: every change of state, choice, wait, retry and error. detail is shown to members of the job''s owner.';
-
-CREATE FUNCTION upkeep._status() RETURNS jsonb
-    LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'status_wrapper';
-COMMENT ON FUNCTION upkeep._status() IS 'internal: the facts behind upkeep.status';
-
-CREATE VIEW upkeep.status WITH (security_barrier) AS
-SELECT s.f OPERATOR(pg_catalog.->>) 'workers' AS workers,
-       (s.f OPERATOR(pg_catalog.->>) 'launcher_pid')::integer AS launcher_pid,
-       (s.f OPERATOR(pg_catalog.->>) 'schedulers')::integer AS schedulers,
-       (s.f OPERATOR(pg_catalog.->>) 'executors')::integer AS executors,
-       (s.f OPERATOR(pg_catalog.->>) 'max_workers')::integer AS max_workers,
-       (s.f OPERATOR(pg_catalog.->>) 'enabled')::boolean AS enabled,
-       s.f OPERATOR(pg_catalog.->>) 'databases' AS databases,
-       (SELECT pg_catalog.count(*) FROM upkeep.jobs j
-        WHERE j.state OPERATOR(pg_catalog.=) ANY (ARRAY['running', 'waiting'])) AS running_jobs,
-       (SELECT pg_catalog.count(*) FROM upkeep.jobs j WHERE j.state OPERATOR(pg_catalog.=) 'queued') AS queued_jobs,
-       (SELECT pg_catalog.count(*) FROM upkeep.jobs j WHERE j.state OPERATOR(pg_catalog.=) 'paused') AS paused_jobs,
-       s.f OPERATOR(pg_catalog.->>) 'advice' AS advice
-FROM (SELECT upkeep._status() AS f) s;
-COMMENT ON VIEW upkeep.status IS 'One row: are workers up (preloaded, dynamic, not running), how many work on this server, and in advice what to type if something is missing. Job counts are of the jobs the caller can see.';
-
-GRANT SELECT ON upkeep.jobs, upkeep.job_events, upkeep.status TO PUBLIC;
-
-CREATE FUNCTION upkeep.pause(job uuid) RETURNS uuid
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pause_wrapper';
-COMMENT ON FUNCTION upkeep.pause(uuid) IS 'Pauses a job after its current batch. Owner''s members and upkeep.admin_role. 42704 no such job, 42501 not yours, 55000 finished or a command that has started.';
-
-CREATE FUNCTION upkeep.resume(job uuid) RETURNS uuid
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'resume_wrapper';
-COMMENT ON FUNCTION upkeep.resume(uuid) IS 'Lets a paused job go on where it was. Owner''s members. 55000 if it is finished, or came with a dump (resume_all).';
-
-CREATE FUNCTION upkeep.cancel(job uuid) RETURNS uuid
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cancel_wrapper';
-COMMENT ON FUNCTION upkeep.cancel(uuid) IS 'Ends a job for good once the caller''s transaction commits; its current batch or command is canceled, what was committed stays. Owner''s members and upkeep.admin_role. 55000 if it has finished.';
-
-CREATE FUNCTION upkeep.retry(job uuid) RETURNS uuid
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retry_wrapper';
-COMMENT ON FUNCTION upkeep.retry(uuid) IS 'Starts a failed or canceled job again at its cursor, or a done one for its quarantined and left rows. Owner''s members. 55000 if there is nothing to try again.';
-
-CREATE FUNCTION upkeep.drop_job(job uuid) RETURNS uuid
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'drop_job_wrapper';
-COMMENT ON FUNCTION upkeep.drop_job(uuid) IS 'Forgets a finished job and its history. Owner''s members and upkeep.admin_role. 55000 if it has not finished.';
-
-CREATE FUNCTION upkeep.alter_job(
-    job uuid,
-    batch_time interval DEFAULT NULL,
-    workers integer DEFAULT NULL,
-    name text DEFAULT NULL,
-    run_between text DEFAULT NULL,
-    timezone text DEFAULT NULL,
-    max_replica_lag interval DEFAULT NULL,
-    max_replica_lag_bytes bigint DEFAULT NULL,
-    max_wal_rate integer DEFAULT NULL,
-    throttle_work_ratio double precision DEFAULT NULL
-) RETURNS uuid
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'alter_job_0_2_wrapper';
-COMMENT ON FUNCTION upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer, double precision) IS
-'Changes an unfinished job, also while it runs; null keeps what is. batch_time 10 ms to 60 s, workers 1 to 64; run_between: hours as ''22:00-05:00'' in timezone (default the session''s), '''' for always; the rest tightens the settings of these names (kB/s, 0..1). Owner''s members. 22023 a value out of range.';
-
-CREATE FUNCTION upkeep.pause_all(reason text DEFAULT NULL) RETURNS integer
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pause_all_wrapper';
-COMMENT ON FUNCTION upkeep.pause_all(text) IS 'Pauses every unfinished job of this database except commands that have started; returns how many. To be granted.';
-
-CREATE FUNCTION upkeep.resume_all() RETURNS integer
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'resume_all_wrapper';
-COMMENT ON FUNCTION upkeep.resume_all() IS 'Resumes every paused job of this database, those that came with a dump or copy included (owner and table are found by name); returns how many. To be granted.';
-
-CREATE PROCEDURE upkeep.wait(job uuid, timeout interval DEFAULT NULL)
-    LANGUAGE c AS 'MODULE_PATHNAME', 'wait_wrapper';
-COMMENT ON PROCEDURE upkeep.wait(uuid, interval) IS 'Waits for a job with progress as notices, holding no snapshot. Raises the job''s error if it fails, 57014 if it is canceled or the timeout passes, 25001 inside a transaction block.';
-
-CREATE FUNCTION upkeep.start_workers() RETURNS integer
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'start_workers_wrapper';
-COMMENT ON FUNCTION upkeep.start_workers() IS 'Starts background workers for this database until the server restarts; returns 1, or 0 if they run already. Without shared_preload_libraries. To be granted. 53000 if max_worker_processes is used up.';
-
-CREATE FUNCTION upkeep.stop_workers() RETURNS integer
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'stop_workers_wrapper';
-COMMENT ON FUNCTION upkeep.stop_workers() IS 'Ends the workers that start_workers() started; jobs wait where they are. Returns the number of processes ended. To be granted. 55000 if the library is preloaded.';
-
-CREATE FUNCTION upkeep.run_in_background(command text, name text DEFAULT NULL, retries integer DEFAULT 0) RETURNS uuid
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'run_in_background_wrapper';
-COMMENT ON FUNCTION upkeep.run_in_background(text, text, integer) IS 'Runs one SQL command in a worker as the caller, top-level ones (VACUUM, CREATE INDEX CONCURRENTLY, CALL) included. retries: how often a failed or interrupted run is repeated. To be granted. 42601 unless exactly one statement; 0A000 for BEGIN, COMMIT, LISTEN, COPY FROM STDIN or TO STDOUT.';
-
-REVOKE EXECUTE ON FUNCTION upkeep.start_workers(), upkeep.stop_workers(), upkeep.pause_all(text),
-    upkeep.resume_all(), upkeep.run_in_background(text, text, integer) FROM PUBLIC;
 /* </end connected objects> */

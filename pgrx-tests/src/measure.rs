@@ -2,6 +2,7 @@
 //! all of them; what is reported is the median, with the least and the greatest value.
 
 mod backfill;
+mod index_views;
 mod report;
 mod series;
 mod verdict;
@@ -17,14 +18,20 @@ use crate::cluster::Cluster;
 use crate::extension::Flavour;
 use crate::prepare::Postgres;
 
-const NAMES: &str = "backfill";
+const NAMES: &str = "backfill, index-views";
+
+enum Plan {
+    Backfill(backfill::Plan),
+    IndexViews(index_views::Plan),
+}
 
 pub fn run(mut args: Args) -> Result<ExitCode> {
     let Some(name) = args.positional() else { bail!("measure what? There is: {NAMES}") };
-    if name != "backfill" {
-        bail!("there is no measurement {name}; there is: {NAMES}");
-    }
-    let plan = backfill::Plan::from_args(&mut args)?;
+    let plan = match name.as_str() {
+        "backfill" => Plan::Backfill(backfill::Plan::from_args(&mut args)?),
+        "index-views" => Plan::IndexViews(index_views::Plan::from_args(&mut args)?),
+        _ => bail!("there is no measurement {name}; there is: {NAMES}"),
+    };
     let postgres = Postgres::from_args(&mut args)?;
     args.finish()?;
 
@@ -38,10 +45,17 @@ pub fn run(mut args: Args) -> Result<ExitCode> {
         .set("max_wal_size", "32GB")
         .set("min_wal_size", "4GB")
         .set("checkpoint_timeout", "1h")
+        // Thousands of tables are made in one transaction; and their indexes are old enough to be judged.
+        .set("max_locks_per_transaction", 1024)
+        .set("upkeep.index_min_age", 0)
         .start()?;
     let mut report = Report::new(&name, settings(&cluster)?);
     println!("{}", report.settings_text());
-    backfill::measure(&cluster, &plan, &mut report).context(name)?;
+    match &plan {
+        Plan::Backfill(plan) => backfill::measure(&cluster, plan, &mut report),
+        Plan::IndexViews(plan) => index_views::measure(&cluster, plan, &mut report),
+    }
+    .context(name)?;
     report.close(clock.elapsed())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -83,6 +83,17 @@ fn what_a_standby_uses_is_used() -> Result<()> {
     ensure!(here.text(&reason("j"))?.ends_with(", nor on standbys"));
     assert_eq!(here.text("SELECT indexrelname FROM upkeep.unused_indexes")?, "j");
 
+    // Days of imports do not pile up.
+    here.run(
+        "UPDATE upkeep._xid_mark SET marked_at = now() - interval '3 years';
+         INSERT INTO upkeep._xid_mark (marked_at) SELECT now() - n * interval '1 day' FROM generate_series(399, 800) n",
+    )?;
+    here.run(&format!("SELECT upkeep.import_index_usage('{name}', '{quoted}')"))?;
+    assert_eq!(
+        here.rows("SELECT (now() - marked_at)::text ~ '^(1095|1096|399) ' OR marked_at > now() - interval '1 hour', count(*) FROM upkeep._xid_mark GROUP BY 1")?,
+        ["t|3"]
+    );
+
     // What came later than the figures is not in them.
     here.run("CREATE INDEX k ON t (a, b)")?;
     assert_eq!(
@@ -277,8 +288,8 @@ fn within_a_transaction_counters_stand_still() -> Result<()> {
         assert_eq!(session.text(&verdict("i"))?, "unused", "{mode}");
         let mut other = server.connect("app")?;
         scan(&mut other, "a")?;
-        let seen = format!("SELECT idx_scan > 0 FROM pg_stat_user_indexes WHERE indexrelname = 'i'");
-        wait_for_text(&mut server.connect("app")?, &seen, "t")?;
+        let seen = "SELECT idx_scan > 0 FROM pg_stat_user_indexes WHERE indexrelname = 'i'";
+        wait_for_text(&mut server.connect("app")?, seen, "t")?;
         assert_eq!(session.text(&verdict("i"))?, "unused", "{mode}");
         session.run("SELECT pg_stat_clear_snapshot()")?;
         assert_eq!(session.text(&verdict("i"))?, "used", "{mode}");
@@ -380,6 +391,7 @@ fn a_role_sees_names_and_sizes_but_no_data() -> Result<()> {
         let page = anybody.text(&format!("SELECT {text}"))?;
         ensure!(page.contains("secret") && !page.contains("hush"), "{text}");
     }
+    anybody.rows("SELECT upkeep.index_usage_snapshot()")?;
     // A cheap function of one's own in WHERE sees no more.
     anybody.run(
         "CREATE FUNCTION pg_temp.peek(text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS $$ BEGIN RAISE NOTICE 'saw %', $1; RETURN true; END $$",
@@ -397,6 +409,18 @@ fn a_role_sees_names_and_sizes_but_no_data() -> Result<()> {
     // A column that may be read is evidence.
     session.run("ALTER TABLE secret DISABLE ROW LEVEL SECURITY; GRANT SELECT (b) ON secret TO anybody")?;
     assert_eq!(anybody.rows("SELECT attname FROM upkeep.missing_indexes")?, ["b"]);
+    Ok(())
+}
+
+#[test]
+fn a_setting_made_before_the_library_was_loaded_is_nothing() -> Result<()> {
+    let server = testing::server("placeholder").start()?;
+    let mut session = prepare(&server)?;
+    session.run("CREATE ROLE anybody LOGIN")?;
+    let mut anybody = server.connect_as("app", "anybody")?;
+    anybody.run("SET upkeep.index_min_age = 0")?;
+    assert_eq!(anybody.text(&verdict("i"))?, "unknown");
+    assert_eq!(anybody.text("SHOW upkeep.index_min_age")?, "30d");
     Ok(())
 }
 

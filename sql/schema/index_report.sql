@@ -10,12 +10,14 @@ CREATE FUNCTION upkeep.index_report() RETURNS jsonb
     LANGUAGE sql STABLE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp SET jit = off
 BEGIN ATOMIC
-WITH verdict AS MATERIALIZED (
-    SELECT v.verdict, pg_catalog.count(*) AS indexes, coalesce(pg_catalog.sum(v.index_size), 0)::bigint AS bytes
-    FROM upkeep._index_verdicts() v
+WITH judged AS MATERIALIZED (
+    SELECT v FROM upkeep._index_verdicts() v
+), verdict AS MATERIALIZED (
+    SELECT (j.v).verdict, pg_catalog.count(*) AS indexes, coalesce(pg_catalog.sum((j.v).index_size), 0)::bigint AS bytes
+    FROM judged j
     -- Partitions are in their whole's sums already.
-    WHERE NOT v.attached
-    GROUP BY v.verdict
+    WHERE NOT (j.v).attached
+    GROUP BY 1
 )
 SELECT pg_catalog.jsonb_build_object(
     'format', 1,
@@ -25,17 +27,17 @@ SELECT pg_catalog.jsonb_build_object(
     'conditions', upkeep._index_conditions() OPERATOR(pg_catalog.-) 'young_xids' OPERATOR(pg_catalog.-) 'surely_young_xids',
     'verdicts', (SELECT coalesce(pg_catalog.jsonb_object_agg(v.verdict, pg_catalog.jsonb_build_object('indexes', v.indexes, 'bytes', v.bytes)), '{}') FROM verdict v),
     'sections', pg_catalog.jsonb_build_object(
-        'unused', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u)) FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
-                   FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.unused_indexes x) u),
-        'duplicate', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u)) FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+        'unused', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+                   FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep._unused_indexes(ARRAY(SELECT j.v FROM judged j WHERE (j.v).verdict OPERATOR(pg_catalog.=) 'unused')) x) u),
+        'duplicate', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
                    FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.duplicate_indexes x) u),
-        'redundant', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u)) FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+        'redundant', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
                    FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.redundant_indexes x) u),
-        'invalid', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u)) FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+        'invalid', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
                    FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.invalid_indexes x) u),
-        'unindexed_foreign_keys', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.table_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u)) FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+        'unindexed_foreign_keys', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.table_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
                    FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.unindexed_foreign_keys x) u),
-        'missing', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.table_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u)) FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+        'missing', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.table_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
                    FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.missing_indexes x) u)));
 END;
 COMMENT ON FUNCTION upkeep.index_report() IS 'All index views at once: what holds for every index, sums by verdict, and per view the number of rows, their bytes, and the first 100 rows, of which each column has the name it has in the view. Shows the caller what the views show.';

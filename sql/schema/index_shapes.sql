@@ -20,31 +20,6 @@ WHERE i.indisvalid AND i.indisready AND i.indislive;
 COMMENT ON VIEW upkeep._index_shape IS 'internal: valid indexes, comparable';
 GRANT SELECT ON upkeep._index_shape TO PUBLIC;
 
--- How to do without an index, and how to get it back: constraints have their own commands.
-CREATE FUNCTION upkeep._index_commands(wanted oid[]) RETURNS TABLE (indexrelid oid, conname name, referenced_by name, drop_command text, create_command text)
-    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
-    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
-BEGIN ATOMIC
-WITH referenced AS MATERIALIZED (
-    SELECT f.conindid, pg_catalog.min(f.conname::text)::name AS conname FROM pg_catalog.pg_constraint f
-    WHERE f.contype OPERATOR(pg_catalog.=) 'f' GROUP BY f.conindid
-)
-SELECT i.indexrelid, c.conname, r.conname,
-       CASE WHEN r.conname IS NOT NULL THEN NULL
-            WHEN c.conname IS NOT NULL THEN pg_catalog.format('ALTER TABLE %I.%I DROP CONSTRAINT %I;', i.schemaname, i.relname, c.conname)
-            WHEN i.relkind OPERATOR(pg_catalog.=) 'I' OR i.relpersistence OPERATOR(pg_catalog.=) 't' THEN pg_catalog.format('DROP INDEX %I.%I;', i.schemaname, i.indexrelname)
-            ELSE pg_catalog.format('DROP INDEX CONCURRENTLY %I.%I;', i.schemaname, i.indexrelname) END,
-       CASE WHEN c.conname IS NULL THEN d.command OPERATOR(pg_catalog.||) ';'
-            ELSE pg_catalog.format('%s; ALTER TABLE %I.%I ADD CONSTRAINT %I %s USING INDEX %I%s;', d.command, i.schemaname, i.relname, c.conname,
-                CASE WHEN c.contype OPERATOR(pg_catalog.=) 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END, i.indexrelname,
-                CASE WHEN c.condeferred THEN ' DEFERRABLE INITIALLY DEFERRED' WHEN c.condeferrable THEN ' DEFERRABLE' ELSE '' END) END
-FROM upkeep._index i
-LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) i.indexrelid AND (c.contype OPERATOR(pg_catalog.=) 'p' OR c.contype OPERATOR(pg_catalog.=) 'u')
-LEFT JOIN referenced r ON r.conindid OPERATOR(pg_catalog.=) i.indexrelid
-JOIN upkeep._index_definitions(wanted) d ON d.indexrelid OPERATOR(pg_catalog.=) i.indexrelid;
-END;
-COMMENT ON FUNCTION upkeep._index_commands(oid[]) IS 'internal: the commands that drop and make these indexes; no drop command if a foreign key refers to it';
-
 CREATE FUNCTION upkeep._index_size(index oid) RETURNS bigint
     LANGUAGE sql STABLE STRICT PARALLEL UNSAFE
 BEGIN ATOMIC
@@ -82,10 +57,9 @@ CREATE FUNCTION upkeep._duplicate_indexes() RETURNS TABLE (indexrelid oid, kept 
 BEGIN ATOMIC
 WITH alike AS MATERIALIZED (
     -- Cheap first: most indexes have their columns for themselves.
-    SELECT w.indexrelid FROM (
-        SELECT i.indexrelid, pg_catalog.count(*) OVER (PARTITION BY i.relid, i.amname, i.indkey::text, i.indclass::text) AS same
-        FROM upkeep._index i) w
-    WHERE w.same OPERATOR(pg_catalog.>) 1
+    SELECT i.indrelid AS relid, i.indclass::oid[] AS opclasses, i.indkey::smallint[] AS attnums
+    FROM pg_catalog.pg_index i
+    GROUP BY i.indrelid, i.indclass, i.indkey::smallint[] HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 1
 ), referenced AS MATERIALIZED (
     SELECT DISTINCT f.conindid FROM pg_catalog.pg_constraint f WHERE f.contype OPERATOR(pg_catalog.=) 'f'
 ), ranked AS MATERIALIZED (
@@ -94,7 +68,7 @@ WITH alike AS MATERIALIZED (
            pg_catalog.first_value(s.indexrelid) OVER same AS kept,
            pg_catalog.first_value(s.indexrelname) OVER same AS kept_name
     FROM upkeep._index_shape s
-    JOIN alike a ON a.indexrelid OPERATOR(pg_catalog.=) s.indexrelid
+    JOIN alike a ON a.relid OPERATOR(pg_catalog.=) s.relid AND a.opclasses OPERATOR(pg_catalog.=) s.opclasses AND a.attnums OPERATOR(pg_catalog.=) s.attnums
     CROSS JOIN LATERAL (SELECT upkeep._scans(s.indexrelid) OPERATOR(pg_catalog.>) 0 AS used) u
     LEFT JOIN referenced r ON r.conindid OPERATOR(pg_catalog.=) s.indexrelid
     LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) s.indexrelid AND c.contype OPERATOR(pg_catalog.=) ANY (ARRAY['p', 'u']::"char"[])
@@ -127,13 +101,12 @@ COMMENT ON FUNCTION upkeep._duplicate_indexes() IS 'internal: indexes that are i
 
 CREATE VIEW upkeep.duplicate_indexes WITH (security_barrier) AS
 WITH d AS MATERIALIZED (SELECT u.* FROM upkeep._duplicate_indexes() u)
-SELECT i.schemaname, i.relname, i.indexrelname, i.relid, i.indexrelid,
+SELECT x.schemaname, x.relname, x.indexrelname, x.relid, x.indexrelid,
        d.kept_name AS duplicate_of, d.kept AS duplicate_of_indexrelid,
        s.index_size, d.reason, x.drop_command, x.create_command
 FROM d
-JOIN upkeep._index i ON i.indexrelid OPERATOR(pg_catalog.=) d.indexrelid
+JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM d w)) x ON x.indexrelid OPERATOR(pg_catalog.=) d.indexrelid
 CROSS JOIN LATERAL (SELECT upkeep._index_size(d.indexrelid) AS index_size) s
-LEFT JOIN upkeep._index_commands(ARRAY(SELECT w.indexrelid FROM d w)) x ON x.indexrelid OPERATOR(pg_catalog.=) d.indexrelid
 ORDER BY s.index_size DESC NULLS LAST, d.indexrelid;
 COMMENT ON VIEW upkeep.duplicate_indexes IS 'Indexes identical to another one of their table (duplicate_of) in method, columns, order, operator classes, collations, options, expressions, predicate, INCLUDE, uniqueness and NULLS NOT DISTINCT. drop_command is null while a foreign key refers to the index. Sizes in bytes.';
 
@@ -144,15 +117,18 @@ CREATE FUNCTION upkeep._redundant_indexes() RETURNS TABLE (
     SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
 WITH alike AS MATERIALIZED (
-    SELECT w.indexrelid FROM (
-        SELECT i.indexrelid, pg_catalog.count(*) OVER (PARTITION BY i.relid, i.indkey[0]) AS same
-        FROM upkeep._index i WHERE i.amname OPERATOR(pg_catalog.=) 'btree' OR i.amname OPERATOR(pg_catalog.=) 'hash') w
-    WHERE w.same OPERATOR(pg_catalog.>) 1
+    SELECT i.indrelid AS relid, i.indkey[0] AS first
+    FROM pg_catalog.pg_index i
+    GROUP BY i.indrelid, i.indkey[0] HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 1
 ), shape AS MATERIALIZED (
-    SELECT s.* FROM upkeep._index_shape s JOIN alike a ON a.indexrelid OPERATOR(pg_catalog.=) s.indexrelid
+    SELECT s.* FROM upkeep._index_shape s
+    JOIN alike a ON a.relid OPERATOR(pg_catalog.=) s.relid AND a.first OPERATOR(pg_catalog.=) s.keys[1]
     WHERE (s.amname OPERATOR(pg_catalog.=) 'btree' OR s.amname OPERATOR(pg_catalog.=) 'hash') AND NOT s.indisexclusion
 ), opclass AS MATERIALIZED (
     SELECT o.oid, o.opcintype FROM pg_catalog.pg_opclass o WHERE o.opcdefault
+), duplicate AS MATERIALIZED (
+    -- In upkeep.duplicate_indexes.
+    SELECT x.indexrelid FROM upkeep._duplicate_indexes() x
 ), pair AS MATERIALIZED (
     SELECT d.indexrelid, k.indexrelid AS cover, k.indexrelname AS cover_name,
            NOT d.attnums OPERATOR(pg_catalog.<@) k.attnums AS lost_columns,
@@ -180,9 +156,8 @@ WITH alike AS MATERIALIZED (
       AND CASE WHEN k.predicate IS NULL OR k.predicate OPERATOR(pg_catalog.=) d.predicate THEN true
                WHEN d.predicate IS NULL THEN false
                ELSE upkeep._predicate_covers(k.indexrelid, d.indexrelid) END
-      -- Identical ones are in upkeep.duplicate_indexes.
-      AND d.indexrelid OPERATOR(pg_catalog.<>) ALL (ARRAY(SELECT x.indexrelid FROM upkeep._duplicate_indexes() x))
-      AND k.indexrelid OPERATOR(pg_catalog.<>) ALL (ARRAY(SELECT x.indexrelid FROM upkeep._duplicate_indexes() x))
+      AND d.indexrelid OPERATOR(pg_catalog.<>) ALL (ARRAY(SELECT x.indexrelid FROM duplicate x))
+      AND k.indexrelid OPERATOR(pg_catalog.<>) ALL (ARRAY(SELECT x.indexrelid FROM duplicate x))
 ), standing AS MATERIALIZED (
     SELECT p.* FROM pair p
     LEFT JOIN pair r ON r.indexrelid OPERATOR(pg_catalog.=) p.cover AND r.cover OPERATOR(pg_catalog.=) p.indexrelid
@@ -203,7 +178,7 @@ COMMENT ON FUNCTION upkeep._redundant_indexes() IS 'internal: indexes that anoth
 
 CREATE VIEW upkeep.redundant_indexes WITH (security_barrier) AS
 WITH r AS MATERIALIZED (SELECT u.* FROM upkeep._redundant_indexes() u)
-SELECT i.schemaname, i.relname, i.indexrelname, i.relid, i.indexrelid,
+SELECT x.schemaname, x.relname, x.indexrelname, x.relid, x.indexrelid,
        r.cover_name AS covered_by, r.cover AS covered_by_indexrelid,
        c.index_size,
        CASE WHEN r.hash THEN pg_catalog.format('%I finds equal values as well', r.cover_name)
@@ -219,10 +194,9 @@ SELECT i.schemaname, i.relname, i.indexrelname, i.relid, i.indexrelid,
            'its storage parameters: ' OPERATOR(pg_catalog.||) r.lost_options), ''), 'nothing') AS what_would_be_lost,
        x.drop_command, x.create_command
 FROM r
-JOIN upkeep._index i ON i.indexrelid OPERATOR(pg_catalog.=) r.indexrelid
+JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM r w)) x ON x.indexrelid OPERATOR(pg_catalog.=) r.indexrelid
 CROSS JOIN LATERAL (SELECT upkeep._index_size(r.indexrelid) AS index_size) c
 CROSS JOIN LATERAL (SELECT upkeep._index_size(r.cover) AS index_size) k
-LEFT JOIN upkeep._index_commands(ARRAY(SELECT w.indexrelid FROM r w)) x ON x.indexrelid OPERATOR(pg_catalog.=) r.indexrelid
 ORDER BY c.index_size DESC NULLS LAST, r.indexrelid;
 COMMENT ON VIEW upkeep.redundant_indexes IS 'Indexes that another valid btree index (covered_by) can stand in for: same leading columns, operator classes and collations, the same or the wholly reversed order, and at least the same rows. Unique indexes are never here; identical ones are in upkeep.duplicate_indexes. what_would_be_lost says what the other one does not do as well. Sizes in bytes.';
 

@@ -26,11 +26,14 @@ COMMENT ON VIEW upkeep._expression_statistics IS 'internal: which expressions ha
 
 GRANT SELECT ON upkeep._index, upkeep._index_usage_elsewhere, upkeep._expression_statistics TO PUBLIC;
 
-CREATE FUNCTION upkeep._index_verdicts() RETURNS TABLE (
+CREATE TYPE upkeep._index_verdict AS (
     schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, root oid, relkind "char", relpersistence "char",
     attached boolean, idx_scan bigint, standby_idx_scan bigint, last_idx_scan timestamptz,
     index_size bigint, entries double precision, inserts bigint, updates bigint, deletes bigint, hot_updates bigint,
-    verdict text, reason text, stats_since timestamptz)
+    verdict text, reason text, stats_since timestamptz);
+COMMENT ON TYPE upkeep._index_verdict IS 'internal: a row of _index_verdicts()';
+
+CREATE FUNCTION upkeep._index_verdicts() RETURNS SETOF upkeep._index_verdict
     LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
     SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC

@@ -29,12 +29,13 @@ REVOKE EXECUTE ON FUNCTION upkeep.import_index_usage(text, jsonb) FROM PUBLIC;
 
 -- CREATE INDEX in the server's words, put together from the catalogs where that is certain to give the same text: names of columns and
 -- directions. Everything else the server itself says (and null if that had to wait).
-CREATE FUNCTION upkeep._index_definitions(wanted oid[], OUT indexrelid oid, OUT indexdef text, OUT command text, OUT tail text) RETURNS SETOF record
+CREATE FUNCTION upkeep._index_definitions(wanted oid[]) RETURNS TABLE (
+    schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, indexdef text, tail text, drop_command text, create_command text)
     LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
     SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
 WITH asked AS MATERIALIZED (
-    SELECT DISTINCT w.indexrelid FROM pg_catalog.unnest(wanted) AS w (indexrelid)
+    SELECT w.indexrelid FROM pg_catalog.unnest(wanted) AS w (indexrelid)
 ), opclass AS MATERIALIZED (
     SELECT o.oid, o.opcintype, y.typtype OPERATOR(pg_catalog.=) 'p' OR o.opcintype OPERATOR(pg_catalog.=) 'pg_catalog.text'::regtype AS broad
     FROM pg_catalog.pg_opclass o JOIN pg_catalog.pg_type y ON y.oid OPERATOR(pg_catalog.=) o.opcintype
@@ -63,10 +64,17 @@ WITH asked AS MATERIALIZED (
     LEFT JOIN opclass o ON o.oid OPERATOR(pg_catalog.=) k.opclass
     GROUP BY k.indexrelid
 )
-SELECT x.indexrelid,
+SELECT x.schemaname, x.relname, x.indexrelname, x.relid, x.indexrelid,
        pg_catalog.concat(x.head, x.ident, x.only, x.relation) OPERATOR(pg_catalog.||) x.tail,
-       pg_catalog.concat(x.head, x.concurrently, x.ident, ' ON ', x.relation) OPERATOR(pg_catalog.||) x.full_tail,
-       x.full_tail
+       x.full_tail,
+       CASE WHEN f.conindid IS NOT NULL THEN NULL
+            WHEN c.conname IS NOT NULL THEN pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I;', x.relation, c.conname)
+            ELSE pg_catalog.format('DROP INDEX %s%I.%s;', x.concurrently, x.schemaname, x.ident) END,
+       pg_catalog.concat(x.head, x.concurrently, x.ident, ' ON ', x.relation) OPERATOR(pg_catalog.||) x.full_tail OPERATOR(pg_catalog.||) ';'
+       OPERATOR(pg_catalog.||) CASE WHEN c.conname IS NULL THEN ''
+            ELSE pg_catalog.format(' ALTER TABLE %s ADD CONSTRAINT %I %s USING INDEX %s%s;', x.relation, c.conname,
+                CASE WHEN c.contype OPERATOR(pg_catalog.=) 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END, x.ident,
+                CASE WHEN c.condeferred THEN ' DEFERRABLE INITIALLY DEFERRED' WHEN c.condeferrable THEN ' DEFERRABLE' ELSE '' END) END
 FROM (
     SELECT y.*,
            -- Where the server's own text is needed: what follows the same first words.
@@ -78,7 +86,7 @@ FROM (
                  -- With the tablespace, the server leaves ONLY out.
                  pg_catalog.length(pg_catalog.concat(z.head, z.ident, ' ON ', z.relation)) OPERATOR(pg_catalog.+) 1 AS fewer_first_words
           FROM (
-        SELECT i.indexrelid, coalesce(p.certain, false) AND i.reloptions IS NULL AND o.attrelid IS NULL AS certain,
+        SELECT i.schemaname, i.relname, i.indexrelname, i.relid, i.indexrelid, coalesce(p.certain, false) AND i.reloptions IS NULL AND o.attrelid IS NULL AS certain,
                CASE WHEN i.indisunique THEN 'CREATE UNIQUE INDEX ' ELSE 'CREATE INDEX ' END AS head,
                CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' OR i.relpersistence OPERATOR(pg_catalog.=) 't' THEN '' ELSE 'CONCURRENTLY ' END AS concurrently,
                CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN ' ON ONLY ' ELSE ' ON ' END AS only,
@@ -91,15 +99,17 @@ FROM (
         JOIN asked q ON q.indexrelid OPERATOR(pg_catalog.=) i.indexrelid
         LEFT JOIN plain p ON p.indexrelid OPERATOR(pg_catalog.=) i.indexrelid
         LEFT JOIN (SELECT DISTINCT w.attrelid FROM with_options w) o ON o.attrelid OPERATOR(pg_catalog.=) i.indexrelid
-        LEFT JOIN pg_catalog.pg_tablespace s ON s.oid OPERATOR(pg_catalog.=) i.reltablespace) z) y) x;
+        LEFT JOIN pg_catalog.pg_tablespace s ON s.oid OPERATOR(pg_catalog.=) i.reltablespace) z) y) x
+LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) x.indexrelid AND (c.contype OPERATOR(pg_catalog.=) 'p' OR c.contype OPERATOR(pg_catalog.=) 'u')
+LEFT JOIN (SELECT DISTINCT r.conindid FROM pg_catalog.pg_constraint r WHERE r.contype OPERATOR(pg_catalog.=) 'f') f ON f.conindid OPERATOR(pg_catalog.=) x.indexrelid;
 END;
-COMMENT ON FUNCTION upkeep._index_definitions(oid[]) IS 'internal: these indexes'' definitions, and the commands that make them again without blocking';
+COMMENT ON FUNCTION upkeep._index_definitions(oid[]) IS 'internal: these indexes'' definitions, and the commands that drop them (none while a foreign key refers to one) and make them again';
 
 CREATE VIEW upkeep.index_usage WITH (security_barrier) AS
 SELECT v.schemaname, v.relname, v.indexrelname, v.relid, v.indexrelid,
        v.idx_scan,
-       pg_catalog.pg_stat_get_tuples_returned(v.indexrelid) AS idx_tup_read,
-       pg_catalog.pg_stat_get_tuples_fetched(v.indexrelid) AS idx_tup_fetch,
+       CASE WHEN v.relkind OPERATOR(pg_catalog.<>) 'I' THEN pg_catalog.pg_stat_get_tuples_returned(v.indexrelid) END AS idx_tup_read,
+       CASE WHEN v.relkind OPERATOR(pg_catalog.<>) 'I' THEN pg_catalog.pg_stat_get_tuples_fetched(v.indexrelid) END AS idx_tup_fetch,
        v.last_idx_scan,
        v.index_size,
        v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.+) v.deletes AS table_writes,
@@ -111,20 +121,24 @@ SELECT v.schemaname, v.relname, v.indexrelname, v.relid, v.indexrelid,
        v.standby_idx_scan
 FROM upkeep._index_verdicts() v
 LEFT JOIN upkeep._index_definitions(ARRAY(SELECT i.indexrelid FROM pg_catalog.pg_index i)) d ON d.indexrelid OPERATOR(pg_catalog.=) v.indexrelid;
-COMMENT ON VIEW upkeep.index_usage IS 'Every index of every user table: scans since the statistics began (stats_age), size in bytes, writes to its table, share of its updates that were HOT (0..1), and a verdict (used, unused, kept, unknown) with the reason. A partitioned index has the sums of its partitions. Readable by everyone, like pg_stat_user_indexes.';
+COMMENT ON VIEW upkeep.index_usage IS 'Every index of every user table: scans since the statistics began (stats_age), size in bytes, writes to its table, share of its updates that were HOT (0..1), and a verdict (used, unused, kept, unknown) with the reason. A partitioned index has the sums of its partitions (and null for idx_tup_read and idx_tup_fetch). Readable by everyone, like pg_stat_user_indexes.';
 
 -- Columns that only one index of the table has: their updates can be HOT once it is gone. Indexes that only summarize
 -- (brin) do not count from version 16 on.
-CREATE FUNCTION upkeep._sole_columns() RETURNS TABLE (indexrelid oid, columns name[])
+CREATE FUNCTION upkeep._sole_columns(wanted oid[]) RETURNS TABLE (indexrelid oid, columns name[])
     LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
     SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
-WITH counted AS MATERIALIZED (
+WITH asked AS MATERIALIZED (
+    SELECT DISTINCT i.indrelid FROM pg_catalog.unnest(wanted) AS w (indexrelid)
+    JOIN pg_catalog.pg_index i ON i.indexrelid OPERATOR(pg_catalog.=) w.indexrelid
+), counted AS MATERIALIZED (
     SELECT i.indexrelid, i.indrelid, i.indkey, i.indexprs IS NOT NULL OR i.indpred IS NOT NULL AS computed
-    FROM pg_catalog.pg_index i
+    FROM asked q
+    JOIN pg_catalog.pg_index i ON i.indrelid OPERATOR(pg_catalog.=) q.indrelid
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
     JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) c.relam
-    WHERE i.indislive AND i.indrelid OPERATOR(pg_catalog.>=) 16384::oid
+    WHERE i.indislive
       AND (m.amname OPERATOR(pg_catalog.<>) 'brin' OR pg_catalog.current_setting('server_version_num')::integer OPERATOR(pg_catalog.<) 160000)
 ), index_column AS MATERIALIZED (
     SELECT i.indexrelid, i.indrelid, k.attnum
@@ -145,30 +159,37 @@ SELECT s.indexrelid, pg_catalog.array_agg(a.attname ORDER BY s.attnum)
 FROM sole s JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) s.indrelid AND a.attnum OPERATOR(pg_catalog.=) s.attnum
 GROUP BY s.indexrelid;
 END;
-COMMENT ON FUNCTION upkeep._sole_columns() IS 'internal: columns that only this index of their table has';
+COMMENT ON FUNCTION upkeep._sole_columns(oid[]) IS 'internal: columns that only this one of their table''s indexes has';
 
-CREATE VIEW upkeep.unused_indexes WITH (security_barrier) AS
-WITH v AS MATERIALIZED (
-    SELECT u.* FROM upkeep._index_verdicts() u WHERE u.verdict OPERATOR(pg_catalog.=) 'unused'
-)
+CREATE FUNCTION upkeep._unused_indexes(unused upkeep._index_verdict[]) RETURNS TABLE (
+    schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, index_size bigint, entries_written bigint,
+    hot_updates_prevented bigint, hot_prevented_by name[], table_writes bigint, hot_share double precision, stats_age interval, reason text,
+    drop_command text, create_command text)
+    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
+BEGIN ATOMIC
 SELECT v.schemaname, v.relname, v.indexrelname, v.relid, v.indexrelid,
        v.index_size,
-       v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.-) v.hot_updates AS entries_written,
-       CASE WHEN s.columns IS NULL THEN 0 ELSE v.updates OPERATOR(pg_catalog.-) v.hot_updates END AS hot_updates_prevented,
-       s.columns AS hot_prevented_by,
-       v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.+) v.deletes AS table_writes,
-       v.hot_updates::double precision OPERATOR(pg_catalog./) nullif(v.updates, 0) AS hot_share,
-       pg_catalog.now() OPERATOR(pg_catalog.-) v.stats_since AS stats_age,
-       v.reason,
-       pg_catalog.format(CASE WHEN v.relkind OPERATOR(pg_catalog.=) 'I' OR v.relpersistence OPERATOR(pg_catalog.=) 't' THEN 'DROP INDEX %I.%I;' ELSE 'DROP INDEX CONCURRENTLY %I.%I;' END,
-                         v.schemaname, v.indexrelname) AS drop_command,
-       d.command OPERATOR(pg_catalog.||) ';' AS create_command
-FROM v
-LEFT JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM v w)) d ON d.indexrelid OPERATOR(pg_catalog.=) v.indexrelid
-LEFT JOIN upkeep._sole_columns() s ON s.indexrelid OPERATOR(pg_catalog.=) v.indexrelid
+       v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.-) v.hot_updates,
+       CASE WHEN s.columns IS NULL THEN 0 ELSE v.updates OPERATOR(pg_catalog.-) v.hot_updates END,
+       s.columns,
+       v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.+) v.deletes,
+       v.hot_updates::double precision OPERATOR(pg_catalog./) nullif(v.updates, 0),
+       pg_catalog.now() OPERATOR(pg_catalog.-) v.stats_since,
+       v.reason, d.drop_command, d.create_command
+FROM pg_catalog.unnest(unused) v
+LEFT JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM pg_catalog.unnest(unused) w)) d ON d.indexrelid OPERATOR(pg_catalog.=) v.indexrelid
+LEFT JOIN upkeep._sole_columns(ARRAY(SELECT w.indexrelid FROM pg_catalog.unnest(unused) w)) s ON s.indexrelid OPERATOR(pg_catalog.=) v.indexrelid
+-- What it occupies and what has been written into it.
 ORDER BY v.index_size::double precision
          OPERATOR(pg_catalog.+) ((v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.-) v.hot_updates)::double precision OPERATOR(pg_catalog.*) (v.index_size::double precision OPERATOR(pg_catalog./) greatest(v.entries, 1))) DESC NULLS LAST,
-         hot_updates_prevented DESC, v.indexrelid;
+         CASE WHEN s.columns IS NULL THEN 0 ELSE v.updates OPERATOR(pg_catalog.-) v.hot_updates END DESC, v.indexrelid;
+END;
+COMMENT ON FUNCTION upkeep._unused_indexes(upkeep._index_verdict[]) IS 'internal: what there is to say about unused indexes, dearest first';
+
+CREATE VIEW upkeep.unused_indexes WITH (security_barrier) AS
+SELECT u.*
+FROM upkeep._unused_indexes(ARRAY(SELECT v FROM upkeep._index_verdicts() v WHERE v.verdict OPERATOR(pg_catalog.=) 'unused')) u;
 COMMENT ON VIEW upkeep.unused_indexes IS 'Indexes that nothing has used anywhere for upkeep.index_min_age, dearest first (bytes they occupy, and bytes written into them since the statistics began; then updates that could not be HOT because of a column that only this index has). drop_command and the way back, create_command. A partitioned index cannot be dropped CONCURRENTLY.';
 
 GRANT SELECT ON upkeep.index_usage, upkeep.unused_indexes TO PUBLIC;

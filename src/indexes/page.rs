@@ -182,7 +182,7 @@ fn verdicts(html: &mut Html, verdicts: &Value) {
     for (name, class, meaning) in VERDICTS {
         let count = verdicts[name]["indexes"].as_i64().unwrap_or(0);
         html.open("li", &[]).open("b", &[("class", class)]).text(name).close();
-        html.open("span", &[("class", "figure")]).text(&format!("{count}, {}", size(bytes(name)))).close();
+        html.open("span", &[("class", "figure")]).text(&format!("{count} indexes, {}", size(bytes(name)))).close();
         html.element("span", &[("class", "small")], meaning).close();
     }
     html.close().close();
@@ -227,7 +227,7 @@ fn show_row(html: &mut Html, section: &Section, row: &Value, largest: f64) {
         None => html.element("span", &[("class", "name")], &table),
     };
     html.close();
-    if let Some(bytes) = row[section.size].as_f64() {
+    if let Some(bytes) = row[section.size].as_f64().filter(|&bytes| bytes > 0.0) {
         let width = if largest > 0.0 { format!("{:.1}", 100.0 * bytes / largest) } else { "0".into() };
         html.open("div", &[("class", "size")]);
         html.open("svg", &[("viewBox", "0 0 100 8"), ("preserveAspectRatio", "none"), ("aria-hidden", "true")]);

@@ -109,8 +109,23 @@ fn store(node: &str, snapshot: &Snapshot, figures: Value) -> Result<()> {
              FROM pg_catalog.jsonb_array_elements($2 OPERATOR(pg_catalog.->) 'indexes') AS e (i)",
             &[node.into(), JsonB(figures).into()],
         )?;
-        // Known for certain: what transaction ids mean at this moment.
-        spi::execute("INSERT INTO upkeep._xid_mark DEFAULT VALUES", &[])?;
-        Ok(())
+        mark()
     })
+}
+
+/// Known for certain: what transaction ids mean at this moment. Once a day is enough, and a year of it, and the first of all.
+fn mark() -> Result<()> {
+    spi::execute(
+        "INSERT INTO upkeep._xid_mark SELECT
+         WHERE NOT EXISTS (SELECT FROM upkeep._xid_mark m
+             WHERE m.marked_at OPERATOR(pg_catalog.>) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '1 day'::interval))",
+        &[],
+    )?;
+    spi::execute(
+        "DELETE FROM upkeep._xid_mark
+         WHERE marked_at OPERATOR(pg_catalog.<) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '400 days'::interval)
+           AND marked_at OPERATOR(pg_catalog.>) (SELECT pg_catalog.min(m.marked_at) FROM upkeep._xid_mark m)",
+        &[],
+    )?;
+    Ok(())
 }
