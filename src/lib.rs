@@ -4,6 +4,7 @@ pub mod backfill;
 pub mod error;
 #[cfg(feature = "pg_test")]
 mod in_server_tests;
+pub mod indexes;
 pub mod jobs;
 pub mod schedules;
 pub mod server;
@@ -15,6 +16,12 @@ pgrx::extension_sql_file!("../sql/schema/jobs.sql");
 pgrx::extension_sql_file!("../sql/schema/job_views.sql", requires = ["backfill"]);
 pgrx::extension_sql_file!("../sql/schema/backfill.sql", requires = ["jobs"]);
 pgrx::extension_sql_file!("../sql/schema/schedules.sql", requires = ["job_views"]);
+pgrx::extension_sql_file!("../sql/schema/indexes.sql", requires = ["jobs"]);
+pgrx::extension_sql_file!("../sql/schema/index_usage.sql", requires = ["indexes"]);
+pgrx::extension_sql_file!("../sql/schema/index_views.sql", requires = ["index_usage"]);
+pgrx::extension_sql_file!("../sql/schema/index_shapes.sql", requires = ["index_views"]);
+pgrx::extension_sql_file!("../sql/schema/index_keys.sql", requires = ["index_shapes"]);
+pgrx::extension_sql_file!("../sql/schema/index_report.sql", requires = ["index_keys"]);
 
 #[allow(non_snake_case)]
 #[pgrx::pg_guard]

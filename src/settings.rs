@@ -20,6 +20,7 @@ static THROTTLE_WORK_RATIO: GucSetting<f64> = GucSetting::<f64>::new(1.0);
 static MAX_ARCHIVE_BACKLOG: GucSetting<i32> = GucSetting::<i32>::new(64);
 static MIN_FREE_DISK: GucSetting<i32> = GucSetting::<i32>::new(1024);
 static WORKER_NICE: GucSetting<i32> = GucSetting::<i32>::new(0);
+static INDEX_MIN_AGE: GucSetting<i32> = GucSetting::<i32>::new(30 * 24 * 60 * 60);
 
 /// Shortest and longest batch a person may ask for, in ms.
 pub const BATCH_TIME_RANGE: std::ops::RangeInclusive<i32> = 10..=60_000;
@@ -94,6 +95,16 @@ pub fn define() {
         GucFlags::default(),
     );
     define_throttles();
+    GucRegistry::define_int_guc(
+        c"upkeep.index_min_age",
+        c"How long an index must have been watched, here and on standbys, before it is called unused.",
+        c"",
+        &INDEX_MIN_AGE,
+        0,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_S,
+    );
     crate::server::catalog::reserve_setting_prefix();
 }
 
@@ -241,6 +252,8 @@ pub fn throttles() -> Throttles {
         archive_backlog: given(&MAX_ARCHIVE_BACKLOG),
         free_disk: given(&MIN_FREE_DISK).filter(|&megabytes| megabytes > 0).map(|megabytes| megabytes << 20),
     }
+pub fn index_min_age() -> Duration {
+    Duration::from_secs(INDEX_MIN_AGE.get() as u64)
 }
 
 fn text(setting: &GucSetting<Option<CString>>) -> String {

@@ -2,6 +2,7 @@
 //! all of them; what is reported is the median, with the least and the greatest value.
 
 mod backfill;
+mod index_views;
 mod report;
 mod schedules_idle;
 mod series;
@@ -19,7 +20,7 @@ use crate::cluster::{Cluster, ClusterBuilder};
 use crate::extension::Flavour;
 use crate::prepare::Postgres;
 
-const NAMES: &str = "backfill, backfill-under-load, schedules-idle";
+const NAMES: &str = "backfill, backfill-under-load, schedules-idle, index-views";
 
 type Run = dyn Fn(&Cluster, &mut Report) -> Result<()>;
 
@@ -53,6 +54,13 @@ impl Measurement {
                     run: Box::new(move |cluster, report| schedules_idle::measure(cluster, &plan, report)),
                 }
             }
+            "index-views" => {
+                let plan = index_views::Plan::from_args(args)?;
+                Self {
+                    server: with_many_tables,
+                    run: Box::new(move |cluster, report| index_views::measure(cluster, &plan, report)),
+                }
+            }
             _ => bail!("there is no measurement {name}; there is: {NAMES}"),
         })
     }
@@ -66,6 +74,11 @@ fn under_work(server: ClusterBuilder) -> ClusterBuilder {
         .set("max_wal_size", "32GB")
         .set("min_wal_size", "4GB")
         .set("checkpoint_timeout", "1h")
+}
+
+/// Thousands of tables are made in one transaction, and their indexes are old enough to be judged.
+fn with_many_tables(server: ClusterBuilder) -> ClusterBuilder {
+    under_work(server).set("max_locks_per_transaction", 1024).set("upkeep.index_min_age", 0)
 }
 
 /// Nothing but us could do anything.

@@ -9,6 +9,7 @@ pub mod deparse;
 pub mod filling;
 pub mod heap;
 pub mod hooks;
+pub mod index;
 pub mod lock;
 pub mod parse;
 pub mod procedure;
