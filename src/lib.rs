@@ -4,6 +4,7 @@ pub mod backfill;
 pub mod error;
 #[cfg(feature = "pg_test")]
 mod in_server_tests;
+pub mod indexes;
 pub mod jobs;
 pub mod server;
 pub mod settings;
@@ -13,6 +14,7 @@ pgrx::pg_module_magic!(name, version);
 pgrx::extension_sql_file!("../sql/schema/jobs.sql");
 pgrx::extension_sql_file!("../sql/schema/job_views.sql", requires = ["backfill"]);
 pgrx::extension_sql_file!("../sql/schema/backfill.sql", requires = ["jobs"]);
+pgrx::extension_sql_file!("../sql/schema/index_bloat.sql", requires = ["jobs"]);
 
 #[allow(non_snake_case)]
 #[pgrx::pg_guard]

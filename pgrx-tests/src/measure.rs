@@ -2,6 +2,7 @@
 //! all of them; what is reported is the median, with the least and the greatest value.
 
 mod backfill;
+mod index_bloat;
 mod report;
 mod series;
 mod verdict;
@@ -17,14 +18,20 @@ use crate::cluster::Cluster;
 use crate::extension::Flavour;
 use crate::prepare::Postgres;
 
-const NAMES: &str = "backfill";
+const NAMES: &str = "backfill, index-bloat";
+
+enum Plan {
+    Backfill(backfill::Plan),
+    IndexBloat(index_bloat::Plan),
+}
 
 pub fn run(mut args: Args) -> Result<ExitCode> {
     let Some(name) = args.positional() else { bail!("measure what? There is: {NAMES}") };
-    if name != "backfill" {
-        bail!("there is no measurement {name}; there is: {NAMES}");
-    }
-    let plan = backfill::Plan::from_args(&mut args)?;
+    let plan = match name.as_str() {
+        "backfill" => Plan::Backfill(backfill::Plan::from_args(&mut args)?),
+        "index-bloat" => Plan::IndexBloat(index_bloat::Plan::from_args(&mut args)?),
+        _ => bail!("there is no measurement {name}; there is: {NAMES}"),
+    };
     let postgres = Postgres::from_args(&mut args)?;
     args.finish()?;
 
@@ -41,7 +48,11 @@ pub fn run(mut args: Args) -> Result<ExitCode> {
         .start()?;
     let mut report = Report::new(&name, settings(&cluster)?);
     println!("{}", report.settings_text());
-    backfill::measure(&cluster, &plan, &mut report).context(name)?;
+    match &plan {
+        Plan::Backfill(plan) => backfill::measure(&cluster, plan, &mut report),
+        Plan::IndexBloat(plan) => index_bloat::measure(&cluster, plan, &mut report),
+    }
+    .context(name)?;
     report.close(clock.elapsed())?;
     Ok(ExitCode::SUCCESS)
 }

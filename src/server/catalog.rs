@@ -137,3 +137,10 @@ pub fn is_superuser(user: Oid) -> bool {
 pub fn forget_process_list() {
     unsafe { pg_sys::pgstat_clear_backend_activity_snapshot() };
 }
+
+/// A number from the server's strong random source.
+pub fn chance() -> u64 {
+    let mut bytes = [0u8; 8];
+    unsafe { pg_sys::pg_strong_random(bytes.as_mut_ptr().cast(), bytes.len()) };
+    u64::from_ne_bytes(bytes)
+}

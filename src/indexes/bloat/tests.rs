@@ -1,0 +1,1 @@
+//! Index bloat, in the server.

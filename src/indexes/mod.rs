@@ -1,0 +1,3 @@
+//! What there is to know about a database's indexes.
+
+pub mod bloat;
