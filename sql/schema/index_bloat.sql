@@ -16,9 +16,11 @@ COMMENT ON FUNCTION upkeep._index_bloat() IS
 CREATE VIEW upkeep.bloated_indexes WITH (security_barrier) AS
 SELECT n.nspname AS schemaname, t.relname, c.relname AS indexrelname, t.oid AS relid, c.oid AS indexrelid,
        b.index_size, b.estimated_size, b.lower_bound, b.upper_bound,
-       greatest(b.index_size OPERATOR(pg_catalog.-) b.estimated_size, 0) AS bloat_bytes,
-       greatest(b.index_size OPERATOR(pg_catalog.-) b.estimated_size, 0)::double precision
-           OPERATOR(pg_catalog./) b.index_size::double precision AS bloat_ratio,
+       CASE WHEN b.estimated_size IS NOT NULL THEN
+           greatest(b.index_size OPERATOR(pg_catalog.-) b.estimated_size, 0) END AS bloat_bytes,
+       CASE WHEN b.estimated_size IS NOT NULL THEN
+           greatest(b.index_size OPERATOR(pg_catalog.-) b.estimated_size, 0)::double precision
+               OPERATOR(pg_catalog./) b.index_size::double precision END AS bloat_ratio,
        CASE WHEN b.estimated_size IS NULL THEN 'unknown'
             WHEN b.index_size OPERATOR(pg_catalog.<=) 131072 THEN 'fine'
             WHEN b.upper_bound::double precision OPERATOR(pg_catalog.<=)

@@ -69,7 +69,7 @@ const fn other(name: &'static str, definition: &'static str) -> Shape {
 }
 
 const SHAPES: &[Shape] = &[
-    Shape { name: "unique int", unique: true, definition: "(id)", promised: true },
+    Shape { name: "unique bigint", unique: true, definition: "(id)", promised: true },
     promised("1000 values, not merged", "(k1000) WITH (deduplicate_items = off)"),
     promised("10 values", "(k10)"),
     promised("1000 values", "(k1000)"),
@@ -87,7 +87,8 @@ const SHAPES: &[Shape] = &[
     other("two columns, unique pairs", "(k1000, at)"),
     other("three columns, one null", "(k1000, mostly_null, flag)"),
     other("INCLUDE", "(id) INCLUDE (email)"),
-    other("partial", "(many) WHERE k10 = 3"),
+    other("partial", "(many) WHERE flag"),
+    other("partial, by value", "(many) WHERE k10 = 3"),
     other("partial, not null", "(mostly_null) WHERE mostly_null IS NOT NULL"),
     other("expression", "(lower(email))"),
     other("expression, few values", "((id % 1000))"),
@@ -95,7 +96,7 @@ const SHAPES: &[Shape] = &[
 ];
 
 const TABLE: &str = "
-    CREATE TABLE t (id int, k10 int, k1000 int, many int, pair int, mostly_null int, t1000 text, u uuid, n numeric,
+    CREATE TABLE t (id bigint, k10 int, k1000 int, many int, pair int, mostly_null int, t1000 text, u uuid, n numeric,
                     md5 text, email text, skewed int, flag bool, at timestamptz) WITH (autovacuum_enabled = off);
     CREATE TABLE gone (LIKE t)";
 
@@ -103,10 +104,10 @@ fn shapes(session: &mut Session, rows: u64, report: &mut Report) -> Result<()> {
     println!("{rows} rows; rows deleted and inserted by chance; ANALYZE only at the start");
     session.run(TABLE)?;
     session.run(&format!(
-        "INSERT INTO t SELECT i, i % 10, i::bigint * 7919 % 1000, i::bigint * 7919 % {many}, i / 2,
+        "INSERT INTO t SELECT i * 4, i % 10, i::bigint * 7919 % 1000, i::bigint * 7919 % {many}, i / 2,
              CASE WHEN i % 10 = 0 THEN i END, md5((i::bigint * 7919 % 1000)::text), md5(i::text)::uuid, i, md5(i::text),
              repeat('x', (i % 17)::int) || i || '@example.com', floor(1 / (0.00001 + random()))::int,
-             i % 3 = 0, '2026-01-01'::timestamptz + i * interval '1 second'
+             hashint4(i) % 3 = 0, '2026-01-01'::timestamptz + i * interval '1 second'
          FROM generate_series(1, {rows}) i",
         many = (rows / 20).max(1)
     ))?;
@@ -121,9 +122,14 @@ fn shapes(session: &mut Session, rows: u64, report: &mut Report) -> Result<()> {
     )?;
     session.run("VACUUM t")?;
     state(session, "After deletes of 50 % and VACUUM", report)?;
-    session.run("INSERT INTO t SELECT * FROM gone ORDER BY random()")?;
+    // Between the keys that are there: pages split, and are left half full.
+    session.run(
+        "INSERT INTO t SELECT id + n, k10, k1000, many, pair, mostly_null + n, t1000, gen_random_uuid(), id / 4.0 + n,
+                              md5(id::text || n), n || email, skewed, flag, at + n * interval '7 minutes'
+           FROM gone, generate_series(0, 2) n ORDER BY random()",
+    )?;
     session.run("SELECT pg_stat_force_next_flush()")?;
-    state(session, "After inserts of as many in random order", report)
+    state(session, "After inserts of three times as many, in random order", report)
 }
 
 fn create(shape: &Shape, name: &str) -> String {

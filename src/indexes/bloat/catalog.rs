@@ -17,6 +17,7 @@ pub struct Found {
     pub facts: IndexFacts,
 }
 
+/// Counters of activity lack what this session has not reported yet: that is added.
 /// Nothing of this waits for a lock on a table or an index: names and sizes come from the catalogs and the file system.
 const INDEXES: &str = r"
     SELECT i.indexrelid, pg_catalog.pg_relation_filepath(i.indexrelid),
@@ -29,7 +30,10 @@ const INDEXES: &str = r"
                   OR pg_catalog.pg_stat_get_last_autoanalyze_time(i.indrelid) IS NOT NULL
                   OR pg_catalog.pg_stat_get_last_vacuum_time(i.indrelid) IS NOT NULL
                   OR pg_catalog.pg_stat_get_last_autovacuum_time(i.indrelid) IS NOT NULL
-                THEN pg_catalog.pg_stat_get_live_tuples(i.indrelid)::pg_catalog.float8 END,
+                THEN greatest(pg_catalog.pg_stat_get_live_tuples(i.indrelid)
+                     OPERATOR(pg_catalog.+) pg_catalog.pg_stat_get_xact_tuples_inserted(i.indrelid)
+                     OPERATOR(pg_catalog.-) pg_catalog.pg_stat_get_xact_tuples_deleted(i.indrelid), 0)::pg_catalog.float8
+                END,
            pg_catalog.pg_stat_get_mod_since_analyze(i.indrelid)::pg_catalog.float8,
            i.indnkeyatts::pg_catalog.int4
     FROM pg_catalog.pg_index i
@@ -37,6 +41,7 @@ const INDEXES: &str = r"
     JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) i.indrelid
     WHERE ";
 
+/// Types with statistics of their own (ranges) keep no values where others do.
 /// Statistics of an expression are those of the index's own column, visible to its owner; `pg_stats` decides.
 const COLUMNS: &str = "
     SELECT i.indexrelid, a.attnum::pg_catalog.int4, a.attlen::pg_catalog.int4, a.attalign::pg_catalog.text,
@@ -44,7 +49,8 @@ const COLUMNS: &str = "
            coalesce(ta.attnotnull, false), coalesce(ta.attnum, 0)::pg_catalog.int4,
            i.indclass[a.attnum OPERATOR(pg_catalog.-) 1], i.indcollation[a.attnum OPERATOR(pg_catalog.-) 1],
            s.null_frac::pg_catalog.float8, s.avg_width, s.n_distinct::pg_catalog.float8, s.most_common_freqs,
-           s.correlation IS NULL AND s.most_common_vals IS NULL AND s.histogram_bounds IS NULL,
+           (y.typanalyze::pg_catalog.oid OPERATOR(pg_catalog.=) 0::pg_catalog.oid)
+               AND s.correlation IS NULL AND s.most_common_vals IS NULL AND s.histogram_bounds IS NULL,
            CASE WHEN a.attlen OPERATOR(pg_catalog.=) -2 THEN
                (pg_catalog.octet_length(coalesce(s.histogram_bounds, s.most_common_vals)::pg_catalog.text)
                 OPERATOR(pg_catalog.-) 1)::pg_catalog.float8 OPERATOR(pg_catalog./)
@@ -54,6 +60,7 @@ const COLUMNS: &str = "
     JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) i.indrelid
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) t.relnamespace
     JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) i.indexrelid
+    JOIN pg_catalog.pg_type y ON y.oid OPERATOR(pg_catalog.=) a.atttypid
     LEFT JOIN pg_catalog.pg_attribute ta ON (ta.attrelid OPERATOR(pg_catalog.=) i.indrelid)
          AND (ta.attnum OPERATOR(pg_catalog.=) i.indkey[a.attnum OPERATOR(pg_catalog.-) 1])
     LEFT JOIN pg_catalog.pg_stats s ON (s.schemaname OPERATOR(pg_catalog.=) n.nspname)

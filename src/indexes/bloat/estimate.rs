@@ -30,30 +30,32 @@ const ROWS_ERROR: f64 = 0.02;
 /// ANALYZE sees a sample: a column may have this many times the values that it counts, or as many times fewer.
 const DISTINCT_FACTOR: f64 = 2.0;
 const WIDTH_ERROR: f64 = 0.1;
+/// Rows that ANALYZE looks at, unless told otherwise.
+const SAMPLE: f64 = 30_000.0;
 
 pub fn estimate(known: &Known) -> Estimate {
     let changed = known.changed.clamp(0.0, 1.0);
     let rows_error = ROWS_ERROR + 0.1 * changed;
-    // Rows that a condition chooses are not like all others.
-    let partial = if known.rows < known.table_rows * 0.98 { 2.0 } else { 1.0 };
-    let factor = DISTINCT_FACTOR * partial * (1.0 + 2.0 * changed);
     let run = |columns: &[Column], rows: f64, together| {
         pages(columns, known.rows * rows, known.table_rows * rows, known.packing, together)
     };
     let guess = run(&known.columns, 1.0, Together::Independent);
-    let fewer = vary(known, 1.0 / factor, 1.0 - WIDTH_ERROR);
-    let more = vary(known, factor, 1.0 + WIDTH_ERROR);
+    let fewer = vary(known, false, 1.0 - WIDTH_ERROR);
+    let more = vary(known, true, 1.0 + WIDTH_ERROR);
     let lower = run(&fewer, 1.0 - rows_error, Together::Dependent) * (1.0 - PACKING_ERROR) - 1.0;
     let upper = run(&more, 1.0 + rows_error, Together::Independent) * (1.0 + PACKING_ERROR) + 1.0;
     Estimate { pages: guess, lower: lower.min(guess).max(1.0), upper: upper.max(guess) }
 }
 
-fn vary(known: &Known, distinct: f64, width: f64) -> Vec<Column> {
+/// As many values more, or fewer, as the statistics may have missed, and lengths by a factor.
+fn vary(known: &Known, more: bool, width: f64) -> Vec<Column> {
     let columns = known.columns.iter().map(|column| {
         let not_null = known.table_rows * (1.0 - column.null_fraction);
         let least = column.common.len().max(1) as f64;
+        let factor = distinct_factor(column.distinct, not_null) * (1.0 + known.changed.clamp(0.0, 1.0));
+        let distinct = if more { column.distinct * factor } else { column.distinct / factor };
         Column {
-            distinct: (column.distinct * distinct).max(least).min(not_null.max(least)),
+            distinct: distinct.max(least).min(not_null.max(least)),
             width: match column.width {
                 Width::Varying(bytes) => Width::Varying(bytes * width),
                 Width::Text(bytes) => Width::Text((bytes * width).max(1.0)),
@@ -63,6 +65,12 @@ fn vary(known: &Known, distinct: f64, width: f64) -> Vec<Column> {
         }
     });
     columns.collect()
+}
+
+/// A sample that saw no value twice leaves little doubt: of rows that are pairs it would have seen
+/// `SAMPLE * SAMPLE / (2 * rows)` pairs.
+fn distinct_factor(distinct: f64, rows: f64) -> f64 {
+    if distinct < rows * 0.999 { DISTINCT_FACTOR } else { (1.0 + 10.0 * rows / (SAMPLE * SAMPLE)).min(DISTINCT_FACTOR) }
 }
 
 #[cfg(test)]
@@ -97,8 +105,11 @@ mod tests {
         assert!(margin(&known(true, 10.0, int)) < 1.2);
         let old = Known { changed: 1.0, ..known(true, 5e5, int) };
         assert!(margin(&old) > pairs);
+        // Nothing was seen twice: few things are there twice.
+        assert!(margin(&known(true, 1e6, int)) < 1.15);
+        // A row for each value by chance, or both rows of each.
         let partial = Known { rows: 1e5, ..known(true, 5e5, int) };
-        assert!(margin(&partial) > 1.1);
+        assert!(margin(&partial) > 1.5);
     }
 
     #[test]

@@ -51,12 +51,12 @@ const LENGTHS: [f64; 6] = [0.8, 0.9, 1.0, 1.0, 1.1, 1.2];
 /// More combinations of null and not null are not told apart.
 const NULLABLE: u32 = 8;
 
-/// How the columns of a key go together.
+/// How the columns of a key go together, and with the condition of a partial index.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Together {
-    /// Each value of one with each of the other.
+    /// Each value of one with each of the other; the condition chooses rows by chance.
     Independent,
-    /// The column with most values decides alone.
+    /// The column with most values decides alone; the condition chooses values.
     Dependent,
 }
 
@@ -70,12 +70,16 @@ pub fn pages(columns: &[Column], rows: f64, table_rows: f64, packing: Packing, t
     let (groups, spread) = match (packing.deduplicates, together) {
         (false, _) => (combine(columns, rows, null_or_not), Spread::Even),
         (true, Together::Independent) if columns.len() > 1 => {
-            (combine(columns, rows, |c| values(c, rows, table_rows)), Spread::Random)
+            (combine(columns, rows, |c| values(c, rows, table_rows, together)), Spread::Random)
         }
         (true, _) => {
             let most = columns.iter().max_by(|a, b| a.distinct.total_cmp(&b.distinct));
             let only_most = |c: &Column| {
-                if most.is_some_and(|most| std::ptr::eq(c, most)) { values(c, rows, table_rows) } else { sides(c) }
+                if most.is_some_and(|most| std::ptr::eq(c, most)) {
+                    values(c, rows, table_rows, together)
+                } else {
+                    sides(c)
+                }
             };
             let spread = if columns.len() > 1 { Spread::Random } else { Spread::Even };
             (combine(columns, rows, only_most), spread)
@@ -137,15 +141,19 @@ fn classes(classes: impl IntoIterator<Item = (f64, f64, u32)>) -> Vec<Group> {
 }
 
 /// Null, each of the most common values, and all others alike.
-fn values(column: &Column, rows: f64, table_rows: f64) -> Vec<Group> {
+fn values(column: &Column, rows: f64, table_rows: f64, together: Together) -> Vec<Group> {
     let nulls = column.null_fraction;
     let common: f64 = column.common.iter().sum();
     let others = (1.0 - nulls - common).max(0.0);
     let mut keys = (column.distinct - column.common.len() as f64).max(1.0);
     if rows < table_rows {
-        // Of a value's rows in the table, some are in a partial index: by chance none.
+        // Of a value's rows in the table, a partial index has some: by chance perhaps none, or else all.
+        let part = rows / table_rows;
         let each = (others * table_rows / keys).max(1.0);
-        keys *= 1.0 - (1.0 - rows / table_rows).max(0.0).powf(each);
+        keys *= match together {
+            Together::Independent => 1.0 - (1.0 - part).powf(each),
+            Together::Dependent => part,
+        };
     }
     let each_common = column.common.iter().map(|&share| (1.0, share, 0));
     classes(each_common.chain([(1.0, nulls, 1), (keys.max(f64::MIN_POSITIVE), others, 0)]))
@@ -298,6 +306,9 @@ mod tests {
         // One row in ten of a table with two rows for each value: hardly any value comes twice.
         let tenth = pages(&[int(5e5)], 1e5, 1e6, MERGING, Together::Independent);
         about(tenth, pages(&[int(1e5)], 1e5, 1e5, PLAIN, Together::Independent), 0.05);
+        // Unless the condition is about the value.
+        let whole_values = pages(&[int(5e5)], 1e5, 1e6, MERGING, Together::Dependent);
+        about(whole_values, pages(&[int(5e4)], 1e5, 1e5, MERGING, Together::Independent), 0.01);
     }
 
     #[test]

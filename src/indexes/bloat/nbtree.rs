@@ -95,6 +95,12 @@ impl Filling {
         (self.limit / self.step).max(1) as f64
     }
 
+    /// Tuples on a page above the leaves, the first of which has no key.
+    fn downlinks(&self) -> f64 {
+        let first = TUPLE_HEADER + LINE_POINTER;
+        (self.limit.saturating_sub(first) / self.step + 1).max(2) as f64
+    }
+
     /// Tuples on a page, the last of which may end anywhere because sizes vary.
     fn tuples_in_company(&self) -> f64 {
         (self.limit as f64 / self.step as f64 - 0.5).max(1.0)
@@ -112,7 +118,7 @@ pub fn total_pages(leaves: f64, pivot: f64) -> f64 {
         return 1.0;
     }
     let pivot = align(pivot.ceil() as usize);
-    let fan_out = Filling::new(pivot, 0, PAGE * (100 - INTERNAL_FILLFACTOR) / 100, 0).tuples_alike().max(2.0);
+    let fan_out = Filling::new(pivot, 0, PAGE * (100 - INTERNAL_FILLFACTOR) / 100, 0).downlinks();
     let mut level = leaves.ceil();
     let mut pages = 1.0 + level;
     while level > 1.0 {
@@ -139,6 +145,8 @@ mod tests {
         assert_eq!(total(PLAIN, 16, 1.0, 1e6), 2745.0);
         assert_eq!(total(Packing { fillfactor: 50, ..PLAIN }, 16, 1.0, 1e6), 4971.0);
         assert!((total(PLAIN, 48, 1.0, 1e6) - 7210.0).abs() < 2.0);
+        // A hundred of the longest texts.
+        assert_eq!(total(PLAIN, 2568, 1.0, 100.0), 77.0);
         // Integers with 10, 1000, 100,000 and 500,000 distinct values.
         for (keys, pages) in [(10.0, 850.0), (1e3, 896.0), (1e5, 1157.0), (5e5, 2475.0)] {
             let model = total(MERGING, 16, keys, 1e6 / keys);
