@@ -26,19 +26,22 @@ const INDEXES: &str = r"
            pg_catalog.regexp_replace(i.indpred::pg_catalog.text,
                '^\{NULLTEST :arg \{VAR :varno 1 :varattno ([0-9]+) .*:nulltesttype 1 .*$|^.*$', '\1'),
            c.reloptions,
-           CASE WHEN pg_catalog.pg_stat_get_last_analyze_time(i.indrelid) IS NOT NULL
-                  OR pg_catalog.pg_stat_get_last_autoanalyze_time(i.indrelid) IS NOT NULL
-                  OR pg_catalog.pg_stat_get_last_vacuum_time(i.indrelid) IS NOT NULL
-                  OR pg_catalog.pg_stat_get_last_autovacuum_time(i.indrelid) IS NOT NULL
+           CASE WHEN l.at IS NOT NULL
                 THEN greatest(pg_catalog.pg_stat_get_live_tuples(i.indrelid)
                      OPERATOR(pg_catalog.+) pg_catalog.pg_stat_get_xact_tuples_inserted(i.indrelid)
                      OPERATOR(pg_catalog.-) pg_catalog.pg_stat_get_xact_tuples_deleted(i.indrelid), 0)::pg_catalog.float8
                 END,
            pg_catalog.pg_stat_get_mod_since_analyze(i.indrelid)::pg_catalog.float8,
-           i.indnkeyatts::pg_catalog.int4
+           i.indnkeyatts::pg_catalog.int4, t.relpages, pg_catalog.pg_relation_filepath(i.indrelid),
+           coalesce(l.at OPERATOR(pg_catalog.>) (pg_catalog.clock_timestamp()
+                    OPERATOR(pg_catalog.-) '2 minutes'::pg_catalog.interval), false)
     FROM pg_catalog.pg_index i
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
     JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) i.indrelid
+    CROSS JOIN LATERAL (SELECT greatest(pg_catalog.pg_stat_get_last_vacuum_time(t.oid),
+                                        pg_catalog.pg_stat_get_last_autovacuum_time(t.oid),
+                                        pg_catalog.pg_stat_get_last_analyze_time(t.oid),
+                                        pg_catalog.pg_stat_get_last_autoanalyze_time(t.oid)) AS at OFFSET 0) l
     WHERE ";
 
 /// Types with statistics of their own (ranges) keep no values where others do.
@@ -140,6 +143,8 @@ fn attributes(which: &str, args: &[DatumWithOid<'_>]) -> Result<HashMap<Oid, Vec
 }
 
 fn index(row: &Row<'_>) -> Result<IndexFacts> {
+    let counted_pages = f64::from(row.require::<i32>(12)?);
+    let pages = row.get::<&str>(13)?.and_then(relation_file::size).map(|bytes| bytes as f64 / index_pages::PAGE as f64);
     Ok(IndexFacts {
         index_tuples: row.require(3)?,
         table_tuples: row.require(4)?,
@@ -148,6 +153,8 @@ fn index(row: &Row<'_>) -> Result<IndexFacts> {
         not_null_column: row.get::<&str>(7)?.and_then(|column| column.parse().ok()),
         options: row.get::<Vec<String>>(8)?.unwrap_or_default(),
         live_rows: row.get(9)?,
+        growth: pages.filter(|_| counted_pages > 0.0).map_or(1.0, |pages| pages / counted_pages),
+        just_counted: row.require(14)?,
         changes: row.get(10)?.unwrap_or(0.0),
         key_columns: usize::try_from(row.require::<i32>(11)?).unwrap_or(0),
         attributes: Vec::new(),

@@ -11,6 +11,8 @@ pub struct Known {
     /// Rows of the index and of its table; they differ for a partial index.
     pub rows: f64,
     pub table_rows: f64,
+    /// Rows of the index by another count, which may be the right one.
+    pub other_rows: f64,
     /// Rows written since the statistics were gathered, as a share of the table.
     pub changed: f64,
 }
@@ -37,13 +39,18 @@ pub fn estimate(known: &Known) -> Estimate {
     let changed = known.changed.clamp(0.0, 1.0);
     let rows_error = ROWS_ERROR + 0.1 * changed;
     let run = |columns: &[Column], rows: f64, together| {
-        pages(columns, known.rows * rows, known.table_rows * rows, known.packing, together)
+        let table_rows = if known.rows > 0.0 { known.table_rows / known.rows * rows } else { rows };
+        pages(columns, rows, table_rows, known.packing, together)
     };
-    let guess = run(&known.columns, 1.0, Together::Independent);
+    let guess = run(&known.columns, known.rows, Together::Independent);
     let fewer = vary(known, false, 1.0 - WIDTH_ERROR);
     let more = vary(known, true, 1.0 + WIDTH_ERROR);
-    let lower = run(&fewer, 1.0 - rows_error, Together::Dependent) * (1.0 - PACKING_ERROR) - 1.0;
-    let upper = run(&more, 1.0 + rows_error, Together::Independent) * (1.0 + PACKING_ERROR) + 1.0;
+    let lower = run(&fewer, known.rows.min(known.other_rows) * (1.0 - rows_error), Together::Dependent)
+        * (1.0 - PACKING_ERROR)
+        - 1.0;
+    let upper = run(&more, known.rows.max(known.other_rows) * (1.0 + rows_error), Together::Independent)
+        * (1.0 + PACKING_ERROR)
+        + 1.0;
     Estimate { pages: guess, lower: lower.min(guess).max(1.0), upper: upper.max(guess) }
 }
 
@@ -83,6 +90,7 @@ mod tests {
             packing: Packing { fillfactor: 90, deduplicates },
             rows: 1e6,
             table_rows: 1e6,
+            other_rows: 1e6,
             changed: 0.0,
         }
     }
@@ -103,12 +111,14 @@ mod tests {
         assert!((1.4..2.5).contains(&pairs), "{pairs}");
         // Few values or many: long lists either way.
         assert!(margin(&known(true, 10.0, int)) < 1.2);
+        let twice = Known { other_rows: 2e6, ..known(false, 1e6, int) };
+        assert!(margin(&twice) > 2.0);
         let old = Known { changed: 1.0, ..known(true, 5e5, int) };
         assert!(margin(&old) > pairs);
         // Nothing was seen twice: few things are there twice.
         assert!(margin(&known(true, 1e6, int)) < 1.15);
         // A row for each value by chance, or both rows of each.
-        let partial = Known { rows: 1e5, ..known(true, 5e5, int) };
+        let partial = Known { rows: 1e5, other_rows: 1e5, ..known(true, 5e5, int) };
         assert!(margin(&partial) > 1.5);
     }
 
@@ -122,7 +132,7 @@ mod tests {
 
     #[test]
     fn an_empty_index_is_certain() {
-        let empty = Known { rows: 0.0, table_rows: 0.0, ..known(true, 0.0, Width::Fixed(4)) };
+        let empty = Known { rows: 0.0, other_rows: 0.0, table_rows: 0.0, ..known(true, 0.0, Width::Fixed(4)) };
         assert_eq!(estimate(&empty), Estimate { pages: 1.0, lower: 1.0, upper: 1.0 * (1.0 + PACKING_ERROR) + 1.0 });
     }
 }

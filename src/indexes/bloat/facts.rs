@@ -11,6 +11,11 @@ pub struct IndexFacts {
     pub table_tuples: f64,
     /// Rows by the counters of activity, if a VACUUM or ANALYZE has set them right.
     pub live_rows: Option<f64>,
+    /// That was within the last two minutes. Rows that a session had written and not reported by then are counted
+    /// twice, until autovacuum notices the change that they seem to be.
+    pub just_counted: bool,
+    /// The table's pages as a multiple of those when `table_tuples` was counted.
+    pub growth: f64,
     /// Rows written since the last ANALYZE.
     pub changes: f64,
     pub unique: bool,
@@ -87,10 +92,12 @@ impl IndexFacts {
 
     /// What to estimate from, or what is missing.
     pub fn known(&self) -> Result<Known, String> {
-        let table_rows = match self.live_rows {
-            Some(rows) => rows,
-            None if self.table_tuples >= 0.0 => self.table_tuples,
-            None => return Err("the table was never vacuumed nor analyzed".into()),
+        let counted = (self.table_tuples >= 0.0).then_some(self.table_tuples * self.growth);
+        let (table_rows, other) = match (self.live_rows, counted) {
+            (Some(live), Some(counted)) if self.just_counted => (counted, live),
+            (Some(live), counted) => (live, counted.unwrap_or(live)),
+            (None, Some(counted)) => (counted, counted),
+            (None, None) => return Err("the table was never vacuumed nor analyzed".into()),
         };
         let rows = match self.partial {
             false => table_rows,
@@ -101,10 +108,13 @@ impl IndexFacts {
         };
         let rows = rows.min(table_rows);
         let packing = self.packing();
-        let columns = self.attributes.iter().map(|attribute| self.column(attribute, table_rows, packing));
+        // Of no rows there is nothing else to know.
+        let attributes = if rows.max(other) < 0.5 { &[] } else { self.attributes.as_slice() };
+        let columns = attributes.iter().map(|attribute| self.column(attribute, table_rows, packing));
         let columns = columns.collect::<Result<Vec<_>, _>>()?;
         let changed = if table_rows > 0.0 { self.changes / table_rows } else { 0.0 };
-        Ok(Known { columns, packing, rows, table_rows, changed: changed.clamp(0.0, 1.0) })
+        let other_rows = if table_rows > 0.0 { rows * (other / table_rows) } else { other };
+        Ok(Known { columns, packing, rows, other_rows, table_rows, changed: changed.clamp(0.0, 1.0) })
     }
 
     fn column(&self, attribute: &Attribute, table_rows: f64, packing: Packing) -> Result<Column, String> {
@@ -228,6 +238,7 @@ mod tests {
             index_tuples: 1000.0,
             table_tuples: 1000.0,
             live_rows: Some(2000.0),
+            growth: 1.0,
             key_columns: attributes.len(),
             attributes,
             ..IndexFacts::default()
@@ -262,11 +273,20 @@ mod tests {
         assert_eq!((known.rows, known.columns[0].distinct), (2000.0, 1000.0));
         let partial = IndexFacts { partial: true, index_tuples: 100.0, ..index(vec![int()]) };
         assert_eq!(partial.known().unwrap().rows, 200.0);
+        // Counters of activity, unless they may have counted twice; the other count is kept in mind.
+        let grown = IndexFacts { growth: 1.5, ..index(vec![int()]) };
+        let known = grown.known().unwrap();
+        assert_eq!((known.rows, known.other_rows), (2000.0, 1500.0));
+        let known = IndexFacts { just_counted: true, ..grown }.known().unwrap();
+        assert_eq!((known.rows, known.other_rows), (1500.0, 2000.0));
         let reset = IndexFacts { live_rows: None, ..index(vec![int()]) };
         assert_eq!(reset.known().unwrap().rows, 1000.0);
         let never = IndexFacts { table_tuples: -1.0, ..reset };
         assert!(never.known().unwrap_err().contains("never vacuumed"));
         assert!(IndexFacts { index_tuples: -1.0, ..partial }.known().is_err());
+        let nothing = Attribute { statistics: None, ..text() };
+        let empty = IndexFacts { live_rows: Some(0.0), table_tuples: 0.0, ..index(vec![nothing]) };
+        assert_eq!(empty.known().unwrap().rows, 0.0);
     }
 
     #[test]
