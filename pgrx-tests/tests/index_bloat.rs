@@ -11,6 +11,8 @@ fn table(session: &mut Session) -> Result<()> {
          INSERT INTO t SELECT i, i % 5, 'note ' || i FROM generate_series(1, 20000) i;
          CREATE INDEX t_id ON t (id); CREATE INDEX t_note ON t (note)",
     )?;
+    // What is reported after ANALYZE is counted as written after it.
+    session.run("SELECT pg_stat_force_next_flush()")?;
     session.run("ANALYZE t")
 }
 
@@ -59,7 +61,6 @@ fn deleted_and_vacuumed_rows_are_bloat() -> Result<()> {
     assert!((bounds[0]..=bounds[1]).contains(&rebuilt), "{rebuilt} is not in {bounds:?}");
     assert_eq!(verdict(&mut session, "t_id")?, "fine");
     // All rows of many pages gone: those pages are gone too, and wait to be used again.
-    session.run("DELETE FROM t; VACUUM t").unwrap_err();
     session.run("DELETE FROM t")?;
     session.run("VACUUM t")?;
     let measured = "SELECT deleted_pages > 0, index_rows, estimated_size
@@ -68,7 +69,7 @@ fn deleted_and_vacuumed_rows_are_bloat() -> Result<()> {
     Ok(())
 }
 
-/// Rows written since the statistics were gathered are counted by the server, and so is the view's answer.
+/// Rows written since the statistics were gathered count.
 #[test]
 fn rows_are_counted_as_they_are_now() -> Result<()> {
     let db = testing::database_without_preload()?;
@@ -83,12 +84,12 @@ fn rows_are_counted_as_they_are_now() -> Result<()> {
     let basis = "SELECT basis ~ 'written since ANALYZE: 67%', n_mod_since_analyze, last_analyze IS NOT NULL
                    FROM upkeep.bloated_indexes WHERE indexrelname = 't_id'";
     assert_eq!(session.rows(basis)?, ["t|40000|t"]);
-    // With the counters gone, the catalogs' count is what there is.
+    // With the counters gone, there are the catalogs' count and the table's growth since.
     session.run("SELECT pg_stat_reset()")?;
-    let reset = "SELECT basis ~ 'counters were reset', estimated_size FROM upkeep.bloated_indexes
-                  WHERE indexrelname = 't_id'";
-    wait_for_text(&mut session, &reset.replace(", estimated_size", ""), "t")?;
-    assert_eq!(session.rows(reset)?, [format!("t|{before}")]);
+    let reset = "SELECT basis ~ 'counters were reset' FROM upkeep.bloated_indexes WHERE indexrelname = 't_id'";
+    wait_for_text(&mut session, reset, "t")?;
+    let after: i64 = session.value(estimate)?;
+    assert!((2.8..3.2).contains(&(after as f64 / before as f64)), "{before} {after}");
     Ok(())
 }
 
@@ -97,7 +98,7 @@ fn the_view_waits_for_nobody() -> Result<()> {
     let db = testing::database_without_preload()?;
     let (mut session, mut migration) = (db.connect()?, db.connect()?);
     table(&mut session)?;
-    migration.run("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE; ALTER INDEX t_id SET (fillfactor = 70)")?;
+    migration.run("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE; REINDEX INDEX t_id")?;
     session.run("SET lock_timeout = '1s'")?;
     assert_eq!(verdict(&mut session, "t_id")?, "fine");
     // To measure is to read the index: that waits as a query does, and no longer than the caller wants.
@@ -120,7 +121,8 @@ fn a_dropped_index_is_no_error() -> Result<()> {
     table(&mut dropper)?;
     dropper.run("CREATE TABLE other (id int PRIMARY KEY); ANALYZE other")?;
     reader.run("BEGIN ISOLATION LEVEL REPEATABLE READ")?;
-    let listed = "SELECT string_agg(indexrelname, ',' ORDER BY indexrelname) FROM upkeep.bloated_indexes";
+    let listed = "SELECT string_agg(indexrelname, ',' ORDER BY indexrelname) FROM upkeep.bloated_indexes
+                  WHERE schemaname = 'public'";
     assert_eq!(reader.text(listed)?, "other_pkey,t_id,t_note");
     let oid: u32 = reader.value("SELECT 't_id'::regclass::oid")?;
     dropper.run("DROP INDEX t_id")?;
