@@ -142,11 +142,11 @@ fn concurrent_ddl_is_no_error() -> Result<()> {
     let mut busy = db.connect()?;
     let churn = std::thread::spawn(move || -> Result<()> {
         for round in 0..60 {
-            busy.run(&format!(
+            busy.run(
                 "CREATE TABLE churn (id int PRIMARY KEY, n int, e text);
                  CREATE INDEX churn_n ON churn (n); CREATE INDEX churn_e ON churn (lower(e));
-                 INSERT INTO churn SELECT i, i % 3, i FROM generate_series(1, 500) i"
-            ))?;
+                 INSERT INTO churn SELECT i, i % 3, i FROM generate_series(1, 500) i",
+            )?;
             busy.run(if round % 2 == 0 { "ANALYZE churn" } else { "REINDEX TABLE churn" })?;
             busy.run("DROP TABLE churn")?;
         }
