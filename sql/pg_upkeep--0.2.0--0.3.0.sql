@@ -8,7 +8,9 @@ CREATE FUNCTION upkeep._index_bloat() RETURNS TABLE (
     estimated_size bigint,
     lower_bound bigint,
     upper_bound bigint,
-    basis text
+    basis text,
+    last_analyze timestamptz,
+    n_mod_since_analyze bigint
 )
     LANGUAGE c STABLE PARALLEL UNSAFE ROWS 1000 COST 100000
     AS 'MODULE_PATHNAME', 'upkeep_index_bloat_wrapper';
@@ -30,10 +32,7 @@ SELECT n.nspname AS schemaname, t.relname, c.relname AS indexrelname, t.oid AS r
             WHEN b.estimated_size::double precision OPERATOR(pg_catalog.<=)
                  (0.7::double precision OPERATOR(pg_catalog.*) b.index_size::double precision) THEN 'maybe'
             ELSE 'fine' END AS verdict,
-       b.basis,
-       greatest(pg_catalog.pg_stat_get_last_analyze_time(t.oid),
-                pg_catalog.pg_stat_get_last_autoanalyze_time(t.oid)) AS last_analyze,
-       pg_catalog.pg_stat_get_mod_since_analyze(t.oid) AS n_mod_since_analyze,
+       b.basis, b.last_analyze, b.n_mod_since_analyze,
        CASE WHEN i.indisexclusion THEN pg_catalog.format('REINDEX INDEX %I.%I;', n.nspname, c.relname)
             ELSE pg_catalog.format('REINDEX INDEX CONCURRENTLY %I.%I;', n.nspname, c.relname) END AS reindex_command
 FROM upkeep._index_bloat() b

@@ -2,73 +2,87 @@
 
 use std::collections::HashMap;
 
-use pgrx::datum::DatumWithOid;
+use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
 use pgrx::pg_sys::Oid;
 
 use super::facts::{Attribute, ColumnStatistics, Equality, IndexFacts};
 use crate::error::Result;
 use crate::server::spi::{self, Row};
-use crate::server::{index_pages, relation_file};
+use crate::server::{catalog as server, index_pages, relation_file};
 
 /// An index, its size now, and what is known about it.
 pub struct Found {
     pub indexrelid: Oid,
     pub bytes: i64,
     pub facts: IndexFacts,
+    pub last_analyze: Option<TimestampWithTimeZone>,
+    /// Rows of the table written since.
+    pub changes: i64,
 }
 
-/// Counters of activity lack what this session has not reported yet: that is added.
+/// Tables as the counters of activity see them, which lack what this session has not reported yet: that is added. One
+/// row for each table, since each look at its counters costs as much as all the rest.
+const TABLES: &str = "
+    SELECT t.oid, t.reltuples::pg_catalog.float8, t.relpages, pg_catalog.pg_relation_filepath(t.oid),
+           CASE WHEN coalesce(l.analyze_at, l.vacuum_at) IS NOT NULL
+                THEN greatest(pg_catalog.pg_stat_get_live_tuples(t.oid)
+                     OPERATOR(pg_catalog.+) pg_catalog.pg_stat_get_xact_tuples_inserted(t.oid)
+                     OPERATOR(pg_catalog.-) pg_catalog.pg_stat_get_xact_tuples_deleted(t.oid), 0)::pg_catalog.float8
+                END,
+           coalesce(greatest(l.analyze_at, l.vacuum_at) OPERATOR(pg_catalog.>)
+                    (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '2 minutes'::pg_catalog.interval), false),
+           pg_catalog.pg_stat_get_mod_since_analyze(t.oid), l.analyze_at,
+           t.relrowsecurity AND pg_catalog.row_security_active(t.oid)
+    FROM pg_catalog.pg_class t
+    CROSS JOIN LATERAL (
+        SELECT greatest(pg_catalog.pg_stat_get_last_analyze_time(t.oid),
+                        pg_catalog.pg_stat_get_last_autoanalyze_time(t.oid)) AS analyze_at,
+               greatest(pg_catalog.pg_stat_get_last_vacuum_time(t.oid),
+                        pg_catalog.pg_stat_get_last_autovacuum_time(t.oid)) AS vacuum_at OFFSET 0) l
+    WHERE t.relhasindex AND (t.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'm', 't']::pg_catalog.\"char\"[]))
+      AND NOT pg_catalog.pg_is_other_temp_schema(t.relnamespace)";
+
 /// Nothing of this waits for a lock on a table or an index: names and sizes come from the catalogs and the file system.
 const INDEXES: &str = r"
-    SELECT i.indexrelid, pg_catalog.pg_relation_filepath(i.indexrelid),
-           c.reltuples::pg_catalog.float8, t.reltuples::pg_catalog.float8,
+    SELECT i.indexrelid, i.indrelid, pg_catalog.pg_relation_filepath(i.indexrelid), c.reltuples::pg_catalog.float8,
            i.indisunique, i.indpred IS NOT NULL,
            pg_catalog.regexp_replace(i.indpred::pg_catalog.text,
                '^\{NULLTEST :arg \{VAR :varno 1 :varattno ([0-9]+) .*:nulltesttype 1 .*$|^.*$', '\1'),
-           c.reloptions,
-           CASE WHEN l.at IS NOT NULL
-                THEN greatest(pg_catalog.pg_stat_get_live_tuples(i.indrelid)
-                     OPERATOR(pg_catalog.+) pg_catalog.pg_stat_get_xact_tuples_inserted(i.indrelid)
-                     OPERATOR(pg_catalog.-) pg_catalog.pg_stat_get_xact_tuples_deleted(i.indrelid), 0)::pg_catalog.float8
-                END,
-           pg_catalog.pg_stat_get_mod_since_analyze(i.indrelid)::pg_catalog.float8,
-           i.indnkeyatts::pg_catalog.int4, t.relpages, pg_catalog.pg_relation_filepath(i.indrelid),
-           coalesce(l.at OPERATOR(pg_catalog.>) (pg_catalog.clock_timestamp()
-                    OPERATOR(pg_catalog.-) '2 minutes'::pg_catalog.interval), false)
+           c.reloptions, i.indnkeyatts::pg_catalog.int4
     FROM pg_catalog.pg_index i
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
-    JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) i.indrelid
-    CROSS JOIN LATERAL (SELECT greatest(pg_catalog.pg_stat_get_last_vacuum_time(t.oid),
-                                        pg_catalog.pg_stat_get_last_autovacuum_time(t.oid),
-                                        pg_catalog.pg_stat_get_last_analyze_time(t.oid),
-                                        pg_catalog.pg_stat_get_last_autoanalyze_time(t.oid)) AS at OFFSET 0) l
     WHERE ";
 
-/// Types with statistics of their own (ranges) keep no values where others do.
-/// Statistics of an expression are those of the index's own column, visible to its owner; `pg_stats` decides.
+/// Types with statistics of their own (ranges) keep no values where others do. Statistics of an expression are those of
+/// the index's own column. $1 is the caller: who may see what is decided as `pg_stats` does, which itself would join by
+/// name and take several times as long; row security is seen to by whoever reads these rows. Runs under the switched
+/// user, since nobody else may read pg_statistic.
 const COLUMNS: &str = "
-    SELECT i.indexrelid, a.attnum::pg_catalog.int4, a.attlen::pg_catalog.int4, a.attalign::pg_catalog.text,
+    SELECT i.indexrelid, i.indrelid, a.attlen::pg_catalog.int4, a.attalign::pg_catalog.text,
            a.attstorage::pg_catalog.text, coalesce(ta.attname, a.attname)::pg_catalog.text,
            coalesce(ta.attnotnull, false), coalesce(ta.attnum, 0)::pg_catalog.int4,
            i.indclass[a.attnum OPERATOR(pg_catalog.-) 1], i.indcollation[a.attnum OPERATOR(pg_catalog.-) 1],
-           s.null_frac::pg_catalog.float8, s.avg_width, s.n_distinct::pg_catalog.float8, s.most_common_freqs,
+           s.stanullfrac::pg_catalog.float8, s.stawidth, s.stadistinct::pg_catalog.float8,
+           CASE WHEN s.stakind1 OPERATOR(pg_catalog.=) 1 THEN s.stanumbers1
+                WHEN s.stakind2 OPERATOR(pg_catalog.=) 1 THEN s.stanumbers2
+                WHEN s.stakind3 OPERATOR(pg_catalog.=) 1 THEN s.stanumbers3 END,
            (y.typanalyze::pg_catalog.oid OPERATOR(pg_catalog.=) 0::pg_catalog.oid)
-               AND s.correlation IS NULL AND s.most_common_vals IS NULL AND s.histogram_bounds IS NULL,
-           CASE WHEN a.attlen OPERATOR(pg_catalog.=) -2 THEN
-               (pg_catalog.octet_length(coalesce(s.histogram_bounds, s.most_common_vals)::pg_catalog.text)
-                OPERATOR(pg_catalog.-) 1)::pg_catalog.float8 OPERATOR(pg_catalog./)
-               pg_catalog.array_length(coalesce(s.histogram_bounds, s.most_common_vals), 1)::pg_catalog.float8 END
+               AND (s.stakind1 OPERATOR(pg_catalog.=) 0),
+           CASE WHEN a.attlen OPERATOR(pg_catalog.=) -2 THEN (
+               SELECT (pg_catalog.octet_length(v.v::pg_catalog.text) OPERATOR(pg_catalog.-) 1)::pg_catalog.float8
+                      OPERATOR(pg_catalog./) pg_catalog.array_length(v.v, 1)::pg_catalog.float8
+               FROM (SELECT CASE WHEN s.stakind1 OPERATOR(pg_catalog.=) ANY (ARRAY[1, 2]) THEN s.stavalues1
+                                 WHEN s.stakind2 OPERATOR(pg_catalog.=) ANY (ARRAY[1, 2]) THEN s.stavalues2 END) v(v)) END
     FROM pg_catalog.pg_index i
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
-    JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) i.indrelid
-    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) t.relnamespace
     JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) i.indexrelid
     JOIN pg_catalog.pg_type y ON y.oid OPERATOR(pg_catalog.=) a.atttypid
     LEFT JOIN pg_catalog.pg_attribute ta ON (ta.attrelid OPERATOR(pg_catalog.=) i.indrelid)
          AND (ta.attnum OPERATOR(pg_catalog.=) i.indkey[a.attnum OPERATOR(pg_catalog.-) 1])
-    LEFT JOIN pg_catalog.pg_stats s ON (s.schemaname OPERATOR(pg_catalog.=) n.nspname)
-         AND (s.tablename OPERATOR(pg_catalog.=) CASE WHEN ta.attnum IS NULL THEN c.relname ELSE t.relname END)
-         AND (s.attname OPERATOR(pg_catalog.=) coalesce(ta.attname, a.attname)) AND NOT s.inherited
+    LEFT JOIN pg_catalog.pg_statistic s
+         ON (s.starelid OPERATOR(pg_catalog.=) coalesce(ta.attrelid, a.attrelid))
+        AND (s.staattnum OPERATOR(pg_catalog.=) coalesce(ta.attnum, a.attnum)) AND NOT s.stainherit
+        AND coalesce(pg_catalog.has_column_privilege($1, s.starelid, s.staattnum, 'SELECT'), false)
     WHERE ";
 
 /// Operator classes whose equal keys are equal byte by byte: support function 4 says so. Those that are not listed
@@ -98,18 +112,34 @@ const WHICH: &str = "
 
 /// Every index that an estimate may be made of.
 pub fn indexes() -> Result<Vec<Found>> {
-    let mut attributes = attributes(WHICH, &[])?;
+    let tables: HashMap<Oid, Table> =
+        spi::query(TABLES, &[], |row| Ok((row.require(1)?, table(&row)?)))?.into_iter().collect();
+    let mut attributes = attributes(WHICH, None)?;
     let rows = spi::query(&format!("{INDEXES}{WHICH}"), &[], |row| {
-        let Some(bytes) = row.get::<&str>(2)?.and_then(relation_file::size) else { return Ok(None) };
+        let Some(bytes) = row.get::<&str>(3)?.and_then(relation_file::size) else { return Ok(None) };
         // One page is the least; less is what a dropped index leaves until the next checkpoint.
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        if bytes < index_pages::PAGE as i64 {
-            return Ok(None);
-        }
-        Ok(Some(Found { indexrelid: row.require(1)?, bytes, facts: index(&row)? }))
+        let (relid, indexrelid) = (row.require::<Oid>(2)?, row.require::<Oid>(1)?);
+        let Some(table) = tables.get(&relid).filter(|_| bytes >= index_pages::PAGE as i64) else { return Ok(None) };
+        let facts = IndexFacts {
+            table_tuples: table.tuples,
+            live_rows: table.live_rows,
+            just_counted: table.just_counted,
+            growth: table.growth,
+            changes: table.changes as f64,
+            ..index(&row)?
+        };
+        Ok(Some((
+            table.row_security,
+            Found { indexrelid, bytes, facts, last_analyze: table.last_analyze, changes: table.changes },
+        )))
     })?;
-    let with_attributes = rows.into_iter().flatten().map(|mut found| {
+    let with_attributes = rows.into_iter().flatten().map(|(row_security, mut found)| {
         found.facts.attributes = attributes.remove(&found.indexrelid).unwrap_or_default();
+        if row_security {
+            let of_table = found.facts.attributes.iter_mut().filter(|attribute| attribute.table_column != 0);
+            of_table.for_each(|attribute| attribute.statistics = None);
+        }
         found
     });
     Ok(with_attributes.filter(|found| !found.facts.attributes.is_empty()).collect())
@@ -117,13 +147,38 @@ pub fn indexes() -> Result<Vec<Found>> {
 
 /// One index of any schema; `None`: it is gone.
 pub fn definition(indexrelid: Oid) -> Result<Option<IndexFacts>> {
-    const THIS: &str = "i.indexrelid OPERATOR(pg_catalog.=) $1";
-    let facts = spi::query_one(&format!("{INDEXES}{THIS}"), &[indexrelid.into()], |row| index(&row))?;
-    let attributes = attributes(THIS, &[indexrelid.into()])?.remove(&indexrelid);
+    const THIS: &str = "i.indexrelid OPERATOR(pg_catalog.=) ";
+    let facts = spi::query_one(&format!("{INDEXES}{THIS} $1"), &[indexrelid.into()], |row| index(&row))?;
+    let attributes = attributes(&format!("{THIS} $2"), Some(indexrelid))?.remove(&indexrelid);
     Ok(facts.zip(attributes).map(|(facts, attributes)| IndexFacts { attributes, ..facts }))
 }
 
-fn attributes(which: &str, args: &[DatumWithOid<'_>]) -> Result<HashMap<Oid, Vec<Attribute>>> {
+/// What all indexes of a table share.
+struct Table {
+    tuples: f64,
+    growth: f64,
+    live_rows: Option<f64>,
+    just_counted: bool,
+    changes: i64,
+    last_analyze: Option<TimestampWithTimeZone>,
+    row_security: bool,
+}
+
+fn table(row: &Row<'_>) -> Result<Table> {
+    let counted_pages = f64::from(row.require::<i32>(3)?);
+    let pages = row.get::<&str>(4)?.and_then(relation_file::size).map(|bytes| bytes as f64 / index_pages::PAGE as f64);
+    Ok(Table {
+        tuples: row.require(2)?,
+        growth: pages.filter(|_| counted_pages > 0.0).map_or(1.0, |pages| pages / counted_pages),
+        live_rows: row.get(5)?,
+        just_counted: row.require(6)?,
+        changes: row.get(7)?.unwrap_or(0),
+        last_analyze: row.get(8)?,
+        row_security: row.require(9)?,
+    })
+}
+
+fn attributes(which: &str, indexrelid: Option<Oid>) -> Result<HashMap<Oid, Vec<Attribute>>> {
     let equalities: HashMap<Oid, bool> =
         spi::query(EQUALITIES, &[], |row| Ok((row.require(1)?, row.require(2)?)))?.into_iter().collect();
     let nondeterministic: Vec<Oid> = spi::query(NONDETERMINISTIC, &[], |row| row.require(1))?;
@@ -132,8 +187,12 @@ fn attributes(which: &str, args: &[DatumWithOid<'_>]) -> Result<HashMap<Oid, Vec
         Some(_) => Equality::Image,
         None => Equality::Value,
     };
-    let rows = spi::query(&format!("{COLUMNS}{which} ORDER BY i.indexrelid, a.attnum"), args, |row| {
-        Ok((row.require::<Oid>(1)?, attribute(&row, equality(row.get(9)?, row.get(10)?))?))
+    let mut args: Vec<DatumWithOid<'_>> = vec![server::current_user().into()];
+    args.extend(indexrelid.map(DatumWithOid::from));
+    let rows = spi::bookkeeping(|| {
+        spi::query(&format!("{COLUMNS}{which} ORDER BY i.indexrelid, a.attnum"), &args, |row| {
+            Ok((row.require::<Oid>(1)?, attribute(&row, equality(row.get(9)?, row.get(10)?))?))
+        })
     })?;
     let mut attributes: HashMap<Oid, Vec<Attribute>> = HashMap::new();
     for (indexrelid, attribute) in rows {
@@ -143,21 +202,14 @@ fn attributes(which: &str, args: &[DatumWithOid<'_>]) -> Result<HashMap<Oid, Vec
 }
 
 fn index(row: &Row<'_>) -> Result<IndexFacts> {
-    let counted_pages = f64::from(row.require::<i32>(12)?);
-    let pages = row.get::<&str>(13)?.and_then(relation_file::size).map(|bytes| bytes as f64 / index_pages::PAGE as f64);
     Ok(IndexFacts {
-        index_tuples: row.require(3)?,
-        table_tuples: row.require(4)?,
+        index_tuples: row.require(4)?,
         unique: row.require(5)?,
         partial: row.require(6)?,
         not_null_column: row.get::<&str>(7)?.and_then(|column| column.parse().ok()),
         options: row.get::<Vec<String>>(8)?.unwrap_or_default(),
-        live_rows: row.get(9)?,
-        growth: pages.filter(|_| counted_pages > 0.0).map_or(1.0, |pages| pages / counted_pages),
-        just_counted: row.require(14)?,
-        changes: row.get(10)?.unwrap_or(0.0),
-        key_columns: usize::try_from(row.require::<i32>(11)?).unwrap_or(0),
-        attributes: Vec::new(),
+        key_columns: usize::try_from(row.require::<i32>(9)?).unwrap_or(0),
+        ..IndexFacts::default()
     })
 }
 

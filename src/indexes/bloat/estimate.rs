@@ -43,8 +43,9 @@ pub fn estimate(known: &Known) -> Estimate {
         pages(columns, rows, table_rows, known.packing, together)
     };
     let guess = run(&known.columns, known.rows, Together::Independent);
-    let fewer = vary(known, false, 1.0 - WIDTH_ERROR);
-    let more = vary(known, true, 1.0 + WIDTH_ERROR);
+    let width_error = WIDTH_ERROR * (1.0 + changed);
+    let fewer = vary(known, false, 1.0 - width_error);
+    let more = vary(known, true, 1.0 + width_error);
     let lower = run(&fewer, known.rows.min(known.other_rows) * (1.0 - rows_error), Together::Dependent)
         * (1.0 - PACKING_ERROR)
         - 1.0;

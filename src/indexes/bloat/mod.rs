@@ -11,6 +11,7 @@ mod sample;
 #[cfg(feature = "pg_test")]
 mod tests;
 
+use pgrx::datum::TimestampWithTimeZone;
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::Oid;
 use pgrx::{name, pg_extern};
@@ -30,19 +31,22 @@ fn upkeep_index_bloat() -> TableIterator<
         name!(lower_bound, Option<i64>),
         name!(upper_bound, Option<i64>),
         name!(basis, String),
+        name!(last_analyze, Option<TimestampWithTimeZone>),
+        name!(n_mod_since_analyze, i64),
     ),
 > {
     let found = answer(catalog::indexes());
     TableIterator::new(found.into_iter().map(|found| {
-        let size = (found.indexrelid, found.bytes);
-        match found.facts.known() {
-            Err(why) => (size.0, size.1, None, None, None, format!("not estimated: {why}")),
+        let (sizes, basis) = match found.facts.known() {
+            Err(why) => ([None; 3], format!("not estimated: {why}")),
             Ok(known) => {
                 let estimate = estimate::estimate(&known);
-                let [pages, lower, upper] = [estimate.pages, estimate.lower, estimate.upper].map(|p| Some(bytes(p)));
-                (size.0, size.1, pages, lower, upper, facts::basis(&found.facts, &known))
+                let sizes = [estimate.pages, estimate.lower, estimate.upper].map(|pages| Some(bytes(pages)));
+                (sizes, facts::basis(&found.facts, &known))
             }
-        }
+        };
+        let [pages, lower, upper] = sizes;
+        (found.indexrelid, found.bytes, pages, lower, upper, basis, found.last_analyze, found.changes)
     }))
 }
 
