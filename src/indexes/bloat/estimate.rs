@@ -32,6 +32,8 @@ const ROWS_ERROR: f64 = 0.02;
 /// ANALYZE sees a sample: a column may have this many times the values that it counts, or as many times fewer.
 const DISTINCT_FACTOR: f64 = 2.0;
 const WIDTH_ERROR: f64 = 0.1;
+/// Short values: an average of 8 bytes may be as many of 7 as of 9, which take a step of 8 more.
+const WIDTH_ERROR_BYTES: f64 = 2.0;
 /// Rows that ANALYZE looks at, unless told otherwise.
 const SAMPLE: f64 = 30_000.0;
 
@@ -44,8 +46,8 @@ pub fn estimate(known: &Known) -> Estimate {
     };
     let guess = run(&known.columns, known.rows, Together::Independent);
     let width_error = WIDTH_ERROR * (1.0 + changed);
-    let fewer = vary(known, false, 1.0 - width_error);
-    let more = vary(known, true, 1.0 + width_error);
+    let fewer = vary(known, false, width_error);
+    let more = vary(known, true, width_error);
     let lower = run(&fewer, known.rows.min(known.other_rows) * (1.0 - rows_error), Together::Dependent)
         * (1.0 - PACKING_ERROR)
         - 1.0;
@@ -55,8 +57,12 @@ pub fn estimate(known: &Known) -> Estimate {
     Estimate { pages: guess, lower: lower.min(guess).max(1.0), upper: upper.max(guess) }
 }
 
-/// As many values more, or fewer, as the statistics may have missed, and lengths by a factor.
-fn vary(known: &Known, more: bool, width: f64) -> Vec<Column> {
+/// As many values more, or fewer, as the statistics may have missed, and values so much longer or shorter.
+fn vary(known: &Known, more: bool, width_error: f64) -> Vec<Column> {
+    let varied = |bytes: f64| {
+        let error = (bytes * width_error).max(WIDTH_ERROR_BYTES);
+        if more { bytes + error } else { (bytes - error).max(1.0) }
+    };
     let columns = known.columns.iter().map(|column| {
         let not_null = known.table_rows * (1.0 - column.null_fraction);
         let least = column.common.len().max(1) as f64;
@@ -65,8 +71,8 @@ fn vary(known: &Known, more: bool, width: f64) -> Vec<Column> {
         Column {
             distinct: distinct.max(least).min(not_null.max(least)),
             width: match column.width {
-                Width::Varying(bytes) => Width::Varying(bytes * width),
-                Width::Text(bytes) => Width::Text((bytes * width).max(1.0)),
+                Width::Varying(bytes) => Width::Varying(varied(bytes)),
+                Width::Text(bytes) => Width::Text(varied(bytes)),
                 fixed @ Width::Fixed(_) => fixed,
             },
             ..column.clone()

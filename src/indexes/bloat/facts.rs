@@ -113,8 +113,10 @@ impl IndexFacts {
         let columns = attributes.iter().map(|attribute| self.column(attribute, table_rows, packing));
         let columns = columns.collect::<Result<Vec<_>, _>>()?;
         let changed = if table_rows > 0.0 { self.changes / table_rows } else { 0.0 };
+        // A condition that only keeps nulls out leaves every value all its rows.
+        let values_from = if self.not_null_column.is_some() { rows } else { table_rows };
         let other_rows = if table_rows > 0.0 { rows * (other / table_rows) } else { other };
-        Ok(Known { columns, packing, rows, other_rows, table_rows, changed: changed.clamp(0.0, 1.0) })
+        Ok(Known { columns, packing, rows, other_rows, table_rows: values_from, changed: changed.clamp(0.0, 1.0) })
     }
 
     fn column(&self, attribute: &Attribute, table_rows: f64, packing: Packing) -> Result<Column, String> {
@@ -133,7 +135,8 @@ impl IndexFacts {
             if distinct <= 0.0 && not_null_rows >= 1.0 {
                 return Err(format!("the number of distinct values of column {name} is not known"));
             }
-            (distinct, statistics.common.clone())
+            let of_all = 1.0 - if never_null { statistics.null_fraction.clamp(0.0, 0.999) } else { 0.0 };
+            (distinct, statistics.common.iter().map(|share| share / of_all).collect())
         } else {
             (not_null_rows, Vec::new())
         };
@@ -320,6 +323,9 @@ mod tests {
             IndexFacts { partial: true, index_tuples: 900.0, not_null_column: Some(1), ..index(vec![int(), text()]) };
         let known = facts.known().unwrap();
         assert_eq!((known.columns[0].null_fraction, known.columns[1].null_fraction), (0.0, 0.1));
+        // Shares of all rows become shares of those that are left, and each value keeps its rows.
+        assert_eq!((known.columns[0].common[0], known.columns[1].common[0]), (0.2 / 0.9, 0.2));
+        assert_eq!((known.rows, known.table_rows, known.columns[0].distinct), (1800.0, 1800.0, 1000.0));
         // An expression is no column of the table.
         let expression = Attribute { table_column: 0, ..int() };
         let known = IndexFacts { not_null_column: Some(0), ..index(vec![expression]) }.known().unwrap();

@@ -60,6 +60,16 @@ impl Packing {
         full * (within / alike + (1.0 - within) * 3.0 / (alike + 2.0 * in_company)) + rest
     }
 
+    /// The same for rows out of the middle of a run that goes on.
+    pub fn leaf_pages_within_run(&self, key: usize, rows: usize) -> f64 {
+        let capacity = posting_capacity(key);
+        if !self.deduplicates || rows < capacity || capacity < 2 {
+            return self.leaf_pages(key, rows);
+        }
+        let size = align(key + capacity * ITEM_POINTER);
+        rows as f64 / capacity as f64 / self.leaf(size, size - key).tuples_alike()
+    }
+
     /// The same for a number of rows that is an average.
     pub fn leaf_pages_about(&self, key: usize, rows: f64) -> f64 {
         let (below, share) = (rows.floor(), rows.fract());
@@ -164,6 +174,9 @@ mod tests {
         assert!((MERGING.leaf_pages(16, 132 * 9 * 100) - 100.0).abs() < 0.1);
         assert!(MERGING.leaf_pages(16, 10_000) < PLAIN.leaf_pages(16, 10_000) / 3.0);
         assert_eq!(MERGING.leaf_pages(16, 1), PLAIN.leaf_pages(16, 1));
+        assert_eq!(MERGING.leaf_pages_within_run(16, 132 * 9), 1.0);
+        assert_eq!(MERGING.leaf_pages_within_run(16, 5), MERGING.leaf_pages(16, 5));
+        assert_eq!(PLAIN.leaf_pages_within_run(16, 5000), PLAIN.leaf_pages(16, 5000));
     }
 
     #[test]

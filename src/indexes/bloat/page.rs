@@ -133,7 +133,11 @@ pub fn content(page: &Page, packing: Packing) -> Option<Content> {
             }
         }
     }
-    content.rebuilt += run.map_or(0.0, |run| run.pages(packing));
+    content.rebuilt += run.map_or(0.0, |run| match content.rows as usize == run.rows {
+        // Nothing else is here: the run goes on to the left or to the right.
+        true => packing.leaf_pages_within_run(run.size, run.rows),
+        false => run.pages(packing),
+    });
     Some(content)
 }
 
@@ -270,6 +274,12 @@ mod tests {
         let found = content(&page(LEAF, 0, &tuples), PLAIN).unwrap();
         assert_eq!((found.live_tuples, found.rows), (4, 13));
         assert!((found.rebuilt - PLAIN.leaf_pages(16, 13)).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_page_of_one_key_is_part_of_a_run() {
+        let tuples: Vec<_> = (0..9).map(|_| (tuple(A, 132), 1)).collect();
+        assert_eq!(content(&page(LEAF, 0, &tuples), MERGING).unwrap().rebuilt, 1.0);
     }
 
     #[test]

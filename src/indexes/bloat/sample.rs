@@ -48,7 +48,7 @@ pub struct Measured {
 /// Room for line pointers and tuples.
 const LEAF_ROOM: f64 = (crate::server::index_pages::PAGE - 24 - super::nbtree::SPECIAL) as f64;
 /// Of the arithmetic of packing.
-const PACKING_ERROR: f64 = 0.02;
+const PACKING_ERROR: f64 = 0.03;
 /// 95 of 100 samples lie within so many standard errors.
 const STANDARD_ERRORS: f64 = 2.0;
 
@@ -120,7 +120,7 @@ mod tests {
         let contents = vec![leaf(0.5); 1000];
         let measured = extrapolate(&contents, 1001);
         assert_eq!(measured.pages, total_pages(500.0, 16.0));
-        assert!(measured.upper / measured.lower < 1.06, "{measured:?}");
+        assert!(measured.upper / measured.lower < 1.08, "{measured:?}");
         assert_eq!((measured.rows, measured.live_tuples, measured.posting_tuples), (200_000.0, 100_000.0, 10_000.0));
         assert_eq!(measured.leaf_density, Some(0.5));
     }
