@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
 use pgrx::pg_sys::Oid;
 
-use super::facts::{Attribute, ColumnStatistics, Equality, IndexFacts};
+use super::facts::{self, Attribute, ColumnStatistics, Equality, IndexFacts};
 use crate::error::Result;
 use crate::server::spi::{self, Row};
 use crate::server::{catalog as server, index_pages, relation_file};
@@ -43,11 +43,11 @@ const TABLES: &str = "
       AND NOT pg_catalog.pg_is_other_temp_schema(t.relnamespace)";
 
 /// Nothing of this waits for a lock on a table or an index: names and sizes come from the catalogs and the file system.
-const INDEXES: &str = r"
+const INDEXES: &str = "
     SELECT i.indexrelid, i.indrelid, pg_catalog.pg_relation_filepath(i.indexrelid), c.reltuples::pg_catalog.float8,
            i.indisunique, i.indpred IS NOT NULL,
-           pg_catalog.regexp_replace(i.indpred::pg_catalog.text,
-               '^\{NULLTEST :arg \{VAR :varno 1 :varattno ([0-9]+) .*:nulltesttype 1 .*$|^.*$', '\1'),
+           CASE WHEN pg_catalog.starts_with(i.indpred::pg_catalog.text, '{NULLTEST')
+                THEN i.indpred::pg_catalog.text END,
            c.reloptions, i.indnkeyatts::pg_catalog.int4
     FROM pg_catalog.pg_index i
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
@@ -72,7 +72,8 @@ const COLUMNS: &str = "
                SELECT (pg_catalog.octet_length(v.v::pg_catalog.text) OPERATOR(pg_catalog.-) 1)::pg_catalog.float8
                       OPERATOR(pg_catalog./) pg_catalog.array_length(v.v, 1)::pg_catalog.float8
                FROM (SELECT CASE WHEN s.stakind1 OPERATOR(pg_catalog.=) ANY (ARRAY[1, 2]) THEN s.stavalues1
-                                 WHEN s.stakind2 OPERATOR(pg_catalog.=) ANY (ARRAY[1, 2]) THEN s.stavalues2 END) v(v)) END
+                                 WHEN s.stakind2 OPERATOR(pg_catalog.=) ANY (ARRAY[1, 2]) THEN s.stavalues2 END) v(v)) END,
+           a.attnum
     FROM pg_catalog.pg_index i
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
     JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) i.indexrelid
@@ -190,15 +191,21 @@ fn attributes(which: &str, indexrelid: Option<Oid>) -> Result<HashMap<Oid, Vec<A
     let mut args: Vec<DatumWithOid<'_>> = vec![server::current_user().into()];
     args.extend(indexrelid.map(DatumWithOid::from));
     let rows = spi::bookkeeping(|| {
-        spi::query(&format!("{COLUMNS}{which} ORDER BY i.indexrelid, a.attnum"), &args, |row| {
-            Ok((row.require::<Oid>(1)?, attribute(&row, equality(row.get(9)?, row.get(10)?))?))
+        spi::query(&format!("{COLUMNS}{which}"), &args, |row| {
+            let place = (row.require::<Oid>(1)?, row.require::<i16>(17)?);
+            Ok((place, attribute(&row, equality(row.get(9)?, row.get(10)?))?))
         })
     })?;
-    let mut attributes: HashMap<Oid, Vec<Attribute>> = HashMap::new();
-    for (indexrelid, attribute) in rows {
-        attributes.entry(indexrelid).or_default().push(attribute);
+    // To sort them all in the query would go to disk.
+    let mut numbered: HashMap<Oid, Vec<(i16, Attribute)>> = HashMap::new();
+    for ((indexrelid, number), attribute) in rows {
+        numbered.entry(indexrelid).or_default().push((number, attribute));
     }
-    Ok(attributes)
+    let in_order = |(indexrelid, mut attributes): (Oid, Vec<(i16, Attribute)>)| {
+        attributes.sort_by_key(|(number, _)| *number);
+        (indexrelid, attributes.into_iter().map(|(_, attribute)| attribute).collect())
+    };
+    Ok(numbered.into_iter().map(in_order).collect())
 }
 
 fn index(row: &Row<'_>) -> Result<IndexFacts> {
@@ -206,7 +213,7 @@ fn index(row: &Row<'_>) -> Result<IndexFacts> {
         index_tuples: row.require(4)?,
         unique: row.require(5)?,
         partial: row.require(6)?,
-        not_null_column: row.get::<&str>(7)?.and_then(|column| column.parse().ok()),
+        not_null_column: row.get::<&str>(7)?.and_then(facts::not_null_column),
         options: row.get::<Vec<String>>(8)?.unwrap_or_default(),
         key_columns: usize::try_from(row.require::<i32>(9)?).unwrap_or(0),
         ..IndexFacts::default()

@@ -67,6 +67,15 @@ pub struct ColumnStatistics {
     pub text_width: Option<f64>,
 }
 
+/// The column of a condition `column IS NOT NULL`, read from `pg_index.indpred`: `pg_get_expr` might wait for a lock.
+pub fn not_null_column(condition: &str) -> Option<i32> {
+    let column = condition.strip_prefix("{NULLTEST :arg {VAR :varno 1 :varattno ")?;
+    if !condition.contains(":nulltesttype 1 ") {
+        return None;
+    }
+    column.split(' ').next()?.parse().ok()
+}
+
 /// An index stores longer values compressed, if they can be.
 const COMPRESSED_FROM: f64 = 508.0;
 
@@ -330,6 +339,17 @@ mod tests {
         let expression = Attribute { table_column: 0, ..int() };
         let known = IndexFacts { not_null_column: Some(0), ..index(vec![expression]) }.known().unwrap();
         assert_eq!(known.columns[0].null_fraction, 0.1);
+    }
+
+    #[test]
+    fn a_condition_is_read_from_its_tree() {
+        let tree = |kind| {
+            format!("{{NULLTEST :arg {{VAR :varno 1 :varattno 12 :vartype 23}} :nulltesttype {kind} :argisrow false}}")
+        };
+        assert_eq!(not_null_column(&tree(1)), Some(12));
+        assert_eq!(not_null_column(&tree(0)), None);
+        assert_eq!(not_null_column("{OPEXPR :opno 521 :args ({VAR :varno 1 :varattno 2})}"), None);
+        assert_eq!(not_null_column("{NULLTEST :arg {FUNCEXPR :funcid 870} :nulltesttype 1 :argisrow false}"), None);
     }
 
     #[test]
