@@ -22,6 +22,7 @@ pgrx::extension_sql_file!("../sql/schema/index_views.sql", requires = ["index_us
 pgrx::extension_sql_file!("../sql/schema/index_shapes.sql", requires = ["index_views"]);
 pgrx::extension_sql_file!("../sql/schema/index_keys.sql", requires = ["index_shapes"]);
 pgrx::extension_sql_file!("../sql/schema/index_report.sql", requires = ["index_keys"]);
+pgrx::extension_sql_file!("../sql/schema/index_bloat.sql", requires = ["jobs"]);
 
 #[allow(non_snake_case)]
 #[pgrx::pg_guard]

@@ -2,6 +2,7 @@
 //! all of them; what is reported is the median, with the least and the greatest value.
 
 mod backfill;
+mod index_bloat;
 mod index_views;
 mod report;
 mod schedules_idle;
@@ -20,7 +21,7 @@ use crate::cluster::{Cluster, ClusterBuilder};
 use crate::extension::Flavour;
 use crate::prepare::Postgres;
 
-const NAMES: &str = "backfill, backfill-under-load, schedules-idle, index-views";
+const NAMES: &str = "backfill, backfill-under-load, schedules-idle, index-views, index-bloat";
 
 type Run = dyn Fn(&Cluster, &mut Report) -> Result<()>;
 
@@ -54,11 +55,18 @@ impl Measurement {
                     run: Box::new(move |cluster, report| schedules_idle::measure(cluster, &plan, report)),
                 }
             }
-            "index-views" => {
+            "index-views, index-bloat" => {
                 let plan = index_views::Plan::from_args(args)?;
                 Self {
                     server: with_many_tables,
                     run: Box::new(move |cluster, report| index_views::measure(cluster, &plan, report)),
+                }
+            }
+            "index-bloat" => {
+                let plan = index_bloat::Plan::from_args(args)?;
+                Self {
+                    server: under_work,
+                    run: Box::new(move |cluster, report| index_bloat::measure(cluster, &plan, report)),
                 }
             }
             _ => bail!("there is no measurement {name}; there is: {NAMES}"),

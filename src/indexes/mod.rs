@@ -2,6 +2,7 @@
 //! they cannot find out by themselves.
 
 pub mod age;
+pub mod bloat;
 pub mod conditions;
 pub mod html;
 pub mod nodes;

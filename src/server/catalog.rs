@@ -151,3 +151,10 @@ pub fn let_function_need(dependent: Oid, needed: Oid) {
         pg_sys::recordDependencyOn(&function(dependent), &function(needed), pg_sys::DependencyType::DEPENDENCY_NORMAL)
     };
 }
+
+/// A number from the server's strong random source.
+pub fn chance() -> u64 {
+    let mut bytes = [0u8; 8];
+    unsafe { pg_sys::pg_strong_random(bytes.as_mut_ptr().cast(), bytes.len()) };
+    u64::from_ne_bytes(bytes)
+}
