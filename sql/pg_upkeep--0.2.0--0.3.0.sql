@@ -1,7 +1,5 @@
 \echo Use "ALTER EXTENSION pg_upkeep UPDATE" to load this file. \quit
 
--- Index views.
-
 -- What is known of every index, and which are used. Everybody may see what pg_stat_user_indexes and pg_indexes show everybody.
 -- Nothing here waits for a lock, and nothing fails because an object is being dropped: sizes come from the files, and
 -- the server's own deparser runs only under a lock that could be had at once.
@@ -775,16 +773,17 @@ LEFT JOIN (
            pg_catalog.string_agg(CASE
                WHEN g.state OPERATOR(pg_catalog.=) 'invalid' AND g.relkind OPERATOR(pg_catalog.=) 'p' THEN pg_catalog.format('ALTER INDEX %s ATTACH PARTITION %s;', b.ident, g.child_ident)
                WHEN g.state OPERATOR(pg_catalog.=) 'invalid' THEN pg_catalog.format(E'REINDEX INDEX CONCURRENTLY %s;\nALTER INDEX %s ATTACH PARTITION %s;', g.child_ident, b.ident, g.child_ident)
-               ELSE pg_catalog.format(E'%s %I ON %s%s;%s\nALTER INDEX %s ATTACH PARTITION %I.%I;',
+               ELSE pg_catalog.format(E'%s %I ON %s%s%s;%s\nALTER INDEX %s ATTACH PARTITION %I.%I;',
                    CASE WHEN b.indisunique THEN 'CREATE UNIQUE INDEX' ELSE 'CREATE INDEX' END
                        OPERATOR(pg_catalog.||) CASE WHEN g.relkind OPERATOR(pg_catalog.=) 'p' THEN '' ELSE ' CONCURRENTLY' END,
-                   g.new_name, g.partition, d.tail,
+                   -- A partition that is partitioned itself comes up here next, with its own.
+                   g.new_name, CASE WHEN g.relkind OPERATOR(pg_catalog.=) 'p' THEN 'ONLY ' END, g.partition, d.tail,
                    CASE WHEN c.conname IS NOT NULL THEN pg_catalog.format(E'\nALTER TABLE %s ADD CONSTRAINT %I %s USING INDEX %I;', g.partition, g.new_name,
                        CASE WHEN c.contype OPERATOR(pg_catalog.=) 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END, g.new_name) END,
                    b.ident, g.nspname, g.new_name) END, E'\n' ORDER BY g.partition) AS commands
     FROM missing g
     JOIN broken b ON b.indexrelid OPERATOR(pg_catalog.=) g.indexrelid
-    LEFT JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM missing w)) d ON d.indexrelid OPERATOR(pg_catalog.=) g.indexrelid
+    LEFT JOIN upkeep._index_definitions(ARRAY(SELECT DISTINCT w.indexrelid FROM missing w)) d ON d.indexrelid OPERATOR(pg_catalog.=) g.indexrelid
     LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) g.indexrelid AND (c.contype OPERATOR(pg_catalog.=) 'p' OR c.contype OPERATOR(pg_catalog.=) 'u')
     WHERE g.state IS NOT NULL
     GROUP BY g.indexrelid) m ON m.indexrelid OPERATOR(pg_catalog.=) b.indexrelid;
@@ -982,54 +981,7 @@ COMMENT ON VIEW upkeep.missing_indexes IS 'Tables that sequential scans read far
 
 GRANT SELECT ON upkeep.unindexed_foreign_keys, upkeep.missing_indexes TO PUBLIC;
 
--- All of it at once, for people (HTML) and programs (jsonb).
-
--- The dearest are shown, all are counted.
-CREATE FUNCTION upkeep._report_section(total bigint, bytes numeric, shown jsonb) RETURNS jsonb
-    LANGUAGE sql IMMUTABLE PARALLEL UNSAFE
-    RETURN pg_catalog.jsonb_build_object('count', total, 'bytes', coalesce(bytes, 0), 'rows', coalesce(shown, '[]'));
-COMMENT ON FUNCTION upkeep._report_section(bigint, numeric, jsonb) IS 'internal: one list of index_report()';
-
-CREATE FUNCTION upkeep.index_report() RETURNS jsonb
-    LANGUAGE sql STABLE PARALLEL UNSAFE
-    SET search_path = pg_catalog, pg_temp SET jit = off
-BEGIN ATOMIC
-WITH judged AS MATERIALIZED (
-    SELECT v FROM upkeep._index_verdicts() v
-), verdict AS MATERIALIZED (
-    SELECT (j.v).verdict, pg_catalog.count(*) AS indexes, coalesce(pg_catalog.sum((j.v).index_size), 0)::bigint AS bytes
-    FROM judged j
-    -- Partitions are in their whole's sums already.
-    WHERE NOT (j.v).attached
-    GROUP BY 1
-)
-SELECT pg_catalog.jsonb_build_object(
-    'format', 1,
-    'database', pg_catalog.current_database(),
-    'server_version', pg_catalog.current_setting('server_version'),
-    'generated_at', pg_catalog.to_char(pg_catalog.timezone('UTC', pg_catalog.clock_timestamp()), 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
-    'conditions', upkeep._index_conditions() OPERATOR(pg_catalog.-) 'young_xids' OPERATOR(pg_catalog.-) 'surely_young_xids',
-    'verdicts', (SELECT coalesce(pg_catalog.jsonb_object_agg(v.verdict, pg_catalog.jsonb_build_object('indexes', v.indexes, 'bytes', v.bytes)), '{}') FROM verdict v),
-    'sections', pg_catalog.jsonb_build_object(
-        'unused', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
-                   FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep._unused_indexes(ARRAY(SELECT j.v FROM judged j WHERE (j.v).verdict OPERATOR(pg_catalog.=) 'unused')) x) u),
-        'duplicate', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
-                   FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.duplicate_indexes x) u),
-        'redundant', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
-                   FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.redundant_indexes x) u),
-        'invalid', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
-                   FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.invalid_indexes x) u),
-        'unindexed_foreign_keys', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.table_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
-                   FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.unindexed_foreign_keys x) u),
-        'missing', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.table_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
-                   FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.missing_indexes x) u)));
-END;
-COMMENT ON FUNCTION upkeep.index_report() IS 'All index views at once: what holds for every index, sums by verdict, and per view the number of rows, their bytes, and the first 100 rows, of which each column has the name it has in the view. Shows the caller what the views show.';
-
-CREATE FUNCTION upkeep.index_report_html() RETURNS text
-    LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'index_report_html_wrapper';
-COMMENT ON FUNCTION upkeep.index_report_html() IS 'index_report() as one self-contained HTML page without scripts: psql -XAtc ''SELECT upkeep.index_report_html()'' > indexes.html';
--- Index bloat
+-- How large btree indexes are, and how large they would be after a rebuild.
 
 CREATE FUNCTION upkeep._index_bloat() RETURNS TABLE (
     indexrelid oid,
@@ -1107,3 +1059,54 @@ CREATE FUNCTION upkeep.measure_index_bloat(index regclass, sample_pages integer 
     AS 'MODULE_PATHNAME', 'upkeep_measure_index_bloat_wrapper';
 COMMENT ON FUNCTION upkeep.measure_index_bloat(regclass, integer) IS
 'Reads at most sample_pages pages (10 to 1000000) of a btree index, chosen by chance, under ACCESS SHARE, and says how large the index would be after REINDEX, with bounds that 95 of 100 samples keep. Sizes in bytes; leaf_density and bloat_ratio are fractions; the other figures are counts, extrapolated. Rows deleted from the table but not vacuumed yet count as live. Takes SELECT on the table, its ownership, or pg_stat_scan_tables. Errors: 22004 no index, 22023 sample_pages out of range, 42P01 it is gone, 42809 not an index or a partitioned one, 42501 not permitted, 0A000 not btree or another session''s, 55000 not valid.';
+
+-- All of it at once, for people (HTML) and programs (jsonb).
+
+-- The dearest are shown, all are counted.
+CREATE FUNCTION upkeep._report_section(total bigint, bytes numeric, shown jsonb) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE PARALLEL UNSAFE
+    RETURN pg_catalog.jsonb_build_object('count', total, 'bytes', coalesce(bytes, 0), 'rows', coalesce(shown, '[]'));
+COMMENT ON FUNCTION upkeep._report_section(bigint, numeric, jsonb) IS 'internal: one list of index_report()';
+
+CREATE FUNCTION upkeep.index_report() RETURNS jsonb
+    LANGUAGE sql STABLE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp SET jit = off
+BEGIN ATOMIC
+WITH judged AS MATERIALIZED (
+    SELECT v FROM upkeep._index_verdicts() v
+), verdict AS MATERIALIZED (
+    SELECT (j.v).verdict, pg_catalog.count(*) AS indexes, coalesce(pg_catalog.sum((j.v).index_size), 0)::bigint AS bytes
+    FROM judged j
+    -- Partitions are in their whole's sums already.
+    WHERE NOT (j.v).attached
+    GROUP BY 1
+)
+SELECT pg_catalog.jsonb_build_object(
+    'format', 1,
+    'database', pg_catalog.current_database(),
+    'server_version', pg_catalog.current_setting('server_version'),
+    'generated_at', pg_catalog.to_char(pg_catalog.timezone('UTC', pg_catalog.clock_timestamp()), 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+    'conditions', upkeep._index_conditions() OPERATOR(pg_catalog.-) 'young_xids' OPERATOR(pg_catalog.-) 'surely_young_xids',
+    'verdicts', (SELECT coalesce(pg_catalog.jsonb_object_agg(v.verdict, pg_catalog.jsonb_build_object('indexes', v.indexes, 'bytes', v.bytes)), '{}') FROM verdict v),
+    'sections', pg_catalog.jsonb_build_object(
+        'unused', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+                   FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep._unused_indexes(ARRAY(SELECT j.v FROM judged j WHERE (j.v).verdict OPERATOR(pg_catalog.=) 'unused')) x) u),
+        'duplicate', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+                   FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.duplicate_indexes x) u),
+        'redundant', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+                   FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.redundant_indexes x) u),
+        'bloated', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.bloat_bytes), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+                   FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.bloated_indexes x
+                         WHERE x.verdict OPERATOR(pg_catalog.=) ANY (ARRAY['bloated', 'maybe'])) u),
+        'invalid', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+                   FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.invalid_indexes x) u),
+        'unindexed_foreign_keys', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.table_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+                   FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.unindexed_foreign_keys x) u),
+        'missing', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.table_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+                   FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.missing_indexes x) u)));
+END;
+COMMENT ON FUNCTION upkeep.index_report() IS 'All index views at once: what holds for every index, sums by verdict, and per view the number of rows, their bytes, and the first 100 rows, of which each column has the name it has in the view. Shows the caller what the views show.';
+
+CREATE FUNCTION upkeep.index_report_html() RETURNS text
+    LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'index_report_html_wrapper';
+COMMENT ON FUNCTION upkeep.index_report_html() IS 'index_report() as one self-contained HTML page without scripts: psql -XAtc ''SELECT upkeep.index_report_html()'' > indexes.html';

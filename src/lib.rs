@@ -21,7 +21,7 @@ pgrx::extension_sql_file!("../sql/schema/index_usage.sql", requires = ["indexes"
 pgrx::extension_sql_file!("../sql/schema/index_views.sql", requires = ["index_usage"]);
 pgrx::extension_sql_file!("../sql/schema/index_shapes.sql", requires = ["index_views"]);
 pgrx::extension_sql_file!("../sql/schema/index_keys.sql", requires = ["index_shapes"]);
-pgrx::extension_sql_file!("../sql/schema/index_report.sql", requires = ["index_keys"]);
+pgrx::extension_sql_file!("../sql/schema/index_report.sql", requires = ["index_keys", "index_bloat"]);
 pgrx::extension_sql_file!("../sql/schema/index_bloat.sql", requires = ["jobs"]);
 
 #[allow(non_snake_case)]

@@ -252,6 +252,8 @@ pub fn throttles() -> Throttles {
         archive_backlog: given(&MAX_ARCHIVE_BACKLOG),
         free_disk: given(&MIN_FREE_DISK).filter(|&megabytes| megabytes > 0).map(|megabytes| megabytes << 20),
     }
+}
+
 pub fn index_min_age() -> Duration {
     Duration::from_secs(INDEX_MIN_AGE.get() as u64)
 }

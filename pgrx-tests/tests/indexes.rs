@@ -367,6 +367,47 @@ fn what_is_being_built_is_not_invalid() -> Result<()> {
     Ok(())
 }
 
+/// Runs what a view says to type, line by line.
+fn type_in(session: &mut Session, commands: &str) -> Result<()> {
+    let all: Vec<String> = session.values(commands)?;
+    ensure!(!all.is_empty(), "nothing from {commands}");
+    all.iter().flat_map(|text| text.lines()).try_for_each(|line| session.run(line))
+}
+
+#[test]
+fn repairs_repair() -> Result<()> {
+    let server = server("repairs")?;
+    let mut session = prepare(&server)?;
+    session.run(
+        "CREATE TABLE p (k int NOT NULL, a int) PARTITION BY RANGE (k); CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10);
+         CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (10) TO (20) PARTITION BY RANGE (a); CREATE TABLE p21 PARTITION OF p2 FOR VALUES FROM (0) TO (10);
+         CREATE TABLE q (k int NOT NULL, a int) PARTITION BY RANGE (k); CREATE TABLE q1 PARTITION OF q FOR VALUES FROM (0) TO (10);
+         CREATE INDEX x ON ONLY p (a DESC) WHERE a > 0; ALTER TABLE ONLY q ADD CONSTRAINT pk PRIMARY KEY (k);
+         CREATE TABLE u (a int); INSERT INTO u VALUES (1), (1)",
+    )?;
+    session.error("CREATE UNIQUE INDEX CONCURRENTLY one ON u (a)")?;
+    session.run("DELETE FROM u WHERE ctid = '(0,2)'")?;
+    // A partition that has partitions itself shows its own part next.
+    for _ in 0..3 {
+        if session.text("SELECT count(*) FROM upkeep.invalid_indexes")? != "0" {
+            type_in(&mut session, "SELECT repair_command FROM upkeep.invalid_indexes ORDER BY relname DESC")?;
+        }
+    }
+    assert_eq!(session.rows("SELECT indexrelname, repair_command FROM upkeep.invalid_indexes")?, [""; 0]);
+    assert_eq!(session.text("SELECT count(*) FROM pg_index WHERE indexrelid IN ('x'::regclass, 'pk'::regclass, 'one'::regclass) AND indisvalid")?, "3");
+
+    session.run(
+        "CREATE TABLE r (k int, a int REFERENCES q) PARTITION BY RANGE (k); CREATE TABLE r1 PARTITION OF r FOR VALUES FROM (0) TO (10);
+         CREATE TABLE r2 PARTITION OF r FOR VALUES FROM (10) TO (20) PARTITION BY RANGE (a); CREATE TABLE r21 PARTITION OF r2 FOR VALUES FROM (0) TO (10);
+         CREATE TABLE s (a int REFERENCES q)",
+    )?;
+    type_in(&mut session, "SELECT create_command FROM upkeep.unindexed_foreign_keys")?;
+    assert_eq!(session.rows("SELECT relname FROM upkeep.unindexed_foreign_keys")?, [""; 0]);
+    // Built once: the whole has taken over what its partitions had.
+    assert_eq!(session.text("SELECT count(*) FROM pg_index WHERE indrelid IN ('r1'::regclass, 'r21'::regclass)")?, "2");
+    Ok(())
+}
+
 #[test]
 fn a_role_sees_names_and_sizes_but_no_data() -> Result<()> {
     let server = server("roles")?;

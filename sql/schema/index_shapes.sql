@@ -271,16 +271,17 @@ LEFT JOIN (
            pg_catalog.string_agg(CASE
                WHEN g.state OPERATOR(pg_catalog.=) 'invalid' AND g.relkind OPERATOR(pg_catalog.=) 'p' THEN pg_catalog.format('ALTER INDEX %s ATTACH PARTITION %s;', b.ident, g.child_ident)
                WHEN g.state OPERATOR(pg_catalog.=) 'invalid' THEN pg_catalog.format(E'REINDEX INDEX CONCURRENTLY %s;\nALTER INDEX %s ATTACH PARTITION %s;', g.child_ident, b.ident, g.child_ident)
-               ELSE pg_catalog.format(E'%s %I ON %s%s;%s\nALTER INDEX %s ATTACH PARTITION %I.%I;',
+               ELSE pg_catalog.format(E'%s %I ON %s%s%s;%s\nALTER INDEX %s ATTACH PARTITION %I.%I;',
                    CASE WHEN b.indisunique THEN 'CREATE UNIQUE INDEX' ELSE 'CREATE INDEX' END
                        OPERATOR(pg_catalog.||) CASE WHEN g.relkind OPERATOR(pg_catalog.=) 'p' THEN '' ELSE ' CONCURRENTLY' END,
-                   g.new_name, g.partition, d.tail,
+                   -- A partition that is partitioned itself comes up here next, with its own.
+                   g.new_name, CASE WHEN g.relkind OPERATOR(pg_catalog.=) 'p' THEN 'ONLY ' END, g.partition, d.tail,
                    CASE WHEN c.conname IS NOT NULL THEN pg_catalog.format(E'\nALTER TABLE %s ADD CONSTRAINT %I %s USING INDEX %I;', g.partition, g.new_name,
                        CASE WHEN c.contype OPERATOR(pg_catalog.=) 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END, g.new_name) END,
                    b.ident, g.nspname, g.new_name) END, E'\n' ORDER BY g.partition) AS commands
     FROM missing g
     JOIN broken b ON b.indexrelid OPERATOR(pg_catalog.=) g.indexrelid
-    LEFT JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM missing w)) d ON d.indexrelid OPERATOR(pg_catalog.=) g.indexrelid
+    LEFT JOIN upkeep._index_definitions(ARRAY(SELECT DISTINCT w.indexrelid FROM missing w)) d ON d.indexrelid OPERATOR(pg_catalog.=) g.indexrelid
     LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) g.indexrelid AND (c.contype OPERATOR(pg_catalog.=) 'p' OR c.contype OPERATOR(pg_catalog.=) 'u')
     WHERE g.state IS NOT NULL
     GROUP BY g.indexrelid) m ON m.indexrelid OPERATOR(pg_catalog.=) b.indexrelid;
