@@ -23,19 +23,27 @@ pub struct Limits {
 
 impl Limits {
     pub fn check(&self) -> Result<()> {
-        let out_of_range =
-            |what: &str, range: &str| Err(Error::new(INVALID_PARAMETER_VALUE, format!("{what} must be {range}")));
-        if self.max_replica_lag.is_some_and(|ms| ms <= 0) {
-            return out_of_range("max_replica_lag", "longer than 0");
-        }
-        if self.max_replica_lag_bytes.is_some_and(|bytes| bytes <= 0) {
-            return out_of_range("max_replica_lag_bytes", "greater than 0");
-        }
-        if self.max_wal_rate.is_some_and(|rate| rate <= 0) {
-            return out_of_range("max_wal_rate", "greater than 0 kB/s");
-        }
-        if self.throttle_work_ratio.is_some_and(|ratio| !WORK_RATIO_RANGE.contains(&ratio)) {
-            return out_of_range("throttle_work_ratio", "between 0.01 and 1");
+        let checks = [
+            (self.max_replica_lag.is_some_and(|ms| ms <= 0), "max_replica_lag", "longer than 0", "'2 s'"),
+            (
+                self.max_replica_lag_bytes.is_some_and(|bytes| bytes <= 0),
+                "max_replica_lag_bytes",
+                "greater than 0",
+                "50000000",
+            ),
+            (self.max_wal_rate.is_some_and(|rate| rate <= 0), "max_wal_rate", "greater than 0 kB/s", "20000"),
+            (
+                self.throttle_work_ratio.is_some_and(|ratio| !WORK_RATIO_RANGE.contains(&ratio)),
+                "throttle_work_ratio",
+                "between 0.01 and 1",
+                "0.5",
+            ),
+        ];
+        for (wrong, what, range, example) in checks {
+            if wrong {
+                return Err(Error::new(INVALID_PARAMETER_VALUE, format!("{what} must be {range}"))
+                    .hint(format!("For example: {what} => {example}; leave it out for the server's own limit.")));
+            }
         }
         if let Some(hours) = self.run_between.as_deref().filter(|hours| !hours.is_empty()) {
             Hours::read(hours)?;

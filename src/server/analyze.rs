@@ -30,6 +30,12 @@ pub struct Meaning {
 /// Analyses one statement without parameters; `deparse` asks for the values of
 /// an UPDATE of `relid` as text. A position in an error is a character of `sql`.
 pub fn analyse(sql: &str, deparse: Option<(pg_sys::Oid, &str)>) -> Result<Meaning> {
+    // SAFETY: both live as long as the call.
+    with_statement(sql, |raw, text| unsafe { meaning(raw, text, deparse) })
+}
+
+/// Hands the raw tree of the one statement in `sql` to `f`.
+pub(super) fn with_statement<T>(sql: &str, f: impl FnOnce(*mut pg_sys::RawStmt, &CStr) -> Result<T>) -> Result<T> {
     catch::subtransaction(|| {
         let text = to_c(sql)?;
         // SAFETY: trees live in the current memory context; a snapshot is active throughout, as
@@ -41,9 +47,9 @@ pub fn analyse(sql: &str, deparse: Option<(pg_sys::Oid, &str)>) -> Result<Meanin
             ));
             let raw = statements.get_ptr(0).ok_or_else(|| Error::new(INTERNAL_ERROR, "nothing to analyse"))?;
             pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
-            let meaning = meaning(raw, &text, deparse);
+            let found = f(raw, &text);
             pg_sys::PopActiveSnapshot();
-            meaning
+            found
         }
     })
 }

@@ -5,9 +5,7 @@ use std::ffi::CStr;
 
 use pgrx::{PgList, pg_sys};
 
-use super::analyze::deparse_value;
-use super::catch;
-use super::parse::to_c;
+use super::analyze::{deparse_value, with_statement};
 use super::spi;
 use crate::error::{Error, INTERNAL_ERROR, Result};
 
@@ -33,22 +31,8 @@ pub struct Filling {
 
 /// Deparses `UPDATE ONLY relation SET .. WHERE ..` of this relation.
 pub fn filling(sql: &str, relid: pg_sys::Oid) -> Result<Filling> {
-    catch::subtransaction(|| {
-        let text = to_c(sql)?;
-        // SAFETY: as in `analyze::analyse`: trees live in the current memory context, the snapshot is popped by the
-        // abort if there is an error.
-        unsafe {
-            let statements = PgList::<pg_sys::RawStmt>::from_pg(pg_sys::raw_parser(
-                text.as_ptr(),
-                pg_sys::RawParseMode::RAW_PARSE_DEFAULT,
-            ));
-            let raw = statements.get_ptr(0).ok_or_else(nothing)?;
-            pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
-            let filling = read(raw, &text, relid);
-            pg_sys::PopActiveSnapshot();
-            filling
-        }
-    })
+    // SAFETY: both live as long as the call.
+    with_statement(sql, |raw, text| unsafe { read(raw, text, relid) })
 }
 
 fn nothing() -> Error {

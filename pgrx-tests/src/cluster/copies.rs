@@ -53,6 +53,8 @@ impl Cluster {
     /// Brings this stopped server back as a standby of the one that was promoted in its place. It needs `wal_log_hints`, and the WAL
     /// since before the two parted.
     pub fn rejoin(&mut self, promoted: &Cluster) -> Result<()> {
+        // Before 16 pg_rewind takes the timeline from the control file, which knows the new one from the next checkpoint on.
+        promoted.connect("postgres")?.run("CHECKPOINT")?;
         let source = format!("host={} user={SUPERUSER} dbname=postgres", promoted.host().display());
         let mut rewind = self.tree.server_command("pg_rewind");
         rewind.args(["--write-recovery-conf", "--no-sync", "--source-server", &source]);

@@ -33,7 +33,8 @@ impl Report {
         self.finished.push(step);
     }
 
-    /// The table of all steps and the closing line.
+    /// The table of all steps, what went wrong, and the closing line: the end of a log is what is looked at, and
+    /// often all that is kept.
     pub fn close(self) -> ExitCode {
         println!("\n=== summary");
         for step in &self.finished {
@@ -41,7 +42,11 @@ impl Report {
             let line = format!("{:<10} {} {:>7.1} s  {said}", step.name, verdict(step), step.took.as_secs_f64());
             println!("{}", line.trim_end());
         }
-        let failed = self.finished.iter().filter(|s| s.result.is_err()).count();
+        let errors: Vec<_> = self.finished.iter().filter_map(|s| Some((s.name, s.result.as_ref().err()?))).collect();
+        for (name, error) in &errors {
+            println!("\n=== why {name} failed\n{}", gist(&format!("{error:#}")));
+        }
+        let failed = errors.len();
         let passed = self.finished.len() - failed;
         println!("\n{passed} passed, {failed} failed, in {:.0} s", self.started.elapsed().as_secs_f64());
         if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -52,7 +57,39 @@ fn verdict(step: &Finished) -> &'static str {
     if step.result.is_ok() { "passed" } else { "FAILED" }
 }
 
+/// Of test runners what the failed tests said, of other programs the end.
+fn gist(error: &str) -> String {
+    const LINES: usize = 60;
+    let mut failing = false;
+    let said_by_tests: Vec<_> = error
+        .lines()
+        .filter(|line| {
+            let line = line.trim();
+            failing = line.starts_with("---- ") || failing && line != "failures:";
+            failing
+        })
+        .take(2 * LINES)
+        .collect();
+    if !said_by_tests.is_empty() {
+        return said_by_tests.join("\n");
+    }
+    let lines: Vec<_> = error.lines().collect();
+    lines[lines.len().saturating_sub(LINES)..].join("\n")
+}
+
 /// The last line that says something; some runners end in a rule.
 fn last_line(text: &str) -> &str {
     text.lines().rfind(|line| line.contains(char::is_alphanumeric)).unwrap_or("").trim()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_test_run_the_failures_are_repeated() {
+        let run = "cargo failed\n    test a ... ok\n    test b ... FAILED\n\n    failures:\n\n    ---- b stdout ----\n    boom\n\n    failures:\n        b\n\n    test c ... ok";
+        assert_eq!(gist(run), "    ---- b stdout ----\n    boom\n");
+        assert_eq!(gist("x\ny"), "x\ny");
+    }
 }

@@ -32,25 +32,26 @@ pub fn install(job: Uuid, relids: &[Oid], definition: &Definition) -> Result<Ins
     if lacking(&names, relids)?.is_empty() {
         return Ok(Installed::Already);
     }
-    let created = without_waiting(|| {
+    let installed = without_waiting(|| {
         if !spi::bookkeeping(|| clean_up::will_need_cleanup(job))? {
-            return Ok(None);
+            return Ok(Installed::Unwanted);
         }
         // Looked at again: another worker may have been first, and had the job's row locked until now.
         let lacking = lacking(&names, relids)?;
+        if lacking.is_empty() {
+            return Ok(Installed::Already);
+        }
         for &relid in &lacking {
             if !heap::lock_for_trigger(relid) {
                 return Err(Error::new(UNDEFINED_TABLE, "a table was dropped before its trigger could be created"));
             }
         }
-        create(job, &names, relids, &lacking, definition).map(Some)
+        create(job, &names, relids, &lacking, definition).map(Installed::Now)
     })?;
-    Ok(match created {
-        Some(Some(tables)) if tables.is_empty() => Installed::Already,
-        Some(Some(tables)) => Installed::Now(tables),
-        Some(None) => Installed::Unwanted,
-        None => Installed::Busy(waits_for_lock(relids, &WRITERS, "create its trigger")?),
-    })
+    match installed {
+        Some(installed) => Ok(installed),
+        None => Ok(Installed::Busy(waits_for_lock(relids, &WRITERS, "create its trigger")?)),
+    }
 }
 
 /// Those of the tables that have no trigger of the job's, in the order in which everybody should lock them.
@@ -80,7 +81,7 @@ fn create(job: Uuid, names: &Names, relids: &[Oid], lacking: &[Oid], definition:
     let columns = columns(root)?;
     let simple = is_simple(&filling)?;
     let text = Text::new(names, &filling, &columns, simple).ok_or_else(changed)?;
-    if !lacking.is_empty() && function(&names.function)?.is_none() {
+    if function(&names.function)?.is_none() {
         create_functions(names, &text)?;
     }
     let mut tables = Vec::new();
