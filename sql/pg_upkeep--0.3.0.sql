@@ -105,1012 +105,6 @@ SELECT pg_catalog.pg_extension_config_dump('upkeep._job_event', '');
 -- requires:
 --   jobs
 
--- What is known of every index, and which are used. Everybody may see what pg_stat_user_indexes and pg_indexes show everybody.
--- Nothing here waits for a lock, and nothing fails because an object is being dropped: sizes come from the files, and
--- the server's own deparser runs only under a lock that could be had at once.
-
--- Figures that somebody brought from a standby: `SELECT upkeep.index_usage_snapshot()` there, import_index_usage() here.
-CREATE TABLE upkeep._index_usage_node (
-    node text PRIMARY KEY,
-    taken_at timestamptz NOT NULL,
-    stats_since timestamptz NOT NULL,
-    imported_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-    -- OIDs mean the same only on physical copies of this server.
-    system_identifier bigint NOT NULL,
-    database oid NOT NULL
-);
-CREATE TABLE upkeep._index_usage (
-    node text NOT NULL REFERENCES upkeep._index_usage_node ON DELETE CASCADE,
-    indexrelid oid NOT NULL,
-    idx_scan bigint NOT NULL,
-    last_idx_scan timestamptz,
-    PRIMARY KEY (node, indexrelid)
-);
-
--- What transaction ids meant in time: the catalogs do not say when an index was created.
-CREATE TABLE upkeep._xid_mark (
-    marked_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-    xid bigint NOT NULL DEFAULT (pg_catalog.pg_current_xact_id()::text)::bigint
-);
-INSERT INTO upkeep._xid_mark DEFAULT VALUES;
-
-CREATE FUNCTION upkeep._index_conditions() RETURNS jsonb
-    LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'index_conditions_wrapper';
-COMMENT ON FUNCTION upkeep._index_conditions() IS 'internal: since when indexes are watched, on which nodes, and what speaks against a verdict';
-
-CREATE FUNCTION upkeep._file_size(filenode oid, tablespace oid) RETURNS bigint
-    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'file_size_wrapper';
-COMMENT ON FUNCTION upkeep._file_size(oid, oid) IS 'internal: bytes of a relation''s files, without a lock; null if there is none';
-
-CREATE FUNCTION upkeep._last_index_scan(index oid) RETURNS timestamptz
-    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'last_index_scan_wrapper';
-COMMENT ON FUNCTION upkeep._last_index_scan(oid) IS 'internal: pg_stat_get_lastscan(), null before version 16';
-
-CREATE FUNCTION upkeep._index_definition(index oid, with_tablespace boolean) RETURNS text
-    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'index_definition_wrapper';
-COMMENT ON FUNCTION upkeep._index_definition(oid, boolean) IS 'internal: pg_get_indexdef() that neither waits nor fails: null if the index is locked or gone';
-
--- Facts of the catalogs and counters, one row per index of a user's table. Other sessions' temporary tables are nobody's business.
-CREATE VIEW upkeep._index WITH (security_barrier) AS
-SELECT n.nspname AS schemaname, t.relname, c.relname AS indexrelname, i.indrelid AS relid, i.indexrelid,
-       m.amname, c.relkind, t.relkind AS table_relkind, c.relispartition AS attached,
-       c.relpersistence, c.relfilenode, c.reltablespace, c.reltuples, c.reloptions, c.relowner,
-       i.indnatts, i.indnkeyatts, i.indisunique, i.indnullsnotdistinct, i.indisprimary, i.indisexclusion, i.indimmediate,
-       i.indisclustered, i.indisvalid, i.indisready, i.indislive, i.indisreplident,
-       i.indkey, i.indcollation, i.indclass, i.indoption, i.indexprs, i.indpred,
-       -- Both rows say when the index was there already; an id from before the counter went round looks like the future.
-       CASE WHEN pg_catalog.age(i.xmin) OPERATOR(pg_catalog.<) 0 OR pg_catalog.age(c.xmin) OPERATOR(pg_catalog.<) 0 THEN 2147483647
-            ELSE greatest(pg_catalog.age(i.xmin), pg_catalog.age(c.xmin)) END AS xid_age
-FROM pg_catalog.pg_index i
-JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
-JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) i.indrelid
-JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) c.relam
-WHERE n.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog', 'information_schema']::name[])
-  AND NOT pg_catalog.starts_with(n.nspname::text, 'pg_toast')
-  AND NOT pg_catalog.pg_is_other_temp_schema(n.oid);
-COMMENT ON VIEW upkeep._index IS 'internal: facts of the catalogs, one row per index of a user''s table';
-
--- Is this predicate nothing but IS NOT NULL of some of these columns? Such an index serves everything that compares them.
-CREATE FUNCTION upkeep._only_not_null(predicate text, columns smallint[]) RETURNS boolean
-    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-    RETURN pg_catalog.regexp_replace(predicate, '\{NULLTEST :arg \{VAR [^{}]*\} :nulltesttype 1 :argisrow false[^{}]*\}', 'T', 'g')
-               OPERATOR(pg_catalog.~) '^(T|\{BOOLEXPR :boolop and :args \(T( T)*\)[^{}]*\})$'
-       AND ARRAY(SELECT (v.parts)[1]::smallint FROM pg_catalog.regexp_matches(predicate, ':varattno (\d+)', 'g') AS v (parts))
-               OPERATOR(pg_catalog.<@) columns;
-COMMENT ON FUNCTION upkeep._only_not_null(text, smallint[]) IS 'internal: is an index''s predicate nothing but IS NOT NULL of these columns?';
-
--- Which indexes can serve which foreign key: its columns lead, in any order, with the operator and the collation that
--- the check on the referenced side uses. (Functions, because these settings keep the plan good on catalogs of any size,
--- analyzed or not.)
-CREATE FUNCTION upkeep._foreign_key_support() RETURNS TABLE (conoid oid, indexrelid oid)
-    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
-    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
-BEGIN ATOMIC
-WITH serving AS MATERIALIZED (
-    SELECT DISTINCT a.amopfamily, o.operator
-    FROM pg_catalog.pg_amop a
-    JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) a.amopmethod
-    JOIN pg_catalog.pg_operator p ON p.oid OPERATOR(pg_catalog.=) a.amopopr
-    CROSS JOIN LATERAL (VALUES (p.oid), (p.oprcom)) AS o (operator)
-    WHERE a.amoppurpose OPERATOR(pg_catalog.=) 's'
-      AND ((m.amname OPERATOR(pg_catalog.=) 'btree' AND a.amopstrategy OPERATOR(pg_catalog.=) 3) OR (m.amname OPERATOR(pg_catalog.=) 'hash' AND a.amopstrategy OPERATOR(pg_catalog.=) 1) OR m.amname OPERATOR(pg_catalog.=) 'gist')
-), candidate AS MATERIALIZED (
-    SELECT f.oid AS conoid, f.conkey, f.conpfeqop, f.conrelid, pg_catalog.cardinality(f.conkey) AS width,
-           i.indexrelid, i.indkey, i.indclass, i.indcollation
-    FROM pg_catalog.pg_constraint f
-    JOIN pg_catalog.pg_index i ON i.indrelid OPERATOR(pg_catalog.=) f.conrelid
-    WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND i.indisvalid AND i.indisready AND i.indislive
-      AND i.indnkeyatts OPERATOR(pg_catalog.>=) pg_catalog.cardinality(f.conkey)
-      AND (i.indkey::smallint[])[0:pg_catalog.cardinality(f.conkey) OPERATOR(pg_catalog.-) 1] OPERATOR(pg_catalog.@>) f.conkey
-      AND (i.indpred IS NULL OR upkeep._only_not_null(i.indpred::text, f.conkey))
-), key_column AS MATERIALIZED (
-    SELECT d.conoid, d.indexrelid, d.width, d.conrelid, k.attnum, k.operator,
-           d.indclass[q.position] AS opclass, d.indcollation[q.position] AS collation
-    FROM candidate d
-    CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(d.conkey), pg_catalog.unnest(d.conpfeqop)) AS k (attnum, operator)
-    CROSS JOIN LATERAL (SELECT pg_catalog.array_position(d.indkey::smallint[], k.attnum) AS position) q
-)
-SELECT k.conoid, k.indexrelid
-FROM key_column k
-JOIN pg_catalog.pg_opclass o ON o.oid OPERATOR(pg_catalog.=) k.opclass
-JOIN serving s ON s.amopfamily OPERATOR(pg_catalog.=) o.opcfamily AND s.operator OPERATOR(pg_catalog.=) k.operator
-WHERE k.collation OPERATOR(pg_catalog.=) 0::oid
-   OR k.collation OPERATOR(pg_catalog.=) (SELECT a.attcollation FROM pg_catalog.pg_attribute a
-                       WHERE a.attrelid OPERATOR(pg_catalog.=) k.conrelid AND a.attnum OPERATOR(pg_catalog.=) k.attnum)
-GROUP BY k.conoid, k.indexrelid, k.width
-HAVING pg_catalog.count(*) OPERATOR(pg_catalog.=) k.width;
-END;
-COMMENT ON FUNCTION upkeep._foreign_key_support() IS 'internal: the indexes that serve each foreign key on its referencing side';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- requires:
---   indexes
-
--- The verdict on every index: used, kept, unknown or unused, in this order; the first that applies.
---
--- A partitioned index is judged as a whole: its scans are those of all its partitions, and what keeps one partition's index
--- keeps the whole, because only the whole can be dropped.
-
--- A stored expression as text that does not depend on where in its statement it stood.
-CREATE FUNCTION upkeep._node_text(node pg_node_tree) RETURNS text
-    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-    RETURN pg_catalog.regexp_replace(node::text, ' :location -?\d+', '', 'g');
-COMMENT ON FUNCTION upkeep._node_text(pg_node_tree) IS 'internal: a stored expression, to be compared with another';
-
--- Figures of standbys and the existence of statistics: functions run as the caller, who may know this much.
-CREATE VIEW upkeep._index_usage_elsewhere WITH (security_barrier) AS
-SELECT u.node, u.indexrelid, u.idx_scan, u.last_idx_scan FROM upkeep._index_usage u;
-COMMENT ON VIEW upkeep._index_usage_elsewhere IS 'internal: scans on standbys, as imported';
-
-CREATE VIEW upkeep._expression_statistics WITH (security_barrier) AS
-SELECT DISTINCT s.starelid AS indexrelid, NULL::oid AS relid, NULL::text AS expressions
-FROM pg_catalog.pg_statistic s JOIN pg_catalog.pg_index i ON i.indexrelid OPERATOR(pg_catalog.=) s.starelid
-WHERE i.indexprs IS NOT NULL
-UNION ALL
-SELECT NULL::oid, e.stxrelid, upkeep._node_text(e.stxexprs)
-FROM pg_catalog.pg_statistic_ext e JOIN pg_catalog.pg_statistic_ext_data d ON d.stxoid OPERATOR(pg_catalog.=) e.oid
-WHERE d.stxdexpr IS NOT NULL;
-COMMENT ON VIEW upkeep._expression_statistics IS 'internal: which expressions have statistics, by an index or by CREATE STATISTICS';
-
-GRANT SELECT ON upkeep._index, upkeep._index_usage_elsewhere, upkeep._expression_statistics TO PUBLIC;
-
-CREATE TYPE upkeep._index_verdict AS (
-    schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, root oid, relkind "char", relpersistence "char",
-    attached boolean, idx_scan bigint, standby_idx_scan bigint, last_idx_scan timestamptz,
-    index_size bigint, entries double precision, inserts bigint, updates bigint, deletes bigint, hot_updates bigint,
-    verdict text, reason text, stats_since timestamptz);
-COMMENT ON TYPE upkeep._index_verdict IS 'internal: a row of _index_verdicts()';
-
-CREATE FUNCTION upkeep._index_verdicts() RETURNS SETOF upkeep._index_verdict
-    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
-    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
-BEGIN ATOMIC
-WITH RECURSIVE conditions AS MATERIALIZED (
-    SELECT (f.c OPERATOR(pg_catalog.->>) 'stats_since')::timestamptz AS stats_since,
-           (f.c OPERATOR(pg_catalog.->>) 'nodes')::integer AS nodes,
-           -- Of this very server, fresh, and with counters old enough.
-           ARRAY(SELECT pg_catalog.jsonb_array_elements_text(f.c OPERATOR(pg_catalog.->) 'fresh_nodes')) AS fresh_nodes,
-           f.c OPERATOR(pg_catalog.->>) 'min_age' AS min_age,
-           -- What speaks against calling any index unused.
-           f.c OPERATOR(pg_catalog.->>) 'unknown' AS unknown,
-           -- Indexes whose rows are fewer transactions old than this are younger than upkeep.index_min_age.
-           (f.c OPERATOR(pg_catalog.->>) 'young_xids')::bigint AS young_xids,
-           (f.c OPERATOR(pg_catalog.->>) 'surely_young_xids')::bigint AS surely_young_xids,
-           pg_catalog.format('not scanned since %s%s', pg_catalog.left(f.c OPERATOR(pg_catalog.->>) 'stats_since', 10),
-               CASE WHEN (f.c OPERATOR(pg_catalog.->>) 'nodes')::integer OPERATOR(pg_catalog.>) 0 THEN ', nor on standbys' ELSE '' END) AS unused
-    FROM (SELECT upkeep._index_conditions() AS c) f
-), elsewhere AS MATERIALIZED (
-    SELECT u.indexrelid, pg_catalog.sum(u.idx_scan)::bigint AS scans, pg_catalog.count(*) AS nodes,
-           pg_catalog.string_agg(u.node, ', ' ORDER BY u.node) FILTER (WHERE u.idx_scan OPERATOR(pg_catalog.>) 0) AS users
-    FROM upkeep._index_usage_elsewhere u
-    WHERE u.node OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT pg_catalog.unnest(c.fresh_nodes) FROM conditions c))
-    GROUP BY u.indexrelid
-), foreign_key_target AS MATERIALIZED (
-    SELECT f.conindid, pg_catalog.min(f.conname::text) AS conname
-    FROM pg_catalog.pg_constraint f WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND f.conparentid OPERATOR(pg_catalog.=) 0::oid
-    GROUP BY f.conindid
-), extension_member AS MATERIALIZED (
-    SELECT d.objid, pg_catalog.min(e.extname::text) AS extname FROM pg_catalog.pg_depend d
-    JOIN pg_catalog.pg_extension e ON e.oid OPERATOR(pg_catalog.=) d.refobjid
-    WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::regclass AND d.deptype OPERATOR(pg_catalog.=) 'e'
-      AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::regclass
-    GROUP BY d.objid
-), expression_statistics AS MATERIALIZED (
-    SELECT s.indexrelid, s.relid, s.expressions FROM upkeep._expression_statistics s
-), tree (indexrelid, root) AS (
-    SELECT r.oid, r.oid FROM pg_catalog.pg_class r WHERE r.relkind OPERATOR(pg_catalog.=) 'I' AND NOT r.relispartition
-    UNION ALL
-    SELECT h.inhrelid, p.root FROM tree p JOIN pg_catalog.pg_inherits h ON h.inhparent OPERATOR(pg_catalog.=) p.indexrelid
-), fact AS MATERIALIZED (
-    SELECT i.schemaname, i.relname, i.indexrelname, i.relid, i.indexrelid, i.relkind, i.relpersistence, i.attached, i.xid_age, i.indnatts,
-           coalesce(p.root, i.indexrelid) AS root, p.root IS NOT NULL AS in_tree,
-           i.indisvalid AND i.indisready AND i.indislive AS usable,
-           coalesce(pg_catalog.pg_stat_get_numscans(i.indexrelid), 0) AS scans,
-           CASE WHEN pg_catalog.pg_stat_get_numscans(i.indexrelid) OPERATOR(pg_catalog.>) 0 THEN upkeep._last_index_scan(i.indexrelid) END AS last_scan,
-           coalesce(x.scans, 0) AS scans_elsewhere, x.users, coalesce(x.nodes, 0) AS nodes_elsewhere,
-           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0
-                WHEN i.relpersistence OPERATOR(pg_catalog.=) 't' THEN pg_catalog.pg_relation_size(i.indexrelid)
-                ELSE upkeep._file_size(i.relfilenode, i.reltablespace) END AS index_size,
-           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE greatest(i.reltuples, 0) END::double precision AS entries,
-           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_inserted(i.relid) END AS inserts,
-           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_updated(i.relid) END AS updates,
-           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_deleted(i.relid) END AS deletes,
-           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_hot_updated(i.relid) END AS hot_updates,
-           CASE WHEN i.indisprimary THEN 'primary key'
-                WHEN i.indisexclusion THEN 'exclusion constraint'
-                WHEN k.conname IS NOT NULL THEN pg_catalog.format('foreign key %I refers to it', k.conname)
-                WHEN i.indisunique THEN 'unique: it checks what is written, which is not counted as a scan'
-                WHEN i.indisreplident THEN 'replica identity of the table'
-                WHEN i.indisclustered THEN 'CLUSTER order of the table'
-                WHEN coalesce(e.extname, t.extname) IS NOT NULL
-                THEN pg_catalog.format('belongs to extension %I', coalesce(e.extname, t.extname))
-                WHEN i.indexprs IS NOT NULL
-                     AND i.indexrelid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT s.indexrelid FROM expression_statistics s WHERE s.indexrelid IS NOT NULL))
-                     AND NOT EXISTS (SELECT FROM expression_statistics s
-                                     WHERE s.relid OPERATOR(pg_catalog.=) i.relid
-                                       AND pg_catalog.strpos(s.expressions, pg_catalog.btrim(upkeep._node_text(i.indexprs), '()')) OPERATOR(pg_catalog.>) 0)
-                THEN 'the planner uses the statistics of its expression; CREATE STATISTICS on the expression and ANALYZE replace them'
-           END AS kept_as
-    FROM upkeep._index i
-    LEFT JOIN tree p ON p.indexrelid OPERATOR(pg_catalog.=) i.indexrelid
-    LEFT JOIN elsewhere x ON x.indexrelid OPERATOR(pg_catalog.=) i.indexrelid
-    LEFT JOIN foreign_key_target k ON k.conindid OPERATOR(pg_catalog.=) i.indexrelid
-    LEFT JOIN extension_member e ON e.objid OPERATOR(pg_catalog.=) i.indexrelid
-    LEFT JOIN extension_member t ON t.objid OPERATOR(pg_catalog.=) i.relid
-), family AS MATERIALIZED (
-    -- One row per index that can be dropped by itself: partitions' indexes are added up.
-    SELECT f.root, f.scans, f.scans_elsewhere, f.users, f.nodes_elsewhere, f.last_scan, f.xid_age, f.kept_as, f.usable, f.indnatts,
-           f.index_size, f.entries, f.inserts, f.updates, f.deletes, f.hot_updates
-    FROM fact f WHERE NOT f.in_tree
-    UNION ALL
-    SELECT f.root, pg_catalog.sum(f.scans)::bigint, pg_catalog.sum(f.scans_elsewhere)::bigint, pg_catalog.max(f.users),
-           pg_catalog.max(f.nodes_elsewhere), pg_catalog.max(f.last_scan), pg_catalog.max(f.xid_age), pg_catalog.min(f.kept_as),
-           pg_catalog.bool_and(f.usable), pg_catalog.min(f.indnatts),
-           pg_catalog.sum(f.index_size)::bigint, pg_catalog.sum(f.entries), pg_catalog.sum(f.inserts)::bigint,
-           pg_catalog.sum(f.updates)::bigint, pg_catalog.sum(f.deletes)::bigint, pg_catalog.sum(f.hot_updates)::bigint
-    FROM fact f WHERE f.in_tree
-    GROUP BY f.root
-), idle AS MATERIALIZED (
-    -- Nothing seen so far speaks for these.
-    SELECT f.root FROM family f
-    WHERE f.usable AND f.kept_as IS NULL AND f.scans OPERATOR(pg_catalog.=) 0 AND f.scans_elsewhere OPERATOR(pg_catalog.=) 0
-), only_support AS MATERIALIZED (
-    -- Of the indexes that serve a foreign key, one must stay: one that is not idle, or else the narrowest, or else the oldest.
-    SELECT DISTINCT ON (s.conoid) s.conoid, b.root, u.root IS NOT NULL AS is_idle
-    FROM upkeep._foreign_key_support() s
-    LEFT JOIN tree t ON t.indexrelid OPERATOR(pg_catalog.=) s.indexrelid
-    JOIN family b ON b.root OPERATOR(pg_catalog.=) coalesce(t.root, s.indexrelid)
-    LEFT JOIN idle u ON u.root OPERATOR(pg_catalog.=) b.root
-    ORDER BY s.conoid, is_idle, b.indnatts, b.root
-), foreign_key AS MATERIALIZED (
-    SELECT o.root, pg_catalog.min(c.conname::text) AS conname
-    FROM only_support o JOIN pg_catalog.pg_constraint c ON c.oid OPERATOR(pg_catalog.=) o.conoid
-    WHERE o.is_idle
-    GROUP BY o.root
-)
-SELECT f.schemaname, f.relname, f.indexrelname, f.relid, f.indexrelid, f.root, f.relkind, f.relpersistence, f.attached,
-       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.scans ELSE f.scans END,
-       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.scans_elsewhere ELSE f.scans_elsewhere END,
-       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.last_scan ELSE f.last_scan END,
-       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.index_size ELSE f.index_size END,
-       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.entries ELSE f.entries END,
-       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.inserts ELSE f.inserts END,
-       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.updates ELSE f.updates END,
-       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.deletes ELSE f.deletes END,
-       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.hot_updates ELSE f.hot_updates END,
-       v.verdict,
-       CASE v.verdict
-            WHEN 'unused' THEN c.unused
-            WHEN 'used' THEN pg_catalog.concat_ws('; ',
-                CASE WHEN f.attached AND f.scans OPERATOR(pg_catalog.=) 0 AND f.scans_elsewhere OPERATOR(pg_catalog.=) 0 THEN 'partition of an index that is used' END,
-                CASE WHEN w.scans OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('scanned %s times%s', w.scans, pg_catalog.to_char(w.last_scan, '", last on "YYYY-MM-DD')) END,
-                CASE WHEN w.scans_elsewhere OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('scanned %s times on standbys (%s)', w.scans_elsewhere, w.users) END)
-            WHEN 'kept' THEN coalesce(f.kept_as, w.kept_as,
-                CASE WHEN k.conname IS NOT NULL THEN
-                    pg_catalog.format('the only index for foreign key %I: without it each DELETE on the other side reads this table', k.conname) END,
-                'partition of an index that is judged as a whole: not used anywhere, and only the whole can be dropped')
-            ELSE CASE
-                WHEN NOT w.usable THEN 'not valid, in whole or in part: see upkeep.invalid_indexes'
-                WHEN c.unknown IS NOT NULL THEN c.unknown
-                WHEN w.xid_age OPERATOR(pg_catalog.<) c.young_xids THEN pg_catalog.format('created less than %s ago%s', c.min_age,
-                    CASE WHEN w.xid_age OPERATOR(pg_catalog.<) c.surely_young_xids THEN '' ELSE ' (estimated from transaction ids)' END)
-                ELSE 'created after the figures of a standby were taken: import them again' END
-       END,
-       c.stats_since
-FROM fact f
-JOIN family w ON w.root OPERATOR(pg_catalog.=) f.root
-LEFT JOIN foreign_key k ON k.root OPERATOR(pg_catalog.=) f.root
-CROSS JOIN conditions c
-CROSS JOIN LATERAL (
-    SELECT CASE
-        WHEN w.scans OPERATOR(pg_catalog.>) 0 OR w.scans_elsewhere OPERATOR(pg_catalog.>) 0 THEN 'used'
-        WHEN NOT w.usable THEN 'unknown'
-        WHEN w.kept_as IS NOT NULL OR k.root IS NOT NULL THEN 'kept'
-        WHEN c.unknown IS NOT NULL OR w.xid_age OPERATOR(pg_catalog.<) c.young_xids OR w.nodes_elsewhere OPERATOR(pg_catalog.<) c.nodes THEN 'unknown'
-        WHEN f.attached THEN 'kept'
-        ELSE 'unused' END AS verdict) v;
-END;
-COMMENT ON FUNCTION upkeep._index_verdicts() IS 'internal: counters, costs and the verdict, one row per index';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- requires:
---   index_usage
-
--- Which indexes are used, and which are in the way.
-
-CREATE FUNCTION upkeep.index_usage_snapshot() RETURNS jsonb
-    LANGUAGE sql STABLE PARALLEL UNSAFE
-    SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-SELECT pg_catalog.jsonb_build_object(
-    'format', 1,
-    'system_identifier', s.system_identifier,
-    'database', d.oid::bigint,
-    'in_recovery', pg_catalog.pg_is_in_recovery(),
-    'taken_at', pg_catalog.to_char(pg_catalog.timezone('UTC', pg_catalog.clock_timestamp()), 'YYYY-MM-DD HH24:MI:SS.US+00'),
-    'stats_since', upkeep._index_conditions() OPERATOR(pg_catalog.->>) 'stats_since',
-    'indexes', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(
-                           i.indexrelid::bigint, coalesce(pg_catalog.pg_stat_get_numscans(i.indexrelid), 0),
-                           pg_catalog.to_char(pg_catalog.timezone('UTC', upkeep._last_index_scan(i.indexrelid)),
-                                              'YYYY-MM-DD HH24:MI:SS.US+00'))), '[]')
-                FROM upkeep._index i))
-FROM pg_catalog.pg_control_system() s
-JOIN pg_catalog.pg_database d ON d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database();
-END;
-COMMENT ON FUNCTION upkeep.index_usage_snapshot() IS 'How often each index of this database was scanned on this server, for import_index_usage() on the primary. Works on a standby, whose counters are its own.';
-
-CREATE FUNCTION upkeep.import_index_usage(node text, figures jsonb) RETURNS integer
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'import_index_usage_wrapper';
-COMMENT ON FUNCTION upkeep.import_index_usage(text, jsonb) IS
-'On the primary: takes what index_usage_snapshot() gave on a standby; returns the number of indexes. node: the standby''s application_name in pg_stat_replication (its slot or address if two have the same). Figures count for 7 days. figures null forgets the node. To be granted. 22023 figures of another server, database or format, of a primary, or older than those here; 42704 nothing to forget.';
-REVOKE EXECUTE ON FUNCTION upkeep.import_index_usage(text, jsonb) FROM PUBLIC;
-
--- CREATE INDEX in the server's words, put together from the catalogs where that is certain to give the same text: names of columns and
--- directions. Everything else the server itself says (and null if that had to wait).
-CREATE FUNCTION upkeep._index_definitions(wanted oid[]) RETURNS TABLE (
-    schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, indexdef text, tail text, drop_command text, create_command text)
-    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
-    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
-BEGIN ATOMIC
-WITH asked AS MATERIALIZED (
-    SELECT w.indexrelid FROM pg_catalog.unnest(wanted) AS w (indexrelid)
-), opclass AS MATERIALIZED (
-    SELECT o.oid, o.opcintype, y.typtype OPERATOR(pg_catalog.=) 'p' OR o.opcintype OPERATOR(pg_catalog.=) 'pg_catalog.text'::regtype AS broad
-    FROM pg_catalog.pg_opclass o JOIN pg_catalog.pg_type y ON y.oid OPERATOR(pg_catalog.=) o.opcintype
-    WHERE o.opcdefault
-), with_options AS MATERIALIZED (
-    SELECT a.attrelid FROM pg_catalog.pg_attribute a WHERE a.attoptions IS NOT NULL
-), index_column AS MATERIALIZED (
-    SELECT i.indexrelid, i.indrelid, k.attnum, k.position, k.position OPERATOR(pg_catalog.<=) i.indnkeyatts AS is_key,
-           i.indclass[k.position OPERATOR(pg_catalog.-) 1] AS opclass, i.indcollation[k.position OPERATOR(pg_catalog.-) 1] AS collation,
-           coalesce(i.indoption[k.position OPERATOR(pg_catalog.-) 1], 0) AS option
-    FROM pg_catalog.pg_index i
-    JOIN asked w ON w.indexrelid OPERATOR(pg_catalog.=) i.indexrelid
-    CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::smallint[]) WITH ORDINALITY AS k (attnum, position)
-    WHERE i.indexprs IS NULL AND i.indpred IS NULL
-), plain AS MATERIALIZED (
-    SELECT k.indexrelid,
-           pg_catalog.string_agg(pg_catalog.concat(pg_catalog.quote_ident(a.attname),
-               CASE k.option WHEN 1 THEN ' DESC NULLS LAST' WHEN 2 THEN ' NULLS FIRST' WHEN 3 THEN ' DESC' END),
-               ', ' ORDER BY k.position) FILTER (WHERE k.is_key) AS keys,
-           pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY k.position) FILTER (WHERE NOT k.is_key) AS included,
-           pg_catalog.bool_and(NOT k.is_key OR (
-               (o.opcintype OPERATOR(pg_catalog.=) a.atttypid OR (o.broad AND a.atttypid OPERATOR(pg_catalog.<>) 'pg_catalog.name'::regtype))
-               AND k.collation OPERATOR(pg_catalog.=) a.attcollation)) AS certain
-    FROM index_column k
-    JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) k.indrelid AND a.attnum OPERATOR(pg_catalog.=) k.attnum AND a.attnum OPERATOR(pg_catalog.>) 0
-    LEFT JOIN opclass o ON o.oid OPERATOR(pg_catalog.=) k.opclass
-    GROUP BY k.indexrelid
-)
-SELECT x.schemaname, x.relname, x.indexrelname, x.relid, x.indexrelid,
-       pg_catalog.concat(x.head, x.ident, x.only, x.relation) OPERATOR(pg_catalog.||) x.tail,
-       x.full_tail,
-       CASE WHEN f.conindid IS NOT NULL THEN NULL
-            WHEN c.conname IS NOT NULL THEN pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I;', x.relation, c.conname)
-            ELSE pg_catalog.format('DROP INDEX %s%I.%s;', x.concurrently, x.schemaname, x.ident) END,
-       pg_catalog.concat(x.head, x.concurrently, x.ident, ' ON ', x.relation) OPERATOR(pg_catalog.||) x.full_tail OPERATOR(pg_catalog.||) ';'
-       OPERATOR(pg_catalog.||) CASE WHEN c.conname IS NULL THEN ''
-            ELSE pg_catalog.format(' ALTER TABLE %s ADD CONSTRAINT %I %s USING INDEX %s%s;', x.relation, c.conname,
-                CASE WHEN c.contype OPERATOR(pg_catalog.=) 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END, x.ident,
-                CASE WHEN c.condeferred THEN ' DEFERRABLE INITIALLY DEFERRED' WHEN c.condeferrable THEN ' DEFERRABLE' ELSE '' END) END
-FROM (
-    SELECT y.*,
-           -- Where the server's own text is needed: what follows the same first words.
-           CASE WHEN y.certain THEN y.body
-                ELSE pg_catalog.substr(upkeep._index_definition(y.indexrelid, false), y.first_words) END AS tail,
-           CASE WHEN y.certain THEN pg_catalog.concat(y.body, ' TABLESPACE ' OPERATOR(pg_catalog.||) pg_catalog.quote_ident(y.spcname))
-                ELSE pg_catalog.substr(upkeep._index_definition(y.indexrelid, true), y.fewer_first_words) END AS full_tail
-    FROM (SELECT z.*, pg_catalog.length(pg_catalog.concat(z.head, z.ident, z.only, z.relation)) OPERATOR(pg_catalog.+) 1 AS first_words,
-                 -- With the tablespace, the server leaves ONLY out.
-                 pg_catalog.length(pg_catalog.concat(z.head, z.ident, ' ON ', z.relation)) OPERATOR(pg_catalog.+) 1 AS fewer_first_words
-          FROM (
-        SELECT i.schemaname, i.relname, i.indexrelname, i.relid, i.indexrelid, coalesce(p.certain, false) AND i.reloptions IS NULL AND o.attrelid IS NULL AS certain,
-               CASE WHEN i.indisunique THEN 'CREATE UNIQUE INDEX ' ELSE 'CREATE INDEX ' END AS head,
-               CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' OR i.relpersistence OPERATOR(pg_catalog.=) 't' THEN '' ELSE 'CONCURRENTLY ' END AS concurrently,
-               CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN ' ON ONLY ' ELSE ' ON ' END AS only,
-               pg_catalog.quote_ident(i.indexrelname) AS ident,
-               pg_catalog.concat(pg_catalog.quote_ident(i.schemaname), '.', pg_catalog.quote_ident(i.relname)) AS relation,
-               pg_catalog.concat(' USING ', pg_catalog.quote_ident(i.amname), ' (', p.keys, ')', ' INCLUDE (' OPERATOR(pg_catalog.||) p.included OPERATOR(pg_catalog.||) ')',
-                   CASE WHEN i.indnullsnotdistinct THEN ' NULLS NOT DISTINCT' END) AS body,
-               s.spcname
-        FROM upkeep._index i
-        JOIN asked q ON q.indexrelid OPERATOR(pg_catalog.=) i.indexrelid
-        LEFT JOIN plain p ON p.indexrelid OPERATOR(pg_catalog.=) i.indexrelid
-        LEFT JOIN (SELECT DISTINCT w.attrelid FROM with_options w) o ON o.attrelid OPERATOR(pg_catalog.=) i.indexrelid
-        LEFT JOIN pg_catalog.pg_tablespace s ON s.oid OPERATOR(pg_catalog.=) i.reltablespace) z) y) x
-LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) x.indexrelid AND (c.contype OPERATOR(pg_catalog.=) 'p' OR c.contype OPERATOR(pg_catalog.=) 'u')
-LEFT JOIN (SELECT DISTINCT r.conindid FROM pg_catalog.pg_constraint r WHERE r.contype OPERATOR(pg_catalog.=) 'f') f ON f.conindid OPERATOR(pg_catalog.=) x.indexrelid;
-END;
-COMMENT ON FUNCTION upkeep._index_definitions(oid[]) IS 'internal: these indexes'' definitions, and the commands that drop them (none while a foreign key refers to one) and make them again';
-
-CREATE VIEW upkeep.index_usage WITH (security_barrier) AS
-SELECT v.schemaname, v.relname, v.indexrelname, v.relid, v.indexrelid,
-       v.idx_scan,
-       CASE WHEN v.relkind OPERATOR(pg_catalog.<>) 'I' THEN pg_catalog.pg_stat_get_tuples_returned(v.indexrelid) END AS idx_tup_read,
-       CASE WHEN v.relkind OPERATOR(pg_catalog.<>) 'I' THEN pg_catalog.pg_stat_get_tuples_fetched(v.indexrelid) END AS idx_tup_fetch,
-       v.last_idx_scan,
-       v.index_size,
-       v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.+) v.deletes AS table_writes,
-       v.hot_updates::double precision OPERATOR(pg_catalog./) nullif(v.updates, 0) AS hot_share,
-       pg_catalog.now() OPERATOR(pg_catalog.-) v.stats_since AS stats_age,
-       d.indexdef,
-       v.verdict,
-       v.reason,
-       v.standby_idx_scan
-FROM upkeep._index_verdicts() v
-LEFT JOIN upkeep._index_definitions(ARRAY(SELECT i.indexrelid FROM pg_catalog.pg_index i)) d ON d.indexrelid OPERATOR(pg_catalog.=) v.indexrelid;
-COMMENT ON VIEW upkeep.index_usage IS 'Every index of every user table: scans since the statistics began (stats_age), size in bytes, writes to its table, share of its updates that were HOT (0..1), and a verdict (used, unused, kept, unknown) with the reason. A partitioned index has the sums of its partitions (and null for idx_tup_read and idx_tup_fetch). Readable by everyone, like pg_stat_user_indexes.';
-
--- Columns that only one index of the table has: their updates can be HOT once it is gone. Indexes that only summarize
--- (brin) do not count from version 16 on.
-CREATE FUNCTION upkeep._sole_columns(wanted oid[]) RETURNS TABLE (indexrelid oid, columns name[])
-    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
-    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
-BEGIN ATOMIC
-WITH asked AS MATERIALIZED (
-    SELECT DISTINCT i.indrelid FROM pg_catalog.unnest(wanted) AS w (indexrelid)
-    JOIN pg_catalog.pg_index i ON i.indexrelid OPERATOR(pg_catalog.=) w.indexrelid
-), counted AS MATERIALIZED (
-    SELECT i.indexrelid, i.indrelid, i.indkey, i.indexprs IS NOT NULL OR i.indpred IS NOT NULL AS computed
-    FROM asked q
-    JOIN pg_catalog.pg_index i ON i.indrelid OPERATOR(pg_catalog.=) q.indrelid
-    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
-    JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) c.relam
-    WHERE i.indislive
-      AND (m.amname OPERATOR(pg_catalog.<>) 'brin' OR pg_catalog.current_setting('server_version_num')::integer OPERATOR(pg_catalog.<) 160000)
-), index_column AS MATERIALIZED (
-    SELECT i.indexrelid, i.indrelid, k.attnum
-    FROM counted i CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::smallint[]) AS k (attnum)
-    WHERE k.attnum OPERATOR(pg_catalog.>) 0
-    UNION
-    -- Columns within expressions and predicates.
-    SELECT i.indexrelid, i.indrelid, d.refobjsubid::smallint
-    FROM counted i
-    JOIN pg_catalog.pg_depend d ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::regclass AND d.objid OPERATOR(pg_catalog.=) i.indexrelid
-         AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::regclass AND d.refobjid OPERATOR(pg_catalog.=) i.indrelid AND d.refobjsubid OPERATOR(pg_catalog.>) 0
-    WHERE i.computed
-), sole AS MATERIALIZED (
-    SELECT pg_catalog.min(k.indexrelid) AS indexrelid, k.indrelid, k.attnum
-    FROM index_column k GROUP BY k.indrelid, k.attnum HAVING pg_catalog.count(*) OPERATOR(pg_catalog.=) 1
-)
-SELECT s.indexrelid, pg_catalog.array_agg(a.attname ORDER BY s.attnum)
-FROM sole s JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) s.indrelid AND a.attnum OPERATOR(pg_catalog.=) s.attnum
-GROUP BY s.indexrelid;
-END;
-COMMENT ON FUNCTION upkeep._sole_columns(oid[]) IS 'internal: columns that only this one of their table''s indexes has';
-
-CREATE FUNCTION upkeep._unused_indexes(unused upkeep._index_verdict[]) RETURNS TABLE (
-    schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, index_size bigint, entries_written bigint,
-    hot_updates_prevented bigint, hot_prevented_by name[], table_writes bigint, hot_share double precision, stats_age interval, reason text,
-    drop_command text, create_command text)
-    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
-    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
-BEGIN ATOMIC
-SELECT v.schemaname, v.relname, v.indexrelname, v.relid, v.indexrelid,
-       v.index_size,
-       v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.-) v.hot_updates,
-       CASE WHEN s.columns IS NULL THEN 0 ELSE v.updates OPERATOR(pg_catalog.-) v.hot_updates END,
-       s.columns,
-       v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.+) v.deletes,
-       v.hot_updates::double precision OPERATOR(pg_catalog./) nullif(v.updates, 0),
-       pg_catalog.now() OPERATOR(pg_catalog.-) v.stats_since,
-       v.reason, d.drop_command, d.create_command
-FROM pg_catalog.unnest(unused) v
-LEFT JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM pg_catalog.unnest(unused) w)) d ON d.indexrelid OPERATOR(pg_catalog.=) v.indexrelid
-LEFT JOIN upkeep._sole_columns(ARRAY(SELECT w.indexrelid FROM pg_catalog.unnest(unused) w)) s ON s.indexrelid OPERATOR(pg_catalog.=) v.indexrelid
--- What it occupies and what has been written into it.
-ORDER BY v.index_size::double precision
-         OPERATOR(pg_catalog.+) ((v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.-) v.hot_updates)::double precision OPERATOR(pg_catalog.*) (v.index_size::double precision OPERATOR(pg_catalog./) greatest(v.entries, 1))) DESC NULLS LAST,
-         CASE WHEN s.columns IS NULL THEN 0 ELSE v.updates OPERATOR(pg_catalog.-) v.hot_updates END DESC, v.indexrelid;
-END;
-COMMENT ON FUNCTION upkeep._unused_indexes(upkeep._index_verdict[]) IS 'internal: what there is to say about unused indexes, dearest first';
-
-CREATE VIEW upkeep.unused_indexes WITH (security_barrier) AS
-SELECT u.*
-FROM upkeep._unused_indexes(ARRAY(SELECT v FROM upkeep._index_verdicts() v WHERE v.verdict OPERATOR(pg_catalog.=) 'unused')) u;
-COMMENT ON VIEW upkeep.unused_indexes IS 'Indexes that nothing has used anywhere for upkeep.index_min_age, dearest first (bytes they occupy, and bytes written into them since the statistics began; then updates that could not be HOT because of a column that only this index has). drop_command and the way back, create_command. A partitioned index cannot be dropped CONCURRENTLY.';
-
-GRANT SELECT ON upkeep.index_usage, upkeep.unused_indexes TO PUBLIC;
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- requires:
---   index_views
-
--- Indexes that another one makes superfluous, and indexes that are broken.
-
-CREATE FUNCTION upkeep._predicate_covers(wide oid, narrow oid) RETURNS boolean
-    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'predicate_covers_wrapper';
-COMMENT ON FUNCTION upkeep._predicate_covers(oid, oid) IS 'internal: is every row of partial index narrow also in partial index wide, by the planner''s proof?';
-
--- Valid indexes in a form in which they can be compared.
-CREATE VIEW upkeep._index_shape WITH (security_barrier) AS
-SELECT i.schemaname, i.relname, i.indexrelname, i.relid, i.indexrelid, i.amname, i.relkind, i.attached, i.relpersistence,
-       i.indisunique, i.indimmediate, i.indisprimary, i.indisreplident, i.indisclustered, i.indisexclusion,
-       i.indnkeyatts, i.indnatts, i.indnullsnotdistinct, i.reloptions,
-       i.indkey::smallint[] AS attnums,
-       (i.indkey::smallint[])[0:i.indnkeyatts OPERATOR(pg_catalog.-) 1] AS keys,
-       i.indclass::oid[] AS opclasses, i.indcollation::oid[] AS collations, i.indoption::smallint[] AS options,
-       ARRAY(SELECT (o.option OPERATOR(pg_catalog.#) 3::smallint)::smallint FROM pg_catalog.unnest(i.indoption::smallint[]) WITH ORDINALITY AS o (option, position)
-             ORDER BY o.position) AS reverse_options,
-       upkeep._node_text(i.indexprs) AS expressions, upkeep._node_text(i.indpred) AS predicate
-FROM upkeep._index i
-WHERE i.indisvalid AND i.indisready AND i.indislive;
-COMMENT ON VIEW upkeep._index_shape IS 'internal: valid indexes, comparable';
-GRANT SELECT ON upkeep._index_shape TO PUBLIC;
-
-CREATE FUNCTION upkeep._index_size(index oid) RETURNS bigint
-    LANGUAGE sql STABLE STRICT PARALLEL UNSAFE
-BEGIN ATOMIC
-WITH RECURSIVE tree (indexrelid) AS (
-    SELECT index
-    UNION ALL
-    SELECT h.inhrelid FROM tree t JOIN pg_catalog.pg_inherits h ON h.inhparent OPERATOR(pg_catalog.=) t.indexrelid
-)
-SELECT pg_catalog.sum(CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'I' THEN 0
-                           WHEN c.relpersistence OPERATOR(pg_catalog.=) 't' THEN pg_catalog.pg_relation_size(c.oid)
-                           ELSE upkeep._file_size(c.relfilenode, c.reltablespace) END)::bigint
-FROM tree t JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.indexrelid;
-END;
-COMMENT ON FUNCTION upkeep._index_size(oid) IS 'internal: bytes of an index with its partitions';
-
--- Scans of an index, here and on standbys; of a partitioned one all its partitions'.
-CREATE FUNCTION upkeep._scans(index oid) RETURNS bigint
-    LANGUAGE sql STABLE STRICT PARALLEL UNSAFE
-BEGIN ATOMIC
-WITH RECURSIVE tree (indexrelid) AS (
-    SELECT index
-    UNION ALL
-    SELECT h.inhrelid FROM tree t JOIN pg_catalog.pg_inherits h ON h.inhparent OPERATOR(pg_catalog.=) t.indexrelid
-)
-SELECT coalesce(pg_catalog.sum(pg_catalog.pg_stat_get_numscans(t.indexrelid)), 0)::bigint
-       OPERATOR(pg_catalog.+) (SELECT coalesce(pg_catalog.sum(u.idx_scan), 0)::bigint FROM upkeep._index_usage_elsewhere u
-            WHERE u.indexrelid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT x.indexrelid FROM tree x)))
-FROM tree t;
-END;
-COMMENT ON FUNCTION upkeep._scans(oid) IS 'internal: scans of an index with its partitions, on all nodes';
-
-CREATE FUNCTION upkeep._duplicate_indexes() RETURNS TABLE (indexrelid oid, kept oid, kept_name name, reason text)
-    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 100
-    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
-BEGIN ATOMIC
-WITH alike AS MATERIALIZED (
-    -- Cheap first: most indexes have their columns for themselves.
-    SELECT i.indrelid AS relid, i.indclass::oid[] AS opclasses, i.indkey::smallint[] AS attnums
-    FROM pg_catalog.pg_index i
-    GROUP BY i.indrelid, i.indclass, i.indkey::smallint[] HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 1
-), referenced AS MATERIALIZED (
-    SELECT DISTINCT f.conindid FROM pg_catalog.pg_constraint f WHERE f.contype OPERATOR(pg_catalog.=) 'f'
-), ranked AS MATERIALIZED (
-    SELECT s.indexrelid, s.indexrelname, s.attached, s.indisprimary, s.indisreplident, s.indisclustered, c.oid AS conoid,
-           r.conindid, u.used,
-           pg_catalog.first_value(s.indexrelid) OVER same AS kept,
-           pg_catalog.first_value(s.indexrelname) OVER same AS kept_name
-    FROM upkeep._index_shape s
-    JOIN alike a ON a.relid OPERATOR(pg_catalog.=) s.relid AND a.opclasses OPERATOR(pg_catalog.=) s.opclasses AND a.attnums OPERATOR(pg_catalog.=) s.attnums
-    CROSS JOIN LATERAL (SELECT upkeep._scans(s.indexrelid) OPERATOR(pg_catalog.>) 0 AS used) u
-    LEFT JOIN referenced r ON r.conindid OPERATOR(pg_catalog.=) s.indexrelid
-    LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) s.indexrelid AND c.contype OPERATOR(pg_catalog.=) ANY (ARRAY['p', 'u']::"char"[])
-    LEFT JOIN (SELECT t.attrelid, pg_catalog.string_agg(pg_catalog.concat(t.attnum, t.attoptions), ' ' ORDER BY t.attnum) AS list
-               FROM pg_catalog.pg_attribute t WHERE t.attoptions IS NOT NULL GROUP BY t.attrelid) o ON o.attrelid OPERATOR(pg_catalog.=) s.indexrelid
-    WHERE NOT s.indisexclusion
-    WINDOW same AS (
-        PARTITION BY s.relid, s.amname, s.attnums, s.indnkeyatts, s.opclasses, s.collations, s.options, s.indisunique, s.indimmediate,
-                     s.indnullsnotdistinct, s.expressions, s.predicate, s.reloptions, o.list
-        -- Stays: what cannot be dropped, what means more, what is used, what is older.
-        ORDER BY s.attached DESC, s.indisprimary DESC, r.conindid IS NULL, s.indisreplident DESC, c.oid IS NULL,
-                 s.indisclustered DESC, u.used DESC, s.indexrelid)
-)
-SELECT d.indexrelid, d.kept, d.kept_name,
-       pg_catalog.format('identical to %I, which %s%s', d.kept_name,
-           CASE WHEN k.attached THEN 'is part of a partitioned index'
-                WHEN k.indisprimary THEN 'is the primary key'
-                WHEN k.conindid IS NOT NULL THEN 'a foreign key refers to'
-                WHEN k.indisreplident THEN 'is the replica identity'
-                WHEN k.conoid IS NOT NULL AND d.conoid IS NULL THEN 'backs a constraint'
-                WHEN k.indisclustered THEN 'is the CLUSTER order'
-                WHEN k.used AND NOT d.used THEN 'is the one in use'
-                ELSE 'is older' END,
-           CASE WHEN d.conindid IS NOT NULL THEN '; a foreign key refers to this one too: let it refer to the other first' ELSE '' END)
-FROM ranked d
-JOIN ranked k ON k.indexrelid OPERATOR(pg_catalog.=) d.kept
-WHERE d.kept OPERATOR(pg_catalog.<>) d.indexrelid AND NOT d.attached;
-END;
-COMMENT ON FUNCTION upkeep._duplicate_indexes() IS 'internal: indexes that are identical to another one, which stays';
-
-CREATE VIEW upkeep.duplicate_indexes WITH (security_barrier) AS
-WITH d AS MATERIALIZED (SELECT u.* FROM upkeep._duplicate_indexes() u)
-SELECT x.schemaname, x.relname, x.indexrelname, x.relid, x.indexrelid,
-       d.kept_name AS duplicate_of, d.kept AS duplicate_of_indexrelid,
-       s.index_size, d.reason, x.drop_command, x.create_command
-FROM d
-JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM d w)) x ON x.indexrelid OPERATOR(pg_catalog.=) d.indexrelid
-CROSS JOIN LATERAL (SELECT upkeep._index_size(d.indexrelid) AS index_size) s
-ORDER BY s.index_size DESC NULLS LAST, d.indexrelid;
-COMMENT ON VIEW upkeep.duplicate_indexes IS 'Indexes identical to another one of their table (duplicate_of) in method, columns, order, operator classes, collations, options, expressions, predicate, INCLUDE, uniqueness and NULLS NOT DISTINCT. drop_command is null while a foreign key refers to the index. Sizes in bytes.';
-
--- Only btree indexes cover others (and hash indexes of one column are covered by them).
-CREATE FUNCTION upkeep._redundant_indexes() RETURNS TABLE (
-    indexrelid oid, cover oid, cover_name name, lost_columns boolean, narrower boolean, partial boolean, hash boolean, lost_options text)
-    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 100
-    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
-BEGIN ATOMIC
-WITH alike AS MATERIALIZED (
-    SELECT i.indrelid AS relid, i.indkey[0] AS first
-    FROM pg_catalog.pg_index i
-    GROUP BY i.indrelid, i.indkey[0] HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 1
-), shape AS MATERIALIZED (
-    SELECT s.* FROM upkeep._index_shape s
-    JOIN alike a ON a.relid OPERATOR(pg_catalog.=) s.relid AND a.first OPERATOR(pg_catalog.=) s.keys[1]
-    WHERE (s.amname OPERATOR(pg_catalog.=) 'btree' OR s.amname OPERATOR(pg_catalog.=) 'hash') AND NOT s.indisexclusion
-), opclass AS MATERIALIZED (
-    SELECT o.oid, o.opcintype FROM pg_catalog.pg_opclass o WHERE o.opcdefault
-), duplicate AS MATERIALIZED (
-    -- In upkeep.duplicate_indexes.
-    SELECT x.indexrelid FROM upkeep._duplicate_indexes() x
-), pair AS MATERIALIZED (
-    SELECT d.indexrelid, k.indexrelid AS cover, k.indexrelname AS cover_name,
-           NOT d.attnums OPERATOR(pg_catalog.<@) k.attnums AS lost_columns,
-           d.indnatts AS own_width, k.indnatts AS cover_width,
-           d.predicate IS NOT NULL AND k.predicate IS NULL AS partial, d.amname OPERATOR(pg_catalog.=) 'hash' AS hash, k.indisunique AS cover_is_unique,
-           CASE WHEN d.reloptions IS DISTINCT FROM k.reloptions THEN pg_catalog.array_to_string(d.reloptions, ', ') END AS lost_options
-    FROM shape d
-    JOIN shape k ON k.relid OPERATOR(pg_catalog.=) d.relid AND k.keys[1] OPERATOR(pg_catalog.=) d.keys[1]
-    LEFT JOIN opclass a ON a.oid OPERATOR(pg_catalog.=) d.opclasses[0]
-    LEFT JOIN opclass b ON b.oid OPERATOR(pg_catalog.=) k.opclasses[0]
-    WHERE d.indexrelid OPERATOR(pg_catalog.<>) k.indexrelid AND k.amname OPERATOR(pg_catalog.=) 'btree'
-      AND NOT d.indisunique AND NOT d.indisreplident AND NOT d.indisclustered AND NOT d.attached
-      AND CASE WHEN d.amname OPERATOR(pg_catalog.=) 'hash' THEN a.opcintype OPERATOR(pg_catalog.=) b.opcintype AND k.collations[0] OPERATOR(pg_catalog.=) d.collations[0]
-          ELSE d.indnkeyatts OPERATOR(pg_catalog.<=) k.indnkeyatts
-               AND k.keys[1:d.indnkeyatts] OPERATOR(pg_catalog.=) d.keys
-               AND k.opclasses[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1] OPERATOR(pg_catalog.=) d.opclasses[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1]
-               AND k.collations[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1] OPERATOR(pg_catalog.=) d.collations[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1]
-               -- The same order, or all of it backwards.
-               AND (k.options[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1] OPERATOR(pg_catalog.=) d.options[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1]
-                    OR k.reverse_options[1:d.indnkeyatts] OPERATOR(pg_catalog.=) d.options[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1])
-          END
-      -- A list of expressions is, or begins with, the other one.
-      AND (d.expressions IS NULL OR d.expressions OPERATOR(pg_catalog.=) k.expressions
-           OR pg_catalog.starts_with(k.expressions, pg_catalog.regexp_replace(d.expressions, '\)$', ' ')))
-      AND CASE WHEN k.predicate IS NULL OR k.predicate OPERATOR(pg_catalog.=) d.predicate THEN true
-               WHEN d.predicate IS NULL THEN false
-               ELSE upkeep._predicate_covers(k.indexrelid, d.indexrelid) END
-      AND d.indexrelid OPERATOR(pg_catalog.<>) ALL (ARRAY(SELECT x.indexrelid FROM duplicate x))
-      AND k.indexrelid OPERATOR(pg_catalog.<>) ALL (ARRAY(SELECT x.indexrelid FROM duplicate x))
-), standing AS MATERIALIZED (
-    SELECT p.* FROM pair p
-    LEFT JOIN pair r ON r.indexrelid OPERATOR(pg_catalog.=) p.cover AND r.cover OPERATOR(pg_catalog.=) p.indexrelid
-    -- Of two that cover each other goes what takes nothing along, then the narrower, then the younger.
-    WHERE (r.cover IS NULL
-           OR (p.lost_columns, p.own_width, r.indexrelid) OPERATOR(pg_catalog.<) (r.lost_columns, r.own_width, p.indexrelid))
-      -- Where enough is known, an index that was never scanned covers nothing: it may be called unused itself.
-      AND (p.cover_is_unique OR upkeep._scans(p.cover) OPERATOR(pg_catalog.>) 0
-           OR (SELECT upkeep._index_conditions() OPERATOR(pg_catalog.->>) 'unknown') IS NOT NULL)
-)
-SELECT DISTINCT ON (s.indexrelid) s.indexrelid, s.cover, s.cover_name, s.lost_columns, s.own_width OPERATOR(pg_catalog.<) s.cover_width,
-       s.partial, s.hash, s.lost_options
-FROM standing s
-LEFT JOIN (SELECT DISTINCT t.indexrelid FROM standing t) goes ON goes.indexrelid OPERATOR(pg_catalog.=) s.cover
-ORDER BY s.indexrelid, goes.indexrelid IS NOT NULL, s.lost_columns, s.cover_width, s.cover;
-END;
-COMMENT ON FUNCTION upkeep._redundant_indexes() IS 'internal: indexes that another one covers, which stays';
-
-CREATE VIEW upkeep.redundant_indexes WITH (security_barrier) AS
-WITH r AS MATERIALIZED (SELECT u.* FROM upkeep._redundant_indexes() u)
-SELECT x.schemaname, x.relname, x.indexrelname, x.relid, x.indexrelid,
-       r.cover_name AS covered_by, r.cover AS covered_by_indexrelid,
-       c.index_size,
-       CASE WHEN r.hash THEN pg_catalog.format('%I finds equal values as well', r.cover_name)
-            WHEN r.partial THEN pg_catalog.format('%I begins with the same columns and is not limited to some rows', r.cover_name)
-            WHEN r.narrower THEN pg_catalog.format('%I begins with the same columns', r.cover_name)
-            ELSE pg_catalog.format('%I has the same columns', r.cover_name) END AS reason,
-       coalesce(nullif(pg_catalog.concat_ws('; ',
-           CASE WHEN r.lost_columns THEN 'index-only scans that read its INCLUDE columns' END,
-           CASE WHEN c.index_size OPERATOR(pg_catalog.<) k.index_size THEN pg_catalog.format('a smaller index: %s instead of %s',
-               pg_catalog.pg_size_pretty(c.index_size), pg_catalog.pg_size_pretty(k.index_size)) END,
-           CASE WHEN r.partial THEN 'rows outside of its predicate are then in the index that is read' END,
-           CASE WHEN r.hash THEN 'entries of constant size however long the values are' END,
-           'its storage parameters: ' OPERATOR(pg_catalog.||) r.lost_options), ''), 'nothing') AS what_would_be_lost,
-       x.drop_command, x.create_command
-FROM r
-JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM r w)) x ON x.indexrelid OPERATOR(pg_catalog.=) r.indexrelid
-CROSS JOIN LATERAL (SELECT upkeep._index_size(r.indexrelid) AS index_size) c
-CROSS JOIN LATERAL (SELECT upkeep._index_size(r.cover) AS index_size) k
-ORDER BY c.index_size DESC NULLS LAST, r.indexrelid;
-COMMENT ON VIEW upkeep.redundant_indexes IS 'Indexes that another valid btree index (covered_by) can stand in for: same leading columns, operator classes and collations, the same or the wholly reversed order, and at least the same rows. Unique indexes are never here; identical ones are in upkeep.duplicate_indexes. what_would_be_lost says what the other one does not do as well. Sizes in bytes.';
-
--- Broken ones. pg_stat_progress_create_index shows other roles' builds without their table; pg_locks does not hide which
--- table a process works on.
-CREATE FUNCTION upkeep._invalid_indexes() RETURNS TABLE (
-    schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, index_size bigint, problem text, missing text[], repair_command text)
-    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 100
-    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
-BEGIN ATOMIC
-WITH broken AS MATERIALIZED (
-    SELECT n.nspname, t.relname, c.relname AS indexrelname, i.indrelid, i.indexrelid, i.indislive, i.indisunique, c.relkind, c.relpersistence,
-           c.relispartition, c.relfilenode, c.reltablespace,
-           pg_catalog.format('%I.%I', n.nspname, c.relname) AS ident,
-           pg_catalog.substring(c.relname::text, '_cc(?:new|old)\d*$') AS leftover
-    FROM pg_catalog.pg_index i
-    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
-    JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) i.indrelid
-    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-    WHERE NOT (i.indisvalid AND i.indisready AND i.indislive)
-      AND n.nspname OPERATOR(pg_catalog.<>) 'pg_catalog' AND NOT pg_catalog.pg_is_other_temp_schema(n.oid)
-), working AS MATERIALIZED (
-    SELECT l.relation, l.pid, l.mode FROM pg_catalog.pg_locks l
-    WHERE l.locktype OPERATOR(pg_catalog.=) 'relation' AND l.granted AND l.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()
-      AND l.mode OPERATOR(pg_catalog.=) ANY (ARRAY['ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'])
-      AND l.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
-      AND EXISTS (SELECT FROM broken)
-), left_alone AS MATERIALIZED (
-    -- Being built, rebuilt or dropped: the index is locked, or its table by a process that builds.
-    SELECT b.indexrelid FROM broken b
-    WHERE NOT EXISTS (SELECT FROM working w WHERE w.relation OPERATOR(pg_catalog.=) b.indexrelid)
-      AND NOT EXISTS (SELECT FROM working w
-                      JOIN pg_catalog.pg_stat_progress_create_index p ON p.pid OPERATOR(pg_catalog.=) w.pid
-                      WHERE w.relation OPERATOR(pg_catalog.=) b.indrelid)
-), missing AS MATERIALIZED (
-    SELECT b.indexrelid, k.indexrelid AS child,
-           CASE WHEN k.indexrelid IS NULL THEN 'missing' WHEN NOT k.indisvalid THEN 'invalid' END AS state,
-           pg_catalog.format('%I.%I', pn.nspname, p.relname) AS partition, p.relkind,
-           pg_catalog.quote_ident(kn.nspname) OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) pg_catalog.quote_ident(kc.relname) AS child_ident,
-           pn.nspname, pg_catalog.concat(p.relname, '_', b.indexrelname)::name AS new_name
-    FROM broken b
-    JOIN pg_catalog.pg_inherits h ON h.inhparent OPERATOR(pg_catalog.=) b.indrelid
-    JOIN pg_catalog.pg_class p ON p.oid OPERATOR(pg_catalog.=) h.inhrelid AND p.relkind OPERATOR(pg_catalog.<>) 'f'
-    JOIN pg_catalog.pg_namespace pn ON pn.oid OPERATOR(pg_catalog.=) p.relnamespace
-    LEFT JOIN (pg_catalog.pg_inherits a JOIN pg_catalog.pg_index k ON k.indexrelid OPERATOR(pg_catalog.=) a.inhrelid
-               JOIN pg_catalog.pg_class kc ON kc.oid OPERATOR(pg_catalog.=) k.indexrelid
-               JOIN pg_catalog.pg_namespace kn ON kn.oid OPERATOR(pg_catalog.=) kc.relnamespace)
-         ON a.inhparent OPERATOR(pg_catalog.=) b.indexrelid AND k.indrelid OPERATOR(pg_catalog.=) p.oid
-    WHERE b.relkind OPERATOR(pg_catalog.=) 'I'
-)
-SELECT b.nspname, b.relname, b.indexrelname, b.indrelid, b.indexrelid,
-       CASE WHEN b.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE upkeep._file_size(b.relfilenode, b.reltablespace) END,
-       CASE WHEN b.leftover IS NOT NULL AND pg_catalog.starts_with(b.leftover, '_ccnew')
-            THEN 'what a REINDEX CONCURRENTLY that failed had built: drop it, then try again'
-            WHEN b.leftover IS NOT NULL THEN 'what a REINDEX CONCURRENTLY could not drop at its end: the index has been rebuilt'
-            WHEN NOT b.indislive THEN 'a DROP INDEX CONCURRENTLY did not end'
-            WHEN b.relkind OPERATOR(pg_catalog.=) 'I' AND m.missing IS NOT NULL THEN 'partitions without a valid index for it'
-            WHEN b.relkind OPERATOR(pg_catalog.=) 'I' THEN 'every partition has its index, but the whole was not marked valid'
-            ELSE pg_catalog.concat('a concurrent build failed: it is written to, and never read',
-                CASE WHEN b.indisunique THEN '; rows that are not unique must go first' END) END,
-       m.missing,
-       CASE WHEN b.leftover IS NOT NULL OR NOT b.indislive
-            THEN pg_catalog.format(CASE WHEN b.relkind OPERATOR(pg_catalog.=) 'I' OR b.relpersistence OPERATOR(pg_catalog.=) 't' THEN 'DROP INDEX %s;' ELSE 'DROP INDEX CONCURRENTLY %s;' END, b.ident)
-            WHEN b.relkind OPERATOR(pg_catalog.=) 'I' THEN coalesce(m.commands, (SELECT pg_catalog.format('ALTER INDEX %s ATTACH PARTITION %s;', b.ident, g.child_ident)
-                 FROM missing g WHERE g.indexrelid OPERATOR(pg_catalog.=) b.indexrelid AND g.child IS NOT NULL ORDER BY g.child LIMIT 1))
-            WHEN b.relpersistence OPERATOR(pg_catalog.=) 't' THEN pg_catalog.format('REINDEX INDEX %s;', b.ident)
-            ELSE pg_catalog.format('REINDEX INDEX CONCURRENTLY %s;', b.ident) END
-FROM broken b
-JOIN left_alone l ON l.indexrelid OPERATOR(pg_catalog.=) b.indexrelid
-LEFT JOIN (
-    SELECT g.indexrelid, pg_catalog.array_agg(g.partition ORDER BY g.partition) AS missing,
-           pg_catalog.string_agg(CASE
-               WHEN g.state OPERATOR(pg_catalog.=) 'invalid' AND g.relkind OPERATOR(pg_catalog.=) 'p' THEN pg_catalog.format('ALTER INDEX %s ATTACH PARTITION %s;', b.ident, g.child_ident)
-               WHEN g.state OPERATOR(pg_catalog.=) 'invalid' THEN pg_catalog.format(E'REINDEX INDEX CONCURRENTLY %s;\nALTER INDEX %s ATTACH PARTITION %s;', g.child_ident, b.ident, g.child_ident)
-               ELSE pg_catalog.format(E'%s %I ON %s%s%s;%s\nALTER INDEX %s ATTACH PARTITION %I.%I;',
-                   CASE WHEN b.indisunique THEN 'CREATE UNIQUE INDEX' ELSE 'CREATE INDEX' END
-                       OPERATOR(pg_catalog.||) CASE WHEN g.relkind OPERATOR(pg_catalog.=) 'p' THEN '' ELSE ' CONCURRENTLY' END,
-                   -- A partition that is partitioned itself comes up here next, with its own.
-                   g.new_name, CASE WHEN g.relkind OPERATOR(pg_catalog.=) 'p' THEN 'ONLY ' END, g.partition, d.tail,
-                   CASE WHEN c.conname IS NOT NULL THEN pg_catalog.format(E'\nALTER TABLE %s ADD CONSTRAINT %I %s USING INDEX %I;', g.partition, g.new_name,
-                       CASE WHEN c.contype OPERATOR(pg_catalog.=) 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END, g.new_name) END,
-                   b.ident, g.nspname, g.new_name) END, E'\n' ORDER BY g.partition) AS commands
-    FROM missing g
-    JOIN broken b ON b.indexrelid OPERATOR(pg_catalog.=) g.indexrelid
-    LEFT JOIN upkeep._index_definitions(ARRAY(SELECT DISTINCT w.indexrelid FROM missing w)) d ON d.indexrelid OPERATOR(pg_catalog.=) g.indexrelid
-    LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) g.indexrelid AND (c.contype OPERATOR(pg_catalog.=) 'p' OR c.contype OPERATOR(pg_catalog.=) 'u')
-    WHERE g.state IS NOT NULL
-    GROUP BY g.indexrelid) m ON m.indexrelid OPERATOR(pg_catalog.=) b.indexrelid;
-END;
-COMMENT ON FUNCTION upkeep._invalid_indexes() IS 'internal: indexes that are not valid and that nobody works on';
-
-CREATE VIEW upkeep.invalid_indexes WITH (security_barrier) AS
-SELECT i.schemaname, i.relname, i.indexrelname, i.relid, i.indexrelid, i.index_size, i.problem,
-       i.missing AS missing_partitions, i.repair_command
-FROM upkeep._invalid_indexes() i
-ORDER BY i.schemaname, i.relname, i.indexrelname;
-COMMENT ON VIEW upkeep.invalid_indexes IS 'Indexes that are written to and never read: what failed concurrent builds, rebuilds and drops left (of TOAST tables too), and partitioned indexes that lack a valid index on some partition (missing_partitions); not those being built or dropped at the moment. repair_command: what to type, line by line.';
-
-GRANT SELECT ON upkeep.duplicate_indexes, upkeep.redundant_indexes, upkeep.invalid_indexes TO PUBLIC;
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- requires:
---   index_shapes
-
--- Indexes that are not there: for foreign keys, and for tables that are read from end to end all the time.
-
-CREATE FUNCTION upkeep._unindexed_foreign_keys() RETURNS TABLE (
-    conoid oid, without text[], partitions bigint, table_rows double precision, table_size bigint,
-    referenced_rows double precision, referenced_updates bigint, referenced_deletes bigint, leaf_commands text)
-    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 100
-    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
-BEGIN ATOMIC
-WITH RECURSIVE tree (top, conoid, conrelid) AS (
-    SELECT f.oid, f.oid, f.conrelid FROM pg_catalog.pg_constraint f
-    WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND f.conparentid OPERATOR(pg_catalog.=) 0::oid
-    UNION ALL
-    SELECT t.top, f.oid, f.conrelid FROM tree t
-    JOIN pg_catalog.pg_constraint f ON f.conparentid OPERATOR(pg_catalog.=) t.conoid
-    WHERE f.contype OPERATOR(pg_catalog.=) 'f'
-), supported AS MATERIALIZED (
-    SELECT DISTINCT s.conoid FROM upkeep._foreign_key_support() s
-), leaf AS MATERIALIZED (
-    -- A partitioned table is served if each of its partitions is.
-    SELECT t.top, t.conrelid, c.relname, c.relnamespace, c.reltuples, c.relfilenode, c.reltablespace, c.relpersistence,
-           c.oid OPERATOR(pg_catalog.<>) (SELECT f.conrelid FROM pg_catalog.pg_constraint f WHERE f.oid OPERATOR(pg_catalog.=) t.top) AS is_partition,
-           pg_catalog.bool_or(s.conoid IS NOT NULL) AS served
-    FROM tree t
-    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.conrelid AND c.relkind OPERATOR(pg_catalog.=) 'r'
-    LEFT JOIN supported s ON s.conoid OPERATOR(pg_catalog.=) t.conoid
-    GROUP BY t.top, t.conrelid, c.oid, c.relname, c.relnamespace, c.reltuples, c.relfilenode, c.reltablespace, c.relpersistence
-), bare AS MATERIALIZED (
-    SELECT l.top, pg_catalog.array_agg(pg_catalog.format('%I.%I', n.nspname, l.relname) ORDER BY l.relname)
-                      FILTER (WHERE l.is_partition AND NOT l.served) AS without,
-           pg_catalog.count(*) FILTER (WHERE l.is_partition) AS partitions,
-           pg_catalog.sum(greatest(l.reltuples, pg_catalog.pg_stat_get_live_tuples(l.conrelid), 0)) FILTER (WHERE NOT l.served) AS table_rows,
-           (pg_catalog.sum(CASE WHEN l.relpersistence OPERATOR(pg_catalog.=) 't' THEN pg_catalog.pg_relation_size(l.conrelid)
-                ELSE upkeep._file_size(l.relfilenode, l.reltablespace) END) FILTER (WHERE NOT l.served))::bigint AS table_size,
-           pg_catalog.bool_and(l.served) AS served
-    FROM leaf l JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) l.relnamespace
-    GROUP BY l.top
-), wanting AS MATERIALIZED (
-    SELECT f.oid AS conoid, f.confrelid, f.conrelid, f.conkey, b.without, coalesce(b.partitions, 0) AS partitions, b.table_rows, b.table_size
-    FROM pg_catalog.pg_constraint f
-    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) f.conrelid
-    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-    LEFT JOIN bare b ON b.top OPERATOR(pg_catalog.=) f.oid
-    LEFT JOIN supported s ON s.conoid OPERATOR(pg_catalog.=) f.oid
-    WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND f.conparentid OPERATOR(pg_catalog.=) 0::oid
-      AND CASE WHEN b.top IS NULL THEN s.conoid IS NULL ELSE NOT b.served END
-      AND n.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog', 'information_schema']::name[])
-      AND NOT pg_catalog.pg_is_other_temp_schema(n.oid)
-), referenced (root, relid) AS (
-    SELECT DISTINCT w.confrelid, w.confrelid FROM wanting w
-    UNION ALL
-    SELECT r.root, h.inhrelid FROM referenced r
-    JOIN pg_catalog.pg_class p ON p.oid OPERATOR(pg_catalog.=) r.relid AND p.relkind OPERATOR(pg_catalog.=) 'p'
-    JOIN pg_catalog.pg_inherits h ON h.inhparent OPERATOR(pg_catalog.=) r.relid
-), activity AS MATERIALIZED (
-    SELECT r.root, pg_catalog.sum(CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'r' THEN greatest(c.reltuples, pg_catalog.pg_stat_get_live_tuples(c.oid), 0) END) AS rows,
-           pg_catalog.sum(pg_catalog.pg_stat_get_tuples_updated(c.oid))::bigint AS updates,
-           pg_catalog.sum(pg_catalog.pg_stat_get_tuples_deleted(c.oid))::bigint AS deletes
-    FROM referenced r JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) r.relid
-    GROUP BY r.root
-)
-SELECT w.conoid, w.without, w.partitions, w.table_rows, w.table_size, a.rows, a.updates, a.deletes,
-       (SELECT pg_catalog.string_agg(pg_catalog.format('CREATE INDEX CONCURRENTLY ON %s (%s);', u.leaf, k.list), E'\n' ORDER BY u.leaf)
-        FROM pg_catalog.unnest(w.without) AS u (leaf)
-        CROSS JOIN (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(x.attname), ', ' ORDER BY q.position) AS list
-                    FROM pg_catalog.unnest(w.conkey) WITH ORDINALITY AS q (attnum, position)
-                    JOIN pg_catalog.pg_attribute x ON x.attrelid OPERATOR(pg_catalog.=) w.conrelid AND x.attnum OPERATOR(pg_catalog.=) q.attnum) k)
-FROM wanting w JOIN activity a ON a.root OPERATOR(pg_catalog.=) w.confrelid;
-END;
-COMMENT ON FUNCTION upkeep._unindexed_foreign_keys() IS 'internal: foreign keys that no index serves on the referencing side';
-
-CREATE VIEW upkeep.unindexed_foreign_keys WITH (security_barrier) AS
-SELECT n.nspname AS schemaname, t.relname, f.conrelid AS relid, f.conname, k.names AS columns,
-       rn.nspname AS referenced_schemaname, r.relname AS referenced_relname, f.confrelid AS referenced_relid,
-       coalesce(w.table_rows, 0)::bigint AS rows_estimate, coalesce(w.table_size, 0) AS table_size,
-       v.severity,
-       CASE v.severity
-           WHEN 'high' THEN pg_catalog.format('each of %s deletes from %I has read this table', w.referenced_deletes, r.relname)
-           WHEN 'medium' THEN CASE
-               WHEN w.referenced_deletes OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('%s deletes from %I, which has only %s rows', w.referenced_deletes, r.relname, coalesce(w.referenced_rows, 0)::bigint)
-               ELSE pg_catalog.format('%I is updated (%s rows so far): those that change its key read this table', r.relname, w.referenced_updates) END
-           ELSE CASE
-               WHEN coalesce(w.table_rows, 0) OPERATOR(pg_catalog.<) 1000 THEN pg_catalog.format('the table is tiny (%s rows): reading it costs little', coalesce(w.table_rows, 0)::bigint)
-               ELSE pg_catalog.format('nothing was deleted from %I or updated in it since the statistics began', r.relname) END
-       END AS reason,
-       w.without AS partitions_without,
-       CASE WHEN t.relkind OPERATOR(pg_catalog.=) 'p'
-            -- Built partition by partition; then the whole finds them there, and its lock is short.
-            THEN pg_catalog.concat(w.leaf_commands OPERATOR(pg_catalog.||) E'\n', pg_catalog.format('CREATE INDEX ON %I.%I (%s);', n.nspname, t.relname, k.list))
-            WHEN t.relpersistence OPERATOR(pg_catalog.=) 't' THEN pg_catalog.format('CREATE INDEX ON %I.%I (%s);', n.nspname, t.relname, k.list)
-            ELSE pg_catalog.format('CREATE INDEX CONCURRENTLY ON %I.%I (%s);', n.nspname, t.relname, k.list) END AS create_command
-FROM upkeep._unindexed_foreign_keys() w
-JOIN pg_catalog.pg_constraint f ON f.oid OPERATOR(pg_catalog.=) w.conoid
-JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) f.conrelid
-JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) t.relnamespace
-JOIN pg_catalog.pg_class r ON r.oid OPERATOR(pg_catalog.=) f.confrelid
-JOIN pg_catalog.pg_namespace rn ON rn.oid OPERATOR(pg_catalog.=) r.relnamespace
-CROSS JOIN LATERAL (
-    SELECT pg_catalog.array_agg(a.attname ORDER BY q.position) AS names,
-           pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY q.position) AS list
-    FROM pg_catalog.unnest(f.conkey) WITH ORDINALITY AS q (attnum, position)
-    JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) f.conrelid AND a.attnum OPERATOR(pg_catalog.=) q.attnum) k
-CROSS JOIN LATERAL (
-    SELECT CASE WHEN coalesce(w.table_rows, 0) OPERATOR(pg_catalog.<) 1000 OR w.referenced_updates OPERATOR(pg_catalog.+) w.referenced_deletes OPERATOR(pg_catalog.=) 0 THEN 'low'
-                WHEN w.referenced_deletes OPERATOR(pg_catalog.=) 0 OR coalesce(w.referenced_rows, 0) OPERATOR(pg_catalog.<) 100 THEN 'medium'
-                ELSE 'high' END AS severity) v
-ORDER BY pg_catalog.array_position(ARRAY['high', 'medium', 'low'], v.severity), w.table_size DESC NULLS LAST, f.oid;
-COMMENT ON VIEW upkeep.unindexed_foreign_keys IS 'Foreign keys whose columns lead no index of the referencing table (in any order; partial indexes count if their predicate is IS NOT NULL of these columns): a DELETE or a changed key on the other side reads the whole table, per row. severity: high; medium (few rows there, or only updates); low (the table has fewer than 1,000 rows, or nothing is ever deleted or updated there). Sizes in bytes. create_command: what to type, line by line.';
-
--- Tables that are read from end to end: at least 10,000 rows and 1 MB; at least 50 sequential scans, of a tenth of the table or more each,
--- and more than 5 % of all scans.
-CREATE FUNCTION upkeep._read_from_end_to_end() RETURNS TABLE (
-    schemaname name, relname name, relid oid, table_size bigint, rows double precision, seq_scan bigint, seq_tup_read bigint, idx_scan bigint)
-    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 100
-    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
-BEGIN ATOMIC
-WITH scanned AS MATERIALIZED (
-    SELECT n.nspname, c.relname, c.oid, c.relfilenode, c.reltablespace, c.relpersistence,
-           greatest(c.reltuples, pg_catalog.pg_stat_get_live_tuples(c.oid), 0)::double precision AS rows,
-           pg_catalog.pg_stat_get_numscans(c.oid) AS seq_scan,
-           pg_catalog.pg_stat_get_tuples_returned(c.oid) AS seq_tup_read
-    FROM pg_catalog.pg_class c
-    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-    WHERE c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'm']::"char"[])
-      AND n.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog', 'information_schema']::name[])
-      AND NOT pg_catalog.starts_with(n.nspname::text, 'pg_toast')
-      AND NOT pg_catalog.pg_is_other_temp_schema(n.oid)
-), big AS MATERIALIZED (
-    SELECT s.*, CASE WHEN s.relpersistence OPERATOR(pg_catalog.=) 't' THEN pg_catalog.pg_relation_size(s.oid)
-                     ELSE upkeep._file_size(s.relfilenode, s.reltablespace) END AS table_size,
-           (SELECT coalesce(pg_catalog.sum(pg_catalog.pg_stat_get_numscans(i.indexrelid)), 0)::bigint
-            FROM pg_catalog.pg_index i WHERE i.indrelid OPERATOR(pg_catalog.=) s.oid) AS idx_scan
-    FROM scanned s
-    WHERE s.rows OPERATOR(pg_catalog.>=) 10000 AND s.seq_scan OPERATOR(pg_catalog.>=) 50
-      AND s.seq_tup_read::double precision OPERATOR(pg_catalog.>=) (0.1::double precision OPERATOR(pg_catalog.*) s.rows OPERATOR(pg_catalog.*) s.seq_scan::double precision)
-)
-SELECT b.nspname, b.relname, b.oid, b.table_size, b.rows, b.seq_scan, b.seq_tup_read, b.idx_scan
-FROM big b
-WHERE b.table_size OPERATOR(pg_catalog.>=) 1048576 AND b.seq_scan::double precision OPERATOR(pg_catalog.>) (0.05::double precision OPERATOR(pg_catalog.*) (b.seq_scan OPERATOR(pg_catalog.+) b.idx_scan)::double precision);
-END;
-COMMENT ON FUNCTION upkeep._read_from_end_to_end() IS 'internal: tables that sequential scans read far too often';
-
--- Column statistics come through pg_stats, which shows a role what it may read and no more.
-CREATE VIEW upkeep.missing_indexes WITH (security_barrier) AS
-SELECT t.schemaname, t.relname, t.relid, t.table_size, t.rows::bigint AS rows_estimate,
-       t.seq_scan, t.seq_tup_read, t.seq_tup_read::double precision OPERATOR(pg_catalog./) t.seq_scan AS rows_per_scan,
-       t.idx_scan, t.idx_scan::double precision OPERATOR(pg_catalog./) (t.seq_scan OPERATOR(pg_catalog.+) t.idx_scan) AS idx_share,
-       upkeep._last_index_scan(t.relid) AS last_seq_scan,
-       s.attname, s.n_distinct, s.null_frac, s.correlation, s.most_common_freq, s.rows_per_value,
-       pg_catalog.concat(
-           pg_catalog.format('%s sequential scans read %s rows each, %s scans used an index', t.seq_scan,
-               (t.seq_tup_read::double precision OPERATOR(pg_catalog./) t.seq_scan)::bigint, t.idx_scan),
-           CASE WHEN s.attname IS NULL THEN '; no column statistics that you may read show a column which an index would narrow down'
-           ELSE pg_catalog.format('; if %I is what they look for: %s', s.attname, pg_catalog.concat_ws(', ',
-               pg_catalog.format('about %s rows per value', greatest(s.rows_per_value, 1)::bigint),
-               pg_catalog.format('%s different values', s.different::bigint),
-               CASE WHEN s.null_frac OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('%s %% null', pg_catalog.round((s.null_frac OPERATOR(pg_catalog.*) 100)::numeric, 1)) END,
-               CASE WHEN s.most_common_freq IS NOT NULL THEN pg_catalog.format('the most common value (%s) is %s %% of the rows',
-                   pg_catalog.left(s.most_common_value, 40), pg_catalog.round((s.most_common_freq OPERATOR(pg_catalog.*) 100)::numeric, 1)) END,
-               CASE WHEN pg_catalog.abs(s.correlation) OPERATOR(pg_catalog.>) 0.9 THEN 'values lie in the order of the table: a brin index may do' END)) END) AS evidence
-FROM upkeep._read_from_end_to_end() t
-LEFT JOIN LATERAL (
-    SELECT c.*, p.different, p.rows_per_value
-    FROM (SELECT a.attname, a.n_distinct, a.null_frac, a.correlation, (a.most_common_freqs)[1] AS most_common_freq,
-                 (pg_catalog.array_to_json(a.most_common_vals) OPERATOR(pg_catalog.->>) 0) AS most_common_value
-          FROM pg_catalog.pg_stats a
-          WHERE a.schemaname OPERATOR(pg_catalog.=) t.schemaname AND a.tablename OPERATOR(pg_catalog.=) t.relname AND NOT a.inherited) c
-    CROSS JOIN LATERAL (
-        SELECT d.different, t.rows OPERATOR(pg_catalog.*) (1 OPERATOR(pg_catalog.-) c.null_frac)::double precision OPERATOR(pg_catalog./) d.different AS rows_per_value
-        FROM (SELECT greatest(CASE WHEN c.n_distinct OPERATOR(pg_catalog.<) 0 THEN (0 OPERATOR(pg_catalog.-) c.n_distinct::double precision) OPERATOR(pg_catalog.*) t.rows
-                                   ELSE c.n_distinct::double precision END, 1) AS different) d) p
-    -- An index is worth it where it leaves at most 1 % of the rows, and where there is none yet.
-    WHERE p.rows_per_value OPERATOR(pg_catalog.<=) (0.01::double precision OPERATOR(pg_catalog.*) t.rows)
-      AND NOT EXISTS (
-        SELECT FROM pg_catalog.pg_index i
-        JOIN pg_catalog.pg_attribute k ON k.attrelid OPERATOR(pg_catalog.=) i.indrelid AND k.attnum OPERATOR(pg_catalog.=) i.indkey[0]
-        WHERE i.indrelid OPERATOR(pg_catalog.=) t.relid AND k.attname OPERATOR(pg_catalog.=) c.attname AND i.indpred IS NULL AND i.indisvalid)
-    ORDER BY p.rows_per_value, c.attname LIMIT 5) s ON true
-ORDER BY t.seq_tup_read DESC, t.relid, s.rows_per_value;
-COMMENT ON VIEW upkeep.missing_indexes IS 'Tables that sequential scans read far too often: at least 10,000 rows and 1 MB, at least 50 sequential scans that read a tenth of the table or more, over 5 % of all scans. For each up to five columns without an index whose values would leave at most 1 % of the rows, with the evidence. Which columns queries look for is not known here. Column statistics: only those that pg_stats shows the caller; without any, one row with a null attname. Sizes in bytes, shares 0..1.';
-
-GRANT SELECT ON upkeep.unindexed_foreign_keys, upkeep.missing_indexes TO PUBLIC;
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- requires:
---   jobs
-
 -- Backfill: the functions, the rows that were skipped, and a view of those put aside.
 
 CREATE FUNCTION upkeep.backfill(
@@ -1379,6 +373,1035 @@ COMMENT ON FUNCTION upkeep.run_in_background(text, text, integer) IS 'Runs one S
 
 REVOKE EXECUTE ON FUNCTION upkeep.start_workers(), upkeep.stop_workers(), upkeep.pause_all(text),
     upkeep.resume_all(), upkeep.run_in_background(text, text, integer) FROM PUBLIC;
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   jobs
+
+-- What is known of every index, and which are used. Everybody may see what pg_stat_user_indexes and pg_indexes show everybody.
+-- Nothing here waits for a lock, and nothing fails because an object is being dropped: sizes come from the files, and
+-- the server's own deparser runs only under a lock that could be had at once.
+
+-- Figures that somebody brought from a standby: `SELECT upkeep.index_usage_snapshot()` there, import_index_usage() here.
+CREATE TABLE upkeep._index_usage_node (
+    node text PRIMARY KEY,
+    taken_at timestamptz NOT NULL,
+    stats_since timestamptz NOT NULL,
+    imported_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    -- OIDs mean the same only on physical copies of this server.
+    system_identifier bigint NOT NULL,
+    database oid NOT NULL
+);
+CREATE TABLE upkeep._index_usage (
+    node text NOT NULL REFERENCES upkeep._index_usage_node ON DELETE CASCADE,
+    indexrelid oid NOT NULL,
+    idx_scan bigint NOT NULL,
+    last_idx_scan timestamptz,
+    PRIMARY KEY (node, indexrelid)
+);
+
+-- What transaction ids meant in time: the catalogs do not say when an index was created.
+CREATE TABLE upkeep._xid_mark (
+    marked_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    xid bigint NOT NULL DEFAULT (pg_catalog.pg_current_xact_id()::text)::bigint
+);
+INSERT INTO upkeep._xid_mark DEFAULT VALUES;
+
+CREATE FUNCTION upkeep._index_conditions() RETURNS jsonb
+    LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'index_conditions_wrapper';
+COMMENT ON FUNCTION upkeep._index_conditions() IS 'internal: since when indexes are watched, on which nodes, and what speaks against a verdict';
+
+CREATE FUNCTION upkeep._file_size(filenode oid, tablespace oid) RETURNS bigint
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'file_size_wrapper';
+COMMENT ON FUNCTION upkeep._file_size(oid, oid) IS 'internal: bytes of a relation''s files, without a lock; null if there is none';
+
+CREATE FUNCTION upkeep._last_index_scan(index oid) RETURNS timestamptz
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'last_index_scan_wrapper';
+COMMENT ON FUNCTION upkeep._last_index_scan(oid) IS 'internal: pg_stat_get_lastscan(), null before version 16';
+
+CREATE FUNCTION upkeep._index_definition(index oid, with_tablespace boolean) RETURNS text
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'index_definition_wrapper';
+COMMENT ON FUNCTION upkeep._index_definition(oid, boolean) IS 'internal: pg_get_indexdef() that neither waits nor fails: null if the index is locked or gone';
+
+-- Facts of the catalogs and counters, one row per index of a user's table. Other sessions' temporary tables are nobody's business.
+CREATE VIEW upkeep._index WITH (security_barrier) AS
+SELECT n.nspname AS schemaname, t.relname, c.relname AS indexrelname, i.indrelid AS relid, i.indexrelid,
+       m.amname, c.relkind, t.relkind AS table_relkind, c.relispartition AS attached,
+       c.relpersistence, c.relfilenode, c.reltablespace, c.reltuples, c.reloptions, c.relowner,
+       i.indnatts, i.indnkeyatts, i.indisunique, i.indnullsnotdistinct, i.indisprimary, i.indisexclusion, i.indimmediate,
+       i.indisclustered, i.indisvalid, i.indisready, i.indislive, i.indisreplident,
+       i.indkey, i.indcollation, i.indclass, i.indoption, i.indexprs, i.indpred,
+       i.xmin AS index_xid, c.xmin AS class_xid
+FROM pg_catalog.pg_index i
+JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
+JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) i.indrelid
+JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) c.relam
+WHERE n.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog', 'information_schema']::name[])
+  AND NOT pg_catalog.starts_with(n.nspname::text, 'pg_toast')
+  AND NOT pg_catalog.pg_is_other_temp_schema(n.oid);
+COMMENT ON VIEW upkeep._index IS 'internal: facts of the catalogs, one row per index of a user''s table';
+
+-- Is this predicate nothing but IS NOT NULL of some of these columns? Such an index serves everything that compares them.
+CREATE FUNCTION upkeep._only_not_null(predicate text, columns smallint[]) RETURNS boolean
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN pg_catalog.regexp_replace(predicate, '\{NULLTEST :arg \{VAR [^{}]*\} :nulltesttype 1 :argisrow false[^{}]*\}', 'T', 'g')
+               OPERATOR(pg_catalog.~) '^(T|\{BOOLEXPR :boolop and :args \(T( T)*\)[^{}]*\})$'
+       AND ARRAY(SELECT (v.parts)[1]::smallint FROM pg_catalog.regexp_matches(predicate, ':varattno (\d+)', 'g') AS v (parts))
+               OPERATOR(pg_catalog.<@) columns;
+COMMENT ON FUNCTION upkeep._only_not_null(text, smallint[]) IS 'internal: is an index''s predicate nothing but IS NOT NULL of these columns?';
+
+-- Which indexes can serve which foreign key: its columns lead, in any order, with the operator and the collation that
+-- the check on the referenced side uses. (Functions, because these settings keep the plan good on catalogs of any size,
+-- analyzed or not.)
+CREATE FUNCTION upkeep._foreign_key_support() RETURNS TABLE (conoid oid, indexrelid oid, width integer)
+    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
+BEGIN ATOMIC
+WITH serving AS MATERIALIZED (
+    SELECT DISTINCT a.amopfamily, o.operator
+    FROM pg_catalog.pg_amop a
+    JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) a.amopmethod
+    JOIN pg_catalog.pg_operator p ON p.oid OPERATOR(pg_catalog.=) a.amopopr
+    CROSS JOIN LATERAL (VALUES (p.oid), (p.oprcom)) AS o (operator)
+    WHERE a.amoppurpose OPERATOR(pg_catalog.=) 's'
+      AND ((m.amname OPERATOR(pg_catalog.=) 'btree' AND a.amopstrategy OPERATOR(pg_catalog.=) 3) OR (m.amname OPERATOR(pg_catalog.=) 'hash' AND a.amopstrategy OPERATOR(pg_catalog.=) 1) OR m.amname OPERATOR(pg_catalog.=) 'gist')
+), candidate AS MATERIALIZED (
+    SELECT f.oid AS conoid, f.conkey, f.conpfeqop, f.conrelid, pg_catalog.cardinality(f.conkey) AS width,
+           i.indexrelid, i.indnatts, i.indkey, i.indclass, i.indcollation
+    FROM pg_catalog.pg_constraint f
+    JOIN pg_catalog.pg_index i ON i.indrelid OPERATOR(pg_catalog.=) f.conrelid
+    WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND i.indisvalid AND i.indisready AND i.indislive
+      AND i.indnkeyatts OPERATOR(pg_catalog.>=) pg_catalog.cardinality(f.conkey)
+      AND (i.indkey::smallint[])[0:pg_catalog.cardinality(f.conkey) OPERATOR(pg_catalog.-) 1] OPERATOR(pg_catalog.@>) f.conkey
+      AND (i.indpred IS NULL OR upkeep._only_not_null(i.indpred::text, f.conkey))
+), key_column AS MATERIALIZED (
+    SELECT d.conoid, d.indexrelid, d.indnatts, d.width, d.conrelid, k.attnum, k.operator,
+           d.indclass[q.position] AS opclass, d.indcollation[q.position] AS collation
+    FROM candidate d
+    CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(d.conkey), pg_catalog.unnest(d.conpfeqop)) AS k (attnum, operator)
+    CROSS JOIN LATERAL (SELECT pg_catalog.array_position(d.indkey::smallint[], k.attnum) AS position) q
+)
+SELECT k.conoid, k.indexrelid, k.indnatts
+FROM key_column k
+JOIN pg_catalog.pg_opclass o ON o.oid OPERATOR(pg_catalog.=) k.opclass
+JOIN serving s ON s.amopfamily OPERATOR(pg_catalog.=) o.opcfamily AND s.operator OPERATOR(pg_catalog.=) k.operator
+WHERE k.collation OPERATOR(pg_catalog.=) 0::oid
+   OR k.collation OPERATOR(pg_catalog.=) (SELECT a.attcollation FROM pg_catalog.pg_attribute a
+                       WHERE a.attrelid OPERATOR(pg_catalog.=) k.conrelid AND a.attnum OPERATOR(pg_catalog.=) k.attnum)
+GROUP BY k.conoid, k.indexrelid, k.indnatts, k.width
+HAVING pg_catalog.count(*) OPERATOR(pg_catalog.=) k.width;
+END;
+COMMENT ON FUNCTION upkeep._foreign_key_support() IS 'internal: the indexes that serve each foreign key on its referencing side';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   indexes
+
+-- The verdict on every index: used, kept, unknown or unused, in this order; the first that applies.
+--
+-- A partitioned index is judged as a whole: its scans are those of all its partitions, and what keeps one partition's index
+-- keeps the whole, because only the whole can be dropped.
+
+-- A stored expression as text that does not depend on where in its statement it stood.
+CREATE FUNCTION upkeep._node_text(node pg_node_tree) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN pg_catalog.regexp_replace(node::text, ' :location -?\d+', '', 'g');
+COMMENT ON FUNCTION upkeep._node_text(pg_node_tree) IS 'internal: a stored expression, to be compared with another';
+
+-- Figures of standbys and the existence of statistics: functions run as the caller, who may know this much.
+CREATE VIEW upkeep._index_usage_elsewhere WITH (security_barrier) AS
+SELECT u.node, u.indexrelid, u.idx_scan, u.last_idx_scan FROM upkeep._index_usage u;
+COMMENT ON VIEW upkeep._index_usage_elsewhere IS 'internal: scans on standbys, as imported';
+
+CREATE VIEW upkeep._expression_statistics WITH (security_barrier) AS
+SELECT DISTINCT s.starelid AS indexrelid, NULL::oid AS relid, NULL::text AS expressions
+FROM pg_catalog.pg_statistic s JOIN pg_catalog.pg_index i ON i.indexrelid OPERATOR(pg_catalog.=) s.starelid
+WHERE i.indexprs IS NOT NULL
+UNION ALL
+SELECT NULL::oid, e.stxrelid, upkeep._node_text(e.stxexprs)
+FROM pg_catalog.pg_statistic_ext e JOIN pg_catalog.pg_statistic_ext_data d ON d.stxoid OPERATOR(pg_catalog.=) e.oid
+WHERE d.stxdexpr IS NOT NULL;
+COMMENT ON VIEW upkeep._expression_statistics IS 'internal: which expressions have statistics, by an index or by CREATE STATISTICS';
+
+GRANT SELECT ON upkeep._index, upkeep._index_usage_elsewhere, upkeep._expression_statistics TO PUBLIC;
+
+CREATE TYPE upkeep._index_verdict AS (
+    schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, root oid, relkind "char", relpersistence "char",
+    attached boolean, idx_scan bigint, standby_idx_scan bigint, last_idx_scan timestamptz,
+    index_size bigint, entries double precision, inserts bigint, updates bigint, deletes bigint, hot_updates bigint,
+    verdict text, reason text, stats_since timestamptz);
+COMMENT ON TYPE upkeep._index_verdict IS 'internal: a row of _index_verdicts()';
+
+CREATE FUNCTION upkeep._index_verdicts() RETURNS SETOF upkeep._index_verdict
+    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
+BEGIN ATOMIC
+WITH RECURSIVE conditions AS MATERIALIZED (
+    SELECT (f.c OPERATOR(pg_catalog.->>) 'stats_since')::timestamptz AS stats_since,
+           (f.c OPERATOR(pg_catalog.->>) 'nodes')::integer AS nodes,
+           -- Of this very server, fresh, and with counters old enough.
+           ARRAY(SELECT pg_catalog.jsonb_array_elements_text(f.c OPERATOR(pg_catalog.->) 'fresh_nodes')) AS fresh_nodes,
+           f.c OPERATOR(pg_catalog.->>) 'min_age' AS min_age,
+           -- What speaks against calling any index unused.
+           f.c OPERATOR(pg_catalog.->>) 'unknown' AS unknown,
+           -- Indexes whose rows are fewer transactions old than this are younger than upkeep.index_min_age.
+           (f.c OPERATOR(pg_catalog.->>) 'young_xids')::bigint AS young_xids,
+           (f.c OPERATOR(pg_catalog.->>) 'surely_young_xids')::bigint AS surely_young_xids,
+           pg_catalog.format('not scanned since %s%s', pg_catalog.left(f.c OPERATOR(pg_catalog.->>) 'stats_since', 10),
+               CASE WHEN (f.c OPERATOR(pg_catalog.->>) 'nodes')::integer OPERATOR(pg_catalog.>) 0 THEN ', nor on standbys' ELSE '' END) AS unused
+    FROM (SELECT upkeep._index_conditions() AS c) f
+), elsewhere AS MATERIALIZED (
+    SELECT u.indexrelid, pg_catalog.sum(u.idx_scan)::bigint AS scans, pg_catalog.count(*) AS nodes,
+           pg_catalog.string_agg(u.node, ', ' ORDER BY u.node) FILTER (WHERE u.idx_scan OPERATOR(pg_catalog.>) 0) AS users
+    FROM upkeep._index_usage_elsewhere u
+    WHERE u.node OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT pg_catalog.unnest(c.fresh_nodes) FROM conditions c))
+    GROUP BY u.indexrelid
+), foreign_key_target AS MATERIALIZED (
+    SELECT f.conindid, pg_catalog.min(f.conname::text) AS conname
+    FROM pg_catalog.pg_constraint f WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND f.conparentid OPERATOR(pg_catalog.=) 0::oid
+    GROUP BY f.conindid
+), extension_member AS MATERIALIZED (
+    SELECT d.objid, pg_catalog.min(e.extname::text) AS extname FROM pg_catalog.pg_depend d
+    JOIN pg_catalog.pg_extension e ON e.oid OPERATOR(pg_catalog.=) d.refobjid
+    WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::regclass AND d.deptype OPERATOR(pg_catalog.=) 'e'
+      AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::regclass
+    GROUP BY d.objid
+), expression_statistics AS MATERIALIZED (
+    SELECT s.indexrelid, s.relid, s.expressions FROM upkeep._expression_statistics s
+), tree (indexrelid, root) AS (
+    SELECT r.oid, r.oid FROM pg_catalog.pg_class r WHERE r.relkind OPERATOR(pg_catalog.=) 'I' AND NOT r.relispartition
+    UNION ALL
+    SELECT h.inhrelid, p.root FROM tree p JOIN pg_catalog.pg_inherits h ON h.inhparent OPERATOR(pg_catalog.=) p.indexrelid
+), fact AS MATERIALIZED (
+    SELECT i.schemaname, i.relname, i.indexrelname, i.relid, i.indexrelid, i.relkind, i.relpersistence, i.attached,
+           -- Both rows say that the index was there already; an id from before the counter went round looks like the future.
+           CASE WHEN pg_catalog.pg_stat_get_numscans(i.indexrelid) OPERATOR(pg_catalog.>) 0 THEN NULL
+                WHEN pg_catalog.age(i.index_xid) OPERATOR(pg_catalog.<) 0 OR pg_catalog.age(i.class_xid) OPERATOR(pg_catalog.<) 0 THEN 2147483647
+                ELSE greatest(pg_catalog.age(i.index_xid), pg_catalog.age(i.class_xid)) END AS xid_age,
+           coalesce(p.root, i.indexrelid) AS root, p.root IS NOT NULL AS in_tree,
+           i.indisvalid AND i.indisready AND i.indislive AS usable,
+           coalesce(pg_catalog.pg_stat_get_numscans(i.indexrelid), 0) AS scans,
+           CASE WHEN pg_catalog.pg_stat_get_numscans(i.indexrelid) OPERATOR(pg_catalog.>) 0 THEN upkeep._last_index_scan(i.indexrelid) END AS last_scan,
+           coalesce(x.scans, 0) AS scans_elsewhere, x.users, coalesce(x.nodes, 0) AS nodes_elsewhere,
+           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0
+                WHEN i.relpersistence OPERATOR(pg_catalog.=) 't' THEN pg_catalog.pg_relation_size(i.indexrelid)
+                ELSE upkeep._file_size(i.relfilenode, i.reltablespace) END AS index_size,
+           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE greatest(i.reltuples, 0) END::double precision AS entries,
+           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_inserted(i.relid) END AS inserts,
+           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_updated(i.relid) END AS updates,
+           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_deleted(i.relid) END AS deletes,
+           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_hot_updated(i.relid) END AS hot_updates,
+           CASE WHEN i.indisprimary THEN 'primary key'
+                WHEN i.indisexclusion THEN 'exclusion constraint'
+                WHEN k.conname IS NOT NULL THEN pg_catalog.format('foreign key %I refers to it', k.conname)
+                WHEN i.indisunique THEN 'unique: it checks what is written, which is not counted as a scan'
+                WHEN i.indisreplident THEN 'replica identity of the table'
+                WHEN i.indisclustered THEN 'CLUSTER order of the table'
+                WHEN coalesce(e.extname, t.extname) IS NOT NULL
+                THEN pg_catalog.format('belongs to extension %I', coalesce(e.extname, t.extname))
+                WHEN i.indexprs IS NOT NULL
+                     AND i.indexrelid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT s.indexrelid FROM expression_statistics s WHERE s.indexrelid IS NOT NULL))
+                     AND NOT EXISTS (SELECT FROM expression_statistics s
+                                     WHERE s.relid OPERATOR(pg_catalog.=) i.relid
+                                       AND pg_catalog.strpos(s.expressions, pg_catalog.btrim(upkeep._node_text(i.indexprs), '()')) OPERATOR(pg_catalog.>) 0)
+                THEN 'the planner uses the statistics of its expression; CREATE STATISTICS on the expression and ANALYZE replace them'
+           END AS kept_as
+    FROM upkeep._index i
+    LEFT JOIN tree p ON p.indexrelid OPERATOR(pg_catalog.=) i.indexrelid
+    LEFT JOIN elsewhere x ON x.indexrelid OPERATOR(pg_catalog.=) i.indexrelid
+    LEFT JOIN foreign_key_target k ON k.conindid OPERATOR(pg_catalog.=) i.indexrelid
+    LEFT JOIN extension_member e ON e.objid OPERATOR(pg_catalog.=) i.indexrelid
+    LEFT JOIN extension_member t ON t.objid OPERATOR(pg_catalog.=) i.relid
+), whole AS MATERIALIZED (
+    -- Partitioned indexes, with all their partitions.
+    SELECT f.root, pg_catalog.sum(f.scans)::bigint AS scans, pg_catalog.sum(f.scans_elsewhere)::bigint AS scans_elsewhere,
+           pg_catalog.max(f.users) AS users, pg_catalog.max(f.nodes_elsewhere) AS nodes_elsewhere, pg_catalog.max(f.last_scan) AS last_scan,
+           pg_catalog.max(f.xid_age) AS xid_age, pg_catalog.min(f.kept_as) AS kept_as, pg_catalog.bool_and(f.usable) AS usable,
+           pg_catalog.sum(f.index_size)::bigint AS index_size, pg_catalog.sum(f.entries) AS entries, pg_catalog.sum(f.inserts)::bigint AS inserts,
+           pg_catalog.sum(f.updates)::bigint AS updates, pg_catalog.sum(f.deletes)::bigint AS deletes, pg_catalog.sum(f.hot_updates)::bigint AS hot_updates
+    FROM fact f WHERE f.in_tree
+    GROUP BY f.root
+), idle AS MATERIALIZED (
+    -- Nothing seen so far speaks for these, of those that can be dropped by themselves.
+    SELECT f.root FROM fact f
+    WHERE NOT f.in_tree AND f.usable AND f.kept_as IS NULL AND f.scans OPERATOR(pg_catalog.=) 0 AND f.scans_elsewhere OPERATOR(pg_catalog.=) 0
+    UNION ALL
+    SELECT w.root FROM whole w
+    WHERE w.usable AND w.kept_as IS NULL AND w.scans OPERATOR(pg_catalog.=) 0 AND w.scans_elsewhere OPERATOR(pg_catalog.=) 0
+), only_support AS MATERIALIZED (
+    -- Of the indexes that serve a foreign key, one must stay: one that is not idle, or else the narrowest, or else the oldest.
+    SELECT DISTINCT ON (s.conoid) s.conoid, r.root, u.root IS NOT NULL AS is_idle
+    FROM upkeep._foreign_key_support() s
+    LEFT JOIN tree t ON t.indexrelid OPERATOR(pg_catalog.=) s.indexrelid
+    CROSS JOIN LATERAL (SELECT coalesce(t.root, s.indexrelid) AS root) r
+    LEFT JOIN idle u ON u.root OPERATOR(pg_catalog.=) r.root
+    ORDER BY s.conoid, is_idle, s.width, r.root
+), foreign_key AS MATERIALIZED (
+    SELECT o.root, pg_catalog.min(c.conname::text) AS conname
+    FROM only_support o JOIN pg_catalog.pg_constraint c ON c.oid OPERATOR(pg_catalog.=) o.conoid
+    WHERE o.is_idle
+    GROUP BY o.root
+)
+SELECT f.schemaname, f.relname, f.indexrelname, f.relid, f.indexrelid, f.root, f.relkind, f.relpersistence, f.attached,
+       -- Each partition's index has its own figures, the whole has the sums.
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.scans ELSE f.scans END,
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.scans_elsewhere ELSE f.scans_elsewhere END,
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.last_scan ELSE f.last_scan END,
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.index_size ELSE f.index_size END,
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.entries ELSE f.entries END,
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.inserts ELSE f.inserts END,
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.updates ELSE f.updates END,
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.deletes ELSE f.deletes END,
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.hot_updates ELSE f.hot_updates END,
+       v.verdict,
+       CASE v.verdict
+            WHEN 'unused' THEN c.unused
+            WHEN 'used' THEN CASE
+                WHEN a.scans_elsewhere OPERATOR(pg_catalog.=) 0 AND NOT f.attached THEN pg_catalog.concat('scanned ', a.scans, ' times')
+                ELSE pg_catalog.concat_ws('; ',
+                    CASE WHEN f.attached AND f.scans OPERATOR(pg_catalog.=) 0 AND f.scans_elsewhere OPERATOR(pg_catalog.=) 0 THEN 'partition of an index that is used' END,
+                    CASE WHEN a.scans OPERATOR(pg_catalog.>) 0 THEN pg_catalog.concat('scanned ', a.scans, ' times') END,
+                    CASE WHEN a.scans_elsewhere OPERATOR(pg_catalog.>) 0 THEN
+                        pg_catalog.format('scanned %s times on standbys (%s)', a.scans_elsewhere, coalesce(w.users, f.users)) END) END
+            WHEN 'kept' THEN coalesce(f.kept_as, w.kept_as,
+                CASE WHEN k.conname IS NOT NULL THEN
+                    pg_catalog.format('the only index for foreign key %I: without it each DELETE on the other side reads this table', k.conname) END,
+                'partition of an index that is judged as a whole: not used anywhere, and only the whole can be dropped')
+            ELSE CASE
+                WHEN NOT a.usable THEN 'not valid, in whole or in part: see upkeep.invalid_indexes'
+                WHEN c.unknown IS NOT NULL THEN c.unknown
+                WHEN a.xid_age OPERATOR(pg_catalog.<) c.young_xids THEN pg_catalog.format('created less than %s ago%s', c.min_age,
+                    CASE WHEN a.xid_age OPERATOR(pg_catalog.<) c.surely_young_xids THEN '' ELSE ' (estimated from transaction ids)' END)
+                ELSE 'created after the figures of a standby were taken: import them again' END
+       END,
+       c.stats_since
+FROM fact f
+LEFT JOIN whole w ON w.root OPERATOR(pg_catalog.=) f.root
+LEFT JOIN foreign_key k ON k.root OPERATOR(pg_catalog.=) f.root
+CROSS JOIN conditions c
+-- What the verdict goes by: the whole, if there is one.
+CROSS JOIN LATERAL (
+    SELECT coalesce(w.scans, f.scans) AS scans, coalesce(w.scans_elsewhere, f.scans_elsewhere) AS scans_elsewhere,
+           coalesce(w.nodes_elsewhere, f.nodes_elsewhere) AS nodes_elsewhere, coalesce(w.xid_age, f.xid_age) AS xid_age,
+           coalesce(w.usable, f.usable) AS usable, CASE WHEN f.in_tree THEN w.kept_as ELSE f.kept_as END AS kept_as) a
+CROSS JOIN LATERAL (
+    SELECT CASE
+        WHEN a.scans OPERATOR(pg_catalog.>) 0 OR a.scans_elsewhere OPERATOR(pg_catalog.>) 0 THEN 'used'
+        WHEN NOT a.usable THEN 'unknown'
+        WHEN a.kept_as IS NOT NULL OR k.root IS NOT NULL THEN 'kept'
+        WHEN c.unknown IS NOT NULL OR a.xid_age OPERATOR(pg_catalog.<) c.young_xids OR a.nodes_elsewhere OPERATOR(pg_catalog.<) c.nodes THEN 'unknown'
+        WHEN f.attached THEN 'kept'
+        ELSE 'unused' END AS verdict) v;
+END;
+COMMENT ON FUNCTION upkeep._index_verdicts() IS 'internal: counters, costs and the verdict, one row per index';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   index_usage
+
+-- Which indexes are used, and which are in the way.
+
+CREATE FUNCTION upkeep.index_usage_snapshot() RETURNS jsonb
+    LANGUAGE sql STABLE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+SELECT pg_catalog.jsonb_build_object(
+    'format', 1,
+    'system_identifier', s.system_identifier,
+    'database', d.oid::bigint,
+    'in_recovery', pg_catalog.pg_is_in_recovery(),
+    'taken_at', pg_catalog.to_char(pg_catalog.timezone('UTC', pg_catalog.clock_timestamp()), 'YYYY-MM-DD HH24:MI:SS.US+00'),
+    'stats_since', upkeep._index_conditions() OPERATOR(pg_catalog.->>) 'stats_since',
+    'indexes', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(
+                           i.indexrelid::bigint, coalesce(pg_catalog.pg_stat_get_numscans(i.indexrelid), 0),
+                           pg_catalog.to_char(pg_catalog.timezone('UTC', upkeep._last_index_scan(i.indexrelid)),
+                                              'YYYY-MM-DD HH24:MI:SS.US+00'))), '[]')
+                FROM upkeep._index i))
+FROM pg_catalog.pg_control_system() s
+JOIN pg_catalog.pg_database d ON d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database();
+END;
+COMMENT ON FUNCTION upkeep.index_usage_snapshot() IS 'How often each index of this database was scanned on this server, for import_index_usage() on the primary. Works on a standby, whose counters are its own.';
+
+CREATE FUNCTION upkeep.import_index_usage(node text, figures jsonb) RETURNS integer
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'import_index_usage_wrapper';
+COMMENT ON FUNCTION upkeep.import_index_usage(text, jsonb) IS
+'On the primary: takes what index_usage_snapshot() gave on a standby; returns the number of indexes. node: the standby''s application_name in pg_stat_replication (its slot or address if two have the same). Figures count for 7 days. figures null forgets the node. To be granted. 22023 figures of another server, database or format, of a primary, or older than those here; 42704 nothing to forget.';
+REVOKE EXECUTE ON FUNCTION upkeep.import_index_usage(text, jsonb) FROM PUBLIC;
+
+-- CREATE INDEX in the server's words, put together from the catalogs where that is certain to give the same text: names of columns and
+-- directions. Everything else the server itself says (and null if that had to wait).
+-- With commands, or else with indexdef.
+CREATE FUNCTION upkeep._index_definitions(wanted oid[], commands boolean) RETURNS TABLE (
+    schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, indexdef text, tail text, drop_command text, create_command text)
+    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
+BEGIN ATOMIC
+WITH asked AS MATERIALIZED (
+    SELECT w.indexrelid FROM pg_catalog.unnest(wanted) AS w (indexrelid)
+), opclass AS MATERIALIZED (
+    SELECT o.oid, o.opcintype, y.typtype OPERATOR(pg_catalog.=) 'p' OR o.opcintype OPERATOR(pg_catalog.=) 'pg_catalog.text'::regtype AS broad
+    FROM pg_catalog.pg_opclass o JOIN pg_catalog.pg_type y ON y.oid OPERATOR(pg_catalog.=) o.opcintype
+    WHERE o.opcdefault
+), with_options AS MATERIALIZED (
+    SELECT a.attrelid FROM pg_catalog.pg_attribute a WHERE a.attoptions IS NOT NULL
+), index_column AS MATERIALIZED (
+    SELECT i.indexrelid, i.indrelid, k.attnum, k.position, k.position OPERATOR(pg_catalog.<=) i.indnkeyatts AS is_key,
+           i.indclass[k.position OPERATOR(pg_catalog.-) 1] AS opclass, i.indcollation[k.position OPERATOR(pg_catalog.-) 1] AS collation,
+           coalesce(i.indoption[k.position OPERATOR(pg_catalog.-) 1], 0) AS option
+    FROM pg_catalog.pg_index i
+    JOIN asked w ON w.indexrelid OPERATOR(pg_catalog.=) i.indexrelid
+    CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::smallint[]) WITH ORDINALITY AS k (attnum, position)
+    WHERE i.indexprs IS NULL AND i.indpred IS NULL
+), plain AS MATERIALIZED (
+    SELECT k.indexrelid,
+           pg_catalog.string_agg(pg_catalog.concat(pg_catalog.quote_ident(a.attname),
+               CASE k.option WHEN 1 THEN ' DESC NULLS LAST' WHEN 2 THEN ' NULLS FIRST' WHEN 3 THEN ' DESC' END),
+               ', ' ORDER BY k.position) FILTER (WHERE k.is_key) AS keys,
+           pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY k.position) FILTER (WHERE NOT k.is_key) AS included,
+           pg_catalog.bool_and(NOT k.is_key OR (
+               (o.opcintype OPERATOR(pg_catalog.=) a.atttypid OR (o.broad AND a.atttypid OPERATOR(pg_catalog.<>) 'pg_catalog.name'::regtype))
+               AND k.collation OPERATOR(pg_catalog.=) a.attcollation)) AS certain
+    FROM index_column k
+    JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) k.indrelid AND a.attnum OPERATOR(pg_catalog.=) k.attnum AND a.attnum OPERATOR(pg_catalog.>) 0
+    LEFT JOIN opclass o ON o.oid OPERATOR(pg_catalog.=) k.opclass
+    GROUP BY k.indexrelid
+)
+SELECT x.schemaname, x.relname, x.indexrelname, x.relid, x.indexrelid,
+       CASE WHEN NOT commands THEN pg_catalog.concat(x.head, x.ident, x.only, x.relation) OPERATOR(pg_catalog.||) x.tail END,
+       CASE WHEN commands THEN x.full_tail END,
+       CASE WHEN NOT commands OR f.conindid IS NOT NULL THEN NULL
+            WHEN c.conname IS NOT NULL THEN pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I;', x.relation, c.conname)
+            ELSE pg_catalog.format('DROP INDEX %s%I.%s;', x.concurrently, x.schemaname, x.ident) END,
+       CASE WHEN NOT commands THEN NULL
+            WHEN c.conname IS NULL THEN pg_catalog.concat(x.head, x.concurrently, x.ident, ' ON ', x.relation) OPERATOR(pg_catalog.||) x.full_tail OPERATOR(pg_catalog.||) ';'
+            ELSE pg_catalog.format('%s%s%s ON %s%s; ALTER TABLE %s ADD CONSTRAINT %I %s USING INDEX %s%s;',
+                x.head, x.concurrently, x.ident, x.relation, x.full_tail, x.relation, c.conname,
+                CASE WHEN c.contype OPERATOR(pg_catalog.=) 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END, x.ident,
+                CASE WHEN c.condeferred THEN ' DEFERRABLE INITIALLY DEFERRED' WHEN c.condeferrable THEN ' DEFERRABLE' ELSE '' END) END
+FROM (
+    SELECT y.*,
+           -- Where the server's own text is needed: what follows the same first words.
+           CASE WHEN y.certain THEN y.body
+                ELSE pg_catalog.substr(upkeep._index_definition(y.indexrelid, false), y.first_words) END AS tail,
+           CASE WHEN y.certain THEN pg_catalog.concat(y.body, ' TABLESPACE ' OPERATOR(pg_catalog.||) pg_catalog.quote_ident(y.spcname))
+                ELSE pg_catalog.substr(upkeep._index_definition(y.indexrelid, true), y.fewer_first_words) END AS full_tail
+    FROM (SELECT z.*, pg_catalog.length(pg_catalog.concat(z.head, z.ident, z.only, z.relation)) OPERATOR(pg_catalog.+) 1 AS first_words,
+                 -- With the tablespace, the server leaves ONLY out.
+                 pg_catalog.length(pg_catalog.concat(z.head, z.ident, ' ON ', z.relation)) OPERATOR(pg_catalog.+) 1 AS fewer_first_words
+          FROM (
+        SELECT n.nspname AS schemaname, t.relname, c.relname AS indexrelname, i.indrelid AS relid, i.indexrelid,
+               coalesce(p.certain, false) AND c.reloptions IS NULL AND o.attrelid IS NULL AS certain,
+               CASE WHEN i.indisunique THEN 'CREATE UNIQUE INDEX ' ELSE 'CREATE INDEX ' END AS head,
+               CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'I' OR c.relpersistence OPERATOR(pg_catalog.=) 't' THEN '' ELSE 'CONCURRENTLY ' END AS concurrently,
+               CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'I' THEN ' ON ONLY ' ELSE ' ON ' END AS only,
+               pg_catalog.quote_ident(c.relname) AS ident,
+               pg_catalog.concat(pg_catalog.quote_ident(n.nspname), '.', pg_catalog.quote_ident(t.relname)) AS relation,
+               pg_catalog.concat(' USING ', pg_catalog.quote_ident(m.amname), ' (', p.keys, ')', ' INCLUDE (' OPERATOR(pg_catalog.||) p.included OPERATOR(pg_catalog.||) ')',
+                   CASE WHEN i.indnullsnotdistinct THEN ' NULLS NOT DISTINCT' END) AS body,
+               s.spcname
+        FROM asked q
+        JOIN pg_catalog.pg_index i ON i.indexrelid OPERATOR(pg_catalog.=) q.indexrelid
+        JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
+        JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) i.indrelid
+        JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) t.relnamespace
+        JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) c.relam
+        LEFT JOIN plain p ON p.indexrelid OPERATOR(pg_catalog.=) i.indexrelid
+        LEFT JOIN (SELECT DISTINCT w.attrelid FROM with_options w) o ON o.attrelid OPERATOR(pg_catalog.=) i.indexrelid
+        LEFT JOIN pg_catalog.pg_tablespace s ON s.oid OPERATOR(pg_catalog.=) c.reltablespace) z) y) x
+LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) x.indexrelid AND (c.contype OPERATOR(pg_catalog.=) 'p' OR c.contype OPERATOR(pg_catalog.=) 'u')
+LEFT JOIN (SELECT DISTINCT r.conindid FROM pg_catalog.pg_constraint r WHERE r.contype OPERATOR(pg_catalog.=) 'f') f ON f.conindid OPERATOR(pg_catalog.=) x.indexrelid;
+END;
+COMMENT ON FUNCTION upkeep._index_definitions(oid[], boolean) IS 'internal: these indexes'' definitions, and the commands that drop them (none while a foreign key refers to one) and make them again';
+
+CREATE FUNCTION upkeep._index_usage() RETURNS TABLE (
+    schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, idx_scan bigint, idx_tup_read bigint, idx_tup_fetch bigint,
+    last_idx_scan timestamptz, index_size bigint, table_writes bigint, hot_share double precision, stats_age interval, indexdef text,
+    verdict text, reason text, standby_idx_scan bigint)
+    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
+BEGIN ATOMIC
+SELECT v.schemaname, v.relname, v.indexrelname, v.relid, v.indexrelid,
+       v.idx_scan,
+       CASE WHEN v.relkind OPERATOR(pg_catalog.<>) 'I' THEN pg_catalog.pg_stat_get_tuples_returned(v.indexrelid) END,
+       CASE WHEN v.relkind OPERATOR(pg_catalog.<>) 'I' THEN pg_catalog.pg_stat_get_tuples_fetched(v.indexrelid) END,
+       v.last_idx_scan, v.index_size,
+       v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.+) v.deletes,
+       v.hot_updates::double precision OPERATOR(pg_catalog./) nullif(v.updates, 0),
+       pg_catalog.now() OPERATOR(pg_catalog.-) v.stats_since,
+       d.indexdef, v.verdict, v.reason, v.standby_idx_scan
+FROM upkeep._index_verdicts() v
+LEFT JOIN upkeep._index_definitions(ARRAY(SELECT i.indexrelid FROM pg_catalog.pg_index i), false) d ON d.indexrelid OPERATOR(pg_catalog.=) v.indexrelid;
+END;
+COMMENT ON FUNCTION upkeep._index_usage() IS 'internal: upkeep.index_usage, with settings that keep its plan good';
+
+CREATE VIEW upkeep.index_usage WITH (security_barrier) AS SELECT u.* FROM upkeep._index_usage() u;
+COMMENT ON VIEW upkeep.index_usage IS 'Every index of every user table: scans since the statistics began (stats_age), size in bytes, writes to its table, share of its updates that were HOT (0..1), and a verdict (used, unused, kept, unknown) with the reason. A partitioned index has the sums of its partitions (and null for idx_tup_read and idx_tup_fetch). Readable by everyone, like pg_stat_user_indexes.';
+
+-- Columns that only one index of the table has: their updates can be HOT once it is gone. Indexes that only summarize
+-- (brin) do not count from version 16 on.
+CREATE FUNCTION upkeep._sole_columns(wanted oid[]) RETURNS TABLE (indexrelid oid, columns name[])
+    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
+BEGIN ATOMIC
+WITH asked AS MATERIALIZED (
+    SELECT DISTINCT i.indrelid FROM pg_catalog.unnest(wanted) AS w (indexrelid)
+    JOIN pg_catalog.pg_index i ON i.indexrelid OPERATOR(pg_catalog.=) w.indexrelid
+), counted AS MATERIALIZED (
+    SELECT i.indexrelid, i.indrelid, i.indkey, i.indexprs IS NOT NULL OR i.indpred IS NOT NULL AS computed
+    FROM asked q
+    JOIN pg_catalog.pg_index i ON i.indrelid OPERATOR(pg_catalog.=) q.indrelid
+    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
+    JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) c.relam
+    WHERE i.indislive
+      AND (m.amname OPERATOR(pg_catalog.<>) 'brin' OR pg_catalog.current_setting('server_version_num')::integer OPERATOR(pg_catalog.<) 160000)
+), index_column AS MATERIALIZED (
+    SELECT i.indexrelid, i.indrelid, k.attnum
+    FROM counted i CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::smallint[]) AS k (attnum)
+    WHERE k.attnum OPERATOR(pg_catalog.>) 0
+    UNION
+    -- Columns within expressions and predicates.
+    SELECT i.indexrelid, i.indrelid, d.refobjsubid::smallint
+    FROM counted i
+    JOIN pg_catalog.pg_depend d ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::regclass AND d.objid OPERATOR(pg_catalog.=) i.indexrelid
+         AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::regclass AND d.refobjid OPERATOR(pg_catalog.=) i.indrelid AND d.refobjsubid OPERATOR(pg_catalog.>) 0
+    WHERE i.computed
+), sole AS MATERIALIZED (
+    SELECT pg_catalog.min(k.indexrelid) AS indexrelid, k.indrelid, k.attnum
+    FROM index_column k GROUP BY k.indrelid, k.attnum HAVING pg_catalog.count(*) OPERATOR(pg_catalog.=) 1
+)
+SELECT s.indexrelid, pg_catalog.array_agg(a.attname ORDER BY s.attnum)
+FROM sole s JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) s.indrelid AND a.attnum OPERATOR(pg_catalog.=) s.attnum
+GROUP BY s.indexrelid;
+END;
+COMMENT ON FUNCTION upkeep._sole_columns(oid[]) IS 'internal: columns that only this one of their table''s indexes has';
+
+CREATE FUNCTION upkeep._unused_indexes(unused upkeep._index_verdict[]) RETURNS TABLE (
+    schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, index_size bigint, entries_written bigint,
+    hot_updates_prevented bigint, hot_prevented_by name[], table_writes bigint, hot_share double precision, stats_age interval, reason text,
+    drop_command text, create_command text)
+    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
+BEGIN ATOMIC
+SELECT v.schemaname, v.relname, v.indexrelname, v.relid, v.indexrelid,
+       v.index_size,
+       v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.-) v.hot_updates,
+       CASE WHEN s.columns IS NULL THEN 0 ELSE v.updates OPERATOR(pg_catalog.-) v.hot_updates END,
+       s.columns,
+       v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.+) v.deletes,
+       v.hot_updates::double precision OPERATOR(pg_catalog./) nullif(v.updates, 0),
+       pg_catalog.now() OPERATOR(pg_catalog.-) v.stats_since,
+       v.reason, d.drop_command, d.create_command
+FROM pg_catalog.unnest(unused) v
+LEFT JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM pg_catalog.unnest(unused) w), true) d ON d.indexrelid OPERATOR(pg_catalog.=) v.indexrelid
+LEFT JOIN upkeep._sole_columns(ARRAY(SELECT w.indexrelid FROM pg_catalog.unnest(unused) w)) s ON s.indexrelid OPERATOR(pg_catalog.=) v.indexrelid
+-- What it occupies and what has been written into it.
+ORDER BY v.index_size::double precision
+         OPERATOR(pg_catalog.+) ((v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.-) v.hot_updates)::double precision OPERATOR(pg_catalog.*) (v.index_size::double precision OPERATOR(pg_catalog./) greatest(v.entries, 1))) DESC NULLS LAST,
+         CASE WHEN s.columns IS NULL THEN 0 ELSE v.updates OPERATOR(pg_catalog.-) v.hot_updates END DESC, v.indexrelid;
+END;
+COMMENT ON FUNCTION upkeep._unused_indexes(upkeep._index_verdict[]) IS 'internal: what there is to say about unused indexes, dearest first';
+
+CREATE VIEW upkeep.unused_indexes WITH (security_barrier) AS
+SELECT u.*
+FROM upkeep._unused_indexes(ARRAY(SELECT v FROM upkeep._index_verdicts() v WHERE v.verdict OPERATOR(pg_catalog.=) 'unused')) u;
+COMMENT ON VIEW upkeep.unused_indexes IS 'Indexes that nothing has used anywhere for upkeep.index_min_age, dearest first (bytes they occupy, and bytes written into them since the statistics began; then updates that could not be HOT because of a column that only this index has). drop_command and the way back, create_command. A partitioned index cannot be dropped CONCURRENTLY.';
+
+GRANT SELECT ON upkeep.index_usage, upkeep.unused_indexes TO PUBLIC;
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   index_views
+
+-- Indexes that another one makes superfluous, and indexes that are broken.
+
+CREATE FUNCTION upkeep._predicate_covers(wide oid, narrow oid) RETURNS boolean
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'predicate_covers_wrapper';
+COMMENT ON FUNCTION upkeep._predicate_covers(oid, oid) IS 'internal: is every row of partial index narrow also in partial index wide, by the planner''s proof?';
+
+-- Valid indexes in a form in which they can be compared.
+CREATE VIEW upkeep._index_shape WITH (security_barrier) AS
+SELECT i.schemaname, i.relname, i.indexrelname, i.relid, i.indexrelid, i.amname, i.relkind, i.attached, i.relpersistence,
+       i.indisunique, i.indimmediate, i.indisprimary, i.indisreplident, i.indisclustered, i.indisexclusion,
+       i.indnkeyatts, i.indnatts, i.indnullsnotdistinct, i.reloptions,
+       i.indkey::smallint[] AS attnums,
+       (i.indkey::smallint[])[0:i.indnkeyatts OPERATOR(pg_catalog.-) 1] AS keys,
+       i.indclass::oid[] AS opclasses, i.indcollation::oid[] AS collations, i.indoption::smallint[] AS options,
+       ARRAY(SELECT (o.option OPERATOR(pg_catalog.#) 3::smallint)::smallint FROM pg_catalog.unnest(i.indoption::smallint[]) WITH ORDINALITY AS o (option, position)
+             ORDER BY o.position) AS reverse_options,
+       upkeep._node_text(i.indexprs) AS expressions, upkeep._node_text(i.indpred) AS predicate
+FROM upkeep._index i
+WHERE i.indisvalid AND i.indisready AND i.indislive;
+COMMENT ON VIEW upkeep._index_shape IS 'internal: valid indexes, comparable';
+GRANT SELECT ON upkeep._index_shape TO PUBLIC;
+
+CREATE FUNCTION upkeep._index_size(index oid) RETURNS bigint
+    LANGUAGE sql STABLE STRICT PARALLEL UNSAFE
+BEGIN ATOMIC
+WITH RECURSIVE tree (indexrelid) AS (
+    SELECT index
+    UNION ALL
+    SELECT h.inhrelid FROM tree t JOIN pg_catalog.pg_inherits h ON h.inhparent OPERATOR(pg_catalog.=) t.indexrelid
+)
+SELECT pg_catalog.sum(CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'I' THEN 0
+                           WHEN c.relpersistence OPERATOR(pg_catalog.=) 't' THEN pg_catalog.pg_relation_size(c.oid)
+                           ELSE upkeep._file_size(c.relfilenode, c.reltablespace) END)::bigint
+FROM tree t JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.indexrelid;
+END;
+COMMENT ON FUNCTION upkeep._index_size(oid) IS 'internal: bytes of an index with its partitions';
+
+-- Scans of an index, here and on standbys; of a partitioned one all its partitions'.
+CREATE FUNCTION upkeep._scans(index oid) RETURNS bigint
+    LANGUAGE sql STABLE STRICT PARALLEL UNSAFE
+BEGIN ATOMIC
+WITH RECURSIVE tree (indexrelid) AS (
+    SELECT index
+    UNION ALL
+    SELECT h.inhrelid FROM tree t JOIN pg_catalog.pg_inherits h ON h.inhparent OPERATOR(pg_catalog.=) t.indexrelid
+)
+SELECT coalesce(pg_catalog.sum(pg_catalog.pg_stat_get_numscans(t.indexrelid)), 0)::bigint
+       OPERATOR(pg_catalog.+) (SELECT coalesce(pg_catalog.sum(u.idx_scan), 0)::bigint FROM upkeep._index_usage_elsewhere u
+            WHERE u.indexrelid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT x.indexrelid FROM tree x)))
+FROM tree t;
+END;
+COMMENT ON FUNCTION upkeep._scans(oid) IS 'internal: scans of an index with its partitions, on all nodes';
+
+CREATE FUNCTION upkeep._duplicate_indexes() RETURNS TABLE (indexrelid oid, kept oid, kept_name name, reason text)
+    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 100
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
+BEGIN ATOMIC
+WITH alike AS MATERIALIZED (
+    -- Cheap first: most indexes have their columns for themselves.
+    SELECT i.indrelid AS relid, i.indclass::oid[] AS opclasses, i.indkey::smallint[] AS attnums
+    FROM pg_catalog.pg_index i
+    GROUP BY i.indrelid, i.indclass, i.indkey::smallint[] HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 1
+), referenced AS MATERIALIZED (
+    SELECT DISTINCT f.conindid FROM pg_catalog.pg_constraint f WHERE f.contype OPERATOR(pg_catalog.=) 'f'
+), ranked AS MATERIALIZED (
+    SELECT s.indexrelid, s.indexrelname, s.attached, s.indisprimary, s.indisreplident, s.indisclustered, c.oid AS conoid,
+           r.conindid, u.used,
+           pg_catalog.first_value(s.indexrelid) OVER same AS kept,
+           pg_catalog.first_value(s.indexrelname) OVER same AS kept_name
+    FROM upkeep._index_shape s
+    JOIN alike a ON a.relid OPERATOR(pg_catalog.=) s.relid AND a.opclasses OPERATOR(pg_catalog.=) s.opclasses AND a.attnums OPERATOR(pg_catalog.=) s.attnums
+    CROSS JOIN LATERAL (SELECT upkeep._scans(s.indexrelid) OPERATOR(pg_catalog.>) 0 AS used) u
+    LEFT JOIN referenced r ON r.conindid OPERATOR(pg_catalog.=) s.indexrelid
+    LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) s.indexrelid AND c.contype OPERATOR(pg_catalog.=) ANY (ARRAY['p', 'u']::"char"[])
+    LEFT JOIN (SELECT t.attrelid, pg_catalog.string_agg(pg_catalog.concat(t.attnum, t.attoptions), ' ' ORDER BY t.attnum) AS list
+               FROM pg_catalog.pg_attribute t WHERE t.attoptions IS NOT NULL GROUP BY t.attrelid) o ON o.attrelid OPERATOR(pg_catalog.=) s.indexrelid
+    WHERE NOT s.indisexclusion
+    WINDOW same AS (
+        PARTITION BY s.relid, s.amname, s.attnums, s.indnkeyatts, s.opclasses, s.collations, s.options, s.indisunique, s.indimmediate,
+                     s.indnullsnotdistinct, s.expressions, s.predicate, s.reloptions, o.list
+        -- Stays: what cannot be dropped, what means more, what is used, what is older.
+        ORDER BY s.attached DESC, s.indisprimary DESC, r.conindid IS NULL, s.indisreplident DESC, c.oid IS NULL,
+                 s.indisclustered DESC, u.used DESC, s.indexrelid)
+)
+SELECT d.indexrelid, d.kept, d.kept_name,
+       pg_catalog.format('identical to %I, which %s%s', d.kept_name,
+           CASE WHEN k.attached THEN 'is part of a partitioned index'
+                WHEN k.indisprimary THEN 'is the primary key'
+                WHEN k.conindid IS NOT NULL THEN 'a foreign key refers to'
+                WHEN k.indisreplident THEN 'is the replica identity'
+                WHEN k.conoid IS NOT NULL AND d.conoid IS NULL THEN 'backs a constraint'
+                WHEN k.indisclustered THEN 'is the CLUSTER order'
+                WHEN k.used AND NOT d.used THEN 'is the one in use'
+                ELSE 'is older' END,
+           CASE WHEN d.conindid IS NOT NULL THEN '; a foreign key refers to this one too: let it refer to the other first' ELSE '' END)
+FROM ranked d
+JOIN ranked k ON k.indexrelid OPERATOR(pg_catalog.=) d.kept
+WHERE d.kept OPERATOR(pg_catalog.<>) d.indexrelid AND NOT d.attached;
+END;
+COMMENT ON FUNCTION upkeep._duplicate_indexes() IS 'internal: indexes that are identical to another one, which stays';
+
+CREATE VIEW upkeep.duplicate_indexes WITH (security_barrier) AS
+WITH d AS MATERIALIZED (SELECT u.* FROM upkeep._duplicate_indexes() u)
+SELECT x.schemaname, x.relname, x.indexrelname, x.relid, x.indexrelid,
+       d.kept_name AS duplicate_of, d.kept AS duplicate_of_indexrelid,
+       s.index_size, d.reason, x.drop_command, x.create_command
+FROM d
+JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM d w), true) x ON x.indexrelid OPERATOR(pg_catalog.=) d.indexrelid
+CROSS JOIN LATERAL (SELECT upkeep._index_size(d.indexrelid) AS index_size) s
+ORDER BY s.index_size DESC NULLS LAST, d.indexrelid;
+COMMENT ON VIEW upkeep.duplicate_indexes IS 'Indexes identical to another one of their table (duplicate_of) in method, columns, order, operator classes, collations, options, expressions, predicate, INCLUDE, uniqueness and NULLS NOT DISTINCT. drop_command is null while a foreign key refers to the index. Sizes in bytes.';
+
+-- Only btree indexes cover others (and hash indexes of one column are covered by them).
+CREATE FUNCTION upkeep._redundant_indexes() RETURNS TABLE (
+    indexrelid oid, cover oid, cover_name name, lost_columns boolean, narrower boolean, partial boolean, hash boolean, lost_options text)
+    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 100
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
+BEGIN ATOMIC
+WITH alike AS MATERIALIZED (
+    SELECT i.indrelid AS relid, i.indkey[0] AS first
+    FROM pg_catalog.pg_index i
+    GROUP BY i.indrelid, i.indkey[0] HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 1
+), shape AS MATERIALIZED (
+    SELECT s.* FROM upkeep._index_shape s
+    JOIN alike a ON a.relid OPERATOR(pg_catalog.=) s.relid AND a.first OPERATOR(pg_catalog.=) s.keys[1]
+    WHERE (s.amname OPERATOR(pg_catalog.=) 'btree' OR s.amname OPERATOR(pg_catalog.=) 'hash') AND NOT s.indisexclusion
+), opclass AS MATERIALIZED (
+    SELECT o.oid, o.opcintype FROM pg_catalog.pg_opclass o WHERE o.opcdefault
+), duplicate AS MATERIALIZED (
+    -- In upkeep.duplicate_indexes.
+    SELECT x.indexrelid FROM upkeep._duplicate_indexes() x
+), pair AS MATERIALIZED (
+    SELECT d.indexrelid, k.indexrelid AS cover, k.indexrelname AS cover_name,
+           NOT d.attnums OPERATOR(pg_catalog.<@) k.attnums AS lost_columns,
+           d.indnatts AS own_width, k.indnatts AS cover_width,
+           d.predicate IS NOT NULL AND k.predicate IS NULL AS partial, d.amname OPERATOR(pg_catalog.=) 'hash' AS hash, k.indisunique AS cover_is_unique,
+           CASE WHEN d.reloptions IS DISTINCT FROM k.reloptions THEN pg_catalog.array_to_string(d.reloptions, ', ') END AS lost_options
+    FROM shape d
+    JOIN shape k ON k.relid OPERATOR(pg_catalog.=) d.relid AND k.keys[1] OPERATOR(pg_catalog.=) d.keys[1]
+    LEFT JOIN opclass a ON a.oid OPERATOR(pg_catalog.=) d.opclasses[0]
+    LEFT JOIN opclass b ON b.oid OPERATOR(pg_catalog.=) k.opclasses[0]
+    WHERE d.indexrelid OPERATOR(pg_catalog.<>) k.indexrelid AND k.amname OPERATOR(pg_catalog.=) 'btree'
+      AND NOT d.indisunique AND NOT d.indisreplident AND NOT d.indisclustered AND NOT d.attached
+      AND CASE WHEN d.amname OPERATOR(pg_catalog.=) 'hash' THEN a.opcintype OPERATOR(pg_catalog.=) b.opcintype AND k.collations[0] OPERATOR(pg_catalog.=) d.collations[0]
+          ELSE d.indnkeyatts OPERATOR(pg_catalog.<=) k.indnkeyatts
+               AND k.keys[1:d.indnkeyatts] OPERATOR(pg_catalog.=) d.keys
+               AND k.opclasses[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1] OPERATOR(pg_catalog.=) d.opclasses[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1]
+               AND k.collations[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1] OPERATOR(pg_catalog.=) d.collations[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1]
+               -- The same order, or all of it backwards.
+               AND (k.options[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1] OPERATOR(pg_catalog.=) d.options[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1]
+                    OR k.reverse_options[1:d.indnkeyatts] OPERATOR(pg_catalog.=) d.options[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1])
+          END
+      -- A list of expressions is, or begins with, the other one.
+      AND (d.expressions IS NULL OR d.expressions OPERATOR(pg_catalog.=) k.expressions
+           OR pg_catalog.starts_with(k.expressions, pg_catalog.regexp_replace(d.expressions, '\)$', ' ')))
+      AND CASE WHEN k.predicate IS NULL OR k.predicate OPERATOR(pg_catalog.=) d.predicate THEN true
+               WHEN d.predicate IS NULL THEN false
+               ELSE upkeep._predicate_covers(k.indexrelid, d.indexrelid) END
+      AND d.indexrelid OPERATOR(pg_catalog.<>) ALL (ARRAY(SELECT x.indexrelid FROM duplicate x))
+      AND k.indexrelid OPERATOR(pg_catalog.<>) ALL (ARRAY(SELECT x.indexrelid FROM duplicate x))
+), standing AS MATERIALIZED (
+    SELECT p.* FROM pair p
+    LEFT JOIN pair r ON r.indexrelid OPERATOR(pg_catalog.=) p.cover AND r.cover OPERATOR(pg_catalog.=) p.indexrelid
+    -- Of two that cover each other goes what takes nothing along, then the narrower, then the younger.
+    WHERE (r.cover IS NULL
+           OR (p.lost_columns, p.own_width, r.indexrelid) OPERATOR(pg_catalog.<) (r.lost_columns, r.own_width, p.indexrelid))
+      -- Where enough is known, an index that was never scanned covers nothing: it may be called unused itself.
+      AND (p.cover_is_unique OR upkeep._scans(p.cover) OPERATOR(pg_catalog.>) 0
+           OR (SELECT upkeep._index_conditions() OPERATOR(pg_catalog.->>) 'unknown') IS NOT NULL)
+)
+SELECT DISTINCT ON (s.indexrelid) s.indexrelid, s.cover, s.cover_name, s.lost_columns, s.own_width OPERATOR(pg_catalog.<) s.cover_width,
+       s.partial, s.hash, s.lost_options
+FROM standing s
+LEFT JOIN (SELECT DISTINCT t.indexrelid FROM standing t) goes ON goes.indexrelid OPERATOR(pg_catalog.=) s.cover
+ORDER BY s.indexrelid, goes.indexrelid IS NOT NULL, s.lost_columns, s.cover_width, s.cover;
+END;
+COMMENT ON FUNCTION upkeep._redundant_indexes() IS 'internal: indexes that another one covers, which stays';
+
+CREATE VIEW upkeep.redundant_indexes WITH (security_barrier) AS
+WITH r AS MATERIALIZED (SELECT u.* FROM upkeep._redundant_indexes() u)
+SELECT x.schemaname, x.relname, x.indexrelname, x.relid, x.indexrelid,
+       r.cover_name AS covered_by, r.cover AS covered_by_indexrelid,
+       c.index_size,
+       CASE WHEN r.hash THEN pg_catalog.format('%I finds equal values as well', r.cover_name)
+            WHEN r.partial THEN pg_catalog.format('%I begins with the same columns and is not limited to some rows', r.cover_name)
+            WHEN r.narrower THEN pg_catalog.format('%I begins with the same columns', r.cover_name)
+            ELSE pg_catalog.format('%I has the same columns', r.cover_name) END AS reason,
+       coalesce(nullif(pg_catalog.concat_ws('; ',
+           CASE WHEN r.lost_columns THEN 'index-only scans that read its INCLUDE columns' END,
+           CASE WHEN c.index_size OPERATOR(pg_catalog.<) k.index_size THEN pg_catalog.format('a smaller index: %s instead of %s',
+               pg_catalog.pg_size_pretty(c.index_size), pg_catalog.pg_size_pretty(k.index_size)) END,
+           CASE WHEN r.partial THEN 'rows outside of its predicate are then in the index that is read' END,
+           CASE WHEN r.hash THEN 'entries of constant size however long the values are' END,
+           'its storage parameters: ' OPERATOR(pg_catalog.||) r.lost_options), ''), 'nothing') AS what_would_be_lost,
+       x.drop_command, x.create_command
+FROM r
+JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM r w), true) x ON x.indexrelid OPERATOR(pg_catalog.=) r.indexrelid
+CROSS JOIN LATERAL (SELECT upkeep._index_size(r.indexrelid) AS index_size) c
+CROSS JOIN LATERAL (SELECT upkeep._index_size(r.cover) AS index_size) k
+ORDER BY c.index_size DESC NULLS LAST, r.indexrelid;
+COMMENT ON VIEW upkeep.redundant_indexes IS 'Indexes that another valid btree index (covered_by) can stand in for: same leading columns, operator classes and collations, the same or the wholly reversed order, and at least the same rows. Unique indexes are never here; identical ones are in upkeep.duplicate_indexes. what_would_be_lost says what the other one does not do as well. Sizes in bytes.';
+
+-- Broken ones. pg_stat_progress_create_index shows other roles' builds without their table; pg_locks does not hide which
+-- table a process works on.
+CREATE FUNCTION upkeep._invalid_indexes() RETURNS TABLE (
+    schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, index_size bigint, problem text, missing text[], repair_command text)
+    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 100
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
+BEGIN ATOMIC
+WITH broken AS MATERIALIZED (
+    SELECT n.nspname, t.relname, c.relname AS indexrelname, i.indrelid, i.indexrelid, i.indislive, i.indisunique, c.relkind, c.relpersistence,
+           c.relispartition, c.relfilenode, c.reltablespace,
+           pg_catalog.format('%I.%I', n.nspname, c.relname) AS ident,
+           pg_catalog.substring(c.relname::text, '_cc(?:new|old)\d*$') AS leftover
+    FROM pg_catalog.pg_index i
+    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
+    JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) i.indrelid
+    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+    WHERE NOT (i.indisvalid AND i.indisready AND i.indislive)
+      AND n.nspname OPERATOR(pg_catalog.<>) 'pg_catalog' AND NOT pg_catalog.pg_is_other_temp_schema(n.oid)
+), working AS MATERIALIZED (
+    SELECT l.relation, l.pid, l.mode FROM pg_catalog.pg_locks l
+    WHERE l.locktype OPERATOR(pg_catalog.=) 'relation' AND l.granted AND l.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()
+      AND l.mode OPERATOR(pg_catalog.=) ANY (ARRAY['ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'])
+      AND l.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+      AND EXISTS (SELECT FROM broken)
+), left_alone AS MATERIALIZED (
+    -- Being built, rebuilt or dropped: the index is locked, or its table by a process that builds.
+    SELECT b.indexrelid FROM broken b
+    WHERE NOT EXISTS (SELECT FROM working w WHERE w.relation OPERATOR(pg_catalog.=) b.indexrelid)
+      AND NOT EXISTS (SELECT FROM working w
+                      JOIN pg_catalog.pg_stat_progress_create_index p ON p.pid OPERATOR(pg_catalog.=) w.pid
+                      WHERE w.relation OPERATOR(pg_catalog.=) b.indrelid)
+), missing AS MATERIALIZED (
+    SELECT b.indexrelid, k.indexrelid AS child,
+           CASE WHEN k.indexrelid IS NULL THEN 'missing' WHEN NOT k.indisvalid THEN 'invalid' END AS state,
+           pg_catalog.format('%I.%I', pn.nspname, p.relname) AS partition, p.relkind,
+           pg_catalog.quote_ident(kn.nspname) OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) pg_catalog.quote_ident(kc.relname) AS child_ident,
+           pn.nspname, pg_catalog.concat(p.relname, '_', b.indexrelname)::name AS new_name
+    FROM broken b
+    JOIN pg_catalog.pg_inherits h ON h.inhparent OPERATOR(pg_catalog.=) b.indrelid
+    JOIN pg_catalog.pg_class p ON p.oid OPERATOR(pg_catalog.=) h.inhrelid AND p.relkind OPERATOR(pg_catalog.<>) 'f'
+    JOIN pg_catalog.pg_namespace pn ON pn.oid OPERATOR(pg_catalog.=) p.relnamespace
+    LEFT JOIN (pg_catalog.pg_inherits a JOIN pg_catalog.pg_index k ON k.indexrelid OPERATOR(pg_catalog.=) a.inhrelid
+               JOIN pg_catalog.pg_class kc ON kc.oid OPERATOR(pg_catalog.=) k.indexrelid
+               JOIN pg_catalog.pg_namespace kn ON kn.oid OPERATOR(pg_catalog.=) kc.relnamespace)
+         ON a.inhparent OPERATOR(pg_catalog.=) b.indexrelid AND k.indrelid OPERATOR(pg_catalog.=) p.oid
+    WHERE b.relkind OPERATOR(pg_catalog.=) 'I'
+)
+SELECT b.nspname, b.relname, b.indexrelname, b.indrelid, b.indexrelid,
+       CASE WHEN b.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE upkeep._file_size(b.relfilenode, b.reltablespace) END,
+       CASE WHEN b.leftover IS NOT NULL AND pg_catalog.starts_with(b.leftover, '_ccnew')
+            THEN 'what a REINDEX CONCURRENTLY that failed had built: drop it, then try again'
+            WHEN b.leftover IS NOT NULL THEN 'what a REINDEX CONCURRENTLY could not drop at its end: the index has been rebuilt'
+            WHEN NOT b.indislive THEN 'a DROP INDEX CONCURRENTLY did not end'
+            WHEN b.relkind OPERATOR(pg_catalog.=) 'I' AND m.missing IS NOT NULL THEN 'partitions without a valid index for it'
+            WHEN b.relkind OPERATOR(pg_catalog.=) 'I' THEN 'every partition has its index, but the whole was not marked valid'
+            ELSE pg_catalog.concat('a concurrent build failed: it is written to, and never read',
+                CASE WHEN b.indisunique THEN '; rows that are not unique must go first' END) END,
+       m.missing,
+       CASE WHEN b.leftover IS NOT NULL OR NOT b.indislive
+            THEN pg_catalog.format(CASE WHEN b.relkind OPERATOR(pg_catalog.=) 'I' OR b.relpersistence OPERATOR(pg_catalog.=) 't' THEN 'DROP INDEX %s;' ELSE 'DROP INDEX CONCURRENTLY %s;' END, b.ident)
+            WHEN b.relkind OPERATOR(pg_catalog.=) 'I' THEN coalesce(m.commands, (SELECT pg_catalog.format('ALTER INDEX %s ATTACH PARTITION %s;', b.ident, g.child_ident)
+                 FROM missing g WHERE g.indexrelid OPERATOR(pg_catalog.=) b.indexrelid AND g.child IS NOT NULL ORDER BY g.child LIMIT 1))
+            WHEN b.relpersistence OPERATOR(pg_catalog.=) 't' THEN pg_catalog.format('REINDEX INDEX %s;', b.ident)
+            ELSE pg_catalog.format('REINDEX INDEX CONCURRENTLY %s;', b.ident) END
+FROM broken b
+JOIN left_alone l ON l.indexrelid OPERATOR(pg_catalog.=) b.indexrelid
+LEFT JOIN (
+    SELECT g.indexrelid, pg_catalog.array_agg(g.partition ORDER BY g.partition) AS missing,
+           pg_catalog.string_agg(CASE
+               WHEN g.state OPERATOR(pg_catalog.=) 'invalid' AND g.relkind OPERATOR(pg_catalog.=) 'p' THEN pg_catalog.format('ALTER INDEX %s ATTACH PARTITION %s;', b.ident, g.child_ident)
+               WHEN g.state OPERATOR(pg_catalog.=) 'invalid' THEN pg_catalog.format(E'REINDEX INDEX CONCURRENTLY %s;\nALTER INDEX %s ATTACH PARTITION %s;', g.child_ident, b.ident, g.child_ident)
+               ELSE pg_catalog.format(E'%s %I ON %s%s%s;%s\nALTER INDEX %s ATTACH PARTITION %I.%I;',
+                   CASE WHEN b.indisunique THEN 'CREATE UNIQUE INDEX' ELSE 'CREATE INDEX' END
+                       OPERATOR(pg_catalog.||) CASE WHEN g.relkind OPERATOR(pg_catalog.=) 'p' THEN '' ELSE ' CONCURRENTLY' END,
+                   -- A partition that is partitioned itself comes up here next, with its own.
+                   g.new_name, CASE WHEN g.relkind OPERATOR(pg_catalog.=) 'p' THEN 'ONLY ' END, g.partition, d.tail,
+                   CASE WHEN c.conname IS NOT NULL THEN pg_catalog.format(E'\nALTER TABLE %s ADD CONSTRAINT %I %s USING INDEX %I;', g.partition, g.new_name,
+                       CASE WHEN c.contype OPERATOR(pg_catalog.=) 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END, g.new_name) END,
+                   b.ident, g.nspname, g.new_name) END, E'\n' ORDER BY g.partition) AS commands
+    FROM missing g
+    JOIN broken b ON b.indexrelid OPERATOR(pg_catalog.=) g.indexrelid
+    LEFT JOIN upkeep._index_definitions(ARRAY(SELECT DISTINCT w.indexrelid FROM missing w), true) d ON d.indexrelid OPERATOR(pg_catalog.=) g.indexrelid
+    LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) g.indexrelid AND (c.contype OPERATOR(pg_catalog.=) 'p' OR c.contype OPERATOR(pg_catalog.=) 'u')
+    WHERE g.state IS NOT NULL
+    GROUP BY g.indexrelid) m ON m.indexrelid OPERATOR(pg_catalog.=) b.indexrelid;
+END;
+COMMENT ON FUNCTION upkeep._invalid_indexes() IS 'internal: indexes that are not valid and that nobody works on';
+
+CREATE VIEW upkeep.invalid_indexes WITH (security_barrier) AS
+SELECT i.schemaname, i.relname, i.indexrelname, i.relid, i.indexrelid, i.index_size, i.problem,
+       i.missing AS missing_partitions, i.repair_command
+FROM upkeep._invalid_indexes() i
+ORDER BY i.schemaname, i.relname, i.indexrelname;
+COMMENT ON VIEW upkeep.invalid_indexes IS 'Indexes that are written to and never read: what failed concurrent builds, rebuilds and drops left (of TOAST tables too), and partitioned indexes that lack a valid index on some partition (missing_partitions); not those being built or dropped at the moment. repair_command: what to type, line by line.';
+
+GRANT SELECT ON upkeep.duplicate_indexes, upkeep.redundant_indexes, upkeep.invalid_indexes TO PUBLIC;
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   index_shapes
+
+-- Indexes that are not there: for foreign keys, and for tables that are read from end to end all the time.
+
+CREATE FUNCTION upkeep._unindexed_foreign_keys() RETURNS TABLE (
+    conoid oid, without text[], partitions bigint, table_rows double precision, table_size bigint,
+    referenced_rows double precision, referenced_updates bigint, referenced_deletes bigint, leaf_commands text)
+    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 100
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
+BEGIN ATOMIC
+WITH RECURSIVE tree (top, conoid, conrelid) AS (
+    SELECT f.oid, f.oid, f.conrelid FROM pg_catalog.pg_constraint f
+    WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND f.conparentid OPERATOR(pg_catalog.=) 0::oid
+    UNION ALL
+    SELECT t.top, f.oid, f.conrelid FROM tree t
+    JOIN pg_catalog.pg_constraint f ON f.conparentid OPERATOR(pg_catalog.=) t.conoid
+    WHERE f.contype OPERATOR(pg_catalog.=) 'f'
+), supported AS MATERIALIZED (
+    SELECT DISTINCT s.conoid FROM upkeep._foreign_key_support() s
+), leaf AS MATERIALIZED (
+    -- A partitioned table is served if each of its partitions is.
+    SELECT t.top, t.conrelid, c.relname, c.relnamespace, c.reltuples, c.relfilenode, c.reltablespace, c.relpersistence,
+           c.oid OPERATOR(pg_catalog.<>) (SELECT f.conrelid FROM pg_catalog.pg_constraint f WHERE f.oid OPERATOR(pg_catalog.=) t.top) AS is_partition,
+           pg_catalog.bool_or(s.conoid IS NOT NULL) AS served
+    FROM tree t
+    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.conrelid AND c.relkind OPERATOR(pg_catalog.=) 'r'
+    LEFT JOIN supported s ON s.conoid OPERATOR(pg_catalog.=) t.conoid
+    GROUP BY t.top, t.conrelid, c.oid, c.relname, c.relnamespace, c.reltuples, c.relfilenode, c.reltablespace, c.relpersistence
+), bare AS MATERIALIZED (
+    SELECT l.top, pg_catalog.array_agg(pg_catalog.format('%I.%I', n.nspname, l.relname) ORDER BY l.relname)
+                      FILTER (WHERE l.is_partition AND NOT l.served) AS without,
+           pg_catalog.count(*) FILTER (WHERE l.is_partition) AS partitions,
+           pg_catalog.sum(greatest(l.reltuples, pg_catalog.pg_stat_get_live_tuples(l.conrelid), 0)) FILTER (WHERE NOT l.served) AS table_rows,
+           (pg_catalog.sum(CASE WHEN l.relpersistence OPERATOR(pg_catalog.=) 't' THEN pg_catalog.pg_relation_size(l.conrelid)
+                ELSE upkeep._file_size(l.relfilenode, l.reltablespace) END) FILTER (WHERE NOT l.served))::bigint AS table_size,
+           pg_catalog.bool_and(l.served) AS served
+    FROM leaf l JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) l.relnamespace
+    GROUP BY l.top
+), wanting AS MATERIALIZED (
+    SELECT f.oid AS conoid, f.confrelid, f.conrelid, f.conkey, b.without, coalesce(b.partitions, 0) AS partitions, b.table_rows, b.table_size
+    FROM pg_catalog.pg_constraint f
+    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) f.conrelid
+    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+    LEFT JOIN bare b ON b.top OPERATOR(pg_catalog.=) f.oid
+    LEFT JOIN supported s ON s.conoid OPERATOR(pg_catalog.=) f.oid
+    WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND f.conparentid OPERATOR(pg_catalog.=) 0::oid
+      AND CASE WHEN b.top IS NULL THEN s.conoid IS NULL ELSE NOT b.served END
+      AND n.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog', 'information_schema']::name[])
+      AND NOT pg_catalog.pg_is_other_temp_schema(n.oid)
+), referenced (root, relid) AS (
+    SELECT DISTINCT w.confrelid, w.confrelid FROM wanting w
+    UNION ALL
+    SELECT r.root, h.inhrelid FROM referenced r
+    JOIN pg_catalog.pg_class p ON p.oid OPERATOR(pg_catalog.=) r.relid AND p.relkind OPERATOR(pg_catalog.=) 'p'
+    JOIN pg_catalog.pg_inherits h ON h.inhparent OPERATOR(pg_catalog.=) r.relid
+), activity AS MATERIALIZED (
+    SELECT r.root, pg_catalog.sum(CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'r' THEN greatest(c.reltuples, pg_catalog.pg_stat_get_live_tuples(c.oid), 0) END) AS rows,
+           pg_catalog.sum(pg_catalog.pg_stat_get_tuples_updated(c.oid))::bigint AS updates,
+           pg_catalog.sum(pg_catalog.pg_stat_get_tuples_deleted(c.oid))::bigint AS deletes
+    FROM referenced r JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) r.relid
+    GROUP BY r.root
+)
+SELECT w.conoid, w.without, w.partitions, w.table_rows, w.table_size, a.rows, a.updates, a.deletes,
+       (SELECT pg_catalog.string_agg(pg_catalog.format('CREATE INDEX CONCURRENTLY ON %s (%s);', u.leaf, k.list), E'\n' ORDER BY u.leaf)
+        FROM pg_catalog.unnest(w.without) AS u (leaf)
+        CROSS JOIN (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(x.attname), ', ' ORDER BY q.position) AS list
+                    FROM pg_catalog.unnest(w.conkey) WITH ORDINALITY AS q (attnum, position)
+                    JOIN pg_catalog.pg_attribute x ON x.attrelid OPERATOR(pg_catalog.=) w.conrelid AND x.attnum OPERATOR(pg_catalog.=) q.attnum) k)
+FROM wanting w JOIN activity a ON a.root OPERATOR(pg_catalog.=) w.confrelid;
+END;
+COMMENT ON FUNCTION upkeep._unindexed_foreign_keys() IS 'internal: foreign keys that no index serves on the referencing side';
+
+CREATE VIEW upkeep.unindexed_foreign_keys WITH (security_barrier) AS
+SELECT n.nspname AS schemaname, t.relname, f.conrelid AS relid, f.conname, k.names AS columns,
+       rn.nspname AS referenced_schemaname, r.relname AS referenced_relname, f.confrelid AS referenced_relid,
+       coalesce(w.table_rows, 0)::bigint AS rows_estimate, coalesce(w.table_size, 0) AS table_size,
+       v.severity,
+       CASE v.severity
+           WHEN 'high' THEN pg_catalog.format('each of %s deletes from %I has read this table', w.referenced_deletes, r.relname)
+           WHEN 'medium' THEN CASE
+               WHEN w.referenced_deletes OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('%s deletes from %I, which has only %s rows', w.referenced_deletes, r.relname, coalesce(w.referenced_rows, 0)::bigint)
+               ELSE pg_catalog.format('%I is updated (%s rows so far): those that change its key read this table', r.relname, w.referenced_updates) END
+           ELSE CASE
+               WHEN coalesce(w.table_rows, 0) OPERATOR(pg_catalog.<) 1000 THEN pg_catalog.format('the table is tiny (%s rows): reading it costs little', coalesce(w.table_rows, 0)::bigint)
+               ELSE pg_catalog.format('nothing was deleted from %I or updated in it since the statistics began', r.relname) END
+       END AS reason,
+       w.without AS partitions_without,
+       CASE WHEN t.relkind OPERATOR(pg_catalog.=) 'p'
+            -- Built partition by partition; then the whole finds them there, and its lock is short.
+            THEN pg_catalog.concat(w.leaf_commands OPERATOR(pg_catalog.||) E'\n', pg_catalog.format('CREATE INDEX ON %I.%I (%s);', n.nspname, t.relname, k.list))
+            WHEN t.relpersistence OPERATOR(pg_catalog.=) 't' THEN pg_catalog.format('CREATE INDEX ON %I.%I (%s);', n.nspname, t.relname, k.list)
+            ELSE pg_catalog.format('CREATE INDEX CONCURRENTLY ON %I.%I (%s);', n.nspname, t.relname, k.list) END AS create_command
+FROM upkeep._unindexed_foreign_keys() w
+JOIN pg_catalog.pg_constraint f ON f.oid OPERATOR(pg_catalog.=) w.conoid
+JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) f.conrelid
+JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) t.relnamespace
+JOIN pg_catalog.pg_class r ON r.oid OPERATOR(pg_catalog.=) f.confrelid
+JOIN pg_catalog.pg_namespace rn ON rn.oid OPERATOR(pg_catalog.=) r.relnamespace
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.array_agg(a.attname ORDER BY q.position) AS names,
+           pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY q.position) AS list
+    FROM pg_catalog.unnest(f.conkey) WITH ORDINALITY AS q (attnum, position)
+    JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) f.conrelid AND a.attnum OPERATOR(pg_catalog.=) q.attnum) k
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN coalesce(w.table_rows, 0) OPERATOR(pg_catalog.<) 1000 OR w.referenced_updates OPERATOR(pg_catalog.+) w.referenced_deletes OPERATOR(pg_catalog.=) 0 THEN 'low'
+                WHEN w.referenced_deletes OPERATOR(pg_catalog.=) 0 OR coalesce(w.referenced_rows, 0) OPERATOR(pg_catalog.<) 100 THEN 'medium'
+                ELSE 'high' END AS severity) v
+ORDER BY pg_catalog.array_position(ARRAY['high', 'medium', 'low'], v.severity), w.table_size DESC NULLS LAST, f.oid;
+COMMENT ON VIEW upkeep.unindexed_foreign_keys IS 'Foreign keys whose columns lead no index of the referencing table (in any order; partial indexes count if their predicate is IS NOT NULL of these columns): a DELETE or a changed key on the other side reads the whole table, per row. severity: high; medium (few rows there, or only updates); low (the table has fewer than 1,000 rows, or nothing is ever deleted or updated there). Sizes in bytes. create_command: what to type, line by line.';
+
+-- Tables that are read from end to end: at least 10,000 rows and 1 MB; at least 50 sequential scans, of a tenth of the table or more each,
+-- and more than 5 % of all scans.
+CREATE FUNCTION upkeep._read_from_end_to_end() RETURNS TABLE (
+    schemaname name, relname name, relid oid, table_size bigint, rows double precision, seq_scan bigint, seq_tup_read bigint, idx_scan bigint)
+    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 100
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
+BEGIN ATOMIC
+WITH scanned AS MATERIALIZED (
+    SELECT n.nspname, c.relname, c.oid, c.relfilenode, c.reltablespace, c.relpersistence,
+           greatest(c.reltuples, pg_catalog.pg_stat_get_live_tuples(c.oid), 0)::double precision AS rows,
+           pg_catalog.pg_stat_get_numscans(c.oid) AS seq_scan,
+           pg_catalog.pg_stat_get_tuples_returned(c.oid) AS seq_tup_read
+    FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+    WHERE c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'm']::"char"[])
+      AND n.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog', 'information_schema']::name[])
+      AND NOT pg_catalog.starts_with(n.nspname::text, 'pg_toast')
+      AND NOT pg_catalog.pg_is_other_temp_schema(n.oid)
+), big AS MATERIALIZED (
+    SELECT s.*, CASE WHEN s.relpersistence OPERATOR(pg_catalog.=) 't' THEN pg_catalog.pg_relation_size(s.oid)
+                     ELSE upkeep._file_size(s.relfilenode, s.reltablespace) END AS table_size,
+           (SELECT coalesce(pg_catalog.sum(pg_catalog.pg_stat_get_numscans(i.indexrelid)), 0)::bigint
+            FROM pg_catalog.pg_index i WHERE i.indrelid OPERATOR(pg_catalog.=) s.oid) AS idx_scan
+    FROM scanned s
+    WHERE s.rows OPERATOR(pg_catalog.>=) 10000 AND s.seq_scan OPERATOR(pg_catalog.>=) 50
+      AND s.seq_tup_read::double precision OPERATOR(pg_catalog.>=) (0.1::double precision OPERATOR(pg_catalog.*) s.rows OPERATOR(pg_catalog.*) s.seq_scan::double precision)
+)
+SELECT b.nspname, b.relname, b.oid, b.table_size, b.rows, b.seq_scan, b.seq_tup_read, b.idx_scan
+FROM big b
+WHERE b.table_size OPERATOR(pg_catalog.>=) 1048576 AND b.seq_scan::double precision OPERATOR(pg_catalog.>) (0.05::double precision OPERATOR(pg_catalog.*) (b.seq_scan OPERATOR(pg_catalog.+) b.idx_scan)::double precision);
+END;
+COMMENT ON FUNCTION upkeep._read_from_end_to_end() IS 'internal: tables that sequential scans read far too often';
+
+-- Column statistics come through pg_stats, which shows a role what it may read and no more.
+CREATE VIEW upkeep.missing_indexes WITH (security_barrier) AS
+SELECT t.schemaname, t.relname, t.relid, t.table_size, t.rows::bigint AS rows_estimate,
+       t.seq_scan, t.seq_tup_read, t.seq_tup_read::double precision OPERATOR(pg_catalog./) t.seq_scan AS rows_per_scan,
+       t.idx_scan, t.idx_scan::double precision OPERATOR(pg_catalog./) (t.seq_scan OPERATOR(pg_catalog.+) t.idx_scan) AS idx_share,
+       upkeep._last_index_scan(t.relid) AS last_seq_scan,
+       s.attname, s.n_distinct, s.null_frac, s.correlation, s.most_common_freq, s.rows_per_value,
+       pg_catalog.concat(
+           pg_catalog.format('%s sequential scans read %s rows each, %s scans used an index', t.seq_scan,
+               (t.seq_tup_read::double precision OPERATOR(pg_catalog./) t.seq_scan)::bigint, t.idx_scan),
+           CASE WHEN s.attname IS NULL THEN '; no column statistics that you may read show a column which an index would narrow down'
+           ELSE pg_catalog.format('; if %I is what they look for: %s', s.attname, pg_catalog.concat_ws(', ',
+               pg_catalog.format('about %s rows per value', greatest(s.rows_per_value, 1)::bigint),
+               pg_catalog.format('%s different values', s.different::bigint),
+               CASE WHEN s.null_frac OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('%s %% null', pg_catalog.round((s.null_frac OPERATOR(pg_catalog.*) 100)::numeric, 1)) END,
+               CASE WHEN s.most_common_freq IS NOT NULL THEN pg_catalog.format('the most common value (%s) is %s %% of the rows',
+                   pg_catalog.left(s.most_common_value, 40), pg_catalog.round((s.most_common_freq OPERATOR(pg_catalog.*) 100)::numeric, 1)) END,
+               CASE WHEN pg_catalog.abs(s.correlation) OPERATOR(pg_catalog.>) 0.9 THEN 'values lie in the order of the table: a brin index may do' END)) END) AS evidence
+FROM upkeep._read_from_end_to_end() t
+LEFT JOIN LATERAL (
+    SELECT c.*, p.different, p.rows_per_value
+    FROM (SELECT a.attname, a.n_distinct, a.null_frac, a.correlation, (a.most_common_freqs)[1] AS most_common_freq,
+                 (pg_catalog.array_to_json(a.most_common_vals) OPERATOR(pg_catalog.->>) 0) AS most_common_value
+          FROM pg_catalog.pg_stats a
+          WHERE a.schemaname OPERATOR(pg_catalog.=) t.schemaname AND a.tablename OPERATOR(pg_catalog.=) t.relname AND NOT a.inherited) c
+    CROSS JOIN LATERAL (
+        SELECT d.different, t.rows OPERATOR(pg_catalog.*) (1 OPERATOR(pg_catalog.-) c.null_frac)::double precision OPERATOR(pg_catalog./) d.different AS rows_per_value
+        FROM (SELECT greatest(CASE WHEN c.n_distinct OPERATOR(pg_catalog.<) 0 THEN (0 OPERATOR(pg_catalog.-) c.n_distinct::double precision) OPERATOR(pg_catalog.*) t.rows
+                                   ELSE c.n_distinct::double precision END, 1) AS different) d) p
+    -- An index is worth it where it leaves at most 1 % of the rows, and where there is none yet.
+    WHERE p.rows_per_value OPERATOR(pg_catalog.<=) (0.01::double precision OPERATOR(pg_catalog.*) t.rows)
+      AND NOT EXISTS (
+        SELECT FROM pg_catalog.pg_index i
+        JOIN pg_catalog.pg_attribute k ON k.attrelid OPERATOR(pg_catalog.=) i.indrelid AND k.attnum OPERATOR(pg_catalog.=) i.indkey[0]
+        WHERE i.indrelid OPERATOR(pg_catalog.=) t.relid AND k.attname OPERATOR(pg_catalog.=) c.attname AND i.indpred IS NULL AND i.indisvalid)
+    ORDER BY p.rows_per_value, c.attname LIMIT 5) s ON true
+ORDER BY t.seq_tup_read DESC, t.relid, s.rows_per_value;
+COMMENT ON VIEW upkeep.missing_indexes IS 'Tables that sequential scans read far too often: at least 10,000 rows and 1 MB, at least 50 sequential scans that read a tenth of the table or more, over 5 % of all scans. For each up to five columns without an index whose values would leave at most 1 % of the rows, with the evidence. Which columns queries look for is not known here. Column statistics: only those that pg_stats shows the caller; without any, one row with a null attname. Sizes in bytes, shares 0..1.';
+
+GRANT SELECT ON upkeep.unindexed_foreign_keys, upkeep.missing_indexes TO PUBLIC;
 /* </end connected objects> */
 
 /* <begin connected objects> */
