@@ -105,280 +105,6 @@ SELECT pg_catalog.pg_extension_config_dump('upkeep._job_event', '');
 -- requires:
 --   jobs
 
--- Backfill: the functions, the rows that were skipped, and a view of those put aside.
-
-CREATE FUNCTION upkeep.backfill(
-    target regclass,
-    assignments text,
-    condition text DEFAULT NULL,
-    name text DEFAULT NULL,
-    workers integer DEFAULT 1,
-    batch_time interval DEFAULT NULL,
-    on_error text DEFAULT 'quarantine',
-    paused boolean DEFAULT false,
-    if_not_exists boolean DEFAULT false,
-    options jsonb DEFAULT '{}',
-    fill_new_rows boolean DEFAULT false,
-    run_between text DEFAULT NULL,
-    timezone text DEFAULT NULL,
-    max_replica_lag interval DEFAULT NULL,
-    max_replica_lag_bytes bigint DEFAULT NULL,
-    max_wal_rate integer DEFAULT NULL,
-    throttle_work_ratio double precision DEFAULT NULL
-) RETURNS uuid
-    LANGUAGE c VOLATILE PARALLEL UNSAFE
-    AS 'MODULE_PATHNAME', 'upkeep_backfill_0_2_wrapper';
-COMMENT ON FUNCTION upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text, text, interval, bigint, integer, double precision) IS
-'Fills columns of a table in the background and returns the job. assignments: what follows SET; condition: the rows that still need it (default: every row, exactly once, which needs a key); batch_time: length of one transaction (default upkeep.batch_time); on_error: quarantine or stop; options: strategy, range_blocks, strides, window_ranges, max_quarantined. Runs as the caller. Errors: 42601 in a fragment, 22023 wrong argument, 55006 a column is being filled already, 42710 name in use, 0A000 not supported yet.';
-
-CREATE FUNCTION upkeep.explain_backfill(
-    target regclass,
-    assignments text,
-    condition text DEFAULT NULL,
-    workers integer DEFAULT 1,
-    options jsonb DEFAULT '{}'
-) RETURNS TABLE (
-    strategy text,
-    reason text,
-    batches bigint,
-    rows_estimate bigint,
-    estimated_duration interval,
-    wal_estimate bigint,
-    locks text,
-    warnings text[]
-)
-    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1
-    AS 'MODULE_PATHNAME', 'upkeep_explain_backfill_wrapper';
-COMMENT ON FUNCTION upkeep.explain_backfill(regclass, text, text, integer, jsonb) IS
-'Says how upkeep.backfill would go through the table, why, what it would cost (rows, bytes of WAL, time: forecasts from a sample) and what speaks against it. Changes nothing.';
-
-CREATE FUNCTION upkeep.preview_backfill(
-    target regclass,
-    assignments text,
-    condition text DEFAULT NULL,
-    max_rows integer DEFAULT 10
-) RETURNS TABLE (row_key jsonb, old_row jsonb, new_row jsonb)
-    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10
-    AS 'MODULE_PATHNAME', 'upkeep_preview_backfill_wrapper';
-COMMENT ON FUNCTION upkeep.preview_backfill(regclass, text, text, integer) IS
-'Shows rows as they are and as upkeep.backfill would leave them, computed by SELECT. max_rows: 0 to 10000. Triggers and generated columns are not shown. Changes nothing.';
-
--- Filters of a strided UPDATE. Everyone's, since the statement runs as the owner of the job; they
--- look at nothing but their arguments, so that row security may let them go first.
-CREATE FUNCTION upkeep._in_stride(tid, integer, integer) RETURNS boolean
-    LANGUAGE c IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE COST 0.1
-    AS 'MODULE_PATHNAME', 'upkeep_in_stride';
-CREATE FUNCTION upkeep._in_stride_before(tid, integer, integer, xid, xid, integer) RETURNS boolean
-    LANGUAGE c IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE COST 0.1
-    AS 'MODULE_PATHNAME', 'upkeep_in_stride_before';
-COMMENT ON FUNCTION upkeep._in_stride(tid, integer, integer) IS
-'Private: is the row''s place on its page, modulo strides, the stride?';
-COMMENT ON FUNCTION upkeep._in_stride_before(tid, integer, integer, xid, xid, integer) IS
-'Private: the same for row versions that were not written in the given span of transactions.';
-
--- Rows that a backfill has to come back to (locked by somebody else) or has put aside (quarantined).
-CREATE TABLE upkeep._backfill_row (
-    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
-    row_key jsonb NOT NULL,
-    number bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
-    relid oid NOT NULL,
-    state text NOT NULL CHECK (state IN ('locked', 'quarantined')),
-    sqlstate text,
-    message text,
-    attempts integer NOT NULL DEFAULT 0,
-    last_tried_at timestamptz,
-    PRIMARY KEY (job, row_key)
-);
-CREATE INDEX ON upkeep._backfill_row (job, state, number);
-
--- Transactions of a backfill whose rows still match its condition: never updated again by the same run.
-CREATE TABLE upkeep._backfill_xid (
-    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
-    xid bigint NOT NULL,
-    PRIMARY KEY (job, xid)
-);
-
-SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_row', '');
-SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_xid', '');
-SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_row_number_seq', '');
-
-CREATE VIEW upkeep.quarantined_rows WITH (security_barrier) AS
-    SELECT r.job, r.relid, r.row_key, r.sqlstate, r.message, r.attempts, r.last_tried_at
-    FROM upkeep._backfill_row r
-    JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) r.job
-    WHERE r.state OPERATOR(pg_catalog.=) 'quarantined'
-      AND pg_catalog.pg_has_role(j.owner, 'USAGE');
-COMMENT ON VIEW upkeep.quarantined_rows IS
-'Rows that a backfill put aside because their new value is an error; upkeep.retry(job) tries them again. Visible to members of the job''s owner.';
-COMMENT ON COLUMN upkeep.quarantined_rows.row_key IS 'The row''s key, or its place (ctid) where the table has no key.';
-GRANT SELECT ON upkeep.quarantined_rows TO PUBLIC;
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- requires:
---   backfill
-
--- What people see of jobs and do to them. Views are security_barrier (LAW 5): states and figures for the
--- owner's members, pg_monitor and administrators; what contains data (errors, texts) for the owner's members only.
-
-CREATE FUNCTION upkeep._is_admin() RETURNS boolean
-    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'is_admin_wrapper';
-COMMENT ON FUNCTION upkeep._is_admin() IS 'internal: may the caller pause, cancel and drop other people''s jobs (upkeep.admin_role)?';
-
-CREATE FUNCTION upkeep._is_here(system_identifier bigint, database oid) RETURNS boolean
-    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'is_here_wrapper';
-COMMENT ON FUNCTION upkeep._is_here(bigint, oid) IS 'internal: does a job belong to this server and database, or did it come with a dump?';
-
-CREATE VIEW upkeep.jobs WITH (security_barrier) AS
-SELECT j.id, j.kind, j.relid, j.target, j.name,
-       CASE WHEN NOT k.here AND j.live THEN 'paused'
-            WHEN j.state OPERATOR(pg_catalog.=) 'running' AND s.all_wait THEN 'waiting'
-            ELSE j.state END AS state,
-       CASE WHEN NOT k.here AND j.live THEN 'restored'
-            WHEN j.state OPERATOR(pg_catalog.=) 'running' THEN CASE WHEN s.all_wait THEN s.wait_reason END
-            ELSE j.reason END AS wait_reason,
-       p.percent,
-       pg_catalog.concat('[', pg_catalog.repeat('#', (p.percent OPERATOR(pg_catalog./) 5)::integer),
-                         pg_catalog.repeat('.', 20 OPERATOR(pg_catalog.-) (p.percent OPERATOR(pg_catalog./) 5)::integer), ']') AS bar,
-       s.rows_done,
-       j.rows_estimate,
-       s.rows_per_second,
-       CASE WHEN j.state OPERATOR(pg_catalog.=) 'running' AND s.units_per_second OPERATOR(pg_catalog.>) 0 THEN
-           pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs =>
-               greatest(j.units_total OPERATOR(pg_catalog.-) s.units_done, 0) OPERATOR(pg_catalog./) s.units_per_second)
-       END AS eta,
-       coalesce(j.finished_at, CASE WHEN j.live THEN pg_catalog.clock_timestamp() END)
-           OPERATOR(pg_catalog.-) j.started_at AS elapsed,
-       j.workers,
-       s.batch_rows,
-       j.strategy,
-       j.rows_left,
-       (SELECT pg_catalog.count(*) FROM upkeep._backfill_row q
-        WHERE q.job OPERATOR(pg_catalog.=) j.id AND q.state OPERATOR(pg_catalog.=) 'quarantined') AS quarantined,
-       CASE WHEN k.own THEN j.error_message END AS error,
-       coalesce(r.rolname, j.owner_name) AS owner,
-       j.created_at, j.started_at, j.finished_at
-FROM (SELECT i.*, i.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused']) AS live FROM upkeep._job i) j
-CROSS JOIN LATERAL (
-    SELECT pg_catalog.pg_has_role(j.owner, 'USAGE') AS own,
-           upkeep._is_here(j.system_identifier, j.database) AS here) k
-CROSS JOIN LATERAL (
-    SELECT coalesce(pg_catalog.sum(t.rows_done), 0)::bigint AS rows_done,
-           coalesce(pg_catalog.sum(t.units_done), 0) AS units_done,
-           pg_catalog.max(t.batch_rows) AS batch_rows,
-           pg_catalog.sum(t.rows_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS rows_per_second,
-           pg_catalog.sum(t.units_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS units_per_second,
-           pg_catalog.min(t.wait_reason) AS wait_reason,
-           coalesce(pg_catalog.bool_and(t.wait_reason IS NOT NULL) FILTER (WHERE t.pid IS NOT NULL), false) AS all_wait
-    FROM upkeep._job_slot t WHERE t.job OPERATOR(pg_catalog.=) j.id) s
-CROSS JOIN LATERAL (
-    SELECT CASE WHEN j.state OPERATOR(pg_catalog.=) 'done' THEN 100::double precision
-                WHEN j.units_total OPERATOR(pg_catalog.>) 0
-                THEN least(100, 100 OPERATOR(pg_catalog.*) s.units_done OPERATOR(pg_catalog./) j.units_total)
-                ELSE 0 END AS percent) p
-LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) j.owner
-WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
-COMMENT ON VIEW upkeep.jobs IS 'Jobs of this database: state, progress, speed, error. Made for \watch. Rows: the caller''s roles'' jobs; all for pg_monitor and upkeep.admin_role. elapsed counts from the first start; rows_per_second is per second at work, workers added up.';
-
-CREATE VIEW upkeep.job_events WITH (security_barrier) AS
-SELECT e.job, e.happened_at, e.event,
-       CASE WHEN k.own THEN e.detail END AS detail
-FROM upkeep._job_event e
-JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) e.job
-CROSS JOIN LATERAL (SELECT pg_catalog.pg_has_role(j.owner, 'USAGE') AS own) k
-WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
-COMMENT ON VIEW upkeep.job_events IS 'History of each job: every change of state, choice, wait, retry and error. detail is shown to members of the job''s owner.';
-
-CREATE FUNCTION upkeep._status() RETURNS jsonb
-    LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'status_wrapper';
-COMMENT ON FUNCTION upkeep._status() IS 'internal: the facts behind upkeep.status';
-
-CREATE VIEW upkeep.status WITH (security_barrier) AS
-SELECT s.f OPERATOR(pg_catalog.->>) 'workers' AS workers,
-       (s.f OPERATOR(pg_catalog.->>) 'launcher_pid')::integer AS launcher_pid,
-       (s.f OPERATOR(pg_catalog.->>) 'schedulers')::integer AS schedulers,
-       (s.f OPERATOR(pg_catalog.->>) 'executors')::integer AS executors,
-       (s.f OPERATOR(pg_catalog.->>) 'max_workers')::integer AS max_workers,
-       (s.f OPERATOR(pg_catalog.->>) 'enabled')::boolean AS enabled,
-       s.f OPERATOR(pg_catalog.->>) 'databases' AS databases,
-       (SELECT pg_catalog.count(*) FROM upkeep.jobs j
-        WHERE j.state OPERATOR(pg_catalog.=) ANY (ARRAY['running', 'waiting'])) AS running_jobs,
-       (SELECT pg_catalog.count(*) FROM upkeep.jobs j WHERE j.state OPERATOR(pg_catalog.=) 'queued') AS queued_jobs,
-       (SELECT pg_catalog.count(*) FROM upkeep.jobs j WHERE j.state OPERATOR(pg_catalog.=) 'paused') AS paused_jobs,
-       s.f OPERATOR(pg_catalog.->>) 'advice' AS advice
-FROM (SELECT upkeep._status() AS f) s;
-COMMENT ON VIEW upkeep.status IS 'One row: are workers up (preloaded, dynamic, not running), how many work on this server, and in advice what to type if something is missing. Job counts are of the jobs the caller can see.';
-
-GRANT SELECT ON upkeep.jobs, upkeep.job_events, upkeep.status TO PUBLIC;
-
-CREATE FUNCTION upkeep.pause(job uuid) RETURNS uuid
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pause_wrapper';
-COMMENT ON FUNCTION upkeep.pause(uuid) IS 'Pauses a job after its current batch. Owner''s members and upkeep.admin_role. 42704 no such job, 42501 not yours, 55000 finished or a command that has started.';
-
-CREATE FUNCTION upkeep.resume(job uuid) RETURNS uuid
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'resume_wrapper';
-COMMENT ON FUNCTION upkeep.resume(uuid) IS 'Lets a paused job go on where it was. Owner''s members. 55000 if it is finished, or came with a dump (resume_all).';
-
-CREATE FUNCTION upkeep.cancel(job uuid) RETURNS uuid
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cancel_wrapper';
-COMMENT ON FUNCTION upkeep.cancel(uuid) IS 'Ends a job for good once the caller''s transaction commits; its current batch or command is canceled, what was committed stays. Owner''s members and upkeep.admin_role. 55000 if it has finished.';
-
-CREATE FUNCTION upkeep.retry(job uuid) RETURNS uuid
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retry_wrapper';
-COMMENT ON FUNCTION upkeep.retry(uuid) IS 'Starts a failed or canceled job again at its cursor, or a done one for its quarantined and left rows. Owner''s members. 55000 if there is nothing to try again.';
-
-CREATE FUNCTION upkeep.drop_job(job uuid) RETURNS uuid
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'drop_job_wrapper';
-COMMENT ON FUNCTION upkeep.drop_job(uuid) IS 'Forgets a finished job and its history. Owner''s members and upkeep.admin_role. 55000 if it has not finished.';
-
-CREATE FUNCTION upkeep.alter_job(
-    job uuid,
-    batch_time interval DEFAULT NULL,
-    workers integer DEFAULT NULL,
-    name text DEFAULT NULL,
-    run_between text DEFAULT NULL,
-    timezone text DEFAULT NULL,
-    max_replica_lag interval DEFAULT NULL,
-    max_replica_lag_bytes bigint DEFAULT NULL,
-    max_wal_rate integer DEFAULT NULL,
-    throttle_work_ratio double precision DEFAULT NULL
-) RETURNS uuid
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'alter_job_0_2_wrapper';
-COMMENT ON FUNCTION upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer, double precision) IS
-'Changes an unfinished job, also while it runs; null keeps what is. batch_time 10 ms to 60 s, workers 1 to 64; run_between: hours as ''22:00-05:00'' in timezone (default the session''s), '''' for always; the rest tightens the settings of these names (kB/s, 0..1). Owner''s members. 22023 a value out of range.';
-
-CREATE FUNCTION upkeep.pause_all(reason text DEFAULT NULL) RETURNS integer
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pause_all_wrapper';
-COMMENT ON FUNCTION upkeep.pause_all(text) IS 'Pauses every unfinished job of this database except commands that have started; returns how many. To be granted.';
-
-CREATE FUNCTION upkeep.resume_all() RETURNS integer
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'resume_all_wrapper';
-COMMENT ON FUNCTION upkeep.resume_all() IS 'Resumes every paused job of this database, those that came with a dump or copy included (owner and table are found by name); returns how many. To be granted.';
-
-CREATE PROCEDURE upkeep.wait(job uuid, timeout interval DEFAULT NULL)
-    LANGUAGE c AS 'MODULE_PATHNAME', 'wait_wrapper';
-COMMENT ON PROCEDURE upkeep.wait(uuid, interval) IS 'Waits for a job with progress as notices, holding no snapshot. Raises the job''s error if it fails, 57014 if it is canceled or the timeout passes, 25001 inside a transaction block.';
-
-CREATE FUNCTION upkeep.start_workers() RETURNS integer
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'start_workers_wrapper';
-COMMENT ON FUNCTION upkeep.start_workers() IS 'Starts background workers for this database until the server restarts; returns 1, or 0 if they run already. Without shared_preload_libraries. To be granted. 53000 if max_worker_processes is used up.';
-
-CREATE FUNCTION upkeep.stop_workers() RETURNS integer
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'stop_workers_wrapper';
-COMMENT ON FUNCTION upkeep.stop_workers() IS 'Ends the workers that start_workers() started; jobs wait where they are. Returns the number of processes ended. To be granted. 55000 if the library is preloaded.';
-
-CREATE FUNCTION upkeep.run_in_background(command text, name text DEFAULT NULL, retries integer DEFAULT 0) RETURNS uuid
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'run_in_background_wrapper';
-COMMENT ON FUNCTION upkeep.run_in_background(text, text, integer) IS 'Runs one SQL command in a worker as the caller, top-level ones (VACUUM, CREATE INDEX CONCURRENTLY, CALL) included. retries: how often a failed or interrupted run is repeated. To be granted. 42601 unless exactly one statement; 0A000 for BEGIN, COMMIT, LISTEN, COPY FROM STDIN or TO STDOUT.';
-
-REVOKE EXECUTE ON FUNCTION upkeep.start_workers(), upkeep.stop_workers(), upkeep.pause_all(text),
-    upkeep.resume_all(), upkeep.run_in_background(text, text, integer) FROM PUBLIC;
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- requires:
---   jobs
-
 -- What is known of every index, and which are used. Everybody may see what pg_stat_user_indexes and pg_indexes show everybody.
 -- Nothing here waits for a lock, and nothing fails because an object is being dropped: sizes come from the files, and
 -- the server's own deparser runs only under a lock that could be had at once.
@@ -701,6 +427,280 @@ COMMENT ON FUNCTION upkeep._index_verdicts() IS 'internal: counters, costs and t
 
 /* <begin connected objects> */
 -- requires:
+--   jobs
+
+-- Backfill: the functions, the rows that were skipped, and a view of those put aside.
+
+CREATE FUNCTION upkeep.backfill(
+    target regclass,
+    assignments text,
+    condition text DEFAULT NULL,
+    name text DEFAULT NULL,
+    workers integer DEFAULT 1,
+    batch_time interval DEFAULT NULL,
+    on_error text DEFAULT 'quarantine',
+    paused boolean DEFAULT false,
+    if_not_exists boolean DEFAULT false,
+    options jsonb DEFAULT '{}',
+    fill_new_rows boolean DEFAULT false,
+    run_between text DEFAULT NULL,
+    timezone text DEFAULT NULL,
+    max_replica_lag interval DEFAULT NULL,
+    max_replica_lag_bytes bigint DEFAULT NULL,
+    max_wal_rate integer DEFAULT NULL,
+    throttle_work_ratio double precision DEFAULT NULL
+) RETURNS uuid
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'upkeep_backfill_0_2_wrapper';
+COMMENT ON FUNCTION upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text, text, interval, bigint, integer, double precision) IS
+'Fills columns of a table in the background and returns the job. assignments: what follows SET; condition: the rows that still need it (default: every row, exactly once, which needs a key); batch_time: length of one transaction (default upkeep.batch_time); on_error: quarantine or stop; options: strategy, range_blocks, strides, window_ranges, max_quarantined. Runs as the caller. Errors: 42601 in a fragment, 22023 wrong argument, 55006 a column is being filled already, 42710 name in use, 0A000 not supported yet.';
+
+CREATE FUNCTION upkeep.explain_backfill(
+    target regclass,
+    assignments text,
+    condition text DEFAULT NULL,
+    workers integer DEFAULT 1,
+    options jsonb DEFAULT '{}'
+) RETURNS TABLE (
+    strategy text,
+    reason text,
+    batches bigint,
+    rows_estimate bigint,
+    estimated_duration interval,
+    wal_estimate bigint,
+    locks text,
+    warnings text[]
+)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1
+    AS 'MODULE_PATHNAME', 'upkeep_explain_backfill_wrapper';
+COMMENT ON FUNCTION upkeep.explain_backfill(regclass, text, text, integer, jsonb) IS
+'Says how upkeep.backfill would go through the table, why, what it would cost (rows, bytes of WAL, time: forecasts from a sample) and what speaks against it. Changes nothing.';
+
+CREATE FUNCTION upkeep.preview_backfill(
+    target regclass,
+    assignments text,
+    condition text DEFAULT NULL,
+    max_rows integer DEFAULT 10
+) RETURNS TABLE (row_key jsonb, old_row jsonb, new_row jsonb)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10
+    AS 'MODULE_PATHNAME', 'upkeep_preview_backfill_wrapper';
+COMMENT ON FUNCTION upkeep.preview_backfill(regclass, text, text, integer) IS
+'Shows rows as they are and as upkeep.backfill would leave them, computed by SELECT. max_rows: 0 to 10000. Triggers and generated columns are not shown. Changes nothing.';
+
+-- Filters of a strided UPDATE. Everyone's, since the statement runs as the owner of the job; they
+-- look at nothing but their arguments, so that row security may let them go first.
+CREATE FUNCTION upkeep._in_stride(tid, integer, integer) RETURNS boolean
+    LANGUAGE c IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE COST 0.1
+    AS 'MODULE_PATHNAME', 'upkeep_in_stride';
+CREATE FUNCTION upkeep._in_stride_before(tid, integer, integer, xid, xid, integer) RETURNS boolean
+    LANGUAGE c IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE COST 0.1
+    AS 'MODULE_PATHNAME', 'upkeep_in_stride_before';
+COMMENT ON FUNCTION upkeep._in_stride(tid, integer, integer) IS
+'Private: is the row''s place on its page, modulo strides, the stride?';
+COMMENT ON FUNCTION upkeep._in_stride_before(tid, integer, integer, xid, xid, integer) IS
+'Private: the same for row versions that were not written in the given span of transactions.';
+
+-- Rows that a backfill has to come back to (locked by somebody else) or has put aside (quarantined).
+CREATE TABLE upkeep._backfill_row (
+    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
+    row_key jsonb NOT NULL,
+    number bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    relid oid NOT NULL,
+    state text NOT NULL CHECK (state IN ('locked', 'quarantined')),
+    sqlstate text,
+    message text,
+    attempts integer NOT NULL DEFAULT 0,
+    last_tried_at timestamptz,
+    PRIMARY KEY (job, row_key)
+);
+CREATE INDEX ON upkeep._backfill_row (job, state, number);
+
+-- Transactions of a backfill whose rows still match its condition: never updated again by the same run.
+CREATE TABLE upkeep._backfill_xid (
+    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
+    xid bigint NOT NULL,
+    PRIMARY KEY (job, xid)
+);
+
+SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_row', '');
+SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_xid', '');
+SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_row_number_seq', '');
+
+CREATE VIEW upkeep.quarantined_rows WITH (security_barrier) AS
+    SELECT r.job, r.relid, r.row_key, r.sqlstate, r.message, r.attempts, r.last_tried_at
+    FROM upkeep._backfill_row r
+    JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) r.job
+    WHERE r.state OPERATOR(pg_catalog.=) 'quarantined'
+      AND pg_catalog.pg_has_role(j.owner, 'USAGE');
+COMMENT ON VIEW upkeep.quarantined_rows IS
+'Rows that a backfill put aside because their new value is an error; upkeep.retry(job) tries them again. Visible to members of the job''s owner.';
+COMMENT ON COLUMN upkeep.quarantined_rows.row_key IS 'The row''s key, or its place (ctid) where the table has no key.';
+GRANT SELECT ON upkeep.quarantined_rows TO PUBLIC;
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   backfill
+
+-- What people see of jobs and do to them. Views are security_barrier (LAW 5): states and figures for the
+-- owner's members, pg_monitor and administrators; what contains data (errors, texts) for the owner's members only.
+
+CREATE FUNCTION upkeep._is_admin() RETURNS boolean
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'is_admin_wrapper';
+COMMENT ON FUNCTION upkeep._is_admin() IS 'internal: may the caller pause, cancel and drop other people''s jobs (upkeep.admin_role)?';
+
+CREATE FUNCTION upkeep._is_here(system_identifier bigint, database oid) RETURNS boolean
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'is_here_wrapper';
+COMMENT ON FUNCTION upkeep._is_here(bigint, oid) IS 'internal: does a job belong to this server and database, or did it come with a dump?';
+
+CREATE VIEW upkeep.jobs WITH (security_barrier) AS
+SELECT j.id, j.kind, j.relid, j.target, j.name,
+       CASE WHEN NOT k.here AND j.live THEN 'paused'
+            WHEN j.state OPERATOR(pg_catalog.=) 'running' AND s.all_wait THEN 'waiting'
+            ELSE j.state END AS state,
+       CASE WHEN NOT k.here AND j.live THEN 'restored'
+            WHEN j.state OPERATOR(pg_catalog.=) 'running' THEN CASE WHEN s.all_wait THEN s.wait_reason END
+            ELSE j.reason END AS wait_reason,
+       p.percent,
+       pg_catalog.concat('[', pg_catalog.repeat('#', (p.percent OPERATOR(pg_catalog./) 5)::integer),
+                         pg_catalog.repeat('.', 20 OPERATOR(pg_catalog.-) (p.percent OPERATOR(pg_catalog./) 5)::integer), ']') AS bar,
+       s.rows_done,
+       j.rows_estimate,
+       s.rows_per_second,
+       CASE WHEN j.state OPERATOR(pg_catalog.=) 'running' AND s.units_per_second OPERATOR(pg_catalog.>) 0 THEN
+           pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs =>
+               greatest(j.units_total OPERATOR(pg_catalog.-) s.units_done, 0) OPERATOR(pg_catalog./) s.units_per_second)
+       END AS eta,
+       coalesce(j.finished_at, CASE WHEN j.live THEN pg_catalog.clock_timestamp() END)
+           OPERATOR(pg_catalog.-) j.started_at AS elapsed,
+       j.workers,
+       s.batch_rows,
+       j.strategy,
+       j.rows_left,
+       (SELECT pg_catalog.count(*) FROM upkeep._backfill_row q
+        WHERE q.job OPERATOR(pg_catalog.=) j.id AND q.state OPERATOR(pg_catalog.=) 'quarantined') AS quarantined,
+       CASE WHEN k.own THEN j.error_message END AS error,
+       coalesce(r.rolname, j.owner_name) AS owner,
+       j.created_at, j.started_at, j.finished_at
+FROM (SELECT i.*, i.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused']) AS live FROM upkeep._job i) j
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.pg_has_role(j.owner, 'USAGE') AS own,
+           upkeep._is_here(j.system_identifier, j.database) AS here) k
+CROSS JOIN LATERAL (
+    SELECT coalesce(pg_catalog.sum(t.rows_done), 0)::bigint AS rows_done,
+           coalesce(pg_catalog.sum(t.units_done), 0) AS units_done,
+           pg_catalog.max(t.batch_rows) AS batch_rows,
+           pg_catalog.sum(t.rows_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS rows_per_second,
+           pg_catalog.sum(t.units_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS units_per_second,
+           pg_catalog.min(t.wait_reason) AS wait_reason,
+           coalesce(pg_catalog.bool_and(t.wait_reason IS NOT NULL) FILTER (WHERE t.pid IS NOT NULL), false) AS all_wait
+    FROM upkeep._job_slot t WHERE t.job OPERATOR(pg_catalog.=) j.id) s
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN j.state OPERATOR(pg_catalog.=) 'done' THEN 100::double precision
+                WHEN j.units_total OPERATOR(pg_catalog.>) 0
+                THEN least(100, 100 OPERATOR(pg_catalog.*) s.units_done OPERATOR(pg_catalog./) j.units_total)
+                ELSE 0 END AS percent) p
+LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) j.owner
+WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
+COMMENT ON VIEW upkeep.jobs IS 'Jobs of this database: state, progress, speed, error. Made for \watch. Rows: the caller''s roles'' jobs; all for pg_monitor and upkeep.admin_role. elapsed counts from the first start; rows_per_second is per second at work, workers added up.';
+
+CREATE VIEW upkeep.job_events WITH (security_barrier) AS
+SELECT e.job, e.happened_at, e.event,
+       CASE WHEN k.own THEN e.detail END AS detail
+FROM upkeep._job_event e
+JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) e.job
+CROSS JOIN LATERAL (SELECT pg_catalog.pg_has_role(j.owner, 'USAGE') AS own) k
+WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
+COMMENT ON VIEW upkeep.job_events IS 'History of each job: every change of state, choice, wait, retry and error. detail is shown to members of the job''s owner.';
+
+CREATE FUNCTION upkeep._status() RETURNS jsonb
+    LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'status_wrapper';
+COMMENT ON FUNCTION upkeep._status() IS 'internal: the facts behind upkeep.status';
+
+CREATE VIEW upkeep.status WITH (security_barrier) AS
+SELECT s.f OPERATOR(pg_catalog.->>) 'workers' AS workers,
+       (s.f OPERATOR(pg_catalog.->>) 'launcher_pid')::integer AS launcher_pid,
+       (s.f OPERATOR(pg_catalog.->>) 'schedulers')::integer AS schedulers,
+       (s.f OPERATOR(pg_catalog.->>) 'executors')::integer AS executors,
+       (s.f OPERATOR(pg_catalog.->>) 'max_workers')::integer AS max_workers,
+       (s.f OPERATOR(pg_catalog.->>) 'enabled')::boolean AS enabled,
+       s.f OPERATOR(pg_catalog.->>) 'databases' AS databases,
+       (SELECT pg_catalog.count(*) FROM upkeep.jobs j
+        WHERE j.state OPERATOR(pg_catalog.=) ANY (ARRAY['running', 'waiting'])) AS running_jobs,
+       (SELECT pg_catalog.count(*) FROM upkeep.jobs j WHERE j.state OPERATOR(pg_catalog.=) 'queued') AS queued_jobs,
+       (SELECT pg_catalog.count(*) FROM upkeep.jobs j WHERE j.state OPERATOR(pg_catalog.=) 'paused') AS paused_jobs,
+       s.f OPERATOR(pg_catalog.->>) 'advice' AS advice
+FROM (SELECT upkeep._status() AS f) s;
+COMMENT ON VIEW upkeep.status IS 'One row: are workers up (preloaded, dynamic, not running), how many work on this server, and in advice what to type if something is missing. Job counts are of the jobs the caller can see.';
+
+GRANT SELECT ON upkeep.jobs, upkeep.job_events, upkeep.status TO PUBLIC;
+
+CREATE FUNCTION upkeep.pause(job uuid) RETURNS uuid
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pause_wrapper';
+COMMENT ON FUNCTION upkeep.pause(uuid) IS 'Pauses a job after its current batch. Owner''s members and upkeep.admin_role. 42704 no such job, 42501 not yours, 55000 finished or a command that has started.';
+
+CREATE FUNCTION upkeep.resume(job uuid) RETURNS uuid
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'resume_wrapper';
+COMMENT ON FUNCTION upkeep.resume(uuid) IS 'Lets a paused job go on where it was. Owner''s members. 55000 if it is finished, or came with a dump (resume_all).';
+
+CREATE FUNCTION upkeep.cancel(job uuid) RETURNS uuid
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cancel_wrapper';
+COMMENT ON FUNCTION upkeep.cancel(uuid) IS 'Ends a job for good once the caller''s transaction commits; its current batch or command is canceled, what was committed stays. Owner''s members and upkeep.admin_role. 55000 if it has finished.';
+
+CREATE FUNCTION upkeep.retry(job uuid) RETURNS uuid
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retry_wrapper';
+COMMENT ON FUNCTION upkeep.retry(uuid) IS 'Starts a failed or canceled job again at its cursor, or a done one for its quarantined and left rows. Owner''s members. 55000 if there is nothing to try again.';
+
+CREATE FUNCTION upkeep.drop_job(job uuid) RETURNS uuid
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'drop_job_wrapper';
+COMMENT ON FUNCTION upkeep.drop_job(uuid) IS 'Forgets a finished job and its history. Owner''s members and upkeep.admin_role. 55000 if it has not finished.';
+
+CREATE FUNCTION upkeep.alter_job(
+    job uuid,
+    batch_time interval DEFAULT NULL,
+    workers integer DEFAULT NULL,
+    name text DEFAULT NULL,
+    run_between text DEFAULT NULL,
+    timezone text DEFAULT NULL,
+    max_replica_lag interval DEFAULT NULL,
+    max_replica_lag_bytes bigint DEFAULT NULL,
+    max_wal_rate integer DEFAULT NULL,
+    throttle_work_ratio double precision DEFAULT NULL
+) RETURNS uuid
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'alter_job_0_2_wrapper';
+COMMENT ON FUNCTION upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer, double precision) IS
+'Changes an unfinished job, also while it runs; null keeps what is. batch_time 10 ms to 60 s, workers 1 to 64; run_between: hours as ''22:00-05:00'' in timezone (default the session''s), '''' for always; the rest tightens the settings of these names (kB/s, 0..1). Owner''s members. 22023 a value out of range.';
+
+CREATE FUNCTION upkeep.pause_all(reason text DEFAULT NULL) RETURNS integer
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pause_all_wrapper';
+COMMENT ON FUNCTION upkeep.pause_all(text) IS 'Pauses every unfinished job of this database except commands that have started; returns how many. To be granted.';
+
+CREATE FUNCTION upkeep.resume_all() RETURNS integer
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'resume_all_wrapper';
+COMMENT ON FUNCTION upkeep.resume_all() IS 'Resumes every paused job of this database, those that came with a dump or copy included (owner and table are found by name); returns how many. To be granted.';
+
+CREATE PROCEDURE upkeep.wait(job uuid, timeout interval DEFAULT NULL)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'wait_wrapper';
+COMMENT ON PROCEDURE upkeep.wait(uuid, interval) IS 'Waits for a job with progress as notices, holding no snapshot. Raises the job''s error if it fails, 57014 if it is canceled or the timeout passes, 25001 inside a transaction block.';
+
+CREATE FUNCTION upkeep.start_workers() RETURNS integer
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'start_workers_wrapper';
+COMMENT ON FUNCTION upkeep.start_workers() IS 'Starts background workers for this database until the server restarts; returns 1, or 0 if they run already. Without shared_preload_libraries. To be granted. 53000 if max_worker_processes is used up.';
+
+CREATE FUNCTION upkeep.stop_workers() RETURNS integer
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'stop_workers_wrapper';
+COMMENT ON FUNCTION upkeep.stop_workers() IS 'Ends the workers that start_workers() started; jobs wait where they are. Returns the number of processes ended. To be granted. 55000 if the library is preloaded.';
+
+CREATE FUNCTION upkeep.run_in_background(command text, name text DEFAULT NULL, retries integer DEFAULT 0) RETURNS uuid
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'run_in_background_wrapper';
+COMMENT ON FUNCTION upkeep.run_in_background(text, text, integer) IS 'Runs one SQL command in a worker as the caller, top-level ones (VACUUM, CREATE INDEX CONCURRENTLY, CALL) included. retries: how often a failed or interrupted run is repeated. To be granted. 42601 unless exactly one statement; 0A000 for BEGIN, COMMIT, LISTEN, COPY FROM STDIN or TO STDOUT.';
+
+REVOKE EXECUTE ON FUNCTION upkeep.start_workers(), upkeep.stop_workers(), upkeep.pause_all(text),
+    upkeep.resume_all(), upkeep.run_in_background(text, text, integer) FROM PUBLIC;
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
 --   index_usage
 
 -- Which indexes are used, and which are in the way.
@@ -733,7 +733,7 @@ COMMENT ON FUNCTION upkeep.import_index_usage(text, jsonb) IS
 REVOKE EXECUTE ON FUNCTION upkeep.import_index_usage(text, jsonb) FROM PUBLIC;
 
 -- CREATE INDEX in the server's words, put together from the catalogs where that is certain to give the same text: names of columns and
--- directions. Everything else the server itself says (and null if that had to wait).
+-- directions of btree and hash. Everything else the server itself says (and null if that had to wait).
 -- With commands, or else with indexdef.
 CREATE FUNCTION upkeep._index_definitions(wanted oid[], commands boolean) RETURNS TABLE (
     schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, indexdef text, tail text, drop_command text, create_command text)
@@ -743,11 +743,13 @@ BEGIN ATOMIC
 WITH asked AS MATERIALIZED (
     SELECT w.indexrelid FROM pg_catalog.unnest(wanted) AS w (indexrelid)
 ), opclass AS MATERIALIZED (
+    -- btree and hash, without parameters of their own (support functions 5 and 3).
     SELECT o.oid, o.opcintype, y.typtype OPERATOR(pg_catalog.=) 'p' OR o.opcintype OPERATOR(pg_catalog.=) 'pg_catalog.text'::regtype AS broad
-    FROM pg_catalog.pg_opclass o JOIN pg_catalog.pg_type y ON y.oid OPERATOR(pg_catalog.=) o.opcintype
-    WHERE o.opcdefault
-), with_options AS MATERIALIZED (
-    SELECT a.attrelid FROM pg_catalog.pg_attribute a WHERE a.attoptions IS NOT NULL
+    FROM pg_catalog.pg_opclass o
+    JOIN pg_catalog.pg_type y ON y.oid OPERATOR(pg_catalog.=) o.opcintype
+    JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) o.opcmethod
+    LEFT JOIN pg_catalog.pg_amproc p ON p.amprocfamily OPERATOR(pg_catalog.=) o.opcfamily AND p.amprocnum OPERATOR(pg_catalog.=) CASE m.amname WHEN 'btree' THEN 5 ELSE 3 END
+    WHERE o.opcdefault AND m.amname OPERATOR(pg_catalog.=) ANY (ARRAY['btree', 'hash']::name[]) AND p.oid IS NULL
 ), index_column AS MATERIALIZED (
     SELECT i.indexrelid, i.indrelid, k.attnum, k.position, k.position OPERATOR(pg_catalog.<=) i.indnkeyatts AS is_key,
            i.indclass[k.position OPERATOR(pg_catalog.-) 1] AS opclass, i.indcollation[k.position OPERATOR(pg_catalog.-) 1] AS collation,
@@ -762,9 +764,9 @@ WITH asked AS MATERIALIZED (
                CASE k.option WHEN 1 THEN ' DESC NULLS LAST' WHEN 2 THEN ' NULLS FIRST' WHEN 3 THEN ' DESC' END),
                ', ' ORDER BY k.position) FILTER (WHERE k.is_key) AS keys,
            pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY k.position) FILTER (WHERE NOT k.is_key) AS included,
-           pg_catalog.bool_and(NOT k.is_key OR (
+           pg_catalog.bool_and(NOT k.is_key OR coalesce(
                (o.opcintype OPERATOR(pg_catalog.=) a.atttypid OR (o.broad AND a.atttypid OPERATOR(pg_catalog.<>) 'pg_catalog.name'::regtype))
-               AND k.collation OPERATOR(pg_catalog.=) a.attcollation)) AS certain
+               AND k.collation OPERATOR(pg_catalog.=) a.attcollation, false)) AS certain
     FROM index_column k
     JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) k.indrelid AND a.attnum OPERATOR(pg_catalog.=) k.attnum AND a.attnum OPERATOR(pg_catalog.>) 0
     LEFT JOIN opclass o ON o.oid OPERATOR(pg_catalog.=) k.opclass
@@ -794,7 +796,7 @@ FROM (
                  pg_catalog.length(pg_catalog.concat(z.head, z.ident, ' ON ', z.relation)) OPERATOR(pg_catalog.+) 1 AS fewer_first_words
           FROM (
         SELECT n.nspname AS schemaname, t.relname, c.relname AS indexrelname, i.indrelid AS relid, i.indexrelid,
-               coalesce(p.certain, false) AND c.reloptions IS NULL AND o.attrelid IS NULL AS certain,
+               coalesce(p.certain, false) AND c.reloptions IS NULL AS certain,
                CASE WHEN i.indisunique THEN 'CREATE UNIQUE INDEX ' ELSE 'CREATE INDEX ' END AS head,
                CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'I' OR c.relpersistence OPERATOR(pg_catalog.=) 't' THEN '' ELSE 'CONCURRENTLY ' END AS concurrently,
                CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'I' THEN ' ON ONLY ' ELSE ' ON ' END AS only,
@@ -810,7 +812,6 @@ FROM (
         JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) t.relnamespace
         JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) c.relam
         LEFT JOIN plain p ON p.indexrelid OPERATOR(pg_catalog.=) i.indexrelid
-        LEFT JOIN (SELECT DISTINCT w.attrelid FROM with_options w) o ON o.attrelid OPERATOR(pg_catalog.=) i.indexrelid
         LEFT JOIN pg_catalog.pg_tablespace s ON s.oid OPERATOR(pg_catalog.=) c.reltablespace) z) y) x
 LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) x.indexrelid AND (c.contype OPERATOR(pg_catalog.=) 'p' OR c.contype OPERATOR(pg_catalog.=) 'u')
 LEFT JOIN (SELECT DISTINCT r.conindid FROM pg_catalog.pg_constraint r WHERE r.contype OPERATOR(pg_catalog.=) 'f') f ON f.conindid OPERATOR(pg_catalog.=) x.indexrelid;
@@ -834,7 +835,11 @@ SELECT v.schemaname, v.relname, v.indexrelname, v.relid, v.indexrelid,
        pg_catalog.now() OPERATOR(pg_catalog.-) v.stats_since,
        d.indexdef, v.verdict, v.reason, v.standby_idx_scan
 FROM upkeep._index_verdicts() v
-LEFT JOIN upkeep._index_definitions(ARRAY(SELECT i.indexrelid FROM pg_catalog.pg_index i), false) d ON d.indexrelid OPERATOR(pg_catalog.=) v.indexrelid;
+LEFT JOIN upkeep._index_definitions(ARRAY(
+    SELECT c.oid FROM pg_catalog.pg_class c
+    WHERE c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['i', 'I']::"char"[])
+      AND c.relnamespace OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog'::regnamespace, 'pg_toast'::regnamespace]::oid[])), false) d
+    ON d.indexrelid OPERATOR(pg_catalog.=) v.indexrelid;
 END;
 COMMENT ON FUNCTION upkeep._index_usage() IS 'internal: upkeep.index_usage, with settings that keep its plan good';
 

@@ -28,7 +28,7 @@ COMMENT ON FUNCTION upkeep.import_index_usage(text, jsonb) IS
 REVOKE EXECUTE ON FUNCTION upkeep.import_index_usage(text, jsonb) FROM PUBLIC;
 
 -- CREATE INDEX in the server's words, put together from the catalogs where that is certain to give the same text: names of columns and
--- directions. Everything else the server itself says (and null if that had to wait).
+-- directions of btree and hash. Everything else the server itself says (and null if that had to wait).
 -- With commands, or else with indexdef.
 CREATE FUNCTION upkeep._index_definitions(wanted oid[], commands boolean) RETURNS TABLE (
     schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, indexdef text, tail text, drop_command text, create_command text)
@@ -38,11 +38,13 @@ BEGIN ATOMIC
 WITH asked AS MATERIALIZED (
     SELECT w.indexrelid FROM pg_catalog.unnest(wanted) AS w (indexrelid)
 ), opclass AS MATERIALIZED (
+    -- btree and hash, without parameters of their own (support functions 5 and 3).
     SELECT o.oid, o.opcintype, y.typtype OPERATOR(pg_catalog.=) 'p' OR o.opcintype OPERATOR(pg_catalog.=) 'pg_catalog.text'::regtype AS broad
-    FROM pg_catalog.pg_opclass o JOIN pg_catalog.pg_type y ON y.oid OPERATOR(pg_catalog.=) o.opcintype
-    WHERE o.opcdefault
-), with_options AS MATERIALIZED (
-    SELECT a.attrelid FROM pg_catalog.pg_attribute a WHERE a.attoptions IS NOT NULL
+    FROM pg_catalog.pg_opclass o
+    JOIN pg_catalog.pg_type y ON y.oid OPERATOR(pg_catalog.=) o.opcintype
+    JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) o.opcmethod
+    LEFT JOIN pg_catalog.pg_amproc p ON p.amprocfamily OPERATOR(pg_catalog.=) o.opcfamily AND p.amprocnum OPERATOR(pg_catalog.=) CASE m.amname WHEN 'btree' THEN 5 ELSE 3 END
+    WHERE o.opcdefault AND m.amname OPERATOR(pg_catalog.=) ANY (ARRAY['btree', 'hash']::name[]) AND p.oid IS NULL
 ), index_column AS MATERIALIZED (
     SELECT i.indexrelid, i.indrelid, k.attnum, k.position, k.position OPERATOR(pg_catalog.<=) i.indnkeyatts AS is_key,
            i.indclass[k.position OPERATOR(pg_catalog.-) 1] AS opclass, i.indcollation[k.position OPERATOR(pg_catalog.-) 1] AS collation,
@@ -57,9 +59,9 @@ WITH asked AS MATERIALIZED (
                CASE k.option WHEN 1 THEN ' DESC NULLS LAST' WHEN 2 THEN ' NULLS FIRST' WHEN 3 THEN ' DESC' END),
                ', ' ORDER BY k.position) FILTER (WHERE k.is_key) AS keys,
            pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY k.position) FILTER (WHERE NOT k.is_key) AS included,
-           pg_catalog.bool_and(NOT k.is_key OR (
+           pg_catalog.bool_and(NOT k.is_key OR coalesce(
                (o.opcintype OPERATOR(pg_catalog.=) a.atttypid OR (o.broad AND a.atttypid OPERATOR(pg_catalog.<>) 'pg_catalog.name'::regtype))
-               AND k.collation OPERATOR(pg_catalog.=) a.attcollation)) AS certain
+               AND k.collation OPERATOR(pg_catalog.=) a.attcollation, false)) AS certain
     FROM index_column k
     JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) k.indrelid AND a.attnum OPERATOR(pg_catalog.=) k.attnum AND a.attnum OPERATOR(pg_catalog.>) 0
     LEFT JOIN opclass o ON o.oid OPERATOR(pg_catalog.=) k.opclass
@@ -89,7 +91,7 @@ FROM (
                  pg_catalog.length(pg_catalog.concat(z.head, z.ident, ' ON ', z.relation)) OPERATOR(pg_catalog.+) 1 AS fewer_first_words
           FROM (
         SELECT n.nspname AS schemaname, t.relname, c.relname AS indexrelname, i.indrelid AS relid, i.indexrelid,
-               coalesce(p.certain, false) AND c.reloptions IS NULL AND o.attrelid IS NULL AS certain,
+               coalesce(p.certain, false) AND c.reloptions IS NULL AS certain,
                CASE WHEN i.indisunique THEN 'CREATE UNIQUE INDEX ' ELSE 'CREATE INDEX ' END AS head,
                CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'I' OR c.relpersistence OPERATOR(pg_catalog.=) 't' THEN '' ELSE 'CONCURRENTLY ' END AS concurrently,
                CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'I' THEN ' ON ONLY ' ELSE ' ON ' END AS only,
@@ -105,7 +107,6 @@ FROM (
         JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) t.relnamespace
         JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) c.relam
         LEFT JOIN plain p ON p.indexrelid OPERATOR(pg_catalog.=) i.indexrelid
-        LEFT JOIN (SELECT DISTINCT w.attrelid FROM with_options w) o ON o.attrelid OPERATOR(pg_catalog.=) i.indexrelid
         LEFT JOIN pg_catalog.pg_tablespace s ON s.oid OPERATOR(pg_catalog.=) c.reltablespace) z) y) x
 LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) x.indexrelid AND (c.contype OPERATOR(pg_catalog.=) 'p' OR c.contype OPERATOR(pg_catalog.=) 'u')
 LEFT JOIN (SELECT DISTINCT r.conindid FROM pg_catalog.pg_constraint r WHERE r.contype OPERATOR(pg_catalog.=) 'f') f ON f.conindid OPERATOR(pg_catalog.=) x.indexrelid;
@@ -129,7 +130,11 @@ SELECT v.schemaname, v.relname, v.indexrelname, v.relid, v.indexrelid,
        pg_catalog.now() OPERATOR(pg_catalog.-) v.stats_since,
        d.indexdef, v.verdict, v.reason, v.standby_idx_scan
 FROM upkeep._index_verdicts() v
-LEFT JOIN upkeep._index_definitions(ARRAY(SELECT i.indexrelid FROM pg_catalog.pg_index i), false) d ON d.indexrelid OPERATOR(pg_catalog.=) v.indexrelid;
+LEFT JOIN upkeep._index_definitions(ARRAY(
+    SELECT c.oid FROM pg_catalog.pg_class c
+    WHERE c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['i', 'I']::"char"[])
+      AND c.relnamespace OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog'::regnamespace, 'pg_toast'::regnamespace]::oid[])), false) d
+    ON d.indexrelid OPERATOR(pg_catalog.=) v.indexrelid;
 END;
 COMMENT ON FUNCTION upkeep._index_usage() IS 'internal: upkeep.index_usage, with settings that keep its plan good';
 
