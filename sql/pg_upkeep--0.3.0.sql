@@ -105,6 +105,146 @@ SELECT pg_catalog.pg_extension_config_dump('upkeep._job_event', '');
 -- requires:
 --   jobs
 
+-- Backfill: the functions, the rows that were skipped, and a view of those put aside.
+
+CREATE FUNCTION upkeep.backfill(
+    target regclass,
+    assignments text,
+    condition text DEFAULT NULL,
+    name text DEFAULT NULL,
+    workers integer DEFAULT 1,
+    batch_time interval DEFAULT NULL,
+    on_error text DEFAULT 'quarantine',
+    paused boolean DEFAULT false,
+    if_not_exists boolean DEFAULT false,
+    options jsonb DEFAULT '{}',
+    fill_new_rows boolean DEFAULT false,
+    run_between text DEFAULT NULL,
+    timezone text DEFAULT NULL,
+    max_replica_lag interval DEFAULT NULL,
+    max_replica_lag_bytes bigint DEFAULT NULL,
+    max_wal_rate integer DEFAULT NULL,
+    throttle_work_ratio double precision DEFAULT NULL
+) RETURNS uuid
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'upkeep_backfill_0_2_wrapper';
+COMMENT ON FUNCTION upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text, text, interval, bigint, integer, double precision) IS
+'Fills columns of a table, of all partitions or of all children in the background and returns the job. assignments: what follows SET; condition: the rows that still need it (default: every row, exactly once, which needs a key); batch_time: length of one transaction (default upkeep.batch_time); on_error: quarantine or stop; options: strategy, range_blocks, strides, window_ranges, max_quarantined, vacuum; fill_new_rows: rows that others write meanwhile are filled by a trigger (needs TRIGGER, a condition and plpgsql). Runs as the caller. Errors: 42601 in a fragment, 22023 wrong argument, 55006 a column is being filled already, 42710 name in use, 42501 a privilege is missing on the table or a partition, 55000 no key or a publication that refuses the update, 0A000 not a table for it.';
+
+CREATE FUNCTION upkeep.explain_backfill(
+    target regclass,
+    assignments text,
+    condition text DEFAULT NULL,
+    workers integer DEFAULT 1,
+    options jsonb DEFAULT '{}'
+) RETURNS TABLE (
+    strategy text,
+    reason text,
+    batches bigint,
+    rows_estimate bigint,
+    estimated_duration interval,
+    wal_estimate bigint,
+    locks text,
+    warnings text[]
+)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1
+    AS 'MODULE_PATHNAME', 'upkeep_explain_backfill_wrapper';
+COMMENT ON FUNCTION upkeep.explain_backfill(regclass, text, text, integer, jsonb) IS
+'Says how upkeep.backfill would go through the table, why, what it would cost (rows, bytes of WAL, time: forecasts from a sample) and what speaks against it. Changes nothing.';
+
+CREATE FUNCTION upkeep.preview_backfill(
+    target regclass,
+    assignments text,
+    condition text DEFAULT NULL,
+    max_rows integer DEFAULT 10
+) RETURNS TABLE (row_key jsonb, old_row jsonb, new_row jsonb)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10
+    AS 'MODULE_PATHNAME', 'upkeep_preview_backfill_wrapper';
+COMMENT ON FUNCTION upkeep.preview_backfill(regclass, text, text, integer) IS
+'Shows rows as they are and as upkeep.backfill would leave them, computed by SELECT. max_rows: 0 to 10000. Triggers and generated columns are not shown. Changes nothing.';
+
+-- Filters of a strided UPDATE. Everyone's, since the statement runs as the owner of the job; they
+-- look at nothing but their arguments, so that row security may let them go first.
+CREATE FUNCTION upkeep._in_stride(tid, integer, integer) RETURNS boolean
+    LANGUAGE c IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE COST 0.1
+    AS 'MODULE_PATHNAME', 'upkeep_in_stride';
+CREATE FUNCTION upkeep._in_stride_before(tid, integer, integer, xid, xid, integer) RETURNS boolean
+    LANGUAGE c IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE COST 0.1
+    AS 'MODULE_PATHNAME', 'upkeep_in_stride_before';
+COMMENT ON FUNCTION upkeep._in_stride(tid, integer, integer) IS
+'Private: is the row''s place on its page, modulo strides, the stride?';
+COMMENT ON FUNCTION upkeep._in_stride_before(tid, integer, integer, xid, xid, integer) IS
+'Private: the same for row versions that were not written in the given span of transactions.';
+
+-- In the WHEN of triggers on anybody's tables, hence everyone's.
+CREATE FUNCTION upkeep._is_filling(uuid) RETURNS boolean
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'upkeep_is_filling';
+COMMENT ON FUNCTION upkeep._is_filling(uuid) IS
+'Private: is this process at work on that job? Keeps the trigger of fill_new_rows off what the job itself updates.';
+
+-- Rows that a backfill has to come back to (locked by somebody else) or has put aside (quarantined).
+CREATE TABLE upkeep._backfill_row (
+    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
+    row_key jsonb NOT NULL,
+    number bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    relid oid NOT NULL,
+    state text NOT NULL CHECK (state IN ('locked', 'quarantined')),
+    sqlstate text,
+    message text,
+    attempts integer NOT NULL DEFAULT 0,
+    last_tried_at timestamptz,
+    -- Without keys rows are told apart by their places, which repeat from table to table.
+    PRIMARY KEY (job, relid, row_key)
+);
+CREATE INDEX ON upkeep._backfill_row (job, state, number);
+
+-- Transactions of a backfill whose rows still match its condition: never updated again by the same run.
+CREATE TABLE upkeep._backfill_xid (
+    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
+    xid bigint NOT NULL,
+    PRIMARY KEY (job, xid)
+);
+
+-- The tables of a backfill, one with an ordinary target, all leaves of a tree: what its workers share of each.
+CREATE TABLE upkeep._backfill_table (
+    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
+    number integer NOT NULL,
+    relid oid NOT NULL,
+    -- Quoted and qualified: a dump restored elsewhere meets other OIDs (LAW 20).
+    relname text NOT NULL,
+    -- Its part of the job's units.
+    weight double precision NOT NULL,
+    -- gone: dropped or taken out of the tree meanwhile.
+    state text NOT NULL DEFAULT 'todo' CHECK (state IN ('todo', 'done', 'gone')),
+    -- Others have locked its last rows: it rests until then.
+    not_before timestamptz,
+    shared jsonb NOT NULL DEFAULT '{}',
+    PRIMARY KEY (job, number)
+);
+CREATE INDEX _backfill_table_todo ON upkeep._backfill_table (job, weight, number) WHERE state = 'todo';
+
+SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_table', '');
+SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_row', '');
+SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_xid', '');
+SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_row_number_seq', '');
+
+CREATE VIEW upkeep.quarantined_rows WITH (security_barrier) AS
+    SELECT r.job, r.relid, r.row_key, r.sqlstate, r.message, r.attempts, r.last_tried_at
+    FROM upkeep._backfill_row r
+    JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) r.job
+    WHERE r.state OPERATOR(pg_catalog.=) 'quarantined'
+      AND pg_catalog.pg_has_role(j.owner, 'USAGE');
+COMMENT ON VIEW upkeep.quarantined_rows IS
+'Rows that a backfill put aside because their new value is an error; upkeep.retry(job) tries them again. Visible to members of the job''s owner.';
+COMMENT ON COLUMN upkeep.quarantined_rows.row_key IS 'The row''s key, or its place (ctid) where the table has no key.';
+GRANT SELECT ON upkeep.quarantined_rows TO PUBLIC;
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   jobs
+
 -- How large btree indexes are, and how large they would be after a rebuild.
 
 CREATE FUNCTION upkeep._index_bloat() RETURNS TABLE (
@@ -242,9 +382,7 @@ SELECT n.nspname AS schemaname, t.relname, c.relname AS indexrelname, i.indrelid
        i.indnatts, i.indnkeyatts, i.indisunique, i.indnullsnotdistinct, i.indisprimary, i.indisexclusion, i.indimmediate,
        i.indisclustered, i.indisvalid, i.indisready, i.indislive, i.indisreplident,
        i.indkey, i.indcollation, i.indclass, i.indoption, i.indexprs, i.indpred,
-       -- Both rows say when the index was there already; an id from before the counter went round looks like the future.
-       CASE WHEN pg_catalog.age(i.xmin) OPERATOR(pg_catalog.<) 0 OR pg_catalog.age(c.xmin) OPERATOR(pg_catalog.<) 0 THEN 2147483647
-            ELSE greatest(pg_catalog.age(i.xmin), pg_catalog.age(c.xmin)) END AS xid_age
+       i.xmin AS index_xid, c.xmin AS class_xid
 FROM pg_catalog.pg_index i
 JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
 JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) i.indrelid
@@ -267,9 +405,9 @@ COMMENT ON FUNCTION upkeep._only_not_null(text, smallint[]) IS 'internal: is an 
 -- Which indexes can serve which foreign key: its columns lead, in any order, with the operator and the collation that
 -- the check on the referenced side uses. (Functions, because these settings keep the plan good on catalogs of any size,
 -- analyzed or not.)
-CREATE FUNCTION upkeep._foreign_key_support() RETURNS TABLE (conoid oid, indexrelid oid)
+CREATE FUNCTION upkeep._foreign_key_support() RETURNS TABLE (conoid oid, indexrelid oid, width integer)
     LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
-    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
 WITH serving AS MATERIALIZED (
     SELECT DISTINCT a.amopfamily, o.operator
@@ -281,7 +419,7 @@ WITH serving AS MATERIALIZED (
       AND ((m.amname OPERATOR(pg_catalog.=) 'btree' AND a.amopstrategy OPERATOR(pg_catalog.=) 3) OR (m.amname OPERATOR(pg_catalog.=) 'hash' AND a.amopstrategy OPERATOR(pg_catalog.=) 1) OR m.amname OPERATOR(pg_catalog.=) 'gist')
 ), candidate AS MATERIALIZED (
     SELECT f.oid AS conoid, f.conkey, f.conpfeqop, f.conrelid, pg_catalog.cardinality(f.conkey) AS width,
-           i.indexrelid, i.indkey, i.indclass, i.indcollation
+           i.indexrelid, i.indnatts, i.indkey, i.indclass, i.indcollation
     FROM pg_catalog.pg_constraint f
     JOIN pg_catalog.pg_index i ON i.indrelid OPERATOR(pg_catalog.=) f.conrelid
     WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND i.indisvalid AND i.indisready AND i.indislive
@@ -289,555 +427,23 @@ WITH serving AS MATERIALIZED (
       AND (i.indkey::smallint[])[0:pg_catalog.cardinality(f.conkey) OPERATOR(pg_catalog.-) 1] OPERATOR(pg_catalog.@>) f.conkey
       AND (i.indpred IS NULL OR upkeep._only_not_null(i.indpred::text, f.conkey))
 ), key_column AS MATERIALIZED (
-    SELECT d.conoid, d.indexrelid, d.width, d.conrelid, k.attnum, k.operator,
+    SELECT d.conoid, d.indexrelid, d.indnatts, d.width, d.conrelid, k.attnum, k.operator,
            d.indclass[q.position] AS opclass, d.indcollation[q.position] AS collation
     FROM candidate d
     CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(d.conkey), pg_catalog.unnest(d.conpfeqop)) AS k (attnum, operator)
     CROSS JOIN LATERAL (SELECT pg_catalog.array_position(d.indkey::smallint[], k.attnum) AS position) q
 )
-SELECT k.conoid, k.indexrelid
+SELECT k.conoid, k.indexrelid, k.indnatts
 FROM key_column k
 JOIN pg_catalog.pg_opclass o ON o.oid OPERATOR(pg_catalog.=) k.opclass
 JOIN serving s ON s.amopfamily OPERATOR(pg_catalog.=) o.opcfamily AND s.operator OPERATOR(pg_catalog.=) k.operator
 WHERE k.collation OPERATOR(pg_catalog.=) 0::oid
    OR k.collation OPERATOR(pg_catalog.=) (SELECT a.attcollation FROM pg_catalog.pg_attribute a
                        WHERE a.attrelid OPERATOR(pg_catalog.=) k.conrelid AND a.attnum OPERATOR(pg_catalog.=) k.attnum)
-GROUP BY k.conoid, k.indexrelid, k.width
+GROUP BY k.conoid, k.indexrelid, k.indnatts, k.width
 HAVING pg_catalog.count(*) OPERATOR(pg_catalog.=) k.width;
 END;
 COMMENT ON FUNCTION upkeep._foreign_key_support() IS 'internal: the indexes that serve each foreign key on its referencing side';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- requires:
---   indexes
-
--- The verdict on every index: used, kept, unknown or unused, in this order; the first that applies.
---
--- A partitioned index is judged as a whole: its scans are those of all its partitions, and what keeps one partition's index
--- keeps the whole, because only the whole can be dropped.
-
--- A stored expression as text that does not depend on where in its statement it stood.
-CREATE FUNCTION upkeep._node_text(node pg_node_tree) RETURNS text
-    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-    RETURN pg_catalog.regexp_replace(node::text, ' :location -?\d+', '', 'g');
-COMMENT ON FUNCTION upkeep._node_text(pg_node_tree) IS 'internal: a stored expression, to be compared with another';
-
--- Figures of standbys and the existence of statistics: functions run as the caller, who may know this much.
-CREATE VIEW upkeep._index_usage_elsewhere WITH (security_barrier) AS
-SELECT u.node, u.indexrelid, u.idx_scan, u.last_idx_scan FROM upkeep._index_usage u;
-COMMENT ON VIEW upkeep._index_usage_elsewhere IS 'internal: scans on standbys, as imported';
-
-CREATE VIEW upkeep._expression_statistics WITH (security_barrier) AS
-SELECT DISTINCT s.starelid AS indexrelid, NULL::oid AS relid, NULL::text AS expressions
-FROM pg_catalog.pg_statistic s JOIN pg_catalog.pg_index i ON i.indexrelid OPERATOR(pg_catalog.=) s.starelid
-WHERE i.indexprs IS NOT NULL
-UNION ALL
-SELECT NULL::oid, e.stxrelid, upkeep._node_text(e.stxexprs)
-FROM pg_catalog.pg_statistic_ext e JOIN pg_catalog.pg_statistic_ext_data d ON d.stxoid OPERATOR(pg_catalog.=) e.oid
-WHERE d.stxdexpr IS NOT NULL;
-COMMENT ON VIEW upkeep._expression_statistics IS 'internal: which expressions have statistics, by an index or by CREATE STATISTICS';
-
-GRANT SELECT ON upkeep._index, upkeep._index_usage_elsewhere, upkeep._expression_statistics TO PUBLIC;
-
-CREATE TYPE upkeep._index_verdict AS (
-    schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, root oid, relkind "char", relpersistence "char",
-    attached boolean, idx_scan bigint, standby_idx_scan bigint, last_idx_scan timestamptz,
-    index_size bigint, entries double precision, inserts bigint, updates bigint, deletes bigint, hot_updates bigint,
-    verdict text, reason text, stats_since timestamptz);
-COMMENT ON TYPE upkeep._index_verdict IS 'internal: a row of _index_verdicts()';
-
-CREATE FUNCTION upkeep._index_verdicts() RETURNS SETOF upkeep._index_verdict
-    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
-    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
-BEGIN ATOMIC
-WITH RECURSIVE conditions AS MATERIALIZED (
-    SELECT (f.c OPERATOR(pg_catalog.->>) 'stats_since')::timestamptz AS stats_since,
-           (f.c OPERATOR(pg_catalog.->>) 'nodes')::integer AS nodes,
-           -- Of this very server, fresh, and with counters old enough.
-           ARRAY(SELECT pg_catalog.jsonb_array_elements_text(f.c OPERATOR(pg_catalog.->) 'fresh_nodes')) AS fresh_nodes,
-           f.c OPERATOR(pg_catalog.->>) 'min_age' AS min_age,
-           -- What speaks against calling any index unused.
-           f.c OPERATOR(pg_catalog.->>) 'unknown' AS unknown,
-           -- Indexes whose rows are fewer transactions old than this are younger than upkeep.index_min_age.
-           (f.c OPERATOR(pg_catalog.->>) 'young_xids')::bigint AS young_xids,
-           (f.c OPERATOR(pg_catalog.->>) 'surely_young_xids')::bigint AS surely_young_xids,
-           pg_catalog.format('not scanned since %s%s', pg_catalog.left(f.c OPERATOR(pg_catalog.->>) 'stats_since', 10),
-               CASE WHEN (f.c OPERATOR(pg_catalog.->>) 'nodes')::integer OPERATOR(pg_catalog.>) 0 THEN ', nor on standbys' ELSE '' END) AS unused
-    FROM (SELECT upkeep._index_conditions() AS c) f
-), elsewhere AS MATERIALIZED (
-    SELECT u.indexrelid, pg_catalog.sum(u.idx_scan)::bigint AS scans, pg_catalog.count(*) AS nodes,
-           pg_catalog.string_agg(u.node, ', ' ORDER BY u.node) FILTER (WHERE u.idx_scan OPERATOR(pg_catalog.>) 0) AS users
-    FROM upkeep._index_usage_elsewhere u
-    WHERE u.node OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT pg_catalog.unnest(c.fresh_nodes) FROM conditions c))
-    GROUP BY u.indexrelid
-), foreign_key_target AS MATERIALIZED (
-    SELECT f.conindid, pg_catalog.min(f.conname::text) AS conname
-    FROM pg_catalog.pg_constraint f WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND f.conparentid OPERATOR(pg_catalog.=) 0::oid
-    GROUP BY f.conindid
-), extension_member AS MATERIALIZED (
-    SELECT d.objid, pg_catalog.min(e.extname::text) AS extname FROM pg_catalog.pg_depend d
-    JOIN pg_catalog.pg_extension e ON e.oid OPERATOR(pg_catalog.=) d.refobjid
-    WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::regclass AND d.deptype OPERATOR(pg_catalog.=) 'e'
-      AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::regclass
-    GROUP BY d.objid
-), expression_statistics AS MATERIALIZED (
-    SELECT s.indexrelid, s.relid, s.expressions FROM upkeep._expression_statistics s
-), tree (indexrelid, root) AS (
-    SELECT r.oid, r.oid FROM pg_catalog.pg_class r WHERE r.relkind OPERATOR(pg_catalog.=) 'I' AND NOT r.relispartition
-    UNION ALL
-    SELECT h.inhrelid, p.root FROM tree p JOIN pg_catalog.pg_inherits h ON h.inhparent OPERATOR(pg_catalog.=) p.indexrelid
-), fact AS MATERIALIZED (
-    SELECT i.schemaname, i.relname, i.indexrelname, i.relid, i.indexrelid, i.relkind, i.relpersistence, i.attached, i.xid_age, i.indnatts,
-           coalesce(p.root, i.indexrelid) AS root, p.root IS NOT NULL AS in_tree,
-           i.indisvalid AND i.indisready AND i.indislive AS usable,
-           coalesce(pg_catalog.pg_stat_get_numscans(i.indexrelid), 0) AS scans,
-           CASE WHEN pg_catalog.pg_stat_get_numscans(i.indexrelid) OPERATOR(pg_catalog.>) 0 THEN upkeep._last_index_scan(i.indexrelid) END AS last_scan,
-           coalesce(x.scans, 0) AS scans_elsewhere, x.users, coalesce(x.nodes, 0) AS nodes_elsewhere,
-           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0
-                WHEN i.relpersistence OPERATOR(pg_catalog.=) 't' THEN pg_catalog.pg_relation_size(i.indexrelid)
-                ELSE upkeep._file_size(i.relfilenode, i.reltablespace) END AS index_size,
-           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE greatest(i.reltuples, 0) END::double precision AS entries,
-           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_inserted(i.relid) END AS inserts,
-           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_updated(i.relid) END AS updates,
-           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_deleted(i.relid) END AS deletes,
-           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_hot_updated(i.relid) END AS hot_updates,
-           CASE WHEN i.indisprimary THEN 'primary key'
-                WHEN i.indisexclusion THEN 'exclusion constraint'
-                WHEN k.conname IS NOT NULL THEN pg_catalog.format('foreign key %I refers to it', k.conname)
-                WHEN i.indisunique THEN 'unique: it checks what is written, which is not counted as a scan'
-                WHEN i.indisreplident THEN 'replica identity of the table'
-                WHEN i.indisclustered THEN 'CLUSTER order of the table'
-                WHEN coalesce(e.extname, t.extname) IS NOT NULL
-                THEN pg_catalog.format('belongs to extension %I', coalesce(e.extname, t.extname))
-                WHEN i.indexprs IS NOT NULL
-                     AND i.indexrelid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT s.indexrelid FROM expression_statistics s WHERE s.indexrelid IS NOT NULL))
-                     AND NOT EXISTS (SELECT FROM expression_statistics s
-                                     WHERE s.relid OPERATOR(pg_catalog.=) i.relid
-                                       AND pg_catalog.strpos(s.expressions, pg_catalog.btrim(upkeep._node_text(i.indexprs), '()')) OPERATOR(pg_catalog.>) 0)
-                THEN 'the planner uses the statistics of its expression; CREATE STATISTICS on the expression and ANALYZE replace them'
-           END AS kept_as
-    FROM upkeep._index i
-    LEFT JOIN tree p ON p.indexrelid OPERATOR(pg_catalog.=) i.indexrelid
-    LEFT JOIN elsewhere x ON x.indexrelid OPERATOR(pg_catalog.=) i.indexrelid
-    LEFT JOIN foreign_key_target k ON k.conindid OPERATOR(pg_catalog.=) i.indexrelid
-    LEFT JOIN extension_member e ON e.objid OPERATOR(pg_catalog.=) i.indexrelid
-    LEFT JOIN extension_member t ON t.objid OPERATOR(pg_catalog.=) i.relid
-), family AS MATERIALIZED (
-    -- One row per index that can be dropped by itself: partitions' indexes are added up.
-    SELECT f.root, f.scans, f.scans_elsewhere, f.users, f.nodes_elsewhere, f.last_scan, f.xid_age, f.kept_as, f.usable, f.indnatts,
-           f.index_size, f.entries, f.inserts, f.updates, f.deletes, f.hot_updates
-    FROM fact f WHERE NOT f.in_tree
-    UNION ALL
-    SELECT f.root, pg_catalog.sum(f.scans)::bigint, pg_catalog.sum(f.scans_elsewhere)::bigint, pg_catalog.max(f.users),
-           pg_catalog.max(f.nodes_elsewhere), pg_catalog.max(f.last_scan), pg_catalog.max(f.xid_age), pg_catalog.min(f.kept_as),
-           pg_catalog.bool_and(f.usable), pg_catalog.min(f.indnatts),
-           pg_catalog.sum(f.index_size)::bigint, pg_catalog.sum(f.entries), pg_catalog.sum(f.inserts)::bigint,
-           pg_catalog.sum(f.updates)::bigint, pg_catalog.sum(f.deletes)::bigint, pg_catalog.sum(f.hot_updates)::bigint
-    FROM fact f WHERE f.in_tree
-    GROUP BY f.root
-), idle AS MATERIALIZED (
-    -- Nothing seen so far speaks for these.
-    SELECT f.root FROM family f
-    WHERE f.usable AND f.kept_as IS NULL AND f.scans OPERATOR(pg_catalog.=) 0 AND f.scans_elsewhere OPERATOR(pg_catalog.=) 0
-), only_support AS MATERIALIZED (
-    -- Of the indexes that serve a foreign key, one must stay: one that is not idle, or else the narrowest, or else the oldest.
-    SELECT DISTINCT ON (s.conoid) s.conoid, b.root, u.root IS NOT NULL AS is_idle
-    FROM upkeep._foreign_key_support() s
-    LEFT JOIN tree t ON t.indexrelid OPERATOR(pg_catalog.=) s.indexrelid
-    JOIN family b ON b.root OPERATOR(pg_catalog.=) coalesce(t.root, s.indexrelid)
-    LEFT JOIN idle u ON u.root OPERATOR(pg_catalog.=) b.root
-    ORDER BY s.conoid, is_idle, b.indnatts, b.root
-), foreign_key AS MATERIALIZED (
-    SELECT o.root, pg_catalog.min(c.conname::text) AS conname
-    FROM only_support o JOIN pg_catalog.pg_constraint c ON c.oid OPERATOR(pg_catalog.=) o.conoid
-    WHERE o.is_idle
-    GROUP BY o.root
-)
-SELECT f.schemaname, f.relname, f.indexrelname, f.relid, f.indexrelid, f.root, f.relkind, f.relpersistence, f.attached,
-       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.scans ELSE f.scans END,
-       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.scans_elsewhere ELSE f.scans_elsewhere END,
-       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.last_scan ELSE f.last_scan END,
-       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.index_size ELSE f.index_size END,
-       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.entries ELSE f.entries END,
-       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.inserts ELSE f.inserts END,
-       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.updates ELSE f.updates END,
-       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.deletes ELSE f.deletes END,
-       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.hot_updates ELSE f.hot_updates END,
-       v.verdict,
-       CASE v.verdict
-            WHEN 'unused' THEN c.unused
-            WHEN 'used' THEN pg_catalog.concat_ws('; ',
-                CASE WHEN f.attached AND f.scans OPERATOR(pg_catalog.=) 0 AND f.scans_elsewhere OPERATOR(pg_catalog.=) 0 THEN 'partition of an index that is used' END,
-                CASE WHEN w.scans OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('scanned %s times%s', w.scans, pg_catalog.to_char(w.last_scan, '", last on "YYYY-MM-DD')) END,
-                CASE WHEN w.scans_elsewhere OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('scanned %s times on standbys (%s)', w.scans_elsewhere, w.users) END)
-            WHEN 'kept' THEN coalesce(f.kept_as, w.kept_as,
-                CASE WHEN k.conname IS NOT NULL THEN
-                    pg_catalog.format('the only index for foreign key %I: without it each DELETE on the other side reads this table', k.conname) END,
-                'partition of an index that is judged as a whole: not used anywhere, and only the whole can be dropped')
-            ELSE CASE
-                WHEN NOT w.usable THEN 'not valid, in whole or in part: see upkeep.invalid_indexes'
-                WHEN c.unknown IS NOT NULL THEN c.unknown
-                WHEN w.xid_age OPERATOR(pg_catalog.<) c.young_xids THEN pg_catalog.format('created less than %s ago%s', c.min_age,
-                    CASE WHEN w.xid_age OPERATOR(pg_catalog.<) c.surely_young_xids THEN '' ELSE ' (estimated from transaction ids)' END)
-                ELSE 'created after the figures of a standby were taken: import them again' END
-       END,
-       c.stats_since
-FROM fact f
-JOIN family w ON w.root OPERATOR(pg_catalog.=) f.root
-LEFT JOIN foreign_key k ON k.root OPERATOR(pg_catalog.=) f.root
-CROSS JOIN conditions c
-CROSS JOIN LATERAL (
-    SELECT CASE
-        WHEN w.scans OPERATOR(pg_catalog.>) 0 OR w.scans_elsewhere OPERATOR(pg_catalog.>) 0 THEN 'used'
-        WHEN NOT w.usable THEN 'unknown'
-        WHEN w.kept_as IS NOT NULL OR k.root IS NOT NULL THEN 'kept'
-        WHEN c.unknown IS NOT NULL OR w.xid_age OPERATOR(pg_catalog.<) c.young_xids OR w.nodes_elsewhere OPERATOR(pg_catalog.<) c.nodes THEN 'unknown'
-        WHEN f.attached THEN 'kept'
-        ELSE 'unused' END AS verdict) v;
-END;
-COMMENT ON FUNCTION upkeep._index_verdicts() IS 'internal: counters, costs and the verdict, one row per index';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- requires:
---   index_usage
-
--- Which indexes are used, and which are in the way.
-
-CREATE FUNCTION upkeep.index_usage_snapshot() RETURNS jsonb
-    LANGUAGE sql STABLE PARALLEL UNSAFE
-    SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-SELECT pg_catalog.jsonb_build_object(
-    'format', 1,
-    'system_identifier', s.system_identifier,
-    'database', d.oid::bigint,
-    'in_recovery', pg_catalog.pg_is_in_recovery(),
-    'taken_at', pg_catalog.to_char(pg_catalog.timezone('UTC', pg_catalog.clock_timestamp()), 'YYYY-MM-DD HH24:MI:SS.US+00'),
-    'stats_since', upkeep._index_conditions() OPERATOR(pg_catalog.->>) 'stats_since',
-    'indexes', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(
-                           i.indexrelid::bigint, coalesce(pg_catalog.pg_stat_get_numscans(i.indexrelid), 0),
-                           pg_catalog.to_char(pg_catalog.timezone('UTC', upkeep._last_index_scan(i.indexrelid)),
-                                              'YYYY-MM-DD HH24:MI:SS.US+00'))), '[]')
-                FROM upkeep._index i))
-FROM pg_catalog.pg_control_system() s
-JOIN pg_catalog.pg_database d ON d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database();
-END;
-COMMENT ON FUNCTION upkeep.index_usage_snapshot() IS 'How often each index of this database was scanned on this server, for import_index_usage() on the primary. Works on a standby, whose counters are its own.';
-
-CREATE FUNCTION upkeep.import_index_usage(node text, figures jsonb) RETURNS integer
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'import_index_usage_wrapper';
-COMMENT ON FUNCTION upkeep.import_index_usage(text, jsonb) IS
-'On the primary: takes what index_usage_snapshot() gave on a standby; returns the number of indexes. node: the standby''s application_name in pg_stat_replication (its slot or address if two have the same). Figures count for 7 days. figures null forgets the node. To be granted. 22023 figures of another server, database or format, of a primary, or older than those here; 42704 nothing to forget.';
-REVOKE EXECUTE ON FUNCTION upkeep.import_index_usage(text, jsonb) FROM PUBLIC;
-
--- CREATE INDEX in the server's words, put together from the catalogs where that is certain to give the same text: names of columns and
--- directions. Everything else the server itself says (and null if that had to wait).
-CREATE FUNCTION upkeep._index_definitions(wanted oid[]) RETURNS TABLE (
-    schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, indexdef text, tail text, drop_command text, create_command text)
-    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
-    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
-BEGIN ATOMIC
-WITH asked AS MATERIALIZED (
-    SELECT w.indexrelid FROM pg_catalog.unnest(wanted) AS w (indexrelid)
-), opclass AS MATERIALIZED (
-    SELECT o.oid, o.opcintype, y.typtype OPERATOR(pg_catalog.=) 'p' OR o.opcintype OPERATOR(pg_catalog.=) 'pg_catalog.text'::regtype AS broad
-    FROM pg_catalog.pg_opclass o JOIN pg_catalog.pg_type y ON y.oid OPERATOR(pg_catalog.=) o.opcintype
-    WHERE o.opcdefault
-), with_options AS MATERIALIZED (
-    SELECT a.attrelid FROM pg_catalog.pg_attribute a WHERE a.attoptions IS NOT NULL
-), index_column AS MATERIALIZED (
-    SELECT i.indexrelid, i.indrelid, k.attnum, k.position, k.position OPERATOR(pg_catalog.<=) i.indnkeyatts AS is_key,
-           i.indclass[k.position OPERATOR(pg_catalog.-) 1] AS opclass, i.indcollation[k.position OPERATOR(pg_catalog.-) 1] AS collation,
-           coalesce(i.indoption[k.position OPERATOR(pg_catalog.-) 1], 0) AS option
-    FROM pg_catalog.pg_index i
-    JOIN asked w ON w.indexrelid OPERATOR(pg_catalog.=) i.indexrelid
-    CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::smallint[]) WITH ORDINALITY AS k (attnum, position)
-    WHERE i.indexprs IS NULL AND i.indpred IS NULL
-), plain AS MATERIALIZED (
-    SELECT k.indexrelid,
-           pg_catalog.string_agg(pg_catalog.concat(pg_catalog.quote_ident(a.attname),
-               CASE k.option WHEN 1 THEN ' DESC NULLS LAST' WHEN 2 THEN ' NULLS FIRST' WHEN 3 THEN ' DESC' END),
-               ', ' ORDER BY k.position) FILTER (WHERE k.is_key) AS keys,
-           pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY k.position) FILTER (WHERE NOT k.is_key) AS included,
-           pg_catalog.bool_and(NOT k.is_key OR (
-               (o.opcintype OPERATOR(pg_catalog.=) a.atttypid OR (o.broad AND a.atttypid OPERATOR(pg_catalog.<>) 'pg_catalog.name'::regtype))
-               AND k.collation OPERATOR(pg_catalog.=) a.attcollation)) AS certain
-    FROM index_column k
-    JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) k.indrelid AND a.attnum OPERATOR(pg_catalog.=) k.attnum AND a.attnum OPERATOR(pg_catalog.>) 0
-    LEFT JOIN opclass o ON o.oid OPERATOR(pg_catalog.=) k.opclass
-    GROUP BY k.indexrelid
-)
-SELECT x.schemaname, x.relname, x.indexrelname, x.relid, x.indexrelid,
-       pg_catalog.concat(x.head, x.ident, x.only, x.relation) OPERATOR(pg_catalog.||) x.tail,
-       x.full_tail,
-       CASE WHEN f.conindid IS NOT NULL THEN NULL
-            WHEN c.conname IS NOT NULL THEN pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I;', x.relation, c.conname)
-            ELSE pg_catalog.format('DROP INDEX %s%I.%s;', x.concurrently, x.schemaname, x.ident) END,
-       pg_catalog.concat(x.head, x.concurrently, x.ident, ' ON ', x.relation) OPERATOR(pg_catalog.||) x.full_tail OPERATOR(pg_catalog.||) ';'
-       OPERATOR(pg_catalog.||) CASE WHEN c.conname IS NULL THEN ''
-            ELSE pg_catalog.format(' ALTER TABLE %s ADD CONSTRAINT %I %s USING INDEX %s%s;', x.relation, c.conname,
-                CASE WHEN c.contype OPERATOR(pg_catalog.=) 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END, x.ident,
-                CASE WHEN c.condeferred THEN ' DEFERRABLE INITIALLY DEFERRED' WHEN c.condeferrable THEN ' DEFERRABLE' ELSE '' END) END
-FROM (
-    SELECT y.*,
-           -- Where the server's own text is needed: what follows the same first words.
-           CASE WHEN y.certain THEN y.body
-                ELSE pg_catalog.substr(upkeep._index_definition(y.indexrelid, false), y.first_words) END AS tail,
-           CASE WHEN y.certain THEN pg_catalog.concat(y.body, ' TABLESPACE ' OPERATOR(pg_catalog.||) pg_catalog.quote_ident(y.spcname))
-                ELSE pg_catalog.substr(upkeep._index_definition(y.indexrelid, true), y.fewer_first_words) END AS full_tail
-    FROM (SELECT z.*, pg_catalog.length(pg_catalog.concat(z.head, z.ident, z.only, z.relation)) OPERATOR(pg_catalog.+) 1 AS first_words,
-                 -- With the tablespace, the server leaves ONLY out.
-                 pg_catalog.length(pg_catalog.concat(z.head, z.ident, ' ON ', z.relation)) OPERATOR(pg_catalog.+) 1 AS fewer_first_words
-          FROM (
-        SELECT i.schemaname, i.relname, i.indexrelname, i.relid, i.indexrelid, coalesce(p.certain, false) AND i.reloptions IS NULL AND o.attrelid IS NULL AS certain,
-               CASE WHEN i.indisunique THEN 'CREATE UNIQUE INDEX ' ELSE 'CREATE INDEX ' END AS head,
-               CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' OR i.relpersistence OPERATOR(pg_catalog.=) 't' THEN '' ELSE 'CONCURRENTLY ' END AS concurrently,
-               CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN ' ON ONLY ' ELSE ' ON ' END AS only,
-               pg_catalog.quote_ident(i.indexrelname) AS ident,
-               pg_catalog.concat(pg_catalog.quote_ident(i.schemaname), '.', pg_catalog.quote_ident(i.relname)) AS relation,
-               pg_catalog.concat(' USING ', pg_catalog.quote_ident(i.amname), ' (', p.keys, ')', ' INCLUDE (' OPERATOR(pg_catalog.||) p.included OPERATOR(pg_catalog.||) ')',
-                   CASE WHEN i.indnullsnotdistinct THEN ' NULLS NOT DISTINCT' END) AS body,
-               s.spcname
-        FROM upkeep._index i
-        JOIN asked q ON q.indexrelid OPERATOR(pg_catalog.=) i.indexrelid
-        LEFT JOIN plain p ON p.indexrelid OPERATOR(pg_catalog.=) i.indexrelid
-        LEFT JOIN (SELECT DISTINCT w.attrelid FROM with_options w) o ON o.attrelid OPERATOR(pg_catalog.=) i.indexrelid
-        LEFT JOIN pg_catalog.pg_tablespace s ON s.oid OPERATOR(pg_catalog.=) i.reltablespace) z) y) x
-LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) x.indexrelid AND (c.contype OPERATOR(pg_catalog.=) 'p' OR c.contype OPERATOR(pg_catalog.=) 'u')
-LEFT JOIN (SELECT DISTINCT r.conindid FROM pg_catalog.pg_constraint r WHERE r.contype OPERATOR(pg_catalog.=) 'f') f ON f.conindid OPERATOR(pg_catalog.=) x.indexrelid;
-END;
-COMMENT ON FUNCTION upkeep._index_definitions(oid[]) IS 'internal: these indexes'' definitions, and the commands that drop them (none while a foreign key refers to one) and make them again';
-
-CREATE VIEW upkeep.index_usage WITH (security_barrier) AS
-SELECT v.schemaname, v.relname, v.indexrelname, v.relid, v.indexrelid,
-       v.idx_scan,
-       CASE WHEN v.relkind OPERATOR(pg_catalog.<>) 'I' THEN pg_catalog.pg_stat_get_tuples_returned(v.indexrelid) END AS idx_tup_read,
-       CASE WHEN v.relkind OPERATOR(pg_catalog.<>) 'I' THEN pg_catalog.pg_stat_get_tuples_fetched(v.indexrelid) END AS idx_tup_fetch,
-       v.last_idx_scan,
-       v.index_size,
-       v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.+) v.deletes AS table_writes,
-       v.hot_updates::double precision OPERATOR(pg_catalog./) nullif(v.updates, 0) AS hot_share,
-       pg_catalog.now() OPERATOR(pg_catalog.-) v.stats_since AS stats_age,
-       d.indexdef,
-       v.verdict,
-       v.reason,
-       v.standby_idx_scan
-FROM upkeep._index_verdicts() v
-LEFT JOIN upkeep._index_definitions(ARRAY(SELECT i.indexrelid FROM pg_catalog.pg_index i)) d ON d.indexrelid OPERATOR(pg_catalog.=) v.indexrelid;
-COMMENT ON VIEW upkeep.index_usage IS 'Every index of every user table: scans since the statistics began (stats_age), size in bytes, writes to its table, share of its updates that were HOT (0..1), and a verdict (used, unused, kept, unknown) with the reason. A partitioned index has the sums of its partitions (and null for idx_tup_read and idx_tup_fetch). Readable by everyone, like pg_stat_user_indexes.';
-
--- Columns that only one index of the table has: their updates can be HOT once it is gone. Indexes that only summarize
--- (brin) do not count from version 16 on.
-CREATE FUNCTION upkeep._sole_columns(wanted oid[]) RETURNS TABLE (indexrelid oid, columns name[])
-    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
-    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
-BEGIN ATOMIC
-WITH asked AS MATERIALIZED (
-    SELECT DISTINCT i.indrelid FROM pg_catalog.unnest(wanted) AS w (indexrelid)
-    JOIN pg_catalog.pg_index i ON i.indexrelid OPERATOR(pg_catalog.=) w.indexrelid
-), counted AS MATERIALIZED (
-    SELECT i.indexrelid, i.indrelid, i.indkey, i.indexprs IS NOT NULL OR i.indpred IS NOT NULL AS computed
-    FROM asked q
-    JOIN pg_catalog.pg_index i ON i.indrelid OPERATOR(pg_catalog.=) q.indrelid
-    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
-    JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) c.relam
-    WHERE i.indislive
-      AND (m.amname OPERATOR(pg_catalog.<>) 'brin' OR pg_catalog.current_setting('server_version_num')::integer OPERATOR(pg_catalog.<) 160000)
-), index_column AS MATERIALIZED (
-    SELECT i.indexrelid, i.indrelid, k.attnum
-    FROM counted i CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::smallint[]) AS k (attnum)
-    WHERE k.attnum OPERATOR(pg_catalog.>) 0
-    UNION
-    -- Columns within expressions and predicates.
-    SELECT i.indexrelid, i.indrelid, d.refobjsubid::smallint
-    FROM counted i
-    JOIN pg_catalog.pg_depend d ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::regclass AND d.objid OPERATOR(pg_catalog.=) i.indexrelid
-         AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::regclass AND d.refobjid OPERATOR(pg_catalog.=) i.indrelid AND d.refobjsubid OPERATOR(pg_catalog.>) 0
-    WHERE i.computed
-), sole AS MATERIALIZED (
-    SELECT pg_catalog.min(k.indexrelid) AS indexrelid, k.indrelid, k.attnum
-    FROM index_column k GROUP BY k.indrelid, k.attnum HAVING pg_catalog.count(*) OPERATOR(pg_catalog.=) 1
-)
-SELECT s.indexrelid, pg_catalog.array_agg(a.attname ORDER BY s.attnum)
-FROM sole s JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) s.indrelid AND a.attnum OPERATOR(pg_catalog.=) s.attnum
-GROUP BY s.indexrelid;
-END;
-COMMENT ON FUNCTION upkeep._sole_columns(oid[]) IS 'internal: columns that only this one of their table''s indexes has';
-
-CREATE FUNCTION upkeep._unused_indexes(unused upkeep._index_verdict[]) RETURNS TABLE (
-    schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, index_size bigint, entries_written bigint,
-    hot_updates_prevented bigint, hot_prevented_by name[], table_writes bigint, hot_share double precision, stats_age interval, reason text,
-    drop_command text, create_command text)
-    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
-    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
-BEGIN ATOMIC
-SELECT v.schemaname, v.relname, v.indexrelname, v.relid, v.indexrelid,
-       v.index_size,
-       v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.-) v.hot_updates,
-       CASE WHEN s.columns IS NULL THEN 0 ELSE v.updates OPERATOR(pg_catalog.-) v.hot_updates END,
-       s.columns,
-       v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.+) v.deletes,
-       v.hot_updates::double precision OPERATOR(pg_catalog./) nullif(v.updates, 0),
-       pg_catalog.now() OPERATOR(pg_catalog.-) v.stats_since,
-       v.reason, d.drop_command, d.create_command
-FROM pg_catalog.unnest(unused) v
-LEFT JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM pg_catalog.unnest(unused) w)) d ON d.indexrelid OPERATOR(pg_catalog.=) v.indexrelid
-LEFT JOIN upkeep._sole_columns(ARRAY(SELECT w.indexrelid FROM pg_catalog.unnest(unused) w)) s ON s.indexrelid OPERATOR(pg_catalog.=) v.indexrelid
--- What it occupies and what has been written into it.
-ORDER BY v.index_size::double precision
-         OPERATOR(pg_catalog.+) ((v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.-) v.hot_updates)::double precision OPERATOR(pg_catalog.*) (v.index_size::double precision OPERATOR(pg_catalog./) greatest(v.entries, 1))) DESC NULLS LAST,
-         CASE WHEN s.columns IS NULL THEN 0 ELSE v.updates OPERATOR(pg_catalog.-) v.hot_updates END DESC, v.indexrelid;
-END;
-COMMENT ON FUNCTION upkeep._unused_indexes(upkeep._index_verdict[]) IS 'internal: what there is to say about unused indexes, dearest first';
-
-CREATE VIEW upkeep.unused_indexes WITH (security_barrier) AS
-SELECT u.*
-FROM upkeep._unused_indexes(ARRAY(SELECT v FROM upkeep._index_verdicts() v WHERE v.verdict OPERATOR(pg_catalog.=) 'unused')) u;
-COMMENT ON VIEW upkeep.unused_indexes IS 'Indexes that nothing has used anywhere for upkeep.index_min_age, dearest first (bytes they occupy, and bytes written into them since the statistics began; then updates that could not be HOT because of a column that only this index has). drop_command and the way back, create_command. A partitioned index cannot be dropped CONCURRENTLY.';
-
-GRANT SELECT ON upkeep.index_usage, upkeep.unused_indexes TO PUBLIC;
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- requires:
---   jobs
-
--- Backfill: the functions, the rows that were skipped, and a view of those put aside.
-
-CREATE FUNCTION upkeep.backfill(
-    target regclass,
-    assignments text,
-    condition text DEFAULT NULL,
-    name text DEFAULT NULL,
-    workers integer DEFAULT 1,
-    batch_time interval DEFAULT NULL,
-    on_error text DEFAULT 'quarantine',
-    paused boolean DEFAULT false,
-    if_not_exists boolean DEFAULT false,
-    options jsonb DEFAULT '{}',
-    fill_new_rows boolean DEFAULT false,
-    run_between text DEFAULT NULL,
-    timezone text DEFAULT NULL,
-    max_replica_lag interval DEFAULT NULL,
-    max_replica_lag_bytes bigint DEFAULT NULL,
-    max_wal_rate integer DEFAULT NULL,
-    throttle_work_ratio double precision DEFAULT NULL
-) RETURNS uuid
-    LANGUAGE c VOLATILE PARALLEL UNSAFE
-    AS 'MODULE_PATHNAME', 'upkeep_backfill_0_2_wrapper';
-COMMENT ON FUNCTION upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text, text, interval, bigint, integer, double precision) IS
-'Fills columns of a table, of all partitions or of all children in the background and returns the job. assignments: what follows SET; condition: the rows that still need it (default: every row, exactly once, which needs a key); batch_time: length of one transaction (default upkeep.batch_time); on_error: quarantine or stop; options: strategy, range_blocks, strides, window_ranges, max_quarantined, vacuum; fill_new_rows: rows that others write meanwhile are filled by a trigger (needs TRIGGER, a condition and plpgsql). Runs as the caller. Errors: 42601 in a fragment, 22023 wrong argument, 55006 a column is being filled already, 42710 name in use, 42501 a privilege is missing on the table or a partition, 55000 no key or a publication that refuses the update, 0A000 not a table for it.';
-
-CREATE FUNCTION upkeep.explain_backfill(
-    target regclass,
-    assignments text,
-    condition text DEFAULT NULL,
-    workers integer DEFAULT 1,
-    options jsonb DEFAULT '{}'
-) RETURNS TABLE (
-    strategy text,
-    reason text,
-    batches bigint,
-    rows_estimate bigint,
-    estimated_duration interval,
-    wal_estimate bigint,
-    locks text,
-    warnings text[]
-)
-    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1
-    AS 'MODULE_PATHNAME', 'upkeep_explain_backfill_wrapper';
-COMMENT ON FUNCTION upkeep.explain_backfill(regclass, text, text, integer, jsonb) IS
-'Says how upkeep.backfill would go through the table, why, what it would cost (rows, bytes of WAL, time: forecasts from a sample) and what speaks against it. Changes nothing.';
-
-CREATE FUNCTION upkeep.preview_backfill(
-    target regclass,
-    assignments text,
-    condition text DEFAULT NULL,
-    max_rows integer DEFAULT 10
-) RETURNS TABLE (row_key jsonb, old_row jsonb, new_row jsonb)
-    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10
-    AS 'MODULE_PATHNAME', 'upkeep_preview_backfill_wrapper';
-COMMENT ON FUNCTION upkeep.preview_backfill(regclass, text, text, integer) IS
-'Shows rows as they are and as upkeep.backfill would leave them, computed by SELECT. max_rows: 0 to 10000. Triggers and generated columns are not shown. Changes nothing.';
-
--- Filters of a strided UPDATE. Everyone's, since the statement runs as the owner of the job; they
--- look at nothing but their arguments, so that row security may let them go first.
-CREATE FUNCTION upkeep._in_stride(tid, integer, integer) RETURNS boolean
-    LANGUAGE c IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE COST 0.1
-    AS 'MODULE_PATHNAME', 'upkeep_in_stride';
-CREATE FUNCTION upkeep._in_stride_before(tid, integer, integer, xid, xid, integer) RETURNS boolean
-    LANGUAGE c IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE COST 0.1
-    AS 'MODULE_PATHNAME', 'upkeep_in_stride_before';
-COMMENT ON FUNCTION upkeep._in_stride(tid, integer, integer) IS
-'Private: is the row''s place on its page, modulo strides, the stride?';
-COMMENT ON FUNCTION upkeep._in_stride_before(tid, integer, integer, xid, xid, integer) IS
-'Private: the same for row versions that were not written in the given span of transactions.';
-
--- In the WHEN of triggers on anybody's tables, hence everyone's.
-CREATE FUNCTION upkeep._is_filling(uuid) RETURNS boolean
-    LANGUAGE c STABLE STRICT PARALLEL UNSAFE
-    AS 'MODULE_PATHNAME', 'upkeep_is_filling';
-COMMENT ON FUNCTION upkeep._is_filling(uuid) IS
-'Private: is this process at work on that job? Keeps the trigger of fill_new_rows off what the job itself updates.';
-
--- Rows that a backfill has to come back to (locked by somebody else) or has put aside (quarantined).
-CREATE TABLE upkeep._backfill_row (
-    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
-    row_key jsonb NOT NULL,
-    number bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
-    relid oid NOT NULL,
-    state text NOT NULL CHECK (state IN ('locked', 'quarantined')),
-    sqlstate text,
-    message text,
-    attempts integer NOT NULL DEFAULT 0,
-    last_tried_at timestamptz,
-    -- Without keys rows are told apart by their places, which repeat from table to table.
-    PRIMARY KEY (job, relid, row_key)
-);
-CREATE INDEX ON upkeep._backfill_row (job, state, number);
-
--- Transactions of a backfill whose rows still match its condition: never updated again by the same run.
-CREATE TABLE upkeep._backfill_xid (
-    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
-    xid bigint NOT NULL,
-    PRIMARY KEY (job, xid)
-);
-
--- The tables of a backfill, one with an ordinary target, all leaves of a tree: what its workers share of each.
-CREATE TABLE upkeep._backfill_table (
-    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
-    number integer NOT NULL,
-    relid oid NOT NULL,
-    -- Quoted and qualified: a dump restored elsewhere meets other OIDs (LAW 20).
-    relname text NOT NULL,
-    -- Its part of the job's units.
-    weight double precision NOT NULL,
-    -- gone: dropped or taken out of the tree meanwhile.
-    state text NOT NULL DEFAULT 'todo' CHECK (state IN ('todo', 'done', 'gone')),
-    -- Others have locked its last rows: it rests until then.
-    not_before timestamptz,
-    shared jsonb NOT NULL DEFAULT '{}',
-    PRIMARY KEY (job, number)
-);
-CREATE INDEX _backfill_table_todo ON upkeep._backfill_table (job, weight, number) WHERE state = 'todo';
-
-SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_table', '');
-SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_row', '');
-SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_xid', '');
-SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_row_number_seq', '');
-
-CREATE VIEW upkeep.quarantined_rows WITH (security_barrier) AS
-    SELECT r.job, r.relid, r.row_key, r.sqlstate, r.message, r.attempts, r.last_tried_at
-    FROM upkeep._backfill_row r
-    JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) r.job
-    WHERE r.state OPERATOR(pg_catalog.=) 'quarantined'
-      AND pg_catalog.pg_has_role(j.owner, 'USAGE');
-COMMENT ON VIEW upkeep.quarantined_rows IS
-'Rows that a backfill put aside because their new value is an error; upkeep.retry(job) tries them again. Visible to members of the job''s owner.';
-COMMENT ON COLUMN upkeep.quarantined_rows.row_key IS 'The row''s key, or its place (ctid) where the table has no key.';
-GRANT SELECT ON upkeep.quarantined_rows TO PUBLIC;
 /* </end connected objects> */
 
 /* <begin connected objects> */
@@ -1219,6 +825,428 @@ REVOKE EXECUTE ON FUNCTION
 
 /* <begin connected objects> */
 -- requires:
+--   indexes
+
+-- The verdict on every index: used, kept, unknown or unused, in this order; the first that applies.
+--
+-- A partitioned index is judged as a whole: its scans are those of all its partitions, and what keeps one partition's index
+-- keeps the whole, because only the whole can be dropped.
+
+-- A stored expression as text that does not depend on where in its statement it stood.
+CREATE FUNCTION upkeep._node_text(node pg_node_tree) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN pg_catalog.regexp_replace(node::text, ' :location -?\d+', '', 'g');
+COMMENT ON FUNCTION upkeep._node_text(pg_node_tree) IS 'internal: a stored expression, to be compared with another';
+
+-- Figures of standbys and the existence of statistics: functions run as the caller, who may know this much.
+CREATE VIEW upkeep._index_usage_elsewhere WITH (security_barrier) AS
+SELECT u.node, u.indexrelid, u.idx_scan, u.last_idx_scan FROM upkeep._index_usage u;
+COMMENT ON VIEW upkeep._index_usage_elsewhere IS 'internal: scans on standbys, as imported';
+
+CREATE VIEW upkeep._expression_statistics WITH (security_barrier) AS
+SELECT DISTINCT s.starelid AS indexrelid, NULL::oid AS relid, NULL::text AS expressions
+FROM pg_catalog.pg_statistic s JOIN pg_catalog.pg_index i ON i.indexrelid OPERATOR(pg_catalog.=) s.starelid
+WHERE i.indexprs IS NOT NULL
+UNION ALL
+SELECT NULL::oid, e.stxrelid, upkeep._node_text(e.stxexprs)
+FROM pg_catalog.pg_statistic_ext e JOIN pg_catalog.pg_statistic_ext_data d ON d.stxoid OPERATOR(pg_catalog.=) e.oid
+WHERE d.stxdexpr IS NOT NULL;
+COMMENT ON VIEW upkeep._expression_statistics IS 'internal: which expressions have statistics, by an index or by CREATE STATISTICS';
+
+GRANT SELECT ON upkeep._index, upkeep._index_usage_elsewhere, upkeep._expression_statistics TO PUBLIC;
+
+CREATE TYPE upkeep._index_verdict AS (
+    schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, root oid, relkind "char", relpersistence "char",
+    attached boolean, idx_scan bigint, standby_idx_scan bigint, last_idx_scan timestamptz,
+    index_size bigint, entries double precision, inserts bigint, updates bigint, deletes bigint, hot_updates bigint,
+    verdict text, reason text, stats_since timestamptz);
+COMMENT ON TYPE upkeep._index_verdict IS 'internal: a row of _index_verdicts()';
+
+CREATE FUNCTION upkeep._index_verdicts() RETURNS SETOF upkeep._index_verdict
+    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
+BEGIN ATOMIC
+WITH RECURSIVE conditions AS MATERIALIZED (
+    SELECT (f.c OPERATOR(pg_catalog.->>) 'stats_since')::timestamptz AS stats_since,
+           (f.c OPERATOR(pg_catalog.->>) 'nodes')::integer AS nodes,
+           -- Of this very server, fresh, and with counters old enough.
+           ARRAY(SELECT pg_catalog.jsonb_array_elements_text(f.c OPERATOR(pg_catalog.->) 'fresh_nodes')) AS fresh_nodes,
+           f.c OPERATOR(pg_catalog.->>) 'min_age' AS min_age,
+           -- What speaks against calling any index unused.
+           f.c OPERATOR(pg_catalog.->>) 'unknown' AS unknown,
+           -- Indexes whose rows are fewer transactions old than this are younger than upkeep.index_min_age.
+           (f.c OPERATOR(pg_catalog.->>) 'young_xids')::bigint AS young_xids,
+           (f.c OPERATOR(pg_catalog.->>) 'surely_young_xids')::bigint AS surely_young_xids,
+           pg_catalog.format('not scanned since %s%s', pg_catalog.left(f.c OPERATOR(pg_catalog.->>) 'stats_since', 10),
+               CASE WHEN (f.c OPERATOR(pg_catalog.->>) 'nodes')::integer OPERATOR(pg_catalog.>) 0 THEN ', nor on standbys' ELSE '' END) AS unused
+    FROM (SELECT upkeep._index_conditions() AS c) f
+), elsewhere AS MATERIALIZED (
+    SELECT u.indexrelid, pg_catalog.sum(u.idx_scan)::bigint AS scans, pg_catalog.count(*) AS nodes,
+           pg_catalog.string_agg(u.node, ', ' ORDER BY u.node) FILTER (WHERE u.idx_scan OPERATOR(pg_catalog.>) 0) AS users
+    FROM upkeep._index_usage_elsewhere u
+    WHERE u.node OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT pg_catalog.unnest(c.fresh_nodes) FROM conditions c))
+    GROUP BY u.indexrelid
+), foreign_key_target AS MATERIALIZED (
+    SELECT f.conindid, pg_catalog.min(f.conname::text) AS conname
+    FROM pg_catalog.pg_constraint f WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND f.conparentid OPERATOR(pg_catalog.=) 0::oid
+    GROUP BY f.conindid
+), extension_member AS MATERIALIZED (
+    SELECT d.objid, pg_catalog.min(e.extname::text) AS extname FROM pg_catalog.pg_depend d
+    JOIN pg_catalog.pg_extension e ON e.oid OPERATOR(pg_catalog.=) d.refobjid
+    WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::regclass AND d.deptype OPERATOR(pg_catalog.=) 'e'
+      AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::regclass
+    GROUP BY d.objid
+), expression_statistics AS MATERIALIZED (
+    SELECT s.indexrelid, s.relid, s.expressions FROM upkeep._expression_statistics s
+), tree (indexrelid, root) AS (
+    SELECT r.oid, r.oid FROM pg_catalog.pg_class r WHERE r.relkind OPERATOR(pg_catalog.=) 'I' AND NOT r.relispartition
+    UNION ALL
+    SELECT h.inhrelid, p.root FROM tree p JOIN pg_catalog.pg_inherits h ON h.inhparent OPERATOR(pg_catalog.=) p.indexrelid
+), fact AS MATERIALIZED (
+    SELECT i.schemaname, i.relname, i.indexrelname, i.relid, i.indexrelid, i.relkind, i.relpersistence, i.attached,
+           -- Both rows say that the index was there already; an id from before the counter went round looks like the future.
+           CASE WHEN pg_catalog.pg_stat_get_numscans(i.indexrelid) OPERATOR(pg_catalog.>) 0 THEN NULL
+                WHEN pg_catalog.age(i.index_xid) OPERATOR(pg_catalog.<) 0 OR pg_catalog.age(i.class_xid) OPERATOR(pg_catalog.<) 0 THEN 2147483647
+                ELSE greatest(pg_catalog.age(i.index_xid), pg_catalog.age(i.class_xid)) END AS xid_age,
+           coalesce(p.root, i.indexrelid) AS root, p.root IS NOT NULL AS in_tree,
+           i.indisvalid AND i.indisready AND i.indislive AS usable,
+           coalesce(pg_catalog.pg_stat_get_numscans(i.indexrelid), 0) AS scans,
+           CASE WHEN pg_catalog.pg_stat_get_numscans(i.indexrelid) OPERATOR(pg_catalog.>) 0 THEN upkeep._last_index_scan(i.indexrelid) END AS last_scan,
+           coalesce(x.scans, 0) AS scans_elsewhere, x.users, coalesce(x.nodes, 0) AS nodes_elsewhere,
+           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0
+                WHEN i.relpersistence OPERATOR(pg_catalog.=) 't' THEN pg_catalog.pg_relation_size(i.indexrelid)
+                ELSE upkeep._file_size(i.relfilenode, i.reltablespace) END AS index_size,
+           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE greatest(i.reltuples, 0) END::double precision AS entries,
+           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_inserted(i.relid) END AS inserts,
+           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_updated(i.relid) END AS updates,
+           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_deleted(i.relid) END AS deletes,
+           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_hot_updated(i.relid) END AS hot_updates,
+           CASE WHEN i.indisprimary THEN 'primary key'
+                WHEN i.indisexclusion THEN 'exclusion constraint'
+                WHEN k.conname IS NOT NULL THEN pg_catalog.format('foreign key %I refers to it', k.conname)
+                WHEN i.indisunique THEN 'unique: it checks what is written, which is not counted as a scan'
+                WHEN i.indisreplident THEN 'replica identity of the table'
+                WHEN i.indisclustered THEN 'CLUSTER order of the table'
+                WHEN coalesce(e.extname, t.extname) IS NOT NULL
+                THEN pg_catalog.format('belongs to extension %I', coalesce(e.extname, t.extname))
+                WHEN i.indexprs IS NOT NULL
+                     AND i.indexrelid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT s.indexrelid FROM expression_statistics s WHERE s.indexrelid IS NOT NULL))
+                     AND NOT EXISTS (SELECT FROM expression_statistics s
+                                     WHERE s.relid OPERATOR(pg_catalog.=) i.relid
+                                       AND pg_catalog.strpos(s.expressions, pg_catalog.btrim(upkeep._node_text(i.indexprs), '()')) OPERATOR(pg_catalog.>) 0)
+                THEN 'the planner uses the statistics of its expression; CREATE STATISTICS on the expression and ANALYZE replace them'
+           END AS kept_as
+    FROM upkeep._index i
+    LEFT JOIN tree p ON p.indexrelid OPERATOR(pg_catalog.=) i.indexrelid
+    LEFT JOIN elsewhere x ON x.indexrelid OPERATOR(pg_catalog.=) i.indexrelid
+    LEFT JOIN foreign_key_target k ON k.conindid OPERATOR(pg_catalog.=) i.indexrelid
+    LEFT JOIN extension_member e ON e.objid OPERATOR(pg_catalog.=) i.indexrelid
+    LEFT JOIN extension_member t ON t.objid OPERATOR(pg_catalog.=) i.relid
+), whole AS MATERIALIZED (
+    -- Partitioned indexes, with all their partitions.
+    SELECT f.root, pg_catalog.sum(f.scans)::bigint AS scans, pg_catalog.sum(f.scans_elsewhere)::bigint AS scans_elsewhere,
+           pg_catalog.max(f.users) AS users, pg_catalog.max(f.nodes_elsewhere) AS nodes_elsewhere, pg_catalog.max(f.last_scan) AS last_scan,
+           pg_catalog.max(f.xid_age) AS xid_age, pg_catalog.min(f.kept_as) AS kept_as, pg_catalog.bool_and(f.usable) AS usable,
+           pg_catalog.sum(f.index_size)::bigint AS index_size, pg_catalog.sum(f.entries) AS entries, pg_catalog.sum(f.inserts)::bigint AS inserts,
+           pg_catalog.sum(f.updates)::bigint AS updates, pg_catalog.sum(f.deletes)::bigint AS deletes, pg_catalog.sum(f.hot_updates)::bigint AS hot_updates
+    FROM fact f WHERE f.in_tree
+    GROUP BY f.root
+), idle AS MATERIALIZED (
+    -- Nothing seen so far speaks for these, of those that can be dropped by themselves.
+    SELECT f.root FROM fact f
+    WHERE NOT f.in_tree AND f.usable AND f.kept_as IS NULL AND f.scans OPERATOR(pg_catalog.=) 0 AND f.scans_elsewhere OPERATOR(pg_catalog.=) 0
+    UNION ALL
+    SELECT w.root FROM whole w
+    WHERE w.usable AND w.kept_as IS NULL AND w.scans OPERATOR(pg_catalog.=) 0 AND w.scans_elsewhere OPERATOR(pg_catalog.=) 0
+), only_support AS MATERIALIZED (
+    -- Of the indexes that serve a foreign key, one must stay: one that is not idle, or else the narrowest, or else the oldest.
+    SELECT DISTINCT ON (s.conoid) s.conoid, r.root, u.root IS NOT NULL AS is_idle
+    FROM upkeep._foreign_key_support() s
+    LEFT JOIN tree t ON t.indexrelid OPERATOR(pg_catalog.=) s.indexrelid
+    CROSS JOIN LATERAL (SELECT coalesce(t.root, s.indexrelid) AS root) r
+    LEFT JOIN idle u ON u.root OPERATOR(pg_catalog.=) r.root
+    ORDER BY s.conoid, is_idle, s.width, r.root
+), foreign_key AS MATERIALIZED (
+    SELECT o.root, pg_catalog.min(c.conname::text) AS conname
+    FROM only_support o JOIN pg_catalog.pg_constraint c ON c.oid OPERATOR(pg_catalog.=) o.conoid
+    WHERE o.is_idle
+    GROUP BY o.root
+)
+SELECT f.schemaname, f.relname, f.indexrelname, f.relid, f.indexrelid, f.root, f.relkind, f.relpersistence, f.attached,
+       -- Each partition's index has its own figures, the whole has the sums.
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.scans ELSE f.scans END,
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.scans_elsewhere ELSE f.scans_elsewhere END,
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.last_scan ELSE f.last_scan END,
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.index_size ELSE f.index_size END,
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.entries ELSE f.entries END,
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.inserts ELSE f.inserts END,
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.updates ELSE f.updates END,
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.deletes ELSE f.deletes END,
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.hot_updates ELSE f.hot_updates END,
+       v.verdict,
+       CASE v.verdict
+            WHEN 'unused' THEN c.unused
+            WHEN 'used' THEN CASE
+                WHEN a.scans_elsewhere OPERATOR(pg_catalog.=) 0 AND NOT f.attached THEN pg_catalog.concat('scanned ', a.scans, ' times')
+                ELSE pg_catalog.concat_ws('; ',
+                    CASE WHEN f.attached AND f.scans OPERATOR(pg_catalog.=) 0 AND f.scans_elsewhere OPERATOR(pg_catalog.=) 0 THEN 'partition of an index that is used' END,
+                    CASE WHEN a.scans OPERATOR(pg_catalog.>) 0 THEN pg_catalog.concat('scanned ', a.scans, ' times') END,
+                    CASE WHEN a.scans_elsewhere OPERATOR(pg_catalog.>) 0 THEN
+                        pg_catalog.format('scanned %s times on standbys (%s)', a.scans_elsewhere, coalesce(w.users, f.users)) END) END
+            WHEN 'kept' THEN coalesce(f.kept_as, w.kept_as,
+                CASE WHEN k.conname IS NOT NULL THEN
+                    pg_catalog.format('the only index for foreign key %I: without it each DELETE on the other side reads this table', k.conname) END,
+                'partition of an index that is judged as a whole: not used anywhere, and only the whole can be dropped')
+            ELSE CASE
+                WHEN NOT a.usable THEN 'not valid, in whole or in part: see upkeep.invalid_indexes'
+                WHEN c.unknown IS NOT NULL THEN c.unknown
+                WHEN a.xid_age OPERATOR(pg_catalog.<) c.young_xids THEN pg_catalog.format('created less than %s ago%s', c.min_age,
+                    CASE WHEN a.xid_age OPERATOR(pg_catalog.<) c.surely_young_xids THEN '' ELSE ' (estimated from transaction ids)' END)
+                ELSE 'created after the figures of a standby were taken: import them again' END
+       END,
+       c.stats_since
+FROM fact f
+LEFT JOIN whole w ON w.root OPERATOR(pg_catalog.=) f.root
+LEFT JOIN foreign_key k ON k.root OPERATOR(pg_catalog.=) f.root
+CROSS JOIN conditions c
+-- What the verdict goes by: the whole, if there is one.
+CROSS JOIN LATERAL (
+    SELECT coalesce(w.scans, f.scans) AS scans, coalesce(w.scans_elsewhere, f.scans_elsewhere) AS scans_elsewhere,
+           coalesce(w.nodes_elsewhere, f.nodes_elsewhere) AS nodes_elsewhere, coalesce(w.xid_age, f.xid_age) AS xid_age,
+           coalesce(w.usable, f.usable) AS usable, CASE WHEN f.in_tree THEN w.kept_as ELSE f.kept_as END AS kept_as) a
+CROSS JOIN LATERAL (
+    SELECT CASE
+        WHEN a.scans OPERATOR(pg_catalog.>) 0 OR a.scans_elsewhere OPERATOR(pg_catalog.>) 0 THEN 'used'
+        WHEN NOT a.usable THEN 'unknown'
+        WHEN a.kept_as IS NOT NULL OR k.root IS NOT NULL THEN 'kept'
+        WHEN c.unknown IS NOT NULL OR a.xid_age OPERATOR(pg_catalog.<) c.young_xids OR a.nodes_elsewhere OPERATOR(pg_catalog.<) c.nodes THEN 'unknown'
+        WHEN f.attached THEN 'kept'
+        ELSE 'unused' END AS verdict) v;
+END;
+COMMENT ON FUNCTION upkeep._index_verdicts() IS 'internal: counters, costs and the verdict, one row per index';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   index_usage
+
+-- Which indexes are used, and which are in the way.
+
+CREATE FUNCTION upkeep.index_usage_snapshot() RETURNS jsonb
+    LANGUAGE sql STABLE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+SELECT pg_catalog.jsonb_build_object(
+    'format', 1,
+    'system_identifier', s.system_identifier,
+    'database', d.oid::bigint,
+    'in_recovery', pg_catalog.pg_is_in_recovery(),
+    'taken_at', pg_catalog.to_char(pg_catalog.timezone('UTC', pg_catalog.clock_timestamp()), 'YYYY-MM-DD HH24:MI:SS.US+00'),
+    'stats_since', upkeep._index_conditions() OPERATOR(pg_catalog.->>) 'stats_since',
+    'indexes', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(
+                           i.indexrelid::bigint, coalesce(pg_catalog.pg_stat_get_numscans(i.indexrelid), 0),
+                           pg_catalog.to_char(pg_catalog.timezone('UTC', upkeep._last_index_scan(i.indexrelid)),
+                                              'YYYY-MM-DD HH24:MI:SS.US+00'))), '[]')
+                FROM upkeep._index i))
+FROM pg_catalog.pg_control_system() s
+JOIN pg_catalog.pg_database d ON d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database();
+END;
+COMMENT ON FUNCTION upkeep.index_usage_snapshot() IS 'How often each index of this database was scanned on this server, for import_index_usage() on the primary. Works on a standby, whose counters are its own.';
+
+CREATE FUNCTION upkeep.import_index_usage(node text, figures jsonb) RETURNS integer
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'import_index_usage_wrapper';
+COMMENT ON FUNCTION upkeep.import_index_usage(text, jsonb) IS
+'On the primary: takes what index_usage_snapshot() gave on a standby; returns the number of indexes. node: the standby''s application_name in pg_stat_replication (its slot or address if two have the same). Figures count for 7 days. figures null forgets the node. To be granted. 22023 figures of another server, database or format, of a primary, or older than those here; 42704 nothing to forget.';
+REVOKE EXECUTE ON FUNCTION upkeep.import_index_usage(text, jsonb) FROM PUBLIC;
+
+-- CREATE INDEX in the server's words, put together from the catalogs where that is certain to give the same text: names of columns and
+-- directions of btree and hash. Everything else the server itself says (and null if that had to wait).
+-- With commands, or else with indexdef.
+CREATE FUNCTION upkeep._index_definitions(wanted oid[], commands boolean) RETURNS TABLE (
+    schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, indexdef text, tail text, drop_command text, create_command text)
+    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
+BEGIN ATOMIC
+WITH asked AS MATERIALIZED (
+    SELECT w.indexrelid FROM pg_catalog.unnest(wanted) AS w (indexrelid)
+), opclass AS MATERIALIZED (
+    -- btree and hash, without parameters of their own (support functions 5 and 3).
+    SELECT o.oid, o.opcintype, y.typtype OPERATOR(pg_catalog.=) 'p' OR o.opcintype OPERATOR(pg_catalog.=) 'pg_catalog.text'::regtype AS broad
+    FROM pg_catalog.pg_opclass o
+    JOIN pg_catalog.pg_type y ON y.oid OPERATOR(pg_catalog.=) o.opcintype
+    JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) o.opcmethod
+    LEFT JOIN pg_catalog.pg_amproc p ON p.amprocfamily OPERATOR(pg_catalog.=) o.opcfamily AND p.amprocnum OPERATOR(pg_catalog.=) CASE m.amname WHEN 'btree' THEN 5 ELSE 3 END
+    WHERE o.opcdefault AND m.amname OPERATOR(pg_catalog.=) ANY (ARRAY['btree', 'hash']::name[]) AND p.oid IS NULL
+), index_column AS MATERIALIZED (
+    SELECT i.indexrelid, i.indrelid, k.attnum, k.position, k.position OPERATOR(pg_catalog.<=) i.indnkeyatts AS is_key,
+           i.indclass[k.position OPERATOR(pg_catalog.-) 1] AS opclass, i.indcollation[k.position OPERATOR(pg_catalog.-) 1] AS collation,
+           coalesce(i.indoption[k.position OPERATOR(pg_catalog.-) 1], 0) AS option
+    FROM pg_catalog.pg_index i
+    JOIN asked w ON w.indexrelid OPERATOR(pg_catalog.=) i.indexrelid
+    CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::smallint[]) WITH ORDINALITY AS k (attnum, position)
+    WHERE i.indexprs IS NULL AND i.indpred IS NULL
+), plain AS MATERIALIZED (
+    SELECT k.indexrelid,
+           pg_catalog.string_agg(pg_catalog.concat(pg_catalog.quote_ident(a.attname),
+               CASE k.option WHEN 1 THEN ' DESC NULLS LAST' WHEN 2 THEN ' NULLS FIRST' WHEN 3 THEN ' DESC' END),
+               ', ' ORDER BY k.position) FILTER (WHERE k.is_key) AS keys,
+           pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY k.position) FILTER (WHERE NOT k.is_key) AS included,
+           pg_catalog.bool_and(NOT k.is_key OR coalesce(
+               (o.opcintype OPERATOR(pg_catalog.=) a.atttypid OR (o.broad AND a.atttypid OPERATOR(pg_catalog.<>) 'pg_catalog.name'::regtype))
+               AND k.collation OPERATOR(pg_catalog.=) a.attcollation, false)) AS certain
+    FROM index_column k
+    JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) k.indrelid AND a.attnum OPERATOR(pg_catalog.=) k.attnum AND a.attnum OPERATOR(pg_catalog.>) 0
+    LEFT JOIN opclass o ON o.oid OPERATOR(pg_catalog.=) k.opclass
+    GROUP BY k.indexrelid
+)
+SELECT x.schemaname, x.relname, x.indexrelname, x.relid, x.indexrelid,
+       CASE WHEN NOT commands THEN pg_catalog.concat(x.head, x.ident, x.only, x.relation) OPERATOR(pg_catalog.||) x.tail END,
+       CASE WHEN commands THEN x.full_tail END,
+       CASE WHEN NOT commands OR f.conindid IS NOT NULL THEN NULL
+            WHEN c.conname IS NOT NULL THEN pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I;', x.relation, c.conname)
+            ELSE pg_catalog.format('DROP INDEX %s%I.%s;', x.concurrently, x.schemaname, x.ident) END,
+       CASE WHEN NOT commands THEN NULL
+            WHEN c.conname IS NULL THEN pg_catalog.concat(x.head, x.concurrently, x.ident, ' ON ', x.relation) OPERATOR(pg_catalog.||) x.full_tail OPERATOR(pg_catalog.||) ';'
+            ELSE pg_catalog.format('%s%s%s ON %s%s; ALTER TABLE %s ADD CONSTRAINT %I %s USING INDEX %s%s;',
+                x.head, x.concurrently, x.ident, x.relation, x.full_tail, x.relation, c.conname,
+                CASE WHEN c.contype OPERATOR(pg_catalog.=) 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END, x.ident,
+                CASE WHEN c.condeferred THEN ' DEFERRABLE INITIALLY DEFERRED' WHEN c.condeferrable THEN ' DEFERRABLE' ELSE '' END) END
+FROM (
+    SELECT y.*,
+           -- Where the server's own text is needed: what follows the same first words.
+           CASE WHEN y.certain THEN y.body
+                ELSE pg_catalog.substr(upkeep._index_definition(y.indexrelid, false), y.first_words) END AS tail,
+           CASE WHEN y.certain THEN pg_catalog.concat(y.body, ' TABLESPACE ' OPERATOR(pg_catalog.||) pg_catalog.quote_ident(y.spcname))
+                ELSE pg_catalog.substr(upkeep._index_definition(y.indexrelid, true), y.fewer_first_words) END AS full_tail
+    FROM (SELECT z.*, pg_catalog.length(pg_catalog.concat(z.head, z.ident, z.only, z.relation)) OPERATOR(pg_catalog.+) 1 AS first_words,
+                 -- With the tablespace, the server leaves ONLY out.
+                 pg_catalog.length(pg_catalog.concat(z.head, z.ident, ' ON ', z.relation)) OPERATOR(pg_catalog.+) 1 AS fewer_first_words
+          FROM (
+        SELECT n.nspname AS schemaname, t.relname, c.relname AS indexrelname, i.indrelid AS relid, i.indexrelid,
+               coalesce(p.certain, false) AND c.reloptions IS NULL AS certain,
+               CASE WHEN i.indisunique THEN 'CREATE UNIQUE INDEX ' ELSE 'CREATE INDEX ' END AS head,
+               CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'I' OR c.relpersistence OPERATOR(pg_catalog.=) 't' THEN '' ELSE 'CONCURRENTLY ' END AS concurrently,
+               CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'I' THEN ' ON ONLY ' ELSE ' ON ' END AS only,
+               pg_catalog.quote_ident(c.relname) AS ident,
+               pg_catalog.concat(pg_catalog.quote_ident(n.nspname), '.', pg_catalog.quote_ident(t.relname)) AS relation,
+               pg_catalog.concat(' USING ', pg_catalog.quote_ident(m.amname), ' (', p.keys, ')', ' INCLUDE (' OPERATOR(pg_catalog.||) p.included OPERATOR(pg_catalog.||) ')',
+                   CASE WHEN i.indnullsnotdistinct THEN ' NULLS NOT DISTINCT' END) AS body,
+               s.spcname
+        FROM asked q
+        JOIN pg_catalog.pg_index i ON i.indexrelid OPERATOR(pg_catalog.=) q.indexrelid
+        JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
+        JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) i.indrelid
+        JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) t.relnamespace
+        JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) c.relam
+        LEFT JOIN plain p ON p.indexrelid OPERATOR(pg_catalog.=) i.indexrelid
+        LEFT JOIN pg_catalog.pg_tablespace s ON s.oid OPERATOR(pg_catalog.=) c.reltablespace) z) y) x
+LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) x.indexrelid AND (c.contype OPERATOR(pg_catalog.=) 'p' OR c.contype OPERATOR(pg_catalog.=) 'u')
+LEFT JOIN (SELECT DISTINCT r.conindid FROM pg_catalog.pg_constraint r WHERE r.contype OPERATOR(pg_catalog.=) 'f') f ON f.conindid OPERATOR(pg_catalog.=) x.indexrelid;
+END;
+COMMENT ON FUNCTION upkeep._index_definitions(oid[], boolean) IS 'internal: these indexes'' definitions, and the commands that drop them (none while a foreign key refers to one) and make them again';
+
+CREATE FUNCTION upkeep._index_usage() RETURNS TABLE (
+    schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, idx_scan bigint, idx_tup_read bigint, idx_tup_fetch bigint,
+    last_idx_scan timestamptz, index_size bigint, table_writes bigint, hot_share double precision, stats_age interval, indexdef text,
+    verdict text, reason text, standby_idx_scan bigint)
+    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
+BEGIN ATOMIC
+SELECT v.schemaname, v.relname, v.indexrelname, v.relid, v.indexrelid,
+       v.idx_scan,
+       CASE WHEN v.relkind OPERATOR(pg_catalog.<>) 'I' THEN pg_catalog.pg_stat_get_tuples_returned(v.indexrelid) END,
+       CASE WHEN v.relkind OPERATOR(pg_catalog.<>) 'I' THEN pg_catalog.pg_stat_get_tuples_fetched(v.indexrelid) END,
+       v.last_idx_scan, v.index_size,
+       v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.+) v.deletes,
+       v.hot_updates::double precision OPERATOR(pg_catalog./) nullif(v.updates, 0),
+       pg_catalog.now() OPERATOR(pg_catalog.-) v.stats_since,
+       d.indexdef, v.verdict, v.reason, v.standby_idx_scan
+FROM upkeep._index_verdicts() v
+LEFT JOIN upkeep._index_definitions(ARRAY(
+    SELECT c.oid FROM pg_catalog.pg_class c
+    WHERE c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['i', 'I']::"char"[])
+      AND c.relnamespace OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog'::regnamespace, 'pg_toast'::regnamespace]::oid[])), false) d
+    ON d.indexrelid OPERATOR(pg_catalog.=) v.indexrelid;
+END;
+COMMENT ON FUNCTION upkeep._index_usage() IS 'internal: upkeep.index_usage, with settings that keep its plan good';
+
+CREATE VIEW upkeep.index_usage WITH (security_barrier) AS SELECT u.* FROM upkeep._index_usage() u;
+COMMENT ON VIEW upkeep.index_usage IS 'Every index of every user table: scans since the statistics began (stats_age), size in bytes, writes to its table, share of its updates that were HOT (0..1), and a verdict (used, unused, kept, unknown) with the reason. A partitioned index has the sums of its partitions (and null for idx_tup_read and idx_tup_fetch). Readable by everyone, like pg_stat_user_indexes.';
+
+-- Columns that only one index of the table has: their updates can be HOT once it is gone. Indexes that only summarize
+-- (brin) do not count from version 16 on.
+CREATE FUNCTION upkeep._sole_columns(wanted oid[]) RETURNS TABLE (indexrelid oid, columns name[])
+    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
+BEGIN ATOMIC
+WITH asked AS MATERIALIZED (
+    SELECT DISTINCT i.indrelid FROM pg_catalog.unnest(wanted) AS w (indexrelid)
+    JOIN pg_catalog.pg_index i ON i.indexrelid OPERATOR(pg_catalog.=) w.indexrelid
+), counted AS MATERIALIZED (
+    SELECT i.indexrelid, i.indrelid, i.indkey, i.indexprs IS NOT NULL OR i.indpred IS NOT NULL AS computed
+    FROM asked q
+    JOIN pg_catalog.pg_index i ON i.indrelid OPERATOR(pg_catalog.=) q.indrelid
+    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
+    JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) c.relam
+    WHERE i.indislive
+      AND (m.amname OPERATOR(pg_catalog.<>) 'brin' OR pg_catalog.current_setting('server_version_num')::integer OPERATOR(pg_catalog.<) 160000)
+), index_column AS MATERIALIZED (
+    SELECT i.indexrelid, i.indrelid, k.attnum
+    FROM counted i CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::smallint[]) AS k (attnum)
+    WHERE k.attnum OPERATOR(pg_catalog.>) 0
+    UNION
+    -- Columns within expressions and predicates.
+    SELECT i.indexrelid, i.indrelid, d.refobjsubid::smallint
+    FROM counted i
+    JOIN pg_catalog.pg_depend d ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::regclass AND d.objid OPERATOR(pg_catalog.=) i.indexrelid
+         AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::regclass AND d.refobjid OPERATOR(pg_catalog.=) i.indrelid AND d.refobjsubid OPERATOR(pg_catalog.>) 0
+    WHERE i.computed
+), sole AS MATERIALIZED (
+    SELECT pg_catalog.min(k.indexrelid) AS indexrelid, k.indrelid, k.attnum
+    FROM index_column k GROUP BY k.indrelid, k.attnum HAVING pg_catalog.count(*) OPERATOR(pg_catalog.=) 1
+)
+SELECT s.indexrelid, pg_catalog.array_agg(a.attname ORDER BY s.attnum)
+FROM sole s JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) s.indrelid AND a.attnum OPERATOR(pg_catalog.=) s.attnum
+GROUP BY s.indexrelid;
+END;
+COMMENT ON FUNCTION upkeep._sole_columns(oid[]) IS 'internal: columns that only this one of their table''s indexes has';
+
+CREATE FUNCTION upkeep._unused_indexes(unused upkeep._index_verdict[]) RETURNS TABLE (
+    schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, index_size bigint, entries_written bigint,
+    hot_updates_prevented bigint, hot_prevented_by name[], table_writes bigint, hot_share double precision, stats_age interval, reason text,
+    drop_command text, create_command text)
+    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
+BEGIN ATOMIC
+SELECT v.schemaname, v.relname, v.indexrelname, v.relid, v.indexrelid,
+       v.index_size,
+       v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.-) v.hot_updates,
+       CASE WHEN s.columns IS NULL THEN 0 ELSE v.updates OPERATOR(pg_catalog.-) v.hot_updates END,
+       s.columns,
+       v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.+) v.deletes,
+       v.hot_updates::double precision OPERATOR(pg_catalog./) nullif(v.updates, 0),
+       pg_catalog.now() OPERATOR(pg_catalog.-) v.stats_since,
+       v.reason, d.drop_command, d.create_command
+FROM pg_catalog.unnest(unused) v
+LEFT JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM pg_catalog.unnest(unused) w), true) d ON d.indexrelid OPERATOR(pg_catalog.=) v.indexrelid
+LEFT JOIN upkeep._sole_columns(ARRAY(SELECT w.indexrelid FROM pg_catalog.unnest(unused) w)) s ON s.indexrelid OPERATOR(pg_catalog.=) v.indexrelid
+-- What it occupies and what has been written into it.
+ORDER BY v.index_size::double precision
+         OPERATOR(pg_catalog.+) ((v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.-) v.hot_updates)::double precision OPERATOR(pg_catalog.*) (v.index_size::double precision OPERATOR(pg_catalog./) greatest(v.entries, 1))) DESC NULLS LAST,
+         CASE WHEN s.columns IS NULL THEN 0 ELSE v.updates OPERATOR(pg_catalog.-) v.hot_updates END DESC, v.indexrelid;
+END;
+COMMENT ON FUNCTION upkeep._unused_indexes(upkeep._index_verdict[]) IS 'internal: what there is to say about unused indexes, dearest first';
+
+CREATE VIEW upkeep.unused_indexes WITH (security_barrier) AS
+SELECT u.*
+FROM upkeep._unused_indexes(ARRAY(SELECT v FROM upkeep._index_verdicts() v WHERE v.verdict OPERATOR(pg_catalog.=) 'unused')) u;
+COMMENT ON VIEW upkeep.unused_indexes IS 'Indexes that nothing has used anywhere for upkeep.index_min_age, dearest first (bytes they occupy, and bytes written into them since the statistics began; then updates that could not be HOT because of a column that only this index has). drop_command and the way back, create_command. A partitioned index cannot be dropped CONCURRENTLY.';
+
+GRANT SELECT ON upkeep.index_usage, upkeep.unused_indexes TO PUBLIC;
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
 --   index_views
 
 -- Indexes that another one makes superfluous, and indexes that are broken.
@@ -1276,7 +1304,7 @@ COMMENT ON FUNCTION upkeep._scans(oid) IS 'internal: scans of an index with its 
 
 CREATE FUNCTION upkeep._duplicate_indexes() RETURNS TABLE (indexrelid oid, kept oid, kept_name name, reason text)
     LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 100
-    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
 WITH alike AS MATERIALIZED (
     -- Cheap first: most indexes have their columns for themselves.
@@ -1328,7 +1356,7 @@ SELECT x.schemaname, x.relname, x.indexrelname, x.relid, x.indexrelid,
        d.kept_name AS duplicate_of, d.kept AS duplicate_of_indexrelid,
        s.index_size, d.reason, x.drop_command, x.create_command
 FROM d
-JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM d w)) x ON x.indexrelid OPERATOR(pg_catalog.=) d.indexrelid
+JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM d w), true) x ON x.indexrelid OPERATOR(pg_catalog.=) d.indexrelid
 CROSS JOIN LATERAL (SELECT upkeep._index_size(d.indexrelid) AS index_size) s
 ORDER BY s.index_size DESC NULLS LAST, d.indexrelid;
 COMMENT ON VIEW upkeep.duplicate_indexes IS 'Indexes identical to another one of their table (duplicate_of) in method, columns, order, operator classes, collations, options, expressions, predicate, INCLUDE, uniqueness and NULLS NOT DISTINCT. drop_command is null while a foreign key refers to the index. Sizes in bytes.';
@@ -1337,7 +1365,7 @@ COMMENT ON VIEW upkeep.duplicate_indexes IS 'Indexes identical to another one of
 CREATE FUNCTION upkeep._redundant_indexes() RETURNS TABLE (
     indexrelid oid, cover oid, cover_name name, lost_columns boolean, narrower boolean, partial boolean, hash boolean, lost_options text)
     LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 100
-    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
 WITH alike AS MATERIALIZED (
     SELECT i.indrelid AS relid, i.indkey[0] AS first
@@ -1417,7 +1445,7 @@ SELECT x.schemaname, x.relname, x.indexrelname, x.relid, x.indexrelid,
            'its storage parameters: ' OPERATOR(pg_catalog.||) r.lost_options), ''), 'nothing') AS what_would_be_lost,
        x.drop_command, x.create_command
 FROM r
-JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM r w)) x ON x.indexrelid OPERATOR(pg_catalog.=) r.indexrelid
+JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM r w), true) x ON x.indexrelid OPERATOR(pg_catalog.=) r.indexrelid
 CROSS JOIN LATERAL (SELECT upkeep._index_size(r.indexrelid) AS index_size) c
 CROSS JOIN LATERAL (SELECT upkeep._index_size(r.cover) AS index_size) k
 ORDER BY c.index_size DESC NULLS LAST, r.indexrelid;
@@ -1428,7 +1456,7 @@ COMMENT ON VIEW upkeep.redundant_indexes IS 'Indexes that another valid btree in
 CREATE FUNCTION upkeep._invalid_indexes() RETURNS TABLE (
     schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, index_size bigint, problem text, missing text[], repair_command text)
     LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 100
-    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
 WITH broken AS MATERIALIZED (
     SELECT n.nspname, t.relname, c.relname AS indexrelname, i.indrelid, i.indexrelid, i.indislive, i.indisunique, c.relkind, c.relpersistence,
@@ -1504,7 +1532,7 @@ LEFT JOIN (
                    b.ident, g.nspname, g.new_name) END, E'\n' ORDER BY g.partition) AS commands
     FROM missing g
     JOIN broken b ON b.indexrelid OPERATOR(pg_catalog.=) g.indexrelid
-    LEFT JOIN upkeep._index_definitions(ARRAY(SELECT DISTINCT w.indexrelid FROM missing w)) d ON d.indexrelid OPERATOR(pg_catalog.=) g.indexrelid
+    LEFT JOIN upkeep._index_definitions(ARRAY(SELECT DISTINCT w.indexrelid FROM missing w), true) d ON d.indexrelid OPERATOR(pg_catalog.=) g.indexrelid
     LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) g.indexrelid AND (c.contype OPERATOR(pg_catalog.=) 'p' OR c.contype OPERATOR(pg_catalog.=) 'u')
     WHERE g.state IS NOT NULL
     GROUP BY g.indexrelid) m ON m.indexrelid OPERATOR(pg_catalog.=) b.indexrelid;
@@ -1531,7 +1559,7 @@ CREATE FUNCTION upkeep._unindexed_foreign_keys() RETURNS TABLE (
     conoid oid, without text[], partitions bigint, table_rows double precision, table_size bigint,
     referenced_rows double precision, referenced_updates bigint, referenced_deletes bigint, leaf_commands text)
     LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 100
-    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
 WITH RECURSIVE tree (top, conoid, conrelid) AS (
     SELECT f.oid, f.oid, f.conrelid FROM pg_catalog.pg_constraint f
@@ -1638,7 +1666,7 @@ COMMENT ON VIEW upkeep.unindexed_foreign_keys IS 'Foreign keys whose columns lea
 CREATE FUNCTION upkeep._read_from_end_to_end() RETURNS TABLE (
     schemaname name, relname name, relid oid, table_size bigint, rows double precision, seq_scan bigint, seq_tup_read bigint, idx_scan bigint)
     LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 100
-    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
 WITH scanned AS MATERIALIZED (
     SELECT n.nspname, c.relname, c.oid, c.relfilenode, c.reltablespace, c.relpersistence,

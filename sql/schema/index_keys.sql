@@ -4,7 +4,7 @@ CREATE FUNCTION upkeep._unindexed_foreign_keys() RETURNS TABLE (
     conoid oid, without text[], partitions bigint, table_rows double precision, table_size bigint,
     referenced_rows double precision, referenced_updates bigint, referenced_deletes bigint, leaf_commands text)
     LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 100
-    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
 WITH RECURSIVE tree (top, conoid, conrelid) AS (
     SELECT f.oid, f.oid, f.conrelid FROM pg_catalog.pg_constraint f
@@ -111,7 +111,7 @@ COMMENT ON VIEW upkeep.unindexed_foreign_keys IS 'Foreign keys whose columns lea
 CREATE FUNCTION upkeep._read_from_end_to_end() RETURNS TABLE (
     schemaname name, relname name, relid oid, table_size bigint, rows double precision, seq_scan bigint, seq_tup_read bigint, idx_scan bigint)
     LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 100
-    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
 WITH scanned AS MATERIALIZED (
     SELECT n.nspname, c.relname, c.oid, c.relfilenode, c.reltablespace, c.relpersistence,

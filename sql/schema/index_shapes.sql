@@ -53,7 +53,7 @@ COMMENT ON FUNCTION upkeep._scans(oid) IS 'internal: scans of an index with its 
 
 CREATE FUNCTION upkeep._duplicate_indexes() RETURNS TABLE (indexrelid oid, kept oid, kept_name name, reason text)
     LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 100
-    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
 WITH alike AS MATERIALIZED (
     -- Cheap first: most indexes have their columns for themselves.
@@ -105,7 +105,7 @@ SELECT x.schemaname, x.relname, x.indexrelname, x.relid, x.indexrelid,
        d.kept_name AS duplicate_of, d.kept AS duplicate_of_indexrelid,
        s.index_size, d.reason, x.drop_command, x.create_command
 FROM d
-JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM d w)) x ON x.indexrelid OPERATOR(pg_catalog.=) d.indexrelid
+JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM d w), true) x ON x.indexrelid OPERATOR(pg_catalog.=) d.indexrelid
 CROSS JOIN LATERAL (SELECT upkeep._index_size(d.indexrelid) AS index_size) s
 ORDER BY s.index_size DESC NULLS LAST, d.indexrelid;
 COMMENT ON VIEW upkeep.duplicate_indexes IS 'Indexes identical to another one of their table (duplicate_of) in method, columns, order, operator classes, collations, options, expressions, predicate, INCLUDE, uniqueness and NULLS NOT DISTINCT. drop_command is null while a foreign key refers to the index. Sizes in bytes.';
@@ -114,7 +114,7 @@ COMMENT ON VIEW upkeep.duplicate_indexes IS 'Indexes identical to another one of
 CREATE FUNCTION upkeep._redundant_indexes() RETURNS TABLE (
     indexrelid oid, cover oid, cover_name name, lost_columns boolean, narrower boolean, partial boolean, hash boolean, lost_options text)
     LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 100
-    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
 WITH alike AS MATERIALIZED (
     SELECT i.indrelid AS relid, i.indkey[0] AS first
@@ -194,7 +194,7 @@ SELECT x.schemaname, x.relname, x.indexrelname, x.relid, x.indexrelid,
            'its storage parameters: ' OPERATOR(pg_catalog.||) r.lost_options), ''), 'nothing') AS what_would_be_lost,
        x.drop_command, x.create_command
 FROM r
-JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM r w)) x ON x.indexrelid OPERATOR(pg_catalog.=) r.indexrelid
+JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM r w), true) x ON x.indexrelid OPERATOR(pg_catalog.=) r.indexrelid
 CROSS JOIN LATERAL (SELECT upkeep._index_size(r.indexrelid) AS index_size) c
 CROSS JOIN LATERAL (SELECT upkeep._index_size(r.cover) AS index_size) k
 ORDER BY c.index_size DESC NULLS LAST, r.indexrelid;
@@ -205,7 +205,7 @@ COMMENT ON VIEW upkeep.redundant_indexes IS 'Indexes that another valid btree in
 CREATE FUNCTION upkeep._invalid_indexes() RETURNS TABLE (
     schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, index_size bigint, problem text, missing text[], repair_command text)
     LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 100
-    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
 WITH broken AS MATERIALIZED (
     SELECT n.nspname, t.relname, c.relname AS indexrelname, i.indrelid, i.indexrelid, i.indislive, i.indisunique, c.relkind, c.relpersistence,
@@ -281,7 +281,7 @@ LEFT JOIN (
                    b.ident, g.nspname, g.new_name) END, E'\n' ORDER BY g.partition) AS commands
     FROM missing g
     JOIN broken b ON b.indexrelid OPERATOR(pg_catalog.=) g.indexrelid
-    LEFT JOIN upkeep._index_definitions(ARRAY(SELECT DISTINCT w.indexrelid FROM missing w)) d ON d.indexrelid OPERATOR(pg_catalog.=) g.indexrelid
+    LEFT JOIN upkeep._index_definitions(ARRAY(SELECT DISTINCT w.indexrelid FROM missing w), true) d ON d.indexrelid OPERATOR(pg_catalog.=) g.indexrelid
     LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) g.indexrelid AND (c.contype OPERATOR(pg_catalog.=) 'p' OR c.contype OPERATOR(pg_catalog.=) 'u')
     WHERE g.state IS NOT NULL
     GROUP BY g.indexrelid) m ON m.indexrelid OPERATOR(pg_catalog.=) b.indexrelid;

@@ -35,7 +35,7 @@ COMMENT ON TYPE upkeep._index_verdict IS 'internal: a row of _index_verdicts()';
 
 CREATE FUNCTION upkeep._index_verdicts() RETURNS SETOF upkeep._index_verdict
     LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
-    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
 WITH RECURSIVE conditions AS MATERIALIZED (
     SELECT (f.c OPERATOR(pg_catalog.->>) 'stats_since')::timestamptz AS stats_since,
@@ -74,7 +74,11 @@ WITH RECURSIVE conditions AS MATERIALIZED (
     UNION ALL
     SELECT h.inhrelid, p.root FROM tree p JOIN pg_catalog.pg_inherits h ON h.inhparent OPERATOR(pg_catalog.=) p.indexrelid
 ), fact AS MATERIALIZED (
-    SELECT i.schemaname, i.relname, i.indexrelname, i.relid, i.indexrelid, i.relkind, i.relpersistence, i.attached, i.xid_age, i.indnatts,
+    SELECT i.schemaname, i.relname, i.indexrelname, i.relid, i.indexrelid, i.relkind, i.relpersistence, i.attached,
+           -- Both rows say that the index was there already; an id from before the counter went round looks like the future.
+           CASE WHEN pg_catalog.pg_stat_get_numscans(i.indexrelid) OPERATOR(pg_catalog.>) 0 THEN NULL
+                WHEN pg_catalog.age(i.index_xid) OPERATOR(pg_catalog.<) 0 OR pg_catalog.age(i.class_xid) OPERATOR(pg_catalog.<) 0 THEN 2147483647
+                ELSE greatest(pg_catalog.age(i.index_xid), pg_catalog.age(i.class_xid)) END AS xid_age,
            coalesce(p.root, i.indexrelid) AS root, p.root IS NOT NULL AS in_tree,
            i.indisvalid AND i.indisready AND i.indislive AS usable,
            coalesce(pg_catalog.pg_stat_get_numscans(i.indexrelid), 0) AS scans,
@@ -109,31 +113,30 @@ WITH RECURSIVE conditions AS MATERIALIZED (
     LEFT JOIN foreign_key_target k ON k.conindid OPERATOR(pg_catalog.=) i.indexrelid
     LEFT JOIN extension_member e ON e.objid OPERATOR(pg_catalog.=) i.indexrelid
     LEFT JOIN extension_member t ON t.objid OPERATOR(pg_catalog.=) i.relid
-), family AS MATERIALIZED (
-    -- One row per index that can be dropped by itself: partitions' indexes are added up.
-    SELECT f.root, f.scans, f.scans_elsewhere, f.users, f.nodes_elsewhere, f.last_scan, f.xid_age, f.kept_as, f.usable, f.indnatts,
-           f.index_size, f.entries, f.inserts, f.updates, f.deletes, f.hot_updates
-    FROM fact f WHERE NOT f.in_tree
-    UNION ALL
-    SELECT f.root, pg_catalog.sum(f.scans)::bigint, pg_catalog.sum(f.scans_elsewhere)::bigint, pg_catalog.max(f.users),
-           pg_catalog.max(f.nodes_elsewhere), pg_catalog.max(f.last_scan), pg_catalog.max(f.xid_age), pg_catalog.min(f.kept_as),
-           pg_catalog.bool_and(f.usable), pg_catalog.min(f.indnatts),
-           pg_catalog.sum(f.index_size)::bigint, pg_catalog.sum(f.entries), pg_catalog.sum(f.inserts)::bigint,
-           pg_catalog.sum(f.updates)::bigint, pg_catalog.sum(f.deletes)::bigint, pg_catalog.sum(f.hot_updates)::bigint
+), whole AS MATERIALIZED (
+    -- Partitioned indexes, with all their partitions.
+    SELECT f.root, pg_catalog.sum(f.scans)::bigint AS scans, pg_catalog.sum(f.scans_elsewhere)::bigint AS scans_elsewhere,
+           pg_catalog.max(f.users) AS users, pg_catalog.max(f.nodes_elsewhere) AS nodes_elsewhere, pg_catalog.max(f.last_scan) AS last_scan,
+           pg_catalog.max(f.xid_age) AS xid_age, pg_catalog.min(f.kept_as) AS kept_as, pg_catalog.bool_and(f.usable) AS usable,
+           pg_catalog.sum(f.index_size)::bigint AS index_size, pg_catalog.sum(f.entries) AS entries, pg_catalog.sum(f.inserts)::bigint AS inserts,
+           pg_catalog.sum(f.updates)::bigint AS updates, pg_catalog.sum(f.deletes)::bigint AS deletes, pg_catalog.sum(f.hot_updates)::bigint AS hot_updates
     FROM fact f WHERE f.in_tree
     GROUP BY f.root
 ), idle AS MATERIALIZED (
-    -- Nothing seen so far speaks for these.
-    SELECT f.root FROM family f
-    WHERE f.usable AND f.kept_as IS NULL AND f.scans OPERATOR(pg_catalog.=) 0 AND f.scans_elsewhere OPERATOR(pg_catalog.=) 0
+    -- Nothing seen so far speaks for these, of those that can be dropped by themselves.
+    SELECT f.root FROM fact f
+    WHERE NOT f.in_tree AND f.usable AND f.kept_as IS NULL AND f.scans OPERATOR(pg_catalog.=) 0 AND f.scans_elsewhere OPERATOR(pg_catalog.=) 0
+    UNION ALL
+    SELECT w.root FROM whole w
+    WHERE w.usable AND w.kept_as IS NULL AND w.scans OPERATOR(pg_catalog.=) 0 AND w.scans_elsewhere OPERATOR(pg_catalog.=) 0
 ), only_support AS MATERIALIZED (
     -- Of the indexes that serve a foreign key, one must stay: one that is not idle, or else the narrowest, or else the oldest.
-    SELECT DISTINCT ON (s.conoid) s.conoid, b.root, u.root IS NOT NULL AS is_idle
+    SELECT DISTINCT ON (s.conoid) s.conoid, r.root, u.root IS NOT NULL AS is_idle
     FROM upkeep._foreign_key_support() s
     LEFT JOIN tree t ON t.indexrelid OPERATOR(pg_catalog.=) s.indexrelid
-    JOIN family b ON b.root OPERATOR(pg_catalog.=) coalesce(t.root, s.indexrelid)
-    LEFT JOIN idle u ON u.root OPERATOR(pg_catalog.=) b.root
-    ORDER BY s.conoid, is_idle, b.indnatts, b.root
+    CROSS JOIN LATERAL (SELECT coalesce(t.root, s.indexrelid) AS root) r
+    LEFT JOIN idle u ON u.root OPERATOR(pg_catalog.=) r.root
+    ORDER BY s.conoid, is_idle, s.width, r.root
 ), foreign_key AS MATERIALIZED (
     SELECT o.root, pg_catalog.min(c.conname::text) AS conname
     FROM only_support o JOIN pg_catalog.pg_constraint c ON c.oid OPERATOR(pg_catalog.=) o.conoid
@@ -141,6 +144,7 @@ WITH RECURSIVE conditions AS MATERIALIZED (
     GROUP BY o.root
 )
 SELECT f.schemaname, f.relname, f.indexrelname, f.relid, f.indexrelid, f.root, f.relkind, f.relpersistence, f.attached,
+       -- Each partition's index has its own figures, the whole has the sums.
        CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.scans ELSE f.scans END,
        CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.scans_elsewhere ELSE f.scans_elsewhere END,
        CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.last_scan ELSE f.last_scan END,
@@ -153,32 +157,40 @@ SELECT f.schemaname, f.relname, f.indexrelname, f.relid, f.indexrelid, f.root, f
        v.verdict,
        CASE v.verdict
             WHEN 'unused' THEN c.unused
-            WHEN 'used' THEN pg_catalog.concat_ws('; ',
-                CASE WHEN f.attached AND f.scans OPERATOR(pg_catalog.=) 0 AND f.scans_elsewhere OPERATOR(pg_catalog.=) 0 THEN 'partition of an index that is used' END,
-                CASE WHEN w.scans OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('scanned %s times%s', w.scans, pg_catalog.to_char(w.last_scan, '", last on "YYYY-MM-DD')) END,
-                CASE WHEN w.scans_elsewhere OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('scanned %s times on standbys (%s)', w.scans_elsewhere, w.users) END)
+            WHEN 'used' THEN CASE
+                WHEN a.scans_elsewhere OPERATOR(pg_catalog.=) 0 AND NOT f.attached THEN pg_catalog.concat('scanned ', a.scans, ' times')
+                ELSE pg_catalog.concat_ws('; ',
+                    CASE WHEN f.attached AND f.scans OPERATOR(pg_catalog.=) 0 AND f.scans_elsewhere OPERATOR(pg_catalog.=) 0 THEN 'partition of an index that is used' END,
+                    CASE WHEN a.scans OPERATOR(pg_catalog.>) 0 THEN pg_catalog.concat('scanned ', a.scans, ' times') END,
+                    CASE WHEN a.scans_elsewhere OPERATOR(pg_catalog.>) 0 THEN
+                        pg_catalog.format('scanned %s times on standbys (%s)', a.scans_elsewhere, coalesce(w.users, f.users)) END) END
             WHEN 'kept' THEN coalesce(f.kept_as, w.kept_as,
                 CASE WHEN k.conname IS NOT NULL THEN
                     pg_catalog.format('the only index for foreign key %I: without it each DELETE on the other side reads this table', k.conname) END,
                 'partition of an index that is judged as a whole: not used anywhere, and only the whole can be dropped')
             ELSE CASE
-                WHEN NOT w.usable THEN 'not valid, in whole or in part: see upkeep.invalid_indexes'
+                WHEN NOT a.usable THEN 'not valid, in whole or in part: see upkeep.invalid_indexes'
                 WHEN c.unknown IS NOT NULL THEN c.unknown
-                WHEN w.xid_age OPERATOR(pg_catalog.<) c.young_xids THEN pg_catalog.format('created less than %s ago%s', c.min_age,
-                    CASE WHEN w.xid_age OPERATOR(pg_catalog.<) c.surely_young_xids THEN '' ELSE ' (estimated from transaction ids)' END)
+                WHEN a.xid_age OPERATOR(pg_catalog.<) c.young_xids THEN pg_catalog.format('created less than %s ago%s', c.min_age,
+                    CASE WHEN a.xid_age OPERATOR(pg_catalog.<) c.surely_young_xids THEN '' ELSE ' (estimated from transaction ids)' END)
                 ELSE 'created after the figures of a standby were taken: import them again' END
        END,
        c.stats_since
 FROM fact f
-JOIN family w ON w.root OPERATOR(pg_catalog.=) f.root
+LEFT JOIN whole w ON w.root OPERATOR(pg_catalog.=) f.root
 LEFT JOIN foreign_key k ON k.root OPERATOR(pg_catalog.=) f.root
 CROSS JOIN conditions c
+-- What the verdict goes by: the whole, if there is one.
+CROSS JOIN LATERAL (
+    SELECT coalesce(w.scans, f.scans) AS scans, coalesce(w.scans_elsewhere, f.scans_elsewhere) AS scans_elsewhere,
+           coalesce(w.nodes_elsewhere, f.nodes_elsewhere) AS nodes_elsewhere, coalesce(w.xid_age, f.xid_age) AS xid_age,
+           coalesce(w.usable, f.usable) AS usable, CASE WHEN f.in_tree THEN w.kept_as ELSE f.kept_as END AS kept_as) a
 CROSS JOIN LATERAL (
     SELECT CASE
-        WHEN w.scans OPERATOR(pg_catalog.>) 0 OR w.scans_elsewhere OPERATOR(pg_catalog.>) 0 THEN 'used'
-        WHEN NOT w.usable THEN 'unknown'
-        WHEN w.kept_as IS NOT NULL OR k.root IS NOT NULL THEN 'kept'
-        WHEN c.unknown IS NOT NULL OR w.xid_age OPERATOR(pg_catalog.<) c.young_xids OR w.nodes_elsewhere OPERATOR(pg_catalog.<) c.nodes THEN 'unknown'
+        WHEN a.scans OPERATOR(pg_catalog.>) 0 OR a.scans_elsewhere OPERATOR(pg_catalog.>) 0 THEN 'used'
+        WHEN NOT a.usable THEN 'unknown'
+        WHEN a.kept_as IS NOT NULL OR k.root IS NOT NULL THEN 'kept'
+        WHEN c.unknown IS NOT NULL OR a.xid_age OPERATOR(pg_catalog.<) c.young_xids OR a.nodes_elsewhere OPERATOR(pg_catalog.<) c.nodes THEN 'unknown'
         WHEN f.attached THEN 'kept'
         ELSE 'unused' END AS verdict) v;
 END;

@@ -51,9 +51,7 @@ SELECT n.nspname AS schemaname, t.relname, c.relname AS indexrelname, i.indrelid
        i.indnatts, i.indnkeyatts, i.indisunique, i.indnullsnotdistinct, i.indisprimary, i.indisexclusion, i.indimmediate,
        i.indisclustered, i.indisvalid, i.indisready, i.indislive, i.indisreplident,
        i.indkey, i.indcollation, i.indclass, i.indoption, i.indexprs, i.indpred,
-       -- Both rows say when the index was there already; an id from before the counter went round looks like the future.
-       CASE WHEN pg_catalog.age(i.xmin) OPERATOR(pg_catalog.<) 0 OR pg_catalog.age(c.xmin) OPERATOR(pg_catalog.<) 0 THEN 2147483647
-            ELSE greatest(pg_catalog.age(i.xmin), pg_catalog.age(c.xmin)) END AS xid_age
+       i.xmin AS index_xid, c.xmin AS class_xid
 FROM pg_catalog.pg_index i
 JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
 JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) i.indrelid
@@ -76,9 +74,9 @@ COMMENT ON FUNCTION upkeep._only_not_null(text, smallint[]) IS 'internal: is an 
 -- Which indexes can serve which foreign key: its columns lead, in any order, with the operator and the collation that
 -- the check on the referenced side uses. (Functions, because these settings keep the plan good on catalogs of any size,
 -- analyzed or not.)
-CREATE FUNCTION upkeep._foreign_key_support() RETURNS TABLE (conoid oid, indexrelid oid)
+CREATE FUNCTION upkeep._foreign_key_support() RETURNS TABLE (conoid oid, indexrelid oid, width integer)
     LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
-    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off SET work_mem = '64MB'
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
 WITH serving AS MATERIALIZED (
     SELECT DISTINCT a.amopfamily, o.operator
@@ -90,7 +88,7 @@ WITH serving AS MATERIALIZED (
       AND ((m.amname OPERATOR(pg_catalog.=) 'btree' AND a.amopstrategy OPERATOR(pg_catalog.=) 3) OR (m.amname OPERATOR(pg_catalog.=) 'hash' AND a.amopstrategy OPERATOR(pg_catalog.=) 1) OR m.amname OPERATOR(pg_catalog.=) 'gist')
 ), candidate AS MATERIALIZED (
     SELECT f.oid AS conoid, f.conkey, f.conpfeqop, f.conrelid, pg_catalog.cardinality(f.conkey) AS width,
-           i.indexrelid, i.indkey, i.indclass, i.indcollation
+           i.indexrelid, i.indnatts, i.indkey, i.indclass, i.indcollation
     FROM pg_catalog.pg_constraint f
     JOIN pg_catalog.pg_index i ON i.indrelid OPERATOR(pg_catalog.=) f.conrelid
     WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND i.indisvalid AND i.indisready AND i.indislive
@@ -98,20 +96,20 @@ WITH serving AS MATERIALIZED (
       AND (i.indkey::smallint[])[0:pg_catalog.cardinality(f.conkey) OPERATOR(pg_catalog.-) 1] OPERATOR(pg_catalog.@>) f.conkey
       AND (i.indpred IS NULL OR upkeep._only_not_null(i.indpred::text, f.conkey))
 ), key_column AS MATERIALIZED (
-    SELECT d.conoid, d.indexrelid, d.width, d.conrelid, k.attnum, k.operator,
+    SELECT d.conoid, d.indexrelid, d.indnatts, d.width, d.conrelid, k.attnum, k.operator,
            d.indclass[q.position] AS opclass, d.indcollation[q.position] AS collation
     FROM candidate d
     CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(d.conkey), pg_catalog.unnest(d.conpfeqop)) AS k (attnum, operator)
     CROSS JOIN LATERAL (SELECT pg_catalog.array_position(d.indkey::smallint[], k.attnum) AS position) q
 )
-SELECT k.conoid, k.indexrelid
+SELECT k.conoid, k.indexrelid, k.indnatts
 FROM key_column k
 JOIN pg_catalog.pg_opclass o ON o.oid OPERATOR(pg_catalog.=) k.opclass
 JOIN serving s ON s.amopfamily OPERATOR(pg_catalog.=) o.opcfamily AND s.operator OPERATOR(pg_catalog.=) k.operator
 WHERE k.collation OPERATOR(pg_catalog.=) 0::oid
    OR k.collation OPERATOR(pg_catalog.=) (SELECT a.attcollation FROM pg_catalog.pg_attribute a
                        WHERE a.attrelid OPERATOR(pg_catalog.=) k.conrelid AND a.attnum OPERATOR(pg_catalog.=) k.attnum)
-GROUP BY k.conoid, k.indexrelid, k.width
+GROUP BY k.conoid, k.indexrelid, k.indnatts, k.width
 HAVING pg_catalog.count(*) OPERATOR(pg_catalog.=) k.width;
 END;
 COMMENT ON FUNCTION upkeep._foreign_key_support() IS 'internal: the indexes that serve each foreign key on its referencing side';

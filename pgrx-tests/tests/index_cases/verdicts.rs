@@ -159,7 +159,7 @@ pub const CASES: &[Case] = &[
     ("the definition is the server's",
      "CREATE TABLE t (a varchar(10), b char(3) COLLATE \"C\", c int[], d name, e timestamptz, f inet, g cidr); CREATE INDEX i1 ON t (a, b DESC, c NULLS FIRST);
       CREATE INDEX i2 ON t (d, e DESC NULLS LAST); CREATE INDEX i3 ON t (f, g); CREATE INDEX i4 ON t (a varchar_pattern_ops); CREATE INDEX i5 ON t (a text_ops);
-      CREATE INDEX i6 ON t USING gin (c); CREATE INDEX i7 ON t (d COLLATE \"POSIX\"); CREATE INDEX i8 ON t USING gist (f inet_ops); CREATE UNIQUE INDEX i9 ON t (e) NULLS NOT DISTINCT",
+      CREATE INDEX i6 ON t USING gin (c); CREATE INDEX i7 ON t (d COLLATE \"POSIX\"); CREATE INDEX i8 ON t USING gist (f inet_ops); CREATE UNIQUE INDEX i9 ON t (e) NULLS NOT DISTINCT; CREATE INDEX i10 ON t (e, a text_pattern_ops); CREATE INDEX i11 ON t (e, a COLLATE \"C\"); CREATE INDEX i12 ON t USING gist (f inet_ops, e)",
      "SELECT indexrelname, indexdef, pg_get_indexdef(indexrelid) FROM upkeep.index_usage WHERE indexdef IS DISTINCT FROM pg_get_indexdef(indexrelid)",
      &[]),
     ("columns whose updates only this index keeps from being HOT",
