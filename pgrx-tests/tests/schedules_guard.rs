@@ -321,7 +321,11 @@ fn dropping_the_extension_ends_it() -> Result<()> {
     let (_server, mut session) = preloaded("extension")?;
     schedule(&mut session, "s", "1 second", "INSERT INTO t VALUES (1)")?;
     wait_for_text(&mut session, "SELECT count(*) > 0 FROM t", "t")?;
-    session.run("DROP EXTENSION pg_upkeep; CREATE EXTENSION pg_upkeep")?;
+    // The scheduler reads one of our tables and waits for another: dropping both must not end in a deadlock.
+    session.run("BEGIN; LOCK upkeep._job")?;
+    let waiting = "SELECT count(*) > 0 FROM pg_locks WHERE relation = 'upkeep._job'::regclass AND NOT granted";
+    wait_for_text(&mut session, waiting, "t")?;
+    session.run("DROP EXTENSION pg_upkeep; COMMIT; CREATE EXTENSION pg_upkeep")?;
     assert_eq!(session.text("SELECT count(*) FROM upkeep.schedules")?, "0");
     schedule(&mut session, "s", RARELY, "SELECT 1")?;
     assert_eq!(run_now(&mut session, "s")?, "done|1|1|");

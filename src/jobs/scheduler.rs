@@ -28,6 +28,11 @@ const WHILE_RUNNING: Duration = Duration::from_secs(10);
 const WHILE_FULL: Duration = Duration::from_secs(1);
 /// How often to look whether the extension has been updated to the library's version.
 const OTHER_VERSION: Duration = Duration::from_secs(60);
+/// A look waits at most this long for a lock: below `deadlock_timeout`, so that a DROP EXTENSION or a migration of
+/// our tables that waits for us as well never loses (LAW 14).
+const LOCK_TIMEOUT: &str = "500ms";
+/// Somebody holds what a look needs.
+const WHILE_LOCKED: Duration = Duration::from_secs(1);
 /// After a termination the database is left alone for a while: somebody may be dropping it.
 pub const HANDS_OFF: Duration = Duration::from_secs(10);
 
@@ -48,6 +53,7 @@ pub extern "C-unwind" fn upkeep_scheduler_main(database: pg_sys::Datum) {
     worker::before_exit(at_exit);
     worker::connect(database, Oid::INVALID);
     worker::forget_inherited_settings();
+    spi::set_session("lock_timeout", LOCK_TIMEOUT);
     worker::report_application_name("pg_upkeep");
 
     let board = &segment.board;
@@ -117,6 +123,7 @@ impl Scheduler {
                 }
                 Ok(Found::Idle(Some(time))) => after(time),
                 Ok(Found::Idle(None) | Found::Nothing) => NEVER,
+                Err(error) if error.sqlstate == LOCK_NOT_AVAILABLE => after(WHILE_LOCKED),
                 Err(error) => {
                     raise::report(
                         Level::Log,
