@@ -271,6 +271,9 @@ fn a_template_gets_no_workers() -> Result<()> {
     let server = testing::server("template").preloaded().start()?;
     let mut admin = server.connect("postgres")?;
     let mut session = new_database(&server, "model")?;
+    // Whoever was sent to look at the new database has left it.
+    let schedulers = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_upkeep scheduler'";
+    wait_for_text(&mut admin, schedulers, "0")?;
     admin.run("ALTER DATABASE model IS_TEMPLATE true")?;
     let job = run_in_background(&mut session, "SELECT 1")?;
     // The launcher has looked around: elsewhere a job ran.

@@ -154,7 +154,7 @@ impl Scheduler {
     }
 
     fn look(&mut self) -> Result<Found> {
-        if !settings::enabled() {
+        if !settings::enabled() || !transaction(may_work_here)? {
             return Ok(Found::Nothing);
         }
         let present = transaction(|| Ok(catalog::extension_exists()))?;
@@ -269,6 +269,14 @@ impl Scheduler {
         };
         pause.checked_sub(when.elapsed()).filter(|left| !left.is_zero())
     }
+}
+
+/// The launcher sends no scheduler to a template, nor where `upkeep.databases` does not allow it; a database may
+/// have become one since.
+fn may_work_here() -> Result<bool> {
+    let databases = catalog::connectable_databases();
+    let here = databases.iter().find(|database| database.oid == catalog::my_database());
+    Ok(here.is_some_and(|database| settings::allows_database(&database.name)))
 }
 
 /// What forbids to run this job now (LAW 10).
