@@ -9,16 +9,8 @@ use pgrx::prelude::*;
 /// Bytes of a relation's main fork, from the sizes of its files; `None` if there are none (any more).
 #[pg_extern(sql = false)]
 fn file_size(filenode: Oid, tablespace: Oid) -> Option<i64> {
-    const SEGMENT: u64 = pg_sys::RELSEG_SIZE as u64 * pg_sys::BLCKSZ as u64;
     let path = format!("{}/{}", database_path(tablespace), filenode.to_u32());
-    let mut bytes = std::fs::metadata(&path).ok()?.len();
-    let (mut last, mut number) = (bytes, 0);
-    while last == SEGMENT {
-        number += 1;
-        last = std::fs::metadata(format!("{path}.{number}")).map_or(0, |file| file.len());
-        bytes += last;
-    }
-    Some(bytes as i64)
+    super::relation_file::size(&path).map(|bytes| bytes as i64)
 }
 
 /// This database's directory in a tablespace, relative to the server's working directory.
