@@ -55,7 +55,7 @@ impl Measurement {
                     run: Box::new(move |cluster, report| schedules_idle::measure(cluster, &plan, report)),
                 }
             }
-            "index-views, index-bloat" => {
+            "index-views" => {
                 let plan = index_views::Plan::from_args(args)?;
                 Self {
                     server: with_many_tables,
