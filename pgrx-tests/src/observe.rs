@@ -1,8 +1,9 @@
-//! What an operation did to a table, by the server's own counters.
+//! What an operation did, by the server's own counters and the system's.
 
+use std::fs;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::session::Session;
 use crate::wait::wait_until;
@@ -61,4 +62,12 @@ impl Counters {
         drop(arrived);
         Ok(Work { wal, hot_share: (now.hot_updates - self.hot_updates) / (now.updates - self.updates) })
     }
+}
+
+/// How long a process has worked: on a busy machine the rest of its time it waited for its turn.
+pub fn time_on_cpu(pid: i32) -> Result<Duration> {
+    let file = format!("/proc/{pid}/schedstat");
+    let text = fs::read_to_string(&file).with_context(|| file.clone())?;
+    let nanoseconds = text.split_whitespace().next().context(file)?.parse()?;
+    Ok(Duration::from_nanos(nanoseconds))
 }

@@ -1,15 +1,15 @@
 //! `cargo measure index-views`: what it costs to look at all indexes of a large schema, each time in a session that has seen none of it.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use super::report::Report;
 use super::series::{Sample, Variant, alternate};
 use super::verdict::{Bound, Comparison, Measure};
 use crate::args::Args;
 use crate::cluster::Cluster;
+use crate::observe::time_on_cpu;
 
 const DATABASE: &str = "measure";
 /// What each view was promised to take at most.
@@ -23,8 +23,9 @@ const LOOKS: [&str; 9] = [
     "upkeep.unindexed_foreign_keys",
     "upkeep.missing_indexes",
     "upkeep.index_usage_snapshot()",
-    "upkeep.index_report()",
+    REPORT,
 ];
+const REPORT: &str = "upkeep.index_report()";
 
 pub struct Plan {
     tables: u32,
@@ -78,7 +79,10 @@ pub fn measure(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()
     let comparisons: Vec<_> = series
         .iter()
         .map(|s| {
-            Comparison::new(format!("{}: ms", s.name), s, s, Measure::Median("ms")).must(Bound::AtMost(PROMISE_MS))
+            let line = Comparison::new(format!("{}: ms", s.name), s, s, Measure::Median("ms"));
+            let bound = Bound::AtMost(PROMISE_MS);
+            // The report is all the views one after the other.
+            if s.name == REPORT { line.goal(bound) } else { line.must(bound) }
         })
         .collect();
     report.add(&format!("{tables} tables, {count} indexes"), &series, &comparisons)
@@ -86,14 +90,6 @@ pub fn measure(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()
 
 fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
-}
-
-/// How long a process has worked: on a busy machine the rest of its time it waited for its turn.
-fn time_on_cpu(pid: i32) -> Result<Duration> {
-    let file = format!("/proc/{pid}/schedstat");
-    let text = fs::read_to_string(&file).with_context(|| file.clone())?;
-    let nanoseconds = text.split_whitespace().next().context(file)?.parse()?;
-    Ok(Duration::from_nanos(nanoseconds))
 }
 
 /// Every tenth table has its foreign key without an index, every twentieth an index that another covers. Three of four indexes are
