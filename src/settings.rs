@@ -19,7 +19,7 @@ static IGNORED_STANDBYS: GucSetting<Option<CString>> = GucSetting::<Option<CStri
 static THROTTLE_WORK_RATIO: GucSetting<f64> = GucSetting::<f64>::new(1.0);
 static MAX_ARCHIVE_BACKLOG: GucSetting<i32> = GucSetting::<i32>::new(64);
 static MIN_FREE_DISK: GucSetting<i32> = GucSetting::<i32>::new(1024);
-static WORKER_NICE: GucSetting<i32> = GucSetting::<i32>::new(0);
+static WORKER_NICE: GucSetting<i32> = GucSetting::<i32>::new(10);
 static INDEX_MIN_AGE: GucSetting<i32> = GucSetting::<i32>::new(30 * 24 * 60 * 60);
 
 /// Shortest and longest batch a person may ask for, in ms.

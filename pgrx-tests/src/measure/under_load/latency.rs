@@ -26,8 +26,8 @@ const WARM_UP: Duration = Duration::from_secs(3);
 enum Work {
     Nothing,
     Job(u32),
-    /// One worker with this nice value.
-    NiceJob(u32),
+    /// One worker that gives way to nobody.
+    RudeJob,
     OneUpdate,
 }
 
@@ -45,11 +45,11 @@ pub fn measure(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()
         Variant { name: "job alone, two workers".into(), run: Box::new(|| job_alone(cluster, plan, 2)) },
         beside("beside a job, one worker", Work::Job(1)),
         beside("beside a job, two workers", Work::Job(2)),
-        beside("beside a job, upkeep.worker_nice = 10", Work::NiceJob(10)),
+        beside("beside a job, upkeep.worker_nice = 0", Work::RudeJob),
         beside("beside one UPDATE", Work::OneUpdate),
     ];
     let series = alternate(plan.runs, &mut variants)?;
-    let [calm, idle, idle_two, one, two, nice, update] = &series[..] else { unreachable!() };
+    let [calm, idle, idle_two, one, two, rude, update] = &series[..] else { unreachable!() };
     let p99 = |s, o| Comparison::new("p99 beside it, x alone", s, o, Measure::Ratio("p99_ms"));
     let speed = |what: &str, s, o| Comparison::new(what, s, o, Measure::Ratio("rows_per_s"));
     let named = |name: &str, line: Comparison| Comparison { what: format!("{name}: {}", line.what), ..line };
@@ -58,8 +58,8 @@ pub fn measure(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()
         named(&one.name, speed("rows/s, x alone", one, idle).must(Bound::AtLeast(0.5))),
         named(&two.name, p99(two, calm)),
         named(&two.name, speed("rows/s, x alone", two, idle_two)),
-        named(&nice.name, p99(nice, calm)),
-        named(&nice.name, speed("rows/s, x alone", nice, idle)),
+        named(&rude.name, p99(rude, calm)),
+        named(&rude.name, speed("rows/s, x alone", rude, idle)),
         named(&update.name, p99(update, calm)),
         speed("two workers under load: rows/s, x one worker", two, one),
     ];
@@ -92,10 +92,10 @@ fn run(cluster: &Cluster, plan: &Plan, work: Work, rate: u32) -> Result<Sample> 
         Work::Job(workers) => {
             Span::during(|| run_job(&mut session, &shape, &format!("workers => {workers}")).map(Some))
         }
-        Work::NiceJob(nice) => {
-            set_nice(&mut session, nice)?;
+        Work::RudeJob => {
+            set_nice(&mut session, "= 0", "0")?;
             let worked = Span::during(|| run_job(&mut session, &shape, "workers => 1").map(Some));
-            set_nice(&mut session, 0)?;
+            set_nice(&mut session, "TO DEFAULT", "10")?;
             worked
         }
         Work::OneUpdate => Span::during(|| {
@@ -113,9 +113,9 @@ fn run(cluster: &Cluster, plan: &Plan, work: Work, rate: u32) -> Result<Sample> 
     Ok(sample)
 }
 
-fn set_nice(session: &mut Session, nice: u32) -> Result<()> {
-    session.run(&format!("ALTER SYSTEM SET upkeep.worker_nice = {nice}"))?;
+fn set_nice(session: &mut Session, to: &str, shown_as: &str) -> Result<()> {
+    session.run(&format!("ALTER SYSTEM SET upkeep.worker_nice {to}"))?;
     session.run("SELECT pg_reload_conf()")?;
     let shown = "SELECT setting FROM pg_settings WHERE name = 'upkeep.worker_nice'";
-    wait_until("the new nice value", PATIENCE, || session.text(shown).is_ok_and(|text| text == nice.to_string()))
+    wait_until("the new nice value", PATIENCE, || session.text(shown).is_ok_and(|text| text == shown_as))
 }
