@@ -355,6 +355,26 @@ fn a_job_rests_as_much_as_it_was_told_to() -> Result<()> {
 }
 
 #[test]
+fn workers_give_way_for_the_processor_as_they_are_told() -> Result<()> {
+    let (_server, mut session) = server("nice", |server| server.set("upkeep.worker_nice", 3))?;
+    let job = backfill(&mut session, LEISURELY)?;
+    wait_until("the worker to be nice", PATIENCE, || executor_nice(&mut session) == Some(3))?;
+    session.run("ALTER SYSTEM SET upkeep.worker_nice = 12")?;
+    session.run("SELECT pg_reload_conf()")?;
+    wait_until("the worker to be nicer", PATIENCE, || executor_nice(&mut session) == Some(12))?;
+    hurry(&mut session, &job)?;
+    wait(&mut session, &job)
+}
+
+/// The nice value of the only executor.
+fn executor_nice(session: &mut Session) -> Option<i32> {
+    let pid = *workers(session, "executor").ok()?.first()?;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // After the name, which may hold anything, the nice value is the 17th field.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(16)?.parse().ok()
+}
+
+#[test]
 fn a_vacuum_of_the_table_goes_first() -> Result<()> {
     let (server, mut session) = server("vacuum", |server| server)?;
     session.run("DELETE FROM t WHERE id % 3 = 0")?;
