@@ -17,6 +17,7 @@ pub mod procedure;
 pub mod raise;
 pub mod relation_file;
 pub mod repeated;
+pub mod row_stamps;
 pub mod segment;
 pub mod spi;
 pub mod statement;
