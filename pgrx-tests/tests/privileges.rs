@@ -141,8 +141,8 @@ fn the_private_tables_are_private() -> Result<()> {
     assert_eq!(
         session.text(readable)?,
         "_expression_statistics _index _index_shape _index_usage_elsewhere bloated_indexes duplicate_indexes \
-         index_usage invalid_indexes job_events jobs missing_indexes quarantined_rows redundant_indexes schedule_runs \
-         schedules status throttle unindexed_foreign_keys unused_indexes"
+         index_usage invalid_indexes job_events jobs missing_indexes quarantined_rows redundant_indexes row_stamps \
+         schedule_runs schedules status throttle unindexed_foreign_keys unused_indexes"
     );
     let writable =
         "SELECT count(*) FROM pg_class c, unnest(ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER']) p
@@ -281,6 +281,8 @@ fn every_text_is_evaluated_as_who_gave_it() -> Result<()> {
          alter_job(timezone) alter_schedule(command) alter_schedule(name) alter_schedule(new_name) \
          alter_schedule(schedule) alter_schedule(timezone) backfill(assignments) backfill(condition) \
          backfill(name) backfill(on_error) backfill(options) backfill(run_between) backfill(timezone) \
+         enable_row_version(mode) enable_timestamps(clock) enable_timestamps(created_change) \
+         enable_userstamps(created_change) \
          explain_backfill(assignments) explain_backfill(condition) explain_backfill(options) \
          import_index_usage(figures) import_index_usage(node) pause_all(reason) preview_backfill(assignments) \
          preview_backfill(condition) run_in_background(command) run_in_background(name) run_now(name) \

@@ -196,10 +196,7 @@ fn test_partitions_are_stamped_in_any_order_of_columns() {
     run("UPDATE t SET n = n + 1").unwrap();
     let rows = "SELECT string_agg(concat_ws(',', tableoid::regclass, id, n, created_at = now(), updated_at = now(),
                     created_by, updated_by, version), ';' ORDER BY n) FROM t";
-    assert_eq!(
-        text(&rows.replace("ORDER BY n", "ORDER BY id")).unwrap(),
-        "one,1,2,t,t,p,p,2;two,2,2,t,t,p,p,2"
-    );
+    assert_eq!(text(&rows.replace("ORDER BY n", "ORDER BY id")).unwrap(), "one,1,2,t,t,p,p,2;two,2,2,t,t,p,p,2");
     // A row that moves is changed once.
     run("UPDATE t SET id = 2, n = 3 WHERE id = 1").unwrap();
     assert_eq!(text(rows).unwrap(), "two,2,2,t,t,p,p,2;two,2,3,t,t,p,p,3");
