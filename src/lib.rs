@@ -9,6 +9,7 @@ pub mod jobs;
 pub mod schedules;
 pub mod server;
 pub mod settings;
+pub mod soft_delete;
 
 pgrx::pg_module_magic!(name, version);
 
@@ -23,6 +24,7 @@ pgrx::extension_sql_file!("../sql/schema/index_shapes.sql", requires = ["index_v
 pgrx::extension_sql_file!("../sql/schema/index_keys.sql", requires = ["index_shapes"]);
 pgrx::extension_sql_file!("../sql/schema/index_report.sql", requires = ["index_keys", "index_bloat"]);
 pgrx::extension_sql_file!("../sql/schema/index_bloat.sql", requires = ["jobs"]);
+pgrx::extension_sql_file!("../sql/schema/soft_delete.sql", requires = ["schedules"]);
 
 #[allow(non_snake_case)]
 #[pgrx::pg_guard]
