@@ -21,7 +21,7 @@ static MAX_ARCHIVE_BACKLOG: GucSetting<i32> = GucSetting::<i32>::new(64);
 static MIN_FREE_DISK: GucSetting<i32> = GucSetting::<i32>::new(1024);
 static WORKER_NICE: GucSetting<i32> = GucSetting::<i32>::new(0);
 static INDEX_MIN_AGE: GucSetting<i32> = GucSetting::<i32>::new(30 * 24 * 60 * 60);
-
+static ALLOW_HARD_DELETE: GucSetting<bool> = GucSetting::<bool>::new(false);
 static ACTOR: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
 /// Shortest and longest batch a person may ask for, in ms.
@@ -113,6 +113,14 @@ pub fn define() {
         c"Set per transaction, with SET LOCAL. Empty means the role that the session acts as.",
         &ACTOR,
         GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"upkeep.allow_hard_delete",
+        c"Lets DELETE and TRUNCATE remove rows for good from tables with soft delete.",
+        c"",
+        &ALLOW_HARD_DELETE,
+        GucContext::Suset,
         GucFlags::default(),
     );
     crate::server::catalog::reserve_setting_prefix();
@@ -268,6 +276,10 @@ pub fn throttles() -> Throttles {
 /// anybody's rows, where nothing is to be copied (LAW 13).
 pub fn actor_place() -> *const *mut std::ffi::c_char {
     ACTOR.as_ptr()
+}
+
+pub fn allow_hard_delete() -> bool {
+    ALLOW_HARD_DELETE.get()
 }
 
 pub fn index_min_age() -> Duration {
