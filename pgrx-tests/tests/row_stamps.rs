@@ -351,3 +351,34 @@ fn stamps_say_no_with_all_that_a_client_needs() -> Result<()> {
     assert!(stale.hint().is_some_and(|hint| hint.contains("read plus one")), "{stale:?}");
     Ok(())
 }
+
+#[test]
+fn a_soft_delete_changes_a_row() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    session.run(
+        "CREATE TABLE t (id int PRIMARY KEY, n int);
+         CREATE TABLE child (id int PRIMARY KEY, t int REFERENCES t ON DELETE CASCADE);
+         SELECT upkeep.enable_timestamps('t'), upkeep.enable_userstamps('t'), upkeep.enable_row_version('t', required => true),
+                upkeep.enable_row_version('child', 'echo', required => true);
+         SELECT upkeep.enable_soft_delete('child');
+         SELECT upkeep.enable_soft_delete('t');
+         INSERT INTO t VALUES (1, 1), (2, 2), (3, 3); INSERT INTO child VALUES (1, 1), (2, 2), (3, 3)",
+    )?;
+    let versions =
+        "SELECT string_agg(concat_ws(',', t.version, child.version, t.updated_by, t.deleted_by), ' ' ORDER BY t.id)
+                    FROM t JOIN child ON child.t = t.id";
+    session.run("SET upkeep.actor = 'cleaner'")?;
+    session.run("DELETE FROM t_live WHERE id = 1")?;
+    let deletion = session.text("SELECT upkeep.soft_delete('t', 'id = 2')")?;
+    session.run("UPDATE t SET deleted_at = now(), version = 2 WHERE id = 3")?;
+    assert_eq!(session.text(versions)?, "2,2,cleaner,cleaner 2,2,cleaner,cleaner 2,2,cleaner,cleaner");
+    session.run("SET upkeep.actor = 'regretful'")?;
+    session.run(&format!("SELECT upkeep.undelete('{deletion}')"))?;
+    assert_eq!(session.text(&format!("{versions} WHERE t.id = 2"))?, "3,3,regretful");
+    // By hand the version is as needed as ever, and a stale one deletes nothing.
+    assert_eq!(sqlstate(&mut session, "UPDATE t SET deleted_at = now() WHERE id = 2")?, "55000");
+    assert_eq!(sqlstate(&mut session, "UPDATE t SET deleted_at = now(), version = 3 WHERE id = 2")?, "40001");
+    assert_eq!(session.text("SELECT count(*) FROM t_live")?, "1");
+    Ok(())
+}

@@ -10,3 +10,4 @@ mod state;
 mod triggers;
 
 pub use guard::while_purging;
+pub use state::{completes_row, fires_trigger};

@@ -37,12 +37,15 @@ struct Frame {
     relid: Oid,
     deletion: *mut Deletion,
     undeletes: bool,
+    /// It adds to a row what somebody's UPDATE has begun.
+    completes: bool,
     depth: i32,
     subid: u32,
 }
 
 const DEPTH: usize = 100;
-const NO_FRAME: Frame = Frame { relid: Oid::INVALID, deletion: null_mut(), undeletes: false, depth: 0, subid: 0 };
+const NO_FRAME: Frame =
+    Frame { relid: Oid::INVALID, deletion: null_mut(), undeletes: false, completes: false, depth: 0, subid: 0 };
 
 static mut FRAMES: [Frame; DEPTH] = [NO_FRAME; DEPTH];
 static mut COUNT: usize = 0;
@@ -135,6 +138,7 @@ pub unsafe fn enter(relid: Oid, deletion: *mut Deletion, undeletes: bool) {
             relid,
             deletion,
             undeletes,
+            completes: false,
             depth: pg_trigger_depth(null_mut()).value() as i32,
             subid: pg_sys::GetCurrentSubTransactionId(),
         };
@@ -144,6 +148,21 @@ pub unsafe fn enter(relid: Oid, deletion: *mut Deletion, undeletes: bool) {
 
 pub unsafe fn leave() {
     unsafe { COUNT -= 1 };
+}
+
+/// The statement that was entered last only completes what somebody's UPDATE has begun.
+pub unsafe fn complete() {
+    unsafe { FRAMES[COUNT - 1].completes = true };
+}
+
+/// Is the row trigger that is being run one of a statement of ours? For the row version, which we cannot name.
+pub unsafe fn fires_trigger() -> bool {
+    unsafe { COUNT != 0 && FRAMES[COUNT - 1].depth + 1 == pg_trigger_depth(null_mut()).value() as i32 }
+}
+
+/// And one of a statement that completes a change, so that it is no change of its own?
+pub unsafe fn completes_row() -> bool {
+    unsafe { fires_trigger() && FRAMES[COUNT - 1].completes }
 }
 
 /// Is the UPDATE of this table that is being run somebody's own? `id`: the row's, null if it has none.

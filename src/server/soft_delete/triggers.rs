@@ -120,6 +120,7 @@ unsafe fn stamp(own: &Own, deletion: *mut state::Deletion, keys: &Keys, undelete
         std::ptr::copy_nonoverlapping(keys.arrays, values.add(3), own.primary);
         let before = raw::become_user(own.owner, pg_sys::SECURITY_NOFORCE_RLS);
         state::enter(own.relid, deletion, undeletes);
+        state::complete();
         let statement = if undeletes { &own.unstamp } else { &own.stamp };
         raw::run(statement, values, null(), Sight::Latest);
         state::leave();
