@@ -156,12 +156,14 @@ pub unsafe fn complete() {
 }
 
 /// Is the row trigger that is being run one of a statement of ours? For the row version, which we cannot name.
-pub unsafe fn fires_trigger() -> bool {
+pub fn fires_trigger() -> bool {
+    // SAFETY: read in the backend's only thread.
     unsafe { COUNT != 0 && FRAMES[COUNT - 1].depth + 1 == pg_trigger_depth(null_mut()).value() as i32 }
 }
 
 /// And one of a statement that completes a change, so that it is no change of its own?
-pub unsafe fn completes_row() -> bool {
+pub fn completes_row() -> bool {
+    // SAFETY: read in the backend's only thread.
     unsafe { fires_trigger() && FRAMES[COUNT - 1].completes }
 }
 
