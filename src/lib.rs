@@ -6,9 +6,11 @@ pub mod error;
 mod in_server_tests;
 pub mod indexes;
 pub mod jobs;
+pub mod row_stamps;
 pub mod schedules;
 pub mod server;
 pub mod settings;
+pub mod soft_delete;
 
 pgrx::pg_module_magic!(name, version);
 
@@ -23,6 +25,8 @@ pgrx::extension_sql_file!("../sql/schema/index_shapes.sql", requires = ["index_v
 pgrx::extension_sql_file!("../sql/schema/index_keys.sql", requires = ["index_shapes"]);
 pgrx::extension_sql_file!("../sql/schema/index_report.sql", requires = ["index_keys", "index_bloat"]);
 pgrx::extension_sql_file!("../sql/schema/index_bloat.sql", requires = ["jobs"]);
+pgrx::extension_sql_file!("../sql/schema/row_stamps.sql", requires = ["index_report"]);
+pgrx::extension_sql_file!("../sql/schema/soft_delete.sql", requires = ["schedules"]);
 
 #[allow(non_snake_case)]
 #[pgrx::pg_guard]

@@ -21,6 +21,8 @@ static MAX_ARCHIVE_BACKLOG: GucSetting<i32> = GucSetting::<i32>::new(64);
 static MIN_FREE_DISK: GucSetting<i32> = GucSetting::<i32>::new(1024);
 static WORKER_NICE: GucSetting<i32> = GucSetting::<i32>::new(10);
 static INDEX_MIN_AGE: GucSetting<i32> = GucSetting::<i32>::new(30 * 24 * 60 * 60);
+static ALLOW_HARD_DELETE: GucSetting<bool> = GucSetting::<bool>::new(false);
+static ACTOR: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
 /// Shortest and longest batch a person may ask for, in ms.
 pub const BATCH_TIME_RANGE: std::ops::RangeInclusive<i32> = 10..=60_000;
@@ -104,6 +106,22 @@ pub fn define() {
         i32::MAX,
         GucContext::Sighup,
         GucFlags::UNIT_S,
+    );
+    GucRegistry::define_string_guc(
+        c"upkeep.actor",
+        c"Who is at work, as an application knows him: what created_by, updated_by and deleted_by are set to.",
+        c"Set per transaction, with SET LOCAL. Empty means the role that the session acts as.",
+        &ACTOR,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"upkeep.allow_hard_delete",
+        c"Lets DELETE and TRUNCATE remove rows for good from tables with soft delete.",
+        c"",
+        &ALLOW_HARD_DELETE,
+        GucContext::Suset,
+        GucFlags::default(),
     );
     crate::server::catalog::reserve_setting_prefix();
 }
@@ -252,6 +270,16 @@ pub fn throttles() -> Throttles {
         archive_backlog: given(&MAX_ARCHIVE_BACKLOG),
         free_disk: given(&MIN_FREE_DISK).filter(|&megabytes| megabytes > 0).map(|megabytes| megabytes << 20),
     }
+}
+
+/// Where the server keeps `upkeep.actor`: null or a text that lives until the setting changes. For the triggers of
+/// anybody's rows, where nothing is to be copied (LAW 13).
+pub fn actor_place() -> *const *mut std::ffi::c_char {
+    ACTOR.as_ptr()
+}
+
+pub fn allow_hard_delete() -> bool {
+    ALLOW_HARD_DELETE.get()
 }
 
 pub fn index_min_age() -> Duration {

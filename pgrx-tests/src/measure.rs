@@ -5,6 +5,7 @@ mod backfill;
 mod index_bloat;
 mod index_views;
 mod report;
+mod row_stamps;
 mod schedules_idle;
 mod series;
 mod under_load;
@@ -21,7 +22,7 @@ use crate::cluster::{Cluster, ClusterBuilder};
 use crate::extension::Flavour;
 use crate::prepare::Postgres;
 
-const NAMES: &str = "backfill, backfill-under-load, schedules-idle, index-views, index-bloat";
+const NAMES: &str = "backfill, backfill-under-load, schedules-idle, index-views, index-bloat, row-stamps";
 
 type Run = dyn Fn(&Cluster, &mut Report) -> Result<()>;
 
@@ -67,6 +68,13 @@ impl Measurement {
                 Self {
                     server: under_work,
                     run: Box::new(move |cluster, report| index_bloat::measure(cluster, &plan, report)),
+                }
+            }
+            "row-stamps" => {
+                let plan = row_stamps::Plan::from_args(args)?;
+                Self {
+                    server: under_work,
+                    run: Box::new(move |cluster, report| row_stamps::measure(cluster, &plan, report)),
                 }
             }
             _ => bail!("there is no measurement {name}; there is: {NAMES}"),

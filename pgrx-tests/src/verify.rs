@@ -1,5 +1,6 @@
 //! `cargo verify`: everything that must hold, on one PostgreSQL.
 
+mod accounts;
 mod cargo_steps;
 mod examples;
 mod in_server;
@@ -70,6 +71,7 @@ const RUNNING: &[Step] = &[
     Step { name: "regress", needs: Some(Flavour::Dev), run: regress::regress },
     Step { name: "isolation", needs: Some(Flavour::Dev), run: regress::isolation },
     Step { name: "examples", needs: Some(Flavour::Dev), run: examples::run },
+    Step { name: "accounts", needs: Some(Flavour::Dev), run: accounts::run },
     Step { name: "upgrade", needs: Some(Flavour::Dev), run: upgrade::run },
     Step { name: "pg_upgrade", needs: Some(Flavour::Dev), run: pg_upgrade::run },
     Step { name: "client", needs: Some(Flavour::Dev), run: cargo_steps::client },

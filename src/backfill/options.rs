@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, INVALID_PARAMETER_VALUE, Result};
 
-const KNOWN: &str = "strategy, range_blocks, strides, window_ranges, max_quarantined, vacuum";
+const KNOWN: &str = "strategy, range_blocks, strides, window_ranges, max_quarantined, vacuum, touch_stamps";
 
 /// How the table is walked; `None` in [`Options`] leaves it to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,9 @@ pub struct Options {
     /// VACUUM after each tenth of a table.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub vacuum: bool,
+    /// Changes updated_at and the like, and counts the row version, as anybody's UPDATE does.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub touch_stamps: bool,
 }
 
 impl Options {
@@ -51,6 +54,7 @@ impl Options {
             window_ranges: whole(given, "window_ranges", 1..=1000)?,
             max_quarantined: whole(given, "max_quarantined", 0..=1_000_000)?,
             vacuum: boolean(given, "vacuum")?,
+            touch_stamps: boolean(given, "touch_stamps")?,
         })
     }
 }
@@ -113,6 +117,7 @@ mod tests {
             json!({"strategy": "fast"}),
             json!({"strategy": 1}),
             json!({"vacuum": "yes"}),
+            json!({"touch_stamps": 1}),
             json!([]),
         ] {
             assert!(Options::read(&bad).is_err(), "{bad}");
@@ -124,7 +129,8 @@ mod tests {
 
     #[test]
     fn what_is_stored_can_be_read_again() {
-        let options = Options::read(&json!({"strategy": "blocks", "strides": 7, "vacuum": true})).unwrap();
+        let options =
+            Options::read(&json!({"strategy": "blocks", "strides": 7, "vacuum": true, "touch_stamps": true})).unwrap();
         let stored = serde_json::to_value(&options).unwrap();
         assert_eq!(serde_json::from_value::<Options>(stored).unwrap(), options);
     }

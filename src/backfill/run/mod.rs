@@ -33,7 +33,7 @@ use super::list::Listed;
 use super::statements::identifier;
 use crate::error::{Error, INTERNAL_ERROR, Result, UNDEFINED_TABLE};
 use crate::jobs::kind::{Completion, Context, Job, Kind, Outcome};
-use crate::server::{filling, heap, spi};
+use crate::server::{filling, heap, row_stamps, spi};
 use cursor::{Hand, Portion};
 use horizon::Horizon;
 use session::Session;
@@ -181,6 +181,7 @@ impl Kind for Run {
         // be put aside any more.
         spi::execute("SET CONSTRAINTS ALL IMMEDIATE", &[])?;
         let session = self.session()?;
+        row_stamps::leave_alone((!self.definition.options.touch_stamps).then_some(self.relid));
         if self.range_blocks == 0 && !self.recall()? {
             return self.start(context, &session);
         }

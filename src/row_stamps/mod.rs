@@ -1,0 +1,191 @@
+//! Row stamps: who made and changed a row, when, and how often.
+//!
+//! A table has one trigger for all of them, `upkeep._stamp_row()` ([`crate::server::row_stamps`]), and the trigger is
+//! all there is: its arguments and its WHEN say what is stamped ([`trigger`]), the view `upkeep.row_stamps` reads them
+//! from the catalogs, and a dump carries them. [`columns`] adds or adopts the columns.
+
+mod columns;
+mod store;
+mod target;
+#[cfg(feature = "pg_test")]
+mod tests;
+mod trigger;
+
+use std::ffi::CStr;
+
+use pgrx::pg_sys::Oid;
+use pgrx::prelude::*;
+
+use crate::error::{Error, INVALID_PARAMETER_VALUE, NULL_VALUE_NOT_ALLOWED, Result, UNDEFINED_OBJECT};
+use crate::server::raise::answer;
+use target::Table;
+use trigger::{Role, Stamps};
+
+/// What is switched on and off together.
+#[derive(Clone, Copy)]
+enum Group {
+    Timestamps,
+    Userstamps,
+    Version,
+}
+
+impl Group {
+    fn roles(self) -> &'static [Role] {
+        match self {
+            Group::Timestamps => &[Role::CreatedAt, Role::UpdatedAt],
+            Group::Userstamps => &[Role::CreatedBy, Role::UpdatedBy],
+            Group::Version => &[Role::Version],
+        }
+    }
+
+    fn function(self) -> &'static str {
+        match self {
+            Group::Timestamps => "timestamps",
+            Group::Userstamps => "userstamps",
+            Group::Version => "row_version",
+        }
+    }
+}
+
+#[pg_extern(sql = false)]
+fn upkeep_enable_timestamps(
+    target: Option<Oid>,
+    created_at: Option<&CStr>,
+    updated_at: Option<&CStr>,
+    clock: Option<&str>,
+    created_change: Option<&str>,
+) {
+    let enable = || {
+        let clock = choice(clock, "clock", &["transaction", "statement", "clock"])?;
+        let refuse = choice(created_change, "created_change", &["keep", "refuse"])? == "refuse";
+        enable(target, Group::Timestamps, &[created_at, updated_at], |stamps| {
+            clock.clone_into(&mut stamps.clock);
+            stamps.refuse_created_at = refuse;
+        })
+    };
+    answer(enable());
+}
+
+#[pg_extern(sql = false)]
+fn upkeep_enable_userstamps(
+    target: Option<Oid>,
+    created_by: Option<&CStr>,
+    updated_by: Option<&CStr>,
+    created_change: Option<&str>,
+) {
+    let enable = || {
+        let refuse = choice(created_change, "created_change", &["keep", "refuse"])? == "refuse";
+        enable(target, Group::Userstamps, &[created_by, updated_by], |stamps| stamps.refuse_created_by = refuse)
+    };
+    answer(enable());
+}
+
+#[pg_extern(sql = false)]
+fn upkeep_enable_row_version(target: Option<Oid>, mode: Option<&str>, version: Option<&CStr>, required: Option<bool>) {
+    let enable = || {
+        let mode = choice(mode, "mode", &["incremented", "echo"])?;
+        let required = required.ok_or_else(|| null("required"))?;
+        enable(target, Group::Version, &[version], |stamps| {
+            mode.clone_into(&mut stamps.mode);
+            stamps.required = required;
+        })
+    };
+    answer(enable());
+}
+
+#[pg_extern(sql = false)]
+fn upkeep_disable_timestamps(target: Option<Oid>) {
+    answer(disable(target, Group::Timestamps));
+}
+
+#[pg_extern(sql = false)]
+fn upkeep_disable_userstamps(target: Option<Oid>) {
+    answer(disable(target, Group::Userstamps));
+}
+
+#[pg_extern(sql = false)]
+fn upkeep_disable_row_version(target: Option<Oid>) {
+    answer(disable(target, Group::Version));
+}
+
+fn null(argument: &str) -> Error {
+    Error::new(NULL_VALUE_NOT_ALLOWED, format!("the argument {argument} is null"))
+}
+
+/// One of a few words.
+fn choice<'a>(given: Option<&'a str>, argument: &str, known: &[&str]) -> Result<&'a str> {
+    let given = given.ok_or_else(|| null(argument))?;
+    if known.contains(&given) {
+        return Ok(given);
+    }
+    Err(Error::new(INVALID_PARAMETER_VALUE, format!("{argument} cannot be \"{given}\""))
+        .hint(format!("Use one of: {}.", known.join(", "))))
+}
+
+fn enable(target: Option<Oid>, group: Group, names: &[Option<&CStr>], set: impl Fn(&mut Stamps)) -> Result<()> {
+    let mut wanted = Vec::new();
+    for (&role, name) in group.roles().iter().zip(names) {
+        if let Some(name) = name {
+            wanted.push((role, trigger::column_name(role, name)?));
+        }
+    }
+    if wanted.is_empty() {
+        let roles: Vec<_> = group.roles().iter().map(|role| role.word()).collect();
+        return Err(Error::new(NULL_VALUE_NOT_ALLOWED, format!("no column is named in {}", roles.join(" or ")))
+            .hint(format!("SELECT upkeep.disable_{}('table'); takes the stamps off.", group.function())));
+    }
+    let table = target::check(target)?;
+    let change = |stamps: &mut Stamps| {
+        for &role in group.roles() {
+            stamps.forget(role);
+        }
+        for (role, name) in &wanted {
+            stamps.columns.insert(*role, name.clone());
+        }
+        set(stamps);
+    };
+    // Looked at before the lock, and again after it: a column may have been added meanwhile.
+    let missing = columns::missing(&table, &wanted)?;
+    table.lock(!missing.is_empty())?;
+    let missing = columns::missing(&table, &wanted)?;
+    let mut changed = Vec::new();
+    for each in table.with_children()? {
+        let mut stamps = store::read(each.relid)?.unwrap_or_default();
+        change(&mut stamps);
+        stamps.check(&each.sql)?;
+        changed.push((each, stamps));
+    }
+    columns::add(&table, &missing)?;
+    for (each, stamps) in &changed {
+        store::write(each, stamps)?;
+    }
+    Ok(())
+}
+
+fn disable(target: Option<Oid>, group: Group) -> Result<()> {
+    let table = target::check(target)?;
+    table.lock(true)?;
+    let mut found = false;
+    for each in table.with_children()? {
+        let Some(mut stamps) = store::read(each.relid)? else { continue };
+        let before = stamps.columns.len();
+        for &role in group.roles() {
+            stamps.forget(role);
+        }
+        if stamps.columns.len() == before {
+            continue;
+        }
+        found = true;
+        if stamps.columns.is_empty() { store::remove(&each)? } else { store::write(&each, &stamps)? }
+    }
+    if found { Ok(()) } else { Err(not_enabled(&table, group)) }
+}
+
+fn not_enabled(table: &Table, group: Group) -> Error {
+    let what = match group {
+        Group::Timestamps => "timestamps",
+        Group::Userstamps => "user stamps",
+        Group::Version => "row version",
+    };
+    Error::new(UNDEFINED_OBJECT, format!("{} has no {what}", table.sql)).hint("SELECT * FROM upkeep.row_stamps;")
+}

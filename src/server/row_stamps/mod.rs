@@ -1,0 +1,79 @@
+//! `upkeep._stamp_row()`, the trigger of row stamps: BEFORE INSERT OR UPDATE, once per row of anybody's statements.
+//!
+//! A raw V1 function (LAWS 12, 13): unguarded declarations of the server's functions, nothing to drop, nothing that can
+//! panic, and no look into the catalogs but for the user's name, once a statement. What to stamp comes with the
+//! trigger itself ([`layout`]): its arguments name the roles of columns, and the WHEN, which is always true, names the
+//! columns. The server keeps those right when a column is renamed, a partition has other numbers, or a dump is restored.
+
+mod layout;
+mod raise;
+mod raw;
+mod update;
+
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use pgrx::pg_sys;
+
+pub use layout::MAX_STAMPS;
+
+use layout::Layout;
+
+/// The table whose rows this process changes without stamping them, if it is an executor's (LAW 6).
+static LEFT_ALONE: AtomicU32 = AtomicU32::new(0);
+/// From here on this process's own statements leave the stamps of this table's rows as they are; `None`: of no table.
+pub fn leave_alone(relid: Option<pg_sys::Oid>) {
+    LEFT_ALONE.store(relid.map_or(0, pg_sys::Oid::to_u32), Relaxed);
+}
+
+/// Is this row changed by a statement of ours that leaves stamps as they are? What triggers do further down is not.
+unsafe fn is_left_alone(relation: pg_sys::Relation) -> bool {
+    let left_alone = LEFT_ALONE.load(Relaxed);
+    left_alone != 0
+        && unsafe {
+            (*relation).rd_id.to_u32() == left_alone && raw::pg_trigger_depth(std::ptr::null_mut()).value() == 1
+        }
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn pg_finfo_upkeep_stamp_row() -> &'static pg_sys::Pg_finfo_record {
+    const V1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
+    &V1
+}
+
+/// # Safety
+/// Called by the server's trigger manager.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn upkeep_stamp_row(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    unsafe {
+        let data = (*fcinfo).context.cast::<pg_sys::TriggerData>();
+        if data.is_null() || (*data).type_ != pg_sys::NodeTag::T_TriggerData || !is_before_row(data) {
+            raise::wrong_trigger();
+        }
+        // Kept for one statement, in its memory: nothing has to be invalidated.
+        let function = (*fcinfo).flinfo;
+        let mut layout = (*function).fn_extra.cast::<Layout>();
+        if layout.is_null() {
+            layout = Layout::read(data, (*function).fn_mcxt);
+            (*function).fn_extra = layout.cast();
+        }
+        let tuple =
+            if is_update(data) { update::stamp_update(data, layout) } else { update::stamp_insert(data, layout) };
+        pg_sys::Datum::from(tuple)
+    }
+}
+
+const EVENT: u32 = 3;
+const UPDATE: u32 = 2;
+const INSERT: u32 = 0;
+const ROW: u32 = 4;
+const TIMING: u32 = 0x18;
+const BEFORE: u32 = 8;
+
+unsafe fn is_before_row(data: *const pg_sys::TriggerData) -> bool {
+    let event = unsafe { (*data).tg_event };
+    event & ROW != 0 && event & TIMING == BEFORE && matches!(event & EVENT, INSERT | UPDATE)
+}
+
+unsafe fn is_update(data: *const pg_sys::TriggerData) -> bool {
+    unsafe { (*data).tg_event & EVENT == UPDATE }
+}
