@@ -9,6 +9,7 @@ pub mod jobs;
 pub mod schedules;
 pub mod server;
 pub mod settings;
+pub mod soft_delete;
 
 pgrx::pg_module_magic!(name, version);
 

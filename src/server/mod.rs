@@ -7,6 +7,7 @@ pub mod catch;
 pub mod commit;
 pub mod deparse;
 pub mod filling;
+pub mod hard_delete;
 pub mod heap;
 pub mod hooks;
 pub mod index;

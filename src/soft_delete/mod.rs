@@ -1,0 +1,4 @@
+//! Soft delete.
+
+pub mod purge;
+pub mod unique_keys;
