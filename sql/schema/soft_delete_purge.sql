@@ -5,6 +5,11 @@ CREATE FUNCTION upkeep.purge_deleted(target regclass, older_than interval) RETUR
 COMMENT ON FUNCTION upkeep.purge_deleted(regclass, interval) IS
 'Deletes for good, in the background, the rows of a table that were deleted longer ago than older_than, the oldest first, and the deleted rows which reference them, as old. Returns the job. target: the table or its live view. Rows that are held, locked, or referenced by rows which are not due stay; rows_left of the job counts the last two. Warns about missing indexes. For members of the table''s owner. Errors: 55000 no soft delete, 42501 not the owner, or row security hides rows, 55006 a purge of the table has not ended, 22004, 22023 older_than is negative.';
 
+CREATE FUNCTION upkeep._explain_purge(target regclass, older_than interval) RETURNS TABLE (
+    schemaname text, relname text, relid oid, rows bigint, oldest timestamptz, held bigint, blocked bigint, notes text[])
+    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10 AS 'MODULE_PATHNAME', 'explain_purge_wrapper';
+COMMENT ON FUNCTION upkeep._explain_purge(regclass, interval) IS 'internal: explain_purge() with names as text';
+
 CREATE FUNCTION upkeep.explain_purge(target regclass, older_than interval) RETURNS TABLE (
     schemaname name,
     relname name,
@@ -15,7 +20,11 @@ CREATE FUNCTION upkeep.explain_purge(target regclass, older_than interval) RETUR
     blocked bigint,
     notes text[]
 )
-    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10 AS 'MODULE_PATHNAME', 'explain_purge_wrapper';
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE ROWS 10
+BEGIN ATOMIC
+SELECT e.schemaname::name, e.relname::name, e.relid, e.rows, e.oldest, e.held, e.blocked, e.notes
+FROM upkeep._explain_purge($1, $2) e;
+END;
 COMMENT ON FUNCTION upkeep.explain_purge(regclass, interval) IS
 'Counts what upkeep.purge_deleted would delete for good, the table first, then those whose rows reference it: rows and when the oldest was deleted; held: rows that hold_deletion() keeps; blocked: rows that rows which are not due reference; notes: what would make it slow. Reads the tables. Changes nothing. Errors as of purge_deleted.';
 

@@ -143,13 +143,17 @@ fn target(managed: &Managed, graph: &Graph, sql: &str, cutoff: &str, held: &str)
         .map(|(_, edge)| {
             let stays =
                 edge.child.as_ref().map_or_else(String::new, |child| format!(" AND ({}) IS NOT TRUE", due("c", child)));
-            let parent = super::batch::name(edge.parent_relid).unwrap_or_default();
-            format!(
-                "EXISTS (SELECT FROM {} c, {parent} p WHERE p.tableoid OPERATOR(pg_catalog.=) t.tableoid
-                         AND p.ctid OPERATOR(pg_catalog.=) t.ctid AND {}{stays})",
-                edge.child_sql,
-                edge.join("p", "c")
-            )
+            // A foreign key can point at a partition alone.
+            let only = if edge.parent_relid == managed.relid {
+                String::new()
+            } else {
+                format!(
+                    "t.tableoid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT r.relid::pg_catalog.oid
+                         FROM pg_catalog.pg_partition_tree({}::pg_catalog.oid::pg_catalog.regclass) r)) AND ",
+                    edge.parent_relid.to_u32()
+                )
+            };
+            format!("{only}EXISTS (SELECT FROM {} c WHERE {}{stays})", edge.child_sql, edge.join("t", "c"))
         })
         .collect();
     let blocked = if blockers.is_empty() { "false".to_owned() } else { blockers.join(" OR ") };

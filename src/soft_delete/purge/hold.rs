@@ -101,7 +101,8 @@ pub fn note_purged(tally: &HashMap<(String, Oid), i64>) -> Result<()> {
     spi::bookkeeping(|| {
         spi::execute(
             "UPDATE upkeep._deletion_table t SET purged = t.purged OPERATOR(pg_catalog.+) p.rows
-             FROM pg_catalog.unnest($1::pg_catalog.uuid[], $2, $3) p (deletion, relid, rows)
+             FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.uuid[]), pg_catalog.unnest($2), pg_catalog.unnest($3))
+                  p (deletion, relid, rows)
              WHERE t.deletion OPERATOR(pg_catalog.=) p.deletion AND t.relid OPERATOR(pg_catalog.=) p.relid",
             &[deletions.into(), relids.into(), rows.into()],
         )
