@@ -1,4 +1,5 @@
 //! Soft delete.
 
+pub mod ddl;
 pub mod purge;
 pub mod unique_keys;
