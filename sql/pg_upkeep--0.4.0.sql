@@ -243,127 +243,6 @@ GRANT SELECT ON upkeep.quarantined_rows TO PUBLIC;
 
 /* <begin connected objects> */
 -- requires:
---   jobs
-
--- What is known of every index, and which are used. Everybody may see what pg_stat_user_indexes and pg_indexes show everybody.
--- Nothing here waits for a lock, and nothing fails because an object is being dropped: sizes come from the files, and
--- the server's own deparser runs only under a lock that could be had at once.
-
--- Figures that somebody brought from a standby: `SELECT upkeep.index_usage_snapshot()` there, import_index_usage() here.
-CREATE TABLE upkeep._index_usage_node (
-    node text PRIMARY KEY,
-    taken_at timestamptz NOT NULL,
-    stats_since timestamptz NOT NULL,
-    imported_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-    -- OIDs mean the same only on physical copies of this server.
-    system_identifier bigint NOT NULL,
-    database oid NOT NULL
-);
-CREATE TABLE upkeep._index_usage (
-    node text NOT NULL REFERENCES upkeep._index_usage_node ON DELETE CASCADE,
-    indexrelid oid NOT NULL,
-    idx_scan bigint NOT NULL,
-    last_idx_scan timestamptz,
-    PRIMARY KEY (node, indexrelid)
-);
-
--- What transaction ids meant in time: the catalogs do not say when an index was created.
-CREATE TABLE upkeep._xid_mark (
-    marked_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-    xid bigint NOT NULL DEFAULT (pg_catalog.pg_current_xact_id()::text)::bigint
-);
-INSERT INTO upkeep._xid_mark DEFAULT VALUES;
-
-CREATE FUNCTION upkeep._index_conditions() RETURNS jsonb
-    LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'index_conditions_wrapper';
-COMMENT ON FUNCTION upkeep._index_conditions() IS 'internal: since when indexes are watched, on which nodes, and what speaks against a verdict';
-
-CREATE FUNCTION upkeep._file_size(filenode oid, tablespace oid) RETURNS bigint
-    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'file_size_wrapper';
-COMMENT ON FUNCTION upkeep._file_size(oid, oid) IS 'internal: bytes of a relation''s files, without a lock; null if there is none';
-
-CREATE FUNCTION upkeep._last_index_scan(index oid) RETURNS timestamptz
-    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'last_index_scan_wrapper';
-COMMENT ON FUNCTION upkeep._last_index_scan(oid) IS 'internal: pg_stat_get_lastscan(), null before version 16';
-
-CREATE FUNCTION upkeep._index_definition(index oid, with_tablespace boolean) RETURNS text
-    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'index_definition_wrapper';
-COMMENT ON FUNCTION upkeep._index_definition(oid, boolean) IS 'internal: pg_get_indexdef() that neither waits nor fails: null if the index is locked or gone';
-
--- Facts of the catalogs and counters, one row per index of a user's table. Other sessions' temporary tables are nobody's business.
-CREATE VIEW upkeep._index WITH (security_barrier) AS
-SELECT n.nspname AS schemaname, t.relname, c.relname AS indexrelname, i.indrelid AS relid, i.indexrelid,
-       m.amname, c.relkind, t.relkind AS table_relkind, c.relispartition AS attached,
-       c.relpersistence, c.relfilenode, c.reltablespace, c.reltuples, c.reloptions, c.relowner,
-       i.indnatts, i.indnkeyatts, i.indisunique, i.indnullsnotdistinct, i.indisprimary, i.indisexclusion, i.indimmediate,
-       i.indisclustered, i.indisvalid, i.indisready, i.indislive, i.indisreplident,
-       i.indkey, i.indcollation, i.indclass, i.indoption, i.indexprs, i.indpred,
-       i.xmin AS index_xid, c.xmin AS class_xid
-FROM pg_catalog.pg_index i
-JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
-JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) i.indrelid
-JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) c.relam
-WHERE n.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog', 'information_schema']::name[])
-  AND NOT pg_catalog.starts_with(n.nspname::text, 'pg_toast')
-  AND NOT pg_catalog.pg_is_other_temp_schema(n.oid);
-COMMENT ON VIEW upkeep._index IS 'internal: facts of the catalogs, one row per index of a user''s table';
-
--- Is this predicate nothing but IS NOT NULL of some of these columns? Such an index serves everything that compares them.
-CREATE FUNCTION upkeep._only_not_null(predicate text, columns smallint[]) RETURNS boolean
-    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-    RETURN pg_catalog.regexp_replace(predicate, '\{NULLTEST :arg \{VAR [^{}]*\} :nulltesttype 1 :argisrow false[^{}]*\}', 'T', 'g')
-               OPERATOR(pg_catalog.~) '^(T|\{BOOLEXPR :boolop and :args \(T( T)*\)[^{}]*\})$'
-       AND ARRAY(SELECT (v.parts)[1]::smallint FROM pg_catalog.regexp_matches(predicate, ':varattno (\d+)', 'g') AS v (parts))
-               OPERATOR(pg_catalog.<@) columns;
-COMMENT ON FUNCTION upkeep._only_not_null(text, smallint[]) IS 'internal: is an index''s predicate nothing but IS NOT NULL of these columns?';
-
--- Which indexes can serve which foreign key: its columns lead, in any order, with the operator and the collation that
--- the check on the referenced side uses. (Functions, because these settings keep the plan good on catalogs of any size,
--- analyzed or not.)
-CREATE FUNCTION upkeep._foreign_key_support() RETURNS TABLE (conoid oid, indexrelid oid, width integer)
-    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
-    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
-BEGIN ATOMIC
-WITH serving AS MATERIALIZED (
-    SELECT DISTINCT a.amopfamily, o.operator
-    FROM pg_catalog.pg_amop a
-    JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) a.amopmethod
-    JOIN pg_catalog.pg_operator p ON p.oid OPERATOR(pg_catalog.=) a.amopopr
-    CROSS JOIN LATERAL (VALUES (p.oid), (p.oprcom)) AS o (operator)
-    WHERE a.amoppurpose OPERATOR(pg_catalog.=) 's'
-      AND ((m.amname OPERATOR(pg_catalog.=) 'btree' AND a.amopstrategy OPERATOR(pg_catalog.=) 3) OR (m.amname OPERATOR(pg_catalog.=) 'hash' AND a.amopstrategy OPERATOR(pg_catalog.=) 1) OR m.amname OPERATOR(pg_catalog.=) 'gist')
-), candidate AS MATERIALIZED (
-    SELECT f.oid AS conoid, f.conkey, f.conpfeqop, f.conrelid, pg_catalog.cardinality(f.conkey) AS width,
-           i.indexrelid, i.indnatts, i.indkey, i.indclass, i.indcollation
-    FROM pg_catalog.pg_constraint f
-    JOIN pg_catalog.pg_index i ON i.indrelid OPERATOR(pg_catalog.=) f.conrelid
-    WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND i.indisvalid AND i.indisready AND i.indislive
-      AND i.indnkeyatts OPERATOR(pg_catalog.>=) pg_catalog.cardinality(f.conkey)
-      AND (i.indkey::smallint[])[0:pg_catalog.cardinality(f.conkey) OPERATOR(pg_catalog.-) 1] OPERATOR(pg_catalog.@>) f.conkey
-      AND (i.indpred IS NULL OR upkeep._only_not_null(i.indpred::text, f.conkey))
-), key_column AS MATERIALIZED (
-    SELECT d.conoid, d.indexrelid, d.indnatts, d.width, d.conrelid, k.attnum, k.operator,
-           d.indclass[q.position] AS opclass, d.indcollation[q.position] AS collation
-    FROM candidate d
-    CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(d.conkey), pg_catalog.unnest(d.conpfeqop)) AS k (attnum, operator)
-    CROSS JOIN LATERAL (SELECT pg_catalog.array_position(d.indkey::smallint[], k.attnum) AS position) q
-)
-SELECT k.conoid, k.indexrelid, k.indnatts
-FROM key_column k
-JOIN pg_catalog.pg_opclass o ON o.oid OPERATOR(pg_catalog.=) k.opclass
-JOIN serving s ON s.amopfamily OPERATOR(pg_catalog.=) o.opcfamily AND s.operator OPERATOR(pg_catalog.=) k.operator
-WHERE k.collation OPERATOR(pg_catalog.=) 0::oid
-   OR k.collation OPERATOR(pg_catalog.=) (SELECT a.attcollation FROM pg_catalog.pg_attribute a
-                       WHERE a.attrelid OPERATOR(pg_catalog.=) k.conrelid AND a.attnum OPERATOR(pg_catalog.=) k.attnum)
-GROUP BY k.conoid, k.indexrelid, k.indnatts, k.width
-HAVING pg_catalog.count(*) OPERATOR(pg_catalog.=) k.width;
-END;
-COMMENT ON FUNCTION upkeep._foreign_key_support() IS 'internal: the indexes that serve each foreign key on its referencing side';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- requires:
 --   backfill
 
 -- What people see of jobs and do to them. Views are security_barrier (LAW 5): states and figures for the
@@ -541,90 +420,6 @@ COMMENT ON FUNCTION upkeep.run_in_background(text, text, integer) IS 'Runs one S
 
 REVOKE EXECUTE ON FUNCTION upkeep.start_workers(), upkeep.stop_workers(), upkeep.pause_all(text),
     upkeep.resume_all(), upkeep.run_in_background(text, text, integer) FROM PUBLIC;
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- requires:
---   jobs
-
--- How large btree indexes are, and how large they would be after a rebuild.
-
-CREATE FUNCTION upkeep._index_bloat() RETURNS TABLE (
-    indexrelid oid,
-    index_size bigint,
-    estimated_size bigint,
-    lower_bound bigint,
-    upper_bound bigint,
-    basis text,
-    last_analyze timestamptz,
-    n_mod_since_analyze bigint
-)
-    LANGUAGE c STABLE PARALLEL UNSAFE ROWS 1000 COST 100000
-    AS 'MODULE_PATHNAME', 'upkeep_index_bloat_wrapper';
-COMMENT ON FUNCTION upkeep._index_bloat() IS
-'internal: the figures behind upkeep.bloated_indexes, from statistics that the caller may see';
-
-CREATE VIEW upkeep.bloated_indexes WITH (security_barrier) AS
-SELECT n.nspname AS schemaname, t.relname, c.relname AS indexrelname, t.oid AS relid, c.oid AS indexrelid,
-       b.index_size, b.estimated_size, b.lower_bound, b.upper_bound,
-       CASE WHEN b.estimated_size IS NOT NULL THEN
-           greatest(b.index_size OPERATOR(pg_catalog.-) b.estimated_size, 0) END AS bloat_bytes,
-       CASE WHEN b.estimated_size IS NOT NULL THEN
-           greatest(b.index_size OPERATOR(pg_catalog.-) b.estimated_size, 0)::double precision
-               OPERATOR(pg_catalog./) b.index_size::double precision END AS bloat_ratio,
-       CASE WHEN b.estimated_size IS NULL THEN 'unknown'
-            WHEN b.index_size OPERATOR(pg_catalog.<=) 131072 THEN 'fine'
-            WHEN b.upper_bound::double precision OPERATOR(pg_catalog.<=)
-                 (0.7::double precision OPERATOR(pg_catalog.*) b.index_size::double precision) THEN 'bloated'
-            WHEN b.estimated_size::double precision OPERATOR(pg_catalog.<=)
-                 (0.7::double precision OPERATOR(pg_catalog.*) b.index_size::double precision) THEN 'maybe'
-            ELSE 'fine' END AS verdict,
-       b.basis, b.last_analyze, b.n_mod_since_analyze,
-       CASE WHEN i.indisexclusion THEN pg_catalog.format('REINDEX INDEX %I.%I;', n.nspname, c.relname)
-            ELSE pg_catalog.format('REINDEX INDEX CONCURRENTLY %I.%I;', n.nspname, c.relname) END AS reindex_command
-FROM upkeep._index_bloat() b
-JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) b.indexrelid
-JOIN pg_catalog.pg_index i ON i.indexrelid OPERATOR(pg_catalog.=) b.indexrelid
-JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) i.indrelid
-JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-ORDER BY 10 DESC NULLS LAST, b.index_size DESC;
-COMMENT ON VIEW upkeep.bloated_indexes IS
-'Valid btree indexes of user tables with their size, and the size that a rebuild would give them, estimated from catalog statistics without reading the index. Sizes in bytes. Most bloat first. Waits for no lock. Where the statistics are missing, or are of columns that you may not SELECT, verdict is unknown and basis says why; upkeep.measure_index_bloat() looks into the index itself. Other access methods and invalid indexes are not listed.';
-COMMENT ON COLUMN upkeep.bloated_indexes.estimated_size IS 'After REINDEX, at the index''s fillfactor, in bytes; null: not known.';
-COMMENT ON COLUMN upkeep.bloated_indexes.lower_bound IS 'What estimated_size may be at least.';
-COMMENT ON COLUMN upkeep.bloated_indexes.upper_bound IS 'What estimated_size may be at most.';
-COMMENT ON COLUMN upkeep.bloated_indexes.bloat_bytes IS 'index_size - estimated_size, or 0.';
-COMMENT ON COLUMN upkeep.bloated_indexes.bloat_ratio IS 'bloat_bytes as a fraction of index_size, 0 to 1.';
-COMMENT ON COLUMN upkeep.bloated_indexes.verdict IS
-'bloated: a rebuild gives back at least 30 % even if upper_bound is right; maybe: if estimated_size is right; fine: neither, or at most 128 kB; unknown: see basis.';
-COMMENT ON COLUMN upkeep.bloated_indexes.basis IS 'What the estimate rests on, or why there is none.';
-GRANT SELECT ON upkeep.bloated_indexes TO PUBLIC;
-
-CREATE FUNCTION upkeep.measure_index_bloat(index regclass, sample_pages integer DEFAULT 1000) RETURNS TABLE (
-    index_size bigint,
-    estimated_size bigint,
-    lower_bound bigint,
-    upper_bound bigint,
-    bloat_bytes bigint,
-    bloat_ratio double precision,
-    pages_read integer,
-    leaf_pages bigint,
-    internal_pages bigint,
-    deleted_pages bigint,
-    half_dead_pages bigint,
-    new_pages bigint,
-    leaf_density double precision,
-    index_rows bigint,
-    live_tuples bigint,
-    posting_tuples bigint,
-    dead_tuples bigint,
-    tree_level integer,
-    deduplicates boolean
-)
-    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1
-    AS 'MODULE_PATHNAME', 'upkeep_measure_index_bloat_wrapper';
-COMMENT ON FUNCTION upkeep.measure_index_bloat(regclass, integer) IS
-'Reads at most sample_pages pages (10 to 1000000) of a btree index, chosen by chance, under ACCESS SHARE, and says how large the index would be after REINDEX, with bounds that 95 of 100 samples keep. Sizes in bytes; leaf_density and bloat_ratio are fractions; the other figures are counts, extrapolated. Rows deleted from the table but not vacuumed yet count as live. Takes SELECT on the table, its ownership, or pg_stat_scan_tables. Errors: 22004 no index, 22023 sample_pages out of range, 42P01 it is gone, 42809 not an index or a partitioned one, 42501 not permitted, 0A000 not btree or another session''s, 55000 not valid.';
 /* </end connected objects> */
 
 /* <begin connected objects> */
@@ -821,6 +616,381 @@ REVOKE EXECUTE ON FUNCTION
     upkeep.alter_schedule(text, text, text, text, interval, integer, interval, boolean, boolean, text),
     upkeep.alter_schedule(uuid, text, text, text, interval, integer, interval, boolean, boolean, text),
     upkeep.run_now(text), upkeep.run_now(uuid) FROM PUBLIC;
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   schedules
+
+-- Soft delete: what is enabled, what was deleted together, and the functions. regclass and not oid, so that a dump carries
+-- the tables' names (LAW 20) and pg_upgrade, which keeps the OIDs of relations, lets them pass.
+
+CREATE TABLE upkeep._soft_delete_table (
+    relid regclass PRIMARY KEY,
+    -- The name without a schema that users know: in `swap` the table itself is called otherwise.
+    name name NOT NULL,
+    hide text NOT NULL CHECK (hide IN ('live_view', 'swap', 'none')),
+    deleted_at name NOT NULL,
+    deleted_by name NOT NULL,
+    deletion_id name NOT NULL,
+    flag name,
+    live_view regclass,
+    deleted_view regclass,
+    retention interval,
+    on_unmanaged text NOT NULL DEFAULT 'refuse' CHECK (on_unmanaged IN ('refuse', 'restrict', 'ignore')),
+    enabled_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+CREATE UNIQUE INDEX _soft_delete_table_live_view ON upkeep._soft_delete_table (live_view);
+
+-- One for each call of soft_delete(), and one for all other deletions of a transaction.
+CREATE TABLE upkeep._deletion (
+    id uuid PRIMARY KEY,
+    -- The first table.
+    relid regclass NOT NULL,
+    deleted_at timestamptz NOT NULL,
+    deleted_by text NOT NULL,
+    -- The role, by name: a dump restored elsewhere meets other OIDs.
+    role_name name NOT NULL,
+    reason text,
+    -- Why it may not be purged (hold_deletion).
+    held text,
+    undeleted_at timestamptz,
+    undeleted_by text
+);
+CREATE INDEX ON upkeep._deletion (deleted_at);
+
+CREATE TABLE upkeep._deletion_table (
+    deletion uuid NOT NULL REFERENCES upkeep._deletion ON DELETE CASCADE,
+    relid regclass NOT NULL,
+    rows bigint NOT NULL,
+    -- Deleted by somebody, not (only) by the cascade.
+    direct boolean NOT NULL,
+    PRIMARY KEY (deletion, relid)
+);
+
+-- What ON DELETE SET NULL and SET DEFAULT have changed. Key and values as text: they come back by the types' input.
+CREATE TABLE upkeep._deletion_cleared (
+    deletion uuid NOT NULL REFERENCES upkeep._deletion ON DELETE CASCADE,
+    relid regclass NOT NULL,
+    -- Which foreign key.
+    conname name NOT NULL,
+    key_columns name[] NOT NULL,
+    columns name[] NOT NULL,
+    key jsonb NOT NULL,
+    old_values jsonb NOT NULL,
+    new_values jsonb NOT NULL
+);
+CREATE INDEX ON upkeep._deletion_cleared (deletion);
+
+SELECT pg_catalog.pg_extension_config_dump('upkeep._soft_delete_table', '');
+SELECT pg_catalog.pg_extension_config_dump('upkeep._deletion', '');
+SELECT pg_catalog.pg_extension_config_dump('upkeep._deletion_table', '');
+SELECT pg_catalog.pg_extension_config_dump('upkeep._deletion_cleared', '');
+
+CREATE FUNCTION upkeep.enable_soft_delete(
+    target regclass,
+    hide text DEFAULT 'live_view',
+    deleted_at name DEFAULT 'deleted_at',
+    deleted_by name DEFAULT 'deleted_by',
+    deletion_id name DEFAULT 'deletion_id',
+    flag name DEFAULT NULL,
+    retention interval DEFAULT NULL,
+    on_unmanaged text DEFAULT 'refuse'
+) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_enable_soft_delete_wrapper';
+COMMENT ON FUNCTION upkeep.enable_soft_delete(regclass, text, name, name, name, name, interval, text) IS
+'Lets rows of a table be deleted so that they can come back. Adds the columns that are missing (no rewrite), triggers, and by hide: live_view (TABLE_live and TABLE_deleted), swap (the table becomes TABLE_all, the view takes its name), swap_published (the same for a table in a publication), none. flag: a boolean column kept in step with deleted_at. on_unmanaged, for tables without soft delete that reference this one ON DELETE CASCADE: refuse (this call), restrict (rows that they reference), ignore. For members of the table''s owner. Errors: 42501, 42809 not a table, 55000 no primary key, a referencing table without soft delete, a publication, 42804 a column of an unfit type, 42710 enabled already, 42P07 a view''s name is taken, 0A000 inheritance, partitioned by one of the columns.';
+
+CREATE FUNCTION upkeep.disable_soft_delete(target regclass, deleted_rows text DEFAULT 'refuse') RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_disable_soft_delete_wrapper';
+COMMENT ON FUNCTION upkeep.disable_soft_delete(regclass, text) IS
+'Ends soft delete on a table: triggers and views go, the columns stay. deleted_rows: refuse (55000 if there are any), keep (they look like any other row from now on), purge (deletes them for good). For members of the table''s owner. Errors: 42501, 55000, 2BP01 something depends on a view, 22023.';
+
+CREATE FUNCTION upkeep.soft_delete(target regclass, condition text, reason text DEFAULT NULL) RETURNS uuid
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_soft_delete';
+COMMENT ON FUNCTION upkeep.soft_delete(regclass, text, text) IS
+'Deletes the live rows of a table that meet a condition (what follows WHERE) so that undelete() can bring them back, with what references them ON DELETE CASCADE. Returns the deletion''s id, or null if no row met it. target: the table or its live view. Runs as the caller, who needs SELECT and UPDATE on the table. Errors: 42601 not a condition, 55000 not enabled, 23503 live rows reference a row by RESTRICT or NO ACTION, 42501.';
+
+CREATE FUNCTION upkeep.undelete(deletion uuid) RETURNS bigint
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_undelete';
+COMMENT ON FUNCTION upkeep.undelete(uuid) IS
+'Brings back what one deletion has deleted, in all tables, and the references that it has cleared where they are still as it left them. Returns the number of rows. The caller needs SELECT and UPDATE on the tables from which rows were deleted directly. Errors: 42704 no such deletion, 55000 undeleted already or a table is gone, 23505 a unique key is in use again, 23503 a row that a row references is still deleted, 42501.';
+
+CREATE FUNCTION upkeep.undelete(target regclass, condition text) RETURNS bigint
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_undelete_where';
+COMMENT ON FUNCTION upkeep.undelete(regclass, text) IS
+'Brings back the deleted rows of one table that meet a condition, whatever deleted them; not what was deleted with them. Returns the number of rows. Runs as the caller, who needs SELECT and UPDATE on the table. Errors as undelete(uuid), and 42601 not a condition.';
+
+-- Triggers, on anybody's tables; they act on what they fire for and on nothing else.
+CREATE FUNCTION upkeep._soft_delete_updated_row() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_updated_row';
+CREATE FUNCTION upkeep._soft_delete_updated() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_updated';
+CREATE FUNCTION upkeep._soft_delete_view_row() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_view_row';
+CREATE FUNCTION upkeep._soft_delete_view() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_view';
+CREATE FUNCTION upkeep._soft_delete_flag() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_flag';
+CREATE FUNCTION upkeep._soft_delete_guard() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_guard';
+CREATE FUNCTION upkeep._soft_delete_live_parent() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_live_parent';
+COMMENT ON FUNCTION upkeep._soft_delete_updated_row() IS 'Private trigger: notes a row whose deletion was set or cleared by an UPDATE.';
+COMMENT ON FUNCTION upkeep._soft_delete_updated() IS 'Private trigger: carries a deletion on to what references the rows noted.';
+COMMENT ON FUNCTION upkeep._soft_delete_view_row() IS 'Private trigger: DELETE of a row of a live view.';
+COMMENT ON FUNCTION upkeep._soft_delete_view() IS 'Private trigger: carries a DELETE on a live view on to what references the rows.';
+COMMENT ON FUNCTION upkeep._soft_delete_flag() IS 'Private trigger: keeps a boolean column in step with deleted_at.';
+COMMENT ON FUNCTION upkeep._soft_delete_guard() IS 'Private trigger: refuses DELETE and TRUNCATE on a table with soft delete.';
+COMMENT ON FUNCTION upkeep._soft_delete_live_parent() IS 'Private trigger: refuses a live row that references a deleted one.';
+
+-- In the WHEN of these triggers, hence everyone's.
+CREATE FUNCTION upkeep._is_by_hand(target oid, deletion uuid) RETURNS boolean
+    LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1 AS 'MODULE_PATHNAME', 'upkeep_is_by_hand';
+COMMENT ON FUNCTION upkeep._is_by_hand(oid, uuid) IS
+'Private: is the statement that updates this table somebody''s own, and not one of soft delete''s that knows what it does?';
+
+CREATE VIEW upkeep.soft_delete_tables WITH (security_barrier) AS
+    SELECT c.oid AS relid, n.nspname AS schemaname, c.relname, s.hide, s.deleted_at, s.deleted_by, s.deletion_id, s.flag,
+           s.live_view::pg_catalog.oid AS live_view, s.deleted_view::pg_catalog.oid AS deleted_view,
+           s.retention, s.on_unmanaged, s.enabled_at
+    FROM upkeep._soft_delete_table s
+    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) s.relid
+    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+    WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE');
+COMMENT ON VIEW upkeep.soft_delete_tables IS
+'Tables with soft delete, visible to members of their owners: names of their columns and views, retention, and what is done about tables without it.';
+GRANT SELECT ON upkeep.soft_delete_tables TO PUBLIC;
+
+CREATE VIEW upkeep.deletions WITH (security_barrier) AS
+    SELECT d.id, d.deleted_at, d.deleted_by, d.reason, d.relid::pg_catalog.oid AS relid, n.nspname AS schemaname, c.relname,
+           (SELECT pg_catalog.jsonb_object_agg(t.relid::pg_catalog.text, t.rows)
+            FROM upkeep._deletion_table t WHERE t.deletion OPERATOR(pg_catalog.=) d.id) AS rows,
+           d.undeleted_at, d.undeleted_by, d.held, w.why_not IS NULL AS restorable, w.why_not
+    FROM upkeep._deletion d
+    LEFT JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) d.relid
+    LEFT JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+    CROSS JOIN LATERAL (
+        SELECT CASE
+            WHEN d.undeleted_at IS NOT NULL THEN 'undeleted already'
+            WHEN c.oid IS NULL THEN 'the table is gone'
+            WHEN EXISTS (SELECT FROM upkeep._deletion_table t
+                         WHERE t.deletion OPERATOR(pg_catalog.=) d.id
+                           AND NOT EXISTS (SELECT FROM upkeep._soft_delete_table s WHERE s.relid OPERATOR(pg_catalog.=) t.relid))
+                THEN 'soft delete is not enabled on one of its tables any more'
+        END AS why_not) w
+    WHERE CASE WHEN c.oid IS NULL THEN pg_catalog.pg_has_role('pg_read_all_data', 'USAGE')
+               ELSE pg_catalog.pg_has_role(c.relowner, 'USAGE') END;
+COMMENT ON VIEW upkeep.deletions IS
+'What was deleted together: by one call of soft_delete(), or by all other statements of one transaction. Visible to members of the owner of the first table.';
+COMMENT ON COLUMN upkeep.deletions.rows IS 'How many rows were deleted in which table.';
+COMMENT ON COLUMN upkeep.deletions.restorable IS 'Can undelete(id) be tried? Unique keys that are in use again, and deleted parents, show only then.';
+GRANT SELECT ON upkeep.deletions TO PUBLIC;
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   jobs
+
+-- How large btree indexes are, and how large they would be after a rebuild.
+
+CREATE FUNCTION upkeep._index_bloat() RETURNS TABLE (
+    indexrelid oid,
+    index_size bigint,
+    estimated_size bigint,
+    lower_bound bigint,
+    upper_bound bigint,
+    basis text,
+    last_analyze timestamptz,
+    n_mod_since_analyze bigint
+)
+    LANGUAGE c STABLE PARALLEL UNSAFE ROWS 1000 COST 100000
+    AS 'MODULE_PATHNAME', 'upkeep_index_bloat_wrapper';
+COMMENT ON FUNCTION upkeep._index_bloat() IS
+'internal: the figures behind upkeep.bloated_indexes, from statistics that the caller may see';
+
+CREATE VIEW upkeep.bloated_indexes WITH (security_barrier) AS
+SELECT n.nspname AS schemaname, t.relname, c.relname AS indexrelname, t.oid AS relid, c.oid AS indexrelid,
+       b.index_size, b.estimated_size, b.lower_bound, b.upper_bound,
+       CASE WHEN b.estimated_size IS NOT NULL THEN
+           greatest(b.index_size OPERATOR(pg_catalog.-) b.estimated_size, 0) END AS bloat_bytes,
+       CASE WHEN b.estimated_size IS NOT NULL THEN
+           greatest(b.index_size OPERATOR(pg_catalog.-) b.estimated_size, 0)::double precision
+               OPERATOR(pg_catalog./) b.index_size::double precision END AS bloat_ratio,
+       CASE WHEN b.estimated_size IS NULL THEN 'unknown'
+            WHEN b.index_size OPERATOR(pg_catalog.<=) 131072 THEN 'fine'
+            WHEN b.upper_bound::double precision OPERATOR(pg_catalog.<=)
+                 (0.7::double precision OPERATOR(pg_catalog.*) b.index_size::double precision) THEN 'bloated'
+            WHEN b.estimated_size::double precision OPERATOR(pg_catalog.<=)
+                 (0.7::double precision OPERATOR(pg_catalog.*) b.index_size::double precision) THEN 'maybe'
+            ELSE 'fine' END AS verdict,
+       b.basis, b.last_analyze, b.n_mod_since_analyze,
+       CASE WHEN i.indisexclusion THEN pg_catalog.format('REINDEX INDEX %I.%I;', n.nspname, c.relname)
+            ELSE pg_catalog.format('REINDEX INDEX CONCURRENTLY %I.%I;', n.nspname, c.relname) END AS reindex_command
+FROM upkeep._index_bloat() b
+JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) b.indexrelid
+JOIN pg_catalog.pg_index i ON i.indexrelid OPERATOR(pg_catalog.=) b.indexrelid
+JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) i.indrelid
+JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+ORDER BY 10 DESC NULLS LAST, b.index_size DESC;
+COMMENT ON VIEW upkeep.bloated_indexes IS
+'Valid btree indexes of user tables with their size, and the size that a rebuild would give them, estimated from catalog statistics without reading the index. Sizes in bytes. Most bloat first. Waits for no lock. Where the statistics are missing, or are of columns that you may not SELECT, verdict is unknown and basis says why; upkeep.measure_index_bloat() looks into the index itself. Other access methods and invalid indexes are not listed.';
+COMMENT ON COLUMN upkeep.bloated_indexes.estimated_size IS 'After REINDEX, at the index''s fillfactor, in bytes; null: not known.';
+COMMENT ON COLUMN upkeep.bloated_indexes.lower_bound IS 'What estimated_size may be at least.';
+COMMENT ON COLUMN upkeep.bloated_indexes.upper_bound IS 'What estimated_size may be at most.';
+COMMENT ON COLUMN upkeep.bloated_indexes.bloat_bytes IS 'index_size - estimated_size, or 0.';
+COMMENT ON COLUMN upkeep.bloated_indexes.bloat_ratio IS 'bloat_bytes as a fraction of index_size, 0 to 1.';
+COMMENT ON COLUMN upkeep.bloated_indexes.verdict IS
+'bloated: a rebuild gives back at least 30 % even if upper_bound is right; maybe: if estimated_size is right; fine: neither, or at most 128 kB; unknown: see basis.';
+COMMENT ON COLUMN upkeep.bloated_indexes.basis IS 'What the estimate rests on, or why there is none.';
+GRANT SELECT ON upkeep.bloated_indexes TO PUBLIC;
+
+CREATE FUNCTION upkeep.measure_index_bloat(index regclass, sample_pages integer DEFAULT 1000) RETURNS TABLE (
+    index_size bigint,
+    estimated_size bigint,
+    lower_bound bigint,
+    upper_bound bigint,
+    bloat_bytes bigint,
+    bloat_ratio double precision,
+    pages_read integer,
+    leaf_pages bigint,
+    internal_pages bigint,
+    deleted_pages bigint,
+    half_dead_pages bigint,
+    new_pages bigint,
+    leaf_density double precision,
+    index_rows bigint,
+    live_tuples bigint,
+    posting_tuples bigint,
+    dead_tuples bigint,
+    tree_level integer,
+    deduplicates boolean
+)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1
+    AS 'MODULE_PATHNAME', 'upkeep_measure_index_bloat_wrapper';
+COMMENT ON FUNCTION upkeep.measure_index_bloat(regclass, integer) IS
+'Reads at most sample_pages pages (10 to 1000000) of a btree index, chosen by chance, under ACCESS SHARE, and says how large the index would be after REINDEX, with bounds that 95 of 100 samples keep. Sizes in bytes; leaf_density and bloat_ratio are fractions; the other figures are counts, extrapolated. Rows deleted from the table but not vacuumed yet count as live. Takes SELECT on the table, its ownership, or pg_stat_scan_tables. Errors: 22004 no index, 22023 sample_pages out of range, 42P01 it is gone, 42809 not an index or a partitioned one, 42501 not permitted, 0A000 not btree or another session''s, 55000 not valid.';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   jobs
+
+-- What is known of every index, and which are used. Everybody may see what pg_stat_user_indexes and pg_indexes show everybody.
+-- Nothing here waits for a lock, and nothing fails because an object is being dropped: sizes come from the files, and
+-- the server's own deparser runs only under a lock that could be had at once.
+
+-- Figures that somebody brought from a standby: `SELECT upkeep.index_usage_snapshot()` there, import_index_usage() here.
+CREATE TABLE upkeep._index_usage_node (
+    node text PRIMARY KEY,
+    taken_at timestamptz NOT NULL,
+    stats_since timestamptz NOT NULL,
+    imported_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    -- OIDs mean the same only on physical copies of this server.
+    system_identifier bigint NOT NULL,
+    database oid NOT NULL
+);
+CREATE TABLE upkeep._index_usage (
+    node text NOT NULL REFERENCES upkeep._index_usage_node ON DELETE CASCADE,
+    indexrelid oid NOT NULL,
+    idx_scan bigint NOT NULL,
+    last_idx_scan timestamptz,
+    PRIMARY KEY (node, indexrelid)
+);
+
+-- What transaction ids meant in time: the catalogs do not say when an index was created.
+CREATE TABLE upkeep._xid_mark (
+    marked_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    xid bigint NOT NULL DEFAULT (pg_catalog.pg_current_xact_id()::text)::bigint
+);
+INSERT INTO upkeep._xid_mark DEFAULT VALUES;
+
+CREATE FUNCTION upkeep._index_conditions() RETURNS jsonb
+    LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'index_conditions_wrapper';
+COMMENT ON FUNCTION upkeep._index_conditions() IS 'internal: since when indexes are watched, on which nodes, and what speaks against a verdict';
+
+CREATE FUNCTION upkeep._file_size(filenode oid, tablespace oid) RETURNS bigint
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'file_size_wrapper';
+COMMENT ON FUNCTION upkeep._file_size(oid, oid) IS 'internal: bytes of a relation''s files, without a lock; null if there is none';
+
+CREATE FUNCTION upkeep._last_index_scan(index oid) RETURNS timestamptz
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'last_index_scan_wrapper';
+COMMENT ON FUNCTION upkeep._last_index_scan(oid) IS 'internal: pg_stat_get_lastscan(), null before version 16';
+
+CREATE FUNCTION upkeep._index_definition(index oid, with_tablespace boolean) RETURNS text
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'index_definition_wrapper';
+COMMENT ON FUNCTION upkeep._index_definition(oid, boolean) IS 'internal: pg_get_indexdef() that neither waits nor fails: null if the index is locked or gone';
+
+-- Facts of the catalogs and counters, one row per index of a user's table. Other sessions' temporary tables are nobody's business.
+CREATE VIEW upkeep._index WITH (security_barrier) AS
+SELECT n.nspname AS schemaname, t.relname, c.relname AS indexrelname, i.indrelid AS relid, i.indexrelid,
+       m.amname, c.relkind, t.relkind AS table_relkind, c.relispartition AS attached,
+       c.relpersistence, c.relfilenode, c.reltablespace, c.reltuples, c.reloptions, c.relowner,
+       i.indnatts, i.indnkeyatts, i.indisunique, i.indnullsnotdistinct, i.indisprimary, i.indisexclusion, i.indimmediate,
+       i.indisclustered, i.indisvalid, i.indisready, i.indislive, i.indisreplident,
+       i.indkey, i.indcollation, i.indclass, i.indoption, i.indexprs, i.indpred,
+       i.xmin AS index_xid, c.xmin AS class_xid
+FROM pg_catalog.pg_index i
+JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
+JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) i.indrelid
+JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) c.relam
+WHERE n.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog', 'information_schema']::name[])
+  AND NOT pg_catalog.starts_with(n.nspname::text, 'pg_toast')
+  AND NOT pg_catalog.pg_is_other_temp_schema(n.oid);
+COMMENT ON VIEW upkeep._index IS 'internal: facts of the catalogs, one row per index of a user''s table';
+
+-- Is this predicate nothing but IS NOT NULL of some of these columns? Such an index serves everything that compares them.
+CREATE FUNCTION upkeep._only_not_null(predicate text, columns smallint[]) RETURNS boolean
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN pg_catalog.regexp_replace(predicate, '\{NULLTEST :arg \{VAR [^{}]*\} :nulltesttype 1 :argisrow false[^{}]*\}', 'T', 'g')
+               OPERATOR(pg_catalog.~) '^(T|\{BOOLEXPR :boolop and :args \(T( T)*\)[^{}]*\})$'
+       AND ARRAY(SELECT (v.parts)[1]::smallint FROM pg_catalog.regexp_matches(predicate, ':varattno (\d+)', 'g') AS v (parts))
+               OPERATOR(pg_catalog.<@) columns;
+COMMENT ON FUNCTION upkeep._only_not_null(text, smallint[]) IS 'internal: is an index''s predicate nothing but IS NOT NULL of these columns?';
+
+-- Which indexes can serve which foreign key: its columns lead, in any order, with the operator and the collation that
+-- the check on the referenced side uses. (Functions, because these settings keep the plan good on catalogs of any size,
+-- analyzed or not.)
+CREATE FUNCTION upkeep._foreign_key_support() RETURNS TABLE (conoid oid, indexrelid oid, width integer)
+    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
+BEGIN ATOMIC
+WITH serving AS MATERIALIZED (
+    SELECT DISTINCT a.amopfamily, o.operator
+    FROM pg_catalog.pg_amop a
+    JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) a.amopmethod
+    JOIN pg_catalog.pg_operator p ON p.oid OPERATOR(pg_catalog.=) a.amopopr
+    CROSS JOIN LATERAL (VALUES (p.oid), (p.oprcom)) AS o (operator)
+    WHERE a.amoppurpose OPERATOR(pg_catalog.=) 's'
+      AND ((m.amname OPERATOR(pg_catalog.=) 'btree' AND a.amopstrategy OPERATOR(pg_catalog.=) 3) OR (m.amname OPERATOR(pg_catalog.=) 'hash' AND a.amopstrategy OPERATOR(pg_catalog.=) 1) OR m.amname OPERATOR(pg_catalog.=) 'gist')
+), candidate AS MATERIALIZED (
+    SELECT f.oid AS conoid, f.conkey, f.conpfeqop, f.conrelid, pg_catalog.cardinality(f.conkey) AS width,
+           i.indexrelid, i.indnatts, i.indkey, i.indclass, i.indcollation
+    FROM pg_catalog.pg_constraint f
+    JOIN pg_catalog.pg_index i ON i.indrelid OPERATOR(pg_catalog.=) f.conrelid
+    WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND i.indisvalid AND i.indisready AND i.indislive
+      AND i.indnkeyatts OPERATOR(pg_catalog.>=) pg_catalog.cardinality(f.conkey)
+      AND (i.indkey::smallint[])[0:pg_catalog.cardinality(f.conkey) OPERATOR(pg_catalog.-) 1] OPERATOR(pg_catalog.@>) f.conkey
+      AND (i.indpred IS NULL OR upkeep._only_not_null(i.indpred::text, f.conkey))
+), key_column AS MATERIALIZED (
+    SELECT d.conoid, d.indexrelid, d.indnatts, d.width, d.conrelid, k.attnum, k.operator,
+           d.indclass[q.position] AS opclass, d.indcollation[q.position] AS collation
+    FROM candidate d
+    CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(d.conkey), pg_catalog.unnest(d.conpfeqop)) AS k (attnum, operator)
+    CROSS JOIN LATERAL (SELECT pg_catalog.array_position(d.indkey::smallint[], k.attnum) AS position) q
+)
+SELECT k.conoid, k.indexrelid, k.indnatts
+FROM key_column k
+JOIN pg_catalog.pg_opclass o ON o.oid OPERATOR(pg_catalog.=) k.opclass
+JOIN serving s ON s.amopfamily OPERATOR(pg_catalog.=) o.opcfamily AND s.operator OPERATOR(pg_catalog.=) k.operator
+WHERE k.collation OPERATOR(pg_catalog.=) 0::oid
+   OR k.collation OPERATOR(pg_catalog.=) (SELECT a.attcollation FROM pg_catalog.pg_attribute a
+                       WHERE a.attrelid OPERATOR(pg_catalog.=) k.conrelid AND a.attnum OPERATOR(pg_catalog.=) k.attnum)
+GROUP BY k.conoid, k.indexrelid, k.indnatts, k.width
+HAVING pg_catalog.count(*) OPERATOR(pg_catalog.=) k.width;
+END;
+COMMENT ON FUNCTION upkeep._foreign_key_support() IS 'internal: the indexes that serve each foreign key on its referencing side';
 /* </end connected objects> */
 
 /* <begin connected objects> */

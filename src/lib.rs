@@ -24,6 +24,10 @@ pgrx::extension_sql_file!("../sql/schema/index_shapes.sql", requires = ["index_v
 pgrx::extension_sql_file!("../sql/schema/index_keys.sql", requires = ["index_shapes"]);
 pgrx::extension_sql_file!("../sql/schema/index_report.sql", requires = ["index_keys", "index_bloat"]);
 pgrx::extension_sql_file!("../sql/schema/index_bloat.sql", requires = ["jobs"]);
+pgrx::extension_sql_file!("../sql/schema/soft_delete.sql", requires = ["schedules"]);
+pgrx::extension_sql_file!("../sql/schema/soft_delete_purge.sql", requires = ["soft_delete"]);
+pgrx::extension_sql_file!("../sql/schema/soft_delete_keys.sql", requires = ["soft_delete_purge"]);
+pgrx::extension_sql_file!("../sql/schema/soft_delete_ddl.sql", requires = ["soft_delete_keys"]);
 
 #[allow(non_snake_case)]
 #[pgrx::pg_guard]

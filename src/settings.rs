@@ -21,6 +21,7 @@ static MAX_ARCHIVE_BACKLOG: GucSetting<i32> = GucSetting::<i32>::new(64);
 static MIN_FREE_DISK: GucSetting<i32> = GucSetting::<i32>::new(1024);
 static WORKER_NICE: GucSetting<i32> = GucSetting::<i32>::new(0);
 static INDEX_MIN_AGE: GucSetting<i32> = GucSetting::<i32>::new(30 * 24 * 60 * 60);
+static ALLOW_HARD_DELETE: GucSetting<bool> = GucSetting::<bool>::new(false);
 
 /// Shortest and longest batch a person may ask for, in ms.
 pub const BATCH_TIME_RANGE: std::ops::RangeInclusive<i32> = 10..=60_000;
@@ -104,6 +105,14 @@ pub fn define() {
         i32::MAX,
         GucContext::Sighup,
         GucFlags::UNIT_S,
+    );
+    GucRegistry::define_bool_guc(
+        c"upkeep.allow_hard_delete",
+        c"Lets DELETE and TRUNCATE remove rows for good from tables with soft delete.",
+        c"",
+        &ALLOW_HARD_DELETE,
+        GucContext::Suset,
+        GucFlags::default(),
     );
     crate::server::catalog::reserve_setting_prefix();
 }
@@ -252,6 +261,10 @@ pub fn throttles() -> Throttles {
         archive_backlog: given(&MAX_ARCHIVE_BACKLOG),
         free_disk: given(&MIN_FREE_DISK).filter(|&megabytes| megabytes > 0).map(|megabytes| megabytes << 20),
     }
+}
+
+pub fn allow_hard_delete() -> bool {
+    ALLOW_HARD_DELETE.get()
 }
 
 pub fn index_min_age() -> Duration {

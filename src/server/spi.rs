@@ -117,6 +117,21 @@ pub fn bookkeeping<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
     f()
 }
 
+/// Runs statements of ours as the owner of a table, search_path pinned: DDL on it, which must not make it anybody else's.
+pub fn as_owner<T>(owner: pg_sys::Oid, f: impl FnOnce() -> Result<T>) -> Result<T> {
+    let mut user = pg_sys::InvalidOid;
+    let mut security = 0;
+    // SAFETY: as in `bookkeeping`.
+    let _switch = unsafe {
+        pg_sys::GetUserIdAndSecContext(&mut user, &mut security);
+        let switch = Switch { user, security, guc_level: pg_sys::NewGUCNestLevel() };
+        pg_sys::SetUserIdAndSecContext(owner, security | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32);
+        switch
+    };
+    set_local(c"search_path", c"pg_catalog, pg_temp");
+    f()
+}
+
 /// Settings under which text that the server wrote means the same when it is read.
 const UNAMBIGUOUS: [(&CStr, &CStr); 6] = [
     (c"search_path", c"pg_catalog, pg_temp"),

@@ -75,9 +75,12 @@ pub fn altered_table(ddl: &str) -> Result<Oid> {
             };
             let Some(relation) = relation else {
                 let tag = CStr::from_ptr(pg_sys::GetCommandTagName(pg_sys::CreateCommandTag(statement)));
-                return Err(Error::new(FEATURE_NOT_SUPPORTED, format!("{} is not for alter_soft_deleted", tag.to_string_lossy()))
-                    .detail("It runs ALTER TABLE, as far as that changes a table's columns, constraints and options.")
-                    .hint("Run it by itself."));
+                return Err(Error::new(
+                    FEATURE_NOT_SUPPORTED,
+                    format!("{} is not for alter_soft_deleted", tag.to_string_lossy()),
+                )
+                .detail("It runs ALTER TABLE, as far as that changes a table's columns, constraints and options.")
+                .hint("Run it by itself."));
             };
             Ok(pg_sys::RangeVarGetRelidExtended(
                 relation,

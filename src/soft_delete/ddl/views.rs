@@ -193,7 +193,8 @@ fn save(view: Oid, table: Oid) -> Result<(Saved, Vec<OfColumn>)> {
     let shown = view::columns(view)?;
     spi::unambiguous(|| {
         let args = [view.into(), table.into()];
-        let statements = spi::execute_returning(&format!("{VIEW} {EVERYTHING}"), &args, |row| row.require::<String>(1))?;
+        let statements =
+            spi::execute_returning(&format!("{VIEW} {EVERYTHING}"), &args, |row| row.require::<String>(1))?;
         let of_columns = spi::execute_returning(&format!("{VIEW} {OF_COLUMNS}"), &args, |row| {
             Ok((row.require::<String>(1)?, row.require::<String>(2)?, row.require::<String>(3)?))
         })?;

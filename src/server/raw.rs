@@ -1,0 +1,308 @@
+//! SPI and errors for code that runs inside other people's statements (LAW 12): declared again without pgrx's guard, which
+//! rebuilds every error it sees. A foreign error leaves these functions by longjmp: no frame above them may hold anything to
+//! drop, and memory comes from the server.
+
+use std::cell::Cell;
+use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
+
+use pgrx::pg_sys::{self, Datum, Oid};
+
+unsafe extern "C-unwind" {
+    fn SPI_connect() -> c_int;
+    fn SPI_finish() -> c_int;
+    fn SPI_prepare(src: *const c_char, nargs: c_int, types: *mut Oid) -> pg_sys::SPIPlanPtr;
+    fn SPI_keepplan(plan: pg_sys::SPIPlanPtr) -> c_int;
+    fn SPI_execute_snapshot(
+        plan: pg_sys::SPIPlanPtr,
+        values: *mut Datum,
+        nulls: *const c_char,
+        snapshot: pg_sys::Snapshot,
+        crosscheck: pg_sys::Snapshot,
+        read_only: bool,
+        fire_triggers: bool,
+        count: c_long,
+    ) -> c_int;
+    fn SPI_getbinval(tuple: pg_sys::HeapTuple, desc: pg_sys::TupleDesc, number: c_int, isnull: *mut bool) -> Datum;
+    fn GetLatestSnapshot() -> pg_sys::Snapshot;
+    fn GetTransactionSnapshot() -> pg_sys::Snapshot;
+    fn CommandCounterIncrement();
+    fn palloc(size: usize) -> *mut c_void;
+    fn palloc0(size: usize) -> *mut c_void;
+    fn pstrdup(text: *const c_char) -> *mut c_char;
+    fn text_to_cstring(text: *const pg_sys::text) -> *mut c_char;
+    fn cstring_to_text(text: *const c_char) -> *mut pg_sys::text;
+    fn datumCopy(value: Datum, by_value: bool, length: c_int) -> Datum;
+    fn MemoryContextAlloc(context: pg_sys::MemoryContext, size: usize) -> *mut c_void;
+    fn initArrayResult(element: Oid, context: pg_sys::MemoryContext, subcontext: bool) -> *mut pg_sys::ArrayBuildState;
+    fn accumArrayResult(
+        state: *mut pg_sys::ArrayBuildState,
+        value: Datum,
+        null: bool,
+        element: Oid,
+        context: pg_sys::MemoryContext,
+    ) -> *mut pg_sys::ArrayBuildState;
+    fn makeArrayResult(state: *mut pg_sys::ArrayBuildState, context: pg_sys::MemoryContext) -> Datum;
+    fn errstart(elevel: c_int, domain: *const c_char) -> bool;
+    fn errfinish(filename: *const c_char, lineno: c_int, funcname: *const c_char);
+    fn errcode(sqlstate: c_int) -> c_int;
+    fn errmsg_internal(fmt: *const c_char, ...) -> c_int;
+    fn errdetail_internal(fmt: *const c_char, ...) -> c_int;
+    fn errhint(fmt: *const c_char, ...) -> c_int;
+    fn err_generic_string(field: c_int, text: *const c_char) -> c_int;
+}
+
+/// A statement that is planned once per session. It lives as long as the session, or until its owner is thrown away.
+pub struct Statement {
+    sql: CString,
+    types: Vec<Oid>,
+    plan: Cell<pg_sys::SPIPlanPtr>,
+}
+
+impl Statement {
+    pub fn new(sql: String, types: Vec<Oid>) -> Self {
+        let sql = CString::new(sql).unwrap_or_default();
+        Statement { sql, types, plan: Cell::new(std::ptr::null_mut()) }
+    }
+
+    pub fn arguments(&self) -> usize {
+        self.types.len()
+    }
+}
+
+impl Drop for Statement {
+    fn drop(&mut self) {
+        let plan = self.plan.get();
+        if !plan.is_null() {
+            // SAFETY: a kept plan that nobody runs.
+            unsafe { pg_sys::SPI_freeplan(plan) };
+        }
+    }
+}
+
+/// Which rows a statement sees.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Sight {
+    /// What any statement of this transaction would.
+    Transaction,
+    /// All that has been committed; a row that the transaction may not see is a serialization failure if it is changed. As
+    /// the server's own foreign keys look.
+    Latest,
+}
+
+pub unsafe fn connect() {
+    unsafe { SPI_connect() };
+}
+
+pub unsafe fn finish() {
+    unsafe { SPI_finish() };
+}
+
+/// Runs a statement; gives the number of rows. Between [`connect`] and [`finish`].
+pub unsafe fn run(statement: &Statement, values: *mut Datum, nulls: *const c_char, sight: Sight) -> u64 {
+    unsafe {
+        if statement.plan.get().is_null() {
+            let plan = SPI_prepare(
+                statement.sql.as_ptr(),
+                statement.types.len() as c_int,
+                statement.types.as_ptr().cast_mut(),
+            );
+            if plan.is_null() || SPI_keepplan(plan) != 0 {
+                raise(&Report::new(c"XX000", c"a statement of soft delete could not be prepared"));
+            }
+            statement.plan.set(plan);
+        }
+        let (mut snapshot, mut crosscheck) = (std::ptr::null_mut(), std::ptr::null_mut());
+        if sight == Sight::Latest && pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as c_int {
+            CommandCounterIncrement();
+            snapshot = GetLatestSnapshot();
+            crosscheck = GetTransactionSnapshot();
+        }
+        let result = SPI_execute_snapshot(statement.plan.get(), values, nulls, snapshot, crosscheck, false, true, 0);
+        if result < 0 {
+            raise(&Report::new(c"XX000", c"a statement of soft delete was not run"));
+        }
+        pg_sys::SPI_processed
+    }
+}
+
+/// Column `number` (from 1) of the first row of the last result; `None`: null, or no row.
+pub unsafe fn value(number: c_int) -> Option<Datum> {
+    unsafe {
+        let table = pg_sys::SPI_tuptable;
+        if table.is_null() || pg_sys::SPI_processed == 0 {
+            return None;
+        }
+        let mut null = true;
+        let datum = SPI_getbinval(*(*table).vals, (*table).tupdesc, number, &mut null);
+        if null { None } else { Some(datum) }
+    }
+}
+
+/// Attribute `number` of a tuple.
+pub unsafe fn attribute(tuple: pg_sys::HeapTuple, desc: pg_sys::TupleDesc, number: i16) -> Option<Datum> {
+    unsafe {
+        let mut null = true;
+        let datum = SPI_getbinval(tuple, desc, number.into(), &mut null);
+        if null { None } else { Some(datum) }
+    }
+}
+
+pub unsafe fn copy(value: Datum, by_value: bool, length: i16) -> Datum {
+    unsafe { datumCopy(value, by_value, length.into()) }
+}
+
+/// Memory of the current context for `count` values, zeroed.
+pub unsafe fn allocate<T>(count: usize) -> *mut T {
+    unsafe { palloc0((size_of::<T>() * count).max(1)).cast() }
+}
+
+/// Memory that lives as long as the transaction.
+pub unsafe fn allocate_for_transaction<T>(count: usize) -> *mut T {
+    unsafe { MemoryContextAlloc(pg_sys::TopTransactionContext, (size_of::<T>() * count).max(1)).cast() }
+}
+
+pub unsafe fn text(text: *const c_char) -> Datum {
+    unsafe { Datum::from(cstring_to_text(text)) }
+}
+
+pub unsafe fn to_c(text: Datum) -> *mut c_char {
+    unsafe { text_to_cstring(text.cast_mut_ptr()) }
+}
+
+/// The pieces one after the other, in the server's memory.
+pub unsafe fn concat(pieces: &[*const c_char]) -> *mut c_char {
+    unsafe {
+        let mut length = 1;
+        for &piece in pieces {
+            length += CStr::from_ptr(piece).count_bytes();
+        }
+        let whole: *mut c_char = palloc(length).cast();
+        let mut at = whole;
+        for &piece in pieces {
+            let count = CStr::from_ptr(piece).count_bytes();
+            std::ptr::copy_nonoverlapping(piece, at, count);
+            at = at.add(count);
+        }
+        *at = 0;
+        whole
+    }
+}
+
+pub unsafe fn duplicate(text: *const c_char) -> *mut c_char {
+    unsafe { pstrdup(text) }
+}
+
+/// Another user for some statements, as the server's foreign keys switch to a table's owner. Nothing is dropped when an error
+/// passes: its (sub)transaction puts the user back.
+#[derive(Clone, Copy)]
+pub struct Identity {
+    user: Oid,
+    security: c_int,
+}
+
+pub unsafe fn become_user(user: Oid, more: u32) -> Identity {
+    unsafe {
+        let mut identity = Identity { user: Oid::INVALID, security: 0 };
+        pg_sys::GetUserIdAndSecContext(&mut identity.user, &mut identity.security);
+        pg_sys::SetUserIdAndSecContext(
+            user,
+            identity.security | (pg_sys::SECURITY_LOCAL_USERID_CHANGE | more) as c_int,
+        );
+        identity
+    }
+}
+
+pub unsafe fn become_again(identity: Identity) {
+    unsafe { pg_sys::SetUserIdAndSecContext(identity.user, identity.security) };
+}
+
+/// An error of ours; null: not given.
+pub struct Report {
+    pub sqlstate: &'static CStr,
+    pub message: *const c_char,
+    pub detail: *const c_char,
+    pub hint: *const c_char,
+    pub schema: *const c_char,
+    pub table: *const c_char,
+    pub constraint: *const c_char,
+}
+
+impl Report {
+    pub const fn new(sqlstate: &'static CStr, message: &CStr) -> Self {
+        Report::with(sqlstate, message.as_ptr())
+    }
+
+    pub const fn with(sqlstate: &'static CStr, message: *const c_char) -> Self {
+        let nothing = std::ptr::null();
+        Report {
+            sqlstate,
+            message,
+            detail: nothing,
+            hint: nothing,
+            schema: nothing,
+            table: nothing,
+            constraint: nothing,
+        }
+    }
+}
+
+pub unsafe fn raise(report: &Report) -> ! {
+    const TEXT: &CStr = c"%s";
+    unsafe {
+        errstart(pgrx::PgLogLevel::ERROR as c_int, std::ptr::null());
+        let code = report.sqlstate.as_ptr();
+        let mut packed = 0;
+        let mut i = 5;
+        while i > 0 {
+            i -= 1;
+            packed = (packed << 6) | ((*code.add(i) as c_int - 48) & 0x3F);
+        }
+        errcode(packed);
+        errmsg_internal(TEXT.as_ptr(), report.message);
+        if !report.detail.is_null() {
+            errdetail_internal(TEXT.as_ptr(), report.detail);
+        }
+        if !report.hint.is_null() {
+            errhint(TEXT.as_ptr(), report.hint);
+        }
+        for (field, text) in [(b's', report.schema), (b't', report.table), (b'n', report.constraint)] {
+            if !text.is_null() {
+                err_generic_string(field.into(), text);
+            }
+        }
+        errfinish(c"pg_upkeep".as_ptr(), 0, std::ptr::null());
+    }
+    unreachable!("ERROR does not return")
+}
+
+/// Declares a function of the server's version-1 calling convention.
+macro_rules! version_1 {
+    ($($finfo:ident),* $(,)?) => {
+        $(#[unsafe(no_mangle)]
+        pub extern "C" fn $finfo() -> &'static pgrx::pg_sys::Pg_finfo_record {
+            const V1: pgrx::pg_sys::Pg_finfo_record = pgrx::pg_sys::Pg_finfo_record { api_version: 1 };
+            &V1
+        })*
+    };
+}
+pub(crate) use version_1;
+
+/// An array that is being built.
+pub struct Array {
+    state: *mut pg_sys::ArrayBuildState,
+    element: Oid,
+}
+
+impl Array {
+    pub unsafe fn new(element: Oid) -> Self {
+        unsafe { Array { state: initArrayResult(element, pg_sys::CurrentMemoryContext, false), element } }
+    }
+
+    pub unsafe fn add(&mut self, value: Datum, null: bool) {
+        unsafe { self.state = accumArrayResult(self.state, value, null, self.element, pg_sys::CurrentMemoryContext) };
+    }
+
+    pub unsafe fn finish(self) -> Datum {
+        unsafe { makeArrayResult(self.state, pg_sys::CurrentMemoryContext) }
+    }
+}

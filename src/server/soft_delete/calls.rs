@@ -1,0 +1,205 @@
+//! `soft_delete()` and both forms of `undelete()`: what the caller asked for is checked and put together behind pgrx's guard;
+//! what runs the caller's text, and other people's triggers, is raw.
+
+use std::ffi::{CStr, c_char};
+use std::ptr::{null, null_mut};
+
+use pgrx::pg_guard;
+use pgrx::pg_sys::{self, Datum, Oid};
+
+use super::engine::{self, Keys};
+use super::{programs, state};
+use crate::server::raise::answer;
+use crate::server::raw::{self, Report, Sight};
+use crate::soft_delete::request::{self, Restore, Selection};
+
+raw::version_1!(pg_finfo_upkeep_soft_delete, pg_finfo_upkeep_undelete, pg_finfo_upkeep_undelete_where);
+
+unsafe fn argument(call: pg_sys::FunctionCallInfo, number: usize) -> Option<Datum> {
+    unsafe {
+        let argument = &*(*call).args.as_ptr().add(number);
+        if argument.isnull { None } else { Some(argument.value) }
+    }
+}
+
+unsafe fn text_argument(call: pg_sys::FunctionCallInfo, number: usize) -> *const c_char {
+    unsafe { argument(call, number).map_or(null(), |text| raw::to_c(text).cast_const()) }
+}
+
+unsafe fn oid_argument(call: pg_sys::FunctionCallInfo, number: usize) -> Oid {
+    unsafe { argument(call, number).map_or(Oid::INVALID, |oid| Oid::from(oid.value() as u32)) }
+}
+
+unsafe fn to_text(text: *const c_char) -> Option<String> {
+    unsafe { (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned()) }
+}
+
+/// # Safety
+/// Called by the server with (target, condition, reason).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn upkeep_soft_delete(call: pg_sys::FunctionCallInfo) -> Datum {
+    unsafe {
+        let selection = &*deletes(oid_argument(call, 0), text_argument(call, 1));
+        let deletion = state::begin(text_argument(call, 2));
+        raw::connect();
+        let values = engine::parameters(deletion, 0);
+        let rows = engine::run_own(selection.relid, deletion, &selection.statement, values, null(), Sight::Transaction);
+        let keys =
+            if selection.arrays == 0 { Keys { rows, arrays: null_mut() } } else { Keys::of_result(selection.arrays) };
+        let found = keys.rows;
+        if let Some(own) = &programs::of(selection.relid).own {
+            if keys.arrays.is_null() && !own.children.is_empty() && found > 0 {
+                raw::raise(&Report::new(c"40001", c"a foreign key was added to the table meanwhile"));
+            }
+            engine::carry_on(deletion, own, keys, true);
+        }
+        raw::finish();
+        if found == 0 {
+            (*call).isnull = true;
+            return Datum::null();
+        }
+        Datum::from((&raw mut (*deletion).id).cast::<u8>())
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn deletes(target: Oid, condition: *const c_char) -> *const Selection {
+    let condition = unsafe { to_text(condition) };
+    keep(answer(request::deletes(target, condition.as_deref())))
+}
+
+fn keep<T: 'static>(what: T) -> *const T {
+    let what = Box::new(what);
+    let address = &raw const *what;
+    programs::keep(what);
+    address
+}
+
+/// # Safety
+/// Called by the server with (target, condition).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn upkeep_undelete_where(call: pg_sys::FunctionCallInfo) -> Datum {
+    unsafe {
+        let selection = &*undeletes(oid_argument(call, 0), text_argument(call, 1));
+        raw::connect();
+        let keys = bring_back(selection, null_mut());
+        check_parents(selection.relid, &keys);
+        let rows = keys.rows;
+        raw::finish();
+        Datum::from(rows as i64)
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn undeletes(target: Oid, condition: *const c_char) -> *const Selection {
+    let condition = unsafe { to_text(condition) };
+    keep(answer(request::undeletes(target, condition.as_deref())))
+}
+
+/// Clears the deletion of rows; gives what they reference.
+unsafe fn bring_back(selection: &Selection, deletion: *mut state::Deletion) -> Keys {
+    unsafe {
+        let values = engine::parameters(deletion, 0);
+        state::enter(selection.relid, deletion, true);
+        let mut nulls = *b"nnn";
+        if !deletion.is_null() {
+            nulls = *b"   ";
+        }
+        let rows = raw::run(&selection.statement, values, nulls.as_ptr().cast(), Sight::Transaction);
+        state::leave();
+        if selection.arrays == 0 { Keys { rows, arrays: null_mut() } } else { Keys::of_result(selection.arrays) }
+    }
+}
+
+/// Refuses to leave a live row that references a deleted one; the referenced rows stay locked.
+unsafe fn check_parents(relid: Oid, keys: &Keys) {
+    unsafe {
+        if keys.rows == 0 || keys.arrays.is_null() {
+            return;
+        }
+        let program = programs::of(relid);
+        let mut i = 0;
+        while i < program.parents.len() {
+            let parent = &*program.parents.as_ptr().add(i);
+            i += 1;
+            let count = parent.references.len();
+            let values = engine::parameters(null(), count);
+            let nulls: *mut c_char = raw::allocate(3 + count);
+            std::ptr::write_bytes(nulls, b' ', 3 + count);
+            std::ptr::write_bytes(nulls, b'n', 3);
+            let mut k = 0;
+            while k < count {
+                *values.add(3 + k) = *keys.arrays.add(*parent.references.as_ptr().add(k));
+                k += 1;
+            }
+            let before = raw::become_user(parent.owner, pg_sys::SECURITY_NOFORCE_RLS);
+            let dead = raw::run(&parent.look_all, values, nulls, Sight::Latest);
+            raw::become_again(before);
+            if dead > 0 {
+                engine::refuse(&parent.refusal, raw::value(1), parent.relid);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// Called by the server with (deletion).
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn upkeep_undelete(call: pg_sys::FunctionCallInfo) -> Datum {
+    unsafe {
+        let id = argument(call, 0).map_or(null(), |id| id.cast_mut_ptr::<[u8; 16]>().cast_const());
+        let restore = &*restores(id);
+        let deletion = state::begin(null());
+        (*deletion).id = *id;
+        (*deletion).written = 1;
+        raw::connect();
+        let values = engine::parameters(deletion, 0);
+        if engine::keep_books(&restore.mark, values, null()) == 0 {
+            raw::raise(&Report::new(c"55000", c"this deletion has been undeleted already"));
+        }
+        let mut total = 0;
+        let all: *mut Keys = raw::allocate(restore.tables.len());
+        let mut i = 0;
+        while i < restore.tables.len() {
+            let table = &*restore.tables.as_ptr().add(i);
+            if table.as_caller {
+                *all.add(i) = bring_back(&table.selection, deletion);
+            } else {
+                let before = raw::become_user(table.owner, pg_sys::SECURITY_NOFORCE_RLS);
+                *all.add(i) = bring_back(&table.selection, deletion);
+                raw::become_again(before);
+            }
+            total += (*all.add(i)).rows;
+            i += 1;
+        }
+        i = 0;
+        while i < restore.tables.len() {
+            check_parents((*restore.tables.as_ptr().add(i)).selection.relid, &*all.add(i));
+            i += 1;
+        }
+        i = 0;
+        while i < restore.cleared.len() {
+            let cleared = &*restore.cleared.as_ptr().add(i);
+            i += 1;
+            engine::keep_books(&cleared.load, values, null());
+            let arrays = Keys::of_result(3);
+            if arrays.rows == 0 {
+                continue;
+            }
+            let values = engine::parameters(deletion, 3);
+            std::ptr::copy_nonoverlapping(arrays.arrays, values.add(3), 3);
+            let before = raw::become_user(cleared.owner, pg_sys::SECURITY_NOFORCE_RLS);
+            raw::run(&cleared.restore, values, null(), Sight::Latest);
+            raw::become_again(before);
+        }
+        engine::keep_books(&restore.forget, values, null());
+        raw::finish();
+        Datum::from(total as i64)
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn restores(id: *const [u8; 16]) -> *const Restore {
+    let id = unsafe { id.as_ref() }.map(|id| pgrx::Uuid::from_bytes(*id));
+    keep(answer(request::restores(id)))
+}

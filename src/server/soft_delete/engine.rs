@@ -1,0 +1,331 @@
+//! What a deletion does beside setting a row's columns: rows that reference it go too, are cleared, or stand in the way.
+//! Set by set, a table at a time, as the tables' owners (as the server's own foreign keys act), each look as of now.
+
+use std::ffi::c_char;
+use std::ptr::{null, null_mut};
+use std::sync::OnceLock;
+
+use pgrx::pg_sys::{self, Datum, Oid};
+
+use super::programs;
+use super::state::{self, Deletion};
+use crate::server::raw::{self, Report, Sight, Statement};
+use crate::soft_delete::program::{Action, Child, Own, Refusal};
+
+/// Keys of some rows: an array for each key column.
+pub struct Keys {
+    pub rows: u64,
+    pub arrays: *mut Datum,
+}
+
+impl Keys {
+    pub unsafe fn new(columns: usize) -> Self {
+        unsafe { Keys { rows: 0, arrays: raw::allocate(columns) } }
+    }
+
+    /// From a result with a count and the arrays.
+    pub unsafe fn of_result(columns: usize) -> Self {
+        unsafe {
+            let keys = Keys::new(columns);
+            let mut i = 0;
+            while i < columns {
+                *keys.arrays.add(i) = raw::value(i as i32 + 2).unwrap_or(Datum::from(0usize));
+                i += 1;
+            }
+            Keys { rows: raw::value(1).map_or(0, |rows| rows.value() as u64), ..keys }
+        }
+    }
+}
+
+/// A table whose rows have gone and whose children are still to be seen to.
+struct Work {
+    next: *mut Work,
+    relid: Oid,
+    keys: Keys,
+}
+
+/// The three parameters that all statements have, and room for `more`.
+pub unsafe fn parameters(deletion: *const Deletion, more: usize) -> *mut Datum {
+    unsafe {
+        let values: *mut Datum = raw::allocate(3 + more);
+        if !deletion.is_null() {
+            *values = Datum::from((&raw const (*deletion).id).cast_mut());
+            *values.add(1) = Datum::from((*deletion).at);
+            *values.add(2) = raw::text((*deletion).by);
+        }
+        values
+    }
+}
+
+/// Runs an UPDATE of ours on that table.
+pub unsafe fn run_own(
+    relid: Oid,
+    deletion: *mut Deletion,
+    statement: &Statement,
+    values: *mut Datum,
+    nulls: *const c_char,
+    sight: Sight,
+) -> u64 {
+    unsafe {
+        state::enter(relid, deletion, false);
+        let rows = raw::run(statement, values, nulls, sight);
+        state::leave();
+        rows
+    }
+}
+
+/// Carries a deletion on from rows of a table that are marked already, and counts them. `direct`: by somebody's own doing.
+pub unsafe fn carry_on(deletion: *mut Deletion, own: &Own, keys: Keys, direct: bool) {
+    unsafe {
+        count(deletion, own.relid, keys.rows, direct);
+        if own.children.is_empty() || keys.rows == 0 {
+            return;
+        }
+        let mut work: *mut Work = raw::allocate(1);
+        *work = Work { next: null_mut(), relid: own.relid, keys };
+        let first = work;
+        let mut last = work;
+        while !work.is_null() {
+            if let Some(own) = &programs::of((*work).relid).own {
+                last = children(deletion, own, work, last);
+            }
+            work = (*work).next;
+        }
+        // What stands in the way at the end: rows may have gone by another path.
+        work = first;
+        while !work.is_null() {
+            if let Some(own) = &programs::of((*work).relid).own {
+                refuse_all(own, &(*work).keys, false);
+            }
+            work = (*work).next;
+        }
+    }
+}
+
+/// One table's children; new work goes behind `last`.
+unsafe fn children(deletion: *mut Deletion, own: &Own, work: *mut Work, mut last: *mut Work) -> *mut Work {
+    unsafe {
+        if own.children.is_empty() {
+            return last;
+        }
+        let keys = &(*work).keys;
+        // Whoever inserts a row that references one of these holds it FOR KEY SHARE until he commits: wait for him, and
+        // look at what he has inserted.
+        let values = parameters(deletion, own.primary);
+        std::ptr::copy_nonoverlapping(keys.arrays, values.add(3), own.primary);
+        let before = raw::become_user(own.owner, pg_sys::SECURITY_NOFORCE_RLS);
+        raw::run(&own.lock, values, null(), Sight::Latest);
+        raw::become_again(before);
+        refuse_all(own, keys, true);
+        let mut i = 0;
+        while i < own.children.len() {
+            let child = &*own.children.as_ptr().add(i);
+            match &child.action {
+                Action::Cascade { child: relid, statement } => {
+                    let gone = cascade(deletion, child, *relid, statement, keys);
+                    if gone.rows > 0 {
+                        count(deletion, *relid, gone.rows, false);
+                        let more: *mut Work = raw::allocate(1);
+                        *more = Work { next: null_mut(), relid: *relid, keys: gone };
+                        (*last).next = more;
+                        last = more;
+                    }
+                }
+                Action::Clear { child: relid, statement, remember } => {
+                    clear(deletion, child, *relid, statement, remember, keys);
+                }
+                Action::Refuse { .. } | Action::Nothing => {}
+            }
+            i += 1;
+        }
+        last
+    }
+}
+
+/// Parameters with the keys that this foreign key references.
+unsafe fn parameters_for(deletion: *const Deletion, child: &Child, keys: &Keys) -> *mut Datum {
+    unsafe {
+        let values = parameters(deletion, child.keys.len());
+        let mut i = 0;
+        while i < child.keys.len() {
+            *values.add(3 + i) = *keys.arrays.add(*child.keys.as_ptr().add(i));
+            i += 1;
+        }
+        values
+    }
+}
+
+unsafe fn cascade(deletion: *mut Deletion, child: &Child, relid: Oid, statement: &Statement, keys: &Keys) -> Keys {
+    unsafe {
+        let values = parameters_for(deletion, child, keys);
+        let before = raw::become_user(child.owner, pg_sys::SECURITY_NOFORCE_RLS);
+        let rows = run_own(relid, deletion, statement, values, null(), Sight::Latest);
+        raw::become_again(before);
+        // Looked at only now: the statement has locked the table, so its program is as of the lock.
+        match &programs::of(relid).own {
+            Some(own) if !own.children.is_empty() => Keys::of_result(own.keys.len()),
+            _ => Keys { rows, arrays: null_mut() },
+        }
+    }
+}
+
+unsafe fn clear(
+    deletion: *mut Deletion,
+    child: &Child,
+    relid: Oid,
+    statement: &Statement,
+    remember: &Statement,
+    keys: &Keys,
+) {
+    unsafe {
+        let values = parameters_for(deletion, child, keys);
+        let before = raw::become_user(child.owner, pg_sys::SECURITY_NOFORCE_RLS);
+        run_own(relid, deletion, statement, values, null(), Sight::Latest);
+        raw::become_again(before);
+        let cleared = Keys::of_result(3);
+        if cleared.rows > 0 {
+            write(deletion);
+            let values = parameters(deletion, 3);
+            std::ptr::copy_nonoverlapping(cleared.arrays, values.add(3), 3);
+            keep_books(remember, values, null());
+        }
+    }
+}
+
+unsafe fn refuse_all(own: &Own, keys: &Keys, immediately: bool) {
+    unsafe {
+        if keys.arrays.is_null() {
+            return;
+        }
+        let mut i = 0;
+        while i < own.children.len() {
+            let child = &*own.children.as_ptr().add(i);
+            if let Action::Refuse { now, statement, refusal } = &child.action
+                && *now == immediately
+            {
+                let values = parameters_for(null(), child, keys);
+                let nulls: *mut c_char = raw::allocate(statement.arguments());
+                std::ptr::write_bytes(nulls, b' ', statement.arguments());
+                std::ptr::write_bytes(nulls, b'n', 3);
+                let before = raw::become_user(child.owner, pg_sys::SECURITY_NOFORCE_RLS);
+                let found = raw::run(statement, values, nulls, Sight::Latest);
+                raw::become_again(before);
+                if found > 0 {
+                    refuse(refusal, raw::value(1), own.relid);
+                }
+            }
+            i += 1;
+        }
+    }
+}
+
+/// Raises it; the key's values only for who may read the table that holds them.
+pub unsafe fn refuse(refusal: &Refusal, detail: Option<Datum>, table_of_key: Oid) -> ! {
+    unsafe extern "C-unwind" {
+        fn pg_class_aclcheck(relid: Oid, role: Oid, mode: u64) -> u32;
+        fn GetUserId() -> Oid;
+    }
+    unsafe {
+        let visible = pg_class_aclcheck(table_of_key, GetUserId(), pg_sys::ACL_SELECT.into()) == 0;
+        raise_refusal(
+            refusal,
+            if visible { detail.map_or(null(), |detail| raw::to_c(detail).cast_const()) } else { null() },
+        )
+    }
+}
+
+unsafe fn raise_refusal(refusal: &Refusal, detail: *const c_char) -> ! {
+    unsafe {
+        raw::raise(&Report {
+            detail,
+            hint: refusal.hint.as_ref().map_or(null(), |hint| hint.as_ptr()),
+            schema: refusal.schema.as_ptr(),
+            table: refusal.table.as_ptr(),
+            constraint: refusal.constraint.as_ptr(),
+            ..Report::with(refusal.sqlstate, refusal.message.as_ptr())
+        })
+    }
+}
+
+struct Books {
+    write: Statement,
+    count: Statement,
+}
+
+// SAFETY: a backend has one thread.
+unsafe impl Sync for Books {}
+unsafe impl Send for Books {}
+
+static BOOKS: OnceLock<Books> = OnceLock::new();
+
+fn books() -> &'static Books {
+    BOOKS.get_or_init(|| {
+        let types = |more: &[Oid]| {
+            let mut types = vec![pg_sys::UUIDOID, pg_sys::TIMESTAMPTZOID, pg_sys::TEXTOID];
+            types.extend_from_slice(more);
+            types
+        };
+        Books {
+            write: Statement::new(
+                "INSERT INTO upkeep._deletion (id, relid, deleted_at, deleted_by, role_name, reason)
+                 VALUES ($1, $4, $2, $3, $5, $6)"
+                    .to_owned(),
+                types(&[pg_sys::OIDOID, pg_sys::TEXTOID, pg_sys::TEXTOID]),
+            ),
+            count: Statement::new(
+                "INSERT INTO upkeep._deletion_table AS t (deletion, relid, rows, direct) VALUES ($1, $4, $5, $6)
+                 ON CONFLICT (deletion, relid) DO UPDATE
+                 SET rows = t.rows OPERATOR(pg_catalog.+) EXCLUDED.rows, direct = t.direct OR EXCLUDED.direct"
+                    .to_owned(),
+                types(&[pg_sys::OIDOID, pg_sys::INT8OID, pg_sys::BOOLOID]),
+            ),
+        }
+    })
+}
+
+/// A static statement of ours on the private tables (LAW 1).
+pub unsafe fn keep_books(statement: &Statement, values: *mut Datum, nulls: *const c_char) -> u64 {
+    unsafe {
+        let before = raw::become_user(Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID), 0);
+        let rows = raw::run(statement, values, nulls, Sight::Transaction);
+        raw::become_again(before);
+        rows
+    }
+}
+
+static mut FIRST_TABLE: Oid = Oid::INVALID;
+
+/// Writes the deletion's own row, once.
+unsafe fn write(deletion: *mut Deletion) {
+    unsafe {
+        if (*deletion).written != 0 {
+            return;
+        }
+        let values = parameters(deletion, 3);
+        *values.add(3) = Datum::from(FIRST_TABLE);
+        *values.add(4) = raw::text((*deletion).role);
+        let mut nulls = *b"      ";
+        if (*deletion).reason.is_null() {
+            nulls[5] = b'n';
+        } else {
+            *values.add(5) = raw::text((*deletion).reason);
+        }
+        keep_books(&books().write, values, nulls.as_ptr().cast());
+        (*deletion).written = pg_sys::GetCurrentSubTransactionId();
+    }
+}
+
+unsafe fn count(deletion: *mut Deletion, relid: Oid, rows: u64, direct: bool) {
+    unsafe {
+        if rows == 0 {
+            return;
+        }
+        FIRST_TABLE = relid;
+        write(deletion);
+        let values = parameters(deletion, 3);
+        *values.add(3) = Datum::from(relid);
+        *values.add(4) = Datum::from(rows as i64);
+        *values.add(5) = Datum::from(direct);
+        keep_books(&books().count, values, null());
+    }
+}

@@ -1,0 +1,12 @@
+//! Soft delete inside other people's statements: triggers and the functions that run their conditions (LAW 12). Everything
+//! here but [`programs`] is raw: no pgrx guard, nothing to drop, foreign errors pass by longjmp.
+
+mod calls;
+mod engine;
+mod guard;
+mod pending;
+pub mod programs;
+mod state;
+mod triggers;
+
+pub use guard::while_purging;

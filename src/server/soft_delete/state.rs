@@ -1,0 +1,226 @@
+//! What this session is deleting. C variables, put right by callbacks when a transaction or savepoint is rolled back: errors
+//! pass the engine without a word.
+
+use std::ffi::{CStr, c_char, c_void};
+use std::ptr::null_mut;
+
+use pgrx::pg_sys::{self, Datum, Oid};
+
+use crate::server::raw;
+
+unsafe extern "C-unwind" {
+    fn pg_trigger_depth(call: pg_sys::FunctionCallInfo) -> Datum;
+    fn GetCurrentTransactionStartTimestamp() -> i64;
+    fn GetUserNameFromId(role: Oid, missing_ok: bool) -> *mut c_char;
+    fn GetOuterUserId() -> Oid;
+    fn GetConfigOption(name: *const c_char, missing_ok: bool, restrict: bool) -> *const c_char;
+    fn pg_strong_random(buffer: *mut c_void, length: usize) -> bool;
+    fn GetCurrentTimestamp() -> i64;
+}
+
+/// A deletion of this transaction, in its memory.
+pub struct Deletion {
+    pub id: [u8; 16],
+    pub at: i64,
+    pub by: *mut c_char,
+    pub role: *mut c_char,
+    pub reason: *mut c_char,
+    /// The savepoint in which it was begun.
+    begun: u32,
+    /// The savepoint in which its row was written; 0: it is not.
+    pub written: u32,
+}
+
+/// A statement of ours that is being run.
+#[derive(Clone, Copy)]
+struct Frame {
+    relid: Oid,
+    deletion: *mut Deletion,
+    undeletes: bool,
+    depth: i32,
+    subid: u32,
+}
+
+const DEPTH: usize = 100;
+const NO_FRAME: Frame = Frame { relid: Oid::INVALID, deletion: null_mut(), undeletes: false, depth: 0, subid: 0 };
+
+static mut FRAMES: [Frame; DEPTH] = [NO_FRAME; DEPTH];
+static mut COUNT: usize = 0;
+/// That of all statements which are not a call of soft_delete().
+static mut OF_TRANSACTION: *mut Deletion = null_mut();
+static mut PURGES: u32 = 0;
+static mut PURGING_SINCE: u32 = 0;
+static mut REGISTERED: bool = false;
+
+pub fn register() {
+    // SAFETY: once per session.
+    unsafe {
+        if !REGISTERED {
+            pg_sys::RegisterXactCallback(Some(at_end), null_mut());
+            pg_sys::RegisterSubXactCallback(Some(at_end_of_savepoint), null_mut());
+            REGISTERED = true;
+        }
+    }
+}
+
+unsafe fn new_deletion(reason: *const c_char) -> *mut Deletion {
+    unsafe {
+        register();
+        let deletion: *mut Deletion = raw::allocate_for_transaction(1);
+        let actor = GetConfigOption(c"upkeep.actor".as_ptr(), true, false);
+        let role = GetUserNameFromId(GetOuterUserId(), false);
+        let by = if actor.is_null() || *actor == 0 { role } else { actor };
+        *deletion = Deletion {
+            id: new_id(),
+            at: GetCurrentTransactionStartTimestamp(),
+            by: keep(by),
+            role: keep(role),
+            reason: if reason.is_null() { null_mut() } else { keep(reason) },
+            begun: pg_sys::GetCurrentSubTransactionId(),
+            written: 0,
+        };
+        deletion
+    }
+}
+
+unsafe fn keep(text: *const c_char) -> *mut c_char {
+    unsafe {
+        let length = CStr::from_ptr(text).count_bytes() + 1;
+        let copy: *mut c_char = raw::allocate_for_transaction(length);
+        std::ptr::copy_nonoverlapping(text, copy, length);
+        copy
+    }
+}
+
+/// Time-ordered, version 7.
+unsafe fn new_id() -> [u8; 16] {
+    const UNIX_TO_POSTGRES_EPOCH: i64 = 946_684_800_000_000;
+    unsafe {
+        let mut id = [0u8; 16];
+        pg_strong_random(id.as_mut_ptr().cast(), id.len());
+        let milliseconds = ((GetCurrentTimestamp() + UNIX_TO_POSTGRES_EPOCH) as u64 / 1000).to_be_bytes();
+        std::ptr::copy_nonoverlapping(milliseconds.as_ptr().add(2), id.as_mut_ptr(), 6);
+        id[6] = 0x70 | (id[6] & 0x0F);
+        id[8] = 0x80 | (id[8] & 0x3F);
+        id
+    }
+}
+
+/// A deletion of its own, for a call of soft_delete().
+pub unsafe fn begin(reason: *const c_char) -> *mut Deletion {
+    unsafe { new_deletion(reason) }
+}
+
+/// The deletion that a row deleted now belongs to: the one under way, else the transaction's.
+pub unsafe fn current() -> *mut Deletion {
+    unsafe {
+        if COUNT > 0 && !FRAMES[COUNT - 1].undeletes {
+            return FRAMES[COUNT - 1].deletion;
+        }
+        if OF_TRANSACTION.is_null() {
+            OF_TRANSACTION = new_deletion(std::ptr::null());
+        }
+        OF_TRANSACTION
+    }
+}
+
+/// From here until [`leave`] the statement that is run is ours.
+pub unsafe fn enter(relid: Oid, deletion: *mut Deletion, undeletes: bool) {
+    unsafe {
+        register();
+        if COUNT == DEPTH {
+            raw::raise(&raw::Report::new(c"54001", c"deletions are nested too deeply"));
+        }
+        FRAMES[COUNT] = Frame {
+            relid,
+            deletion,
+            undeletes,
+            depth: pg_trigger_depth(null_mut()).value() as i32,
+            subid: pg_sys::GetCurrentSubTransactionId(),
+        };
+        COUNT += 1;
+    }
+}
+
+pub unsafe fn leave() {
+    unsafe { COUNT -= 1 };
+}
+
+/// Is the UPDATE of this table that is being run somebody's own? `id`: the row's, null if it has none.
+pub unsafe fn is_by_hand(relid: Oid, id: *const [u8; 16]) -> bool {
+    unsafe {
+        if COUNT == 0 {
+            return true;
+        }
+        let frame = FRAMES[COUNT - 1];
+        let same = if id.is_null() { frame.undeletes } else { !frame.undeletes && *id == (*frame.deletion).id };
+        !(same && frame.relid == relid && frame.depth == pg_trigger_depth(null_mut()).value() as i32)
+    }
+}
+
+pub fn is_purging() -> bool {
+    unsafe { PURGES > 0 }
+}
+
+pub fn begin_purge() {
+    register();
+    unsafe {
+        if PURGES == 0 {
+            PURGING_SINCE = pg_sys::GetCurrentSubTransactionId();
+        }
+        PURGES += 1;
+    }
+}
+
+pub fn end_purge() {
+    unsafe { PURGES = PURGES.saturating_sub(1) };
+}
+
+unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
+    use pg_sys::XactEvent::*;
+    if ![XACT_EVENT_COMMIT, XACT_EVENT_ABORT, XACT_EVENT_PREPARE].contains(&event) {
+        return;
+    }
+    unsafe {
+        COUNT = 0;
+        OF_TRANSACTION = null_mut();
+        PURGES = 0;
+        super::pending::forget(0);
+    }
+    super::programs::forget_old();
+}
+
+unsafe extern "C-unwind" fn at_end_of_savepoint(
+    event: pg_sys::SubXactEvent::Type,
+    subid: u32,
+    _parent: u32,
+    _arg: *mut c_void,
+) {
+    if event != pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
+        return;
+    }
+    unsafe {
+        while COUNT > 0 && FRAMES[COUNT - 1].subid >= subid {
+            COUNT -= 1;
+        }
+        if !OF_TRANSACTION.is_null() {
+            if (*OF_TRANSACTION).begun >= subid {
+                OF_TRANSACTION = null_mut();
+            } else if (*OF_TRANSACTION).written >= subid {
+                (*OF_TRANSACTION).written = 0;
+            }
+        }
+        let mut i = 0;
+        while i < COUNT {
+            let deletion = FRAMES[i].deletion;
+            if !deletion.is_null() && (*deletion).written >= subid {
+                (*deletion).written = 0;
+            }
+            i += 1;
+        }
+        if PURGES > 0 && PURGING_SINCE >= subid {
+            PURGES = 0;
+        }
+        super::pending::forget(subid);
+    }
+}

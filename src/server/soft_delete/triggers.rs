@@ -1,0 +1,283 @@
+//! The triggers on tables and views with soft delete, and on tables that reference them.
+
+use std::ffi::c_char;
+use std::ptr::null;
+
+use pgrx::pg_sys::{self, Datum};
+
+use super::engine::{self, Keys};
+use super::pending::{self, What};
+use super::{programs, state};
+use crate::server::raw::{self, Report, Sight};
+use crate::soft_delete::program::Own;
+
+raw::version_1!(
+    pg_finfo_upkeep_soft_delete_updated_row,
+    pg_finfo_upkeep_soft_delete_updated,
+    pg_finfo_upkeep_soft_delete_view_row,
+    pg_finfo_upkeep_soft_delete_view,
+    pg_finfo_upkeep_soft_delete_flag,
+    pg_finfo_upkeep_soft_delete_live_parent,
+    pg_finfo_upkeep_is_by_hand,
+);
+
+unsafe extern "C-unwind" {
+    fn heap_copy_tuple_as_datum(tuple: pg_sys::HeapTuple, desc: pg_sys::TupleDesc) -> Datum;
+    fn heap_modify_tuple_by_cols(
+        tuple: pg_sys::HeapTuple,
+        desc: pg_sys::TupleDesc,
+        count: i32,
+        columns: *const i32,
+        values: *const Datum,
+        nulls: *const bool,
+    ) -> pg_sys::HeapTuple;
+    fn timestamptz_timestamp(call: pg_sys::FunctionCallInfo) -> Datum;
+    fn DirectFunctionCall1Coll(
+        function: unsafe extern "C-unwind" fn(pg_sys::FunctionCallInfo) -> Datum,
+        collation: pg_sys::Oid,
+        argument: Datum,
+    ) -> Datum;
+}
+
+const NOTHING: Datum = Datum::null();
+
+/// What the trigger was called for; an error if it was not called as one.
+pub unsafe fn data(call: pg_sys::FunctionCallInfo) -> *mut pg_sys::TriggerData {
+    unsafe {
+        let context = (*call).context;
+        if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
+            raw::raise(&Report::new(c"39P01", c"this function can only be called as a trigger"));
+        }
+        context.cast()
+    }
+}
+
+unsafe fn own(trigger: *mut pg_sys::TriggerData) -> Option<&'static Own> {
+    unsafe { programs::of((*(*trigger).tg_relation).rd_id).own.as_ref() }
+}
+
+/// `upkeep._is_by_hand(table, deletion id)`: in the WHEN of triggers, called for rows of anyone's statements.
+///
+/// # Safety
+/// Called by the server with two arguments.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn upkeep_is_by_hand(call: pg_sys::FunctionCallInfo) -> Datum {
+    unsafe {
+        let arguments = (*call).args.as_ptr();
+        let relid = pg_sys::Oid::from((*arguments).value.value() as u32);
+        let id = &*arguments.add(1);
+        let id = if id.isnull { null() } else { id.value.cast_mut_ptr::<[u8; 16]>().cast_const() };
+        Datum::from(state::is_by_hand(relid, id))
+    }
+}
+
+/// AFTER UPDATE, each row whose deletion was set or cleared by hand.
+///
+/// # Safety
+/// Called by the server as a trigger.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn upkeep_soft_delete_updated_row(call: pg_sys::FunctionCallInfo) -> Datum {
+    unsafe {
+        let trigger = data(call);
+        let Some(own) = own(trigger) else { return NOTHING };
+        let (new, desc) = ((*trigger).tg_newtuple, (*(*trigger).tg_relation).rd_att);
+        let live = raw::attribute(new, desc, own.deleted_at).is_none();
+        pending::note(own, if live { What::UndeletedByHand } else { What::DeletedByHand }, new, desc);
+        NOTHING
+    }
+}
+
+/// AFTER UPDATE, the statement.
+///
+/// # Safety
+/// Called by the server as a trigger.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn upkeep_soft_delete_updated(call: pg_sys::FunctionCallInfo) -> Datum {
+    unsafe {
+        let trigger = data(call);
+        if pending::is_empty() {
+            return NOTHING;
+        }
+        let Some(own) = own(trigger) else { return NOTHING };
+        raw::connect();
+        if let Some(keys) = pending::take(own, What::DeletedByHand) {
+            let deletion = state::current();
+            stamp(own, deletion, &keys, false);
+            engine::carry_on(deletion, own, keys, true);
+        }
+        if let Some(keys) = pending::take(own, What::UndeletedByHand) {
+            stamp(own, state::current(), &keys, true);
+        }
+        raw::finish();
+        NOTHING
+    }
+}
+
+/// What belongs to a deletion, or to its end, and the UPDATE has not said.
+unsafe fn stamp(own: &Own, deletion: *mut state::Deletion, keys: &Keys, undeletes: bool) {
+    unsafe {
+        let values = engine::parameters(deletion, own.primary);
+        std::ptr::copy_nonoverlapping(keys.arrays, values.add(3), own.primary);
+        let before = raw::become_user(own.owner, pg_sys::SECURITY_NOFORCE_RLS);
+        state::enter(own.relid, deletion, undeletes);
+        let statement = if undeletes { &own.unstamp } else { &own.stamp };
+        raw::run(statement, values, null(), Sight::Latest);
+        state::leave();
+        raw::become_again(before);
+    }
+}
+
+/// INSTEAD OF DELETE on the live view: the row is locked, and deleted if it still is as the statement saw it.
+///
+/// # Safety
+/// Called by the server as a trigger.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn upkeep_soft_delete_view_row(call: pg_sys::FunctionCallInfo) -> Datum {
+    unsafe {
+        let trigger = data(call);
+        let (old, desc) = ((*trigger).tg_trigtuple, (*(*trigger).tg_relation).rd_att);
+        let own = match own(trigger) {
+            Some(own) if own.keys.first().is_some_and(|key| key.number > 0) => own,
+            _ => raw::raise(&Report::new(c"55000", c"soft delete is not enabled on the table of this view")),
+        };
+        raw::connect();
+        let deletion = state::current();
+        let values = engine::parameters(deletion, 1 + own.primary);
+        *values.add(3) = heap_copy_tuple_as_datum(old, desc);
+        let mut i = 0;
+        while i < own.primary {
+            let key = &*own.keys.as_ptr().add(i);
+            // Never null: they are the primary key's.
+            *values.add(4 + i) = raw::attribute(old, desc, key.number).unwrap_or(NOTHING);
+            i += 1;
+        }
+        let gone = engine::run_own(own.relid, deletion, &own.delete_one, values, null(), Sight::Transaction);
+        if gone == 0 {
+            if raw::run(&own.look_one, values, null(), Sight::Latest) > 0 {
+                raw::raise(&Report {
+                    detail: c"The row has changed since the statement looked at it.".as_ptr(),
+                    hint: c"Try the transaction again.".as_ptr(),
+                    ..Report::new(c"40001", c"could not serialize access due to concurrent update")
+                });
+            }
+            raw::finish();
+            return NOTHING;
+        }
+        raw::finish();
+        pending::note(own, What::Deleted, old, desc);
+        Datum::from(old)
+    }
+}
+
+/// AFTER DELETE on the live view, the statement.
+///
+/// # Safety
+/// Called by the server as a trigger.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn upkeep_soft_delete_view(call: pg_sys::FunctionCallInfo) -> Datum {
+    unsafe {
+        let trigger = data(call);
+        if pending::is_empty() {
+            return NOTHING;
+        }
+        let Some(own) = own(trigger) else { return NOTHING };
+        raw::connect();
+        if let Some(keys) = pending::take(own, What::Deleted) {
+            engine::carry_on(state::current(), own, keys, true);
+        }
+        raw::finish();
+        NOTHING
+    }
+}
+
+/// BEFORE INSERT OR UPDATE, each row: the flag and the time say the same. If both were changed, the time counts.
+///
+/// # Safety
+/// Called by the server as a trigger.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn upkeep_soft_delete_flag(call: pg_sys::FunctionCallInfo) -> Datum {
+    unsafe {
+        let trigger = data(call);
+        let update = (*trigger).tg_event & pg_sys::TRIGGER_EVENT_OPMASK == pg_sys::TRIGGER_EVENT_UPDATE;
+        let new = if update { (*trigger).tg_newtuple } else { (*trigger).tg_trigtuple };
+        let desc = (*(*trigger).tg_relation).rd_att;
+        let own = match own(trigger) {
+            Some(own) if own.flag > 0 => own,
+            _ => return Datum::from(new),
+        };
+        let read = |tuple| {
+            let flag = raw::attribute(tuple, desc, own.flag).is_some_and(|flag| flag.value() as u8 != 0);
+            (raw::attribute(tuple, desc, own.deleted_at).is_some(), flag)
+        };
+        let (at_before, flag_before) = if update { read((*trigger).tg_trigtuple) } else { (false, false) };
+        let (at, flag) = read(new);
+        if at == flag {
+            return Datum::from(new);
+        }
+        let (column, value, is_null): (i32, Datum, bool) = if at != at_before || flag == flag_before {
+            (own.flag.into(), Datum::from(at), false)
+        } else if flag {
+            let now = Datum::from((*state::current()).at);
+            let now = if own.has_timezone {
+                now
+            } else {
+                DirectFunctionCall1Coll(timestamptz_timestamp, pg_sys::Oid::INVALID, now)
+            };
+            (own.deleted_at.into(), now, false)
+        } else {
+            (own.deleted_at.into(), NOTHING, true)
+        };
+        Datum::from(heap_modify_tuple_by_cols(new, desc, 1, &column, &value, &is_null))
+    }
+}
+
+/// AFTER INSERT OR UPDATE on a table that references one with soft delete: locks the referenced row, as the foreign key
+/// does, and looks whether it is deleted. The argument is `deferred` in the trigger that stands for deferrable keys.
+///
+/// # Safety
+/// Called by the server as a trigger.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn upkeep_soft_delete_live_parent(call: pg_sys::FunctionCallInfo) -> Datum {
+    unsafe {
+        let trigger = data(call);
+        let update = (*trigger).tg_event & pg_sys::TRIGGER_EVENT_OPMASK == pg_sys::TRIGGER_EVENT_UPDATE;
+        let new = if update { (*trigger).tg_newtuple } else { (*trigger).tg_trigtuple };
+        let desc = (*(*trigger).tg_relation).rd_att;
+        let deferred = (*(*trigger).tg_trigger).tgdeferrable;
+        let program = programs::of((*(*trigger).tg_relation).rd_id);
+        raw::connect();
+        let mut i = 0;
+        while i < program.parents.len() {
+            let parent = &*program.parents.as_ptr().add(i);
+            i += 1;
+            if parent.deferrable != deferred {
+                continue;
+            }
+            let count = parent.columns.len();
+            let values: *mut Datum = raw::allocate(3 + count);
+            let nulls: *mut c_char = raw::allocate(3 + count);
+            std::ptr::write_bytes(nulls, b' ', 3 + count);
+            std::ptr::write_bytes(nulls, b'n', 3);
+            let mut complete = true;
+            let mut k = 0;
+            while k < count {
+                match raw::attribute(new, desc, *parent.columns.as_ptr().add(k)) {
+                    Some(value) => *values.add(3 + k) = value,
+                    None => complete = false,
+                }
+                k += 1;
+            }
+            if !complete {
+                continue;
+            }
+            let before = raw::become_user(parent.owner, pg_sys::SECURITY_NOFORCE_RLS);
+            let dead = raw::run(&parent.look, values, nulls, Sight::Transaction);
+            raw::become_again(before);
+            if dead > 0 {
+                engine::refuse(&parent.refusal, raw::value(1), parent.relid);
+            }
+        }
+        raw::finish();
+        NOTHING
+    }
+}

@@ -1,0 +1,294 @@
+//! `upkeep.enable_soft_delete`.
+
+use std::ffi::CStr;
+
+use pgrx::datum::Interval;
+use pgrx::pg_sys::Oid;
+use pgrx::prelude::*;
+
+use super::managed::{self, literal, qualified};
+use super::{objects, program};
+use crate::backfill::statements::identifier;
+use crate::error::*;
+use crate::server::raise::answer;
+use crate::server::{heap, spi};
+
+struct Request<'a> {
+    hide: &'a str,
+    deleted_at: &'a str,
+    deleted_by: &'a str,
+    deletion_id: &'a str,
+    flag: Option<&'a str>,
+    retention: Option<Interval>,
+    on_unmanaged: &'a str,
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments)]
+fn upkeep_enable_soft_delete(
+    target: Option<Oid>,
+    hide: Option<&str>,
+    deleted_at: Option<&CStr>,
+    deleted_by: Option<&CStr>,
+    deletion_id: Option<&CStr>,
+    flag: Option<&CStr>,
+    retention: Option<Interval>,
+    on_unmanaged: Option<&str>,
+) {
+    let name = |name: Option<&CStr>| name.map(|name| name.to_string_lossy().into_owned());
+    let (at, by, id, flag) = (name(deleted_at), name(deleted_by), name(deletion_id), name(flag));
+    answer((|| {
+        enable(
+            required(target, "target")?,
+            &Request {
+                hide: required(hide, "hide")?,
+                deleted_at: required(at.as_deref(), "deleted_at")?,
+                deleted_by: required(by.as_deref(), "deleted_by")?,
+                deletion_id: required(id.as_deref(), "deletion_id")?,
+                flag: flag.as_deref(),
+                retention,
+                on_unmanaged: required(on_unmanaged, "on_unmanaged")?,
+            },
+        )
+    })())
+}
+
+pub fn required<T>(value: Option<T>, name: &str) -> Result<T> {
+    value.ok_or_else(|| Error::new(NULL_VALUE_NOT_ALLOWED, format!("the argument {name} is null")))
+}
+
+struct Class {
+    schema: String,
+    name: String,
+    kind: String,
+    owner: Oid,
+    may: bool,
+    partition: bool,
+    inherits: bool,
+    temporary: bool,
+    published: bool,
+    partition_columns: Vec<String>,
+}
+
+const CLASS: &str = "
+    SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relkind::pg_catalog.text, c.relowner,
+           pg_catalog.pg_has_role(c.relowner, 'USAGE'), c.relispartition,
+           EXISTS (SELECT FROM pg_catalog.pg_inherits i
+                   WHERE (i.inhrelid OPERATOR(pg_catalog.=) c.oid AND NOT c.relispartition)
+                      OR (i.inhparent OPERATOR(pg_catalog.=) c.oid AND c.relkind OPERATOR(pg_catalog.<>) 'p')),
+           c.relpersistence OPERATOR(pg_catalog.=) 't',
+           EXISTS (SELECT FROM pg_catalog.pg_publication_tables p
+                   WHERE p.schemaname OPERATOR(pg_catalog.=) n.nspname AND p.tablename OPERATOR(pg_catalog.=) c.relname),
+           ARRAY(SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_partitioned_table p
+                 JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) p.partrelid
+                      AND a.attnum OPERATOR(pg_catalog.=) ANY (p.partattrs::pg_catalog.int2[])
+                 WHERE p.partrelid OPERATOR(pg_catalog.=) c.oid)
+    FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+    WHERE c.oid OPERATOR(pg_catalog.=) $1";
+
+fn class(relid: Oid) -> Result<Class> {
+    spi::query_one(CLASS, &[relid.into()], |row| {
+        Ok(Class {
+            schema: row.require(1)?,
+            name: row.require(2)?,
+            kind: row.require(3)?,
+            owner: row.require(4)?,
+            may: row.require(5)?,
+            partition: row.require(6)?,
+            inherits: row.require(7)?,
+            temporary: row.require(8)?,
+            published: row.require(9)?,
+            partition_columns: row.require(10)?,
+        })
+    })?
+    .ok_or_else(|| Error::new(UNDEFINED_TABLE, format!("relation with OID {} does not exist", relid.to_u32())))
+}
+
+/// Whoever owns the table, or is a member of its owner.
+pub fn require_owner(may: bool, table: &str) -> Result<()> {
+    if may {
+        return Ok(());
+    }
+    Err(Error::new(INSUFFICIENT_PRIVILEGE, format!("must be owner of table {table}")))
+}
+
+fn check(relid: Oid, class: &Class, request: &Request<'_>) -> Result<()> {
+    let table = qualified(&class.schema, &class.name);
+    if !matches!(&*class.kind, "r" | "p") {
+        return Err(Error::new(WRONG_OBJECT_TYPE, format!("{table} is not a table"))
+            .hint("Name an ordinary or a partitioned table."));
+    }
+    if class.schema == "upkeep" || relid.to_u32() < crate::backfill::target::FIRST_NORMAL_OID {
+        return Err(Error::new(INSUFFICIENT_PRIVILEGE, format!("{table} is not a table of yours")));
+    }
+    require_owner(class.may, &table)?;
+    if !["live_view", "swap", "swap_published", "none"].contains(&request.hide) {
+        return Err(Error::new(INVALID_PARAMETER_VALUE, format!("hide is '{}'", request.hide))
+            .hint("It is one of: live_view, swap, swap_published, none."));
+    }
+    if !["refuse", "restrict", "ignore"].contains(&request.on_unmanaged) {
+        return Err(Error::new(INVALID_PARAMETER_VALUE, format!("on_unmanaged is '{}'", request.on_unmanaged))
+            .hint("It is one of: refuse, restrict, ignore."));
+    }
+    if let Some(known) = managed::find(relid)?
+        && known.relid == relid
+    {
+        return Err(Error::new(DUPLICATE_OBJECT, format!("soft delete is enabled on {table} already")).hint(format!(
+            "To enable it in another way: SELECT upkeep.disable_soft_delete({}, 'keep');",
+            literal(&table)
+        )));
+    }
+    let no = |why: &str| Err(Error::new(FEATURE_NOT_SUPPORTED, format!("{table} {why}")));
+    if class.partition {
+        return no("is a partition").map_err(|error: Error| error.hint("Name the partitioned table."));
+    }
+    if class.inherits {
+        return no("is a parent or a child by inheritance");
+    }
+    if class.temporary {
+        return no("is a temporary table");
+    }
+    let of_ours: Vec<&str> =
+        [request.deleted_at, request.deleted_by, request.deletion_id].into_iter().chain(request.flag).collect();
+    if class.partition_columns.iter().any(|column| of_ours.contains(&&**column)) {
+        return no("is partitioned by a column that a deletion sets");
+    }
+    if request.hide == "swap" && class.published {
+        return Err(Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, format!("{table} is in a publication"))
+            .detail(format!("Subscribers know the table by its name, which would change to \"{}\".", class.name))
+            .hint("Use hide => 'live_view', or hide => 'swap_published' if the subscribers are told."));
+    }
+    if managed::primary_key(relid)?.is_empty() {
+        return Err(Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, format!("{table} has no primary key"))
+            .detail("Deleted rows are told apart by it; it must not be deferrable.")
+            .hint(format!("ALTER TABLE {table} ADD PRIMARY KEY (..);")));
+    }
+    check_unmanaged(relid, &table, request.on_unmanaged)
+}
+
+fn check_unmanaged(relid: Oid, table: &str, on_unmanaged: &str) -> Result<()> {
+    if on_unmanaged != "refuse" {
+        return Ok(());
+    }
+    let mut unmanaged: Vec<String> = managed::referencing(relid)?
+        .into_iter()
+        .filter(|key| key.on_delete == 'c' && !key.child_managed && key.child_root != relid)
+        .map(|key| qualified(&key.child_schema, &key.child_name))
+        .collect();
+    unmanaged.dedup();
+    let Some(first) = unmanaged.first() else { return Ok(()) };
+    Err(Error::new(
+        OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("tables without soft delete reference {table} ON DELETE CASCADE"),
+    )
+    .detail(format!("They are: {}. Their rows would have to go for good with a row that may come back.", unmanaged.join(", ")))
+    .hint(format!(
+        "Enable it on them first: SELECT upkeep.enable_soft_delete({}); or say what is to be done: on_unmanaged => 'restrict' or 'ignore'.",
+        literal(first)
+    )))
+}
+
+/// Adds a column that is missing; one that is there must be of one of these types.
+fn column(relid: Oid, table: &str, owner: Oid, name: &str, definition: &str, fit: &[&str]) -> Result<()> {
+    let there = managed::columns(relid)?.into_iter().find(|column| column.name == name);
+    match there {
+        Some(column) if fit.contains(&&*column.type_sql) => Ok(()),
+        Some(column) => {
+            Err(Error::new(DATATYPE_MISMATCH, format!("column \"{name}\" of {table} is of type {}", column.type_sql))
+                .detail(format!("For soft delete it must be {}.", fit.join(" or ")))
+                .hint("Name another column, which is added if it is not there."))
+        }
+        None => {
+            let sql = format!("ALTER TABLE {table} ADD COLUMN {} {definition}", identifier(name));
+            spi::as_owner(owner, || spi::execute(&sql, &[])).map(drop)
+        }
+    }
+}
+
+fn enable(relid: Oid, request: &Request<'_>) -> Result<()> {
+    check(relid, &class(relid)?, request)?;
+    if !heap::lock_exclusively(relid) {
+        return Err(Error::new(UNDEFINED_TABLE, "the table was dropped meanwhile"));
+    }
+    // Again, now that nobody can change it.
+    let class = class(relid)?;
+    check(relid, &class, request)?;
+    let table = qualified(&class.schema, &class.name);
+    let add = |name: &str, definition: &str, fit: &[&str]| column(relid, &table, class.owner, name, definition, fit);
+    add(request.deleted_at, "timestamp with time zone", &["timestamp with time zone", "timestamp without time zone"])?;
+    add(request.deleted_by, "text", &["text", "name", "character varying"])?;
+    add(request.deletion_id, "uuid", &["uuid"])?;
+    if let Some(flag) = request.flag {
+        add(flag, "boolean NOT NULL DEFAULT false", &["boolean"])?;
+        check_flag(&table, &class, request, flag)?;
+    }
+    let swap = request.hide.starts_with("swap");
+    let relname = if swap { objects::with_ending(&class.name, "_all") } else { class.name.clone() };
+    if swap {
+        let rename = format!("ALTER TABLE {table} RENAME TO {}", identifier(&relname));
+        spi::as_owner(class.owner, || spi::execute(&rename, &[]))?;
+    }
+    let hide = if swap { "swap" } else { request.hide };
+    store(relid, &class.name, hide, request)?;
+    let managed =
+        managed::find(relid)?.ok_or_else(|| Error::new(INTERNAL_ERROR, "what was just stored is not there"))?;
+    if hide != "none" {
+        let live = if swap { class.name.clone() } else { objects::with_ending(&class.name, "_live") };
+        let views = objects::create_views(&managed, &live, &objects::with_ending(&class.name, "_deleted"))?;
+        spi::bookkeeping(|| {
+            spi::execute(
+                "UPDATE upkeep._soft_delete_table SET live_view = $2, deleted_view = $3
+                 WHERE relid OPERATOR(pg_catalog.=) $1",
+                &[relid.into(), views.0.into(), views.1.into()],
+            )
+        })?;
+    }
+    objects::ensure(&managed)?;
+    // Finds out now what could not be done later.
+    program::build(relid).map(drop)
+}
+
+fn check_flag(table: &str, class: &Class, request: &Request<'_>, flag: &str) -> Result<()> {
+    let (at, flag) = (identifier(request.deleted_at), identifier(flag));
+    let apart = spi::as_owner(class.owner, || {
+        spi::execute_returning(
+            &format!("SELECT EXISTS (SELECT FROM {table} AS t WHERE (t.{at} IS NOT NULL) IS DISTINCT FROM t.{flag})"),
+            &[],
+            |row| row.require::<bool>(1),
+        )
+    })?;
+    if apart != [true] {
+        return Ok(());
+    }
+    Err(Error::new(
+        OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("columns {flag} and {at} of {table} do not say the same"),
+    )
+    .hint(format!(
+        "First have both columns and: UPDATE {table} SET {at} = CASE WHEN {flag} THEN coalesce({at}, now()) END, {flag} = coalesce({flag}, false);"
+    )))
+}
+
+fn store(relid: Oid, name: &str, hide: &str, request: &Request<'_>) -> Result<()> {
+    spi::bookkeeping(|| {
+        spi::execute(
+            "INSERT INTO upkeep._soft_delete_table
+                 (relid, name, hide, deleted_at, deleted_by, deletion_id, flag, retention, on_unmanaged)
+             VALUES ($1::pg_catalog.oid, $2::pg_catalog.text, $3, $4::pg_catalog.text, $5::pg_catalog.text,
+                     $6::pg_catalog.text, $7::pg_catalog.text, $8, $9)",
+            &[
+                relid.into(),
+                name.into(),
+                hide.into(),
+                request.deleted_at.into(),
+                request.deleted_by.into(),
+                request.deletion_id.into(),
+                request.flag.into(),
+                request.retention.into(),
+                request.on_unmanaged.into(),
+            ],
+        )
+    })
+    .map(drop)
+}

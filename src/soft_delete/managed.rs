@@ -1,0 +1,292 @@
+//! What the private catalog and the server's say about one table with soft delete.
+
+use pgrx::pg_sys::Oid;
+
+use crate::backfill::statements::identifier;
+use crate::error::Result;
+use crate::server::spi;
+
+/// A table with soft delete.
+#[derive(Clone, Debug)]
+pub struct Managed {
+    pub relid: Oid,
+    pub schema: String,
+    pub relname: String,
+    pub owner: Oid,
+    pub name: String,
+    pub hide: String,
+    pub deleted_at: String,
+    pub deleted_by: String,
+    pub deletion_id: String,
+    pub flag: Option<String>,
+    pub live_view: Option<Oid>,
+    pub deleted_view: Option<Oid>,
+    pub on_unmanaged: String,
+}
+
+const MANAGED: &str = "
+    SELECT s.relid::pg_catalog.oid, n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relowner,
+           s.name::pg_catalog.text, s.hide, s.deleted_at::pg_catalog.text, s.deleted_by::pg_catalog.text,
+           s.deletion_id::pg_catalog.text, s.flag::pg_catalog.text, s.live_view::pg_catalog.oid,
+           s.deleted_view::pg_catalog.oid, s.on_unmanaged
+    FROM upkeep._soft_delete_table s
+    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) s.relid
+    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+    WHERE s.relid OPERATOR(pg_catalog.=) $1 OR s.live_view OPERATOR(pg_catalog.=) $1
+       OR s.relid OPERATOR(pg_catalog.=) pg_catalog.pg_partition_root($1)";
+
+/// The table itself, the one that a view shows, or the one that a partition belongs to.
+pub fn find(relid: Oid) -> Result<Option<Managed>> {
+    spi::bookkeeping(|| {
+        let found = spi::execute_returning(MANAGED, &[relid.into()], |row| {
+            Ok(Managed {
+                relid: row.require(1)?,
+                schema: row.require(2)?,
+                relname: row.require(3)?,
+                owner: row.require(4)?,
+                name: row.require(5)?,
+                hide: row.require(6)?,
+                deleted_at: row.require(7)?,
+                deleted_by: row.require(8)?,
+                deletion_id: row.require(9)?,
+                flag: row.get(10)?,
+                live_view: row.get(11)?,
+                deleted_view: row.get(12)?,
+                on_unmanaged: row.require(13)?,
+            })
+        })?;
+        Ok(found.into_iter().next())
+    })
+}
+
+impl Managed {
+    /// Quoted and qualified.
+    pub fn sql(&self) -> String {
+        qualified(&self.schema, &self.relname)
+    }
+
+    /// What follows SET for a deletion: parameters 1 (its id), 2 (when), 3 (who).
+    pub fn set_deleted(&self) -> String {
+        let flag = self.flag.as_ref().map_or_else(String::new, |flag| format!(", {} = true", identifier(flag)));
+        format!(
+            "{} = $2, {} = $3, {} = $1{flag}",
+            identifier(&self.deleted_at),
+            identifier(&self.deleted_by),
+            identifier(&self.deletion_id)
+        )
+    }
+
+    /// What follows SET for bringing rows back.
+    pub fn set_live(&self) -> String {
+        let flag = self.flag.as_ref().map_or_else(String::new, |flag| format!(", {} = false", identifier(flag)));
+        format!(
+            "{} = NULL, {} = NULL, {} = NULL{flag}",
+            identifier(&self.deleted_at),
+            identifier(&self.deleted_by),
+            identifier(&self.deletion_id)
+        )
+    }
+
+    /// Is the row of this alias live?
+    pub fn live(&self, alias: &str) -> String {
+        format!("{alias}.{} IS NULL", identifier(&self.deleted_at))
+    }
+}
+
+/// As a string constant.
+pub fn literal(text: &str) -> String {
+    pgrx::spi::quote_literal(text)
+}
+
+pub fn qualified(schema: &str, name: &str) -> String {
+    pgrx::spi::quote_qualified_identifier(schema, name)
+}
+
+/// A column of a table, as far as keys need it.
+#[derive(Clone, Debug)]
+pub struct Column {
+    pub name: String,
+    /// In the relation that was asked about.
+    pub number: i16,
+    pub type_oid: Oid,
+    /// 0: there are no arrays of it.
+    pub array_oid: Oid,
+    pub is_array: bool,
+    pub by_value: bool,
+    pub length: i16,
+    pub align: i8,
+    /// Qualified; only where the type has collations.
+    pub collation: Option<String>,
+    pub type_sql: String,
+}
+
+const COLUMNS: &str = "
+    SELECT a.attname::pg_catalog.text, a.attnum, a.atttypid, t.typarray, t.typlen, t.typbyval, t.typalign::pg_catalog.text,
+           CASE WHEN a.attcollation OPERATOR(pg_catalog.<>) 0::pg_catalog.oid
+                THEN pg_catalog.format('%I.%I', n.nspname, l.collname) END,
+           t.typcategory OPERATOR(pg_catalog.=) 'A', pg_catalog.format_type(a.atttypid, -1)
+    FROM pg_catalog.pg_attribute a
+    JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) a.atttypid
+    LEFT JOIN pg_catalog.pg_collation l ON l.oid OPERATOR(pg_catalog.=) a.attcollation
+    LEFT JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) l.collnamespace
+    WHERE a.attrelid OPERATOR(pg_catalog.=) $1 AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped
+    ORDER BY a.attnum";
+
+pub fn columns(relid: Oid) -> Result<Vec<Column>> {
+    spi::bookkeeping(|| {
+        spi::execute_returning(COLUMNS, &[relid.into()], |row| {
+            Ok(Column {
+                name: row.require(1)?,
+                number: row.require(2)?,
+                type_oid: row.require(3)?,
+                array_oid: row.require(4)?,
+                length: row.require(5)?,
+                by_value: row.require(6)?,
+                align: row.require::<String>(7)?.bytes().next().unwrap_or(b'i') as i8,
+                collation: row.get(8)?,
+                is_array: row.require(9)?,
+                type_sql: row.require(10)?,
+            })
+        })
+    })
+}
+
+/// The columns of the primary key, in its order, each with its equality; empty: there is none, or it is deferrable.
+pub fn primary_key(relid: Oid) -> Result<Vec<(String, String)>> {
+    spi::bookkeeping(|| {
+        spi::execute_returning(
+            "SELECT a.attname::pg_catalog.text, pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname)
+             FROM pg_catalog.pg_index i
+             CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(i.indkey::pg_catalog.int2[]),
+                                           pg_catalog.unnest(i.indclass::pg_catalog.oid[]))
+                 WITH ORDINALITY k (attnum, opclass, ord)
+             JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) i.indrelid
+                                           AND a.attnum OPERATOR(pg_catalog.=) k.attnum
+             JOIN pg_catalog.pg_opclass c ON c.oid OPERATOR(pg_catalog.=) k.opclass
+             JOIN pg_catalog.pg_amop m ON m.amopfamily OPERATOR(pg_catalog.=) c.opcfamily
+                                      AND m.amoplefttype OPERATOR(pg_catalog.=) c.opcintype
+                                      AND m.amoprighttype OPERATOR(pg_catalog.=) c.opcintype
+                                      AND m.amopstrategy OPERATOR(pg_catalog.=) 3
+             JOIN pg_catalog.pg_operator o ON o.oid OPERATOR(pg_catalog.=) m.amopopr
+             JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) o.oprnamespace
+             WHERE i.indrelid OPERATOR(pg_catalog.=) $1 AND i.indisprimary AND i.indisvalid AND i.indimmediate
+               AND k.ord OPERATOR(pg_catalog.<=) i.indnkeyatts
+             ORDER BY k.ord",
+            &[relid.into()],
+            |row| Ok((row.require(1)?, row.require(2)?)),
+        )
+    })
+}
+
+/// The row type of a table or view.
+pub fn row_type(relid: Oid) -> Result<Oid> {
+    let found = spi::query_one(
+        "SELECT c.reltype FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) $1",
+        &[relid.into()],
+        |row| row.require(1),
+    )?;
+    Ok(found.unwrap_or(Oid::INVALID))
+}
+
+/// A foreign key, seen from either of its tables.
+#[derive(Clone, Debug)]
+pub struct ForeignKey {
+    pub name: String,
+    /// `a` NO ACTION, `r` RESTRICT, `c` CASCADE, `n` SET NULL, `d` SET DEFAULT.
+    pub on_delete: char,
+    pub deferrable: bool,
+    pub child: Oid,
+    pub child_root: Oid,
+    pub child_schema: String,
+    pub child_name: String,
+    pub child_owner: Oid,
+    pub child_managed: bool,
+    pub parent: Oid,
+    pub parent_schema: String,
+    pub parent_name: String,
+    pub parent_owner: Oid,
+    pub child_columns: Vec<String>,
+    pub parent_columns: Vec<String>,
+    /// `parent OPERATOR child`, ready to be written.
+    pub operators: Vec<String>,
+    /// Those that SET NULL and SET DEFAULT change.
+    pub set_columns: Vec<String>,
+}
+
+const FOREIGN_KEYS: &str = "
+    SELECT f.conname::pg_catalog.text, f.confdeltype::pg_catalog.text, f.condeferrable,
+           f.conrelid, coalesce(pg_catalog.pg_partition_root(f.conrelid), f.conrelid)::pg_catalog.oid,
+           cn.nspname::pg_catalog.text, cc.relname::pg_catalog.text, cc.relowner,
+           EXISTS (SELECT FROM upkeep._soft_delete_table s WHERE s.relid OPERATOR(pg_catalog.=)
+                       coalesce(pg_catalog.pg_partition_root(f.conrelid), f.conrelid)),
+           f.confrelid, pn.nspname::pg_catalog.text, pc.relname::pg_catalog.text, pc.relowner,
+           ARRAY(SELECT a.attname::pg_catalog.text
+                 FROM pg_catalog.unnest(f.conkey) WITH ORDINALITY k (attnum, ord)
+                 JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) f.conrelid
+                                               AND a.attnum OPERATOR(pg_catalog.=) k.attnum ORDER BY k.ord),
+           ARRAY(SELECT a.attname::pg_catalog.text
+                 FROM pg_catalog.unnest(f.confkey) WITH ORDINALITY k (attnum, ord)
+                 JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) f.confrelid
+                                               AND a.attnum OPERATOR(pg_catalog.=) k.attnum ORDER BY k.ord),
+           ARRAY(SELECT pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname)
+                 FROM pg_catalog.unnest(f.conpfeqop) WITH ORDINALITY k (op, ord)
+                 JOIN pg_catalog.pg_operator o ON o.oid OPERATOR(pg_catalog.=) k.op
+                 JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) o.oprnamespace ORDER BY k.ord),
+           ARRAY(SELECT a.attname::pg_catalog.text
+                 FROM pg_catalog.unnest(coalesce(f.confdelsetcols, f.conkey)) WITH ORDINALITY k (attnum, ord)
+                 JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) f.conrelid
+                                               AND a.attnum OPERATOR(pg_catalog.=) k.attnum ORDER BY k.ord)
+    FROM pg_catalog.pg_constraint f
+    JOIN pg_catalog.pg_class cc ON cc.oid OPERATOR(pg_catalog.=) f.conrelid
+    JOIN pg_catalog.pg_namespace cn ON cn.oid OPERATOR(pg_catalog.=) cc.relnamespace
+    JOIN pg_catalog.pg_class pc ON pc.oid OPERATOR(pg_catalog.=) f.confrelid
+    JOIN pg_catalog.pg_namespace pn ON pn.oid OPERATOR(pg_catalog.=) pc.relnamespace
+    WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid";
+
+/// Those that reference the table, or a partition of it.
+pub fn referencing(relid: Oid) -> Result<Vec<ForeignKey>> {
+    foreign_keys(
+        "AND (f.confrelid OPERATOR(pg_catalog.=) $1
+              OR pg_catalog.pg_partition_root(f.confrelid) OPERATOR(pg_catalog.=) $1)",
+        relid,
+    )
+}
+
+/// Those of a table by which it references tables with soft delete.
+pub fn referenced(relid: Oid) -> Result<Vec<ForeignKey>> {
+    foreign_keys(
+        "AND (f.conrelid OPERATOR(pg_catalog.=) $1
+              OR f.conrelid OPERATOR(pg_catalog.=) pg_catalog.pg_partition_root($1)
+              OR pg_catalog.pg_partition_root(f.conrelid) OPERATOR(pg_catalog.=) $1)
+         AND EXISTS (SELECT FROM upkeep._soft_delete_table s WHERE s.relid OPERATOR(pg_catalog.=)
+                         coalesce(pg_catalog.pg_partition_root(f.confrelid), f.confrelid))",
+        relid,
+    )
+}
+
+fn foreign_keys(filter: &str, relid: Oid) -> Result<Vec<ForeignKey>> {
+    let sql = format!("{FOREIGN_KEYS} {filter} ORDER BY f.conrelid, f.conname, f.oid");
+    spi::bookkeeping(|| {
+        spi::execute_returning(&sql, &[relid.into()], |row| {
+            Ok(ForeignKey {
+                name: row.require(1)?,
+                on_delete: row.require::<String>(2)?.chars().next().unwrap_or('a'),
+                deferrable: row.require(3)?,
+                child: row.require(4)?,
+                child_root: row.require(5)?,
+                child_schema: row.require(6)?,
+                child_name: row.require(7)?,
+                child_owner: row.require(8)?,
+                child_managed: row.require(9)?,
+                parent: row.require(10)?,
+                parent_schema: row.require(11)?,
+                parent_name: row.require(12)?,
+                parent_owner: row.require(13)?,
+                child_columns: row.require(14)?,
+                parent_columns: row.require(15)?,
+                operators: row.require(16)?,
+                set_columns: row.require(17)?,
+            })
+        })
+    })
+}

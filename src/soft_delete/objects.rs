@@ -1,0 +1,296 @@
+//! The triggers and views of soft delete: what there should be, created where it is missing. As the tables' owners.
+
+use pgrx::pg_sys::Oid;
+
+use super::managed::{self, Managed, literal, qualified};
+use super::program;
+use crate::backfill::statements::identifier;
+use crate::error::Result;
+use crate::server::spi;
+
+const ROW: &str = "upkeep_soft_delete_row";
+const STATEMENT: &str = "upkeep_soft_delete";
+const NO_DELETE: &str = "upkeep_soft_delete_no_delete";
+const NO_TRUNCATE: &str = "upkeep_soft_delete_no_truncate";
+/// After the user's own, in the order of names.
+const FLAG: &str = "zz_upkeep_soft_delete_flag";
+/// After the server's own check, which is called RI_ConstraintTrigger_...
+const LIVE_PARENT: &str = "upkeep_live_parent";
+
+/// A table of a tree: itself, or a partition on any level.
+struct Member {
+    table: String,
+    relid: Oid,
+}
+
+fn tree(relid: Oid) -> Result<Vec<Member>> {
+    spi::bookkeeping(|| {
+        spi::execute_returning(
+            "SELECT t.relid::pg_catalog.oid, pg_catalog.format('%I.%I', n.nspname, c.relname)
+             FROM (SELECT $1 AS relid UNION SELECT p.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree($1) p) t
+             JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.relid
+             JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+             WHERE c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p}'::pg_catalog.\"char\"[])
+             ORDER BY t.relid",
+            &[relid.into()],
+            |row| Ok(Member { relid: row.require(1)?, table: row.require(2)? }),
+        )
+    })
+}
+
+fn triggers(relid: Oid) -> Result<Vec<String>> {
+    spi::bookkeeping(|| {
+        spi::execute_returning(
+            "SELECT t.tgname::pg_catalog.text FROM pg_catalog.pg_trigger t
+             WHERE t.tgrelid OPERATOR(pg_catalog.=) $1",
+            &[relid.into()],
+            |row| row.require(1),
+        )
+    })
+}
+
+/// Makes all triggers of a table with soft delete that are missing: after enabling, and after it got a partition or a
+/// foreign key.
+pub fn ensure(managed: &Managed) -> Result<()> {
+    let root = managed.sql();
+    for member in tree(managed.relid)? {
+        let there = triggers(member.relid)?;
+        let table = &member.table;
+        let mut wanted = vec![
+            (
+                STATEMENT,
+                format!("AFTER UPDATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION upkeep._soft_delete_updated()"),
+            ),
+            (
+                NO_DELETE,
+                format!(
+                    "AFTER DELETE ON {table} REFERENCING OLD TABLE AS deleted
+                     FOR EACH STATEMENT EXECUTE FUNCTION upkeep._soft_delete_guard()"
+                ),
+            ),
+            (
+                NO_TRUNCATE,
+                format!("BEFORE TRUNCATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION upkeep._soft_delete_guard()"),
+            ),
+        ];
+        if member.relid == managed.relid {
+            let at = identifier(&managed.deleted_at);
+            wanted.push((
+                ROW,
+                format!(
+                    "AFTER UPDATE ON {table} FOR EACH ROW
+                     WHEN ((OLD.{at} IS NULL) OPERATOR(pg_catalog.<>) (NEW.{at} IS NULL)
+                           AND upkeep._is_by_hand({}::pg_catalog.regclass, NEW.{}))
+                     EXECUTE FUNCTION upkeep._soft_delete_updated_row()",
+                    literal(&root),
+                    identifier(&managed.deletion_id)
+                ),
+            ));
+            if managed.flag.is_some() {
+                wanted.push((
+                    FLAG,
+                    format!(
+                        "BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION upkeep._soft_delete_flag()"
+                    ),
+                ));
+            }
+        }
+        spi::as_owner(managed.owner, || {
+            for (name, rest) in &wanted {
+                if !there.iter().any(|known| known == name) {
+                    spi::execute(&format!("CREATE TRIGGER {name} {rest}"), &[])?;
+                }
+            }
+            Ok(())
+        })?;
+    }
+    ensure_live_parents(managed.relid)?;
+    let mut children: Vec<Oid> = managed::referencing(managed.relid)?.into_iter().map(|key| key.child).collect();
+    children.dedup();
+    for child in children.into_iter().filter(|&child| child != managed.relid) {
+        ensure_live_parents(child)?;
+    }
+    Ok(())
+}
+
+/// Removes what [`ensure`] has made; the table is not in the catalog any more.
+pub fn remove(managed: &Managed) -> Result<()> {
+    for member in tree(managed.relid)? {
+        let there = triggers(member.relid)?;
+        for name in [STATEMENT, NO_DELETE, NO_TRUNCATE, ROW, FLAG] {
+            // The partitions' copies of a row trigger go with the one they were made from.
+            let copied = member.relid != managed.relid && (name == ROW || name == FLAG);
+            if !copied && there.iter().any(|known| known == name) {
+                spi::as_owner(managed.owner, || {
+                    spi::execute(&format!("DROP TRIGGER {name} ON {}", member.table), &[])
+                })?;
+            }
+        }
+    }
+    ensure_live_parents(managed.relid)?;
+    for key in managed::referencing(managed.relid)? {
+        ensure_live_parents(key.child)?;
+    }
+    Ok(())
+}
+
+/// Makes the check of a table that references tables with soft delete anew, or removes it if it references none.
+pub fn ensure_live_parents(relid: Oid) -> Result<()> {
+    let there = triggers(relid)?;
+    let (all, _) = program::references(relid)?;
+    let Some((schema, name)) = crate::server::heap::name(relid) else { return Ok(()) };
+    let table = qualified(&schema, &name);
+    let managed = managed::find(relid)?;
+    let owner = owner(relid)?;
+    // A partition has the copy of its root's.
+    let own: Vec<_> = all.into_iter().filter(|key| key.child == relid).collect();
+    for deferrable in [false, true] {
+        let keys: Vec<_> = own.iter().filter(|key| key.deferrable == deferrable).collect();
+        let mut columns: Vec<&String> = keys.iter().flat_map(|key| &key.child_columns).collect();
+        columns.sort_unstable();
+        columns.dedup();
+        let row = |name: &str| {
+            let fields: Vec<String> = columns.iter().map(|column| format!("{name}.{}", identifier(column))).collect();
+            format!("ROW({})", fields.join(", "))
+        };
+        let changed = format!("pg_catalog.record_image_ne({}, {})", row("OLD"), row("NEW"));
+        let (insert, update) = match &managed {
+            None => (String::new(), format!("WHEN ({changed})")),
+            Some(managed) => {
+                let at = identifier(&managed.deleted_at);
+                (
+                    format!("WHEN (NEW.{at} IS NULL)"),
+                    format!(
+                        "WHEN (NEW.{at} IS NULL AND ({changed} OR (OLD.{at} IS NOT NULL
+                             AND upkeep._is_by_hand({}::pg_catalog.regclass, NEW.{}))))",
+                        literal(&managed.sql()),
+                        identifier(&managed.deletion_id)
+                    ),
+                )
+            }
+        };
+        let (suffix, timing) =
+            if deferrable { ("_deferred", "DEFERRABLE INITIALLY DEFERRED") } else { ("", "NOT DEFERRABLE") };
+        for (event, when) in [("insert", insert), ("update", update)] {
+            let name = format!("{LIVE_PARENT}_{event}{suffix}");
+            let is_there = there.contains(&name);
+            if !is_there && keys.is_empty() {
+                continue;
+            }
+            spi::as_owner(owner, || {
+                if is_there {
+                    spi::execute(&format!("DROP TRIGGER {name} ON {table}"), &[])?;
+                }
+                if !keys.is_empty() {
+                    spi::execute(
+                        &format!(
+                            "CREATE CONSTRAINT TRIGGER {name} AFTER {event} ON {table} {timing} FOR EACH ROW {when}
+                             EXECUTE FUNCTION upkeep._soft_delete_live_parent()"
+                        ),
+                        &[],
+                    )?;
+                }
+                Ok(())
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn owner(relid: Oid) -> Result<Oid> {
+    let owner = spi::query_one(
+        "SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) $1",
+        &[relid.into()],
+        |row| row.require(1),
+    )?;
+    Ok(owner.unwrap_or(Oid::INVALID))
+}
+
+/// A name with an ending, as long as the server allows.
+pub fn with_ending(name: &str, ending: &str) -> String {
+    const LONGEST: usize = 63;
+    let mut end = name.len().min(LONGEST - ending.len());
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{ending}", &name[..end])
+}
+
+/// Creates both views of a table under these names in its schema, with its grants; gives their OIDs.
+pub fn create_views(managed: &Managed, live: &str, deleted: &str) -> Result<(Oid, Oid)> {
+    let columns = managed::columns(managed.relid)?;
+    let list: Vec<String> = columns.iter().map(|column| format!("t.{}", identifier(&column.name))).collect();
+    let list = list.join(", ");
+    let at = identifier(&managed.deleted_at);
+    let (live, deleted) = (qualified(&managed.schema, live), qualified(&managed.schema, deleted));
+    spi::as_owner(managed.owner, || {
+        for (view, condition) in [(&live, "IS NULL"), (&deleted, "IS NOT NULL")] {
+            spi::execute(
+                &format!(
+                    "CREATE VIEW {view} WITH (security_invoker = true) AS
+                     SELECT {list} FROM {} AS t WHERE t.{at} {condition}",
+                    managed.sql()
+                ),
+                &[],
+            )?;
+        }
+        spi::execute(
+            &format!(
+                "CREATE TRIGGER {ROW} INSTEAD OF DELETE ON {live} FOR EACH ROW
+                 EXECUTE FUNCTION upkeep._soft_delete_view_row()"
+            ),
+            &[],
+        )?;
+        spi::execute(
+            &format!(
+                "CREATE TRIGGER {STATEMENT} AFTER DELETE ON {live} FOR EACH STATEMENT
+                 EXECUTE FUNCTION upkeep._soft_delete_view()"
+            ),
+            &[],
+        )?;
+        copy_grants(managed, &live, &["SELECT", "INSERT", "UPDATE", "DELETE"])?;
+        copy_grants(managed, &deleted, &["SELECT"])
+    })?;
+    let oid = |view: &String| {
+        let found =
+            spi::execute_returning("SELECT $1::pg_catalog.regclass::pg_catalog.oid", &[view.as_str().into()], |row| {
+                row.require::<Oid>(1)
+            })?;
+        Result::Ok(found.into_iter().next().unwrap_or(Oid::INVALID))
+    };
+    Ok((oid(&live)?, oid(&deleted)?))
+}
+
+/// Whoever may do it to the table may do it to the view; the table's own rights are looked at as well.
+fn copy_grants(managed: &Managed, view: &str, privileges: &[&str]) -> Result<()> {
+    let grants = spi::execute_returning(
+        "SELECT a.privilege_type,
+                CASE a.grantee WHEN 0::pg_catalog.oid THEN 'PUBLIC' ELSE pg_catalog.quote_ident(r.rolname) END,
+                a.is_grantable
+         FROM pg_catalog.pg_class c
+         CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) a
+         LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) a.grantee
+         WHERE c.oid OPERATOR(pg_catalog.=) $1 AND a.grantee OPERATOR(pg_catalog.<>) c.relowner",
+        &[managed.relid.into()],
+        |row| Ok((row.require::<String>(1)?, row.require::<String>(2)?, row.require::<bool>(3)?)),
+    )?;
+    for (privilege, grantee, grantable) in grants {
+        if privileges.contains(&&*privilege) {
+            let option = if grantable { " WITH GRANT OPTION" } else { "" };
+            spi::execute(&format!("GRANT {privilege} ON {view} TO {grantee}{option}"), &[])?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_ending;
+
+    #[test]
+    fn names_stay_names() {
+        assert_eq!(with_ending("users", "_live"), "users_live");
+        let long = with_ending(&"ü".repeat(40), "_deleted");
+        assert!(long.len() <= 63 && long.ends_with("ü_deleted"), "{long}");
+    }
+}

@@ -1,0 +1,505 @@
+//! The statements of soft delete for one relation: what the engine (`server::soft_delete`) runs in other people's
+//! statements. Parameters 1 to 3 are always the deletion's id, when, and who; what follows are the keys, an array a column.
+
+use std::ffi::CString;
+
+use pgrx::pg_sys::{self, Oid};
+
+use super::managed::{self, Column, ForeignKey, Managed, literal, qualified};
+use crate::backfill::statements::identifier;
+use crate::error::{Error, FEATURE_NOT_SUPPORTED, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
+use crate::server::raw::Statement;
+
+/// A key column of the table, and where it is in the relation whose rows a trigger sees.
+pub struct Key {
+    pub number: i16,
+    pub type_oid: Oid,
+    pub by_value: bool,
+    pub length: i16,
+    pub align: i8,
+}
+
+impl Key {
+    fn of(column: &Column) -> Self {
+        Key {
+            number: column.number,
+            type_oid: column.type_oid,
+            by_value: column.by_value,
+            length: column.length,
+            align: column.align,
+        }
+    }
+}
+
+/// What a deleted row means for what references it.
+pub enum Action {
+    /// Live rows go too; `child` is the table with soft delete, its keys come back.
+    Cascade { child: Oid, statement: Statement },
+    /// References are cleared, and remembered.
+    Clear { child: Oid, statement: Statement, remember: Statement },
+    /// No live row may be there: now (RESTRICT), or once everything else is done.
+    Refuse { now: bool, statement: Statement, refusal: Refusal },
+    /// Its table has no soft delete, and was to be ignored.
+    Nothing,
+}
+
+/// What a refusal says.
+pub struct Refusal {
+    pub sqlstate: &'static std::ffi::CStr,
+    pub message: CString,
+    pub hint: Option<CString>,
+    pub schema: CString,
+    pub table: CString,
+    pub constraint: CString,
+}
+
+pub struct Child {
+    /// The one as whom it is done, as the server's own foreign keys do it.
+    pub owner: Oid,
+    /// Which of the table's keys the foreign key references.
+    pub keys: Vec<usize>,
+    pub action: Action,
+}
+
+/// A table with soft delete that this one references.
+pub struct Parent {
+    pub relid: Oid,
+    pub owner: Oid,
+    pub deferrable: bool,
+    /// Attributes of the referencing row; parameters of `look` from 1 on.
+    pub columns: Vec<i16>,
+    pub look: Statement,
+    /// The same for many rows; which of the program's `references` it takes.
+    pub references: Vec<usize>,
+    pub look_all: Statement,
+    pub refusal: Refusal,
+}
+
+/// What is done to the table itself.
+pub struct Own {
+    /// The table (not a view or a partition of it).
+    pub relid: Oid,
+    pub owner: Oid,
+    /// The primary key, then what else foreign keys reference.
+    pub keys: Vec<Key>,
+    pub primary: usize,
+    pub children: Vec<Child>,
+    /// What to do instead of DELETE and TRUNCATE.
+    pub guard_hint: CString,
+    /// FOR UPDATE on deleted rows: parameters the arrays of the primary key.
+    pub lock: Statement,
+    /// Rows whose deletion was set by hand get what belongs to it; the same for those brought back.
+    pub stamp: Statement,
+    pub unstamp: Statement,
+    /// DELETE of one row of a view: the row as the statement saw it, then the values of the primary key.
+    pub delete_one: Statement,
+    pub look_one: Statement,
+    pub deleted_at: i16,
+    pub has_timezone: bool,
+    /// 0: there is none.
+    pub flag: i16,
+}
+
+pub struct Program {
+    pub own: Option<Own>,
+    pub parents: Vec<Parent>,
+    /// Relations whose changes make it out of date.
+    pub relations: Vec<Oid>,
+}
+
+/// The statements for a table with soft delete, a partition or live view of one, or a table that references one.
+pub fn build(relid: Oid) -> Result<Program> {
+    let managed = managed::find(relid)?;
+    let mut relations = vec![relid];
+    let own = match &managed {
+        Some(managed) => Some(own(relid, managed, &mut relations)?),
+        None => None,
+    };
+    let parents = parents(relid, &mut relations)?;
+    Ok(Program { own, parents, relations })
+}
+
+fn common() -> Vec<Oid> {
+    vec![pg_sys::UUIDOID, pg_sys::TIMESTAMPTZOID, pg_sys::TEXTOID]
+}
+
+fn text(text: &str) -> CString {
+    CString::new(text).unwrap_or_default()
+}
+
+/// Parameters 1 to 3, and an array for each key.
+fn with_arrays(keys: &[Column]) -> Vec<Oid> {
+    common().into_iter().chain(keys.iter().map(|key| key.array_oid)).collect()
+}
+
+fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
+    relations.push(managed.relid);
+    let columns = managed::columns(managed.relid)?;
+    let here = if relid == managed.relid { columns.clone() } else { managed::columns(relid)? };
+    let number = |name: &str| here.iter().find(|column| column.name == name).map_or(0, |column| column.number);
+    let foreign_keys = managed::referencing(managed.relid)?;
+    let primary_key = managed::primary_key(managed.relid)?;
+    let primary = primary_key.len();
+    let keys = key_columns(managed, &columns, &primary_key, &foreign_keys)?;
+    let mut children = Vec::new();
+    for key in &foreign_keys {
+        relations.extend([key.child, key.child_root]);
+        children.push(child(managed, key, &keys)?);
+    }
+    let table = managed.sql();
+    let rows = rows(primary, 4);
+    // What the key's own index calls equal, under its column's collation.
+    let equal = |value: &dyn Fn(usize) -> String| -> String {
+        let conditions: Vec<String> = (0..primary)
+            .map(|i| format!("t.{} {} {}{}", identifier(&keys[i].name), primary_key[i].1, value(i), collate(&keys[i])))
+            .collect();
+        conditions.join(" AND ")
+    };
+    let matching = equal(&|i| format!("d.k{i}"));
+    let one = equal(&|i| format!("${}", 5 + i));
+    let (row_type, image) = match managed.live_view {
+        None => (pg_sys::RECORDOID, String::new()),
+        Some(view) => {
+            relations.push(view);
+            let columns = managed::columns(view)?;
+            let image: Vec<String> = columns.iter().map(|column| format!("t.{}", identifier(&column.name))).collect();
+            (managed::row_type(view)?, image.join(", "))
+        }
+    };
+    let mut one_types = common();
+    one_types.push(row_type);
+    one_types.extend(keys[..primary].iter().map(|key| key.type_oid));
+    let arrays = with_arrays(&keys[..primary]);
+    let type_of_at = columns.iter().find(|column| column.name == managed.deleted_at).map(|column| column.type_oid);
+    let flag = managed.flag.as_ref().map_or_else(String::new, |flag| format!(", {} = true", identifier(flag)));
+    let (at, by, id) =
+        (identifier(&managed.deleted_at), identifier(&managed.deleted_by), identifier(&managed.deletion_id));
+    Ok(Own {
+        relid: managed.relid,
+        owner: managed.owner,
+        guard_hint: text(&format!(
+            "Delete rows so that they can come back: SELECT upkeep.soft_delete({}, '..'); who may may also SET upkeep.allow_hard_delete = on.",
+            literal(&table)
+        )),
+        keys: keys.iter().map(|key| Key { number: number(&key.name), ..Key::of(key) }).collect(),
+        primary,
+        children,
+        lock: Statement::new(
+            format!(
+                "SELECT pg_catalog.count(*) FROM (SELECT FROM {table} AS t, {rows} WHERE {matching} FOR UPDATE OF t) AS l"
+            ),
+            arrays.clone(),
+        ),
+        stamp: Statement::new(
+            format!(
+                "UPDATE {table} AS t SET {id} = $1, {by} = coalesce(t.{by}, $3){flag} FROM {rows}
+                 WHERE {matching} AND t.{at} IS NOT NULL"
+            ),
+            arrays.clone(),
+        ),
+        unstamp: Statement::new(
+            format!(
+                "UPDATE {table} AS t SET {} FROM {rows}
+                 WHERE {matching} AND t.{at} IS NULL AND (t.{id} IS NOT NULL OR t.{by} IS NOT NULL)",
+                managed.set_live()
+            ),
+            arrays,
+        ),
+        delete_one: Statement::new(
+            format!(
+                "UPDATE {table} AS t SET {} WHERE {one} AND t.{at} IS NULL AND ROW({image}) OPERATOR(pg_catalog.*=) $4",
+                managed.set_deleted(),
+            ),
+            one_types.clone(),
+        ),
+        look_one: Statement::new(format!("SELECT FROM {table} AS t WHERE {one} AND t.{at} IS NULL"), one_types),
+        deleted_at: number(&managed.deleted_at),
+        has_timezone: type_of_at != Some(pg_sys::TIMESTAMPOID),
+        flag: managed.flag.as_deref().map_or(0, number),
+    })
+}
+
+/// The primary key, then what else is referenced.
+fn key_columns(
+    managed: &Managed,
+    columns: &[Column],
+    primary_key: &[(String, String)],
+    foreign_keys: &[ForeignKey],
+) -> Result<Vec<Column>> {
+    let mut names: Vec<&String> = primary_key.iter().map(|(name, _)| name).collect();
+    for name in foreign_keys.iter().flat_map(|key| &key.parent_columns) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.into_iter().map(|name| key_column(&managed.sql(), columns, name)).collect()
+}
+
+fn key_column(table: &str, columns: &[Column], name: &str) -> Result<Column> {
+    let column = columns
+        .iter()
+        .find(|column| column.name == name)
+        .ok_or_else(|| Error::new(INTERNAL_ERROR, format!("no column \"{name}\" in {table}")))?;
+    if column.is_array || column.array_oid == Oid::INVALID {
+        return Err(Error::new(
+            FEATURE_NOT_SUPPORTED,
+            format!("column \"{name}\" of {table} cannot be a key for soft delete"),
+        )
+        .detail(format!("There are no arrays of its type {}, which is how keys are handed on.", column.type_sql)));
+    }
+    Ok(column.clone())
+}
+
+/// Keys as rows `d (k0, k1, ..)`: arrays from parameter `first` on.
+fn rows(count: usize, first: usize) -> String {
+    let arrays: Vec<String> = (0..count).map(|i| format!("pg_catalog.unnest(${})", first + i)).collect();
+    let names: Vec<String> = (0..count).map(|i| format!("k{i}")).collect();
+    format!("ROWS FROM ({}) AS d ({})", arrays.join(", "), names.join(", "))
+}
+
+/// A value from an array has no collation of its own.
+fn collate(column: &Column) -> String {
+    column.collation.as_ref().map_or_else(String::new, |collation| format!(" COLLATE {collation}"))
+}
+
+/// `WITH gone AS (statement RETURNING columns)`, and how many there were with the columns as arrays.
+pub fn with_keys(statement: &str, alias: &str, columns: &[String]) -> String {
+    let returned: Vec<String> =
+        columns.iter().enumerate().map(|(i, name)| format!("{alias}{} AS k{i}", identifier(name))).collect();
+    let arrays: Vec<String> = (0..columns.len()).map(|i| format!(", pg_catalog.array_agg(gone.k{i})")).collect();
+    format!(
+        "WITH gone AS ({statement} RETURNING {}) SELECT pg_catalog.count(*){} FROM gone",
+        returned.join(", "),
+        arrays.join("")
+    )
+}
+
+/// What of a table's rows its deletion has to know: nothing, if nobody references it.
+pub fn wanted_keys(managed: &Managed) -> Result<Vec<String>> {
+    let foreign_keys = managed::referencing(managed.relid)?;
+    if foreign_keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let columns = managed::columns(managed.relid)?;
+    let keys = key_columns(managed, &columns, &managed::primary_key(managed.relid)?, &foreign_keys)?;
+    Ok(keys.into_iter().map(|key| key.name).collect())
+}
+
+fn child(managed: &Managed, key: &ForeignKey, keys: &[Column]) -> Result<Child> {
+    let positions: Vec<usize> =
+        key.parent_columns.iter().filter_map(|name| keys.iter().position(|key| &key.name == name)).collect();
+    let used: Vec<Column> = positions.iter().map(|&position| keys[position].clone()).collect();
+    let table = qualified(&key.child_schema, &key.child_name);
+    let rows = rows(used.len(), 4);
+    let mut matching: Vec<String> = (0..used.len())
+        .map(|i| format!("d.k{i}{} {} c.{}", collate(&used[i]), key.operators[i], identifier(&key.child_columns[i])))
+        .collect();
+    let child = if key.child_managed { managed::find(key.child_root)? } else { None };
+    if let Some(child) = &child {
+        matching.push(child.live("c"));
+    }
+    let matching = matching.join(" AND ");
+    let refuse = |now: bool, refusal: Refusal| {
+        let detail = literal(&format!("Key ({})=(", key.parent_columns.join(", ")));
+        let values: Vec<String> = (0..used.len()).map(|i| format!("d.k{i}")).collect();
+        let rest = literal(&format!(") is still referenced from table \"{}\".", key.child_name));
+        Action::Refuse {
+            now,
+            statement: Statement::new(
+                format!(
+                    "SELECT {detail} OPERATOR(pg_catalog.||) pg_catalog.concat_ws(', ', {}) OPERATOR(pg_catalog.||) {rest}
+                     FROM {table} AS c, {rows} WHERE {matching} LIMIT 1",
+                    values.join(", ")
+                ),
+                with_arrays(&used),
+            ),
+            refusal,
+        }
+    };
+    let action = match (key.on_delete, &child) {
+        ('c', Some(child)) => {
+            let update = format!("UPDATE {table} AS c SET {} FROM {rows} WHERE {matching}", child.set_deleted());
+            Action::Cascade {
+                child: child.relid,
+                statement: Statement::new(counted(&update, "c.", &wanted_keys(child)?), with_arrays(&used)),
+            }
+        }
+        ('c', None) if managed.on_unmanaged == "ignore" => Action::Nothing,
+        ('c', None) => refuse(false, unmanaged(managed, key)),
+        ('n' | 'd', _) => clear(key, &used, &table, &rows, &matching)?,
+        ('r', _) => refuse(true, referenced(managed, key)),
+        _ => refuse(false, referenced(managed, key)),
+    };
+    Ok(Child { owner: key.child_owner, keys: positions, action })
+}
+
+/// With the keys, or the number of rows alone.
+pub fn counted(update: &str, alias: &str, keys: &[String]) -> String {
+    if keys.is_empty() { update.to_owned() } else { with_keys(update, alias, keys) }
+}
+
+fn referenced(managed: &Managed, key: &ForeignKey) -> Refusal {
+    Refusal {
+        sqlstate: c"23503",
+        message: text(&format!(
+            "update or delete on table \"{}\" violates foreign key constraint \"{}\" on table \"{}\"",
+            managed.relname, key.name, key.child_name
+        )),
+        hint: None,
+        schema: text(&key.child_schema),
+        table: text(&key.child_name),
+        constraint: text(&key.name),
+    }
+}
+
+fn unmanaged(managed: &Managed, key: &ForeignKey) -> Refusal {
+    let child = qualified(&key.child_schema, &key.child_name);
+    Refusal {
+        hint: Some(text(&format!(
+            "Soft delete is not enabled on {child}, whose rows would have to go too: SELECT upkeep.enable_soft_delete({});",
+            literal(&child)
+        ))),
+        ..referenced(managed, key)
+    }
+}
+
+fn clear(key: &ForeignKey, used: &[Column], table: &str, rows: &str, matching: &str) -> Result<Action> {
+    let child_key: Vec<String> = managed::primary_key(key.child_root)?.into_iter().map(|(name, _)| name).collect();
+    if child_key.is_empty() {
+        return Err(Error::new(
+            OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!(
+                "table \"{}\" has no primary key, by which its cleared references could be found again",
+                key.child_name
+            ),
+        )
+        .detail(format!("Foreign key \"{}\" is ON DELETE SET NULL or SET DEFAULT.", key.name))
+        .hint(format!("ALTER TABLE {table} ADD PRIMARY KEY (..);")));
+    }
+    let value = if key.on_delete == 'n' { "NULL" } else { "DEFAULT" };
+    let set: Vec<String> = key.set_columns.iter().map(|name| format!("{} = {value}", identifier(name))).collect();
+    let build = |values: Vec<String>| format!("pg_catalog.jsonb_build_array({})", values.join(", "));
+    let of_child = |names: &[String]| build(names.iter().map(|name| format!("c.{}", identifier(name))).collect());
+    let old: Vec<String> = key
+        .set_columns
+        .iter()
+        .filter_map(|name| key.child_columns.iter().position(|column| column == name))
+        .map(|i| format!("d.k{i}"))
+        .collect();
+    let names = |names: &[String]| {
+        let quoted: Vec<String> = names.iter().map(|name| literal(name)).collect();
+        format!("ARRAY[{}]::pg_catalog.name[]", quoted.join(", "))
+    };
+    let statement = format!(
+        "WITH gone AS (UPDATE {table} AS c SET {} FROM {rows} WHERE {matching}
+                       RETURNING {} AS key, {} AS old, {} AS new)
+         SELECT pg_catalog.count(*), pg_catalog.array_agg(gone.key), pg_catalog.array_agg(gone.old),
+                pg_catalog.array_agg(gone.new) FROM gone",
+        set.join(", "),
+        of_child(&child_key),
+        build(old),
+        of_child(&key.set_columns)
+    );
+    let remember = format!(
+        "INSERT INTO upkeep._deletion_cleared
+             (deletion, relid, conname, key_columns, columns, key, old_values, new_values)
+         SELECT $1, {}::pg_catalog.oid, {}, {}, {}, r.key, r.old, r.new
+         FROM ROWS FROM (pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6)) AS r (key, old, new)",
+        key.child.to_u32(),
+        literal(&key.name),
+        names(&child_key),
+        names(&key.set_columns)
+    );
+    let mut types = common();
+    types.extend([pg_sys::JSONBARRAYOID; 3]);
+    Ok(Action::Clear {
+        child: key.child_root,
+        statement: Statement::new(statement, with_arrays(used)),
+        remember: Statement::new(remember, types),
+    })
+}
+
+/// The tables with soft delete that a table references, and the columns by which it does.
+pub fn references(relid: Oid) -> Result<(Vec<ForeignKey>, Vec<String>)> {
+    let foreign_keys = managed::referenced(relid)?;
+    let mut columns: Vec<String> = Vec::new();
+    for name in foreign_keys.iter().flat_map(|key| &key.child_columns) {
+        if !columns.contains(name) {
+            columns.push(name.clone());
+        }
+    }
+    Ok((foreign_keys, columns))
+}
+
+fn parents(relid: Oid, relations: &mut Vec<Oid>) -> Result<Vec<Parent>> {
+    let (foreign_keys, references) = references(relid)?;
+    let columns = managed::columns(relid)?;
+    let mut parents = Vec::new();
+    for key in &foreign_keys {
+        relations.push(key.parent);
+        let Some(parent) = managed::find(key.parent)? else { continue };
+        relations.push(parent.relid);
+        let table = qualified(&key.parent_schema, &key.parent_name);
+        let of_child = |name: &String| columns.iter().find(|column| &column.name == name);
+        let used: Vec<Column> = key.child_columns.iter().filter_map(of_child).cloned().collect();
+        let parent_columns = managed::columns(key.parent)?;
+        let collation = |i: usize| {
+            parent_columns.iter().find(|column| column.name == key.parent_columns[i]).map_or_else(String::new, collate)
+        };
+        let equal = |value: &dyn Fn(usize) -> String| {
+            let conditions: Vec<String> = (0..used.len())
+                .map(|i| {
+                    let name = identifier(&key.parent_columns[i]);
+                    format!("p.{name} {} {}{}", key.operators[i], value(i), collation(i))
+                })
+                .collect();
+            conditions.join(" AND ")
+        };
+        let start = literal(&format!("Key ({})=(", key.child_columns.join(", ")));
+        let rest = literal(&format!(") refers to a deleted row of table \"{}\".", parent.name));
+        let values: Vec<String> = key.parent_columns.iter().map(|name| format!("p.{}", identifier(name))).collect();
+        let detail = format!(
+            "{start} OPERATOR(pg_catalog.||) pg_catalog.concat_ws(', ', {}) OPERATOR(pg_catalog.||) {rest}",
+            values.join(", ")
+        );
+        let dead = format!("NOT ({})", parent.live("p"));
+        let look = |from: String, condition: String| {
+            format!(
+                "SELECT l.detail FROM (SELECT {dead} AS dead, {detail} AS detail FROM {from} WHERE {condition}
+                                       FOR KEY SHARE OF p) AS l WHERE l.dead LIMIT 1"
+            )
+        };
+        let types = |each: &dyn Fn(&Column) -> Oid| common().into_iter().chain(used.iter().map(each)).collect();
+        parents.push(Parent {
+            relid: key.parent,
+            owner: key.parent_owner,
+            deferrable: key.deferrable,
+            columns: used.iter().map(|column| column.number).collect(),
+            look: Statement::new(
+                look(format!("{table} AS p"), equal(&|i| format!("${}", 4 + i))),
+                types(&|column| column.type_oid),
+            ),
+            references: key
+                .child_columns
+                .iter()
+                .filter_map(|name| references.iter().position(|reference| reference == name))
+                .collect(),
+            look_all: Statement::new(
+                look(format!("{table} AS p, {}", rows(used.len(), 4)), equal(&|i| format!("d.k{i}"))),
+                types(&|column| column.array_oid),
+            ),
+            refusal: Refusal {
+                sqlstate: c"23503",
+                message: text(&format!(
+                    "insert or update on table \"{}\" violates foreign key constraint \"{}\"",
+                    key.child_name, key.name
+                )),
+                hint: None,
+                schema: text(&key.child_schema),
+                table: text(&key.child_name),
+                constraint: text(&key.name),
+            },
+        });
+    }
+    Ok(parents)
+}

@@ -1,0 +1,316 @@
+//! What a call of `soft_delete()` or `undelete()` comes down to: its text parsed (LAW 21), its rights looked at, its
+//! statements put together.
+
+use pgrx::Uuid;
+use pgrx::pg_sys::{self, Oid};
+
+use super::managed::{self, Managed, literal, qualified};
+use super::program::{self, counted};
+use crate::backfill::fragments;
+use crate::backfill::glue::Glue;
+use crate::backfill::statements::identifier;
+use crate::error::{
+    Error, INSUFFICIENT_PRIVILEGE, NULL_VALUE_NOT_ALLOWED, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, UNDEFINED_OBJECT,
+    UNDEFINED_TABLE,
+};
+use crate::server::raw::Statement;
+use crate::server::{heap, spi};
+
+/// An UPDATE of one table.
+pub struct Selection {
+    pub relid: Oid,
+    pub statement: Statement,
+    /// How many arrays come back behind the count; 0: only the number of rows.
+    pub arrays: usize,
+}
+
+pub struct Restore {
+    pub tables: Vec<Table>,
+    pub cleared: Vec<Cleared>,
+    pub mark: Statement,
+    pub forget: Statement,
+}
+
+pub struct Table {
+    pub selection: Selection,
+    pub owner: Oid,
+    /// Somebody has deleted from it himself: so it is he who brings back.
+    pub as_caller: bool,
+}
+
+/// References that were cleared by one foreign key.
+pub struct Cleared {
+    pub owner: Oid,
+    pub load: Statement,
+    pub restore: Statement,
+}
+
+fn types(more: &[Oid]) -> Vec<Oid> {
+    let mut types = vec![pg_sys::UUIDOID, pg_sys::TIMESTAMPTZOID, pg_sys::TEXTOID];
+    types.extend_from_slice(more);
+    types
+}
+
+/// The table with soft delete that somebody means.
+pub fn target(relid: Oid) -> Result<Managed> {
+    if relid == Oid::INVALID {
+        return Err(Error::new(NULL_VALUE_NOT_ALLOWED, "the argument target is null"));
+    }
+    let (schema, name) = heap::name(relid)
+        .ok_or_else(|| Error::new(UNDEFINED_TABLE, format!("relation with OID {} does not exist", relid.to_u32())))?;
+    managed::find(relid)?.ok_or_else(|| {
+        let table = qualified(&schema, &name);
+        Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, format!("soft delete is not enabled on {table}"))
+            .hint(format!("SELECT upkeep.enable_soft_delete({});", literal(&table)))
+    })
+}
+
+/// The rows that a condition of the caller's selects. He may call the table by the name he knows it by.
+fn selection(
+    relid: Oid,
+    condition: Option<&str>,
+    set: impl Fn(&Managed) -> String,
+    only: impl Fn(&Managed, &str) -> String,
+    keys: impl Fn(&Managed) -> Result<Vec<String>>,
+) -> Result<Selection> {
+    let managed = target(relid)?;
+    let condition = condition.ok_or_else(|| Error::new(NULL_VALUE_NOT_ALLOWED, "the argument condition is null"))?;
+    fragments::condition(&managed.sql(), condition)?;
+    let (schema, name) = heap::name(relid).unwrap_or_default();
+    let shown = match relid == managed.relid || Some(relid) == managed.live_view {
+        true => managed.sql(),
+        // A partition by itself.
+        false => qualified(&schema, &name),
+    };
+    let alias = identifier(&name);
+    let glue =
+        Glue::new(&format!("UPDATE {shown} AS {alias} SET {} WHERE {} AND (", set(&managed), only(&managed, &alias)))
+            .theirs(condition)
+            .ours(")");
+    let keys = keys(&managed)?;
+    let arrays = keys.len();
+    let statement = Statement::new(counted(glue.text(), &format!("{alias}."), &keys), types(&[]));
+    Ok(Selection { relid: managed.relid, statement, arrays })
+}
+
+pub fn deletes(relid: Oid, condition: Option<&str>) -> Result<Selection> {
+    selection(relid, condition, Managed::set_deleted, Managed::live, program::wanted_keys)
+}
+
+pub fn undeletes(relid: Oid, condition: Option<&str>) -> Result<Selection> {
+    selection(
+        relid,
+        condition,
+        Managed::set_live,
+        |managed, alias| format!("NOT ({})", managed.live(alias)),
+        |managed| Ok(program::references(managed.relid)?.1),
+    )
+}
+
+struct Part {
+    relid: Oid,
+    direct: bool,
+    name: String,
+}
+
+/// What is gone for good cannot be brought back, and a part of a deletion is not that deletion.
+fn refuse_purged(id: Uuid) -> Result<()> {
+    let purged: Vec<(String, i64, i64)> = spi::bookkeeping(|| {
+        spi::execute_returning(
+            "SELECT t.relid::pg_catalog.text, t.purged, t.rows FROM upkeep._deletion_table t
+             WHERE t.deletion OPERATOR(pg_catalog.=) $1 AND t.purged OPERATOR(pg_catalog.>) 0 ORDER BY t.relid",
+            &[id.into()],
+            |row| Ok((row.require(1)?, row.require(2)?, row.require(3)?)),
+        )
+    })?;
+    if purged.is_empty() {
+        return Ok(());
+    }
+    let parts: Vec<String> =
+        purged.iter().map(|(table, gone, rows)| format!("{gone} of {rows} rows of {table}")).collect();
+    Err(Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, format!("deletion {id} cannot be undone: rows of it were purged"))
+        .detail(format!("Gone for good: {}.", parts.join(", ")))
+        .hint("SELECT upkeep.undelete(table, condition); brings back rows of it that are left."))
+}
+
+pub fn restores(id: Option<Uuid>) -> Result<Restore> {
+    let id = id.ok_or_else(|| Error::new(NULL_VALUE_NOT_ALLOWED, "the argument deletion is null"))?;
+    let known: Vec<bool> = spi::bookkeeping(|| {
+        spi::execute_returning(
+            "SELECT d.undeleted_at IS NOT NULL FROM upkeep._deletion d WHERE d.id OPERATOR(pg_catalog.=) $1",
+            &[id.into()],
+            |row| row.require(1),
+        )
+    })?;
+    if known.is_empty() {
+        return Err(
+            Error::new(UNDEFINED_OBJECT, format!("there is no deletion {id}")).hint("SELECT * FROM upkeep.deletions;")
+        );
+    }
+    refuse_purged(id)?;
+    let parts = spi::bookkeeping(|| {
+        spi::execute_returning(
+            "SELECT t.relid::pg_catalog.oid, t.direct, t.relid::pg_catalog.text FROM upkeep._deletion_table t
+             WHERE t.deletion OPERATOR(pg_catalog.=) $1 ORDER BY t.direct DESC, t.relid::pg_catalog.oid",
+            &[id.into()],
+            |row| Ok(Part { relid: row.require(1)?, direct: row.require(2)?, name: row.require(3)? }),
+        )
+    })?;
+    let mut tables = Vec::new();
+    for part in &parts {
+        let managed = managed::find(part.relid)?.ok_or_else(|| {
+            Error::new(
+                OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("soft delete is not enabled on {} any more", part.name),
+            )
+            .detail("The deletion has rows in it.")
+        })?;
+        if part.direct {
+            require_update(&managed)?;
+        }
+        let references = program::references(managed.relid)?.1;
+        let update = format!(
+            "UPDATE {} AS t SET {} WHERE t.{} OPERATOR(pg_catalog.=) $1 AND NOT ({})",
+            managed.sql(),
+            managed.set_live(),
+            identifier(&managed.deletion_id),
+            managed.live("t")
+        );
+        let statement = Statement::new(counted(&update, "t.", &references), types(&[]));
+        tables.push(Table {
+            selection: Selection { relid: managed.relid, statement, arrays: references.len() },
+            owner: managed.owner,
+            as_caller: part.direct,
+        });
+    }
+    Ok(Restore {
+        tables,
+        cleared: cleared(id)?,
+        mark: Statement::new(
+            "UPDATE upkeep._deletion SET undeleted_at = $2, undeleted_by = $3
+             WHERE id OPERATOR(pg_catalog.=) $1 AND undeleted_at IS NULL"
+                .to_owned(),
+            types(&[]),
+        ),
+        forget: Statement::new(
+            "DELETE FROM upkeep._deletion_cleared WHERE deletion OPERATOR(pg_catalog.=) $1".to_owned(),
+            types(&[]),
+        ),
+    })
+}
+
+/// Asked here, because rows that the cascade took come back as the tables' owners.
+fn require_update(managed: &Managed) -> Result<()> {
+    let allowed = spi::query_one(
+        "SELECT pg_catalog.has_table_privilege($1, 'UPDATE') OR pg_catalog.has_column_privilege($1, $2, 'UPDATE'),
+                pg_catalog.quote_ident(current_user)",
+        &[managed.relid.into(), managed.deleted_at.as_str().into()],
+        |row| Ok((row.require::<bool>(1)?, row.require::<String>(2)?)),
+    )?;
+    match allowed {
+        Some((false, role)) => {
+            Err(Error::new(INSUFFICIENT_PRIVILEGE, format!("permission denied for table {}", managed.relname))
+                .hint(format!("GRANT SELECT, UPDATE ON {} TO {role};", managed.sql())))
+        }
+        _ => Ok(()),
+    }
+}
+
+struct Group {
+    relid: Oid,
+    name: String,
+    key_columns: Vec<String>,
+    columns: Vec<String>,
+}
+
+fn cleared(id: Uuid) -> Result<Vec<Cleared>> {
+    let groups = spi::bookkeeping(|| {
+        spi::execute_returning(
+            "SELECT DISTINCT c.relid::pg_catalog.oid, c.conname::pg_catalog.text,
+                    c.key_columns::pg_catalog.text[], c.columns::pg_catalog.text[]
+             FROM upkeep._deletion_cleared c WHERE c.deletion OPERATOR(pg_catalog.=) $1 ORDER BY 1, 2",
+            &[id.into()],
+            |row| {
+                Ok(Group {
+                    relid: row.require(1)?,
+                    name: row.require(2)?,
+                    key_columns: row.require(3)?,
+                    columns: row.require(4)?,
+                })
+            },
+        )
+    })?;
+    let mut cleared = Vec::new();
+    for group in groups {
+        // A table that is gone has no references to bring back.
+        let Some((schema, name)) = heap::name(group.relid) else { continue };
+        let columns = managed::columns(group.relid)?;
+        let type_of = |name: &String| {
+            columns.iter().find(|column| &column.name == name).map(|column| column.type_sql.clone()).ok_or_else(|| {
+                Error::new(
+                    OBJECT_NOT_IN_PREREQUISITE_STATE,
+                    format!("column \"{name}\" of table {} is not there any more", group.name),
+                )
+            })
+        };
+        let primary_key = managed::primary_key(group.relid)?;
+        let mut set = Vec::new();
+        let mut conditions = Vec::new();
+        // Every name and operator as the server knows it: this runs as the table's owner, whatever the caller's settings.
+        for (i, name) in group.key_columns.iter().enumerate() {
+            let kind = type_of(name)?;
+            let equal =
+                primary_key.iter().find(|(column, _)| column == name).map(|(_, equal)| equal).ok_or_else(|| {
+                    Error::new(
+                        OBJECT_NOT_IN_PREREQUISITE_STATE,
+                        format!("column \"{name}\" is not in the primary key of table {} any more", group.name),
+                    )
+                })?;
+            conditions.push(format!("c.{} {equal} (r.key OPERATOR(pg_catalog.->>) {i})::{kind}", identifier(name)));
+        }
+        for (i, name) in group.columns.iter().enumerate() {
+            let (column, kind) = (identifier(name), type_of(name)?);
+            set.push(format!("{column} = (r.old OPERATOR(pg_catalog.->>) {i})::{kind}"));
+            conditions.push(format!(
+                "coalesce(pg_catalog.to_jsonb(c.{column}), 'null'::pg_catalog.jsonb)
+                 OPERATOR(pg_catalog.=) (r.new OPERATOR(pg_catalog.->) {i})"
+            ));
+        }
+        let filter = format!(
+            "deletion OPERATOR(pg_catalog.=) $1 AND relid OPERATOR(pg_catalog.=) {}::pg_catalog.oid
+             AND conname OPERATOR(pg_catalog.=) {}",
+            group.relid.to_u32(),
+            literal(&group.name)
+        );
+        cleared.push(Cleared {
+            owner: owner(group.relid)?,
+            load: Statement::new(
+                format!(
+                    "SELECT pg_catalog.count(*), pg_catalog.array_agg(key), pg_catalog.array_agg(old_values),
+                            pg_catalog.array_agg(new_values) FROM upkeep._deletion_cleared WHERE {filter}"
+                ),
+                types(&[]),
+            ),
+            restore: Statement::new(
+                format!(
+                    "UPDATE {} AS c SET {} FROM ROWS FROM (pg_catalog.unnest($4), pg_catalog.unnest($5),
+                         pg_catalog.unnest($6)) AS r (key, old, new) WHERE {}",
+                    qualified(&schema, &name),
+                    set.join(", "),
+                    conditions.join(" AND ")
+                ),
+                types(&[pg_sys::JSONBARRAYOID; 3]),
+            ),
+        });
+    }
+    Ok(cleared)
+}
+
+fn owner(relid: Oid) -> Result<Oid> {
+    let owner = spi::query_one(
+        "SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) $1",
+        &[relid.into()],
+        |row| row.require(1),
+    )?;
+    Ok(owner.unwrap_or(Oid::INVALID))
+}
