@@ -12,4 +12,5 @@ pub mod objects;
 pub mod program;
 pub mod purge;
 pub mod request;
+pub mod retention;
 pub mod unique_keys;

@@ -59,6 +59,10 @@ impl Run {
             units_total: f64::from(cursor.done) + left as f64,
         });
         let Some(key) = keys.into_iter().find(|key| matches!(key.fate, Fate::Replaced { .. })) else {
+            // A key may have become one that is kept while its successor was built.
+            if let Some((_, Some(leftover))) = leftovers(self.job)?.first() {
+                return Ok(Outcome::TopLevel(format!("DROP INDEX CONCURRENTLY IF EXISTS {leftover}")));
+            }
             spi::bookkeeping(|| clean_up::cleaned_up(self.job))?;
             return Ok(Outcome::Done { rows_left: 0 });
         };
@@ -207,9 +211,9 @@ fn successor_name(job: Uuid, index: Oid) -> String {
     format!("{}{}", prefix(job), index.to_u32())
 }
 
-/// Drops the job's indexes that have not taken anybody's place. `Some`: why that must wait.
-pub fn drop_leftovers(job: Uuid) -> Result<Option<String>> {
-    let found: Vec<(Oid, Option<String>)> = spi::bookkeeping(|| {
+/// The job's indexes that have not taken anybody's place, and their table.
+fn leftovers(job: Uuid) -> Result<Vec<(Oid, Option<String>)>> {
+    spi::bookkeeping(|| {
         spi::execute_returning(
             "SELECT i.indrelid, pg_catalog.format('%I.%I', n.nspname, x.relname)
              FROM upkeep._job j
@@ -221,7 +225,12 @@ pub fn drop_leftovers(job: Uuid) -> Result<Option<String>> {
             &[job.into(), prefix(job).into()],
             |row| Ok((row.require(1)?, row.get(2)?)),
         )
-    })?;
+    })
+}
+
+/// Drops them. `Some`: why that must wait.
+pub fn drop_leftovers(job: Uuid) -> Result<Option<String>> {
+    let found = leftovers(job)?;
     let Some(&(relid, _)) = found.first() else { return Ok(None) };
     let gone = without_waiting(|| {
         spi::bookkeeping(|| {
