@@ -140,9 +140,9 @@ fn the_private_tables_are_private() -> Result<()> {
     // The four private views are what the index views, which run as whoever asks, read of the catalogs: no user's data.
     assert_eq!(
         session.text(readable)?,
-        "_expression_statistics _index _index_shape _index_usage_elsewhere bloated_indexes duplicate_indexes \
+        "_expression_statistics _index _index_shape _index_usage_elsewhere bloated_indexes deletions duplicate_indexes \
          index_usage invalid_indexes job_events jobs missing_indexes quarantined_rows redundant_indexes schedule_runs \
-         schedules status throttle unindexed_foreign_keys unused_indexes"
+         schedules soft_delete_tables status throttle unindexed_foreign_keys unused_indexes"
     );
     let writable =
         "SELECT count(*) FROM pg_class c, unnest(ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER']) p
@@ -281,10 +281,12 @@ fn every_text_is_evaluated_as_who_gave_it() -> Result<()> {
          alter_job(timezone) alter_schedule(command) alter_schedule(name) alter_schedule(new_name) \
          alter_schedule(schedule) alter_schedule(timezone) backfill(assignments) backfill(condition) \
          backfill(name) backfill(on_error) backfill(options) backfill(run_between) backfill(timezone) \
+         disable_soft_delete(deleted_rows) enable_soft_delete(hide) enable_soft_delete(on_unmanaged) \
          explain_backfill(assignments) explain_backfill(condition) explain_backfill(options) \
          import_index_usage(figures) import_index_usage(node) pause_all(reason) preview_backfill(assignments) \
          preview_backfill(condition) run_in_background(command) run_in_background(name) run_now(name) \
-         schedule(command) schedule(name) schedule(schedule) schedule(timezone) unschedule(name)"
+         schedule(command) schedule(name) schedule(schedule) schedule(timezone) soft_delete(condition) soft_delete(reason) undelete(condition) \
+         unschedule(name)"
     );
 
     let mut session = db.connect_as(&role)?;

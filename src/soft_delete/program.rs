@@ -66,8 +66,8 @@ pub struct Parent {
     pub relid: Oid,
     pub owner: Oid,
     pub deferrable: bool,
-    /// Attributes of the referencing row; parameters of `look` from 1 on.
-    pub columns: Vec<i16>,
+    /// Attributes of the referencing row; parameters of `look` from 4 on.
+    pub columns: Vec<Key>,
     pub look: Statement,
     /// The same for many rows; which of the program's `references` it takes.
     pub references: Vec<usize>,
@@ -178,7 +178,7 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
         relid: managed.relid,
         owner: managed.owner,
         guard_hint: text(&format!(
-            "Delete rows so that they can come back: SELECT upkeep.soft_delete({}, '..'); who may may also SET upkeep.allow_hard_delete = on.",
+            "Delete rows so that they can come back: SELECT upkeep.soft_delete({}, '..'); who may can also SET upkeep.allow_hard_delete = on.",
             literal(&table)
         )),
         keys: keys.iter().map(|key| Key { number: number(&key.name), ..Key::of(key) }).collect(),
@@ -474,7 +474,7 @@ fn parents(relid: Oid, relations: &mut Vec<Oid>) -> Result<Vec<Parent>> {
             relid: key.parent,
             owner: key.parent_owner,
             deferrable: key.deferrable,
-            columns: used.iter().map(|column| column.number).collect(),
+            columns: used.iter().map(Key::of).collect(),
             look: Statement::new(
                 look(format!("{table} AS p"), equal(&|i| format!("${}", 4 + i))),
                 types(&|column| column.type_oid),

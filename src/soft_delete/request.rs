@@ -243,14 +243,15 @@ fn cleared(id: Uuid) -> Result<Vec<Cleared>> {
     let mut cleared = Vec::new();
     for group in groups {
         // A table that is gone has no references to bring back.
-        let Some((schema, name)) = heap::name(group.relid) else { continue };
+        let Some((schema, name_of_table)) = heap::name(group.relid) else { continue };
         let columns = managed::columns(group.relid)?;
         let type_of = |name: &String| {
             columns.iter().find(|column| &column.name == name).map(|column| column.type_sql.clone()).ok_or_else(|| {
                 Error::new(
                     OBJECT_NOT_IN_PREREQUISITE_STATE,
-                    format!("column \"{name}\" of table {} is not there any more", group.name),
+                    format!("column \"{name}\" of {} is not there any more", qualified(&schema, &name_of_table)),
                 )
+                .detail(format!("The deletion has cleared references by foreign key \"{}\".", group.name))
             })
         };
         let primary_key = managed::primary_key(group.relid)?;
@@ -263,7 +264,10 @@ fn cleared(id: Uuid) -> Result<Vec<Cleared>> {
                 primary_key.iter().find(|(column, _)| column == name).map(|(_, equal)| equal).ok_or_else(|| {
                     Error::new(
                         OBJECT_NOT_IN_PREREQUISITE_STATE,
-                        format!("column \"{name}\" is not in the primary key of table {} any more", group.name),
+                        format!(
+                            "column \"{name}\" is not in the primary key of {} any more",
+                            qualified(&schema, &name_of_table)
+                        ),
                     )
                 })?;
             conditions.push(format!("c.{} {equal} (r.key OPERATOR(pg_catalog.->>) {i})::{kind}", identifier(name)));
@@ -295,7 +299,7 @@ fn cleared(id: Uuid) -> Result<Vec<Cleared>> {
                 format!(
                     "UPDATE {} AS c SET {} FROM ROWS FROM (pg_catalog.unnest($4), pg_catalog.unnest($5),
                          pg_catalog.unnest($6)) AS r (key, old, new) WHERE {}",
-                    qualified(&schema, &name),
+                    qualified(&schema, &name_of_table),
                     set.join(", "),
                     conditions.join(" AND ")
                 ),

@@ -91,6 +91,14 @@ pub unsafe fn carry_on(deletion: *mut Deletion, own: &Own, keys: Keys, direct: b
             }
             work = (*work).next;
         }
+        // Only now: a row that goes by another key is not cleared.
+        work = first;
+        while !work.is_null() {
+            if let Some(own) = &programs::of((*work).relid).own {
+                clear_all(deletion, own, &(*work).keys);
+            }
+            work = (*work).next;
+        }
         // What stands in the way at the end: rows may have gone by another path.
         work = first;
         while !work.is_null() {
@@ -131,10 +139,7 @@ unsafe fn children(deletion: *mut Deletion, own: &Own, work: *mut Work, mut last
                         last = more;
                     }
                 }
-                Action::Clear { child: relid, statement, remember } => {
-                    clear(deletion, child, *relid, statement, remember, keys);
-                }
-                Action::Refuse { .. } | Action::Nothing => {}
+                Action::Clear { .. } | Action::Refuse { .. } | Action::Nothing => {}
             }
             i += 1;
         }
@@ -165,6 +170,22 @@ unsafe fn cascade(deletion: *mut Deletion, child: &Child, relid: Oid, statement:
         match &programs::of(relid).own {
             Some(own) if !own.children.is_empty() => Keys::of_result(own.keys.len()),
             _ => Keys { rows, arrays: null_mut() },
+        }
+    }
+}
+
+unsafe fn clear_all(deletion: *mut Deletion, own: &Own, keys: &Keys) {
+    unsafe {
+        if keys.arrays.is_null() {
+            return;
+        }
+        let mut i = 0;
+        while i < own.children.len() {
+            let child = &*own.children.as_ptr().add(i);
+            if let Action::Clear { child: relid, statement, remember } = &child.action {
+                clear(deletion, child, *relid, statement, remember, keys);
+            }
+            i += 1;
         }
     }
 }

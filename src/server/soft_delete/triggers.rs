@@ -31,6 +31,7 @@ unsafe extern "C-unwind" {
         values: *const Datum,
         nulls: *const bool,
     ) -> pg_sys::HeapTuple;
+    fn datum_image_eq(one: Datum, other: Datum, by_value: bool, length: i32) -> bool;
     fn timestamptz_timestamp(call: pg_sys::FunctionCallInfo) -> Datum;
     fn DirectFunctionCall1Coll(
         function: unsafe extern "C-unwind" fn(pg_sys::FunctionCallInfo) -> Datum,
@@ -245,6 +246,12 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_live_parent(call: pg_sys::Fun
         let desc = (*(*trigger).tg_relation).rd_att;
         let deferred = (*(*trigger).tg_trigger).tgdeferrable;
         let program = programs::of((*(*trigger).tg_relation).rd_id);
+        // A live row is looked at by the keys that change: while a deletion clears one, another may wait for its turn.
+        let all = !update
+            || program
+                .own
+                .as_ref()
+                .is_some_and(|own| raw::attribute((*trigger).tg_trigtuple, desc, own.deleted_at).is_some());
         raw::connect();
         let mut i = 0;
         while i < program.parents.len() {
@@ -258,16 +265,24 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_live_parent(call: pg_sys::Fun
             let nulls: *mut c_char = raw::allocate(3 + count);
             std::ptr::write_bytes(nulls, b' ', 3 + count);
             std::ptr::write_bytes(nulls, b'n', 3);
-            let mut complete = true;
+            let (mut complete, mut changed) = (true, all);
             let mut k = 0;
             while k < count {
-                match raw::attribute(new, desc, *parent.columns.as_ptr().add(k)) {
+                let key = &*parent.columns.as_ptr().add(k);
+                let value = raw::attribute(new, desc, key.number);
+                match value {
                     Some(value) => *values.add(3 + k) = value,
                     None => complete = false,
                 }
+                if !changed {
+                    changed = match (value, raw::attribute((*trigger).tg_trigtuple, desc, key.number)) {
+                        (Some(value), Some(before)) => !datum_image_eq(value, before, key.by_value, key.length.into()),
+                        (value, before) => value.is_some() != before.is_some(),
+                    };
+                }
                 k += 1;
             }
-            if !complete {
+            if !complete || !changed {
                 continue;
             }
             let before = raw::become_user(parent.owner, pg_sys::SECURITY_NOFORCE_RLS);
