@@ -7,6 +7,7 @@ mod index_views;
 mod report;
 mod schedules_idle;
 mod series;
+mod soft_delete_purge;
 mod under_load;
 mod verdict;
 
@@ -21,7 +22,7 @@ use crate::cluster::{Cluster, ClusterBuilder};
 use crate::extension::Flavour;
 use crate::prepare::Postgres;
 
-const NAMES: &str = "backfill, backfill-under-load, schedules-idle, index-views, index-bloat";
+const NAMES: &str = "backfill, backfill-under-load, schedules-idle, index-views, index-bloat, soft-delete-purge";
 
 type Run = dyn Fn(&Cluster, &mut Report) -> Result<()>;
 
@@ -67,6 +68,13 @@ impl Measurement {
                 Self {
                     server: under_work,
                     run: Box::new(move |cluster, report| index_bloat::measure(cluster, &plan, report)),
+                }
+            }
+            "soft-delete-purge" => {
+                let plan = soft_delete_purge::Plan::from_args(args)?;
+                Self {
+                    server: under_work,
+                    run: Box::new(move |cluster, report| soft_delete_purge::measure(cluster, &plan, report)),
                 }
             }
             _ => bail!("there is no measurement {name}; there is: {NAMES}"),

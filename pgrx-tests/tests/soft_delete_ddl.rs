@@ -333,8 +333,7 @@ fn a_dump_brings_everything_back() -> Result<()> {
     session.run(&format!("SELECT upkeep.hold_deletion('{deletion}', 'why not')"))?;
     let picture = "SELECT schemaname, relname, hide, deleted_at, live_view::regclass, deleted_view::regclass FROM upkeep.soft_delete_tables ORDER BY 2";
     let deletions = "SELECT id, relname, rows, held, restorable FROM upkeep.deletions ORDER BY 1";
-    let triggers =
-        "SELECT tgrelid::regclass, pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname LIKE '%upkeep%' ORDER BY 1, 2";
+    let triggers = "SELECT tgrelid::regclass::text, pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname LIKE '%upkeep%' ORDER BY 1, 2";
     let before = [session.rows(picture)?, session.rows(deletions)?, session.rows(triggers)?];
     let dump = here.dump("shop")?;
     let elsewhere = testing::server("restored").preloaded().start()?;
