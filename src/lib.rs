@@ -27,6 +27,9 @@ pgrx::extension_sql_file!("../sql/schema/index_report.sql", requires = ["index_k
 pgrx::extension_sql_file!("../sql/schema/index_bloat.sql", requires = ["jobs"]);
 pgrx::extension_sql_file!("../sql/schema/row_stamps.sql", requires = ["index_report"]);
 pgrx::extension_sql_file!("../sql/schema/soft_delete.sql", requires = ["schedules"]);
+pgrx::extension_sql_file!("../sql/schema/soft_delete_purge.sql", requires = ["soft_delete"]);
+pgrx::extension_sql_file!("../sql/schema/soft_delete_keys.sql", requires = ["soft_delete_purge"]);
+pgrx::extension_sql_file!("../sql/schema/soft_delete_ddl.sql", requires = ["soft_delete_keys"]);
 
 #[allow(non_snake_case)]
 #[pgrx::pg_guard]

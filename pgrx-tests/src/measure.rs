@@ -8,6 +8,7 @@ mod report;
 mod row_stamps;
 mod schedules_idle;
 mod series;
+mod soft_delete_purge;
 mod under_load;
 mod verdict;
 
@@ -22,65 +23,39 @@ use crate::cluster::{Cluster, ClusterBuilder};
 use crate::extension::Flavour;
 use crate::prepare::Postgres;
 
-const NAMES: &str = "backfill, backfill-under-load, schedules-idle, index-views, index-bloat, row-stamps";
+type Server = fn(ClusterBuilder) -> ClusterBuilder;
+type Run = Box<dyn Fn(&Cluster, &mut Report) -> Result<()>>;
 
-type Run = dyn Fn(&Cluster, &mut Report) -> Result<()>;
-
-/// What is measured, and on what server.
+/// What is measured, on what server, and how its arguments are read.
 struct Measurement {
-    server: fn(ClusterBuilder) -> ClusterBuilder,
-    run: Box<Run>,
+    name: &'static str,
+    server: Server,
+    prepare: fn(&mut Args) -> Result<Run>,
 }
 
-impl Measurement {
-    fn named(name: &str, args: &mut Args) -> Result<Self> {
-        Ok(match name {
-            "backfill" => {
-                let plan = backfill::Plan::from_args(args)?;
-                Self {
-                    server: under_work,
-                    run: Box::new(move |cluster, report| backfill::measure(cluster, &plan, report)),
-                }
-            }
-            "backfill-under-load" => {
-                let plan = under_load::Plan::from_args(args)?;
-                Self {
-                    server: under_work,
-                    run: Box::new(move |cluster, report| under_load::measure(cluster, &plan, report)),
-                }
-            }
-            "schedules-idle" => {
-                let plan = schedules_idle::Plan::from_args(args)?;
-                Self {
-                    server: at_rest,
-                    run: Box::new(move |cluster, report| schedules_idle::measure(cluster, &plan, report)),
-                }
-            }
-            "index-views" => {
-                let plan = index_views::Plan::from_args(args)?;
-                Self {
-                    server: with_many_tables,
-                    run: Box::new(move |cluster, report| index_views::measure(cluster, &plan, report)),
-                }
-            }
-            "index-bloat" => {
-                let plan = index_bloat::Plan::from_args(args)?;
-                Self {
-                    server: under_work,
-                    run: Box::new(move |cluster, report| index_bloat::measure(cluster, &plan, report)),
-                }
-            }
-            "row-stamps" => {
-                let plan = row_stamps::Plan::from_args(args)?;
-                Self {
-                    server: under_work,
-                    run: Box::new(move |cluster, report| row_stamps::measure(cluster, &plan, report)),
-                }
-            }
-            _ => bail!("there is no measurement {name}; there is: {NAMES}"),
-        })
-    }
+/// A room with a `Plan` of its arguments and a `measure`.
+macro_rules! measurement {
+    ($name:literal, $room:ident, $server:ident) => {
+        Measurement {
+            name: $name,
+            server: $server,
+            prepare: |args| {
+                let plan = $room::Plan::from_args(args)?;
+                Ok(Box::new(move |cluster, report| $room::measure(cluster, &plan, report)))
+            },
+        }
+    };
 }
+
+const MEASUREMENTS: &[Measurement] = &[
+    measurement!("backfill", backfill, under_work),
+    measurement!("backfill-under-load", under_load, under_work),
+    measurement!("schedules-idle", schedules_idle, at_rest),
+    measurement!("index-views", index_views, with_many_tables),
+    measurement!("index-bloat", index_bloat, under_work),
+    measurement!("row-stamps", row_stamps, under_work),
+    measurement!("soft-delete-purge", soft_delete_purge, under_work),
+];
 
 /// Checkpoints are ours alone: one before each run, none within.
 fn under_work(server: ClusterBuilder) -> ClusterBuilder {
@@ -103,8 +78,12 @@ fn at_rest(server: ClusterBuilder) -> ClusterBuilder {
 }
 
 pub fn run(mut args: Args) -> Result<ExitCode> {
-    let Some(name) = args.positional() else { bail!("measure what? There is: {NAMES}") };
-    let measurement = Measurement::named(&name, &mut args)?;
+    let names = MEASUREMENTS.iter().map(|m| m.name).collect::<Vec<_>>().join(", ");
+    let Some(name) = args.positional() else { bail!("measure what? There is: {names}") };
+    let Some(measurement) = MEASUREMENTS.iter().find(|m| m.name == name) else {
+        bail!("there is no measurement {name}; there is: {names}")
+    };
+    let run = (measurement.prepare)(&mut args)?;
     let postgres = Postgres::from_args(&mut args)?;
     args.finish()?;
 
@@ -114,7 +93,7 @@ pub fn run(mut args: Args) -> Result<ExitCode> {
     let cluster = (measurement.server)(builder).start()?;
     let mut report = Report::new(&name, settings(&cluster)?);
     println!("{}", report.settings_text());
-    (measurement.run)(&cluster, &mut report).context(name)?;
+    run(&cluster, &mut report).context(name)?;
     report.close(clock.elapsed())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -41,6 +41,8 @@ CREATE TABLE upkeep._deletion_table (
     rows bigint NOT NULL,
     -- Deleted by somebody, not (only) by the cascade.
     direct boolean NOT NULL,
+    -- Of them are gone for good.
+    purged bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (deletion, relid)
 );
 
@@ -150,6 +152,9 @@ CREATE VIEW upkeep.deletions WITH (security_barrier) AS
         SELECT CASE
             WHEN d.undeleted_at IS NOT NULL THEN 'undeleted already'
             WHEN c.oid IS NULL THEN 'the table is gone'
+            WHEN EXISTS (SELECT FROM upkeep._deletion_table t
+                         WHERE t.deletion OPERATOR(pg_catalog.=) d.id AND t.purged OPERATOR(pg_catalog.>) 0)
+                THEN 'rows of it were purged'
             WHEN EXISTS (SELECT FROM upkeep._deletion_table t
                          WHERE t.deletion OPERATOR(pg_catalog.=) d.id
                            AND NOT EXISTS (SELECT FROM upkeep._soft_delete_table s WHERE s.relid OPERATOR(pg_catalog.=) t.relid))

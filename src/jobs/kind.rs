@@ -150,6 +150,8 @@ pub fn open(job: &Job) -> Result<Box<dyn Kind>> {
     match job.kind.as_str() {
         super::command::KIND => Ok(Box::new(super::command::Command::open(job)?)),
         crate::backfill::KIND => Ok(Box::new(crate::backfill::run::Run::open(job)?)),
+        crate::soft_delete::purge::KIND => Ok(Box::new(crate::soft_delete::purge::run::Run::open(job)?)),
+        crate::soft_delete::unique_keys::KIND => Ok(Box::new(crate::soft_delete::unique_keys::run::Run::open(job)?)),
         other => Err(Error::new(
             crate::error::FEATURE_NOT_SUPPORTED,
             format!("this version of pg_upkeep has no job kind \"{other}\""),
@@ -162,6 +164,7 @@ pub fn open(job: &Job) -> Result<Box<dyn Kind>> {
 pub fn check_retry(kind: &str, job: Uuid) -> Result<()> {
     match kind {
         crate::backfill::KIND => crate::backfill::check_retry(job),
+        crate::soft_delete::purge::KIND => crate::soft_delete::purge::check_retry(job),
         super::command::KIND => crate::schedules::check_retry(job),
         _ => Ok(()),
     }
@@ -182,6 +185,7 @@ pub fn retry_shared(kind: &str, shared: Value, was_done: bool) -> Value {
 pub fn clean_up(kind: &str, job: Uuid) -> Result<Option<String>> {
     match kind {
         crate::backfill::KIND => crate::backfill::clean_up(job),
+        crate::soft_delete::unique_keys::KIND => crate::soft_delete::unique_keys::clean_up(job),
         _ => Ok(None),
     }
 }

@@ -27,5 +27,6 @@ pub mod stride;
 pub mod system;
 pub mod timeout;
 pub mod top_level;
+pub mod view;
 pub mod worker;
 pub mod zone;

@@ -32,6 +32,7 @@ fn disable(target: Oid, deleted_rows: &str) -> Result<()> {
         "purge" => purge(&managed)?,
         _ => {}
     }
+    super::retention::end(&managed)?;
     drop_views(&managed)?;
     spi::bookkeeping(|| {
         spi::execute(

@@ -245,6 +245,7 @@ fn enable(relid: Oid, request: &Request<'_>) -> Result<()> {
         })?;
     }
     objects::ensure(&managed)?;
+    super::retention::begin(&managed)?;
     // Finds out now what could not be done later.
     program::build(relid).map(drop)
 }

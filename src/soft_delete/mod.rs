@@ -1,11 +1,16 @@
 //! Rows that are deleted so that they can come back.
 //!
 //! [`managed`] reads the catalogs, [`program`] writes the statements for a table, [`request`] those for a call; what runs
-//! them is in `server::soft_delete`. [`enable`] and [`disable`] make and remove columns, triggers and views.
+//! them is in `server::soft_delete`. [`enable`] and [`disable`] make and remove columns, triggers and views; [`ddl`] keeps
+//! them as they should be. [`purge`] and [`unique_keys`] are jobs.
 
+pub mod ddl;
 pub mod disable;
 pub mod enable;
 pub mod managed;
 pub mod objects;
 pub mod program;
+pub mod purge;
 pub mod request;
+pub mod retention;
+pub mod unique_keys;

@@ -113,6 +113,26 @@ struct Part {
     name: String,
 }
 
+/// What is gone for good cannot be brought back, and a part of a deletion is not that deletion.
+fn refuse_purged(id: Uuid) -> Result<()> {
+    let purged: Vec<(String, i64, i64)> = spi::bookkeeping(|| {
+        spi::execute_returning(
+            "SELECT t.relid::pg_catalog.text, t.purged, t.rows FROM upkeep._deletion_table t
+             WHERE t.deletion OPERATOR(pg_catalog.=) $1 AND t.purged OPERATOR(pg_catalog.>) 0 ORDER BY t.relid",
+            &[id.into()],
+            |row| Ok((row.require(1)?, row.require(2)?, row.require(3)?)),
+        )
+    })?;
+    if purged.is_empty() {
+        return Ok(());
+    }
+    let parts: Vec<String> =
+        purged.iter().map(|(table, gone, rows)| format!("{gone} of {rows} rows of {table}")).collect();
+    Err(Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, format!("deletion {id} cannot be undone: rows of it were purged"))
+        .detail(format!("Gone for good: {}.", parts.join(", ")))
+        .hint("SELECT upkeep.undelete(table, condition); brings back rows of it that are left."))
+}
+
 pub fn restores(id: Option<Uuid>) -> Result<Restore> {
     let id = id.ok_or_else(|| Error::new(NULL_VALUE_NOT_ALLOWED, "the argument deletion is null"))?;
     let known: Vec<bool> = spi::bookkeeping(|| {
@@ -127,6 +147,7 @@ pub fn restores(id: Option<Uuid>) -> Result<Restore> {
             Error::new(UNDEFINED_OBJECT, format!("there is no deletion {id}")).hint("SELECT * FROM upkeep.deletions;")
         );
     }
+    refuse_purged(id)?;
     let parts = spi::bookkeeping(|| {
         spi::execute_returning(
             "SELECT t.relid::pg_catalog.oid, t.direct, t.relid::pg_catalog.text FROM upkeep._deletion_table t

@@ -49,7 +49,7 @@ impl Names {
 }
 
 /// Runs DDL that must not wait: `None` if somebody holds a lock that it needs.
-fn without_waiting<T>(f: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
+pub fn without_waiting<T>(f: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
     let done = limited(Some(ALL_LOCKS), || {
         subtransaction(|| {
             spi::set_transaction("lock_timeout", LOCK_TIMEOUT);
@@ -64,7 +64,7 @@ fn without_waiting<T>(f: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
 }
 
 /// Lock modes that CREATE TRIGGER waits for; DROP TRIGGER waits for any.
-const WRITERS: [&str; 6] = [
+pub const WRITERS: [&str; 6] = [
     "RowExclusiveLock",
     "ShareUpdateExclusiveLock",
     "ShareLock",
@@ -72,7 +72,7 @@ const WRITERS: [&str; 6] = [
     "ExclusiveLock",
     "AccessExclusiveLock",
 ];
-const READERS: [&str; 2] = ["AccessShareLock", "RowShareLock"];
+pub const READERS: [&str; 2] = ["AccessShareLock", "RowShareLock"];
 
 /// Who has one of these tables or their children locked, the oldest transaction first.
 const HELD_BY: &str = "
@@ -99,7 +99,7 @@ const HELD_BY: &str = "
     ORDER BY a.xact_start NULLS FIRST LIMIT 1";
 
 /// What to tell people who see the job wait: `waits for the lock on public.t to drop its trigger; held by pid 4711`.
-fn waits_for_lock(relids: &[Oid], modes: &[&str], purpose: &str) -> Result<String> {
+pub fn waits_for_lock(relids: &[Oid], modes: &[&str], purpose: &str) -> Result<String> {
     let modes: Vec<String> = modes.iter().map(ToString::to_string).collect();
     let database = crate::server::catalog::my_database();
     let held = spi::bookkeeping(|| {

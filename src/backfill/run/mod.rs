@@ -13,7 +13,7 @@ pub mod cursor;
 mod fill;
 mod holder;
 mod horizon;
-mod pace;
+pub mod pace;
 mod revisit;
 mod session;
 mod start;

@@ -1,0 +1,362 @@
+//! DDL on tables with soft delete: views follow, what comes later is covered, and nobody's statement fails because of it.
+
+use anyhow::Result;
+use upkeep_tests::jobs::sqlstate;
+use upkeep_tests::session::Session;
+use upkeep_tests::testing::{self, Database};
+
+const TABLES: &str = "
+    CREATE TABLE p (id int PRIMARY KEY, email text, n int);
+    CREATE TABLE c (id int PRIMARY KEY, p int REFERENCES p ON DELETE CASCADE);
+    SELECT upkeep.enable_soft_delete('c'), upkeep.enable_soft_delete('p');
+    INSERT INTO p SELECT g, 'e' || g, g FROM generate_series(1, 10) g;
+    INSERT INTO c SELECT g, g FROM generate_series(1, 10) g;";
+
+const DRIFT: &str = "SELECT relname, problem, repair FROM upkeep.soft_delete_drift ORDER BY 1, 2";
+
+fn tables(db: &Database) -> Result<Session> {
+    let mut session = db.connect()?;
+    session.run(TABLES)?;
+    Ok(session)
+}
+
+fn columns(session: &mut Session, view: &str) -> Result<String> {
+    session.text(&format!(
+        "SELECT string_agg(attname, ' ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = '{view}'::regclass AND attnum > 0"
+    ))
+}
+
+/// A row is deleted through its view and comes back; nothing has drifted.
+fn works(session: &mut Session) -> Result<()> {
+    assert_eq!(session.rows(DRIFT)?, Vec::<String>::new());
+    session.run("BEGIN; DELETE FROM p_live WHERE id = 3")?;
+    assert_eq!(session.rows("SELECT (SELECT count(*) FROM p_live), (SELECT count(*) FROM c_live)")?, ["9|9"]);
+    session.run("SELECT upkeep.undelete(id) FROM upkeep.deletions ORDER BY deleted_at DESC LIMIT 1")?;
+    assert_eq!(session.rows("SELECT (SELECT count(*) FROM p_live), (SELECT count(*) FROM c_live)")?, ["10|10"]);
+    session.run("ROLLBACK")?;
+    assert_eq!(sqlstate(session, "DELETE FROM p WHERE id = 1")?, "55000");
+    Ok(())
+}
+
+#[test]
+fn added_and_renamed_columns_follow() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = tables(&db)?;
+    let reader = db.role("reader")?;
+    session.run(&format!("GRANT SELECT ON p_live TO {reader}; ALTER VIEW p_live SET (security_barrier = true)"))?;
+    session.run("ALTER TABLE p ADD COLUMN more text DEFAULT 'x', ADD \"a.b\"\" c\" int")?;
+    session.run("ALTER TABLE p RENAME n TO \"n e w\"; ALTER TABLE p RENAME email TO n")?;
+    let all = "id n n e w deleted_at deleted_by deletion_id more a.b\" c";
+    assert_eq!(columns(&mut session, "p_live")?, all);
+    assert_eq!(columns(&mut session, "p_deleted")?, all);
+    assert_eq!(session.text("SELECT count(*) FROM p_live WHERE more = 'x' AND n LIKE 'e%'")?, "10");
+    assert_eq!(
+        session.rows(&format!("SELECT reloptions, has_table_privilege('{reader}', oid, 'SELECT') FROM pg_class WHERE oid = 'p_live'::regclass"))?,
+        ["{security_invoker=true,security_barrier=true}|t"]
+    );
+    session.run("ALTER TABLE p RENAME deleted_at TO \"went at\"; ALTER TABLE p RENAME deletion_id TO \"it's\"; ALTER TABLE c RENAME p TO parent")?;
+    works(&mut session)?;
+    assert_eq!(session.notices().len(), 0);
+    Ok(())
+}
+
+#[test]
+fn a_table_without_views_follows_as_well() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    session.run(
+        "CREATE TABLE t (id int PRIMARY KEY); SELECT upkeep.enable_soft_delete('t', hide => 'none', flag => 'is_deleted');
+         INSERT INTO t SELECT generate_series(1, 5);
+         ALTER TABLE t RENAME deleted_at TO gone_at; ALTER TABLE t RENAME is_deleted TO gone; ALTER TABLE t ADD n int;
+         SELECT upkeep.soft_delete('t', 'id = 1'); UPDATE t SET gone = true WHERE id = 2",
+    )?;
+    assert_eq!(session.rows("SELECT id, gone FROM t WHERE gone_at IS NOT NULL ORDER BY 1")?, ["1|t", "2|t"]);
+    assert_eq!(session.rows(DRIFT)?, Vec::<String>::new());
+    Ok(())
+}
+
+#[test]
+fn what_the_views_stand_in_the_way_of_goes_through_alter_soft_deleted() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = tables(&db)?;
+    let (reader, writer) = (db.role("reader")?, db.role("writer")?);
+    session.run(&format!(
+        "REVOKE ALL ON p_live FROM PUBLIC; GRANT SELECT (id, n) ON p_live TO {reader};
+         GRANT SELECT, DELETE ON p_live TO {writer} WITH GRANT OPTION; GRANT SELECT ON p_deleted TO {reader};
+         GRANT UPDATE ON p TO {writer};
+         COMMENT ON VIEW p_live IS 'it''s 50% %I'; COMMENT ON COLUMN p_live.n IS 'en';
+         ALTER VIEW p_live ALTER n SET DEFAULT 7; ALTER VIEW p_deleted RESET (security_invoker);
+         CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+         CREATE TRIGGER \"my.own\" AFTER INSERT ON p_live FOR EACH STATEMENT EXECUTE FUNCTION note();
+         CREATE RULE also AS ON UPDATE TO p_deleted DO ALSO NOTIFY changed;"
+    ))?;
+    let picture = "SELECT c.relname, c.relowner::regrole, c.reloptions, ARRAY(SELECT unnest(c.relacl)::text ORDER BY 1), obj_description(c.oid, 'pg_class'),
+             ARRAY(SELECT a.attname || ' ' || a.attacl::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attacl IS NOT NULL),
+             ARRAY(SELECT col_description(c.oid, a.attnum) || pg_get_expr(d.adbin, d.adrelid)
+                   FROM pg_attribute a JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum WHERE a.attrelid = c.oid),
+             ARRAY(SELECT pg_get_triggerdef(t.oid) FROM pg_trigger t WHERE t.tgrelid = c.oid ORDER BY 1),
+             ARRAY(SELECT pg_get_ruledef(r.oid) FROM pg_rewrite r WHERE r.ev_class = c.oid AND rulename <> '_RETURN')
+      FROM pg_class c WHERE c.relname IN ('p_live', 'p_deleted') ORDER BY 1";
+    let before = session.rows(picture)?;
+    assert_eq!(sqlstate(&mut session, "ALTER TABLE p DROP COLUMN email")?, "2BP01");
+    session.run("SELECT upkeep.alter_soft_deleted('p', 'ALTER TABLE p DROP COLUMN email, ALTER n TYPE bigint')")?;
+    assert_eq!(session.rows(picture)?, before);
+    assert_eq!(columns(&mut session, "p_live")?, "id n deleted_at deleted_by deletion_id");
+    // By the view's name too, and a renamed column keeps what was said of it.
+    session.run("SELECT upkeep.alter_soft_deleted('p_live', 'ALTER TABLE p RENAME n TO m')")?;
+    let after = session.rows(picture)?;
+    assert_eq!(after[1], before[1].replace("n ", "m "), "only the name of a column with a grant");
+    session.run("SELECT upkeep.alter_soft_deleted('c', 'ALTER TABLE c ALTER p TYPE bigint')")?;
+    works(&mut session)?;
+    session.run("SELECT upkeep.alter_soft_deleted('c', 'ALTER TABLE c DROP p')")?;
+    assert_eq!(session.rows(DRIFT)?, Vec::<String>::new());
+    Ok(())
+}
+
+#[test]
+fn only_one_alter_table_of_that_table() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = tables(&db)?;
+    session.run("CREATE TABLE other (id int)")?;
+    for (ddl, expected) in [
+        ("ALTER TABLE p ADD x int; DROP TABLE other", "42601"),
+        ("ALTER TABLE p ADD x int --", "00000"),
+        ("", "42601"),
+        ("ALTER TABLE p ADD x integer integer", "42601"),
+        ("DROP TABLE other", "0A000"),
+        ("ALTER TABLE p RENAME TO q", "0A000"),
+        ("ALTER TABLE p SET SCHEMA upkeep", "0A000"),
+        ("ALTER VIEW p_live RENAME TO q", "0A000"),
+        ("ALTER INDEX p_pkey RENAME TO q", "0A000"),
+        ("ALTER TABLE other ADD x int", "22023"),
+        ("ALTER TABLE p_live ALTER id SET DEFAULT 3", "22023"),
+        ("ALTER TABLE nowhere ADD x int", "42P01"),
+        ("ALTER TABLE p ADD x int", "42701"),
+        ("ALTER TABLE p DROP deleted_by", "55000"),
+    ] {
+        let call = format!("SELECT upkeep.alter_soft_deleted('p', $ddl${ddl}$ddl$)");
+        let code = match session.run(&call) {
+            Ok(()) => "00000".to_owned(),
+            Err(_) => sqlstate(&mut session, &call)?,
+        };
+        assert_eq!(code, expected, "{ddl}");
+    }
+    session.run("CREATE VIEW mine AS SELECT * FROM p_live")?;
+    assert_eq!(sqlstate(&mut session, "SELECT upkeep.alter_soft_deleted('p', 'ALTER TABLE p DROP n')")?, "2BP01");
+    session.run("DROP VIEW mine")?;
+    assert_eq!(sqlstate(&mut session, "SELECT upkeep.alter_soft_deleted(NULL, 'x')")?, "22004");
+    assert_eq!(
+        sqlstate(&mut session, "SELECT upkeep.alter_soft_deleted('other', 'ALTER TABLE other ADD x int')")?,
+        "55000"
+    );
+    works(&mut session)
+}
+
+/// LAW 2: the text runs as the caller, with his rights, whoever owns what.
+#[test]
+fn the_text_is_the_callers() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = tables(&db)?;
+    let (owner, stranger) = (db.role("owner")?, db.role("stranger")?);
+    session.run(&format!(
+        "ALTER TABLE p OWNER TO {owner}; ALTER VIEW p_live OWNER TO {owner}; ALTER VIEW p_deleted OWNER TO {owner};
+         GRANT ALL ON p TO {stranger};
+         CREATE TABLE spied (who name); GRANT ALL ON spied TO PUBLIC;
+         CREATE FUNCTION spy() RETURNS text LANGUAGE plpgsql AS
+         'BEGIN INSERT INTO public.spied VALUES (current_user); RETURN current_user; END'"
+    ))?;
+    let call = "SELECT upkeep.alter_soft_deleted('p', 'ALTER TABLE p ADD who text DEFAULT spy()')";
+    assert_eq!(sqlstate(&mut db.connect_as(&stranger)?, call)?, "42501");
+    assert_eq!(sqlstate(&mut db.connect_as(&stranger)?, "SELECT upkeep.repair_soft_delete('p')")?, "42501");
+    db.connect_as(&owner)?.run(call)?;
+    assert_eq!(session.rows("SELECT DISTINCT who FROM spied")?, [owner.clone()]);
+    assert_eq!(session.rows("SELECT DISTINCT who FROM p_live")?, [owner.clone()]);
+    // Of somebody else's DDL: what follows is made as the owner.
+    session.run("ALTER TABLE p ADD by_superuser int")?;
+    assert_eq!(
+        session.rows(
+            "SELECT DISTINCT relowner::regrole::text FROM pg_class WHERE relname IN ('p', 'p_live', 'p_deleted')"
+        )?,
+        [owner]
+    );
+    assert!(columns(&mut session, "p_live")?.ends_with("by_superuser"));
+    works(&mut session)
+}
+
+/// LAW 27: what cannot be followed is a warning, and shows as drift.
+#[test]
+fn a_statement_never_fails_because_its_table_is_followed() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = tables(&db)?;
+    let other = db.role("other")?;
+    session.run(&format!(
+        "REVOKE {other} FROM postgres; ALTER VIEW p_live OWNER TO {other}; ALTER TABLE p OWNER TO {}",
+        db.role("owner")?
+    ))?;
+    session.notices();
+    session.run("ALTER TABLE p ADD more int")?;
+    let notices: Vec<String> = session.notices().iter().map(|notice| notice.message().to_owned()).collect();
+    assert_eq!(notices, ["soft delete could not follow: must be owner of view p_live"]);
+    assert_eq!(
+        session.rows(DRIFT)?,
+        [
+            "p|column more is not in p_deleted as it is in the table|SELECT upkeep.repair_soft_delete('public.p');",
+            "p|column more is not in p_live as it is in the table|SELECT upkeep.repair_soft_delete('public.p');"
+        ]
+    );
+    Ok(())
+}
+
+#[test]
+fn drift_shows_and_repair_repairs() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = tables(&db)?;
+    session.run(
+        "ALTER TABLE p DISABLE TRIGGER upkeep_soft_delete_no_delete; DROP TRIGGER upkeep_soft_delete ON p;
+         DROP TRIGGER upkeep_soft_delete_row ON p_live; DROP VIEW c_deleted;
+         ALTER EVENT TRIGGER upkeep_follow_ddl DISABLE; ALTER TABLE p ADD x int; ALTER EVENT TRIGGER upkeep_follow_ddl ENABLE;
+         CREATE TABLE late (id int PRIMARY KEY, p int REFERENCES p ON DELETE CASCADE)",
+    )?;
+    let drift = session.rows(DRIFT)?;
+    assert_eq!(
+        drift.iter().map(|row| row.split('|').nth(1).unwrap_or_default()).collect::<Vec<_>>(),
+        [
+            "its view of deleted rows is missing",
+            "a trigger _soft_delete_updated of p is missing",
+            "a trigger _soft_delete_view_row of p_live is missing",
+            "column x is not in p_deleted as it is in the table",
+            "column x is not in p_live as it is in the table",
+            "late references it ON DELETE CASCADE, but has no soft delete",
+            "trigger upkeep_soft_delete_no_delete of p is disabled",
+        ]
+    );
+    for statement in session.values::<String>("SELECT DISTINCT repair FROM upkeep.soft_delete_drift ORDER BY 1")? {
+        session.run(&statement)?;
+    }
+    works(&mut session)
+}
+
+#[test]
+fn partitions_and_foreign_keys_that_come_later_are_covered() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    session.run(
+        "CREATE TABLE p (id int PRIMARY KEY, n int) PARTITION BY RANGE (id);
+         CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (100);
+         SELECT upkeep.enable_soft_delete('p');
+         CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (100) TO (200) PARTITION BY RANGE (id);
+         CREATE TABLE p2a PARTITION OF p2 FOR VALUES FROM (100) TO (150);
+         CREATE TABLE p2b (LIKE p2); ALTER TABLE p2 ATTACH PARTITION p2b FOR VALUES FROM (150) TO (200);
+         INSERT INTO p SELECT g FROM generate_series(1, 199) g",
+    )?;
+    assert_eq!(session.rows(DRIFT)?, Vec::<String>::new());
+    for table in ["p1", "p2", "p2a", "p2b", "p"] {
+        assert_eq!(sqlstate(&mut session, &format!("DELETE FROM {table}"))?, "55000", "{table}");
+        assert_eq!(sqlstate(&mut session, &format!("TRUNCATE {table} CASCADE"))?, "55000", "{table}");
+    }
+    session
+        .run("ALTER TABLE p ADD more int; ALTER TABLE p RENAME n TO m; DELETE FROM p_live WHERE id IN (1, 120, 180)")?;
+    assert_eq!(columns(&mut session, "p_live")?, "id m deleted_at deleted_by deletion_id more");
+    assert_eq!(session.text("SELECT count(*) FROM p_deleted")?, "3");
+    // A table that references it, made later, and a key that is added.
+    session.run(
+        "CREATE TABLE c (id int PRIMARY KEY, p int REFERENCES p); CREATE TABLE d (id int PRIMARY KEY, x int, p int)",
+    )?;
+    session.run("ALTER TABLE d ADD FOREIGN KEY (x) REFERENCES p; ALTER TABLE d ADD FOREIGN KEY (p) REFERENCES p")?;
+    for insert in ["c VALUES (1, 120)", "d VALUES (1, 120, NULL)", "d VALUES (1, NULL, 120)"] {
+        assert_eq!(sqlstate(&mut session, &format!("INSERT INTO {insert}"))?, "23503", "{insert}");
+    }
+    session.run("INSERT INTO c VALUES (1, 121)")?;
+    assert_eq!(sqlstate(&mut session, "DELETE FROM p_live WHERE id = 121")?, "23503");
+    assert_eq!(session.rows(DRIFT)?, Vec::<String>::new());
+    // What is detached is a table of its own; its guard stays.
+    session.run("ALTER TABLE p DETACH PARTITION p1; DROP TABLE p1")?;
+    assert_eq!(session.rows(DRIFT)?, Vec::<String>::new());
+    Ok(())
+}
+
+#[test]
+fn what_is_dropped_is_forgotten() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = tables(&db)?;
+    session.run("CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY); SELECT upkeep.enable_soft_delete('s.t')")?;
+    let deletion = session.text("SELECT upkeep.soft_delete('p', 'id = 1')")?;
+    session.run("BEGIN; DROP TABLE p CASCADE; ROLLBACK")?;
+    assert_eq!(session.text("SELECT count(*) FROM upkeep.soft_delete_tables")?, "3");
+    session.run("DROP SCHEMA s CASCADE; DROP TABLE c, p CASCADE")?;
+    assert_eq!(session.text("SELECT count(*) FROM upkeep._soft_delete_table")?, "0");
+    assert_eq!(
+        session.rows(&format!("SELECT restorable, why_not FROM upkeep.deletions WHERE id = '{deletion}'"))?,
+        ["f|the table is gone"]
+    );
+    assert_eq!(session.rows(DRIFT)?, Vec::<String>::new());
+    Ok(())
+}
+
+/// LAW 26.
+#[test]
+fn the_extension_is_not_dropped_from_below_tables() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = tables(&db)?;
+    session.run("SELECT upkeep.soft_delete('p', 'id = 1')")?;
+    let refused = session.error("DROP EXTENSION pg_upkeep")?;
+    assert_eq!(refused.code().code(), "2BP01");
+    let detail = refused.detail().unwrap_or_default();
+    assert!(detail.contains("on table p ") && detail.contains("on view c_live "), "{detail}");
+    session.run("DROP EXTENSION pg_upkeep CASCADE")?;
+    assert_eq!(session.text("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal")?, "0");
+    assert_eq!(session.text("SELECT count(*) FROM pg_event_trigger")?, "0");
+    session.run("UPDATE p SET deleted_at = NULL; INSERT INTO c VALUES (99, 1); DELETE FROM p WHERE id = 1; ALTER TABLE p ADD z int")?;
+    assert_eq!(session.rows("SELECT (SELECT count(*) FROM p_live), (SELECT count(*) FROM c)")?, ["9|9"]);
+    session.run("CREATE EXTENSION pg_upkeep; DROP VIEW p_live, p_deleted, c_live, c_deleted")?;
+    session.run("SELECT upkeep.enable_soft_delete('c'), upkeep.enable_soft_delete('p')")?;
+    Ok(())
+}
+
+#[test]
+fn a_dump_brings_everything_back() -> Result<()> {
+    let here = testing::server("dumped").preloaded().start()?;
+    here.create_database("shop")?;
+    let mut session = here.connect("shop")?;
+    session.run("CREATE EXTENSION pg_upkeep")?;
+    session.run(TABLES)?;
+    session.run(
+        "CREATE TABLE \"q.1\" (id int PRIMARY KEY) PARTITION BY RANGE (id);
+         CREATE TABLE q1 PARTITION OF \"q.1\" FOR VALUES FROM (0) TO (100);
+         SELECT upkeep.enable_soft_delete('\"q.1\"', hide => 'swap', deleted_at => 'ge löscht');
+         INSERT INTO \"q.1\" SELECT generate_series(1, 10);
+         ALTER TABLE p ADD x int; ALTER TABLE p DROP x CASCADE; SELECT upkeep.repair_soft_delete('p');
+         ALTER TABLE p ADD more int",
+    )?;
+    let deletion = session.text("SELECT upkeep.soft_delete('p', 'id <= 4')")?;
+    session.run("DELETE FROM \"q.1\" WHERE id = 5")?;
+    session.run(&format!("SELECT upkeep.hold_deletion('{deletion}', 'why not')"))?;
+    let picture = "SELECT schemaname, relname, hide, deleted_at, live_view::regclass, deleted_view::regclass FROM upkeep.soft_delete_tables ORDER BY 2";
+    let deletions = "SELECT id, relname, rows, held, restorable FROM upkeep.deletions ORDER BY 1";
+    let triggers = "SELECT tgrelid::regclass::text, pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname LIKE '%upkeep%' ORDER BY 1, 2";
+    let before = [session.rows(picture)?, session.rows(deletions)?, session.rows(triggers)?];
+    let dump = here.dump("shop")?;
+    let elsewhere = testing::server("restored").preloaded().start()?;
+    elsewhere.restore("shop", &dump)?;
+    let mut session = elsewhere.connect("shop")?;
+    assert_eq!([session.rows(picture)?, session.rows(deletions)?, session.rows(triggers)?], before);
+    assert_eq!(session.rows(DRIFT)?, Vec::<String>::new());
+    session.run("ALTER TABLE p RENAME n TO number")?;
+    session.run(&format!("SELECT upkeep.undelete('{deletion}'::uuid)"))?;
+    works(&mut session)
+}
+
+#[test]
+fn others_ddl_is_free_and_savepoints_are_respected() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = tables(&db)?;
+    let anybody = db.role("anybody")?;
+    let mut stranger = db.connect_as(&anybody)?;
+    stranger.run("CREATE TABLE own (id int PRIMARY KEY); ALTER TABLE own ADD n int; CREATE TEMP TABLE t (id int); DROP TABLE t; DROP TABLE own")?;
+    assert_eq!(stranger.notices().len(), 0);
+    assert_eq!(sqlstate(&mut stranger, "SELECT upkeep._follow_ddl()")?, "42501");
+    // Within one transaction, rolled back to a savepoint.
+    session.run("BEGIN; ALTER TABLE p ADD a int; SAVEPOINT s; ALTER TABLE p ADD b int; ROLLBACK TO s; ALTER TABLE p ADD d int; COMMIT")?;
+    assert!(columns(&mut session, "p_live")?.ends_with("deletion_id a d"));
+    works(&mut session)
+}

@@ -1,0 +1,93 @@
+//! `upkeep.alter_soft_deleted`: an ALTER TABLE that the views stand in the way of (DROP COLUMN, another type), with the
+//! views taken down and put up again around it.
+
+use pgrx::pg_sys::Oid;
+use pgrx::prelude::*;
+
+use super::views;
+use crate::backfill::statements::identifier;
+use crate::error::*;
+use crate::server::raise::answer;
+use crate::server::{catalog, heap, spi, view};
+use crate::soft_delete::enable::{require_owner, required};
+use crate::soft_delete::managed::{self, Managed};
+use crate::soft_delete::purge::not_soft_deleted;
+use crate::soft_delete::{ddl, objects};
+
+#[pg_extern(sql = false)]
+fn alter_soft_deleted(target: Option<Oid>, ddl: Option<&str>) {
+    answer((|| alter(required(target, "target")?, required(ddl, "ddl")?))())
+}
+
+fn alter(target: Oid, text: &str) -> Result<()> {
+    let managed = find(target)?;
+    let table = managed.sql();
+    let altered = view::altered_table(text)?;
+    if altered != managed.relid {
+        let (schema, name) = heap::name(altered).unwrap_or_default();
+        return Err(Error::new(
+            INVALID_PARAMETER_VALUE,
+            format!("ddl is about {}, not about {table}", managed::qualified(&schema, &name)),
+        )
+        .hint(format!("Name the table itself: ALTER TABLE {table} ..")));
+    }
+    require_owner(catalog::has_privileges_of(catalog::current_user(), managed.owner), &table)?;
+    ddl::follow::quietly(|| {
+        if !heap::lock_exclusively(managed.relid) {
+            return Err(Error::new(UNDEFINED_TABLE, "the table was dropped meanwhile"));
+        }
+        let dropped = views::drop_both(&managed)?;
+        drop_checks(&managed)?;
+        // As the caller, with his search_path: nothing of ours is switched here (LAW 1).
+        spi::execute(text, &[])?;
+        ddl::follow::note_renamed(managed.relid)?;
+        let managed = find(managed.relid)?;
+        require_columns(&managed)?;
+        if let Some(dropped) = &dropped {
+            views::restore(&managed, dropped)?;
+        }
+        objects::ensure(&managed)
+    })
+}
+
+fn find(target: Oid) -> Result<Managed> {
+    managed::find(target)?.ok_or_else(|| {
+        let (schema, name) = heap::name(target).unwrap_or_default();
+        not_soft_deleted(&managed::qualified(&schema, &name))
+    })
+}
+
+/// The checks of this table's own foreign keys name their columns, and are made again by [`objects::ensure`].
+fn drop_checks(managed: &Managed) -> Result<()> {
+    let checks = spi::execute_returning(
+        "SELECT t.tgname::pg_catalog.text FROM pg_catalog.pg_trigger t
+         JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
+         WHERE t.tgrelid OPERATOR(pg_catalog.=) $1 AND t.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+           AND p.proname OPERATOR(pg_catalog.=) '_soft_delete_live_parent'
+           AND p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace",
+        &[managed.relid.into()],
+        |row| row.require::<String>(1),
+    )?;
+    spi::as_owner(managed.owner, || {
+        for check in &checks {
+            spi::execute(&format!("DROP TRIGGER {} ON {}", identifier(check), managed.sql()), &[])?;
+        }
+        Ok(())
+    })
+}
+
+/// Soft delete cannot do without its columns.
+fn require_columns(managed: &Managed) -> Result<()> {
+    let columns = managed::columns(managed.relid)?;
+    let ours = [&managed.deleted_at, &managed.deleted_by, &managed.deletion_id].into_iter().chain(&managed.flag);
+    for name in ours {
+        if !columns.iter().any(|column| column.name == *name) {
+            return Err(Error::new(
+                OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("column \"{name}\" of {} belongs to its soft delete", managed.sql()),
+            )
+            .hint(format!("SELECT upkeep.disable_soft_delete({}); first.", managed::literal(&managed.sql()))));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,245 @@
+//! What the event triggers do: columns that were added or renamed appear in the views, new partitions and foreign keys get
+//! their triggers, and a table that was dropped is forgotten. As the table's owner; never an error (LAW 27): a warning
+//! instead, and `upkeep.soft_delete_drift` shows what is missing.
+
+use std::cell::Cell;
+
+use pgrx::pg_sys::Oid;
+use pgrx::prelude::*;
+
+use super::views;
+use crate::error::{Error, QUERY_CANCELED, Result};
+use crate::server::catch::subtransaction;
+use crate::server::raise::{self, Level};
+use crate::server::{catalog, spi, worker};
+use crate::soft_delete::managed::{self, Managed};
+use crate::soft_delete::objects;
+
+thread_local! {
+    static OURS: Cell<bool> = const { Cell::new(false) };
+}
+
+struct Reset(bool);
+
+impl Drop for Reset {
+    fn drop(&mut self) {
+        OURS.set(self.0);
+    }
+}
+
+/// DDL of ours, which nobody has to follow.
+pub fn quietly<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+    let _reset = Reset(OURS.replace(true));
+    f()
+}
+
+#[pg_extern(sql = false)]
+fn follow_ddl() {
+    unless_ours(follow);
+}
+
+#[pg_extern(sql = false)]
+fn follow_drops() {
+    unless_ours(forget);
+}
+
+fn unless_ours(f: impl FnOnce() -> Result<()>) {
+    // While a dump comes back its own statements make everything.
+    if OURS.get() || worker::is_binary_upgrade() || catalog::setting(c"application_name") == "pg_restore" {
+        return;
+    }
+    let done = subtransaction(|| quietly(f));
+    match done {
+        Ok(()) => {}
+        // Not ours to swallow.
+        Err(error) if error.sqlstate == QUERY_CANCELED => raise::report(Level::Error, error),
+        Err(error) => raise::report(
+            Level::Warning,
+            Error::new(error.sqlstate, format!("soft delete could not follow: {}", error.message))
+                .detail(error.detail.unwrap_or_else(|| "The statement itself has been carried out.".to_owned()))
+                .hint("SELECT * FROM upkeep.soft_delete_drift; shows what to type."),
+        ),
+    }
+}
+
+fn anything_managed() -> Result<bool> {
+    if !catalog::extension_exists() || !catalog::extension_is_current()? {
+        return Ok(false);
+    }
+    let found = spi::bookkeeping(|| {
+        spi::execute_returning("SELECT EXISTS (SELECT FROM upkeep._soft_delete_table)", &[], |row| {
+            row.require::<bool>(1)
+        })
+    })?;
+    Ok(found == [true])
+}
+
+fn follow() -> Result<()> {
+    if !anything_managed()? {
+        return Ok(());
+    }
+    let changed: Vec<Oid> = spi::bookkeeping(|| {
+        spi::execute_returning(
+            "SELECT DISTINCT d.objid FROM pg_catalog.pg_event_trigger_ddl_commands() d
+             WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+               AND d.object_type OPERATOR(pg_catalog.=) ANY (ARRAY['table', 'table column'])",
+            &[],
+            |row| row.require(1),
+        )
+    })?;
+    for relid in changed {
+        follow_table(relid)?;
+    }
+    Ok(())
+}
+
+fn follow_table(relid: Oid) -> Result<()> {
+    note_renamed(relid)?;
+    if let Some(managed) = managed::find(relid)?.filter(|managed| Some(relid) != managed.live_view) {
+        if managed.relid == relid {
+            views::follow(&managed)?;
+        }
+        if lacks_guards(&managed)? {
+            objects::ensure(&managed)?;
+        }
+    }
+    if lacks_checks(relid)? {
+        objects::ensure_live_parents(relid)?;
+    }
+    Ok(())
+}
+
+/// One of the columns of soft delete's own is called otherwise now: exactly one name is gone, and the statement has
+/// renamed a column.
+pub fn note_renamed(relid: Oid) -> Result<()> {
+    let Some(managed) = managed::find(relid)?.filter(|managed| managed.relid == relid) else { return Ok(()) };
+    let columns = managed::columns(relid)?;
+    let known: [(&str, Option<&String>); 4] = [
+        ("deleted_at", Some(&managed.deleted_at)),
+        ("deleted_by", Some(&managed.deleted_by)),
+        ("deletion_id", Some(&managed.deletion_id)),
+        ("flag", managed.flag.as_ref()),
+    ];
+    let gone: Vec<(&str, &String)> = known
+        .into_iter()
+        .filter_map(|(field, name)| Some((field, name?)))
+        .filter(|(_, name)| !columns.iter().any(|column| column.name == **name))
+        .collect();
+    let [(field, old)] = gone[..] else { return Ok(()) };
+    let Some(new) = renamed(&managed, old)?.and_then(|number| columns.iter().find(|column| column.number == number))
+    else {
+        return Ok(());
+    };
+    // The name of one of four columns of a table of ours, not text of anybody's.
+    spi::bookkeeping(|| {
+        spi::execute(
+            &format!(
+                "UPDATE upkeep._soft_delete_table SET {field} = $2::pg_catalog.text
+                 WHERE relid OPERATOR(pg_catalog.=) $1"
+            ),
+            &[relid.into(), new.name.as_str().into()],
+        )
+    })
+    .map(drop)
+}
+
+/// The number of the column that was called so: the row trigger's condition or the statement itself knows it.
+fn renamed(managed: &Managed, old: &str) -> Result<Option<i16>> {
+    if let Some(view) = managed.live_view {
+        let shown = crate::server::view::columns(view)?;
+        if let Some(column) = shown.iter().find(|column| column.name == old) {
+            return Ok(Some(column.number));
+        }
+    }
+    let found = subtransaction(|| {
+        spi::bookkeeping(|| {
+            spi::execute_returning(
+                "SELECT d.objsubid::pg_catalog.int2 FROM pg_catalog.pg_event_trigger_ddl_commands() d
+                 WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+                   AND d.objid OPERATOR(pg_catalog.=) $1 AND d.object_type OPERATOR(pg_catalog.=) 'table column'",
+                &[managed.relid.into()],
+                |row| row.require::<i16>(1),
+            )
+        })
+    });
+    // Outside of an event trigger there is no such list.
+    Ok(found.ok().and_then(|numbers| numbers.first().copied()))
+}
+
+/// Has the table its guards, and a partition of it not? While a dump is restored not even the table has.
+fn lacks_guards(managed: &Managed) -> Result<bool> {
+    let lacking = spi::bookkeeping(|| {
+        spi::execute_returning(
+            "WITH guard (relid) AS (
+                 SELECT t.tgrelid FROM pg_catalog.pg_trigger t
+                 JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
+                 WHERE p.proname OPERATOR(pg_catalog.=) '_soft_delete_guard'
+                   AND p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace)
+             SELECT $1 IN (SELECT g.relid FROM guard g) AND EXISTS (
+                 SELECT FROM pg_catalog.pg_partition_tree($1) m
+                 WHERE m.relid::pg_catalog.oid OPERATOR(pg_catalog.<>) ALL (SELECT g.relid FROM guard g))",
+            &[managed.relid.into()],
+            |row| row.require::<bool>(1),
+        )
+    })?;
+    Ok(lacking == [true])
+}
+
+/// Does it reference a table with soft delete by columns that its checks do not look at?
+fn lacks_checks(relid: Oid) -> Result<bool> {
+    let needed: Vec<String> = managed::referenced(relid)?
+        .into_iter()
+        .filter(|key| key.child == relid)
+        .flat_map(|key| key.child_columns)
+        .collect();
+    if needed.is_empty() {
+        return Ok(false);
+    }
+    let looked_at: Vec<String> = spi::bookkeeping(|| {
+        spi::execute_returning(
+            "SELECT DISTINCT a.attname::pg_catalog.text
+             FROM pg_catalog.pg_trigger t
+             JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
+             JOIN pg_catalog.pg_depend d ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_trigger'::pg_catalog.regclass
+                  AND d.objid OPERATOR(pg_catalog.=) t.oid AND d.refobjid OPERATOR(pg_catalog.=) t.tgrelid
+                  AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+             JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) t.tgrelid
+                  AND a.attnum OPERATOR(pg_catalog.=) d.refobjsubid
+             WHERE t.tgrelid OPERATOR(pg_catalog.=) $1 AND p.proname OPERATOR(pg_catalog.=) '_soft_delete_live_parent'
+               AND p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace",
+            &[relid.into()],
+            |row| row.require(1),
+        )
+    })?;
+    Ok(needed.iter().any(|column| !looked_at.contains(column)))
+}
+
+/// Tables and views that are gone.
+fn forget() -> Result<()> {
+    if !anything_managed()? {
+        return Ok(());
+    }
+    spi::bookkeeping(|| {
+        let dropped: Vec<Oid> = spi::execute_returning(
+            "SELECT d.objid FROM pg_catalog.pg_event_trigger_dropped_objects() d
+             WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+               AND d.objsubid OPERATOR(pg_catalog.=) 0
+               AND d.object_type OPERATOR(pg_catalog.=) ANY (ARRAY['table', 'view'])",
+            &[],
+            |row| row.require(1),
+        )?;
+        if dropped.is_empty() {
+            return Ok(());
+        }
+        for sql in [
+            "DELETE FROM upkeep._soft_delete_table WHERE relid::pg_catalog.oid OPERATOR(pg_catalog.=) ANY ($1)",
+            "UPDATE upkeep._soft_delete_table SET live_view = NULL
+             WHERE live_view::pg_catalog.oid OPERATOR(pg_catalog.=) ANY ($1)",
+            "UPDATE upkeep._soft_delete_table SET deleted_view = NULL
+             WHERE deleted_view::pg_catalog.oid OPERATOR(pg_catalog.=) ANY ($1)",
+        ] {
+            spi::execute(sql, &[dropped.clone().into()])?;
+        }
+        Ok(())
+    })
+}

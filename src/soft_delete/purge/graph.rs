@@ -1,0 +1,154 @@
+//! Whose rows reference those that are to go: the foreign keys below a table, as they are now.
+
+use std::collections::HashMap;
+
+use pgrx::pg_sys::Oid;
+
+use crate::error::Result;
+use crate::server::spi;
+
+/// What a soft-deleted table calls its columns.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Managed {
+    pub relid: Oid,
+    pub deleted_at: String,
+    pub deletion_id: String,
+}
+
+/// A foreign key that points at a table of the graph.
+#[derive(Clone, Debug)]
+pub struct Edge {
+    pub name: String,
+    /// The soft-deleted table that it points at, or a partition of which.
+    pub parent: Oid,
+    /// The table itself that it points at: quoted and qualified.
+    pub parent_relid: Oid,
+    /// The referencing table: quoted and qualified.
+    pub child_relid: Oid,
+    pub child_sql: String,
+    /// The soft-deleted table that the referencing rows belong to.
+    pub child: Option<Managed>,
+    /// Column of the referenced table, operator, column of the referencing one; all quoted.
+    keys: Vec<(String, String, String)>,
+    /// ON DELETE SET NULL or SET DEFAULT: the server takes the reference away by itself.
+    pub lets_go: bool,
+}
+
+/// The soft-deleted tables whose rows can go together, and the foreign keys between them.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    pub edges: Vec<Edge>,
+}
+
+const EDGES: &str = "
+    WITH RECURSIVE node (relid) AS (
+        SELECT $1::pg_catalog.oid
+        UNION
+        SELECT m.relid::pg_catalog.oid
+        FROM node n
+        CROSS JOIN LATERAL (SELECT n.relid UNION SELECT t.relid FROM pg_catalog.pg_partition_tree(n.relid) t) p (relid)
+        JOIN pg_catalog.pg_constraint f
+             ON f.confrelid OPERATOR(pg_catalog.=) p.relid AND f.contype OPERATOR(pg_catalog.=) 'f'
+            AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+            AND f.confdeltype OPERATOR(pg_catalog.=) ANY (ARRAY['a', 'r', 'c']::pg_catalog.\"char\"[])
+        JOIN upkeep._soft_delete_table m
+             ON m.relid OPERATOR(pg_catalog.=) f.conrelid
+             OR m.relid OPERATOR(pg_catalog.=) pg_catalog.pg_partition_root(f.conrelid)::pg_catalog.oid
+    )
+    SELECT f.conname::pg_catalog.text, n.relid, f.confrelid, f.conrelid,
+           pg_catalog.format('%I.%I', cn.nspname, c.relname),
+           m.relid::pg_catalog.oid, m.deleted_at::pg_catalog.text, m.deletion_id::pg_catalog.text,
+           k.parents, k.operators, k.children,
+           f.confdeltype OPERATOR(pg_catalog.=) ANY (ARRAY['n', 'd']::pg_catalog.\"char\"[])
+    FROM node n
+    CROSS JOIN LATERAL (SELECT n.relid UNION SELECT t.relid FROM pg_catalog.pg_partition_tree(n.relid) t) p (relid)
+    JOIN pg_catalog.pg_constraint f
+         ON f.confrelid OPERATOR(pg_catalog.=) p.relid AND f.contype OPERATOR(pg_catalog.=) 'f'
+        AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) f.conrelid
+    JOIN pg_catalog.pg_namespace cn ON cn.oid OPERATOR(pg_catalog.=) c.relnamespace
+    LEFT JOIN upkeep._soft_delete_table m
+         ON m.relid OPERATOR(pg_catalog.=) f.conrelid
+         OR m.relid OPERATOR(pg_catalog.=) pg_catalog.pg_partition_root(f.conrelid)::pg_catalog.oid
+    CROSS JOIN LATERAL (
+        SELECT pg_catalog.array_agg(pg_catalog.quote_ident(pa.attname) ORDER BY u.position) AS parents,
+               pg_catalog.array_agg(pg_catalog.format('OPERATOR(%I.%s)', os.nspname, o.oprname) ORDER BY u.position) AS operators,
+               pg_catalog.array_agg(pg_catalog.quote_ident(ca.attname) ORDER BY u.position) AS children
+        FROM ROWS FROM (pg_catalog.unnest(f.confkey), pg_catalog.unnest(f.conkey), pg_catalog.unnest(f.conpfeqop))
+             WITH ORDINALITY u (parent, child, operator, position)
+        JOIN pg_catalog.pg_attribute pa ON pa.attrelid OPERATOR(pg_catalog.=) f.confrelid AND pa.attnum OPERATOR(pg_catalog.=) u.parent
+        JOIN pg_catalog.pg_attribute ca ON ca.attrelid OPERATOR(pg_catalog.=) f.conrelid AND ca.attnum OPERATOR(pg_catalog.=) u.child
+        JOIN pg_catalog.pg_operator o ON o.oid OPERATOR(pg_catalog.=) u.operator
+        JOIN pg_catalog.pg_namespace os ON os.oid OPERATOR(pg_catalog.=) o.oprnamespace) k
+    ORDER BY n.relid, f.oid";
+
+impl Edge {
+    /// `p.id OPERATOR(pg_catalog.=) c.parent_id`
+    pub fn join(&self, parent: &str, child: &str) -> String {
+        let equal = |(p, operator, c): &(String, String, String)| format!("{parent}.{p} {operator} {child}.{c}");
+        self.keys.iter().map(equal).collect::<Vec<_>>().join(" AND ")
+    }
+}
+
+impl Graph {
+    /// What points at rows of this table, and at what would go with them.
+    pub fn below(relid: Oid) -> Result<Self> {
+        let edges = spi::bookkeeping(|| {
+            spi::execute_returning(EDGES, &[relid.into()], |row| {
+                let child: Option<Oid> = row.get(6)?;
+                Ok(Edge {
+                    name: row.require(1)?,
+                    parent: row.require(2)?,
+                    parent_relid: row.require(3)?,
+                    child_relid: row.require(4)?,
+                    child_sql: row.require(5)?,
+                    child: match child {
+                        None => None,
+                        Some(relid) => {
+                            Some(Managed { relid, deleted_at: row.require(7)?, deletion_id: row.require(8)? })
+                        }
+                    },
+                    keys: {
+                        let [parents, operators, children]: [Vec<String>; 3] =
+                            [row.require(9)?, row.require(10)?, row.require(11)?];
+                        parents.into_iter().zip(operators).zip(children).map(|((p, o), c)| (p, o, c)).collect()
+                    },
+                    lets_go: row.require(12)?,
+                })
+            })
+        })?;
+        Ok(Graph { edges })
+    }
+
+    /// The foreign keys that point at this table and hold rows of it.
+    pub fn holders(&self, parent: Oid) -> impl Iterator<Item = (usize, &Edge)> {
+        self.edges.iter().enumerate().filter(move |(_, edge)| edge.parent == parent && !edge.lets_go)
+    }
+
+    /// The referencing tables, each once.
+    pub fn children(&self) -> Vec<Oid> {
+        let mut relids: Vec<Oid> = self.edges.iter().map(|edge| edge.child_relid).collect();
+        relids.sort_by_key(|relid| relid.to_u32());
+        relids.dedup();
+        relids
+    }
+
+    /// The soft-deleted tables below, by OID.
+    pub fn managed(&self) -> HashMap<Oid, &Managed> {
+        self.edges.iter().filter_map(|edge| edge.child.as_ref()).map(|managed| (managed.relid, managed)).collect()
+    }
+}
+
+/// How a table is soft-deleted, which goes by its live view too; `None`: it is not (any more).
+pub fn managed(relid: Oid) -> Result<Option<Managed>> {
+    let found = spi::bookkeeping(|| {
+        spi::execute_returning(
+            "SELECT relid::pg_catalog.oid, deleted_at::pg_catalog.text, deletion_id::pg_catalog.text
+             FROM upkeep._soft_delete_table
+             WHERE relid OPERATOR(pg_catalog.=) $1 OR live_view OPERATOR(pg_catalog.=) $1",
+            &[relid.into()],
+            |row| Ok(Managed { relid: row.require(1)?, deleted_at: row.require(2)?, deletion_id: row.require(3)? }),
+        )
+    })?;
+    Ok(found.into_iter().next())
+}

@@ -1,0 +1,176 @@
+//! Purge: rows that were deleted long enough ago are deleted for good, by a job.
+//!
+//! [`graph`] knows which rows reference which, [`batch`] takes a handful of rows and what goes with them,
+//! [`run`] goes through a table, the oldest deletions first; [`hold`] keeps deletions from it.
+
+pub mod batch;
+pub mod explain;
+pub mod family;
+pub mod graph;
+pub mod hold;
+pub mod run;
+mod statements;
+
+use pgrx::Uuid;
+use pgrx::datum::Interval;
+use pgrx::pg_sys::Oid;
+use pgrx::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::error::*;
+use crate::jobs::limits::Limits;
+use crate::jobs::queue::{self, NewJob};
+use crate::server::lock::{Lock, Purpose};
+use crate::server::raise::{self, Level, answer};
+use crate::server::{catalog, spi};
+use graph::{Graph, Managed};
+
+pub const KIND: &str = "purge";
+
+/// What a purge job was asked for.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Params {
+    /// Rows deleted before this are due: ISO, in UTC.
+    pub cutoff: String,
+}
+
+/// `upkeep.purge_deleted(target, older_than)`
+#[pg_extern(sql = false)]
+fn purge_deleted(target: Option<Oid>, older_than: Option<Interval>) -> Uuid {
+    answer(ask(target, older_than))
+}
+
+/// A table that may be purged by whoever asks.
+pub struct Subject {
+    pub managed: Managed,
+    pub graph: Graph,
+    /// Quoted and qualified.
+    pub sql: String,
+    pub cutoff: String,
+}
+
+/// Checks what both the purge and its explanation need.
+pub fn subject(target: Option<Oid>, older_than: Option<Interval>) -> Result<Subject> {
+    let relid = queue::require(target, "target")?;
+    let older_than = queue::require(older_than, "older_than")?;
+    let managed = graph::managed(relid)?;
+    let relid = managed.as_ref().map_or(relid, |managed| managed.relid);
+    let found = spi::query_one(
+        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.pg_has_role(c.relowner, 'USAGE')
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+         WHERE c.oid OPERATOR(pg_catalog.=) $1",
+        &[relid.into()],
+        |row| Ok((row.require::<String>(1)?, row.require::<bool>(2)?)),
+    )?;
+    let (sql, owned) = found
+        .ok_or_else(|| Error::new(UNDEFINED_TABLE, format!("relation with OID {} does not exist", relid.to_u32())))?;
+    let managed = managed.ok_or_else(|| not_soft_deleted(&sql))?;
+    if !owned {
+        return Err(Error::new(INSUFFICIENT_PRIVILEGE, format!("must be owner of table {sql} to purge it")));
+    }
+    let graph = Graph::below(relid)?;
+    refuse_row_security(relid, &graph)?;
+    let cutoff = cutoff(older_than)?;
+    Ok(Subject { managed, graph, sql, cutoff })
+}
+
+pub fn not_soft_deleted(table: &str) -> Error {
+    Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, format!("{table} is not soft-deleted"))
+        .hint("SELECT upkeep.enable_soft_delete(table); the view upkeep.soft_delete_tables shows the tables that are.")
+}
+
+fn cutoff(older_than: Interval) -> Result<String> {
+    let cutoff = spi::query_one(
+        "SELECT ((pg_catalog.transaction_timestamp() OPERATOR(pg_catalog.-) $1) AT TIME ZONE 'UTC')::pg_catalog.text,
+                $1 OPERATOR(pg_catalog.<) '0'::pg_catalog.interval",
+        &[older_than.into()],
+        |row| Ok((row.require::<String>(1)?, row.require::<bool>(2)?)),
+    );
+    match spi::unambiguous(|| cutoff)? {
+        Some((cutoff, false)) => Ok(format!("{cutoff}+00")),
+        _ => Err(Error::new(INVALID_PARAMETER_VALUE, "older_than must not be negative")
+            .hint("For example: SELECT upkeep.purge_deleted('public.users', '90 days'); '0' purges all deleted rows.")),
+    }
+}
+
+/// Rows that the caller cannot see would be deleted by the foreign keys, live ones included.
+pub fn refuse_row_security(target: Oid, graph: &Graph) -> Result<()> {
+    let mut relids = graph.children();
+    relids.push(target);
+    let hidden = spi::query_one(
+        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname)
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+         WHERE c.oid OPERATOR(pg_catalog.=) ANY ($1) AND pg_catalog.row_security_active(c.oid)
+         ORDER BY 1 LIMIT 1",
+        &[relids.into()],
+        |row| row.require::<String>(1),
+    )?;
+    match hidden {
+        None => Ok(()),
+        Some(table) => Err(Error::new(INSUFFICIENT_PRIVILEGE, "a purge must see all rows")
+            .detail(format!("Row security of {table} applies to you: rows that it hides could not be told from none."))
+            .hint("Purge as the tables' owner, or as a role with BYPASSRLS.")),
+    }
+}
+
+fn ask(target: Option<Oid>, older_than: Option<Interval>) -> Result<Uuid> {
+    let Subject { managed, graph, sql, cutoff } = subject(target, older_than)?;
+    Lock::new(Purpose::Target, managed.relid.to_u32().into()).for_transaction();
+    refuse_second(managed.relid)?;
+    for warning in explain::warnings(&managed, &sql, &graph)? {
+        raise::report(Level::Warning, warning);
+    }
+    queue::create(NewJob {
+        kind: KIND,
+        name: None,
+        relid: Some(managed.relid),
+        target: sql,
+        params: serde_json::to_value(Params { cutoff })?,
+        workers: 1,
+        batch_time: None,
+        paused: false,
+        if_not_exists: false,
+        retries: 0,
+        limits: Limits::default(),
+    })
+}
+
+/// Two would only be in each other's way.
+fn refuse_second(relid: Oid) -> Result<()> {
+    let other: Option<Uuid> = spi::bookkeeping(|| {
+        spi::execute_returning(
+            "SELECT id FROM upkeep._job
+             WHERE kind OPERATOR(pg_catalog.=) 'purge' AND relid OPERATOR(pg_catalog.=) $1
+               AND state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused'])
+               AND database OPERATOR(pg_catalog.=) $2 AND system_identifier OPERATOR(pg_catalog.=) $3",
+            &[relid.into(), catalog::my_database().into(), catalog::system_identifier().into()],
+            |row| row.require(1),
+        )
+    })?
+    .into_iter()
+    .next();
+    match other {
+        None => Ok(()),
+        Some(job) => Err(Error::new(OBJECT_IN_USE, "another purge of this table has not ended")
+            .detail(format!("It is job {job}."))
+            .hint(format!("CALL upkeep.wait('{job}'); or SELECT upkeep.cancel('{job}');"))),
+    }
+}
+
+/// May a purge that ended start again?
+pub fn check_retry(job: Uuid) -> Result<()> {
+    let relid: Vec<Option<Oid>> = spi::bookkeeping(|| {
+        spi::execute_returning(
+            "SELECT relid FROM upkeep._job WHERE id OPERATOR(pg_catalog.=) $1",
+            &[job.into()],
+            |row| row.get(1),
+        )
+    })?;
+    match relid.first() {
+        Some(Some(relid)) => {
+            Lock::new(Purpose::Target, relid.to_u32().into()).for_transaction();
+            refuse_second(*relid)
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,249 @@
+//! The job: for each key build its successor concurrently, then let that take its place under a short lock.
+//!
+//! Builds run outside of transactions: each step looks first at what is there (LAW 17). An index that a build has left
+//! invalid is dropped, and so is a successor that never took its place.
+
+use std::time::Duration;
+
+use pgrx::Uuid;
+use pgrx::pg_sys::Oid;
+use pgrx::spi::{quote_identifier, quote_literal};
+use serde::{Deserialize, Serialize};
+
+use super::plan::{self, Fate, Key, Subject};
+use crate::backfill::new_rows::{READERS, WRITERS, waits_for_lock, without_waiting};
+use crate::error::*;
+use crate::jobs::clean_up;
+use crate::jobs::kind::{Completion, Context, Job, Kind, Outcome, Plan};
+use crate::jobs::retry::{self, Verdict};
+use crate::server::{heap, spi};
+
+/// Builds of one index that may fail before the job does.
+const MOST_TRIES: u32 = 3;
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Cursor {
+    /// The index that is being built, and how often that has failed.
+    building: Option<String>,
+    tries: u32,
+    done: u32,
+}
+
+pub struct Run {
+    job: Uuid,
+    relid: Oid,
+    busy: u32,
+}
+
+/// What a successor is like before it has taken its place.
+enum Found {
+    Nothing,
+    Invalid,
+    Valid,
+}
+
+impl Run {
+    pub fn open(job: &Job) -> Result<Self> {
+        let relid = job.relid.ok_or_else(|| gone(&job.target))?;
+        Ok(Run { job: job.id, relid, busy: 0 })
+    }
+
+    fn next(&self, context: &mut Context, subject: &Subject, mut cursor: Cursor) -> Result<Outcome> {
+        let keys = plan::keys(subject)?;
+        let left = keys.iter().filter(|key| matches!(key.fate, Fate::Replaced { .. })).count();
+        context.plan = Some(Plan {
+            strategy: "one index after the other".into(),
+            rows_estimate: 0,
+            units_total: f64::from(cursor.done) + left as f64,
+        });
+        let Some(key) = keys.into_iter().find(|key| matches!(key.fate, Fate::Replaced { .. })) else {
+            // A key may have become one that is kept while its successor was built.
+            if let Some((_, Some(leftover))) = leftovers(self.job)?.first() {
+                return Ok(Outcome::TopLevel(format!("DROP INDEX CONCURRENTLY IF EXISTS {leftover}")));
+            }
+            spi::bookkeeping(|| clean_up::cleaned_up(self.job))?;
+            return Ok(Outcome::Done { rows_left: 0 });
+        };
+        let Fate::Replaced { definition } = &key.fate else { return Ok(Outcome::Continue) };
+        let successor = successor_name(self.job, key.indexrelid);
+        let outcome = match self.look(&successor)? {
+            Found::Valid => return self.replace(context, subject, &key, &successor, cursor),
+            Found::Invalid => Outcome::TopLevel(format!("DROP INDEX CONCURRENTLY {}", self.qualified(&successor)?)),
+            Found::Nothing => {
+                if !spi::bookkeeping(|| clean_up::will_need_cleanup(self.job))? {
+                    return Ok(Outcome::Continue);
+                }
+                context.event("building", format!("the successor of {}", quote_identifier(&key.name)));
+                cursor.building = Some(key.name.clone());
+                Outcome::TopLevel(plan::create_command(&successor, definition))
+            }
+        };
+        context.claimed = true;
+        context.cursor = Some(serde_json::to_value(cursor)?);
+        Ok(outcome)
+    }
+
+    fn look(&self, name: &str) -> Result<Found> {
+        let valid = spi::query_one(
+            "SELECT i.indisvalid AND i.indisready FROM pg_catalog.pg_index i
+             JOIN pg_catalog.pg_class x ON x.oid OPERATOR(pg_catalog.=) i.indexrelid
+             WHERE i.indrelid OPERATOR(pg_catalog.=) $1 AND x.relname OPERATOR(pg_catalog.=) $2::pg_catalog.name",
+            &[self.relid.into(), name.into()],
+            |row| row.require::<bool>(1),
+        )?;
+        Ok(match valid {
+            None => Found::Nothing,
+            Some(false) => Found::Invalid,
+            Some(true) => Found::Valid,
+        })
+    }
+
+    /// An index is in the schema of its table.
+    fn qualified(&self, name: &str) -> Result<String> {
+        let (schema, _) = heap::name(self.relid).ok_or_else(|| gone("(unnamed)"))?;
+        Ok(format!("{}.{}", quote_identifier(schema), quote_identifier(name)))
+    }
+
+    /// The old key goes and the new one takes its name, in one transaction that waits for nobody.
+    fn replace(
+        &self,
+        context: &mut Context,
+        subject: &Subject,
+        key: &Key,
+        successor: &str,
+        cursor: Cursor,
+    ) -> Result<Outcome> {
+        let table = &subject.sql;
+        let drop = match &key.constraint {
+            Some(constraint) => format!("ALTER TABLE {table} DROP CONSTRAINT {}", quote_identifier(constraint)),
+            None => format!("DROP INDEX {}", self.qualified(&key.name)?),
+        };
+        let rename = format!("ALTER INDEX {} RENAME TO {}", self.qualified(successor)?, quote_identifier(&key.name));
+        let comment = match &key.comment {
+            Some(comment) => {
+                Some(format!("COMMENT ON INDEX {} IS {}", self.qualified(&key.name)?, quote_literal(comment)))
+            }
+            None => None,
+        };
+        let replaced = without_waiting(|| {
+            if !heap::lock_exclusively(self.relid) {
+                return Err(gone(table));
+            }
+            // Under the lock: is everything still as it was?
+            let unchanged =
+                plan::keys(subject)?.iter().any(|now| now.indexrelid == key.indexrelid && now.fate == key.fate);
+            if unchanged {
+                spi::execute(&drop, &[])?;
+                spi::execute(&rename, &[])?;
+                comment.as_deref().map_or(Ok(0), |comment| spi::execute(comment, &[]))?;
+            }
+            Ok(unchanged)
+        })?;
+        match replaced {
+            Some(true) => {
+                context.event("replaced", format!("{} counts live rows only", quote_identifier(&key.name)));
+                context.units = 1.0;
+                context.cursor = Some(serde_json::to_value(Cursor { done: cursor.done + 1, ..Cursor::default() })?);
+                Ok(Outcome::Continue)
+            }
+            Some(false) => Ok(Outcome::Continue),
+            None => {
+                let modes: Vec<&str> = WRITERS.into_iter().chain(READERS).collect();
+                let reason = waits_for_lock(&[self.relid], &modes, "replace a unique key")?;
+                let time = (Duration::from_millis(100) * 2u32.saturating_pow(self.busy.min(10))).min(LONGEST_PAUSE);
+                Ok(Outcome::Wait { reason, time })
+            }
+        }
+    }
+}
+
+impl Kind for Run {
+    fn step(&mut self, context: &mut Context) -> Result<Outcome> {
+        let cursor: Cursor = match &context.cursor {
+            Some(stored) => serde_json::from_value(stored.clone())?,
+            None => Cursor::default(),
+        };
+        if !heap::exists(self.relid) {
+            return Err(gone(&context.job.target));
+        }
+        let subject = plan::subject(Some(self.relid))?;
+        let outcome = self.next(context, &subject, cursor)?;
+        self.busy = if matches!(outcome, Outcome::Wait { .. }) { self.busy + 1 } else { 0 };
+        Ok(outcome)
+    }
+
+    fn relid(&self) -> Option<Oid> {
+        Some(self.relid)
+    }
+
+    /// What the build has left is looked at by the next step, whatever it answered.
+    fn top_level_done(&mut self, context: &mut Context, answer: Result<Completion>) -> Result<Outcome> {
+        let Err(error) = answer else { return Ok(Outcome::Continue) };
+        let mut cursor: Cursor = match &context.cursor {
+            Some(stored) => serde_json::from_value(stored.clone())?,
+            None => Cursor::default(),
+        };
+        cursor.tries += 1;
+        let tries = cursor.tries;
+        context.cursor = Some(serde_json::to_value(cursor)?);
+        match retry::judge(&error, tries) {
+            Verdict::Again(_) if tries < MOST_TRIES => {
+                context.event("build failed", error.message.clone());
+                Ok(Outcome::Wait { reason: error.message, time: Duration::from_secs(1) })
+            }
+            _ => Ok(Outcome::Fail(error)),
+        }
+    }
+}
+
+fn gone(table: &str) -> Error {
+    Error::new(UNDEFINED_TABLE, format!("table {table} does not exist (any more)"))
+}
+
+fn prefix(job: Uuid) -> String {
+    let id: String = job.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("upkeep_live_{id}_")
+}
+
+fn successor_name(job: Uuid, index: Oid) -> String {
+    format!("{}{}", prefix(job), index.to_u32())
+}
+
+/// The job's indexes that have not taken anybody's place, and their table.
+fn leftovers(job: Uuid) -> Result<Vec<(Oid, Option<String>)>> {
+    spi::bookkeeping(|| {
+        spi::execute_returning(
+            "SELECT i.indrelid, pg_catalog.format('%I.%I', n.nspname, x.relname)
+             FROM upkeep._job j
+             JOIN pg_catalog.pg_index i ON i.indrelid OPERATOR(pg_catalog.=) j.relid
+             JOIN pg_catalog.pg_class x ON x.oid OPERATOR(pg_catalog.=) i.indexrelid
+                  AND pg_catalog.starts_with(x.relname::pg_catalog.text, $2)
+             JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) x.relnamespace
+             WHERE j.id OPERATOR(pg_catalog.=) $1",
+            &[job.into(), prefix(job).into()],
+            |row| Ok((row.require(1)?, row.get(2)?)),
+        )
+    })
+}
+
+/// Drops them. `Some`: why that must wait.
+pub fn drop_leftovers(job: Uuid) -> Result<Option<String>> {
+    let found = leftovers(job)?;
+    let Some(&(relid, _)) = found.first() else { return Ok(None) };
+    let gone = without_waiting(|| {
+        spi::bookkeeping(|| {
+            heap::lock_exclusively(relid);
+            for index in found.iter().filter_map(|(_, index)| index.as_deref()) {
+                spi::execute(&format!("DROP INDEX IF EXISTS {index}"), &[])?;
+            }
+            Ok(())
+        })
+    })?;
+    if gone.is_some() {
+        return Ok(None);
+    }
+    let modes: Vec<&str> = WRITERS.into_iter().chain(READERS).collect();
+    waits_for_lock(&[relid], &modes, "drop an unfinished index").map(Some)
+}
