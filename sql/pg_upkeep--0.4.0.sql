@@ -105,211 +105,6 @@ SELECT pg_catalog.pg_extension_config_dump('upkeep._job_event', '');
 -- requires:
 --   jobs
 
--- How large btree indexes are, and how large they would be after a rebuild.
-
-CREATE FUNCTION upkeep._index_bloat() RETURNS TABLE (
-    indexrelid oid,
-    index_size bigint,
-    estimated_size bigint,
-    lower_bound bigint,
-    upper_bound bigint,
-    basis text,
-    last_analyze timestamptz,
-    n_mod_since_analyze bigint
-)
-    LANGUAGE c STABLE PARALLEL UNSAFE ROWS 1000 COST 100000
-    AS 'MODULE_PATHNAME', 'upkeep_index_bloat_wrapper';
-COMMENT ON FUNCTION upkeep._index_bloat() IS
-'internal: the figures behind upkeep.bloated_indexes, from statistics that the caller may see';
-
-CREATE VIEW upkeep.bloated_indexes WITH (security_barrier) AS
-SELECT n.nspname AS schemaname, t.relname, c.relname AS indexrelname, t.oid AS relid, c.oid AS indexrelid,
-       b.index_size, b.estimated_size, b.lower_bound, b.upper_bound,
-       CASE WHEN b.estimated_size IS NOT NULL THEN
-           greatest(b.index_size OPERATOR(pg_catalog.-) b.estimated_size, 0) END AS bloat_bytes,
-       CASE WHEN b.estimated_size IS NOT NULL THEN
-           greatest(b.index_size OPERATOR(pg_catalog.-) b.estimated_size, 0)::double precision
-               OPERATOR(pg_catalog./) b.index_size::double precision END AS bloat_ratio,
-       CASE WHEN b.estimated_size IS NULL THEN 'unknown'
-            WHEN b.index_size OPERATOR(pg_catalog.<=) 131072 THEN 'fine'
-            WHEN b.upper_bound::double precision OPERATOR(pg_catalog.<=)
-                 (0.7::double precision OPERATOR(pg_catalog.*) b.index_size::double precision) THEN 'bloated'
-            WHEN b.estimated_size::double precision OPERATOR(pg_catalog.<=)
-                 (0.7::double precision OPERATOR(pg_catalog.*) b.index_size::double precision) THEN 'maybe'
-            ELSE 'fine' END AS verdict,
-       b.basis, b.last_analyze, b.n_mod_since_analyze,
-       CASE WHEN i.indisexclusion THEN pg_catalog.format('REINDEX INDEX %I.%I;', n.nspname, c.relname)
-            ELSE pg_catalog.format('REINDEX INDEX CONCURRENTLY %I.%I;', n.nspname, c.relname) END AS reindex_command
-FROM upkeep._index_bloat() b
-JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) b.indexrelid
-JOIN pg_catalog.pg_index i ON i.indexrelid OPERATOR(pg_catalog.=) b.indexrelid
-JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) i.indrelid
-JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-ORDER BY 10 DESC NULLS LAST, b.index_size DESC;
-COMMENT ON VIEW upkeep.bloated_indexes IS
-'Valid btree indexes of user tables with their size, and the size that a rebuild would give them, estimated from catalog statistics without reading the index. Sizes in bytes. Most bloat first. Waits for no lock. Where the statistics are missing, or are of columns that you may not SELECT, verdict is unknown and basis says why; upkeep.measure_index_bloat() looks into the index itself. Other access methods and invalid indexes are not listed.';
-COMMENT ON COLUMN upkeep.bloated_indexes.estimated_size IS 'After REINDEX, at the index''s fillfactor, in bytes; null: not known.';
-COMMENT ON COLUMN upkeep.bloated_indexes.lower_bound IS 'What estimated_size may be at least.';
-COMMENT ON COLUMN upkeep.bloated_indexes.upper_bound IS 'What estimated_size may be at most.';
-COMMENT ON COLUMN upkeep.bloated_indexes.bloat_bytes IS 'index_size - estimated_size, or 0.';
-COMMENT ON COLUMN upkeep.bloated_indexes.bloat_ratio IS 'bloat_bytes as a fraction of index_size, 0 to 1.';
-COMMENT ON COLUMN upkeep.bloated_indexes.verdict IS
-'bloated: a rebuild gives back at least 30 % even if upper_bound is right; maybe: if estimated_size is right; fine: neither, or at most 128 kB; unknown: see basis.';
-COMMENT ON COLUMN upkeep.bloated_indexes.basis IS 'What the estimate rests on, or why there is none.';
-GRANT SELECT ON upkeep.bloated_indexes TO PUBLIC;
-
-CREATE FUNCTION upkeep.measure_index_bloat(index regclass, sample_pages integer DEFAULT 1000) RETURNS TABLE (
-    index_size bigint,
-    estimated_size bigint,
-    lower_bound bigint,
-    upper_bound bigint,
-    bloat_bytes bigint,
-    bloat_ratio double precision,
-    pages_read integer,
-    leaf_pages bigint,
-    internal_pages bigint,
-    deleted_pages bigint,
-    half_dead_pages bigint,
-    new_pages bigint,
-    leaf_density double precision,
-    index_rows bigint,
-    live_tuples bigint,
-    posting_tuples bigint,
-    dead_tuples bigint,
-    tree_level integer,
-    deduplicates boolean
-)
-    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1
-    AS 'MODULE_PATHNAME', 'upkeep_measure_index_bloat_wrapper';
-COMMENT ON FUNCTION upkeep.measure_index_bloat(regclass, integer) IS
-'Reads at most sample_pages pages (10 to 1000000) of a btree index, chosen by chance, under ACCESS SHARE, and says how large the index would be after REINDEX, with bounds that 95 of 100 samples keep. Sizes in bytes; leaf_density and bloat_ratio are fractions; the other figures are counts, extrapolated. Rows deleted from the table but not vacuumed yet count as live. Takes SELECT on the table, its ownership, or pg_stat_scan_tables. Errors: 22004 no index, 22023 sample_pages out of range, 42P01 it is gone, 42809 not an index or a partitioned one, 42501 not permitted, 0A000 not btree or another session''s, 55000 not valid.';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- requires:
---   jobs
-
--- What is known of every index, and which are used. Everybody may see what pg_stat_user_indexes and pg_indexes show everybody.
--- Nothing here waits for a lock, and nothing fails because an object is being dropped: sizes come from the files, and
--- the server's own deparser runs only under a lock that could be had at once.
-
--- Figures that somebody brought from a standby: `SELECT upkeep.index_usage_snapshot()` there, import_index_usage() here.
-CREATE TABLE upkeep._index_usage_node (
-    node text PRIMARY KEY,
-    taken_at timestamptz NOT NULL,
-    stats_since timestamptz NOT NULL,
-    imported_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-    -- OIDs mean the same only on physical copies of this server.
-    system_identifier bigint NOT NULL,
-    database oid NOT NULL
-);
-CREATE TABLE upkeep._index_usage (
-    node text NOT NULL REFERENCES upkeep._index_usage_node ON DELETE CASCADE,
-    indexrelid oid NOT NULL,
-    idx_scan bigint NOT NULL,
-    last_idx_scan timestamptz,
-    PRIMARY KEY (node, indexrelid)
-);
-
--- What transaction ids meant in time: the catalogs do not say when an index was created.
-CREATE TABLE upkeep._xid_mark (
-    marked_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-    xid bigint NOT NULL DEFAULT (pg_catalog.pg_current_xact_id()::text)::bigint
-);
-INSERT INTO upkeep._xid_mark DEFAULT VALUES;
-
-CREATE FUNCTION upkeep._index_conditions() RETURNS jsonb
-    LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'index_conditions_wrapper';
-COMMENT ON FUNCTION upkeep._index_conditions() IS 'internal: since when indexes are watched, on which nodes, and what speaks against a verdict';
-
-CREATE FUNCTION upkeep._file_size(filenode oid, tablespace oid) RETURNS bigint
-    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'file_size_wrapper';
-COMMENT ON FUNCTION upkeep._file_size(oid, oid) IS 'internal: bytes of a relation''s files, without a lock; null if there is none';
-
-CREATE FUNCTION upkeep._last_index_scan(index oid) RETURNS timestamptz
-    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'last_index_scan_wrapper';
-COMMENT ON FUNCTION upkeep._last_index_scan(oid) IS 'internal: pg_stat_get_lastscan(), null before version 16';
-
-CREATE FUNCTION upkeep._index_definition(index oid, with_tablespace boolean) RETURNS text
-    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'index_definition_wrapper';
-COMMENT ON FUNCTION upkeep._index_definition(oid, boolean) IS 'internal: pg_get_indexdef() that neither waits nor fails: null if the index is locked or gone';
-
--- Facts of the catalogs and counters, one row per index of a user's table. Other sessions' temporary tables are nobody's business.
-CREATE VIEW upkeep._index WITH (security_barrier) AS
-SELECT n.nspname AS schemaname, t.relname, c.relname AS indexrelname, i.indrelid AS relid, i.indexrelid,
-       m.amname, c.relkind, t.relkind AS table_relkind, c.relispartition AS attached,
-       c.relpersistence, c.relfilenode, c.reltablespace, c.reltuples, c.reloptions, c.relowner,
-       i.indnatts, i.indnkeyatts, i.indisunique, i.indnullsnotdistinct, i.indisprimary, i.indisexclusion, i.indimmediate,
-       i.indisclustered, i.indisvalid, i.indisready, i.indislive, i.indisreplident,
-       i.indkey, i.indcollation, i.indclass, i.indoption, i.indexprs, i.indpred,
-       i.xmin AS index_xid, c.xmin AS class_xid
-FROM pg_catalog.pg_index i
-JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
-JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) i.indrelid
-JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) c.relam
-WHERE n.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog', 'information_schema']::name[])
-  AND NOT pg_catalog.starts_with(n.nspname::text, 'pg_toast')
-  AND NOT pg_catalog.pg_is_other_temp_schema(n.oid);
-COMMENT ON VIEW upkeep._index IS 'internal: facts of the catalogs, one row per index of a user''s table';
-
--- Is this predicate nothing but IS NOT NULL of some of these columns? Such an index serves everything that compares them.
-CREATE FUNCTION upkeep._only_not_null(predicate text, columns smallint[]) RETURNS boolean
-    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-    RETURN pg_catalog.regexp_replace(predicate, '\{NULLTEST :arg \{VAR [^{}]*\} :nulltesttype 1 :argisrow false[^{}]*\}', 'T', 'g')
-               OPERATOR(pg_catalog.~) '^(T|\{BOOLEXPR :boolop and :args \(T( T)*\)[^{}]*\})$'
-       AND ARRAY(SELECT (v.parts)[1]::smallint FROM pg_catalog.regexp_matches(predicate, ':varattno (\d+)', 'g') AS v (parts))
-               OPERATOR(pg_catalog.<@) columns;
-COMMENT ON FUNCTION upkeep._only_not_null(text, smallint[]) IS 'internal: is an index''s predicate nothing but IS NOT NULL of these columns?';
-
--- Which indexes can serve which foreign key: its columns lead, in any order, with the operator and the collation that
--- the check on the referenced side uses. (Functions, because these settings keep the plan good on catalogs of any size,
--- analyzed or not.)
-CREATE FUNCTION upkeep._foreign_key_support() RETURNS TABLE (conoid oid, indexrelid oid, width integer)
-    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
-    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
-BEGIN ATOMIC
-WITH serving AS MATERIALIZED (
-    SELECT DISTINCT a.amopfamily, o.operator
-    FROM pg_catalog.pg_amop a
-    JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) a.amopmethod
-    JOIN pg_catalog.pg_operator p ON p.oid OPERATOR(pg_catalog.=) a.amopopr
-    CROSS JOIN LATERAL (VALUES (p.oid), (p.oprcom)) AS o (operator)
-    WHERE a.amoppurpose OPERATOR(pg_catalog.=) 's'
-      AND ((m.amname OPERATOR(pg_catalog.=) 'btree' AND a.amopstrategy OPERATOR(pg_catalog.=) 3) OR (m.amname OPERATOR(pg_catalog.=) 'hash' AND a.amopstrategy OPERATOR(pg_catalog.=) 1) OR m.amname OPERATOR(pg_catalog.=) 'gist')
-), candidate AS MATERIALIZED (
-    SELECT f.oid AS conoid, f.conkey, f.conpfeqop, f.conrelid, pg_catalog.cardinality(f.conkey) AS width,
-           i.indexrelid, i.indnatts, i.indkey, i.indclass, i.indcollation
-    FROM pg_catalog.pg_constraint f
-    JOIN pg_catalog.pg_index i ON i.indrelid OPERATOR(pg_catalog.=) f.conrelid
-    WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND i.indisvalid AND i.indisready AND i.indislive
-      AND i.indnkeyatts OPERATOR(pg_catalog.>=) pg_catalog.cardinality(f.conkey)
-      AND (i.indkey::smallint[])[0:pg_catalog.cardinality(f.conkey) OPERATOR(pg_catalog.-) 1] OPERATOR(pg_catalog.@>) f.conkey
-      AND (i.indpred IS NULL OR upkeep._only_not_null(i.indpred::text, f.conkey))
-), key_column AS MATERIALIZED (
-    SELECT d.conoid, d.indexrelid, d.indnatts, d.width, d.conrelid, k.attnum, k.operator,
-           d.indclass[q.position] AS opclass, d.indcollation[q.position] AS collation
-    FROM candidate d
-    CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(d.conkey), pg_catalog.unnest(d.conpfeqop)) AS k (attnum, operator)
-    CROSS JOIN LATERAL (SELECT pg_catalog.array_position(d.indkey::smallint[], k.attnum) AS position) q
-)
-SELECT k.conoid, k.indexrelid, k.indnatts
-FROM key_column k
-JOIN pg_catalog.pg_opclass o ON o.oid OPERATOR(pg_catalog.=) k.opclass
-JOIN serving s ON s.amopfamily OPERATOR(pg_catalog.=) o.opcfamily AND s.operator OPERATOR(pg_catalog.=) k.operator
-WHERE k.collation OPERATOR(pg_catalog.=) 0::oid
-   OR k.collation OPERATOR(pg_catalog.=) (SELECT a.attcollation FROM pg_catalog.pg_attribute a
-                       WHERE a.attrelid OPERATOR(pg_catalog.=) k.conrelid AND a.attnum OPERATOR(pg_catalog.=) k.attnum)
-GROUP BY k.conoid, k.indexrelid, k.indnatts, k.width
-HAVING pg_catalog.count(*) OPERATOR(pg_catalog.=) k.width;
-END;
-COMMENT ON FUNCTION upkeep._foreign_key_support() IS 'internal: the indexes that serve each foreign key on its referencing side';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- requires:
---   jobs
-
 -- Backfill: the functions, the rows that were skipped, and a view of those put aside.
 
 CREATE FUNCTION upkeep.backfill(
@@ -334,7 +129,7 @@ CREATE FUNCTION upkeep.backfill(
     LANGUAGE c VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'upkeep_backfill_0_2_wrapper';
 COMMENT ON FUNCTION upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text, text, interval, bigint, integer, double precision) IS
-'Fills columns of a table, of all partitions or of all children in the background and returns the job. assignments: what follows SET; condition: the rows that still need it (default: every row, exactly once, which needs a key); batch_time: length of one transaction (default upkeep.batch_time); on_error: quarantine or stop; options: strategy, range_blocks, strides, window_ranges, max_quarantined, vacuum; fill_new_rows: rows that others write meanwhile are filled by a trigger (needs TRIGGER, a condition and plpgsql). Runs as the caller. Errors: 42601 in a fragment, 22023 wrong argument, 55006 a column is being filled already, 42710 name in use, 42501 a privilege is missing on the table or a partition, 55000 no key or a publication that refuses the update, 0A000 not a table for it.';
+'Fills columns of a table, of all partitions or of all children in the background and returns the job. assignments: what follows SET; condition: the rows that still need it (default: every row, exactly once, which needs a key); batch_time: length of one transaction (default upkeep.batch_time); on_error: quarantine or stop; options: strategy, range_blocks, strides, window_ranges, max_quarantined, vacuum, touch_stamps; fill_new_rows: rows that others write meanwhile are filled by a trigger (needs TRIGGER, a condition and plpgsql). Runs as the caller. Errors: 42601 in a fragment, 22023 wrong argument, 55006 a column is being filled already, 42710 name in use, 42501 a privilege is missing on the table or a partition, 55000 no key or a publication that refuses the update, 0A000 not a table for it.';
 
 CREATE FUNCTION upkeep.explain_backfill(
     target regclass,
@@ -444,209 +239,6 @@ COMMENT ON VIEW upkeep.quarantined_rows IS
 'Rows that a backfill put aside because their new value is an error; upkeep.retry(job) tries them again. Visible to members of the job''s owner.';
 COMMENT ON COLUMN upkeep.quarantined_rows.row_key IS 'The row''s key, or its place (ctid) where the table has no key.';
 GRANT SELECT ON upkeep.quarantined_rows TO PUBLIC;
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- requires:
---   indexes
-
--- The verdict on every index: used, kept, unknown or unused, in this order; the first that applies.
---
--- A partitioned index is judged as a whole: its scans are those of all its partitions, and what keeps one partition's index
--- keeps the whole, because only the whole can be dropped.
-
--- A stored expression as text that does not depend on where in its statement it stood.
-CREATE FUNCTION upkeep._node_text(node pg_node_tree) RETURNS text
-    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-    RETURN pg_catalog.regexp_replace(node::text, ' :location -?\d+', '', 'g');
-COMMENT ON FUNCTION upkeep._node_text(pg_node_tree) IS 'internal: a stored expression, to be compared with another';
-
--- Figures of standbys and the existence of statistics: functions run as the caller, who may know this much.
-CREATE VIEW upkeep._index_usage_elsewhere WITH (security_barrier) AS
-SELECT u.node, u.indexrelid, u.idx_scan, u.last_idx_scan FROM upkeep._index_usage u;
-COMMENT ON VIEW upkeep._index_usage_elsewhere IS 'internal: scans on standbys, as imported';
-
-CREATE VIEW upkeep._expression_statistics WITH (security_barrier) AS
-SELECT DISTINCT s.starelid AS indexrelid, NULL::oid AS relid, NULL::text AS expressions
-FROM pg_catalog.pg_statistic s JOIN pg_catalog.pg_index i ON i.indexrelid OPERATOR(pg_catalog.=) s.starelid
-WHERE i.indexprs IS NOT NULL
-UNION ALL
-SELECT NULL::oid, e.stxrelid, upkeep._node_text(e.stxexprs)
-FROM pg_catalog.pg_statistic_ext e JOIN pg_catalog.pg_statistic_ext_data d ON d.stxoid OPERATOR(pg_catalog.=) e.oid
-WHERE d.stxdexpr IS NOT NULL;
-COMMENT ON VIEW upkeep._expression_statistics IS 'internal: which expressions have statistics, by an index or by CREATE STATISTICS';
-
-GRANT SELECT ON upkeep._index, upkeep._index_usage_elsewhere, upkeep._expression_statistics TO PUBLIC;
-
-CREATE TYPE upkeep._index_verdict AS (
-    schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, root oid, relkind "char", relpersistence "char",
-    attached boolean, idx_scan bigint, standby_idx_scan bigint, last_idx_scan timestamptz,
-    index_size bigint, entries double precision, inserts bigint, updates bigint, deletes bigint, hot_updates bigint,
-    verdict text, reason text, stats_since timestamptz);
-COMMENT ON TYPE upkeep._index_verdict IS 'internal: a row of _index_verdicts()';
-
-CREATE FUNCTION upkeep._index_verdicts() RETURNS SETOF upkeep._index_verdict
-    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
-    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
-BEGIN ATOMIC
-WITH RECURSIVE conditions AS MATERIALIZED (
-    SELECT (f.c OPERATOR(pg_catalog.->>) 'stats_since')::timestamptz AS stats_since,
-           (f.c OPERATOR(pg_catalog.->>) 'nodes')::integer AS nodes,
-           -- Of this very server, fresh, and with counters old enough.
-           ARRAY(SELECT pg_catalog.jsonb_array_elements_text(f.c OPERATOR(pg_catalog.->) 'fresh_nodes')) AS fresh_nodes,
-           f.c OPERATOR(pg_catalog.->>) 'min_age' AS min_age,
-           -- What speaks against calling any index unused.
-           f.c OPERATOR(pg_catalog.->>) 'unknown' AS unknown,
-           -- Indexes whose rows are fewer transactions old than this are younger than upkeep.index_min_age.
-           (f.c OPERATOR(pg_catalog.->>) 'young_xids')::bigint AS young_xids,
-           (f.c OPERATOR(pg_catalog.->>) 'surely_young_xids')::bigint AS surely_young_xids,
-           pg_catalog.format('not scanned since %s%s', pg_catalog.left(f.c OPERATOR(pg_catalog.->>) 'stats_since', 10),
-               CASE WHEN (f.c OPERATOR(pg_catalog.->>) 'nodes')::integer OPERATOR(pg_catalog.>) 0 THEN ', nor on standbys' ELSE '' END) AS unused
-    FROM (SELECT upkeep._index_conditions() AS c) f
-), elsewhere AS MATERIALIZED (
-    SELECT u.indexrelid, pg_catalog.sum(u.idx_scan)::bigint AS scans, pg_catalog.count(*) AS nodes,
-           pg_catalog.string_agg(u.node, ', ' ORDER BY u.node) FILTER (WHERE u.idx_scan OPERATOR(pg_catalog.>) 0) AS users
-    FROM upkeep._index_usage_elsewhere u
-    WHERE u.node OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT pg_catalog.unnest(c.fresh_nodes) FROM conditions c))
-    GROUP BY u.indexrelid
-), foreign_key_target AS MATERIALIZED (
-    SELECT f.conindid, pg_catalog.min(f.conname::text) AS conname
-    FROM pg_catalog.pg_constraint f WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND f.conparentid OPERATOR(pg_catalog.=) 0::oid
-    GROUP BY f.conindid
-), extension_member AS MATERIALIZED (
-    SELECT d.objid, pg_catalog.min(e.extname::text) AS extname FROM pg_catalog.pg_depend d
-    JOIN pg_catalog.pg_extension e ON e.oid OPERATOR(pg_catalog.=) d.refobjid
-    WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::regclass AND d.deptype OPERATOR(pg_catalog.=) 'e'
-      AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::regclass
-    GROUP BY d.objid
-), expression_statistics AS MATERIALIZED (
-    SELECT s.indexrelid, s.relid, s.expressions FROM upkeep._expression_statistics s
-), tree (indexrelid, root) AS (
-    SELECT r.oid, r.oid FROM pg_catalog.pg_class r WHERE r.relkind OPERATOR(pg_catalog.=) 'I' AND NOT r.relispartition
-    UNION ALL
-    SELECT h.inhrelid, p.root FROM tree p JOIN pg_catalog.pg_inherits h ON h.inhparent OPERATOR(pg_catalog.=) p.indexrelid
-), fact AS MATERIALIZED (
-    SELECT i.schemaname, i.relname, i.indexrelname, i.relid, i.indexrelid, i.relkind, i.relpersistence, i.attached,
-           -- Both rows say that the index was there already; an id from before the counter went round looks like the future.
-           CASE WHEN pg_catalog.pg_stat_get_numscans(i.indexrelid) OPERATOR(pg_catalog.>) 0 THEN NULL
-                WHEN pg_catalog.age(i.index_xid) OPERATOR(pg_catalog.<) 0 OR pg_catalog.age(i.class_xid) OPERATOR(pg_catalog.<) 0 THEN 2147483647
-                ELSE greatest(pg_catalog.age(i.index_xid), pg_catalog.age(i.class_xid)) END AS xid_age,
-           coalesce(p.root, i.indexrelid) AS root, p.root IS NOT NULL AS in_tree,
-           i.indisvalid AND i.indisready AND i.indislive AS usable,
-           coalesce(pg_catalog.pg_stat_get_numscans(i.indexrelid), 0) AS scans,
-           CASE WHEN pg_catalog.pg_stat_get_numscans(i.indexrelid) OPERATOR(pg_catalog.>) 0 THEN upkeep._last_index_scan(i.indexrelid) END AS last_scan,
-           coalesce(x.scans, 0) AS scans_elsewhere, x.users, coalesce(x.nodes, 0) AS nodes_elsewhere,
-           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0
-                WHEN i.relpersistence OPERATOR(pg_catalog.=) 't' THEN pg_catalog.pg_relation_size(i.indexrelid)
-                ELSE upkeep._file_size(i.relfilenode, i.reltablespace) END AS index_size,
-           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE greatest(i.reltuples, 0) END::double precision AS entries,
-           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_inserted(i.relid) END AS inserts,
-           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_updated(i.relid) END AS updates,
-           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_deleted(i.relid) END AS deletes,
-           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_hot_updated(i.relid) END AS hot_updates,
-           CASE WHEN i.indisprimary THEN 'primary key'
-                WHEN i.indisexclusion THEN 'exclusion constraint'
-                WHEN k.conname IS NOT NULL THEN pg_catalog.format('foreign key %I refers to it', k.conname)
-                WHEN i.indisunique THEN 'unique: it checks what is written, which is not counted as a scan'
-                WHEN i.indisreplident THEN 'replica identity of the table'
-                WHEN i.indisclustered THEN 'CLUSTER order of the table'
-                WHEN coalesce(e.extname, t.extname) IS NOT NULL
-                THEN pg_catalog.format('belongs to extension %I', coalesce(e.extname, t.extname))
-                WHEN i.indexprs IS NOT NULL
-                     AND i.indexrelid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT s.indexrelid FROM expression_statistics s WHERE s.indexrelid IS NOT NULL))
-                     AND NOT EXISTS (SELECT FROM expression_statistics s
-                                     WHERE s.relid OPERATOR(pg_catalog.=) i.relid
-                                       AND pg_catalog.strpos(s.expressions, pg_catalog.btrim(upkeep._node_text(i.indexprs), '()')) OPERATOR(pg_catalog.>) 0)
-                THEN 'the planner uses the statistics of its expression; CREATE STATISTICS on the expression and ANALYZE replace them'
-           END AS kept_as
-    FROM upkeep._index i
-    LEFT JOIN tree p ON p.indexrelid OPERATOR(pg_catalog.=) i.indexrelid
-    LEFT JOIN elsewhere x ON x.indexrelid OPERATOR(pg_catalog.=) i.indexrelid
-    LEFT JOIN foreign_key_target k ON k.conindid OPERATOR(pg_catalog.=) i.indexrelid
-    LEFT JOIN extension_member e ON e.objid OPERATOR(pg_catalog.=) i.indexrelid
-    LEFT JOIN extension_member t ON t.objid OPERATOR(pg_catalog.=) i.relid
-), whole AS MATERIALIZED (
-    -- Partitioned indexes, with all their partitions.
-    SELECT f.root, pg_catalog.sum(f.scans)::bigint AS scans, pg_catalog.sum(f.scans_elsewhere)::bigint AS scans_elsewhere,
-           pg_catalog.max(f.users) AS users, pg_catalog.max(f.nodes_elsewhere) AS nodes_elsewhere, pg_catalog.max(f.last_scan) AS last_scan,
-           pg_catalog.max(f.xid_age) AS xid_age, pg_catalog.min(f.kept_as) AS kept_as, pg_catalog.bool_and(f.usable) AS usable,
-           pg_catalog.sum(f.index_size)::bigint AS index_size, pg_catalog.sum(f.entries) AS entries, pg_catalog.sum(f.inserts)::bigint AS inserts,
-           pg_catalog.sum(f.updates)::bigint AS updates, pg_catalog.sum(f.deletes)::bigint AS deletes, pg_catalog.sum(f.hot_updates)::bigint AS hot_updates
-    FROM fact f WHERE f.in_tree
-    GROUP BY f.root
-), idle AS MATERIALIZED (
-    -- Nothing seen so far speaks for these, of those that can be dropped by themselves.
-    SELECT f.root FROM fact f
-    WHERE NOT f.in_tree AND f.usable AND f.kept_as IS NULL AND f.scans OPERATOR(pg_catalog.=) 0 AND f.scans_elsewhere OPERATOR(pg_catalog.=) 0
-    UNION ALL
-    SELECT w.root FROM whole w
-    WHERE w.usable AND w.kept_as IS NULL AND w.scans OPERATOR(pg_catalog.=) 0 AND w.scans_elsewhere OPERATOR(pg_catalog.=) 0
-), only_support AS MATERIALIZED (
-    -- Of the indexes that serve a foreign key, one must stay: one that is not idle, or else the narrowest, or else the oldest.
-    SELECT DISTINCT ON (s.conoid) s.conoid, r.root, u.root IS NOT NULL AS is_idle
-    FROM upkeep._foreign_key_support() s
-    LEFT JOIN tree t ON t.indexrelid OPERATOR(pg_catalog.=) s.indexrelid
-    CROSS JOIN LATERAL (SELECT coalesce(t.root, s.indexrelid) AS root) r
-    LEFT JOIN idle u ON u.root OPERATOR(pg_catalog.=) r.root
-    ORDER BY s.conoid, is_idle, s.width, r.root
-), foreign_key AS MATERIALIZED (
-    SELECT o.root, pg_catalog.min(c.conname::text) AS conname
-    FROM only_support o JOIN pg_catalog.pg_constraint c ON c.oid OPERATOR(pg_catalog.=) o.conoid
-    WHERE o.is_idle
-    GROUP BY o.root
-)
-SELECT f.schemaname, f.relname, f.indexrelname, f.relid, f.indexrelid, f.root, f.relkind, f.relpersistence, f.attached,
-       -- Each partition's index has its own figures, the whole has the sums.
-       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.scans ELSE f.scans END,
-       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.scans_elsewhere ELSE f.scans_elsewhere END,
-       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.last_scan ELSE f.last_scan END,
-       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.index_size ELSE f.index_size END,
-       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.entries ELSE f.entries END,
-       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.inserts ELSE f.inserts END,
-       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.updates ELSE f.updates END,
-       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.deletes ELSE f.deletes END,
-       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.hot_updates ELSE f.hot_updates END,
-       v.verdict,
-       CASE v.verdict
-            WHEN 'unused' THEN c.unused
-            WHEN 'used' THEN CASE
-                WHEN a.scans_elsewhere OPERATOR(pg_catalog.=) 0 AND NOT f.attached THEN pg_catalog.concat('scanned ', a.scans, ' times')
-                ELSE pg_catalog.concat_ws('; ',
-                    CASE WHEN f.attached AND f.scans OPERATOR(pg_catalog.=) 0 AND f.scans_elsewhere OPERATOR(pg_catalog.=) 0 THEN 'partition of an index that is used' END,
-                    CASE WHEN a.scans OPERATOR(pg_catalog.>) 0 THEN pg_catalog.concat('scanned ', a.scans, ' times') END,
-                    CASE WHEN a.scans_elsewhere OPERATOR(pg_catalog.>) 0 THEN
-                        pg_catalog.format('scanned %s times on standbys (%s)', a.scans_elsewhere, coalesce(w.users, f.users)) END) END
-            WHEN 'kept' THEN coalesce(f.kept_as, w.kept_as,
-                CASE WHEN k.conname IS NOT NULL THEN
-                    pg_catalog.format('the only index for foreign key %I: without it each DELETE on the other side reads this table', k.conname) END,
-                'partition of an index that is judged as a whole: not used anywhere, and only the whole can be dropped')
-            ELSE CASE
-                WHEN NOT a.usable THEN 'not valid, in whole or in part: see upkeep.invalid_indexes'
-                WHEN c.unknown IS NOT NULL THEN c.unknown
-                WHEN a.xid_age OPERATOR(pg_catalog.<) c.young_xids THEN pg_catalog.format('created less than %s ago%s', c.min_age,
-                    CASE WHEN a.xid_age OPERATOR(pg_catalog.<) c.surely_young_xids THEN '' ELSE ' (estimated from transaction ids)' END)
-                ELSE 'created after the figures of a standby were taken: import them again' END
-       END,
-       c.stats_since
-FROM fact f
-LEFT JOIN whole w ON w.root OPERATOR(pg_catalog.=) f.root
-LEFT JOIN foreign_key k ON k.root OPERATOR(pg_catalog.=) f.root
-CROSS JOIN conditions c
--- What the verdict goes by: the whole, if there is one.
-CROSS JOIN LATERAL (
-    SELECT coalesce(w.scans, f.scans) AS scans, coalesce(w.scans_elsewhere, f.scans_elsewhere) AS scans_elsewhere,
-           coalesce(w.nodes_elsewhere, f.nodes_elsewhere) AS nodes_elsewhere, coalesce(w.xid_age, f.xid_age) AS xid_age,
-           coalesce(w.usable, f.usable) AS usable, CASE WHEN f.in_tree THEN w.kept_as ELSE f.kept_as END AS kept_as) a
-CROSS JOIN LATERAL (
-    SELECT CASE
-        WHEN a.scans OPERATOR(pg_catalog.>) 0 OR a.scans_elsewhere OPERATOR(pg_catalog.>) 0 THEN 'used'
-        WHEN NOT a.usable THEN 'unknown'
-        WHEN a.kept_as IS NOT NULL OR k.root IS NOT NULL THEN 'kept'
-        WHEN c.unknown IS NOT NULL OR a.xid_age OPERATOR(pg_catalog.<) c.young_xids OR a.nodes_elsewhere OPERATOR(pg_catalog.<) c.nodes THEN 'unknown'
-        WHEN f.attached THEN 'kept'
-        ELSE 'unused' END AS verdict) v;
-END;
-COMMENT ON FUNCTION upkeep._index_verdicts() IS 'internal: counters, costs and the verdict, one row per index';
 /* </end connected objects> */
 
 /* <begin connected objects> */
@@ -1383,6 +975,414 @@ CREATE EVENT TRIGGER upkeep_follow_ddl ON ddl_command_end WHEN TAG IN ('ALTER TA
 COMMENT ON EVENT TRIGGER upkeep_follow_ddl IS 'pg_upkeep: what belongs to tables with soft delete follows ALTER and CREATE TABLE. Never raises an error.';
 CREATE EVENT TRIGGER upkeep_follow_drops ON sql_drop EXECUTE FUNCTION upkeep._follow_drops();
 COMMENT ON EVENT TRIGGER upkeep_follow_drops IS 'pg_upkeep: forgets tables with soft delete that were dropped. Never raises an error.';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   jobs
+
+-- How large btree indexes are, and how large they would be after a rebuild.
+
+CREATE FUNCTION upkeep._index_bloat() RETURNS TABLE (
+    indexrelid oid,
+    index_size bigint,
+    estimated_size bigint,
+    lower_bound bigint,
+    upper_bound bigint,
+    basis text,
+    last_analyze timestamptz,
+    n_mod_since_analyze bigint
+)
+    LANGUAGE c STABLE PARALLEL UNSAFE ROWS 1000 COST 100000
+    AS 'MODULE_PATHNAME', 'upkeep_index_bloat_wrapper';
+COMMENT ON FUNCTION upkeep._index_bloat() IS
+'internal: the figures behind upkeep.bloated_indexes, from statistics that the caller may see';
+
+CREATE VIEW upkeep.bloated_indexes WITH (security_barrier) AS
+SELECT n.nspname AS schemaname, t.relname, c.relname AS indexrelname, t.oid AS relid, c.oid AS indexrelid,
+       b.index_size, b.estimated_size, b.lower_bound, b.upper_bound,
+       CASE WHEN b.estimated_size IS NOT NULL THEN
+           greatest(b.index_size OPERATOR(pg_catalog.-) b.estimated_size, 0) END AS bloat_bytes,
+       CASE WHEN b.estimated_size IS NOT NULL THEN
+           greatest(b.index_size OPERATOR(pg_catalog.-) b.estimated_size, 0)::double precision
+               OPERATOR(pg_catalog./) b.index_size::double precision END AS bloat_ratio,
+       CASE WHEN b.estimated_size IS NULL THEN 'unknown'
+            WHEN b.index_size OPERATOR(pg_catalog.<=) 131072 THEN 'fine'
+            WHEN b.upper_bound::double precision OPERATOR(pg_catalog.<=)
+                 (0.7::double precision OPERATOR(pg_catalog.*) b.index_size::double precision) THEN 'bloated'
+            WHEN b.estimated_size::double precision OPERATOR(pg_catalog.<=)
+                 (0.7::double precision OPERATOR(pg_catalog.*) b.index_size::double precision) THEN 'maybe'
+            ELSE 'fine' END AS verdict,
+       b.basis, b.last_analyze, b.n_mod_since_analyze,
+       CASE WHEN i.indisexclusion THEN pg_catalog.format('REINDEX INDEX %I.%I;', n.nspname, c.relname)
+            ELSE pg_catalog.format('REINDEX INDEX CONCURRENTLY %I.%I;', n.nspname, c.relname) END AS reindex_command
+FROM upkeep._index_bloat() b
+JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) b.indexrelid
+JOIN pg_catalog.pg_index i ON i.indexrelid OPERATOR(pg_catalog.=) b.indexrelid
+JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) i.indrelid
+JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+ORDER BY 10 DESC NULLS LAST, b.index_size DESC;
+COMMENT ON VIEW upkeep.bloated_indexes IS
+'Valid btree indexes of user tables with their size, and the size that a rebuild would give them, estimated from catalog statistics without reading the index. Sizes in bytes. Most bloat first. Waits for no lock. Where the statistics are missing, or are of columns that you may not SELECT, verdict is unknown and basis says why; upkeep.measure_index_bloat() looks into the index itself. Other access methods and invalid indexes are not listed.';
+COMMENT ON COLUMN upkeep.bloated_indexes.estimated_size IS 'After REINDEX, at the index''s fillfactor, in bytes; null: not known.';
+COMMENT ON COLUMN upkeep.bloated_indexes.lower_bound IS 'What estimated_size may be at least.';
+COMMENT ON COLUMN upkeep.bloated_indexes.upper_bound IS 'What estimated_size may be at most.';
+COMMENT ON COLUMN upkeep.bloated_indexes.bloat_bytes IS 'index_size - estimated_size, or 0.';
+COMMENT ON COLUMN upkeep.bloated_indexes.bloat_ratio IS 'bloat_bytes as a fraction of index_size, 0 to 1.';
+COMMENT ON COLUMN upkeep.bloated_indexes.verdict IS
+'bloated: a rebuild gives back at least 30 % even if upper_bound is right; maybe: if estimated_size is right; fine: neither, or at most 128 kB; unknown: see basis.';
+COMMENT ON COLUMN upkeep.bloated_indexes.basis IS 'What the estimate rests on, or why there is none.';
+GRANT SELECT ON upkeep.bloated_indexes TO PUBLIC;
+
+CREATE FUNCTION upkeep.measure_index_bloat(index regclass, sample_pages integer DEFAULT 1000) RETURNS TABLE (
+    index_size bigint,
+    estimated_size bigint,
+    lower_bound bigint,
+    upper_bound bigint,
+    bloat_bytes bigint,
+    bloat_ratio double precision,
+    pages_read integer,
+    leaf_pages bigint,
+    internal_pages bigint,
+    deleted_pages bigint,
+    half_dead_pages bigint,
+    new_pages bigint,
+    leaf_density double precision,
+    index_rows bigint,
+    live_tuples bigint,
+    posting_tuples bigint,
+    dead_tuples bigint,
+    tree_level integer,
+    deduplicates boolean
+)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1
+    AS 'MODULE_PATHNAME', 'upkeep_measure_index_bloat_wrapper';
+COMMENT ON FUNCTION upkeep.measure_index_bloat(regclass, integer) IS
+'Reads at most sample_pages pages (10 to 1000000) of a btree index, chosen by chance, under ACCESS SHARE, and says how large the index would be after REINDEX, with bounds that 95 of 100 samples keep. Sizes in bytes; leaf_density and bloat_ratio are fractions; the other figures are counts, extrapolated. Rows deleted from the table but not vacuumed yet count as live. Takes SELECT on the table, its ownership, or pg_stat_scan_tables. Errors: 22004 no index, 22023 sample_pages out of range, 42P01 it is gone, 42809 not an index or a partitioned one, 42501 not permitted, 0A000 not btree or another session''s, 55000 not valid.';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   jobs
+
+-- What is known of every index, and which are used. Everybody may see what pg_stat_user_indexes and pg_indexes show everybody.
+-- Nothing here waits for a lock, and nothing fails because an object is being dropped: sizes come from the files, and
+-- the server's own deparser runs only under a lock that could be had at once.
+
+-- Figures that somebody brought from a standby: `SELECT upkeep.index_usage_snapshot()` there, import_index_usage() here.
+CREATE TABLE upkeep._index_usage_node (
+    node text PRIMARY KEY,
+    taken_at timestamptz NOT NULL,
+    stats_since timestamptz NOT NULL,
+    imported_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    -- OIDs mean the same only on physical copies of this server.
+    system_identifier bigint NOT NULL,
+    database oid NOT NULL
+);
+CREATE TABLE upkeep._index_usage (
+    node text NOT NULL REFERENCES upkeep._index_usage_node ON DELETE CASCADE,
+    indexrelid oid NOT NULL,
+    idx_scan bigint NOT NULL,
+    last_idx_scan timestamptz,
+    PRIMARY KEY (node, indexrelid)
+);
+
+-- What transaction ids meant in time: the catalogs do not say when an index was created.
+CREATE TABLE upkeep._xid_mark (
+    marked_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    xid bigint NOT NULL DEFAULT (pg_catalog.pg_current_xact_id()::text)::bigint
+);
+INSERT INTO upkeep._xid_mark DEFAULT VALUES;
+
+CREATE FUNCTION upkeep._index_conditions() RETURNS jsonb
+    LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'index_conditions_wrapper';
+COMMENT ON FUNCTION upkeep._index_conditions() IS 'internal: since when indexes are watched, on which nodes, and what speaks against a verdict';
+
+CREATE FUNCTION upkeep._file_size(filenode oid, tablespace oid) RETURNS bigint
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'file_size_wrapper';
+COMMENT ON FUNCTION upkeep._file_size(oid, oid) IS 'internal: bytes of a relation''s files, without a lock; null if there is none';
+
+CREATE FUNCTION upkeep._last_index_scan(index oid) RETURNS timestamptz
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'last_index_scan_wrapper';
+COMMENT ON FUNCTION upkeep._last_index_scan(oid) IS 'internal: pg_stat_get_lastscan(), null before version 16';
+
+CREATE FUNCTION upkeep._index_definition(index oid, with_tablespace boolean) RETURNS text
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'index_definition_wrapper';
+COMMENT ON FUNCTION upkeep._index_definition(oid, boolean) IS 'internal: pg_get_indexdef() that neither waits nor fails: null if the index is locked or gone';
+
+-- Facts of the catalogs and counters, one row per index of a user's table. Other sessions' temporary tables are nobody's business.
+CREATE VIEW upkeep._index WITH (security_barrier) AS
+SELECT n.nspname AS schemaname, t.relname, c.relname AS indexrelname, i.indrelid AS relid, i.indexrelid,
+       m.amname, c.relkind, t.relkind AS table_relkind, c.relispartition AS attached,
+       c.relpersistence, c.relfilenode, c.reltablespace, c.reltuples, c.reloptions, c.relowner,
+       i.indnatts, i.indnkeyatts, i.indisunique, i.indnullsnotdistinct, i.indisprimary, i.indisexclusion, i.indimmediate,
+       i.indisclustered, i.indisvalid, i.indisready, i.indislive, i.indisreplident,
+       i.indkey, i.indcollation, i.indclass, i.indoption, i.indexprs, i.indpred,
+       i.xmin AS index_xid, c.xmin AS class_xid
+FROM pg_catalog.pg_index i
+JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
+JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) i.indrelid
+JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) c.relam
+WHERE n.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog', 'information_schema']::name[])
+  AND NOT pg_catalog.starts_with(n.nspname::text, 'pg_toast')
+  AND NOT pg_catalog.pg_is_other_temp_schema(n.oid);
+COMMENT ON VIEW upkeep._index IS 'internal: facts of the catalogs, one row per index of a user''s table';
+
+-- Is this predicate nothing but IS NOT NULL of some of these columns? Such an index serves everything that compares them.
+CREATE FUNCTION upkeep._only_not_null(predicate text, columns smallint[]) RETURNS boolean
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN pg_catalog.regexp_replace(predicate, '\{NULLTEST :arg \{VAR [^{}]*\} :nulltesttype 1 :argisrow false[^{}]*\}', 'T', 'g')
+               OPERATOR(pg_catalog.~) '^(T|\{BOOLEXPR :boolop and :args \(T( T)*\)[^{}]*\})$'
+       AND ARRAY(SELECT (v.parts)[1]::smallint FROM pg_catalog.regexp_matches(predicate, ':varattno (\d+)', 'g') AS v (parts))
+               OPERATOR(pg_catalog.<@) columns;
+COMMENT ON FUNCTION upkeep._only_not_null(text, smallint[]) IS 'internal: is an index''s predicate nothing but IS NOT NULL of these columns?';
+
+-- Which indexes can serve which foreign key: its columns lead, in any order, with the operator and the collation that
+-- the check on the referenced side uses. (Functions, because these settings keep the plan good on catalogs of any size,
+-- analyzed or not.)
+CREATE FUNCTION upkeep._foreign_key_support() RETURNS TABLE (conoid oid, indexrelid oid, width integer)
+    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
+BEGIN ATOMIC
+WITH serving AS MATERIALIZED (
+    SELECT DISTINCT a.amopfamily, o.operator
+    FROM pg_catalog.pg_amop a
+    JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) a.amopmethod
+    JOIN pg_catalog.pg_operator p ON p.oid OPERATOR(pg_catalog.=) a.amopopr
+    CROSS JOIN LATERAL (VALUES (p.oid), (p.oprcom)) AS o (operator)
+    WHERE a.amoppurpose OPERATOR(pg_catalog.=) 's'
+      AND ((m.amname OPERATOR(pg_catalog.=) 'btree' AND a.amopstrategy OPERATOR(pg_catalog.=) 3) OR (m.amname OPERATOR(pg_catalog.=) 'hash' AND a.amopstrategy OPERATOR(pg_catalog.=) 1) OR m.amname OPERATOR(pg_catalog.=) 'gist')
+), candidate AS MATERIALIZED (
+    SELECT f.oid AS conoid, f.conkey, f.conpfeqop, f.conrelid, pg_catalog.cardinality(f.conkey) AS width,
+           i.indexrelid, i.indnatts, i.indkey, i.indclass, i.indcollation
+    FROM pg_catalog.pg_constraint f
+    JOIN pg_catalog.pg_index i ON i.indrelid OPERATOR(pg_catalog.=) f.conrelid
+    WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND i.indisvalid AND i.indisready AND i.indislive
+      AND i.indnkeyatts OPERATOR(pg_catalog.>=) pg_catalog.cardinality(f.conkey)
+      AND (i.indkey::smallint[])[0:pg_catalog.cardinality(f.conkey) OPERATOR(pg_catalog.-) 1] OPERATOR(pg_catalog.@>) f.conkey
+      AND (i.indpred IS NULL OR upkeep._only_not_null(i.indpred::text, f.conkey))
+), key_column AS MATERIALIZED (
+    SELECT d.conoid, d.indexrelid, d.indnatts, d.width, d.conrelid, k.attnum, k.operator,
+           d.indclass[q.position] AS opclass, d.indcollation[q.position] AS collation
+    FROM candidate d
+    CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(d.conkey), pg_catalog.unnest(d.conpfeqop)) AS k (attnum, operator)
+    CROSS JOIN LATERAL (SELECT pg_catalog.array_position(d.indkey::smallint[], k.attnum) AS position) q
+)
+SELECT k.conoid, k.indexrelid, k.indnatts
+FROM key_column k
+JOIN pg_catalog.pg_opclass o ON o.oid OPERATOR(pg_catalog.=) k.opclass
+JOIN serving s ON s.amopfamily OPERATOR(pg_catalog.=) o.opcfamily AND s.operator OPERATOR(pg_catalog.=) k.operator
+WHERE k.collation OPERATOR(pg_catalog.=) 0::oid
+   OR k.collation OPERATOR(pg_catalog.=) (SELECT a.attcollation FROM pg_catalog.pg_attribute a
+                       WHERE a.attrelid OPERATOR(pg_catalog.=) k.conrelid AND a.attnum OPERATOR(pg_catalog.=) k.attnum)
+GROUP BY k.conoid, k.indexrelid, k.indnatts, k.width
+HAVING pg_catalog.count(*) OPERATOR(pg_catalog.=) k.width;
+END;
+COMMENT ON FUNCTION upkeep._foreign_key_support() IS 'internal: the indexes that serve each foreign key on its referencing side';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   indexes
+
+-- The verdict on every index: used, kept, unknown or unused, in this order; the first that applies.
+--
+-- A partitioned index is judged as a whole: its scans are those of all its partitions, and what keeps one partition's index
+-- keeps the whole, because only the whole can be dropped.
+
+-- A stored expression as text that does not depend on where in its statement it stood.
+CREATE FUNCTION upkeep._node_text(node pg_node_tree) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN pg_catalog.regexp_replace(node::text, ' :location -?\d+', '', 'g');
+COMMENT ON FUNCTION upkeep._node_text(pg_node_tree) IS 'internal: a stored expression, to be compared with another';
+
+-- Figures of standbys and the existence of statistics: functions run as the caller, who may know this much.
+CREATE VIEW upkeep._index_usage_elsewhere WITH (security_barrier) AS
+SELECT u.node, u.indexrelid, u.idx_scan, u.last_idx_scan FROM upkeep._index_usage u;
+COMMENT ON VIEW upkeep._index_usage_elsewhere IS 'internal: scans on standbys, as imported';
+
+CREATE VIEW upkeep._expression_statistics WITH (security_barrier) AS
+SELECT DISTINCT s.starelid AS indexrelid, NULL::oid AS relid, NULL::text AS expressions
+FROM pg_catalog.pg_statistic s JOIN pg_catalog.pg_index i ON i.indexrelid OPERATOR(pg_catalog.=) s.starelid
+WHERE i.indexprs IS NOT NULL
+UNION ALL
+SELECT NULL::oid, e.stxrelid, upkeep._node_text(e.stxexprs)
+FROM pg_catalog.pg_statistic_ext e JOIN pg_catalog.pg_statistic_ext_data d ON d.stxoid OPERATOR(pg_catalog.=) e.oid
+WHERE d.stxdexpr IS NOT NULL;
+COMMENT ON VIEW upkeep._expression_statistics IS 'internal: which expressions have statistics, by an index or by CREATE STATISTICS';
+
+GRANT SELECT ON upkeep._index, upkeep._index_usage_elsewhere, upkeep._expression_statistics TO PUBLIC;
+
+CREATE TYPE upkeep._index_verdict AS (
+    schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, root oid, relkind "char", relpersistence "char",
+    attached boolean, idx_scan bigint, standby_idx_scan bigint, last_idx_scan timestamptz,
+    index_size bigint, entries double precision, inserts bigint, updates bigint, deletes bigint, hot_updates bigint,
+    verdict text, reason text, stats_since timestamptz);
+COMMENT ON TYPE upkeep._index_verdict IS 'internal: a row of _index_verdicts()';
+
+CREATE FUNCTION upkeep._index_verdicts() RETURNS SETOF upkeep._index_verdict
+    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
+BEGIN ATOMIC
+WITH RECURSIVE conditions AS MATERIALIZED (
+    SELECT (f.c OPERATOR(pg_catalog.->>) 'stats_since')::timestamptz AS stats_since,
+           (f.c OPERATOR(pg_catalog.->>) 'nodes')::integer AS nodes,
+           -- Of this very server, fresh, and with counters old enough.
+           ARRAY(SELECT pg_catalog.jsonb_array_elements_text(f.c OPERATOR(pg_catalog.->) 'fresh_nodes')) AS fresh_nodes,
+           f.c OPERATOR(pg_catalog.->>) 'min_age' AS min_age,
+           -- What speaks against calling any index unused.
+           f.c OPERATOR(pg_catalog.->>) 'unknown' AS unknown,
+           -- Indexes whose rows are fewer transactions old than this are younger than upkeep.index_min_age.
+           (f.c OPERATOR(pg_catalog.->>) 'young_xids')::bigint AS young_xids,
+           (f.c OPERATOR(pg_catalog.->>) 'surely_young_xids')::bigint AS surely_young_xids,
+           pg_catalog.format('not scanned since %s%s', pg_catalog.left(f.c OPERATOR(pg_catalog.->>) 'stats_since', 10),
+               CASE WHEN (f.c OPERATOR(pg_catalog.->>) 'nodes')::integer OPERATOR(pg_catalog.>) 0 THEN ', nor on standbys' ELSE '' END) AS unused
+    FROM (SELECT upkeep._index_conditions() AS c) f
+), elsewhere AS MATERIALIZED (
+    SELECT u.indexrelid, pg_catalog.sum(u.idx_scan)::bigint AS scans, pg_catalog.count(*) AS nodes,
+           pg_catalog.string_agg(u.node, ', ' ORDER BY u.node) FILTER (WHERE u.idx_scan OPERATOR(pg_catalog.>) 0) AS users
+    FROM upkeep._index_usage_elsewhere u
+    WHERE u.node OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT pg_catalog.unnest(c.fresh_nodes) FROM conditions c))
+    GROUP BY u.indexrelid
+), foreign_key_target AS MATERIALIZED (
+    SELECT f.conindid, pg_catalog.min(f.conname::text) AS conname
+    FROM pg_catalog.pg_constraint f WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND f.conparentid OPERATOR(pg_catalog.=) 0::oid
+    GROUP BY f.conindid
+), extension_member AS MATERIALIZED (
+    SELECT d.objid, pg_catalog.min(e.extname::text) AS extname FROM pg_catalog.pg_depend d
+    JOIN pg_catalog.pg_extension e ON e.oid OPERATOR(pg_catalog.=) d.refobjid
+    WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::regclass AND d.deptype OPERATOR(pg_catalog.=) 'e'
+      AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::regclass
+    GROUP BY d.objid
+), expression_statistics AS MATERIALIZED (
+    SELECT s.indexrelid, s.relid, s.expressions FROM upkeep._expression_statistics s
+), tree (indexrelid, root) AS (
+    SELECT r.oid, r.oid FROM pg_catalog.pg_class r WHERE r.relkind OPERATOR(pg_catalog.=) 'I' AND NOT r.relispartition
+    UNION ALL
+    SELECT h.inhrelid, p.root FROM tree p JOIN pg_catalog.pg_inherits h ON h.inhparent OPERATOR(pg_catalog.=) p.indexrelid
+), fact AS MATERIALIZED (
+    SELECT i.schemaname, i.relname, i.indexrelname, i.relid, i.indexrelid, i.relkind, i.relpersistence, i.attached,
+           -- Both rows say that the index was there already; an id from before the counter went round looks like the future.
+           CASE WHEN pg_catalog.pg_stat_get_numscans(i.indexrelid) OPERATOR(pg_catalog.>) 0 THEN NULL
+                WHEN pg_catalog.age(i.index_xid) OPERATOR(pg_catalog.<) 0 OR pg_catalog.age(i.class_xid) OPERATOR(pg_catalog.<) 0 THEN 2147483647
+                ELSE greatest(pg_catalog.age(i.index_xid), pg_catalog.age(i.class_xid)) END AS xid_age,
+           coalesce(p.root, i.indexrelid) AS root, p.root IS NOT NULL AS in_tree,
+           i.indisvalid AND i.indisready AND i.indislive AS usable,
+           coalesce(pg_catalog.pg_stat_get_numscans(i.indexrelid), 0) AS scans,
+           CASE WHEN pg_catalog.pg_stat_get_numscans(i.indexrelid) OPERATOR(pg_catalog.>) 0 THEN upkeep._last_index_scan(i.indexrelid) END AS last_scan,
+           coalesce(x.scans, 0) AS scans_elsewhere, x.users, coalesce(x.nodes, 0) AS nodes_elsewhere,
+           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0
+                WHEN i.relpersistence OPERATOR(pg_catalog.=) 't' THEN pg_catalog.pg_relation_size(i.indexrelid)
+                ELSE upkeep._file_size(i.relfilenode, i.reltablespace) END AS index_size,
+           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE greatest(i.reltuples, 0) END::double precision AS entries,
+           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_inserted(i.relid) END AS inserts,
+           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_updated(i.relid) END AS updates,
+           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_deleted(i.relid) END AS deletes,
+           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_hot_updated(i.relid) END AS hot_updates,
+           CASE WHEN i.indisprimary THEN 'primary key'
+                WHEN i.indisexclusion THEN 'exclusion constraint'
+                WHEN k.conname IS NOT NULL THEN pg_catalog.format('foreign key %I refers to it', k.conname)
+                WHEN i.indisunique THEN 'unique: it checks what is written, which is not counted as a scan'
+                WHEN i.indisreplident THEN 'replica identity of the table'
+                WHEN i.indisclustered THEN 'CLUSTER order of the table'
+                WHEN coalesce(e.extname, t.extname) IS NOT NULL
+                THEN pg_catalog.format('belongs to extension %I', coalesce(e.extname, t.extname))
+                WHEN i.indexprs IS NOT NULL
+                     AND i.indexrelid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT s.indexrelid FROM expression_statistics s WHERE s.indexrelid IS NOT NULL))
+                     AND NOT EXISTS (SELECT FROM expression_statistics s
+                                     WHERE s.relid OPERATOR(pg_catalog.=) i.relid
+                                       AND pg_catalog.strpos(s.expressions, pg_catalog.btrim(upkeep._node_text(i.indexprs), '()')) OPERATOR(pg_catalog.>) 0)
+                THEN 'the planner uses the statistics of its expression; CREATE STATISTICS on the expression and ANALYZE replace them'
+           END AS kept_as
+    FROM upkeep._index i
+    LEFT JOIN tree p ON p.indexrelid OPERATOR(pg_catalog.=) i.indexrelid
+    LEFT JOIN elsewhere x ON x.indexrelid OPERATOR(pg_catalog.=) i.indexrelid
+    LEFT JOIN foreign_key_target k ON k.conindid OPERATOR(pg_catalog.=) i.indexrelid
+    LEFT JOIN extension_member e ON e.objid OPERATOR(pg_catalog.=) i.indexrelid
+    LEFT JOIN extension_member t ON t.objid OPERATOR(pg_catalog.=) i.relid
+), whole AS MATERIALIZED (
+    -- Partitioned indexes, with all their partitions.
+    SELECT f.root, pg_catalog.sum(f.scans)::bigint AS scans, pg_catalog.sum(f.scans_elsewhere)::bigint AS scans_elsewhere,
+           pg_catalog.max(f.users) AS users, pg_catalog.max(f.nodes_elsewhere) AS nodes_elsewhere, pg_catalog.max(f.last_scan) AS last_scan,
+           pg_catalog.max(f.xid_age) AS xid_age, pg_catalog.min(f.kept_as) AS kept_as, pg_catalog.bool_and(f.usable) AS usable,
+           pg_catalog.sum(f.index_size)::bigint AS index_size, pg_catalog.sum(f.entries) AS entries, pg_catalog.sum(f.inserts)::bigint AS inserts,
+           pg_catalog.sum(f.updates)::bigint AS updates, pg_catalog.sum(f.deletes)::bigint AS deletes, pg_catalog.sum(f.hot_updates)::bigint AS hot_updates
+    FROM fact f WHERE f.in_tree
+    GROUP BY f.root
+), idle AS MATERIALIZED (
+    -- Nothing seen so far speaks for these, of those that can be dropped by themselves.
+    SELECT f.root FROM fact f
+    WHERE NOT f.in_tree AND f.usable AND f.kept_as IS NULL AND f.scans OPERATOR(pg_catalog.=) 0 AND f.scans_elsewhere OPERATOR(pg_catalog.=) 0
+    UNION ALL
+    SELECT w.root FROM whole w
+    WHERE w.usable AND w.kept_as IS NULL AND w.scans OPERATOR(pg_catalog.=) 0 AND w.scans_elsewhere OPERATOR(pg_catalog.=) 0
+), only_support AS MATERIALIZED (
+    -- Of the indexes that serve a foreign key, one must stay: one that is not idle, or else the narrowest, or else the oldest.
+    SELECT DISTINCT ON (s.conoid) s.conoid, r.root, u.root IS NOT NULL AS is_idle
+    FROM upkeep._foreign_key_support() s
+    LEFT JOIN tree t ON t.indexrelid OPERATOR(pg_catalog.=) s.indexrelid
+    CROSS JOIN LATERAL (SELECT coalesce(t.root, s.indexrelid) AS root) r
+    LEFT JOIN idle u ON u.root OPERATOR(pg_catalog.=) r.root
+    ORDER BY s.conoid, is_idle, s.width, r.root
+), foreign_key AS MATERIALIZED (
+    SELECT o.root, pg_catalog.min(c.conname::text) AS conname
+    FROM only_support o JOIN pg_catalog.pg_constraint c ON c.oid OPERATOR(pg_catalog.=) o.conoid
+    WHERE o.is_idle
+    GROUP BY o.root
+)
+SELECT f.schemaname, f.relname, f.indexrelname, f.relid, f.indexrelid, f.root, f.relkind, f.relpersistence, f.attached,
+       -- Each partition's index has its own figures, the whole has the sums.
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.scans ELSE f.scans END,
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.scans_elsewhere ELSE f.scans_elsewhere END,
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.last_scan ELSE f.last_scan END,
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.index_size ELSE f.index_size END,
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.entries ELSE f.entries END,
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.inserts ELSE f.inserts END,
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.updates ELSE f.updates END,
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.deletes ELSE f.deletes END,
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.hot_updates ELSE f.hot_updates END,
+       v.verdict,
+       CASE v.verdict
+            WHEN 'unused' THEN c.unused
+            WHEN 'used' THEN CASE
+                WHEN a.scans_elsewhere OPERATOR(pg_catalog.=) 0 AND NOT f.attached THEN pg_catalog.concat('scanned ', a.scans, ' times')
+                ELSE pg_catalog.concat_ws('; ',
+                    CASE WHEN f.attached AND f.scans OPERATOR(pg_catalog.=) 0 AND f.scans_elsewhere OPERATOR(pg_catalog.=) 0 THEN 'partition of an index that is used' END,
+                    CASE WHEN a.scans OPERATOR(pg_catalog.>) 0 THEN pg_catalog.concat('scanned ', a.scans, ' times') END,
+                    CASE WHEN a.scans_elsewhere OPERATOR(pg_catalog.>) 0 THEN
+                        pg_catalog.format('scanned %s times on standbys (%s)', a.scans_elsewhere, coalesce(w.users, f.users)) END) END
+            WHEN 'kept' THEN coalesce(f.kept_as, w.kept_as,
+                CASE WHEN k.conname IS NOT NULL THEN
+                    pg_catalog.format('the only index for foreign key %I: without it each DELETE on the other side reads this table', k.conname) END,
+                'partition of an index that is judged as a whole: not used anywhere, and only the whole can be dropped')
+            ELSE CASE
+                WHEN NOT a.usable THEN 'not valid, in whole or in part: see upkeep.invalid_indexes'
+                WHEN c.unknown IS NOT NULL THEN c.unknown
+                WHEN a.xid_age OPERATOR(pg_catalog.<) c.young_xids THEN pg_catalog.format('created less than %s ago%s', c.min_age,
+                    CASE WHEN a.xid_age OPERATOR(pg_catalog.<) c.surely_young_xids THEN '' ELSE ' (estimated from transaction ids)' END)
+                ELSE 'created after the figures of a standby were taken: import them again' END
+       END,
+       c.stats_since
+FROM fact f
+LEFT JOIN whole w ON w.root OPERATOR(pg_catalog.=) f.root
+LEFT JOIN foreign_key k ON k.root OPERATOR(pg_catalog.=) f.root
+CROSS JOIN conditions c
+-- What the verdict goes by: the whole, if there is one.
+CROSS JOIN LATERAL (
+    SELECT coalesce(w.scans, f.scans) AS scans, coalesce(w.scans_elsewhere, f.scans_elsewhere) AS scans_elsewhere,
+           coalesce(w.nodes_elsewhere, f.nodes_elsewhere) AS nodes_elsewhere, coalesce(w.xid_age, f.xid_age) AS xid_age,
+           coalesce(w.usable, f.usable) AS usable, CASE WHEN f.in_tree THEN w.kept_as ELSE f.kept_as END AS kept_as) a
+CROSS JOIN LATERAL (
+    SELECT CASE
+        WHEN a.scans OPERATOR(pg_catalog.>) 0 OR a.scans_elsewhere OPERATOR(pg_catalog.>) 0 THEN 'used'
+        WHEN NOT a.usable THEN 'unknown'
+        WHEN a.kept_as IS NOT NULL OR k.root IS NOT NULL THEN 'kept'
+        WHEN c.unknown IS NOT NULL OR a.xid_age OPERATOR(pg_catalog.<) c.young_xids OR a.nodes_elsewhere OPERATOR(pg_catalog.<) c.nodes THEN 'unknown'
+        WHEN f.attached THEN 'kept'
+        ELSE 'unused' END AS verdict) v;
+END;
+COMMENT ON FUNCTION upkeep._index_verdicts() IS 'internal: counters, costs and the verdict, one row per index';
 /* </end connected objects> */
 
 /* <begin connected objects> */
@@ -2150,4 +2150,105 @@ COMMENT ON FUNCTION upkeep.index_report() IS 'All index views at once: what hold
 CREATE FUNCTION upkeep.index_report_html() RETURNS text
     LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'index_report_html_wrapper';
 COMMENT ON FUNCTION upkeep.index_report_html() IS 'index_report() as one self-contained HTML page without scripts: psql -XAtc ''SELECT upkeep.index_report_html()'' > indexes.html';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   index_report
+
+-- Row stamps: one trigger a table. Its arguments and its WHEN say what it stamps, so that there is no table of ours to
+-- fall behind: the server follows renamed columns, partitions have their own numbers, a dump carries it.
+
+-- Everyone's: a dump is restored as the owner of the table.
+CREATE FUNCTION upkeep._stamp_row() RETURNS trigger
+    LANGUAGE c PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_stamp_row';
+COMMENT ON FUNCTION upkeep._stamp_row() IS
+'Private: the trigger of row stamps. Made by upkeep.enable_timestamps(), enable_userstamps() and enable_row_version(). 40001 for a stale row version, 55000 for a missing one that is required, 428C9 for a created_* column that refuses a change.';
+
+CREATE VIEW upkeep.row_stamps WITH (security_barrier) AS
+SELECT n.nspname AS schemaname, c.relname, c.oid AS relid,
+       s.created_at, s.updated_at,
+       CASE WHEN s.created_at IS NOT NULL OR s.updated_at IS NOT NULL
+            THEN coalesce(pg_catalog.substring(o.clock, 7), 'transaction') END AS clock,
+       CASE WHEN s.created_at IS NOT NULL
+            THEN CASE WHEN 'refuse=created_at' OPERATOR(pg_catalog.=) ANY (g.args) THEN 'refuse' ELSE 'keep' END END AS created_at_change,
+       s.created_by, s.updated_by,
+       CASE WHEN s.created_by IS NOT NULL
+            THEN CASE WHEN 'refuse=created_by' OPERATOR(pg_catalog.=) ANY (g.args) THEN 'refuse' ELSE 'keep' END END AS created_by_change,
+       s.version,
+       CASE WHEN s.version IS NOT NULL THEN coalesce(pg_catalog.substring(o.mode, 6), 'incremented') END AS version_mode,
+       CASE WHEN s.version IS NOT NULL THEN 'required' OPERATOR(pg_catalog.=) ANY (g.args) END AS version_required,
+       t.tgname AS trigger_name,
+       t.tgenabled OPERATOR(pg_catalog.=) ANY ('{O,A}'::"char"[]) AS enabled
+FROM pg_catalog.pg_trigger t
+JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid
+JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.string_to_array(pg_catalog.encode(t.tgargs, 'escape'), '\000') AS args) g
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.max(x.a) FILTER (WHERE x.a OPERATOR(pg_catalog.~~) 'clock=%') AS clock,
+           pg_catalog.max(x.a) FILTER (WHERE x.a OPERATOR(pg_catalog.~~) 'mode=%') AS mode
+    FROM pg_catalog.unnest(g.args) x (a)) o
+-- The n-th argument is the role of the n-th column that the WHEN names.
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.max(a.attname::text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'created_at')::name AS created_at,
+           pg_catalog.max(a.attname::text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'updated_at')::name AS updated_at,
+           pg_catalog.max(a.attname::text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'created_by')::name AS created_by,
+           pg_catalog.max(a.attname::text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'updated_by')::name AS updated_by,
+           pg_catalog.max(a.attname::text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'version')::name AS version
+    FROM pg_catalog.unnest(g.args) WITH ORDINALITY r (role, i)
+    JOIN pg_catalog.regexp_matches(t.tgqual::text, ':varattno (\d+)', 'g') WITH ORDINALITY v (number, i)
+         ON v.i OPERATOR(pg_catalog.=) r.i
+    JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) t.tgrelid
+         AND a.attnum OPERATOR(pg_catalog.=) (v.number)[1]::smallint) s
+WHERE t.tgfoid OPERATOR(pg_catalog.=) 'upkeep._stamp_row()'::pg_catalog.regprocedure
+  AND t.tgparentid OPERATOR(pg_catalog.=) 0::oid;
+COMMENT ON VIEW upkeep.row_stamps IS 'Tables whose rows are stamped, with the columns (null: not stamped) and how: clock (transaction, statement, clock), what a changed created_* column does (keep, refuse), version_mode (incremented, echo), version_required. Partitions are stamped with their table, and not listed. enabled: the trigger is not switched off. Everyone sees all, as in pg_trigger.';
+GRANT SELECT ON upkeep.row_stamps TO PUBLIC;
+
+CREATE FUNCTION upkeep.enable_timestamps(
+    target regclass,
+    created_at name DEFAULT 'created_at',
+    updated_at name DEFAULT 'updated_at',
+    clock text DEFAULT 'transaction',
+    created_change text DEFAULT 'keep'
+) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_enable_timestamps_wrapper';
+COMMENT ON FUNCTION upkeep.enable_timestamps(regclass, name, name, text, text) IS
+'Sets created_at when a row is made and updated_at on every real change of it. The columns are added (timestamptz, null in rows that are there) or adopted (timestamptz, timestamp); null: do without that one. clock: transaction, statement or clock; created_change: an UPDATE that changes created_at keeps the old value (keep) or fails with 428C9 (refuse). Called again it replaces what it said. Owner''s members. 42501 not the owner, 42809 not a table, 42804 a column of another type, 42701 a column is stamped already, 42P16 a generated column or a partition key, 22023 wrong argument.';
+
+CREATE FUNCTION upkeep.disable_timestamps(target regclass) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_disable_timestamps_wrapper';
+COMMENT ON FUNCTION upkeep.disable_timestamps(regclass) IS
+'Ends the times of upkeep.enable_timestamps(); the columns stay as they are. Owner''s members. 42704 the table has none.';
+
+CREATE FUNCTION upkeep.enable_userstamps(
+    target regclass,
+    created_by name DEFAULT 'created_by',
+    updated_by name DEFAULT 'updated_by',
+    created_change text DEFAULT 'keep'
+) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_enable_userstamps_wrapper';
+COMMENT ON FUNCTION upkeep.enable_userstamps(regclass, name, name, text) IS
+'Sets created_by when a row is made and updated_by on every real change of it: to the setting upkeep.actor, else to the role that the session acts as, outside of SECURITY DEFINER functions. The columns are added (text, null in rows that are there) or adopted (text, varchar, name); null: do without that one. created_change: as of upkeep.enable_timestamps(). Owner''s members. Errors as there; 22001 at an INSERT or UPDATE if the actor is too long for the column.';
+
+CREATE FUNCTION upkeep.disable_userstamps(target regclass) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_disable_userstamps_wrapper';
+COMMENT ON FUNCTION upkeep.disable_userstamps(regclass) IS
+'Ends the users of upkeep.enable_userstamps(); the columns stay as they are. Owner''s members. 42704 the table has none.';
+
+CREATE FUNCTION upkeep.enable_row_version(
+    target regclass,
+    mode text DEFAULT 'incremented',
+    version name DEFAULT 'version',
+    required boolean DEFAULT false
+) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_enable_row_version_wrapper';
+COMMENT ON FUNCTION upkeep.enable_row_version(regclass, text, name, boolean) IS
+'Counts the changes of each row, and refuses one that was made for an older version of it (40001). mode: what an UPDATE sets the column to: the version that was read plus one (incremented, as SQLAlchemy does), or the version that was read (echo). An UPDATE that does not set it counts on, or fails with 55000 if required. The column is added (integer, 1 in all rows) or adopted (integer, bigint). Owner''s members. Errors as of upkeep.enable_timestamps(); 22003 at an UPDATE beyond the greatest value.';
+
+CREATE FUNCTION upkeep.disable_row_version(target regclass) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_disable_row_version_wrapper';
+COMMENT ON FUNCTION upkeep.disable_row_version(regclass) IS
+'Ends the versions of upkeep.enable_row_version(); the column stays as it is. Owner''s members. 42704 the table has none.';
 /* </end connected objects> */
