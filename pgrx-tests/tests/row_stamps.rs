@@ -382,3 +382,21 @@ fn a_soft_delete_changes_a_row() -> Result<()> {
     assert_eq!(session.text("SELECT count(*) FROM t_live")?, "1");
     Ok(())
 }
+
+#[test]
+fn the_clock_is_chosen() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    for (clock, expected) in [("transaction", "t|f|f|t"), ("statement", "f|t|f|t"), ("clock", "f|f|t|t")] {
+        session.run("DROP TABLE IF EXISTS t; CREATE TABLE t (id int)")?;
+        session.run(&format!("SELECT upkeep.enable_timestamps('t', clock => '{clock}')"))?;
+        session.run("BEGIN")?;
+        let row = session.text(
+            "INSERT INTO t VALUES (1) RETURNING updated_at = now(), updated_at = statement_timestamp(),
+                updated_at > statement_timestamp(), created_at = updated_at",
+        )?;
+        session.run("COMMIT")?;
+        assert_eq!(row, expected, "{clock}");
+    }
+    Ok(())
+}

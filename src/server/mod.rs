@@ -15,7 +15,7 @@ pub mod lock;
 pub mod parse;
 pub mod procedure;
 pub mod raise;
-pub mod raw;
+pub(crate) mod raw;
 pub mod relation_file;
 pub mod repeated;
 pub mod row_stamps;

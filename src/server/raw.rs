@@ -2,6 +2,9 @@
 //! rebuilds every error it sees. A foreign error leaves these functions by longjmp: no frame above them may hold anything to
 //! drop, and memory comes from the server.
 
+// One contract for all of them: a transaction is open, and frames that an error passes hold nothing to drop.
+#![allow(clippy::missing_safety_doc)]
+
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
 
@@ -28,7 +31,6 @@ unsafe extern "C-unwind" {
     fn CommandCounterIncrement();
     fn palloc(size: usize) -> *mut c_void;
     fn palloc0(size: usize) -> *mut c_void;
-    fn pstrdup(text: *const c_char) -> *mut c_char;
     fn text_to_cstring(text: *const pg_sys::text) -> *mut c_char;
     fn cstring_to_text(text: *const c_char) -> *mut pg_sys::text;
     fn datumCopy(value: Datum, by_value: bool, length: c_int) -> Datum;
@@ -186,10 +188,6 @@ pub unsafe fn concat(pieces: &[*const c_char]) -> *mut c_char {
         *at = 0;
         whole
     }
-}
-
-pub unsafe fn duplicate(text: *const c_char) -> *mut c_char {
-    unsafe { pstrdup(text) }
 }
 
 /// Another user for some statements, as the server's foreign keys switch to a table's owner. Nothing is dropped when an error

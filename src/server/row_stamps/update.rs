@@ -64,9 +64,12 @@ pub unsafe fn stamp_insert(data: *const TriggerData, layout: *mut Layout) -> Hea
         raw::fill_slot(slot);
         let layout = &mut *layout;
         let mut changes = Changes::NONE;
+        let mut moment = None;
         for stamp in [layout.created_at, layout.updated_at] {
             if stamp.is_there() && is_null(slot, &stamp) {
-                changes.set(&stamp, now(layout, &stamp), false);
+                // The same for both.
+                let moment = *moment.get_or_insert_with(|| now(layout));
+                changes.set(&stamp, time_datum(moment, &stamp), false);
             }
         }
         for stamp in [layout.created_by, layout.updated_by] {
@@ -122,7 +125,7 @@ pub unsafe fn stamp_update(data: *const TriggerData, layout: *mut Layout) -> Hea
                     keep(&mut changes, old, &stamp);
                 }
             } else if stamp.attnum == layout.updated_at.attnum {
-                changes.set(&stamp, now(layout, &stamp), false);
+                changes.set(&stamp, time_datum(now(layout), &stamp), false);
             } else {
                 changes.set(&stamp, actor(layout, relation, &stamp), false);
             }
@@ -278,20 +281,23 @@ fn number(datum: Datum, kind: Kind) -> i64 {
     }
 }
 
-unsafe fn now(layout: &Layout, stamp: &Stamp) -> Datum {
+/// Microseconds since 2000.
+unsafe fn now(layout: &Layout) -> i64 {
     unsafe {
-        let now = Datum::from(match layout.clock {
+        match layout.clock {
             Moment::Transaction => raw::GetCurrentTransactionStartTimestamp(),
             Moment::Statement => raw::GetCurrentStatementStartTimestamp(),
             Moment::Now => raw::GetCurrentTimestamp(),
-        });
-        if stamp.kind == Kind::Timestamp {
-            // In the session's time zone, as an assignment of now() is.
-            raw::DirectFunctionCall1Coll(raw::timestamptz_timestamp, pg_sys::InvalidOid, now)
-        } else {
-            now
         }
     }
+}
+
+unsafe fn time_datum(moment: i64, stamp: &Stamp) -> Datum {
+    if stamp.kind != Kind::Timestamp {
+        return Datum::from(moment);
+    }
+    // In the session's time zone, as an assignment of now() is.
+    unsafe { raw::DirectFunctionCall1Coll(raw::timestamptz_timestamp, pg_sys::InvalidOid, Datum::from(moment)) }
 }
 
 /// Who it was: `upkeep.actor`, else the role that the session acts as outside of SECURITY DEFINER functions.

@@ -5,7 +5,7 @@ mod calls;
 mod engine;
 mod guard;
 mod pending;
-pub mod programs;
+pub(crate) mod programs;
 mod state;
 mod triggers;
 
