@@ -279,11 +279,12 @@ fn every_text_is_evaluated_as_who_gave_it() -> Result<()> {
         superuser.text(takers)?,
         "_only_not_null(predicate) _report_section(shown) alter_job(name) alter_job(run_between) \
          alter_job(timezone) alter_schedule(command) alter_schedule(name) alter_schedule(new_name) \
-         alter_schedule(schedule) alter_schedule(timezone) backfill(assignments) backfill(condition) \
+         alter_schedule(schedule) alter_schedule(timezone) alter_soft_deleted(ddl) \
+         backfill(assignments) backfill(condition) \
          backfill(name) backfill(on_error) backfill(options) backfill(run_between) backfill(timezone) \
          disable_soft_delete(deleted_rows) enable_soft_delete(hide) enable_soft_delete(on_unmanaged) \
          explain_backfill(assignments) explain_backfill(condition) explain_backfill(options) \
-         import_index_usage(figures) import_index_usage(node) pause_all(reason) preview_backfill(assignments) \
+         hold_deletion(reason) import_index_usage(figures) import_index_usage(node) pause_all(reason) preview_backfill(assignments) \
          preview_backfill(condition) run_in_background(command) run_in_background(name) run_now(name) \
          schedule(command) schedule(name) schedule(schedule) schedule(timezone) soft_delete(condition) soft_delete(reason) undelete(condition) \
          unschedule(name)"

@@ -210,8 +210,9 @@ fn one_parent_with_very_many_children_is_no_giant_transaction() -> Result<()> {
          INSERT INTO c VALUES (70001, 2);
          SELECT upkeep.soft_delete('p', 'true');
          CREATE TABLE steps (rows bigint);
+         -- Found by the search_path of whoever asked for the purge.
          CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
-         $$BEGIN INSERT INTO public.steps SELECT count(*) FROM gone; RETURN NULL; END$$;
+         $$BEGIN INSERT INTO steps SELECT count(*) FROM gone; RETURN NULL; END$$;
          CREATE TRIGGER note AFTER DELETE ON c REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION note();",
     )?;
     let job = purge(&mut session, "p", "0")?;
