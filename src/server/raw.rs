@@ -2,6 +2,9 @@
 //! rebuilds every error it sees. A foreign error leaves these functions by longjmp: no frame above them may hold anything to
 //! drop, and memory comes from the server.
 
+// One contract for all of them: a transaction is open, and frames that an error passes hold nothing to drop.
+#![allow(clippy::missing_safety_doc)]
+
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
 

@@ -9,6 +9,8 @@ use super::engine::Keys;
 use crate::server::raw;
 use crate::soft_delete::program::Own;
 
+const KINDS: usize = 3;
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum What {
     /// Deleted through a view: the row says so already.
@@ -20,22 +22,38 @@ pub enum What {
 struct Node {
     next: *mut Node,
     relid: Oid,
-    what: What,
     subid: u32,
+    rows: u64,
+    /// Keys of the row; 0: the number of rows is all there is.
     count: usize,
     values: *mut Datum,
     nulls: *mut bool,
 }
 
-static mut FIRST: *mut Node = null_mut();
+/// One list for each [`What`]: every UPDATE of ours ends in a look at those by hand, which must not go through the others.
+static mut FIRST: [*mut Node; KINDS] = [null_mut(); KINDS];
 
 /// Notes a row: attributes of `tuple`, by the numbers of `own`.
 pub unsafe fn note(own: &Own, what: What, tuple: pg_sys::HeapTuple, desc: pg_sys::TupleDesc) {
     unsafe {
+        let subid = pg_sys::GetCurrentSubTransactionId();
+        // Of rows that nobody references the number will do.
+        let count = if own.children.is_empty() && what == What::Deleted { 0 } else { own.keys.len() };
+        let first = FIRST[what as usize];
+        if count == 0
+            && !first.is_null()
+            && (*first).relid == own.relid
+            && (*first).subid == subid
+            && (*first).count == 0
+        {
+            (*first).rows += 1;
+            return;
+        }
         super::state::register();
-        let count = own.keys.len();
-        let values: *mut Datum = raw::allocate_for_transaction(count);
-        let nulls: *mut bool = raw::allocate_for_transaction(count);
+        let size = size_of::<Node>() + count * (size_of::<Datum>() + size_of::<bool>());
+        let node: *mut Node = raw::allocate_for_transaction::<u8>(size).cast();
+        let values: *mut Datum = node.add(1).cast();
+        let nulls: *mut bool = values.add(count).cast();
         let context = pg_sys::CurrentMemoryContext;
         pg_sys::CurrentMemoryContext = pg_sys::TopTransactionContext;
         let mut i = 0;
@@ -50,36 +68,41 @@ pub unsafe fn note(own: &Own, what: What, tuple: pg_sys::HeapTuple, desc: pg_sys
             i += 1;
         }
         pg_sys::CurrentMemoryContext = context;
-        let node: *mut Node = raw::allocate_for_transaction(1);
-        let subid = pg_sys::GetCurrentSubTransactionId();
-        *node = Node { next: FIRST, relid: own.relid, what, subid, count, values, nulls };
-        FIRST = node;
+        *node = Node { next: first, relid: own.relid, subid, rows: 1, count, values, nulls };
+        FIRST[what as usize] = node;
     }
 }
 
-pub unsafe fn is_empty() -> bool {
-    unsafe { FIRST.is_null() }
+pub unsafe fn is_empty(what: What) -> bool {
+    unsafe { FIRST[what as usize].is_null() }
 }
 
 /// Takes the rows of a table that were noted as `what`, as arrays.
 pub unsafe fn take(own: &Own, what: What) -> Option<Keys> {
     unsafe {
         let mut taken: *mut Node = null_mut();
-        let mut link = &raw mut FIRST;
-        let mut rows = 0;
+        let mut link = &raw mut FIRST[what as usize];
+        let (mut rows, mut complete) = (0, true);
         while !(*link).is_null() {
             let node = *link;
-            if (*node).relid == own.relid && (*node).what == what {
+            if (*node).relid == own.relid {
                 *link = (*node).next;
                 (*node).next = taken;
                 taken = node;
-                rows += 1;
+                rows += (*node).rows;
+                complete &= (*node).count == own.keys.len();
             } else {
                 link = &raw mut (*node).next;
             }
         }
         if taken.is_null() {
             return None;
+        }
+        if !complete && (what != What::Deleted || !own.children.is_empty()) {
+            raw::raise(&raw::Report::new(c"40001", c"a key of the table has changed meanwhile"));
+        }
+        if !complete {
+            return Some(Keys { rows, arrays: null_mut() });
         }
         let keys = Keys::new(own.keys.len());
         let mut i = 0;
@@ -88,9 +111,7 @@ pub unsafe fn take(own: &Own, what: What) -> Option<Keys> {
             let mut array = raw::Array::new(key.type_oid);
             let mut node = taken;
             while !node.is_null() {
-                if i < (*node).count {
-                    array.add(*(*node).values.add(i), *(*node).nulls.add(i));
-                }
+                array.add(*(*node).values.add(i), *(*node).nulls.add(i));
                 node = (*node).next;
             }
             *keys.arrays.add(i) = array.finish();
@@ -103,17 +124,13 @@ pub unsafe fn take(own: &Own, what: What) -> Option<Keys> {
 /// Drops what was noted since that savepoint; 0: everything.
 pub unsafe fn forget(subid: u32) {
     unsafe {
-        if subid == 0 {
-            FIRST = null_mut();
-            return;
-        }
-        let mut link = &raw mut FIRST;
-        while !(*link).is_null() {
-            if (**link).subid >= subid {
-                *link = (**link).next;
-            } else {
-                link = &raw mut (**link).next;
+        let mut i = 0;
+        while i < KINDS {
+            // The newest are in front.
+            while !FIRST[i].is_null() && (subid == 0 || (*FIRST[i]).subid >= subid) {
+                FIRST[i] = if subid == 0 { null_mut() } else { (*FIRST[i]).next };
             }
+            i += 1;
         }
     }
 }

@@ -32,6 +32,9 @@ fn known(relid: Oid) -> Option<*const Program> {
 }
 
 /// The program of a relation. It lives at least until the transaction ends.
+///
+/// # Safety
+/// In a transaction; the caller's frames hold nothing to drop.
 pub unsafe fn of(relid: Oid) -> &'static Program {
     unsafe {
         if let Some(program) = known(relid) {

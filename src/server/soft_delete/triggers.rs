@@ -96,7 +96,7 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_updated_row(call: pg_sys::Fun
 pub unsafe extern "C-unwind" fn upkeep_soft_delete_updated(call: pg_sys::FunctionCallInfo) -> Datum {
     unsafe {
         let trigger = data(call);
-        if pending::is_empty() {
+        if pending::is_empty(What::DeletedByHand) && pending::is_empty(What::UndeletedByHand) {
             return NOTHING;
         }
         let Some(own) = own(trigger) else { return NOTHING };
@@ -178,7 +178,7 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_view_row(call: pg_sys::Functi
 pub unsafe extern "C-unwind" fn upkeep_soft_delete_view(call: pg_sys::FunctionCallInfo) -> Datum {
     unsafe {
         let trigger = data(call);
-        if pending::is_empty() {
+        if pending::is_empty(What::Deleted) {
             return NOTHING;
         }
         let Some(own) = own(trigger) else { return NOTHING };
