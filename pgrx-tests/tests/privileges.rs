@@ -142,7 +142,7 @@ fn the_private_tables_are_private() -> Result<()> {
         session.text(readable)?,
         "_expression_statistics _index _index_shape _index_usage_elsewhere bloated_indexes deletions duplicate_indexes \
          index_usage invalid_indexes job_events jobs missing_indexes quarantined_rows redundant_indexes schedule_runs \
-         schedules soft_delete_tables status throttle unindexed_foreign_keys unused_indexes"
+         schedules soft_delete_drift soft_delete_tables status throttle unindexed_foreign_keys unused_indexes"
     );
     let writable =
         "SELECT count(*) FROM pg_class c, unnest(ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER']) p
