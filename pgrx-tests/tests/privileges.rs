@@ -142,7 +142,7 @@ fn the_private_tables_are_private() -> Result<()> {
         session.text(readable)?,
         "_expression_statistics _index _index_shape _index_usage_elsewhere bloated_indexes deletions duplicate_indexes \
          index_usage invalid_indexes job_events jobs missing_indexes quarantined_rows redundant_indexes row_stamps \
-         schedule_runs schedules soft_delete_tables status throttle unindexed_foreign_keys unused_indexes"
+         schedule_runs schedules soft_delete_drift soft_delete_tables status throttle unindexed_foreign_keys unused_indexes"
     );
     let writable =
         "SELECT count(*) FROM pg_class c, unnest(ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER']) p
@@ -279,13 +279,14 @@ fn every_text_is_evaluated_as_who_gave_it() -> Result<()> {
         superuser.text(takers)?,
         "_only_not_null(predicate) _report_section(shown) alter_job(name) alter_job(run_between) \
          alter_job(timezone) alter_schedule(command) alter_schedule(name) alter_schedule(new_name) \
-         alter_schedule(schedule) alter_schedule(timezone) backfill(assignments) backfill(condition) \
+         alter_schedule(schedule) alter_schedule(timezone) alter_soft_deleted(ddl) \
+         backfill(assignments) backfill(condition) \
          backfill(name) backfill(on_error) backfill(options) backfill(run_between) backfill(timezone) \
          disable_soft_delete(deleted_rows) enable_row_version(mode) enable_soft_delete(hide) \
          enable_soft_delete(on_unmanaged) enable_timestamps(clock) enable_timestamps(created_change) \
          enable_userstamps(created_change) \
          explain_backfill(assignments) explain_backfill(condition) explain_backfill(options) \
-         import_index_usage(figures) import_index_usage(node) pause_all(reason) preview_backfill(assignments) \
+         hold_deletion(reason) import_index_usage(figures) import_index_usage(node) pause_all(reason) preview_backfill(assignments) \
          preview_backfill(condition) run_in_background(command) run_in_background(name) run_now(name) \
          schedule(command) schedule(name) schedule(schedule) schedule(timezone) soft_delete(condition) soft_delete(reason) undelete(condition) \
          unschedule(name)"

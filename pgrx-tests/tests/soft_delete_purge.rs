@@ -1,6 +1,7 @@
 //! Purge: what is due goes, with what references it, and nothing else does, whoever is in the way.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use upkeep_tests::cluster::PATIENCE;
 use upkeep_tests::faults::{Blow, strike_open_step};
 use upkeep_tests::jobs::{describe, events, join, meanwhile, sqlstate, wait, wait_for_error};
 use upkeep_tests::session::Session;
@@ -210,8 +211,9 @@ fn one_parent_with_very_many_children_is_no_giant_transaction() -> Result<()> {
          INSERT INTO c VALUES (70001, 2);
          SELECT upkeep.soft_delete('p', 'true');
          CREATE TABLE steps (rows bigint);
+         -- Found by the search_path of whoever asked for the purge.
          CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
-         $$BEGIN INSERT INTO public.steps SELECT count(*) FROM gone; RETURN NULL; END$$;
+         $$BEGIN INSERT INTO steps SELECT count(*) FROM gone; RETURN NULL; END$$;
          CREATE TRIGGER note AFTER DELETE ON c REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION note();",
     )?;
     let job = purge(&mut session, "p", "0")?;
@@ -314,13 +316,10 @@ fn a_killed_worker_goes_on_where_it_was() -> Result<()> {
     let job = purge(&mut session, "users", "0")?;
     let look = format!("SELECT rows_done > 0 FROM upkeep.jobs WHERE id = '{job}'");
     wait_for_text(&mut session, &look, "t")?;
+    let log = server.log_position();
     strike_open_step(&server, &mut session, Blow::Kill)?;
-    let mut session = None;
-    wait_until("the server to be back", upkeep_tests::cluster::PATIENCE, || {
-        session = server.connect("shop").ok();
-        session.is_some()
-    })?;
-    let mut session = session.context("a session")?;
+    wait_until("the server to restart itself", PATIENCE, || server.log_since(log).contains("reinitializing"))?;
+    let mut session = server.connect_again("shop")?;
     wait(&mut session, &job)?;
     assert_eq!(row(&mut session, COUNTS)?, "100|100|300|300|600|600");
     assert_eq!(rows_left(&mut session, &job)?, "0");

@@ -153,6 +153,29 @@ fn hostile_names_and_others_rights() -> Result<()> {
     Ok(())
 }
 
+/// What the server wrote is read as it was meant, whatever the caller's search_path puts in front of it.
+#[test]
+fn a_definition_means_the_same_to_the_worker() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    session.run(
+        "CREATE SCHEMA trap; CREATE FUNCTION trap.lower(text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT $$x$$';
+         CREATE TABLE u (id int PRIMARY KEY, e text, d date);
+         CREATE UNIQUE INDEX u_e ON u (pg_catalog.lower(e)) WHERE d > '2026-02-01';
+         SELECT upkeep.enable_soft_delete('u');
+         INSERT INTO u VALUES (1, 'a', '2026-03-01'), (2, 'b', '2026-03-01');
+         SET search_path = trap, pg_catalog, public; SET DateStyle = 'SQL, DMY'",
+    )?;
+    let job = make(&mut session, "public.u")?;
+    wait(&mut session, &job)?;
+    session.run("RESET ALL")?;
+    assert_eq!(
+        session.text("SELECT pg_get_indexdef('u_e'::regclass)")?,
+        "CREATE UNIQUE INDEX u_e ON public.u USING btree (lower(e)) WHERE ((d > '2026-02-01'::date) AND (deleted_at IS NULL))"
+    );
+    Ok(())
+}
+
 #[test]
 fn a_key_that_gets_a_reference_meanwhile_is_kept() -> Result<()> {
     let db = testing::database()?;

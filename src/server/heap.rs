@@ -129,6 +129,12 @@ pub fn current_xid() -> u32 {
     unsafe { u32::from(pg_sys::GetCurrentTransactionId()) }
 }
 
+/// Was it written by this transaction, or a part of it that was not rolled back?
+pub fn is_of_this_transaction(xid: u32) -> bool {
+    // SAFETY: looks at this backend's own list.
+    unsafe { pg_sys::TransactionIdIsCurrentTransactionId(xid.into()) }
+}
+
 /// The next transaction id that anyone will get, with its epoch.
 pub fn next_full_xid() -> u64 {
     // SAFETY: reads shared memory under its own lock.

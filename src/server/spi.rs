@@ -154,6 +154,13 @@ pub fn unambiguous<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
     result
 }
 
+/// For the rest of this session, which runs text that the server wrote and none of a user's.
+pub fn unambiguous_session() {
+    for (name, value) in UNAMBIGUOUS {
+        set_option(name, value, pg_sys::GucAction::GUC_ACTION_SET);
+    }
+}
+
 fn set_local(name: &CStr, value: &CStr) {
     set_option(name, value, pg_sys::GucAction::GUC_ACTION_SAVE);
 }

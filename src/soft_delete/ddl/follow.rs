@@ -11,7 +11,7 @@ use super::views;
 use crate::error::{Error, QUERY_CANCELED, Result};
 use crate::server::catch::subtransaction;
 use crate::server::raise::{self, Level};
-use crate::server::{catalog, spi, worker};
+use crate::server::{catalog, heap, spi, worker};
 use crate::soft_delete::managed::{self, Managed};
 use crate::soft_delete::objects;
 
@@ -182,7 +182,22 @@ fn lacks_guards(managed: &Managed) -> Result<bool> {
             |row| row.require::<bool>(1),
         )
     })?;
-    Ok(lacking == [true])
+    Ok(lacking == [true] && grew(managed)?)
+}
+
+/// Did this transaction put a partition into the tree? Other statements make none: those of a dump bring every trigger
+/// themselves, one after the other.
+fn grew(managed: &Managed) -> Result<bool> {
+    let links: Vec<String> = spi::bookkeeping(|| {
+        spi::execute_returning(
+            "SELECT DISTINCT i.xmin::pg_catalog.text FROM pg_catalog.pg_inherits i
+             WHERE i.inhrelid OPERATOR(pg_catalog.=) ANY (
+                 ARRAY(SELECT m.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree($1) m))",
+            &[managed.relid.into()],
+            |row| row.require(1),
+        )
+    })?;
+    Ok(links.iter().filter_map(|xid| xid.parse().ok()).any(heap::is_of_this_transaction))
 }
 
 /// Does it reference a table with soft delete by columns that its checks do not look at?

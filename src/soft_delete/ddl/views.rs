@@ -161,8 +161,6 @@ struct OfColumn {
 pub struct Dropped {
     live: (Saved, Vec<OfColumn>),
     deleted: (Saved, Vec<OfColumn>),
-    /// Of ours on the live view, and how they are enabled.
-    modes: Vec<(String, String)>,
 }
 
 /// Drops both views. `None`: there are none. What depends on them is the server's to say.
@@ -171,14 +169,7 @@ pub fn drop_both(managed: &Managed) -> Result<Option<Dropped>> {
     if !heap::exists(live) || !heap::exists(deleted) {
         return Ok(None);
     }
-    let modes = spi::execute_returning(
-        "SELECT t.tgname::pg_catalog.text, CASE t.tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE ALWAYS' END
-         FROM pg_catalog.pg_trigger t
-         WHERE t.tgrelid OPERATOR(pg_catalog.=) $1 AND NOT t.tgisinternal AND t.tgenabled OPERATOR(pg_catalog.<>) 'O'",
-        &[live.into()],
-        |row| Ok((row.require(1)?, row.require(2)?)),
-    )?;
-    let dropped = Dropped { live: save(live, managed.relid)?, deleted: save(deleted, managed.relid)?, modes };
+    let dropped = Dropped { live: save(live, managed.relid)?, deleted: save(deleted, managed.relid)? };
     spi::as_owner(managed.owner, || {
         for (saved, _) in [&dropped.live, &dropped.deleted] {
             spi::execute(&format!("DROP VIEW {}", qualified(&saved.schema, &saved.name)), &[])?;
@@ -225,10 +216,6 @@ pub fn restore(managed: &Managed, dropped: &Dropped) -> Result<()> {
                         spi::execute(&format!("{before}{}{after}", identifier(&column.name)), &[])?;
                     }
                 }
-            }
-            let sql = qualified(&live.schema, &live.name);
-            for (trigger, mode) in &dropped.modes {
-                spi::execute(&format!("ALTER TABLE {sql} {mode} TRIGGER {}", identifier(trigger)), &[])?;
             }
             Ok(())
         })

@@ -50,10 +50,16 @@ fn change(deletion: Uuid, reason: Option<&str>, verb: &str) -> Result<Uuid> {
             .hint("SELECT id, at, relid, reason FROM upkeep.deletions;"));
     }
     let user = catalog::current_user();
-    if let Some((_, table)) =
-        owners.iter().find(|(owner, _)| owner.is_some_and(|owner| !catalog::has_privileges_of(user, owner)))
-    {
-        let table = table.as_deref().unwrap_or("a table");
+    let foreign = owners.iter().find(|(owner, _)| owner.is_some_and(|owner| !catalog::has_privileges_of(user, owner)));
+    let table = match foreign {
+        Some((_, table)) => table.as_deref().unwrap_or("a table"),
+        // Nobody owns what is gone.
+        None if owners.iter().all(|(owner, _)| owner.is_none()) && !catalog::is_superuser(user) => {
+            "a table that is gone"
+        }
+        None => "",
+    };
+    if !table.is_empty() {
         return Err(Error::new(INSUFFICIENT_PRIVILEGE, format!("permission denied to {verb} deletion {deletion}"))
             .detail(format!("You are not a member of the owner of {table}, from which it deleted rows.")));
     }

@@ -289,26 +289,24 @@ impl Kind for Run {
             None => Cursor::default(),
         };
         let held = hold::held()?;
-        spi::unambiguous(|| {
-            if self.queue.is_empty() {
-                if self.seen.is_empty() {
-                    // After an interruption those of this time are seen, and counted, again.
-                    cursor.left_at = 0;
-                }
-                if !self.read(context, &managed, &cursor, &held)? {
-                    return self.end_round(context, cursor);
-                }
+        if self.queue.is_empty() {
+            if self.seen.is_empty() {
+                // After an interruption those of this time are seen, and counted, again.
+                cursor.left_at = 0;
             }
-            let statements = std::mem::take(&mut self.statements);
-            let cutoff = self.cutoff.clone();
-            let purge =
-                Purge { target: &managed, graph: &graph, cutoff: &cutoff, held: &held, statements: &statements };
-            let worked = self.work(context, &purge, &mut cursor);
-            self.statements = statements;
-            worked?;
-            context.cursor = Some(serde_json::to_value(&cursor)?);
-            Ok(Outcome::Continue)
-        })
+            // Times are written so that they are read everywhere; the caller's triggers have his settings.
+            if !spi::unambiguous(|| self.read(context, &managed, &cursor, &held))? {
+                return self.end_round(context, cursor);
+            }
+        }
+        let statements = std::mem::take(&mut self.statements);
+        let cutoff = self.cutoff.clone();
+        let purge = Purge { target: &managed, graph: &graph, cutoff: &cutoff, held: &held, statements: &statements };
+        let worked = self.work(context, &purge, &mut cursor);
+        self.statements = statements;
+        worked?;
+        context.cursor = Some(serde_json::to_value(&cursor)?);
+        Ok(Outcome::Continue)
     }
 
     fn relid(&self) -> Option<Oid> {

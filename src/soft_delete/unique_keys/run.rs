@@ -47,6 +47,8 @@ enum Found {
 impl Run {
     pub fn open(job: &Job) -> Result<Self> {
         let relid = job.relid.ok_or_else(|| gone(&job.target))?;
+        // The definitions were written so, and are read outside of our transactions.
+        spi::unambiguous_session();
         Ok(Run { job: job.id, relid, busy: 0 })
     }
 
