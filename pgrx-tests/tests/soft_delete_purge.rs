@@ -1,6 +1,6 @@
 //! Purge: what is due goes, with what references it, and nothing else does, whoever is in the way.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use upkeep_tests::cluster::PATIENCE;
 use upkeep_tests::faults::{Blow, strike_open_step};
 use upkeep_tests::jobs::{describe, events, join, meanwhile, sqlstate, wait, wait_for_error};
