@@ -446,7 +446,9 @@ fn an_owner_who_may_no_longer_connect_fails_his_job() -> Result<()> {
     assert_eq!(error.code().code(), "42501");
     assert!(error.message().contains("no longer connect"), "{}", error.message());
 
-    superuser.run(&format!("GRANT CONNECT ON DATABASE {} TO PUBLIC; SELECT upkeep.retry('{job}')", db.name))?;
+    // Committed first: a transaction's rows are seen by others a moment before its changes of privileges are.
+    superuser.run(&format!("GRANT CONNECT ON DATABASE {} TO PUBLIC", db.name))?;
+    superuser.run(&format!("SELECT upkeep.retry('{job}')"))?;
     wait(&mut superuser, &job)
 }
 
