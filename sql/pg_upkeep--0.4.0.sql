@@ -105,6 +105,90 @@ SELECT pg_catalog.pg_extension_config_dump('upkeep._job_event', '');
 -- requires:
 --   jobs
 
+-- How large btree indexes are, and how large they would be after a rebuild.
+
+CREATE FUNCTION upkeep._index_bloat() RETURNS TABLE (
+    indexrelid oid,
+    index_size bigint,
+    estimated_size bigint,
+    lower_bound bigint,
+    upper_bound bigint,
+    basis text,
+    last_analyze timestamptz,
+    n_mod_since_analyze bigint
+)
+    LANGUAGE c STABLE PARALLEL UNSAFE ROWS 1000 COST 100000
+    AS 'MODULE_PATHNAME', 'upkeep_index_bloat_wrapper';
+COMMENT ON FUNCTION upkeep._index_bloat() IS
+'internal: the figures behind upkeep.bloated_indexes, from statistics that the caller may see';
+
+CREATE VIEW upkeep.bloated_indexes WITH (security_barrier) AS
+SELECT n.nspname AS schemaname, t.relname, c.relname AS indexrelname, t.oid AS relid, c.oid AS indexrelid,
+       b.index_size, b.estimated_size, b.lower_bound, b.upper_bound,
+       CASE WHEN b.estimated_size IS NOT NULL THEN
+           greatest(b.index_size OPERATOR(pg_catalog.-) b.estimated_size, 0) END AS bloat_bytes,
+       CASE WHEN b.estimated_size IS NOT NULL THEN
+           greatest(b.index_size OPERATOR(pg_catalog.-) b.estimated_size, 0)::double precision
+               OPERATOR(pg_catalog./) b.index_size::double precision END AS bloat_ratio,
+       CASE WHEN b.estimated_size IS NULL THEN 'unknown'
+            WHEN b.index_size OPERATOR(pg_catalog.<=) 131072 THEN 'fine'
+            WHEN b.upper_bound::double precision OPERATOR(pg_catalog.<=)
+                 (0.7::double precision OPERATOR(pg_catalog.*) b.index_size::double precision) THEN 'bloated'
+            WHEN b.estimated_size::double precision OPERATOR(pg_catalog.<=)
+                 (0.7::double precision OPERATOR(pg_catalog.*) b.index_size::double precision) THEN 'maybe'
+            ELSE 'fine' END AS verdict,
+       b.basis, b.last_analyze, b.n_mod_since_analyze,
+       CASE WHEN i.indisexclusion THEN pg_catalog.format('REINDEX INDEX %I.%I;', n.nspname, c.relname)
+            ELSE pg_catalog.format('REINDEX INDEX CONCURRENTLY %I.%I;', n.nspname, c.relname) END AS reindex_command
+FROM upkeep._index_bloat() b
+JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) b.indexrelid
+JOIN pg_catalog.pg_index i ON i.indexrelid OPERATOR(pg_catalog.=) b.indexrelid
+JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) i.indrelid
+JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+ORDER BY 10 DESC NULLS LAST, b.index_size DESC;
+COMMENT ON VIEW upkeep.bloated_indexes IS
+'Valid btree indexes of user tables with their size, and the size that a rebuild would give them, estimated from catalog statistics without reading the index. Sizes in bytes. Most bloat first. Waits for no lock. Where the statistics are missing, or are of columns that you may not SELECT, verdict is unknown and basis says why; upkeep.measure_index_bloat() looks into the index itself. Other access methods and invalid indexes are not listed.';
+COMMENT ON COLUMN upkeep.bloated_indexes.estimated_size IS 'After REINDEX, at the index''s fillfactor, in bytes; null: not known.';
+COMMENT ON COLUMN upkeep.bloated_indexes.lower_bound IS 'What estimated_size may be at least.';
+COMMENT ON COLUMN upkeep.bloated_indexes.upper_bound IS 'What estimated_size may be at most.';
+COMMENT ON COLUMN upkeep.bloated_indexes.bloat_bytes IS 'index_size - estimated_size, or 0.';
+COMMENT ON COLUMN upkeep.bloated_indexes.bloat_ratio IS 'bloat_bytes as a fraction of index_size, 0 to 1.';
+COMMENT ON COLUMN upkeep.bloated_indexes.verdict IS
+'bloated: a rebuild gives back at least 30 % even if upper_bound is right; maybe: if estimated_size is right; fine: neither, or at most 128 kB; unknown: see basis.';
+COMMENT ON COLUMN upkeep.bloated_indexes.basis IS 'What the estimate rests on, or why there is none.';
+GRANT SELECT ON upkeep.bloated_indexes TO PUBLIC;
+
+CREATE FUNCTION upkeep.measure_index_bloat(index regclass, sample_pages integer DEFAULT 1000) RETURNS TABLE (
+    index_size bigint,
+    estimated_size bigint,
+    lower_bound bigint,
+    upper_bound bigint,
+    bloat_bytes bigint,
+    bloat_ratio double precision,
+    pages_read integer,
+    leaf_pages bigint,
+    internal_pages bigint,
+    deleted_pages bigint,
+    half_dead_pages bigint,
+    new_pages bigint,
+    leaf_density double precision,
+    index_rows bigint,
+    live_tuples bigint,
+    posting_tuples bigint,
+    dead_tuples bigint,
+    tree_level integer,
+    deduplicates boolean
+)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1
+    AS 'MODULE_PATHNAME', 'upkeep_measure_index_bloat_wrapper';
+COMMENT ON FUNCTION upkeep.measure_index_bloat(regclass, integer) IS
+'Reads at most sample_pages pages (10 to 1000000) of a btree index, chosen by chance, under ACCESS SHARE, and says how large the index would be after REINDEX, with bounds that 95 of 100 samples keep. Sizes in bytes; leaf_density and bloat_ratio are fractions; the other figures are counts, extrapolated. Rows deleted from the table but not vacuumed yet count as live. Takes SELECT on the table, its ownership, or pg_stat_scan_tables. Errors: 22004 no index, 22023 sample_pages out of range, 42P01 it is gone, 42809 not an index or a partitioned one, 42501 not permitted, 0A000 not btree or another session''s, 55000 not valid.';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   jobs
+
 -- What is known of every index, and which are used. Everybody may see what pg_stat_user_indexes and pg_indexes show everybody.
 -- Nothing here waits for a lock, and nothing fails because an object is being dropped: sizes come from the files, and
 -- the server's own deparser runs only under a lock that could be had at once.
@@ -1137,90 +1221,6 @@ GRANT SELECT ON upkeep.unindexed_foreign_keys, upkeep.missing_indexes TO PUBLIC;
 
 /* <begin connected objects> */
 -- requires:
---   jobs
-
--- How large btree indexes are, and how large they would be after a rebuild.
-
-CREATE FUNCTION upkeep._index_bloat() RETURNS TABLE (
-    indexrelid oid,
-    index_size bigint,
-    estimated_size bigint,
-    lower_bound bigint,
-    upper_bound bigint,
-    basis text,
-    last_analyze timestamptz,
-    n_mod_since_analyze bigint
-)
-    LANGUAGE c STABLE PARALLEL UNSAFE ROWS 1000 COST 100000
-    AS 'MODULE_PATHNAME', 'upkeep_index_bloat_wrapper';
-COMMENT ON FUNCTION upkeep._index_bloat() IS
-'internal: the figures behind upkeep.bloated_indexes, from statistics that the caller may see';
-
-CREATE VIEW upkeep.bloated_indexes WITH (security_barrier) AS
-SELECT n.nspname AS schemaname, t.relname, c.relname AS indexrelname, t.oid AS relid, c.oid AS indexrelid,
-       b.index_size, b.estimated_size, b.lower_bound, b.upper_bound,
-       CASE WHEN b.estimated_size IS NOT NULL THEN
-           greatest(b.index_size OPERATOR(pg_catalog.-) b.estimated_size, 0) END AS bloat_bytes,
-       CASE WHEN b.estimated_size IS NOT NULL THEN
-           greatest(b.index_size OPERATOR(pg_catalog.-) b.estimated_size, 0)::double precision
-               OPERATOR(pg_catalog./) b.index_size::double precision END AS bloat_ratio,
-       CASE WHEN b.estimated_size IS NULL THEN 'unknown'
-            WHEN b.index_size OPERATOR(pg_catalog.<=) 131072 THEN 'fine'
-            WHEN b.upper_bound::double precision OPERATOR(pg_catalog.<=)
-                 (0.7::double precision OPERATOR(pg_catalog.*) b.index_size::double precision) THEN 'bloated'
-            WHEN b.estimated_size::double precision OPERATOR(pg_catalog.<=)
-                 (0.7::double precision OPERATOR(pg_catalog.*) b.index_size::double precision) THEN 'maybe'
-            ELSE 'fine' END AS verdict,
-       b.basis, b.last_analyze, b.n_mod_since_analyze,
-       CASE WHEN i.indisexclusion THEN pg_catalog.format('REINDEX INDEX %I.%I;', n.nspname, c.relname)
-            ELSE pg_catalog.format('REINDEX INDEX CONCURRENTLY %I.%I;', n.nspname, c.relname) END AS reindex_command
-FROM upkeep._index_bloat() b
-JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) b.indexrelid
-JOIN pg_catalog.pg_index i ON i.indexrelid OPERATOR(pg_catalog.=) b.indexrelid
-JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) i.indrelid
-JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-ORDER BY 10 DESC NULLS LAST, b.index_size DESC;
-COMMENT ON VIEW upkeep.bloated_indexes IS
-'Valid btree indexes of user tables with their size, and the size that a rebuild would give them, estimated from catalog statistics without reading the index. Sizes in bytes. Most bloat first. Waits for no lock. Where the statistics are missing, or are of columns that you may not SELECT, verdict is unknown and basis says why; upkeep.measure_index_bloat() looks into the index itself. Other access methods and invalid indexes are not listed.';
-COMMENT ON COLUMN upkeep.bloated_indexes.estimated_size IS 'After REINDEX, at the index''s fillfactor, in bytes; null: not known.';
-COMMENT ON COLUMN upkeep.bloated_indexes.lower_bound IS 'What estimated_size may be at least.';
-COMMENT ON COLUMN upkeep.bloated_indexes.upper_bound IS 'What estimated_size may be at most.';
-COMMENT ON COLUMN upkeep.bloated_indexes.bloat_bytes IS 'index_size - estimated_size, or 0.';
-COMMENT ON COLUMN upkeep.bloated_indexes.bloat_ratio IS 'bloat_bytes as a fraction of index_size, 0 to 1.';
-COMMENT ON COLUMN upkeep.bloated_indexes.verdict IS
-'bloated: a rebuild gives back at least 30 % even if upper_bound is right; maybe: if estimated_size is right; fine: neither, or at most 128 kB; unknown: see basis.';
-COMMENT ON COLUMN upkeep.bloated_indexes.basis IS 'What the estimate rests on, or why there is none.';
-GRANT SELECT ON upkeep.bloated_indexes TO PUBLIC;
-
-CREATE FUNCTION upkeep.measure_index_bloat(index regclass, sample_pages integer DEFAULT 1000) RETURNS TABLE (
-    index_size bigint,
-    estimated_size bigint,
-    lower_bound bigint,
-    upper_bound bigint,
-    bloat_bytes bigint,
-    bloat_ratio double precision,
-    pages_read integer,
-    leaf_pages bigint,
-    internal_pages bigint,
-    deleted_pages bigint,
-    half_dead_pages bigint,
-    new_pages bigint,
-    leaf_density double precision,
-    index_rows bigint,
-    live_tuples bigint,
-    posting_tuples bigint,
-    dead_tuples bigint,
-    tree_level integer,
-    deduplicates boolean
-)
-    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1
-    AS 'MODULE_PATHNAME', 'upkeep_measure_index_bloat_wrapper';
-COMMENT ON FUNCTION upkeep.measure_index_bloat(regclass, integer) IS
-'Reads at most sample_pages pages (10 to 1000000) of a btree index, chosen by chance, under ACCESS SHARE, and says how large the index would be after REINDEX, with bounds that 95 of 100 samples keep. Sizes in bytes; leaf_density and bloat_ratio are fractions; the other figures are counts, extrapolated. Rows deleted from the table but not vacuumed yet count as live. Takes SELECT on the table, its ownership, or pg_stat_scan_tables. Errors: 22004 no index, 22023 sample_pages out of range, 42P01 it is gone, 42809 not an index or a partitioned one, 42501 not permitted, 0A000 not btree or another session''s, 55000 not valid.';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- requires:
 --   index_keys
 --   index_bloat
 
@@ -1274,6 +1274,107 @@ COMMENT ON FUNCTION upkeep.index_report() IS 'All index views at once: what hold
 CREATE FUNCTION upkeep.index_report_html() RETURNS text
     LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'index_report_html_wrapper';
 COMMENT ON FUNCTION upkeep.index_report_html() IS 'index_report() as one self-contained HTML page without scripts: psql -XAtc ''SELECT upkeep.index_report_html()'' > indexes.html';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   index_report
+
+-- Row stamps: one trigger a table. Its arguments and its WHEN say what it stamps, so that there is no table of ours to
+-- fall behind: the server follows renamed columns, partitions have their own numbers, a dump carries it.
+
+-- Everyone's: a dump is restored as the owner of the table.
+CREATE FUNCTION upkeep._stamp_row() RETURNS trigger
+    LANGUAGE c PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_stamp_row';
+COMMENT ON FUNCTION upkeep._stamp_row() IS
+'Private: the trigger of row stamps. Made by upkeep.enable_timestamps(), enable_userstamps() and enable_row_version(). 40001 for a stale row version, 55000 for a missing one that is required, 428C9 for a created_* column that refuses a change.';
+
+CREATE VIEW upkeep.row_stamps WITH (security_barrier) AS
+SELECT n.nspname AS schemaname, c.relname, c.oid AS relid,
+       s.created_at, s.updated_at,
+       CASE WHEN s.created_at IS NOT NULL OR s.updated_at IS NOT NULL
+            THEN coalesce(pg_catalog.substring(o.clock, 7), 'transaction') END AS clock,
+       CASE WHEN s.created_at IS NOT NULL
+            THEN CASE WHEN 'refuse=created_at' OPERATOR(pg_catalog.=) ANY (g.args) THEN 'refuse' ELSE 'keep' END END AS created_at_change,
+       s.created_by, s.updated_by,
+       CASE WHEN s.created_by IS NOT NULL
+            THEN CASE WHEN 'refuse=created_by' OPERATOR(pg_catalog.=) ANY (g.args) THEN 'refuse' ELSE 'keep' END END AS created_by_change,
+       s.version,
+       CASE WHEN s.version IS NOT NULL THEN coalesce(pg_catalog.substring(o.mode, 6), 'incremented') END AS version_mode,
+       CASE WHEN s.version IS NOT NULL THEN 'required' OPERATOR(pg_catalog.=) ANY (g.args) END AS version_required,
+       t.tgname AS trigger_name,
+       t.tgenabled OPERATOR(pg_catalog.=) ANY ('{O,A}'::"char"[]) AS enabled
+FROM pg_catalog.pg_trigger t
+JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid
+JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.string_to_array(pg_catalog.encode(t.tgargs, 'escape'), '\000') AS args) g
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.max(x.a) FILTER (WHERE x.a OPERATOR(pg_catalog.~~) 'clock=%') AS clock,
+           pg_catalog.max(x.a) FILTER (WHERE x.a OPERATOR(pg_catalog.~~) 'mode=%') AS mode
+    FROM pg_catalog.unnest(g.args) x (a)) o
+-- The n-th argument is the role of the n-th column that the WHEN names.
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.max(a.attname::text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'created_at')::name AS created_at,
+           pg_catalog.max(a.attname::text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'updated_at')::name AS updated_at,
+           pg_catalog.max(a.attname::text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'created_by')::name AS created_by,
+           pg_catalog.max(a.attname::text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'updated_by')::name AS updated_by,
+           pg_catalog.max(a.attname::text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'version')::name AS version
+    FROM pg_catalog.unnest(g.args) WITH ORDINALITY r (role, i)
+    JOIN pg_catalog.regexp_matches(t.tgqual::text, ':varattno (\d+)', 'g') WITH ORDINALITY v (number, i)
+         ON v.i OPERATOR(pg_catalog.=) r.i
+    JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) t.tgrelid
+         AND a.attnum OPERATOR(pg_catalog.=) (v.number)[1]::smallint) s
+WHERE t.tgfoid OPERATOR(pg_catalog.=) 'upkeep._stamp_row()'::pg_catalog.regprocedure
+  AND t.tgparentid OPERATOR(pg_catalog.=) 0::oid;
+COMMENT ON VIEW upkeep.row_stamps IS 'Tables whose rows are stamped, with the columns (null: not stamped) and how: clock (transaction, statement, clock), what a changed created_* column does (keep, refuse), version_mode (incremented, echo), version_required. Partitions are stamped with their table, and not listed. enabled: the trigger is not switched off. Everyone sees all, as in pg_trigger.';
+GRANT SELECT ON upkeep.row_stamps TO PUBLIC;
+
+CREATE FUNCTION upkeep.enable_timestamps(
+    target regclass,
+    created_at name DEFAULT 'created_at',
+    updated_at name DEFAULT 'updated_at',
+    clock text DEFAULT 'transaction',
+    created_change text DEFAULT 'keep'
+) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_enable_timestamps_wrapper';
+COMMENT ON FUNCTION upkeep.enable_timestamps(regclass, name, name, text, text) IS
+'Sets created_at when a row is made and updated_at on every real change of it. The columns are added (timestamptz, null in rows that are there) or adopted (timestamptz, timestamp); null: do without that one. clock: transaction, statement or clock; created_change: an UPDATE that changes created_at keeps the old value (keep) or fails with 428C9 (refuse). Called again it replaces what it said. Owner''s members. 42501 not the owner, 42809 not a table, 42804 a column of another type, 42701 a column is stamped already, 42P16 a generated column or a partition key, 22023 wrong argument.';
+
+CREATE FUNCTION upkeep.disable_timestamps(target regclass) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_disable_timestamps_wrapper';
+COMMENT ON FUNCTION upkeep.disable_timestamps(regclass) IS
+'Ends the times of upkeep.enable_timestamps(); the columns stay as they are. Owner''s members. 42704 the table has none.';
+
+CREATE FUNCTION upkeep.enable_userstamps(
+    target regclass,
+    created_by name DEFAULT 'created_by',
+    updated_by name DEFAULT 'updated_by',
+    created_change text DEFAULT 'keep'
+) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_enable_userstamps_wrapper';
+COMMENT ON FUNCTION upkeep.enable_userstamps(regclass, name, name, text) IS
+'Sets created_by when a row is made and updated_by on every real change of it: to the setting upkeep.actor, else to the role that the session acts as, outside of SECURITY DEFINER functions. The columns are added (text, null in rows that are there) or adopted (text, varchar, name); null: do without that one. created_change: as of upkeep.enable_timestamps(). Owner''s members. Errors as there; 22001 at an INSERT or UPDATE if the actor is too long for the column.';
+
+CREATE FUNCTION upkeep.disable_userstamps(target regclass) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_disable_userstamps_wrapper';
+COMMENT ON FUNCTION upkeep.disable_userstamps(regclass) IS
+'Ends the users of upkeep.enable_userstamps(); the columns stay as they are. Owner''s members. 42704 the table has none.';
+
+CREATE FUNCTION upkeep.enable_row_version(
+    target regclass,
+    mode text DEFAULT 'incremented',
+    version name DEFAULT 'version',
+    required boolean DEFAULT false
+) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_enable_row_version_wrapper';
+COMMENT ON FUNCTION upkeep.enable_row_version(regclass, text, name, boolean) IS
+'Counts the changes of each row, and refuses one that was made for an older version of it (40001). mode: what an UPDATE sets the column to: the version that was read plus one (incremented, as SQLAlchemy does), or the version that was read (echo). An UPDATE that does not set it counts on, or fails with 55000 if required. The column is added (integer, 1 in all rows) or adopted (integer, bigint). Owner''s members. Errors as of upkeep.enable_timestamps(); 22003 at an UPDATE beyond the greatest value.';
+
+CREATE FUNCTION upkeep.disable_row_version(target regclass) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_disable_row_version_wrapper';
+COMMENT ON FUNCTION upkeep.disable_row_version(regclass) IS
+'Ends the versions of upkeep.enable_row_version(); the column stays as it is. Owner''s members. 42704 the table has none.';
 /* </end connected objects> */
 
 /* <begin connected objects> */
@@ -2150,105 +2251,4 @@ CREATE EVENT TRIGGER upkeep_follow_ddl ON ddl_command_end WHEN TAG IN ('ALTER TA
 COMMENT ON EVENT TRIGGER upkeep_follow_ddl IS 'pg_upkeep: what belongs to tables with soft delete follows ALTER and CREATE TABLE. Never raises an error.';
 CREATE EVENT TRIGGER upkeep_follow_drops ON sql_drop EXECUTE FUNCTION upkeep._follow_drops();
 COMMENT ON EVENT TRIGGER upkeep_follow_drops IS 'pg_upkeep: forgets tables with soft delete that were dropped. Never raises an error.';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- requires:
---   index_report
-
--- Row stamps: one trigger a table. Its arguments and its WHEN say what it stamps, so that there is no table of ours to
--- fall behind: the server follows renamed columns, partitions have their own numbers, a dump carries it.
-
--- Everyone's: a dump is restored as the owner of the table.
-CREATE FUNCTION upkeep._stamp_row() RETURNS trigger
-    LANGUAGE c PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_stamp_row';
-COMMENT ON FUNCTION upkeep._stamp_row() IS
-'Private: the trigger of row stamps. Made by upkeep.enable_timestamps(), enable_userstamps() and enable_row_version(). 40001 for a stale row version, 55000 for a missing one that is required, 428C9 for a created_* column that refuses a change.';
-
-CREATE VIEW upkeep.row_stamps WITH (security_barrier) AS
-SELECT n.nspname AS schemaname, c.relname, c.oid AS relid,
-       s.created_at, s.updated_at,
-       CASE WHEN s.created_at IS NOT NULL OR s.updated_at IS NOT NULL
-            THEN coalesce(pg_catalog.substring(o.clock, 7), 'transaction') END AS clock,
-       CASE WHEN s.created_at IS NOT NULL
-            THEN CASE WHEN 'refuse=created_at' OPERATOR(pg_catalog.=) ANY (g.args) THEN 'refuse' ELSE 'keep' END END AS created_at_change,
-       s.created_by, s.updated_by,
-       CASE WHEN s.created_by IS NOT NULL
-            THEN CASE WHEN 'refuse=created_by' OPERATOR(pg_catalog.=) ANY (g.args) THEN 'refuse' ELSE 'keep' END END AS created_by_change,
-       s.version,
-       CASE WHEN s.version IS NOT NULL THEN coalesce(pg_catalog.substring(o.mode, 6), 'incremented') END AS version_mode,
-       CASE WHEN s.version IS NOT NULL THEN 'required' OPERATOR(pg_catalog.=) ANY (g.args) END AS version_required,
-       t.tgname AS trigger_name,
-       t.tgenabled OPERATOR(pg_catalog.=) ANY ('{O,A}'::"char"[]) AS enabled
-FROM pg_catalog.pg_trigger t
-JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid
-JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-CROSS JOIN LATERAL (
-    SELECT pg_catalog.string_to_array(pg_catalog.encode(t.tgargs, 'escape'), '\000') AS args) g
-CROSS JOIN LATERAL (
-    SELECT pg_catalog.max(x.a) FILTER (WHERE x.a OPERATOR(pg_catalog.~~) 'clock=%') AS clock,
-           pg_catalog.max(x.a) FILTER (WHERE x.a OPERATOR(pg_catalog.~~) 'mode=%') AS mode
-    FROM pg_catalog.unnest(g.args) x (a)) o
--- The n-th argument is the role of the n-th column that the WHEN names.
-CROSS JOIN LATERAL (
-    SELECT pg_catalog.max(a.attname::text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'created_at')::name AS created_at,
-           pg_catalog.max(a.attname::text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'updated_at')::name AS updated_at,
-           pg_catalog.max(a.attname::text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'created_by')::name AS created_by,
-           pg_catalog.max(a.attname::text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'updated_by')::name AS updated_by,
-           pg_catalog.max(a.attname::text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'version')::name AS version
-    FROM pg_catalog.unnest(g.args) WITH ORDINALITY r (role, i)
-    JOIN pg_catalog.regexp_matches(t.tgqual::text, ':varattno (\d+)', 'g') WITH ORDINALITY v (number, i)
-         ON v.i OPERATOR(pg_catalog.=) r.i
-    JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) t.tgrelid
-         AND a.attnum OPERATOR(pg_catalog.=) (v.number)[1]::smallint) s
-WHERE t.tgfoid OPERATOR(pg_catalog.=) 'upkeep._stamp_row()'::pg_catalog.regprocedure
-  AND t.tgparentid OPERATOR(pg_catalog.=) 0::oid;
-COMMENT ON VIEW upkeep.row_stamps IS 'Tables whose rows are stamped, with the columns (null: not stamped) and how: clock (transaction, statement, clock), what a changed created_* column does (keep, refuse), version_mode (incremented, echo), version_required. Partitions are stamped with their table, and not listed. enabled: the trigger is not switched off. Everyone sees all, as in pg_trigger.';
-GRANT SELECT ON upkeep.row_stamps TO PUBLIC;
-
-CREATE FUNCTION upkeep.enable_timestamps(
-    target regclass,
-    created_at name DEFAULT 'created_at',
-    updated_at name DEFAULT 'updated_at',
-    clock text DEFAULT 'transaction',
-    created_change text DEFAULT 'keep'
-) RETURNS void
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_enable_timestamps_wrapper';
-COMMENT ON FUNCTION upkeep.enable_timestamps(regclass, name, name, text, text) IS
-'Sets created_at when a row is made and updated_at on every real change of it. The columns are added (timestamptz, null in rows that are there) or adopted (timestamptz, timestamp); null: do without that one. clock: transaction, statement or clock; created_change: an UPDATE that changes created_at keeps the old value (keep) or fails with 428C9 (refuse). Called again it replaces what it said. Owner''s members. 42501 not the owner, 42809 not a table, 42804 a column of another type, 42701 a column is stamped already, 42P16 a generated column or a partition key, 22023 wrong argument.';
-
-CREATE FUNCTION upkeep.disable_timestamps(target regclass) RETURNS void
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_disable_timestamps_wrapper';
-COMMENT ON FUNCTION upkeep.disable_timestamps(regclass) IS
-'Ends the times of upkeep.enable_timestamps(); the columns stay as they are. Owner''s members. 42704 the table has none.';
-
-CREATE FUNCTION upkeep.enable_userstamps(
-    target regclass,
-    created_by name DEFAULT 'created_by',
-    updated_by name DEFAULT 'updated_by',
-    created_change text DEFAULT 'keep'
-) RETURNS void
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_enable_userstamps_wrapper';
-COMMENT ON FUNCTION upkeep.enable_userstamps(regclass, name, name, text) IS
-'Sets created_by when a row is made and updated_by on every real change of it: to the setting upkeep.actor, else to the role that the session acts as, outside of SECURITY DEFINER functions. The columns are added (text, null in rows that are there) or adopted (text, varchar, name); null: do without that one. created_change: as of upkeep.enable_timestamps(). Owner''s members. Errors as there; 22001 at an INSERT or UPDATE if the actor is too long for the column.';
-
-CREATE FUNCTION upkeep.disable_userstamps(target regclass) RETURNS void
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_disable_userstamps_wrapper';
-COMMENT ON FUNCTION upkeep.disable_userstamps(regclass) IS
-'Ends the users of upkeep.enable_userstamps(); the columns stay as they are. Owner''s members. 42704 the table has none.';
-
-CREATE FUNCTION upkeep.enable_row_version(
-    target regclass,
-    mode text DEFAULT 'incremented',
-    version name DEFAULT 'version',
-    required boolean DEFAULT false
-) RETURNS void
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_enable_row_version_wrapper';
-COMMENT ON FUNCTION upkeep.enable_row_version(regclass, text, name, boolean) IS
-'Counts the changes of each row, and refuses one that was made for an older version of it (40001). mode: what an UPDATE sets the column to: the version that was read plus one (incremented, as SQLAlchemy does), or the version that was read (echo). An UPDATE that does not set it counts on, or fails with 55000 if required. The column is added (integer, 1 in all rows) or adopted (integer, bigint). Owner''s members. Errors as of upkeep.enable_timestamps(); 22003 at an UPDATE beyond the greatest value.';
-
-CREATE FUNCTION upkeep.disable_row_version(target regclass) RETURNS void
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_disable_row_version_wrapper';
-COMMENT ON FUNCTION upkeep.disable_row_version(regclass) IS
-'Ends the versions of upkeep.enable_row_version(); the column stays as it is. Owner''s members. 42704 the table has none.';
 /* </end connected objects> */

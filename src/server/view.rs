@@ -29,10 +29,12 @@ pub fn columns(view: Oid) -> Result<Vec<Shown>> {
             if (*(*relation).rd_rel).relkind == pg_sys::RELKIND_VIEW as std::ffi::c_char {
                 let query = pg_sys::get_view_query(relation);
                 let entries = pgrx::PgList::<pg_sys::TargetEntry>::from_pg((*query).targetList);
-                let descriptor = (*relation).rd_att;
                 for entry in entries.iter_ptr().filter(|entry| !(**entry).resjunk) {
-                    let attribute = pg_sys::TupleDescAttr(descriptor, i32::from((*entry).resno) - 1);
-                    let name = CStr::from_ptr((*attribute).attname.data.as_ptr()).to_string_lossy().into_owned();
+                    let name = pg_sys::get_attname(view, (*entry).resno, true);
+                    if name.is_null() {
+                        continue;
+                    }
+                    let name = CStr::from_ptr(name).to_string_lossy().into_owned();
                     let expression = (*entry).expr.cast::<pg_sys::Node>();
                     let number = match (*expression).type_ {
                         NodeTag::T_Var => (*expression.cast::<pg_sys::Var>()).varattno,
