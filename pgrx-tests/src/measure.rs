@@ -8,6 +8,7 @@ mod report;
 mod row_stamps;
 mod schedules_idle;
 mod series;
+mod soft_delete;
 mod soft_delete_purge;
 mod under_load;
 mod verdict;
@@ -54,6 +55,7 @@ const MEASUREMENTS: &[Measurement] = &[
     measurement!("index-views", index_views, with_many_tables),
     measurement!("index-bloat", index_bloat, under_work),
     measurement!("row-stamps", row_stamps, under_work),
+    measurement!("soft-delete", soft_delete, under_work),
     measurement!("soft-delete-purge", soft_delete_purge, under_work),
 ];
 
