@@ -463,10 +463,11 @@ fn parents(relid: Oid, relations: &mut Vec<Oid>) -> Result<Vec<Parent>> {
             values.join(", ")
         );
         let dead = format!("NOT ({})", parent.live("p"));
+        // One row, null if all is well. Not a WHERE outside: it would be pushed down, and only deleted rows be locked.
         let look = |from: String, condition: String| {
             format!(
-                "SELECT l.detail FROM (SELECT {dead} AS dead, {detail} AS detail FROM {from} WHERE {condition}
-                                       FOR KEY SHARE OF p) AS l WHERE l.dead LIMIT 1"
+                "SELECT pg_catalog.min(l.detail COLLATE pg_catalog.\"C\") FILTER (WHERE l.dead)
+                 FROM (SELECT {dead} AS dead, {detail} AS detail FROM {from} WHERE {condition} FOR KEY SHARE OF p) AS l"
             )
         };
         let types = |each: &dyn Fn(&Column) -> Oid| common().into_iter().chain(used.iter().map(each)).collect();

@@ -286,9 +286,14 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_live_parent(call: pg_sys::Fun
                 continue;
             }
             let before = raw::become_user(parent.owner, pg_sys::SECURITY_NOFORCE_RLS);
-            let dead = raw::run(&parent.look, values, nulls, Sight::Transaction);
+            // KEY SHARE waits for who deletes the row, and then gives the version that it had found before. An INSERT has
+            // waited in the foreign key's own check.
+            if update {
+                raw::run(&parent.look, values, nulls, Sight::Transaction);
+            }
+            raw::run(&parent.look, values, nulls, Sight::Latest);
             raw::become_again(before);
-            if dead > 0 {
+            if raw::value(1).is_some() {
                 engine::refuse(&parent.refusal, raw::value(1), parent.relid);
             }
         }
