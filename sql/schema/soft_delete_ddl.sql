@@ -44,8 +44,8 @@ WITH managed AS MATERIALIZED (
     UNION ALL
     SELECT m.relid, m.relid, '_soft_delete_flag', 1 FROM managed m WHERE m.flag IS NOT NULL
     UNION ALL
-    SELECT m.relid, m.live_view, f.proname, 1
-    FROM managed m CROSS JOIN (VALUES ('_soft_delete_view_row'), ('_soft_delete_view')) f (proname)
+    SELECT m.relid, m.live_view, f.proname, f.number
+    FROM managed m CROSS JOIN (VALUES ('_soft_delete_view_row', 1), ('_soft_delete_view', 2)) f (proname, number)
     WHERE m.live_view IS NOT NULL
     UNION ALL
     SELECT DISTINCT m.root, f.conrelid, '_soft_delete_live_parent', 2

@@ -35,6 +35,13 @@ unsafe extern "C-unwind" {
     fn cstring_to_text(text: *const c_char) -> *mut pg_sys::text;
     fn datumCopy(value: Datum, by_value: bool, length: c_int) -> Datum;
     fn MemoryContextAlloc(context: pg_sys::MemoryContext, size: usize) -> *mut c_void;
+    fn AllocSetContextCreateInternal(
+        parent: pg_sys::MemoryContext,
+        name: *const c_char,
+        min_context_size: usize,
+        init_block_size: usize,
+        max_block_size: usize,
+    ) -> pg_sys::MemoryContext;
     fn initArrayResult(element: Oid, context: pg_sys::MemoryContext, subcontext: bool) -> *mut pg_sys::ArrayBuildState;
     fn accumArrayResult(
         state: *mut pg_sys::ArrayBuildState,
@@ -160,7 +167,24 @@ pub unsafe fn allocate<T>(count: usize) -> *mut T {
 
 /// Memory that lives as long as the transaction.
 pub unsafe fn allocate_for_transaction<T>(count: usize) -> *mut T {
-    unsafe { MemoryContextAlloc(pg_sys::TopTransactionContext, (size_of::<T>() * count).max(1)).cast() }
+    unsafe { allocate_in(pg_sys::TopTransactionContext, count) }
+}
+
+pub unsafe fn allocate_in<T>(context: pg_sys::MemoryContext, count: usize) -> *mut T {
+    unsafe { MemoryContextAlloc(context, (size_of::<T>() * count).max(1)).cast() }
+}
+
+/// A memory context of its own, which goes with its parent at the latest.
+pub unsafe fn new_context(parent: pg_sys::MemoryContext) -> pg_sys::MemoryContext {
+    unsafe {
+        AllocSetContextCreateInternal(
+            parent,
+            c"pg_upkeep".as_ptr(),
+            pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
+            pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
+            pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
+        )
+    }
 }
 
 pub unsafe fn text(text: *const c_char) -> Datum {
@@ -285,7 +309,7 @@ macro_rules! version_1 {
 }
 pub(crate) use version_1;
 
-/// An array that is being built.
+/// An array that is being built, in a memory context that it does not leave.
 pub struct Array {
     state: *mut pg_sys::ArrayBuildState,
     element: Oid,
@@ -293,7 +317,11 @@ pub struct Array {
 
 impl Array {
     pub unsafe fn new(element: Oid) -> Self {
-        unsafe { Array { state: initArrayResult(element, pg_sys::CurrentMemoryContext, false), element } }
+        unsafe { Array::new_in(element, pg_sys::CurrentMemoryContext) }
+    }
+
+    pub unsafe fn new_in(element: Oid, context: pg_sys::MemoryContext) -> Self {
+        unsafe { Array { state: initArrayResult(element, context, false), element } }
     }
 
     pub unsafe fn add(&mut self, value: Datum, null: bool) {

@@ -178,14 +178,14 @@ pub fn primary_key(relid: Oid) -> Result<Vec<(String, String)>> {
     })
 }
 
-/// The row type of a table or view.
-pub fn row_type(relid: Oid) -> Result<Oid> {
+/// The type of a relation's rows, and of arrays of them.
+pub fn row_type(relid: Oid) -> Result<(Oid, Oid)> {
     let found = spi::query_one(
-        "SELECT c.reltype FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) $1",
+        "SELECT t.oid, t.typarray FROM pg_catalog.pg_type t WHERE t.typrelid OPERATOR(pg_catalog.=) $1",
         &[relid.into()],
-        |row| row.require(1),
+        |row| Ok((row.require(1)?, row.require(2)?)),
     )?;
-    Ok(found.unwrap_or(Oid::INVALID))
+    Ok(found.unwrap_or((Oid::INVALID, Oid::INVALID)))
 }
 
 /// A foreign key, seen from either of its tables.

@@ -10,6 +10,7 @@ use crate::server::spi;
 
 const ROW: &str = "upkeep_soft_delete_row";
 const STATEMENT: &str = "upkeep_soft_delete";
+const BEGIN: &str = "upkeep_soft_delete_begin";
 const NO_DELETE: &str = "upkeep_soft_delete_no_delete";
 const NO_TRUNCATE: &str = "upkeep_soft_delete_no_truncate";
 /// After the user's own, in the order of names.
@@ -241,13 +242,15 @@ pub fn create_views(managed: &Managed, live: &str, deleted: &str) -> Result<(Oid
             ),
             &[],
         )?;
-        spi::execute(
-            &format!(
-                "CREATE TRIGGER {STATEMENT} AFTER DELETE ON {live} FOR EACH STATEMENT
-                 EXECUTE FUNCTION upkeep._soft_delete_view()"
-            ),
-            &[],
-        )?;
+        for (name, when) in [(BEGIN, "BEFORE"), (STATEMENT, "AFTER")] {
+            spi::execute(
+                &format!(
+                    "CREATE TRIGGER {name} {when} DELETE ON {live} FOR EACH STATEMENT
+                     EXECUTE FUNCTION upkeep._soft_delete_view()"
+                ),
+                &[],
+            )?;
+        }
         copy_grants(managed, &live, &["SELECT", "INSERT", "UPDATE", "DELETE"])?;
         copy_grants(managed, &deleted, &["SELECT"])
     })?;

@@ -94,6 +94,10 @@ pub struct Own {
     /// DELETE of one row of a view: the row as the statement saw it, then the values of the primary key.
     pub delete_one: Statement,
     pub look_one: Statement,
+    /// The same for many rows, an array of each; how many of them belong to the deletion by now.
+    pub delete_many: Statement,
+    pub look_many: Statement,
+    pub row_type: Oid,
     pub deleted_at: i16,
     pub has_timezone: bool,
     /// 0: there is none.
@@ -157,15 +161,27 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
     };
     let matching = equal(&|i| format!("d.k{i}"));
     let one = equal(&|i| format!("${}", 5 + i));
-    let (row_type, image) = match managed.live_view {
-        None => (pg_sys::RECORDOID, String::new()),
+    let (row_type, row_array, view_columns) = match managed.live_view {
+        None => (pg_sys::RECORDOID, pg_sys::RECORDARRAYOID, Vec::new()),
         Some(view) => {
             relations.push(view);
-            let columns = managed::columns(view)?;
-            let image: Vec<String> = columns.iter().map(|column| format!("t.{}", identifier(&column.name))).collect();
-            (managed::row_type(view)?, image.join(", "))
+            let (row_type, row_array) = managed::row_type(view)?;
+            (row_type, row_array, managed::columns(view)?)
         }
     };
+    let each = |of: &dyn Fn(usize, &Column) -> String| -> String {
+        view_columns.iter().enumerate().map(|(i, column)| of(i, column)).collect::<Vec<_>>().join(", ")
+    };
+    let image = each(&|_, column| format!("t.{}", identifier(&column.name)));
+    // An array of rows comes apart into their columns.
+    let images = each(&|i, _| format!("c{i}"));
+    let key_arrays = (0..primary).map(|i| format!("pg_catalog.unnest(${})", 5 + i)).collect::<Vec<_>>().join(", ");
+    let key_names = (0..primary).map(|i| format!("k{i}")).collect::<Vec<_>>().join(", ");
+    let gathered = format!("ROWS FROM ({key_arrays}, pg_catalog.unnest($4)) AS d ({key_names}, {images})");
+    let seen = each(&|i, _| format!("d.c{i}"));
+    let mut many_types = common();
+    many_types.push(row_array);
+    many_types.extend(keys[..primary].iter().map(|key| key.array_oid));
     let mut one_types = common();
     one_types.push(row_type);
     one_types.extend(keys[..primary].iter().map(|key| key.type_oid));
@@ -213,6 +229,21 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
             one_types.clone(),
         ),
         look_one: Statement::new(format!("SELECT FROM {table} AS t WHERE {one} AND t.{at} IS NULL"), one_types),
+        delete_many: Statement::new(
+            format!(
+                "UPDATE {table} AS t SET {} FROM {gathered} WHERE {matching} AND t.{at} IS NULL
+                 AND pg_catalog.record_image_eq(ROW({image}), ROW({seen}))",
+                managed.set_deleted(),
+            ),
+            many_types.clone(),
+        ),
+        look_many: Statement::new(
+            format!(
+                "SELECT pg_catalog.count(*) FROM {table} AS t, {gathered} WHERE {matching} AND t.{id} OPERATOR(pg_catalog.=) $1"
+            ),
+            many_types,
+        ),
+        row_type,
         deleted_at: number(&managed.deleted_at),
         has_timezone: type_of_at != Some(pg_sys::TIMESTAMPOID),
         flag: managed.flag.as_deref().map_or(0, number),

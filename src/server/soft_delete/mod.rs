@@ -8,6 +8,7 @@ mod pending;
 pub(crate) mod programs;
 mod state;
 mod triggers;
+mod view;
 
 pub use guard::while_purging;
 pub use state::{completes_row, fires_trigger};

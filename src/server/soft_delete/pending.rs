@@ -9,12 +9,10 @@ use super::engine::Keys;
 use crate::server::raw;
 use crate::soft_delete::program::Own;
 
-const KINDS: usize = 3;
+const KINDS: usize = 2;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum What {
-    /// Deleted through a view: the row says so already.
-    Deleted,
     DeletedByHand,
     UndeletedByHand,
 }
@@ -23,8 +21,6 @@ struct Node {
     next: *mut Node,
     relid: Oid,
     subid: u32,
-    rows: u64,
-    /// Keys of the row; 0: the number of rows is all there is.
     count: usize,
     values: *mut Datum,
     nulls: *mut bool,
@@ -37,18 +33,7 @@ static mut FIRST: [*mut Node; KINDS] = [null_mut(); KINDS];
 pub unsafe fn note(own: &Own, what: What, tuple: pg_sys::HeapTuple, desc: pg_sys::TupleDesc) {
     unsafe {
         let subid = pg_sys::GetCurrentSubTransactionId();
-        // Of rows that nobody references the number will do.
-        let count = if own.children.is_empty() && what == What::Deleted { 0 } else { own.keys.len() };
-        let first = FIRST[what as usize];
-        if count == 0
-            && !first.is_null()
-            && (*first).relid == own.relid
-            && (*first).subid == subid
-            && (*first).count == 0
-        {
-            (*first).rows += 1;
-            return;
-        }
+        let count = own.keys.len();
         super::state::register();
         let size = size_of::<Node>() + count * (size_of::<Datum>() + size_of::<bool>());
         let node: *mut Node = raw::allocate_for_transaction::<u8>(size).cast();
@@ -68,7 +53,7 @@ pub unsafe fn note(own: &Own, what: What, tuple: pg_sys::HeapTuple, desc: pg_sys
             i += 1;
         }
         pg_sys::CurrentMemoryContext = context;
-        *node = Node { next: first, relid: own.relid, subid, rows: 1, count, values, nulls };
+        *node = Node { next: FIRST[what as usize], relid: own.relid, subid, count, values, nulls };
         FIRST[what as usize] = node;
     }
 }
@@ -89,7 +74,7 @@ pub unsafe fn take(own: &Own, what: What) -> Option<Keys> {
                 *link = (*node).next;
                 (*node).next = taken;
                 taken = node;
-                rows += (*node).rows;
+                rows += 1;
                 complete &= (*node).count == own.keys.len();
             } else {
                 link = &raw mut (*node).next;
@@ -98,11 +83,8 @@ pub unsafe fn take(own: &Own, what: What) -> Option<Keys> {
         if taken.is_null() {
             return None;
         }
-        if !complete && (what != What::Deleted || !own.children.is_empty()) {
-            raw::raise(&raw::Report::new(c"40001", c"a key of the table has changed meanwhile"));
-        }
         if !complete {
-            return Some(Keys { rows, arrays: null_mut() });
+            raw::raise(&raw::Report::new(c"40001", c"a key of the table has changed meanwhile"));
         }
         let keys = Keys::new(own.keys.len());
         let mut i = 0;

@@ -207,6 +207,7 @@ unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _arg: *mut c_
         OF_TRANSACTION = null_mut();
         PURGES = 0;
         super::pending::forget(0);
+        super::view::forget(0);
     }
     super::programs::forget_old();
 }
@@ -243,5 +244,6 @@ unsafe extern "C-unwind" fn at_end_of_savepoint(
             PURGES = 0;
         }
         super::pending::forget(subid);
+        super::view::forget(subid);
     }
 }

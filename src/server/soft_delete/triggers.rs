@@ -14,15 +14,12 @@ use crate::soft_delete::program::Own;
 raw::version_1!(
     pg_finfo_upkeep_soft_delete_updated_row,
     pg_finfo_upkeep_soft_delete_updated,
-    pg_finfo_upkeep_soft_delete_view_row,
-    pg_finfo_upkeep_soft_delete_view,
     pg_finfo_upkeep_soft_delete_flag,
     pg_finfo_upkeep_soft_delete_live_parent,
     pg_finfo_upkeep_is_by_hand,
 );
 
 unsafe extern "C-unwind" {
-    fn heap_copy_tuple_as_datum(tuple: pg_sys::HeapTuple, desc: pg_sys::TupleDesc) -> Datum;
     fn heap_modify_tuple_by_cols(
         tuple: pg_sys::HeapTuple,
         desc: pg_sys::TupleDesc,
@@ -40,7 +37,7 @@ unsafe extern "C-unwind" {
     ) -> Datum;
 }
 
-const NOTHING: Datum = Datum::null();
+pub const NOTHING: Datum = Datum::null();
 
 /// What the trigger was called for; an error if it was not called as one.
 pub unsafe fn data(call: pg_sys::FunctionCallInfo) -> *mut pg_sys::TriggerData {
@@ -53,7 +50,7 @@ pub unsafe fn data(call: pg_sys::FunctionCallInfo) -> *mut pg_sys::TriggerData {
     }
 }
 
-unsafe fn own(trigger: *mut pg_sys::TriggerData) -> Option<&'static Own> {
+pub unsafe fn own(trigger: *mut pg_sys::TriggerData) -> Option<&'static Own> {
     unsafe { programs::of((*(*trigger).tg_relation).rd_id).own.as_ref() }
 }
 
@@ -126,69 +123,6 @@ unsafe fn stamp(own: &Own, deletion: *mut state::Deletion, keys: &Keys, undelete
         raw::run(statement, values, null(), Sight::Latest);
         state::leave();
         raw::become_again(before);
-    }
-}
-
-/// INSTEAD OF DELETE on the live view: the row is locked, and deleted if it still is as the statement saw it.
-///
-/// # Safety
-/// Called by the server as a trigger.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn upkeep_soft_delete_view_row(call: pg_sys::FunctionCallInfo) -> Datum {
-    unsafe {
-        let trigger = data(call);
-        let (old, desc) = ((*trigger).tg_trigtuple, (*(*trigger).tg_relation).rd_att);
-        let own = match own(trigger) {
-            Some(own) if own.keys.first().is_some_and(|key| key.number > 0) => own,
-            _ => raw::raise(&Report::new(c"55000", c"soft delete is not enabled on the table of this view")),
-        };
-        raw::connect();
-        let deletion = state::current();
-        let values = engine::parameters(deletion, 1 + own.primary);
-        *values.add(3) = heap_copy_tuple_as_datum(old, desc);
-        let mut i = 0;
-        while i < own.primary {
-            let key = &*own.keys.as_ptr().add(i);
-            // Never null: they are the primary key's.
-            *values.add(4 + i) = raw::attribute(old, desc, key.number).unwrap_or(NOTHING);
-            i += 1;
-        }
-        let gone = engine::run_own(own.relid, deletion, &own.delete_one, values, null(), Sight::Transaction);
-        if gone == 0 {
-            if raw::run(&own.look_one, values, null(), Sight::Latest) > 0 {
-                raw::raise(&Report {
-                    detail: c"The row has changed since the statement looked at it.".as_ptr(),
-                    hint: c"Try the transaction again.".as_ptr(),
-                    ..Report::new(c"40001", c"could not serialize access due to concurrent update")
-                });
-            }
-            raw::finish();
-            return NOTHING;
-        }
-        raw::finish();
-        pending::note(own, What::Deleted, old, desc);
-        Datum::from(old)
-    }
-}
-
-/// AFTER DELETE on the live view, the statement.
-///
-/// # Safety
-/// Called by the server as a trigger.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn upkeep_soft_delete_view(call: pg_sys::FunctionCallInfo) -> Datum {
-    unsafe {
-        let trigger = data(call);
-        if pending::is_empty(What::Deleted) {
-            return NOTHING;
-        }
-        let Some(own) = own(trigger) else { return NOTHING };
-        raw::connect();
-        if let Some(keys) = pending::take(own, What::Deleted) {
-            engine::carry_on(state::current(), own, keys, true);
-        }
-        raw::finish();
-        NOTHING
     }
 }
 

@@ -77,7 +77,7 @@ fn has_trigger(view: Option<Oid>) -> Result<bool> {
         &[view.into()],
         |row| row.require::<i64>(1),
     )?;
-    Ok(count == [2])
+    Ok(count == [3])
 }
 
 /// Triggers of ours that somebody has disabled, wherever they are for this table.

@@ -1,0 +1,350 @@
+//! DELETE on a live view. Its first rows are deleted one at a time, which tells the count apart from what others delete at
+//! the same time; what follows is gathered and deleted many at a time, at a third of the cost. The rows that a statement has
+//! seen to are known to its level: other people's triggers can begin another statement on the same view in the middle of it.
+
+use std::ffi::{c_char, c_int, c_long, c_void};
+use std::ptr::{null, null_mut};
+
+use pgrx::pg_sys::{self, Datum, Oid};
+
+use super::engine::{self, Keys};
+use super::state;
+use super::triggers::{NOTHING, data, own};
+use crate::server::raw::{self, Array, Report, Sight};
+use crate::soft_delete::program::Own;
+
+raw::version_1!(pg_finfo_upkeep_soft_delete_view_row, pg_finfo_upkeep_soft_delete_view);
+
+/// A statement for each row, up to here.
+const ONE_BY_ONE: u64 = 100;
+/// Rows that are gathered at most, and the bytes of their images.
+const BATCH: u64 = 1_000;
+const BATCH_BYTES: usize = 4 << 20;
+
+unsafe extern "C-unwind" {
+    fn heap_copy_tuple_as_datum(tuple: pg_sys::HeapTuple, desc: pg_sys::TupleDesc) -> Datum;
+    fn MemoryContextDelete(context: pg_sys::MemoryContext);
+    fn hash_bytes_extended(bytes: *const u8, length: c_int, seed: u64) -> u64;
+    fn hash_create(name: *const c_char, count: c_long, info: *const pg_sys::HASHCTL, flags: c_int)
+    -> *mut pg_sys::HTAB;
+    fn hash_search(
+        table: *mut pg_sys::HTAB,
+        key: *const c_void,
+        action: pg_sys::HASHACTION::Type,
+        found: *mut bool,
+    ) -> *mut c_void;
+}
+
+/// A DELETE on a live view that is being run. In a memory context of its own.
+struct Level {
+    next: *mut Level,
+    view: Oid,
+    subid: u32,
+    context: pg_sys::MemoryContext,
+    rows: u64,
+    /// Digests of the rows that it has deleted or gathered: a join may show it a row again.
+    seen: *mut pg_sys::HTAB,
+    /// What was gathered, in a context that goes with it.
+    batch: Batch,
+    /// Keys of rows that are deleted or gathered, for what references them: an array each, of so many rows.
+    keys: *mut Array,
+    width: usize,
+    noted: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Batch {
+    context: pg_sys::MemoryContext,
+    rows: u64,
+    bytes: usize,
+    /// The row as the statement saw it, then its primary key: an array each.
+    columns: *mut Array,
+}
+
+const NO_BATCH: Batch = Batch { context: null_mut(), rows: 0, bytes: 0, columns: null_mut() };
+
+/// The innermost in front.
+static mut FIRST: *mut Level = null_mut();
+
+/// Drops the statements of that savepoint; 0: all. Their memory goes with the transaction.
+pub unsafe fn forget(subid: u32) {
+    unsafe {
+        while !FIRST.is_null() && (subid == 0 || (*FIRST).subid >= subid) {
+            FIRST = if subid == 0 { null_mut() } else { (*FIRST).next };
+        }
+    }
+}
+
+unsafe fn begin(view: Oid) {
+    unsafe {
+        state::register();
+        let context = raw::new_context(pg_sys::TopTransactionContext);
+        let level: *mut Level = raw::allocate_in(context, 1);
+        let mut info = pg_sys::HASHCTL { keysize: 8, entrysize: 8, hcxt: context, ..Default::default() };
+        let flags = pg_sys::HASH_ELEM | pg_sys::HASH_BLOBS | pg_sys::HASH_CONTEXT;
+        let seen = hash_create(c"rows of a DELETE".as_ptr(), 256, &raw mut info, flags as c_int);
+        *level = Level {
+            next: FIRST,
+            view,
+            subid: pg_sys::GetCurrentSubTransactionId(),
+            context,
+            rows: 0,
+            seen,
+            batch: NO_BATCH,
+            keys: null_mut(),
+            width: 0,
+            noted: 0,
+        };
+        FIRST = level;
+    }
+}
+
+/// The statement on that view that is being run. One query may delete from several views.
+unsafe fn level_of(view: Oid) -> *mut Level {
+    unsafe {
+        let mut level = FIRST;
+        while !level.is_null() && (*level).view != view {
+            level = (*level).next;
+        }
+        if level.is_null() {
+            raw::raise(&Report {
+                hint: c"SELECT * FROM upkeep.soft_delete_drift; shows what is missing, and how to repair it.".as_ptr(),
+                ..Report::new(c"55000", c"a trigger of this view is missing")
+            });
+        }
+        level
+    }
+}
+
+/// Has the statement seen this row before? If not, it has now.
+unsafe fn is_known(level: *mut Level, row: pg_sys::HeapTuple) -> bool {
+    unsafe {
+        let header = (*row).t_data;
+        let start = usize::from((*header).t_hoff);
+        let digest = hash_bytes_extended(header.cast::<u8>().add(start), (*row).t_len as c_int - start as c_int, 0);
+        let mut found = false;
+        let entry: *mut u64 =
+            hash_search((*level).seen, (&raw const digest).cast(), pg_sys::HASHACTION::HASH_ENTER, &mut found).cast();
+        *entry = digest;
+        found
+    }
+}
+
+unsafe fn arrays(context: pg_sys::MemoryContext, first: Option<Oid>, own: &Own, keys: usize) -> *mut Array {
+    unsafe {
+        let more = usize::from(first.is_some());
+        let arrays: *mut Array = raw::allocate_in(context, more + keys);
+        let mut i = 0;
+        while i < more + keys {
+            let element =
+                if i < more { first.unwrap_or(Oid::INVALID) } else { (*own.keys.as_ptr().add(i - more)).type_oid };
+            arrays.add(i).write(Array::new_in(element, context));
+            i += 1;
+        }
+        arrays
+    }
+}
+
+/// Notes the keys by which other rows may reference this one.
+unsafe fn note(level: *mut Level, own: &Own, row: pg_sys::HeapTuple, desc: pg_sys::TupleDesc) {
+    unsafe {
+        if own.children.is_empty() {
+            return;
+        }
+        if (*level).keys.is_null() {
+            (*level).keys = arrays((*level).context, None, own, own.keys.len());
+            (*level).width = own.keys.len();
+        }
+        if (*level).width != own.keys.len() {
+            other_keys();
+        }
+        (*level).noted += 1;
+        let mut i = 0;
+        while i < own.keys.len() {
+            let value = raw::attribute(row, desc, (*own.keys.as_ptr().add(i)).number);
+            (*(*level).keys.add(i)).add(value.unwrap_or(NOTHING), value.is_none());
+            i += 1;
+        }
+    }
+}
+
+unsafe fn gather(level: *mut Level, own: &Own, row: pg_sys::HeapTuple, desc: pg_sys::TupleDesc) {
+    unsafe {
+        if (*level).batch.rows == 0 {
+            let context = raw::new_context((*level).context);
+            (*level).batch =
+                Batch { context, columns: arrays(context, Some(own.row_type), own, own.primary), ..NO_BATCH };
+        }
+        let batch = &mut (*level).batch;
+        (*batch.columns).add(heap_copy_tuple_as_datum(row, desc), false);
+        let mut i = 0;
+        while i < own.primary {
+            let value = raw::attribute(row, desc, (*own.keys.as_ptr().add(i)).number);
+            (*batch.columns.add(1 + i)).add(value.unwrap_or(NOTHING), false);
+            i += 1;
+        }
+        batch.rows += 1;
+        batch.bytes += (*row).t_len as usize;
+    }
+}
+
+/// Deletes what was gathered. Between connect and finish.
+unsafe fn flush(level: *mut Level, own: &Own) {
+    unsafe {
+        // Others' triggers run in here, but none that would gather on this level.
+        let batch = (*level).batch;
+        (*level).batch = NO_BATCH;
+        if batch.rows == 0 {
+            return;
+        }
+        let deletion = state::current();
+        let values = engine::parameters(deletion, 1 + own.primary);
+        let mut i = 0;
+        while i <= own.primary {
+            *values.add(3 + i) = batch.columns.add(i).read().finish();
+            i += 1;
+        }
+        let gone = engine::run_own(own.relid, deletion, &own.delete_many, values, null(), Sight::Transaction);
+        // Fewer if somebody was faster: another session, or a trigger on the rows themselves, which is as good.
+        if gone < batch.rows {
+            raw::run(&own.look_many, values, null(), Sight::Latest);
+            if raw::value(1).map_or(0, |rows| rows.value() as u64) < batch.rows {
+                changed();
+            }
+        }
+        MemoryContextDelete(batch.context);
+    }
+}
+
+unsafe fn changed() -> ! {
+    unsafe {
+        raw::raise(&Report {
+            detail: c"A row has changed since the statement looked at it.".as_ptr(),
+            hint: c"Try the transaction again.".as_ptr(),
+            ..Report::new(c"40001", c"could not serialize access due to concurrent update")
+        })
+    }
+}
+
+/// The row is locked, and deleted if it still is as the statement saw it; false: somebody else has deleted it.
+unsafe fn delete_one(own: &Own, row: pg_sys::HeapTuple, desc: pg_sys::TupleDesc) -> bool {
+    unsafe {
+        let deletion = state::current();
+        let values = engine::parameters(deletion, 1 + own.primary);
+        *values.add(3) = heap_copy_tuple_as_datum(row, desc);
+        let mut i = 0;
+        while i < own.primary {
+            let key = &*own.keys.as_ptr().add(i);
+            // Never null: they are the primary key's.
+            *values.add(4 + i) = raw::attribute(row, desc, key.number).unwrap_or(NOTHING);
+            i += 1;
+        }
+        let gone = engine::run_own(own.relid, deletion, &own.delete_one, values, null(), Sight::Transaction) > 0;
+        if !gone && raw::run(&own.look_one, values, null(), Sight::Latest) > 0 {
+            changed();
+        }
+        gone
+    }
+}
+
+/// INSTEAD OF DELETE on the live view.
+///
+/// # Safety
+/// Called by the server as a trigger.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn upkeep_soft_delete_view_row(call: pg_sys::FunctionCallInfo) -> Datum {
+    unsafe {
+        let trigger = data(call);
+        let (row, desc) = ((*trigger).tg_trigtuple, (*(*trigger).tg_relation).rd_att);
+        let own = match own(trigger) {
+            Some(own) if own.keys.first().is_some_and(|key| key.number > 0) => own,
+            _ => raw::raise(&Report::new(c"55000", c"soft delete is not enabled on the table of this view")),
+        };
+        let level = level_of((*(*trigger).tg_relation).rd_id);
+        (*level).rows += 1;
+        let known = is_known(level, row);
+        if !known && (*level).rows > ONE_BY_ONE {
+            gather(level, own, row, desc);
+            note(level, own, row, desc);
+            if (*level).batch.rows == BATCH || (*level).batch.bytes > BATCH_BYTES {
+                raw::connect();
+                flush(level, own);
+                raw::finish();
+            }
+            return Datum::from(row);
+        }
+        raw::connect();
+        if known {
+            flush(level, own);
+        }
+        let gone = delete_one(own, row, desc);
+        raw::finish();
+        if !gone {
+            (*level).rows -= 1;
+            return NOTHING;
+        }
+        note(level, own, row, desc);
+        Datum::from(row)
+    }
+}
+
+/// BEFORE and AFTER DELETE on the live view, the statement.
+///
+/// # Safety
+/// Called by the server as a trigger.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn upkeep_soft_delete_view(call: pg_sys::FunctionCallInfo) -> Datum {
+    unsafe {
+        let trigger = data(call);
+        let view = (*(*trigger).tg_relation).rd_id;
+        if (*trigger).tg_event & pg_sys::TRIGGER_EVENT_TIMINGMASK == pg_sys::TRIGGER_EVENT_BEFORE {
+            begin(view);
+            return NOTHING;
+        }
+        let level = level_of(view);
+        if (*level).rows > 0
+            && let Some(own) = own(trigger)
+        {
+            raw::connect();
+            flush(level, own);
+            let keys = Keys { rows: (*level).rows, ..keys(level, own) };
+            engine::carry_on(state::current(), own, keys, true);
+            raw::finish();
+        }
+        leave(level);
+        NOTHING
+    }
+}
+
+unsafe fn keys(level: *mut Level, own: &Own) -> Keys {
+    unsafe {
+        if own.children.is_empty() {
+            return Keys { rows: 0, arrays: null_mut() };
+        }
+        if (*level).width != own.keys.len() || (*level).noted != (*level).rows {
+            other_keys();
+        }
+        let keys = Keys::new(own.keys.len());
+        let mut i = 0;
+        while i < own.keys.len() {
+            *keys.arrays.add(i) = (*level).keys.add(i).read().finish();
+            i += 1;
+        }
+        keys
+    }
+}
+
+unsafe fn other_keys() -> ! {
+    unsafe { raw::raise(&Report::new(c"40001", c"a foreign key was added to the table meanwhile")) }
+}
+
+unsafe fn leave(level: *mut Level) {
+    unsafe {
+        let mut link = &raw mut FIRST;
+        while *link != level {
+            link = &raw mut (**link).next;
+        }
+        *link = (*level).next;
+        MemoryContextDelete((*level).context);
+    }
+}
