@@ -13,6 +13,8 @@ use crate::session::Session;
 
 const DATABASE: &str = "measure";
 const PARENTS: u32 = 1_000;
+/// An UPDATE finds room for the new version on its page, and leaves the indexes alone, or does not.
+const PAGES: [(&str, u32); 2] = [("full pages", 100), ("room on the pages", 30)];
 /// How often a sample looks through the view: one look is too short to compare.
 const LOOKS: u32 = 20;
 
@@ -93,35 +95,37 @@ const CASCADE: [Way; 3] = [
 pub fn measure(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()> {
     cluster.create_database(DATABASE)?;
     cluster.connect(DATABASE)?.run("CREATE EXTENSION pg_upkeep")?;
-    one_table(cluster, plan, report)?;
-    cascade(cluster, plan, report)?;
+    for (pages, fillfactor) in PAGES {
+        one_table(cluster, plan, report, pages, fillfactor)?;
+        cascade(cluster, plan, report, pages, fillfactor)?;
+    }
     looking(cluster, plan, report)
 }
 
-fn one_table(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()> {
-    let series = delete_in_turns(cluster, plan, ONE_TABLE)?;
+fn one_table(cluster: &Cluster, plan: &Plan, report: &mut Report, pages: &str, fillfactor: u32) -> Result<()> {
+    let series = delete_in_turns(cluster, plan, fillfactor, ONE_TABLE)?;
     let [by_hand, call, plpgsql, view] = &series[..] else { unreachable!("there are four ways") };
     let verdict = [
         ratio("soft_delete() / UPDATE: ms", call, by_hand).must(Bound::AtMost(1.15)),
         ratio("DELETE through the live view / PL/pgSQL: ms", view, plpgsql).must(Bound::AtMost(0.6)),
     ];
-    report.add(&format!("{} rows of one table", plan.rows), &series, &verdict)
+    report.add(&format!("{} rows of one table, {pages}", plan.rows), &series, &verdict)
 }
 
-fn cascade(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()> {
-    let series = delete_in_turns(cluster, plan, CASCADE)?;
+fn cascade(cluster: &Cluster, plan: &Plan, report: &mut Report, pages: &str, fillfactor: u32) -> Result<()> {
+    let series = delete_in_turns(cluster, plan, fillfactor, CASCADE)?;
     let [native, call, view] = &series[..] else { unreachable!("there are three ways") };
     let verdict = [
         ratio("soft_delete() / ON DELETE CASCADE: ms", call, native).must(Bound::AtMost(2.0)),
         ratio("DELETE through the live view / ON DELETE CASCADE: ms", view, native),
     ];
-    report.add(&format!("{PARENTS} rows with {} that reference them", plan.rows), &series, &verdict)
+    report.add(&format!("{PARENTS} rows with {} that reference them, {pages}", plan.rows), &series, &verdict)
 }
 
 /// The view next to its condition written by hand; a tenth of the rows is deleted.
 fn looking(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()> {
     let mut session = cluster.connect(DATABASE)?;
-    make_tables(&mut session, plan.rows)?;
+    make_tables(&mut session, plan.rows, 100)?;
     session.run(ENABLE_BOTH)?;
     session.run("SELECT upkeep.soft_delete('t', 'id % 10 = 0')")?;
     session.run("VACUUM (ANALYZE, FREEZE) t")?;
@@ -153,13 +157,18 @@ fn ratio(what: &str, series: &Series, other: &Series) -> Comparison {
     Comparison::new(what, series, other, Measure::Ratio("ms"))
 }
 
-fn delete_in_turns<const N: usize>(cluster: &Cluster, plan: &Plan, ways: [Way; N]) -> Result<Vec<Series>> {
+fn delete_in_turns<const N: usize>(
+    cluster: &Cluster,
+    plan: &Plan,
+    fillfactor: u32,
+    ways: [Way; N],
+) -> Result<Vec<Series>> {
     let rows = plan.rows;
     let mut variants = ways.map(|way| Variant {
         name: way.name.to_owned(),
         run: Box::new(move || {
             let mut session = cluster.connect(DATABASE)?;
-            make_tables(&mut session, rows)?;
+            make_tables(&mut session, rows, fillfactor)?;
             session.run(way.set_up)?;
             session.run("VACUUM (ANALYZE, FREEZE) t, p")?;
             session.run("CHECKPOINT")?;
@@ -174,11 +183,12 @@ fn delete_in_turns<const N: usize>(cluster: &Cluster, plan: &Plan, ways: [Way; N
     alternate(plan.runs, &mut variants)
 }
 
-fn make_tables(session: &mut Session, rows: u32) -> Result<()> {
+fn make_tables(session: &mut Session, rows: u32, fillfactor: u32) -> Result<()> {
     session.run("DROP TABLE IF EXISTS t, p CASCADE")?;
     session.run(&format!(
         "CREATE TABLE p (id integer PRIMARY KEY, label text);
-         CREATE TABLE t (id integer PRIMARY KEY, parent integer REFERENCES p ON DELETE CASCADE, n integer, label text);
+         CREATE TABLE t (id integer PRIMARY KEY, parent integer REFERENCES p ON DELETE CASCADE, n integer, label text)
+             WITH (fillfactor = {fillfactor});
          INSERT INTO p SELECT g, 'label ' || g FROM generate_series(1, {PARENTS}) g;
          INSERT INTO t SELECT g, 1 + g % {PARENTS}, g, 'label ' || g FROM generate_series(1, {rows}) g;
          CREATE INDEX ON t (parent)"
