@@ -105,6 +105,882 @@ SELECT pg_catalog.pg_extension_config_dump('upkeep._job_event', '');
 -- requires:
 --   jobs
 
+-- Backfill: the functions, the rows that were skipped, and a view of those put aside.
+
+CREATE FUNCTION upkeep.backfill(
+    target regclass,
+    assignments text,
+    condition text DEFAULT NULL,
+    name text DEFAULT NULL,
+    workers integer DEFAULT 1,
+    batch_time interval DEFAULT NULL,
+    on_error text DEFAULT 'quarantine',
+    paused boolean DEFAULT false,
+    if_not_exists boolean DEFAULT false,
+    options jsonb DEFAULT '{}',
+    fill_new_rows boolean DEFAULT false,
+    run_between text DEFAULT NULL,
+    timezone text DEFAULT NULL,
+    max_replica_lag interval DEFAULT NULL,
+    max_replica_lag_bytes bigint DEFAULT NULL,
+    max_wal_rate integer DEFAULT NULL,
+    throttle_work_ratio double precision DEFAULT NULL
+) RETURNS uuid
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'upkeep_backfill_0_2_wrapper';
+COMMENT ON FUNCTION upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text, text, interval, bigint, integer, double precision) IS
+'Fills columns of a table, of all partitions or of all children in the background and returns the job. assignments: what follows SET; condition: the rows that still need it (default: every row, exactly once, which needs a key); batch_time: length of one transaction (default upkeep.batch_time); on_error: quarantine or stop; options: strategy, range_blocks, strides, window_ranges, max_quarantined, vacuum, touch_stamps; fill_new_rows: rows that others write meanwhile are filled by a trigger (needs TRIGGER, a condition and plpgsql). Runs as the caller. Errors: 42601 in a fragment, 22023 wrong argument, 55006 a column is being filled already, 42710 name in use, 42501 a privilege is missing on the table or a partition, 55000 no key or a publication that refuses the update, 0A000 not a table for it.';
+
+CREATE FUNCTION upkeep.explain_backfill(
+    target regclass,
+    assignments text,
+    condition text DEFAULT NULL,
+    workers integer DEFAULT 1,
+    options jsonb DEFAULT '{}'
+) RETURNS TABLE (
+    strategy text,
+    reason text,
+    batches bigint,
+    rows_estimate bigint,
+    estimated_duration interval,
+    wal_estimate bigint,
+    locks text,
+    warnings text[]
+)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1
+    AS 'MODULE_PATHNAME', 'upkeep_explain_backfill_wrapper';
+COMMENT ON FUNCTION upkeep.explain_backfill(regclass, text, text, integer, jsonb) IS
+'Says how upkeep.backfill would go through the table, why, what it would cost (rows, bytes of WAL, time: forecasts from a sample) and what speaks against it. Changes nothing.';
+
+CREATE FUNCTION upkeep.preview_backfill(
+    target regclass,
+    assignments text,
+    condition text DEFAULT NULL,
+    max_rows integer DEFAULT 10
+) RETURNS TABLE (row_key jsonb, old_row jsonb, new_row jsonb)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10
+    AS 'MODULE_PATHNAME', 'upkeep_preview_backfill_wrapper';
+COMMENT ON FUNCTION upkeep.preview_backfill(regclass, text, text, integer) IS
+'Shows rows as they are and as upkeep.backfill would leave them, computed by SELECT. max_rows: 0 to 10000. Triggers and generated columns are not shown. Changes nothing.';
+
+-- Filters of a strided UPDATE. Everyone's, since the statement runs as the owner of the job; they
+-- look at nothing but their arguments, so that row security may let them go first.
+CREATE FUNCTION upkeep._in_stride(tid, integer, integer) RETURNS boolean
+    LANGUAGE c IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE COST 0.1
+    AS 'MODULE_PATHNAME', 'upkeep_in_stride';
+CREATE FUNCTION upkeep._in_stride_before(tid, integer, integer, xid, xid, integer) RETURNS boolean
+    LANGUAGE c IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE COST 0.1
+    AS 'MODULE_PATHNAME', 'upkeep_in_stride_before';
+COMMENT ON FUNCTION upkeep._in_stride(tid, integer, integer) IS
+'Private: is the row''s place on its page, modulo strides, the stride?';
+COMMENT ON FUNCTION upkeep._in_stride_before(tid, integer, integer, xid, xid, integer) IS
+'Private: the same for row versions that were not written in the given span of transactions.';
+
+-- In the WHEN of triggers on anybody's tables, hence everyone's.
+CREATE FUNCTION upkeep._is_filling(uuid) RETURNS boolean
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'upkeep_is_filling';
+COMMENT ON FUNCTION upkeep._is_filling(uuid) IS
+'Private: is this process at work on that job? Keeps the trigger of fill_new_rows off what the job itself updates.';
+
+-- Rows that a backfill has to come back to (locked by somebody else) or has put aside (quarantined).
+CREATE TABLE upkeep._backfill_row (
+    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
+    row_key jsonb NOT NULL,
+    number bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    relid oid NOT NULL,
+    state text NOT NULL CHECK (state IN ('locked', 'quarantined')),
+    sqlstate text,
+    message text,
+    attempts integer NOT NULL DEFAULT 0,
+    last_tried_at timestamptz,
+    -- Without keys rows are told apart by their places, which repeat from table to table.
+    PRIMARY KEY (job, relid, row_key)
+);
+CREATE INDEX ON upkeep._backfill_row (job, state, number);
+
+-- Transactions of a backfill whose rows still match its condition: never updated again by the same run.
+CREATE TABLE upkeep._backfill_xid (
+    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
+    xid bigint NOT NULL,
+    PRIMARY KEY (job, xid)
+);
+
+-- The tables of a backfill, one with an ordinary target, all leaves of a tree: what its workers share of each.
+CREATE TABLE upkeep._backfill_table (
+    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
+    number integer NOT NULL,
+    relid oid NOT NULL,
+    -- Quoted and qualified: a dump restored elsewhere meets other OIDs (LAW 20).
+    relname text NOT NULL,
+    -- Its part of the job's units.
+    weight double precision NOT NULL,
+    -- gone: dropped or taken out of the tree meanwhile.
+    state text NOT NULL DEFAULT 'todo' CHECK (state IN ('todo', 'done', 'gone')),
+    -- Others have locked its last rows: it rests until then.
+    not_before timestamptz,
+    shared jsonb NOT NULL DEFAULT '{}',
+    PRIMARY KEY (job, number)
+);
+CREATE INDEX _backfill_table_todo ON upkeep._backfill_table (job, weight, number) WHERE state = 'todo';
+
+SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_table', '');
+SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_row', '');
+SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_xid', '');
+SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_row_number_seq', '');
+
+CREATE VIEW upkeep.quarantined_rows WITH (security_barrier) AS
+    SELECT r.job, r.relid, r.row_key, r.sqlstate, r.message, r.attempts, r.last_tried_at
+    FROM upkeep._backfill_row r
+    JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) r.job
+    WHERE r.state OPERATOR(pg_catalog.=) 'quarantined'
+      AND pg_catalog.pg_has_role(j.owner, 'USAGE');
+COMMENT ON VIEW upkeep.quarantined_rows IS
+'Rows that a backfill put aside because their new value is an error; upkeep.retry(job) tries them again. Visible to members of the job''s owner.';
+COMMENT ON COLUMN upkeep.quarantined_rows.row_key IS 'The row''s key, or its place (ctid) where the table has no key.';
+GRANT SELECT ON upkeep.quarantined_rows TO PUBLIC;
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   backfill
+
+-- What people see of jobs and do to them. Views are security_barrier (LAW 5): states and figures for the
+-- owner's members, pg_monitor and administrators; what contains data (errors, texts) for the owner's members only.
+
+CREATE FUNCTION upkeep._is_admin() RETURNS boolean
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'is_admin_wrapper';
+COMMENT ON FUNCTION upkeep._is_admin() IS 'internal: may the caller pause, cancel and drop other people''s jobs (upkeep.admin_role)?';
+
+CREATE FUNCTION upkeep._is_here(system_identifier bigint, database oid) RETURNS boolean
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'is_here_wrapper';
+COMMENT ON FUNCTION upkeep._is_here(bigint, oid) IS 'internal: does a job belong to this server and database, or did it come with a dump?';
+
+CREATE VIEW upkeep.jobs WITH (security_barrier) AS
+SELECT j.id, j.kind, j.relid, j.target, j.name,
+       CASE WHEN NOT k.here AND j.live THEN 'paused'
+            WHEN j.state OPERATOR(pg_catalog.=) 'running' AND s.all_wait THEN 'waiting'
+            WHEN j.state OPERATOR(pg_catalog.=) 'queued' AND j.run_between IS NOT NULL
+                 AND j.not_before OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() THEN 'waiting'
+            ELSE j.state END AS state,
+       CASE WHEN NOT k.here AND j.live THEN 'restored'
+            WHEN j.state OPERATOR(pg_catalog.=) 'running' THEN CASE WHEN s.all_wait THEN s.wait_reason END
+            ELSE j.reason END AS wait_reason,
+       p.percent,
+       pg_catalog.concat('[', pg_catalog.repeat('#', (p.percent OPERATOR(pg_catalog./) 5)::integer),
+                         pg_catalog.repeat('.', 20 OPERATOR(pg_catalog.-) (p.percent OPERATOR(pg_catalog./) 5)::integer), ']') AS bar,
+       s.rows_done,
+       j.rows_estimate,
+       s.rows_per_second,
+       CASE WHEN j.state OPERATOR(pg_catalog.=) 'running' AND s.units_per_second OPERATOR(pg_catalog.>) 0 THEN
+           pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs =>
+               greatest(j.units_total OPERATOR(pg_catalog.-) s.units_done, 0) OPERATOR(pg_catalog./) s.units_per_second)
+       END AS eta,
+       coalesce(j.finished_at, CASE WHEN j.live THEN pg_catalog.clock_timestamp() END)
+           OPERATOR(pg_catalog.-) j.started_at AS elapsed,
+       j.workers,
+       s.batch_rows,
+       j.strategy,
+       j.rows_left,
+       (SELECT pg_catalog.count(*) FROM upkeep._backfill_row q
+        WHERE q.job OPERATOR(pg_catalog.=) j.id AND q.state OPERATOR(pg_catalog.=) 'quarantined') AS quarantined,
+       CASE WHEN k.own THEN j.error_message END AS error,
+       coalesce(r.rolname, j.owner_name) AS owner,
+       j.created_at, j.started_at, j.finished_at,
+       nullif(pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
+           'run_between', j.run_between, 'timezone', j.timezone, 'max_replica_lag', j.max_replica_lag,
+           'max_replica_lag_bytes', j.max_replica_lag_bytes, 'max_wal_rate', j.max_wal_rate,
+           'throttle_work_ratio', j.throttle_work_ratio)), '{}') AS limits
+FROM (SELECT i.*, i.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused']) AS live FROM upkeep._job i) j
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.pg_has_role(j.owner, 'USAGE') AS own,
+           upkeep._is_here(j.system_identifier, j.database) AS here) k
+CROSS JOIN LATERAL (
+    SELECT coalesce(pg_catalog.sum(t.rows_done), 0)::bigint AS rows_done,
+           coalesce(pg_catalog.sum(t.units_done), 0) AS units_done,
+           pg_catalog.max(t.batch_rows) AS batch_rows,
+           pg_catalog.sum(t.rows_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS rows_per_second,
+           pg_catalog.sum(t.units_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS units_per_second,
+           pg_catalog.min(t.wait_reason) AS wait_reason,
+           coalesce(pg_catalog.bool_and(t.wait_reason IS NOT NULL) FILTER (WHERE t.pid IS NOT NULL), false) AS all_wait
+    FROM upkeep._job_slot t WHERE t.job OPERATOR(pg_catalog.=) j.id) s
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN j.state OPERATOR(pg_catalog.=) 'done' THEN 100::double precision
+                WHEN j.units_total OPERATOR(pg_catalog.>) 0
+                THEN least(100, 100 OPERATOR(pg_catalog.*) s.units_done OPERATOR(pg_catalog./) j.units_total)
+                ELSE 0 END AS percent) p
+LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) j.owner
+WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
+COMMENT ON VIEW upkeep.jobs IS 'Jobs of this database: state, progress, speed, error. Made for \watch. Rows: the caller''s roles'' jobs; all for pg_monitor and upkeep.admin_role. elapsed counts from the first start; rows_per_second is per second at work, workers added up; limits are the job''s own.';
+
+CREATE VIEW upkeep.job_events WITH (security_barrier) AS
+SELECT e.job, e.happened_at, e.event,
+       CASE WHEN k.own THEN e.detail END AS detail
+FROM upkeep._job_event e
+JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) e.job
+CROSS JOIN LATERAL (SELECT pg_catalog.pg_has_role(j.owner, 'USAGE') AS own) k
+WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
+COMMENT ON VIEW upkeep.job_events IS 'History of each job: every change of state, choice, wait, retry and error. detail is shown to members of the job''s owner.';
+
+CREATE FUNCTION upkeep._throttle(
+    OUT input text, OUT subject text, OUT value double precision, OUT threshold double precision, OUT unit text,
+    OUT throttling boolean, OUT reason text, OUT age double precision
+) RETURNS SETOF record
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'throttle_wrapper';
+COMMENT ON FUNCTION upkeep._throttle() IS 'internal: the facts behind upkeep.throttle';
+
+CREATE VIEW upkeep.throttle WITH (security_barrier) AS
+SELECT t.input, t.subject, t.value, t.threshold, t.unit, t.throttling, t.reason,
+       pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => t.age) AS sampled_at
+FROM upkeep._throttle() t;
+COMMENT ON VIEW upkeep.throttle IS 'What may hold jobs back, as last measured while jobs ran: each figure, the server''s limit for it, and whether it holds all jobs back now. Rows for members of pg_read_all_stats (pg_monitor) and of upkeep.admin_role; nobody else sees any.';
+GRANT SELECT ON upkeep.throttle TO PUBLIC;
+
+CREATE FUNCTION upkeep._status() RETURNS jsonb
+    LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'status_wrapper';
+COMMENT ON FUNCTION upkeep._status() IS 'internal: the facts behind upkeep.status';
+
+CREATE VIEW upkeep.status WITH (security_barrier) AS
+SELECT s.f OPERATOR(pg_catalog.->>) 'workers' AS workers,
+       (s.f OPERATOR(pg_catalog.->>) 'launcher_pid')::integer AS launcher_pid,
+       (s.f OPERATOR(pg_catalog.->>) 'schedulers')::integer AS schedulers,
+       (s.f OPERATOR(pg_catalog.->>) 'executors')::integer AS executors,
+       (s.f OPERATOR(pg_catalog.->>) 'max_workers')::integer AS max_workers,
+       (s.f OPERATOR(pg_catalog.->>) 'enabled')::boolean AS enabled,
+       s.f OPERATOR(pg_catalog.->>) 'databases' AS databases,
+       (SELECT pg_catalog.count(*) FROM upkeep.jobs j
+        WHERE j.state OPERATOR(pg_catalog.=) ANY (ARRAY['running', 'waiting'])) AS running_jobs,
+       (SELECT pg_catalog.count(*) FROM upkeep.jobs j WHERE j.state OPERATOR(pg_catalog.=) 'queued') AS queued_jobs,
+       (SELECT pg_catalog.count(*) FROM upkeep.jobs j WHERE j.state OPERATOR(pg_catalog.=) 'paused') AS paused_jobs,
+       s.f OPERATOR(pg_catalog.->>) 'advice' AS advice
+FROM (SELECT upkeep._status() AS f) s;
+COMMENT ON VIEW upkeep.status IS 'One row: are workers up (preloaded, dynamic, not running), how many work on this server, and in advice what to type if something is missing. Job counts are of the jobs the caller can see.';
+
+GRANT SELECT ON upkeep.jobs, upkeep.job_events, upkeep.status TO PUBLIC;
+
+CREATE FUNCTION upkeep.pause(job uuid) RETURNS uuid
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pause_wrapper';
+COMMENT ON FUNCTION upkeep.pause(uuid) IS 'Pauses a job after its current batch. Owner''s members and upkeep.admin_role. 42704 no such job, 42501 not yours, 55000 finished or a command that has started.';
+
+CREATE FUNCTION upkeep.resume(job uuid) RETURNS uuid
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'resume_wrapper';
+COMMENT ON FUNCTION upkeep.resume(uuid) IS 'Lets a paused job go on where it was. Owner''s members. 55000 if it is finished, or came with a dump (resume_all).';
+
+CREATE FUNCTION upkeep.cancel(job uuid) RETURNS uuid
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cancel_wrapper';
+COMMENT ON FUNCTION upkeep.cancel(uuid) IS 'Ends a job for good once the caller''s transaction commits; its current batch or command is canceled, what was committed stays. Owner''s members and upkeep.admin_role. 55000 if it has finished.';
+
+CREATE FUNCTION upkeep.retry(job uuid) RETURNS uuid
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retry_wrapper';
+COMMENT ON FUNCTION upkeep.retry(uuid) IS 'Starts a failed or canceled job again at its cursor, or a done one for its quarantined and left rows. Owner''s members. 55000 if there is nothing to try again.';
+
+CREATE FUNCTION upkeep.drop_job(job uuid) RETURNS uuid
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'drop_job_wrapper';
+COMMENT ON FUNCTION upkeep.drop_job(uuid) IS 'Forgets a finished job and its history. Owner''s members and upkeep.admin_role. 55000 if it has not finished.';
+
+CREATE FUNCTION upkeep.alter_job(
+    job uuid,
+    batch_time interval DEFAULT NULL,
+    workers integer DEFAULT NULL,
+    name text DEFAULT NULL,
+    run_between text DEFAULT NULL,
+    timezone text DEFAULT NULL,
+    max_replica_lag interval DEFAULT NULL,
+    max_replica_lag_bytes bigint DEFAULT NULL,
+    max_wal_rate integer DEFAULT NULL,
+    throttle_work_ratio double precision DEFAULT NULL
+) RETURNS uuid
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'alter_job_0_2_wrapper';
+COMMENT ON FUNCTION upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer, double precision) IS
+'Changes an unfinished job, also while it runs; null keeps what is. batch_time 10 ms to 60 s, workers 1 to 64; run_between: hours as ''22:00-05:00'' in timezone (default the session''s), '''' for always; the rest tightens the settings of these names (kB/s, 0..1). Owner''s members. 22023 a value out of range.';
+
+CREATE FUNCTION upkeep.pause_all(reason text DEFAULT NULL) RETURNS integer
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pause_all_wrapper';
+COMMENT ON FUNCTION upkeep.pause_all(text) IS 'Pauses every unfinished job of this database except commands that have started, and holds every schedule; returns how many. To be granted.';
+
+CREATE FUNCTION upkeep.resume_all() RETURNS integer
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'resume_all_wrapper';
+COMMENT ON FUNCTION upkeep.resume_all() IS 'Resumes every paused job and held schedule of this database, those that came with a dump or copy included (owner and table are found by name); returns how many. To be granted.';
+
+CREATE PROCEDURE upkeep.wait(job uuid, timeout interval DEFAULT NULL)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'wait_wrapper';
+COMMENT ON PROCEDURE upkeep.wait(uuid, interval) IS 'Waits for a job with progress as notices, holding no snapshot. Raises the job''s error if it fails, 57014 if it is canceled or the timeout passes, 25001 inside a transaction block.';
+
+CREATE FUNCTION upkeep.start_workers() RETURNS integer
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'start_workers_wrapper';
+COMMENT ON FUNCTION upkeep.start_workers() IS 'Starts background workers for this database until the server restarts; returns 1, or 0 if they run already. Without shared_preload_libraries. To be granted. 53000 if max_worker_processes is used up.';
+
+CREATE FUNCTION upkeep.stop_workers() RETURNS integer
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'stop_workers_wrapper';
+COMMENT ON FUNCTION upkeep.stop_workers() IS 'Ends the workers that start_workers() started; jobs wait where they are. Returns the number of processes ended. To be granted. 55000 if the library is preloaded.';
+
+CREATE FUNCTION upkeep.run_in_background(command text, name text DEFAULT NULL, retries integer DEFAULT 0) RETURNS uuid
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'run_in_background_wrapper';
+COMMENT ON FUNCTION upkeep.run_in_background(text, text, integer) IS 'Runs one SQL command in a worker as the caller, top-level ones (VACUUM, CREATE INDEX CONCURRENTLY, CALL) included. retries: how often a failed or interrupted run is repeated. To be granted. 42601 unless exactly one statement; 0A000 for BEGIN, COMMIT, LISTEN, COPY FROM STDIN or TO STDOUT.';
+
+REVOKE EXECUTE ON FUNCTION upkeep.start_workers(), upkeep.stop_workers(), upkeep.pause_all(text),
+    upkeep.resume_all(), upkeep.run_in_background(text, text, integer) FROM PUBLIC;
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   job_views
+
+-- Schedules: commands that come back. The tables are private (LAW 1); each due schedule becomes a job of the kind
+-- command, and what came of it is kept here, while the job's own row goes soon.
+
+CREATE TABLE upkeep._schedule (
+    id uuid PRIMARY KEY,
+    name text NOT NULL,
+    owner oid NOT NULL,
+    -- By name too: a dump restored elsewhere meets other OIDs (LAW 20).
+    owner_name name NOT NULL,
+    -- As given; every: the length of an interval in microseconds, null for a cron pattern.
+    schedule text NOT NULL,
+    every bigint,
+    timezone text NOT NULL,
+    command text NOT NULL,
+    -- The command's tag.
+    target text NOT NULL,
+    -- What the command meant when it was given: search_path, TimeZone, DateStyle, IntervalStyle.
+    session jsonb NOT NULL,
+    timeout bigint, -- ms
+    retries integer NOT NULL,
+    retry_backoff bigint NOT NULL, -- ms
+    catch_up boolean NOT NULL,
+    paused boolean NOT NULL,
+    -- Why it is held although nobody paused it: restored, pause_all(), what makes it impossible.
+    hold text,
+    next_run timestamptz,
+    -- When next_run was worked out: a clock that shows less was put back.
+    based_on timestamptz NOT NULL,
+    -- next_run was missed and is to be made up for.
+    owed boolean NOT NULL DEFAULT false,
+    created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    system_identifier bigint NOT NULL,
+    database oid NOT NULL,
+    UNIQUE (owner, name)
+) WITH (fillfactor = 70);
+CREATE INDEX ON upkeep._schedule (next_run) WHERE NOT paused AND hold IS NULL;
+
+CREATE TABLE upkeep._schedule_run (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    schedule uuid NOT NULL REFERENCES upkeep._schedule ON DELETE CASCADE,
+    -- The job that ran it, or that was in the way of a skipped one.
+    job uuid,
+    due_at timestamptz NOT NULL,
+    -- How many due times this row stands for.
+    due_times integer NOT NULL DEFAULT 1,
+    -- Null while the job says it.
+    status text CHECK (status IN ('done', 'failed', 'timed out', 'canceled', 'missed', 'skipped')),
+    attempts integer,
+    started_at timestamptz,
+    finished_at timestamptz,
+    rows_done bigint,
+    error_sqlstate text,
+    error_message text,
+    error_detail text,
+    error_hint text
+);
+CREATE INDEX ON upkeep._schedule_run (schedule, id);
+CREATE UNIQUE INDEX _schedule_run_unfinished_key ON upkeep._schedule_run (schedule) WHERE finished_at IS NULL;
+CREATE INDEX ON upkeep._schedule_run (job) WHERE status IS DISTINCT FROM 'skipped';
+CREATE INDEX ON upkeep._schedule_run (finished_at);
+
+-- pg_dump carries them; where they are restored they wait for resume_all() (LAW 20).
+SELECT pg_catalog.pg_extension_config_dump('upkeep._schedule', '');
+SELECT pg_catalog.pg_extension_config_dump('upkeep._schedule_run', '');
+SELECT pg_catalog.pg_extension_config_dump('upkeep._schedule_run_id_seq', '');
+
+CREATE VIEW upkeep.schedules WITH (security_barrier) AS
+SELECT s.id, s.name,
+       coalesce(r.rolname, s.owner_name) AS owner,
+       s.schedule, s.timezone,
+       CASE WHEN k.own THEN s.command END AS command,
+       NOT (s.paused OR k.hold IS NOT NULL) AS active,
+       CASE WHEN k.hold IS NOT NULL THEN k.hold WHEN s.paused THEN 'paused' END AS paused_reason,
+       CASE WHEN NOT s.paused AND k.hold IS NULL THEN s.next_run END AS next_run,
+       l.started_at AS last_run,
+       l.status AS last_status,
+       CASE WHEN k.own THEN l.error_message END AS last_error,
+       pg_catalog.make_interval(secs => s.timeout OPERATOR(pg_catalog./) 1000.0::double precision) AS timeout,
+       s.retries,
+       pg_catalog.make_interval(secs => s.retry_backoff OPERATOR(pg_catalog./) 1000.0::double precision) AS retry_backoff,
+       s.catch_up, s.created_at
+FROM upkeep._schedule s
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.pg_has_role(s.owner, 'USAGE') AS own,
+           CASE WHEN upkeep._is_here(s.system_identifier, s.database) THEN s.hold ELSE 'restored' END AS hold) k
+LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) s.owner
+LEFT JOIN LATERAL (
+    SELECT coalesce(u.started_at, j.started_at) AS started_at,
+           coalesce(u.status, CASE WHEN j.state OPERATOR(pg_catalog.=) 'failed' AND (j.shared OPERATOR(pg_catalog.?) 'timed_out')
+                               THEN 'timed out' ELSE j.state END, 'failed') AS status,
+           coalesce(u.error_message, j.error_message) AS error_message
+    FROM upkeep._schedule_run u
+    LEFT JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) u.job AND u.finished_at IS NULL
+    WHERE u.schedule OPERATOR(pg_catalog.=) s.id
+      AND (u.status IS NULL OR u.status OPERATOR(pg_catalog.<>) ALL (ARRAY['missed', 'skipped']))
+    ORDER BY u.id DESC LIMIT 1) l ON true
+WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
+COMMENT ON VIEW upkeep.schedules IS 'Schedules of this database: when each runs next (null: not), why it is not active, and how its last run ended. Rows: the caller''s roles'' schedules; all for pg_monitor and upkeep.admin_role. command and last_error are shown to members of the owner.';
+
+CREATE VIEW upkeep.schedule_runs WITH (security_barrier) AS
+SELECT u.schedule, s.name, u.job, u.due_at,
+       coalesce(u.started_at, j.started_at) AS started_at,
+       coalesce(u.finished_at, j.finished_at) AS finished_at,
+       coalesce(u.status, CASE WHEN j.state OPERATOR(pg_catalog.=) 'failed' AND (j.shared OPERATOR(pg_catalog.?) 'timed_out')
+                               THEN 'timed out' ELSE j.state END, 'failed') AS status,
+       u.due_times,
+       CASE WHEN u.finished_at IS NULL THEN (j.params OPERATOR(pg_catalog.->>) 'retries')::integer OPERATOR(pg_catalog.-) j.retries OPERATOR(pg_catalog.+) 1
+            ELSE u.attempts END AS attempt,
+       CASE WHEN u.finished_at IS NULL
+            THEN (SELECT pg_catalog.sum(t.rows_done)::bigint FROM upkeep._job_slot t WHERE t.job OPERATOR(pg_catalog.=) j.id)
+            ELSE u.rows_done END AS rows,
+       CASE WHEN k.own THEN coalesce(u.error_message, j.error_message, j.reason) END AS error
+FROM upkeep._schedule_run u
+JOIN upkeep._schedule s ON s.id OPERATOR(pg_catalog.=) u.schedule
+LEFT JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) u.job AND u.finished_at IS NULL
+CROSS JOIN LATERAL (SELECT pg_catalog.pg_has_role(s.owner, 'USAGE') AS own) k
+WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
+COMMENT ON VIEW upkeep.schedule_runs IS 'What came of each run of a schedule. status: queued, running, paused, done, failed, timed out, canceled; missed (nobody was there when it was due) and skipped (the run before had not ended) stand for due_times due times each. error is shown to members of the owner. Kept for upkeep.job_retention, at most 1000 rows per schedule.';
+GRANT SELECT ON upkeep.schedules, upkeep.schedule_runs TO PUBLIC;
+
+CREATE FUNCTION upkeep.schedule(
+    name text,
+    schedule text,
+    command text,
+    timezone text DEFAULT NULL,
+    timeout interval DEFAULT NULL,
+    retries integer DEFAULT 0,
+    retry_backoff interval DEFAULT '1 minute',
+    catch_up boolean DEFAULT false,
+    paused boolean DEFAULT false,
+    if_not_exists boolean DEFAULT false
+) RETURNS uuid
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_schedule_wrapper';
+COMMENT ON FUNCTION upkeep.schedule(text, text, text, text, interval, integer, interval, boolean, boolean, boolean) IS
+'Runs a SQL command again and again as the caller, and returns the schedule. schedule: five cron fields, @hourly @daily @weekly @monthly @yearly, or an interval of at least 1 second such as ''5 minutes''; timezone: of the fields, default the session''s; timeout: cancels a run (null: none); retries: of a run that failed or timed out, after retry_backoff, doubled each time; catch_up: makes up for one run missed while the server was down. To be granted. 42601 in schedule or command, 22023 wrong argument or a schedule that never runs, 42710 name in use, 0A000 for a command that cannot run in a worker.';
+
+CREATE FUNCTION upkeep.unschedule(name text) RETURNS uuid
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'unschedule_by_name_wrapper';
+COMMENT ON FUNCTION upkeep.unschedule(text) IS 'Ends a schedule for good and forgets its runs; a run that has started goes on. Owner''s members and upkeep.admin_role. To be granted. 42704 no such schedule, 22023 several of this name.';
+
+CREATE FUNCTION upkeep.unschedule(schedule uuid) RETURNS uuid
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'unschedule_by_id_wrapper';
+COMMENT ON FUNCTION upkeep.unschedule(uuid) IS 'Ends a schedule for good and forgets its runs; a run that has started goes on. Owner''s members and upkeep.admin_role. To be granted. 42704 no such schedule.';
+
+CREATE FUNCTION upkeep.alter_schedule(
+    name text,
+    schedule text DEFAULT NULL,
+    command text DEFAULT NULL,
+    timezone text DEFAULT NULL,
+    timeout interval DEFAULT NULL,
+    retries integer DEFAULT NULL,
+    retry_backoff interval DEFAULT NULL,
+    catch_up boolean DEFAULT NULL,
+    paused boolean DEFAULT NULL,
+    new_name text DEFAULT NULL
+) RETURNS uuid
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'alter_schedule_by_name_wrapper';
+COMMENT ON FUNCTION upkeep.alter_schedule(text, text, text, text, interval, integer, interval, boolean, boolean, text) IS
+'Changes a schedule from its next run on; null keeps what is, timeout ''0'' takes it away. paused => true and false stop and go on; what was due meanwhile is not made up for. Owner''s members; members of upkeep.admin_role may pause. To be granted. Errors as of upkeep.schedule; 42704 no such schedule, 22023 several of this name.';
+
+CREATE FUNCTION upkeep.alter_schedule(
+    id uuid,
+    schedule text DEFAULT NULL,
+    command text DEFAULT NULL,
+    timezone text DEFAULT NULL,
+    timeout interval DEFAULT NULL,
+    retries integer DEFAULT NULL,
+    retry_backoff interval DEFAULT NULL,
+    catch_up boolean DEFAULT NULL,
+    paused boolean DEFAULT NULL,
+    new_name text DEFAULT NULL
+) RETURNS uuid
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'alter_schedule_by_id_wrapper';
+COMMENT ON FUNCTION upkeep.alter_schedule(uuid, text, text, text, interval, integer, interval, boolean, boolean, text) IS
+'Changes a schedule from its next run on; null keeps what is, timeout ''0'' takes it away. paused => true and false stop and go on; what was due meanwhile is not made up for. Owner''s members; members of upkeep.admin_role may pause. To be granted. Errors as of upkeep.schedule; 42704 no such schedule.';
+
+CREATE FUNCTION upkeep.run_now(name text) RETURNS uuid
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'run_now_by_name_wrapper';
+COMMENT ON FUNCTION upkeep.run_now(text) IS 'Runs a schedule''s command once now, paused or not, and returns the job. Owner''s members. To be granted. 42704 no such schedule, 22023 several of this name, 55006 a run has not ended, 55000 it came with a dump.';
+
+CREATE FUNCTION upkeep.run_now(schedule uuid) RETURNS uuid
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'run_now_by_id_wrapper';
+COMMENT ON FUNCTION upkeep.run_now(uuid) IS 'Runs a schedule''s command once now, paused or not, and returns the job. Owner''s members. To be granted. 42704 no such schedule, 55006 a run has not ended, 55000 it came with a dump.';
+
+REVOKE EXECUTE ON FUNCTION
+    upkeep.schedule(text, text, text, text, interval, integer, interval, boolean, boolean, boolean),
+    upkeep.unschedule(text), upkeep.unschedule(uuid),
+    upkeep.alter_schedule(text, text, text, text, interval, integer, interval, boolean, boolean, text),
+    upkeep.alter_schedule(uuid, text, text, text, interval, integer, interval, boolean, boolean, text),
+    upkeep.run_now(text), upkeep.run_now(uuid) FROM PUBLIC;
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   schedules
+
+-- Soft delete: what is enabled, what was deleted together, and the functions. regclass and not oid, so that a dump carries
+-- the tables' names (LAW 20) and pg_upgrade, which keeps the OIDs of relations, lets them pass.
+
+CREATE TABLE upkeep._soft_delete_table (
+    relid regclass PRIMARY KEY,
+    -- The name without a schema that users know: in `swap` the table itself is called otherwise.
+    name name NOT NULL,
+    hide text NOT NULL CHECK (hide IN ('live_view', 'swap', 'none')),
+    deleted_at name NOT NULL,
+    deleted_by name NOT NULL,
+    deletion_id name NOT NULL,
+    flag name,
+    live_view regclass,
+    deleted_view regclass,
+    retention interval,
+    on_unmanaged text NOT NULL DEFAULT 'refuse' CHECK (on_unmanaged IN ('refuse', 'restrict', 'ignore')),
+    enabled_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+CREATE UNIQUE INDEX _soft_delete_table_live_view ON upkeep._soft_delete_table (live_view);
+
+-- One for each call of soft_delete(), and one for all other deletions of a transaction.
+CREATE TABLE upkeep._deletion (
+    id uuid PRIMARY KEY,
+    -- The first table.
+    relid regclass NOT NULL,
+    deleted_at timestamptz NOT NULL,
+    deleted_by text NOT NULL,
+    -- The role, by name: a dump restored elsewhere meets other OIDs.
+    role_name name NOT NULL,
+    reason text,
+    -- Why it may not be purged (hold_deletion).
+    held text,
+    undeleted_at timestamptz,
+    undeleted_by text
+);
+CREATE INDEX ON upkeep._deletion (deleted_at);
+
+CREATE TABLE upkeep._deletion_table (
+    deletion uuid NOT NULL REFERENCES upkeep._deletion ON DELETE CASCADE,
+    relid regclass NOT NULL,
+    rows bigint NOT NULL,
+    -- Deleted by somebody, not (only) by the cascade.
+    direct boolean NOT NULL,
+    -- Of them are gone for good.
+    purged bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (deletion, relid)
+);
+
+-- What ON DELETE SET NULL and SET DEFAULT have changed. Key and values as text: they come back by the types' input.
+CREATE TABLE upkeep._deletion_cleared (
+    deletion uuid NOT NULL REFERENCES upkeep._deletion ON DELETE CASCADE,
+    relid regclass NOT NULL,
+    -- Which foreign key.
+    conname name NOT NULL,
+    key_columns name[] NOT NULL,
+    columns name[] NOT NULL,
+    key jsonb NOT NULL,
+    old_values jsonb NOT NULL,
+    new_values jsonb NOT NULL
+);
+CREATE INDEX ON upkeep._deletion_cleared (deletion);
+
+SELECT pg_catalog.pg_extension_config_dump('upkeep._soft_delete_table', '');
+SELECT pg_catalog.pg_extension_config_dump('upkeep._deletion', '');
+SELECT pg_catalog.pg_extension_config_dump('upkeep._deletion_table', '');
+SELECT pg_catalog.pg_extension_config_dump('upkeep._deletion_cleared', '');
+
+CREATE FUNCTION upkeep.enable_soft_delete(
+    target regclass,
+    hide text DEFAULT 'live_view',
+    deleted_at name DEFAULT 'deleted_at',
+    deleted_by name DEFAULT 'deleted_by',
+    deletion_id name DEFAULT 'deletion_id',
+    flag name DEFAULT NULL,
+    retention interval DEFAULT NULL,
+    on_unmanaged text DEFAULT 'refuse'
+) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_enable_soft_delete_wrapper';
+COMMENT ON FUNCTION upkeep.enable_soft_delete(regclass, text, name, name, name, name, interval, text) IS
+'Lets rows of a table be deleted so that they can come back. Adds the columns that are missing (no rewrite), triggers, and by hide: live_view (TABLE_live and TABLE_deleted), swap (the table becomes TABLE_all, the view takes its name), swap_published (the same for a table in a publication), none. flag: a boolean column kept in step with deleted_at. on_unmanaged, for tables without soft delete that reference this one ON DELETE CASCADE: refuse (this call), restrict (rows that they reference), ignore. For members of the table''s owner. Errors: 42501, 42809 not a table, 55000 no primary key, a referencing table without soft delete, a publication, 42804 a column of an unfit type, 42710 enabled already, 42P07 a view''s name is taken, 0A000 inheritance, partitioned by one of the columns.';
+
+CREATE FUNCTION upkeep.disable_soft_delete(target regclass, deleted_rows text DEFAULT 'refuse') RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_disable_soft_delete';
+COMMENT ON FUNCTION upkeep.disable_soft_delete(regclass, text) IS
+'Ends soft delete on a table: triggers and views go, the columns stay. deleted_rows: refuse (55000 if there are any), keep (they look like any other row from now on), purge (deletes them for good; 55000 if any of them is held, or if a foreign key would take live rows along). For members of the table''s owner. Errors: 42501, 55000, 2BP01 something depends on a view, 22023, 22004.';
+
+CREATE FUNCTION upkeep.soft_delete(target regclass, condition text, reason text DEFAULT NULL) RETURNS uuid
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_soft_delete';
+COMMENT ON FUNCTION upkeep.soft_delete(regclass, text, text) IS
+'Deletes the live rows of a table that meet a condition (what follows WHERE) so that undelete() can bring them back, with what references them ON DELETE CASCADE. Returns the deletion''s id, or null if no row met it. target: the table or its live view. Runs as the caller, who needs SELECT and UPDATE on the table. Errors: 42601 not a condition, 55000 not enabled, 23503 live rows reference a row by RESTRICT or NO ACTION, 42501.';
+
+CREATE FUNCTION upkeep.undelete(deletion uuid) RETURNS bigint
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_undelete';
+COMMENT ON FUNCTION upkeep.undelete(uuid) IS
+'Brings back what one deletion has deleted, in all tables, and the references that it has cleared where they are still as it left them. Returns the number of rows. The caller needs SELECT and UPDATE on the tables from which rows were deleted directly. Errors: 42704 no such deletion, 55000 undeleted already or a table is gone, 23505 a unique key is in use again, 23503 a row that a row references is still deleted, 42501.';
+
+CREATE FUNCTION upkeep.undelete(target regclass, condition text) RETURNS bigint
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_undelete_where';
+COMMENT ON FUNCTION upkeep.undelete(regclass, text) IS
+'Brings back the deleted rows of one table that meet a condition, whatever deleted them; not what was deleted with them. Returns the number of rows. Runs as the caller, who needs SELECT and UPDATE on the table. Errors as undelete(uuid), and 42601 not a condition.';
+
+-- Triggers, on anybody's tables; they act on what they fire for and on nothing else.
+CREATE FUNCTION upkeep._soft_delete_updated_row() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_updated_row';
+CREATE FUNCTION upkeep._soft_delete_updated() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_updated';
+CREATE FUNCTION upkeep._soft_delete_view_row() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_view_row';
+CREATE FUNCTION upkeep._soft_delete_view() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_view';
+CREATE FUNCTION upkeep._soft_delete_flag() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_flag';
+CREATE FUNCTION upkeep._soft_delete_guard() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_guard';
+CREATE FUNCTION upkeep._soft_delete_live_parent() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_live_parent';
+COMMENT ON FUNCTION upkeep._soft_delete_updated_row() IS 'Private trigger: notes a row whose deletion was set or cleared by an UPDATE.';
+COMMENT ON FUNCTION upkeep._soft_delete_updated() IS 'Private trigger: carries a deletion on to what references the rows noted.';
+COMMENT ON FUNCTION upkeep._soft_delete_view_row() IS 'Private trigger: DELETE of a row of a live view.';
+COMMENT ON FUNCTION upkeep._soft_delete_view() IS 'Private trigger: carries a DELETE on a live view on to what references the rows.';
+COMMENT ON FUNCTION upkeep._soft_delete_flag() IS 'Private trigger: keeps a boolean column in step with deleted_at.';
+COMMENT ON FUNCTION upkeep._soft_delete_guard() IS 'Private trigger: refuses DELETE and TRUNCATE on a table with soft delete.';
+COMMENT ON FUNCTION upkeep._soft_delete_live_parent() IS 'Private trigger: refuses a live row that references a deleted one.';
+
+-- In the WHEN of these triggers, hence everyone's.
+CREATE FUNCTION upkeep._is_by_hand(target oid, deletion uuid) RETURNS boolean
+    LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1 AS 'MODULE_PATHNAME', 'upkeep_is_by_hand';
+COMMENT ON FUNCTION upkeep._is_by_hand(oid, uuid) IS
+'Private: is the statement that updates this table somebody''s own, and not one of soft delete''s that knows what it does?';
+
+CREATE VIEW upkeep.soft_delete_tables WITH (security_barrier) AS
+    SELECT c.oid AS relid, n.nspname AS schemaname, c.relname, s.hide, s.deleted_at, s.deleted_by, s.deletion_id, s.flag,
+           s.live_view::pg_catalog.oid AS live_view, s.deleted_view::pg_catalog.oid AS deleted_view,
+           s.retention, s.on_unmanaged, s.enabled_at
+    FROM upkeep._soft_delete_table s
+    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) s.relid
+    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+    WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE');
+COMMENT ON VIEW upkeep.soft_delete_tables IS
+'Tables with soft delete, visible to members of their owners: names of their columns and views, retention, and what is done about tables without it.';
+GRANT SELECT ON upkeep.soft_delete_tables TO PUBLIC;
+
+CREATE VIEW upkeep.deletions WITH (security_barrier) AS
+    SELECT d.id, d.deleted_at, d.deleted_by, d.reason, d.relid::pg_catalog.oid AS relid, n.nspname AS schemaname, c.relname,
+           (SELECT pg_catalog.jsonb_object_agg(t.relid::pg_catalog.text, t.rows)
+            FROM upkeep._deletion_table t WHERE t.deletion OPERATOR(pg_catalog.=) d.id) AS rows,
+           d.undeleted_at, d.undeleted_by, d.held, w.why_not IS NULL AS restorable, w.why_not
+    FROM upkeep._deletion d
+    LEFT JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) d.relid
+    LEFT JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+    CROSS JOIN LATERAL (
+        SELECT CASE
+            WHEN d.undeleted_at IS NOT NULL THEN 'undeleted already'
+            WHEN c.oid IS NULL THEN 'the table is gone'
+            WHEN EXISTS (SELECT FROM upkeep._deletion_table t
+                         WHERE t.deletion OPERATOR(pg_catalog.=) d.id AND t.purged OPERATOR(pg_catalog.>) 0)
+                THEN 'rows of it were purged'
+            WHEN EXISTS (SELECT FROM upkeep._deletion_table t
+                         WHERE t.deletion OPERATOR(pg_catalog.=) d.id
+                           AND NOT EXISTS (SELECT FROM upkeep._soft_delete_table s WHERE s.relid OPERATOR(pg_catalog.=) t.relid))
+                THEN 'soft delete is not enabled on one of its tables any more'
+        END AS why_not) w
+    WHERE CASE WHEN c.oid IS NULL THEN pg_catalog.pg_has_role('pg_read_all_data', 'USAGE')
+               ELSE pg_catalog.pg_has_role(c.relowner, 'USAGE') END;
+COMMENT ON VIEW upkeep.deletions IS
+'What was deleted together: by one call of soft_delete(), or by all other statements of one transaction. Visible to members of the owner of the first table.';
+COMMENT ON COLUMN upkeep.deletions.rows IS 'How many rows were deleted in which table.';
+COMMENT ON COLUMN upkeep.deletions.restorable IS 'Can undelete(id) be tried? Unique keys that are in use again, and deleted parents, show only then.';
+GRANT SELECT ON upkeep.deletions TO PUBLIC;
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   soft_delete
+
+-- Purge: what was deleted long enough ago goes for good, as a job.
+
+CREATE FUNCTION upkeep.purge_deleted(target regclass, older_than interval) RETURNS uuid
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'purge_deleted_wrapper';
+COMMENT ON FUNCTION upkeep.purge_deleted(regclass, interval) IS
+'Deletes for good, in the background, the rows of a table that were deleted longer ago than older_than, the oldest first, and the deleted rows which reference them, as old. Returns the job. target: the table or its live view. Rows that are held, locked, or referenced by rows which are not due stay; rows_left of the job counts the last two. Warns about missing indexes. For members of the table''s owner. Errors: 55000 no soft delete, 42501 not the owner, or row security hides rows, 55006 a purge of the table has not ended, 22004, 22023 older_than is negative.';
+
+CREATE FUNCTION upkeep._explain_purge(target regclass, older_than interval) RETURNS TABLE (
+    schemaname text, relname text, relid oid, rows bigint, oldest timestamptz, held bigint, blocked bigint, notes text[])
+    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10 AS 'MODULE_PATHNAME', 'explain_purge_wrapper';
+COMMENT ON FUNCTION upkeep._explain_purge(regclass, interval) IS 'internal: explain_purge() with names as text';
+
+CREATE FUNCTION upkeep.explain_purge(target regclass, older_than interval) RETURNS TABLE (
+    schemaname name,
+    relname name,
+    relid oid,
+    rows bigint,
+    oldest timestamptz,
+    held bigint,
+    blocked bigint,
+    notes text[]
+)
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE ROWS 10
+BEGIN ATOMIC
+SELECT e.schemaname::name, e.relname::name, e.relid, e.rows, e.oldest, e.held, e.blocked, e.notes
+FROM upkeep._explain_purge($1, $2) e;
+END;
+COMMENT ON FUNCTION upkeep.explain_purge(regclass, interval) IS
+'Counts what upkeep.purge_deleted would delete for good, the table first, then those whose rows reference it: rows and when the oldest was deleted; held: rows that hold_deletion() keeps; blocked: rows that rows which are not due reference; notes: what would make it slow. Reads the tables. Changes nothing. Errors as of purge_deleted.';
+
+CREATE FUNCTION upkeep.hold_deletion(deletion uuid, reason text) RETURNS uuid
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'hold_deletion_wrapper';
+COMMENT ON FUNCTION upkeep.hold_deletion(uuid, text) IS
+'Keeps the rows of a deletion from every purge until release_deletion(); the reason shows in upkeep.deletions. Waits for the batch of a purge that is deleting some of them. For members of the owners of all its tables. Returns the deletion. Errors: 42704 no such deletion, 42501, 22023 an empty reason, 22004.';
+
+CREATE FUNCTION upkeep.release_deletion(deletion uuid) RETURNS uuid
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'release_deletion_wrapper';
+COMMENT ON FUNCTION upkeep.release_deletion(uuid) IS
+'Lets a deletion be purged again that hold_deletion() keeps. For members of the owners of all its tables. Returns the deletion. Errors: 42704 no such deletion, 42501, 22004.';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   soft_delete_purge
+
+-- Unique keys that count live rows only.
+
+CREATE FUNCTION upkeep.make_unique_keys_partial(target regclass) RETURNS uuid
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'make_unique_keys_partial_wrapper';
+COMMENT ON FUNCTION upkeep.make_unique_keys_partial(regclass) IS
+'Replaces each unique constraint and unique index of a table with soft delete by a unique index of the same name on its live rows, built concurrently by a job, so that what was deleted can be used again. Returns the job, or null if there is nothing to replace. Keys that cannot change (primary, referenced by foreign keys, deferrable, exclusion, replica identity) are named in notices, with the alternative. ON CONFLICT then needs the index''s columns and WHERE deleted_at IS NULL. target: the table or its live view. For members of the table''s owner. Errors: 55000 no soft delete, 42501, 0A000 partitioned, 55006 a job is at it already.';
+
+CREATE FUNCTION upkeep._explain_make_unique_keys_partial(target regclass) RETURNS TABLE (
+    indexrelname text, conname text, action text, reason text, command text)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10 AS 'MODULE_PATHNAME', 'explain_make_unique_keys_partial_wrapper';
+COMMENT ON FUNCTION upkeep._explain_make_unique_keys_partial(regclass) IS 'internal: explain_make_unique_keys_partial() with names as text';
+
+CREATE FUNCTION upkeep.explain_make_unique_keys_partial(target regclass) RETURNS TABLE (
+    indexrelname name,
+    conname name,
+    action text,
+    reason text,
+    command text
+)
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE ROWS 10
+BEGIN ATOMIC
+SELECT e.indexrelname::name, e.conname::name, e.action, e.reason, e.command
+FROM upkeep._explain_make_unique_keys_partial($1) e;
+END;
+COMMENT ON FUNCTION upkeep.explain_make_unique_keys_partial(regclass) IS
+'Says of each unique key what upkeep.make_unique_keys_partial would do: replace (command: how the successor is built), keep (reason, and the alternative as command), none (it counts live rows only). Changes nothing. Errors as of make_unique_keys_partial.';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   soft_delete_keys
+
+-- DDL on tables with soft delete. These are the extension's only event triggers.
+
+CREATE FUNCTION upkeep.alter_soft_deleted(target regclass, ddl text) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'alter_soft_deleted_wrapper';
+COMMENT ON FUNCTION upkeep.alter_soft_deleted(regclass, text) IS
+'Runs one ALTER TABLE on a table with soft delete, as the caller, where its views stand in the way (DROP COLUMN, ALTER TYPE): they are dropped and made again in the same transaction, with their grants, owner, options, comments, defaults, rules and triggers. For members of the table''s owner. Errors: 42601 not one statement, 0A000 not an ALTER TABLE of columns, constraints or options, 22023 about another table, 2BP01 something else depends on a view, 55000 no soft delete, or one of its own columns is dropped, 42501.';
+
+CREATE FUNCTION upkeep.repair_soft_delete(target regclass) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'repair_soft_delete_wrapper';
+COMMENT ON FUNCTION upkeep.repair_soft_delete(regclass) IS
+'Makes what upkeep.soft_delete_drift shows of a table as it should be: missing views and triggers are made, disabled triggers enabled, columns of the views follow the table''s. Views that were dropped come back with the grants of the table. For members of the table''s owner. Errors: 55000 no soft delete, 42501, 2BP01 something depends on a view that has to be made anew, 42P07 a view''s name is taken.';
+
+CREATE FUNCTION upkeep._follow_ddl() RETURNS event_trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'follow_ddl_wrapper';
+COMMENT ON FUNCTION upkeep._follow_ddl() IS 'Private event trigger: views, partitions and foreign keys of tables with soft delete follow ALTER and CREATE TABLE.';
+CREATE FUNCTION upkeep._follow_drops() RETURNS event_trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'follow_drops_wrapper';
+COMMENT ON FUNCTION upkeep._follow_drops() IS 'Private event trigger: forgets tables with soft delete that were dropped.';
+REVOKE EXECUTE ON FUNCTION upkeep._follow_ddl(), upkeep._follow_drops() FROM PUBLIC;
+
+CREATE VIEW upkeep.soft_delete_drift WITH (security_barrier) AS
+WITH managed AS MATERIALIZED (
+    SELECT c.oid AS relid, n.nspname, c.relname, c.relowner, s.hide, s.flag, s.on_unmanaged,
+           l.oid AS live_view, d.oid AS deleted_view
+    FROM upkeep._soft_delete_table s
+    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) s.relid
+    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+    LEFT JOIN pg_catalog.pg_class l ON l.oid OPERATOR(pg_catalog.=) s.live_view AND l.relkind OPERATOR(pg_catalog.=) 'v'
+    LEFT JOIN pg_catalog.pg_class d ON d.oid OPERATOR(pg_catalog.=) s.deleted_view AND d.relkind OPERATOR(pg_catalog.=) 'v'
+    WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE')
+), ours AS MATERIALIZED (
+    SELECT t.tgrelid, t.tgname, t.tgenabled, p.proname
+    FROM pg_catalog.pg_trigger t
+    JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
+    WHERE p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::regnamespace
+      AND pg_catalog.starts_with(p.proname::text, '_soft_delete_')
+), member AS MATERIALIZED (
+    SELECT m.relid AS root, t.relid FROM managed m
+    CROSS JOIN LATERAL (SELECT m.relid UNION SELECT p.relid::oid FROM pg_catalog.pg_partition_tree(m.relid) p) t (relid)
+), wanted AS (
+    SELECT m.root, m.relid, f.proname, f.number
+    FROM member m
+    CROSS JOIN (VALUES ('_soft_delete_updated', 1), ('_soft_delete_guard', 2), ('_soft_delete_updated_row', 1)) f (proname, number)
+    UNION ALL
+    SELECT m.relid, m.relid, '_soft_delete_flag', 1 FROM managed m WHERE m.flag IS NOT NULL
+    UNION ALL
+    SELECT m.relid, m.live_view, f.proname, 1
+    FROM managed m CROSS JOIN (VALUES ('_soft_delete_view_row'), ('_soft_delete_view')) f (proname)
+    WHERE m.live_view IS NOT NULL
+    UNION ALL
+    SELECT DISTINCT m.root, f.conrelid, '_soft_delete_live_parent', 2
+    FROM member m
+    JOIN pg_catalog.pg_constraint f ON f.confrelid OPERATOR(pg_catalog.=) m.relid AND f.contype OPERATOR(pg_catalog.=) 'f'
+     AND f.conparentid OPERATOR(pg_catalog.=) 0::oid
+), found (relid, problem) AS (
+    SELECT m.relid, pg_catalog.format('its view of %s rows is missing', v.what)
+    FROM managed m CROSS JOIN LATERAL (VALUES ('live', m.live_view), ('deleted', m.deleted_view)) v (what, oid)
+    WHERE m.hide OPERATOR(pg_catalog.<>) 'none' AND v.oid IS NULL
+    UNION ALL
+    SELECT m.relid, pg_catalog.format('column %I is not in %s as it is in the table', coalesce(a.attname, b.attname), v.oid::regclass)
+    FROM managed m CROSS JOIN LATERAL (VALUES (m.live_view), (m.deleted_view)) v (oid)
+    CROSS JOIN LATERAL (
+        SELECT x.attname, x.atttypid, x.atttypmod FROM pg_catalog.pg_attribute x
+        WHERE x.attrelid OPERATOR(pg_catalog.=) m.relid AND x.attnum OPERATOR(pg_catalog.>) 0 AND NOT x.attisdropped) a
+    LEFT JOIN pg_catalog.pg_attribute b ON b.attrelid OPERATOR(pg_catalog.=) v.oid AND b.attname OPERATOR(pg_catalog.=) a.attname
+        AND b.atttypid OPERATOR(pg_catalog.=) a.atttypid AND b.atttypmod OPERATOR(pg_catalog.=) a.atttypmod
+    WHERE v.oid IS NOT NULL AND b.attname IS NULL
+    UNION ALL
+    SELECT w.root, pg_catalog.format('a trigger %s of %s is missing', w.proname, w.relid::regclass)
+    FROM wanted w
+    WHERE (SELECT pg_catalog.count(*) FROM ours o WHERE o.tgrelid OPERATOR(pg_catalog.=) w.relid
+                                                   AND o.proname OPERATOR(pg_catalog.=) w.proname::name) OPERATOR(pg_catalog.<) w.number
+    UNION ALL
+    SELECT w.root, pg_catalog.format('trigger %I of %s is disabled', o.tgname, w.relid::regclass)
+    FROM wanted w
+    JOIN ours o ON o.tgrelid OPERATOR(pg_catalog.=) w.relid AND o.proname OPERATOR(pg_catalog.=) w.proname::name
+    WHERE o.tgenabled OPERATOR(pg_catalog.=) 'D'
+)
+SELECT m.relid, m.nspname AS schemaname, m.relname, f.problem,
+       pg_catalog.format('SELECT upkeep.repair_soft_delete(%L);', pg_catalog.format('%I.%I', m.nspname, m.relname)) AS repair
+FROM found f JOIN managed m ON m.relid OPERATOR(pg_catalog.=) f.relid
+UNION ALL
+SELECT DISTINCT m.relid, m.nspname, m.relname,
+       pg_catalog.format('%s references it ON DELETE CASCADE, but has no soft delete', r.relid::regclass),
+       pg_catalog.format('SELECT upkeep.enable_soft_delete(%L);', r.relid::regclass)
+FROM managed m
+JOIN member p ON p.root OPERATOR(pg_catalog.=) m.relid
+JOIN pg_catalog.pg_constraint f ON f.confrelid OPERATOR(pg_catalog.=) p.relid AND f.contype OPERATOR(pg_catalog.=) 'f'
+ AND f.conparentid OPERATOR(pg_catalog.=) 0::oid AND f.confdeltype OPERATOR(pg_catalog.=) 'c'
+CROSS JOIN LATERAL (SELECT coalesce(pg_catalog.pg_partition_root(f.conrelid)::oid, f.conrelid) AS relid) r
+WHERE m.on_unmanaged OPERATOR(pg_catalog.=) 'refuse'
+  AND NOT EXISTS (SELECT FROM upkeep._soft_delete_table s WHERE s.relid OPERATOR(pg_catalog.=) r.relid);
+COMMENT ON VIEW upkeep.soft_delete_drift IS
+'What is not as it should be with tables with soft delete (views and columns, triggers missing or disabled, foreign keys that came later), and the statement that repairs it. Visible to members of the tables'' owners. Empty: all is well.';
+GRANT SELECT ON upkeep.soft_delete_drift TO PUBLIC;
+
+CREATE EVENT TRIGGER upkeep_follow_ddl ON ddl_command_end WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE')
+    EXECUTE FUNCTION upkeep._follow_ddl();
+COMMENT ON EVENT TRIGGER upkeep_follow_ddl IS 'pg_upkeep: what belongs to tables with soft delete follows ALTER and CREATE TABLE. Never raises an error.';
+CREATE EVENT TRIGGER upkeep_follow_drops ON sql_drop EXECUTE FUNCTION upkeep._follow_drops();
+COMMENT ON EVENT TRIGGER upkeep_follow_drops IS 'pg_upkeep: forgets tables with soft delete that were dropped. Never raises an error.';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   jobs
+
 -- How large btree indexes are, and how large they would be after a rebuild.
 
 CREATE FUNCTION upkeep._index_bloat() RETURNS TABLE (
@@ -1375,880 +2251,4 @@ CREATE FUNCTION upkeep.disable_row_version(target regclass) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_disable_row_version_wrapper';
 COMMENT ON FUNCTION upkeep.disable_row_version(regclass) IS
 'Ends the versions of upkeep.enable_row_version(); the column stays as it is. Owner''s members. 42704 the table has none.';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- requires:
---   jobs
-
--- Backfill: the functions, the rows that were skipped, and a view of those put aside.
-
-CREATE FUNCTION upkeep.backfill(
-    target regclass,
-    assignments text,
-    condition text DEFAULT NULL,
-    name text DEFAULT NULL,
-    workers integer DEFAULT 1,
-    batch_time interval DEFAULT NULL,
-    on_error text DEFAULT 'quarantine',
-    paused boolean DEFAULT false,
-    if_not_exists boolean DEFAULT false,
-    options jsonb DEFAULT '{}',
-    fill_new_rows boolean DEFAULT false,
-    run_between text DEFAULT NULL,
-    timezone text DEFAULT NULL,
-    max_replica_lag interval DEFAULT NULL,
-    max_replica_lag_bytes bigint DEFAULT NULL,
-    max_wal_rate integer DEFAULT NULL,
-    throttle_work_ratio double precision DEFAULT NULL
-) RETURNS uuid
-    LANGUAGE c VOLATILE PARALLEL UNSAFE
-    AS 'MODULE_PATHNAME', 'upkeep_backfill_0_2_wrapper';
-COMMENT ON FUNCTION upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text, text, interval, bigint, integer, double precision) IS
-'Fills columns of a table, of all partitions or of all children in the background and returns the job. assignments: what follows SET; condition: the rows that still need it (default: every row, exactly once, which needs a key); batch_time: length of one transaction (default upkeep.batch_time); on_error: quarantine or stop; options: strategy, range_blocks, strides, window_ranges, max_quarantined, vacuum, touch_stamps; fill_new_rows: rows that others write meanwhile are filled by a trigger (needs TRIGGER, a condition and plpgsql). Runs as the caller. Errors: 42601 in a fragment, 22023 wrong argument, 55006 a column is being filled already, 42710 name in use, 42501 a privilege is missing on the table or a partition, 55000 no key or a publication that refuses the update, 0A000 not a table for it.';
-
-CREATE FUNCTION upkeep.explain_backfill(
-    target regclass,
-    assignments text,
-    condition text DEFAULT NULL,
-    workers integer DEFAULT 1,
-    options jsonb DEFAULT '{}'
-) RETURNS TABLE (
-    strategy text,
-    reason text,
-    batches bigint,
-    rows_estimate bigint,
-    estimated_duration interval,
-    wal_estimate bigint,
-    locks text,
-    warnings text[]
-)
-    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1
-    AS 'MODULE_PATHNAME', 'upkeep_explain_backfill_wrapper';
-COMMENT ON FUNCTION upkeep.explain_backfill(regclass, text, text, integer, jsonb) IS
-'Says how upkeep.backfill would go through the table, why, what it would cost (rows, bytes of WAL, time: forecasts from a sample) and what speaks against it. Changes nothing.';
-
-CREATE FUNCTION upkeep.preview_backfill(
-    target regclass,
-    assignments text,
-    condition text DEFAULT NULL,
-    max_rows integer DEFAULT 10
-) RETURNS TABLE (row_key jsonb, old_row jsonb, new_row jsonb)
-    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10
-    AS 'MODULE_PATHNAME', 'upkeep_preview_backfill_wrapper';
-COMMENT ON FUNCTION upkeep.preview_backfill(regclass, text, text, integer) IS
-'Shows rows as they are and as upkeep.backfill would leave them, computed by SELECT. max_rows: 0 to 10000. Triggers and generated columns are not shown. Changes nothing.';
-
--- Filters of a strided UPDATE. Everyone's, since the statement runs as the owner of the job; they
--- look at nothing but their arguments, so that row security may let them go first.
-CREATE FUNCTION upkeep._in_stride(tid, integer, integer) RETURNS boolean
-    LANGUAGE c IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE COST 0.1
-    AS 'MODULE_PATHNAME', 'upkeep_in_stride';
-CREATE FUNCTION upkeep._in_stride_before(tid, integer, integer, xid, xid, integer) RETURNS boolean
-    LANGUAGE c IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE COST 0.1
-    AS 'MODULE_PATHNAME', 'upkeep_in_stride_before';
-COMMENT ON FUNCTION upkeep._in_stride(tid, integer, integer) IS
-'Private: is the row''s place on its page, modulo strides, the stride?';
-COMMENT ON FUNCTION upkeep._in_stride_before(tid, integer, integer, xid, xid, integer) IS
-'Private: the same for row versions that were not written in the given span of transactions.';
-
--- In the WHEN of triggers on anybody's tables, hence everyone's.
-CREATE FUNCTION upkeep._is_filling(uuid) RETURNS boolean
-    LANGUAGE c STABLE STRICT PARALLEL UNSAFE
-    AS 'MODULE_PATHNAME', 'upkeep_is_filling';
-COMMENT ON FUNCTION upkeep._is_filling(uuid) IS
-'Private: is this process at work on that job? Keeps the trigger of fill_new_rows off what the job itself updates.';
-
--- Rows that a backfill has to come back to (locked by somebody else) or has put aside (quarantined).
-CREATE TABLE upkeep._backfill_row (
-    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
-    row_key jsonb NOT NULL,
-    number bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
-    relid oid NOT NULL,
-    state text NOT NULL CHECK (state IN ('locked', 'quarantined')),
-    sqlstate text,
-    message text,
-    attempts integer NOT NULL DEFAULT 0,
-    last_tried_at timestamptz,
-    -- Without keys rows are told apart by their places, which repeat from table to table.
-    PRIMARY KEY (job, relid, row_key)
-);
-CREATE INDEX ON upkeep._backfill_row (job, state, number);
-
--- Transactions of a backfill whose rows still match its condition: never updated again by the same run.
-CREATE TABLE upkeep._backfill_xid (
-    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
-    xid bigint NOT NULL,
-    PRIMARY KEY (job, xid)
-);
-
--- The tables of a backfill, one with an ordinary target, all leaves of a tree: what its workers share of each.
-CREATE TABLE upkeep._backfill_table (
-    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
-    number integer NOT NULL,
-    relid oid NOT NULL,
-    -- Quoted and qualified: a dump restored elsewhere meets other OIDs (LAW 20).
-    relname text NOT NULL,
-    -- Its part of the job's units.
-    weight double precision NOT NULL,
-    -- gone: dropped or taken out of the tree meanwhile.
-    state text NOT NULL DEFAULT 'todo' CHECK (state IN ('todo', 'done', 'gone')),
-    -- Others have locked its last rows: it rests until then.
-    not_before timestamptz,
-    shared jsonb NOT NULL DEFAULT '{}',
-    PRIMARY KEY (job, number)
-);
-CREATE INDEX _backfill_table_todo ON upkeep._backfill_table (job, weight, number) WHERE state = 'todo';
-
-SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_table', '');
-SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_row', '');
-SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_xid', '');
-SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_row_number_seq', '');
-
-CREATE VIEW upkeep.quarantined_rows WITH (security_barrier) AS
-    SELECT r.job, r.relid, r.row_key, r.sqlstate, r.message, r.attempts, r.last_tried_at
-    FROM upkeep._backfill_row r
-    JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) r.job
-    WHERE r.state OPERATOR(pg_catalog.=) 'quarantined'
-      AND pg_catalog.pg_has_role(j.owner, 'USAGE');
-COMMENT ON VIEW upkeep.quarantined_rows IS
-'Rows that a backfill put aside because their new value is an error; upkeep.retry(job) tries them again. Visible to members of the job''s owner.';
-COMMENT ON COLUMN upkeep.quarantined_rows.row_key IS 'The row''s key, or its place (ctid) where the table has no key.';
-GRANT SELECT ON upkeep.quarantined_rows TO PUBLIC;
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- requires:
---   backfill
-
--- What people see of jobs and do to them. Views are security_barrier (LAW 5): states and figures for the
--- owner's members, pg_monitor and administrators; what contains data (errors, texts) for the owner's members only.
-
-CREATE FUNCTION upkeep._is_admin() RETURNS boolean
-    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'is_admin_wrapper';
-COMMENT ON FUNCTION upkeep._is_admin() IS 'internal: may the caller pause, cancel and drop other people''s jobs (upkeep.admin_role)?';
-
-CREATE FUNCTION upkeep._is_here(system_identifier bigint, database oid) RETURNS boolean
-    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'is_here_wrapper';
-COMMENT ON FUNCTION upkeep._is_here(bigint, oid) IS 'internal: does a job belong to this server and database, or did it come with a dump?';
-
-CREATE VIEW upkeep.jobs WITH (security_barrier) AS
-SELECT j.id, j.kind, j.relid, j.target, j.name,
-       CASE WHEN NOT k.here AND j.live THEN 'paused'
-            WHEN j.state OPERATOR(pg_catalog.=) 'running' AND s.all_wait THEN 'waiting'
-            WHEN j.state OPERATOR(pg_catalog.=) 'queued' AND j.run_between IS NOT NULL
-                 AND j.not_before OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() THEN 'waiting'
-            ELSE j.state END AS state,
-       CASE WHEN NOT k.here AND j.live THEN 'restored'
-            WHEN j.state OPERATOR(pg_catalog.=) 'running' THEN CASE WHEN s.all_wait THEN s.wait_reason END
-            ELSE j.reason END AS wait_reason,
-       p.percent,
-       pg_catalog.concat('[', pg_catalog.repeat('#', (p.percent OPERATOR(pg_catalog./) 5)::integer),
-                         pg_catalog.repeat('.', 20 OPERATOR(pg_catalog.-) (p.percent OPERATOR(pg_catalog./) 5)::integer), ']') AS bar,
-       s.rows_done,
-       j.rows_estimate,
-       s.rows_per_second,
-       CASE WHEN j.state OPERATOR(pg_catalog.=) 'running' AND s.units_per_second OPERATOR(pg_catalog.>) 0 THEN
-           pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs =>
-               greatest(j.units_total OPERATOR(pg_catalog.-) s.units_done, 0) OPERATOR(pg_catalog./) s.units_per_second)
-       END AS eta,
-       coalesce(j.finished_at, CASE WHEN j.live THEN pg_catalog.clock_timestamp() END)
-           OPERATOR(pg_catalog.-) j.started_at AS elapsed,
-       j.workers,
-       s.batch_rows,
-       j.strategy,
-       j.rows_left,
-       (SELECT pg_catalog.count(*) FROM upkeep._backfill_row q
-        WHERE q.job OPERATOR(pg_catalog.=) j.id AND q.state OPERATOR(pg_catalog.=) 'quarantined') AS quarantined,
-       CASE WHEN k.own THEN j.error_message END AS error,
-       coalesce(r.rolname, j.owner_name) AS owner,
-       j.created_at, j.started_at, j.finished_at,
-       nullif(pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
-           'run_between', j.run_between, 'timezone', j.timezone, 'max_replica_lag', j.max_replica_lag,
-           'max_replica_lag_bytes', j.max_replica_lag_bytes, 'max_wal_rate', j.max_wal_rate,
-           'throttle_work_ratio', j.throttle_work_ratio)), '{}') AS limits
-FROM (SELECT i.*, i.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused']) AS live FROM upkeep._job i) j
-CROSS JOIN LATERAL (
-    SELECT pg_catalog.pg_has_role(j.owner, 'USAGE') AS own,
-           upkeep._is_here(j.system_identifier, j.database) AS here) k
-CROSS JOIN LATERAL (
-    SELECT coalesce(pg_catalog.sum(t.rows_done), 0)::bigint AS rows_done,
-           coalesce(pg_catalog.sum(t.units_done), 0) AS units_done,
-           pg_catalog.max(t.batch_rows) AS batch_rows,
-           pg_catalog.sum(t.rows_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS rows_per_second,
-           pg_catalog.sum(t.units_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS units_per_second,
-           pg_catalog.min(t.wait_reason) AS wait_reason,
-           coalesce(pg_catalog.bool_and(t.wait_reason IS NOT NULL) FILTER (WHERE t.pid IS NOT NULL), false) AS all_wait
-    FROM upkeep._job_slot t WHERE t.job OPERATOR(pg_catalog.=) j.id) s
-CROSS JOIN LATERAL (
-    SELECT CASE WHEN j.state OPERATOR(pg_catalog.=) 'done' THEN 100::double precision
-                WHEN j.units_total OPERATOR(pg_catalog.>) 0
-                THEN least(100, 100 OPERATOR(pg_catalog.*) s.units_done OPERATOR(pg_catalog./) j.units_total)
-                ELSE 0 END AS percent) p
-LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) j.owner
-WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
-COMMENT ON VIEW upkeep.jobs IS 'Jobs of this database: state, progress, speed, error. Made for \watch. Rows: the caller''s roles'' jobs; all for pg_monitor and upkeep.admin_role. elapsed counts from the first start; rows_per_second is per second at work, workers added up; limits are the job''s own.';
-
-CREATE VIEW upkeep.job_events WITH (security_barrier) AS
-SELECT e.job, e.happened_at, e.event,
-       CASE WHEN k.own THEN e.detail END AS detail
-FROM upkeep._job_event e
-JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) e.job
-CROSS JOIN LATERAL (SELECT pg_catalog.pg_has_role(j.owner, 'USAGE') AS own) k
-WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
-COMMENT ON VIEW upkeep.job_events IS 'History of each job: every change of state, choice, wait, retry and error. detail is shown to members of the job''s owner.';
-
-CREATE FUNCTION upkeep._throttle(
-    OUT input text, OUT subject text, OUT value double precision, OUT threshold double precision, OUT unit text,
-    OUT throttling boolean, OUT reason text, OUT age double precision
-) RETURNS SETOF record
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'throttle_wrapper';
-COMMENT ON FUNCTION upkeep._throttle() IS 'internal: the facts behind upkeep.throttle';
-
-CREATE VIEW upkeep.throttle WITH (security_barrier) AS
-SELECT t.input, t.subject, t.value, t.threshold, t.unit, t.throttling, t.reason,
-       pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => t.age) AS sampled_at
-FROM upkeep._throttle() t;
-COMMENT ON VIEW upkeep.throttle IS 'What may hold jobs back, as last measured while jobs ran: each figure, the server''s limit for it, and whether it holds all jobs back now. Rows for members of pg_read_all_stats (pg_monitor) and of upkeep.admin_role; nobody else sees any.';
-GRANT SELECT ON upkeep.throttle TO PUBLIC;
-
-CREATE FUNCTION upkeep._status() RETURNS jsonb
-    LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'status_wrapper';
-COMMENT ON FUNCTION upkeep._status() IS 'internal: the facts behind upkeep.status';
-
-CREATE VIEW upkeep.status WITH (security_barrier) AS
-SELECT s.f OPERATOR(pg_catalog.->>) 'workers' AS workers,
-       (s.f OPERATOR(pg_catalog.->>) 'launcher_pid')::integer AS launcher_pid,
-       (s.f OPERATOR(pg_catalog.->>) 'schedulers')::integer AS schedulers,
-       (s.f OPERATOR(pg_catalog.->>) 'executors')::integer AS executors,
-       (s.f OPERATOR(pg_catalog.->>) 'max_workers')::integer AS max_workers,
-       (s.f OPERATOR(pg_catalog.->>) 'enabled')::boolean AS enabled,
-       s.f OPERATOR(pg_catalog.->>) 'databases' AS databases,
-       (SELECT pg_catalog.count(*) FROM upkeep.jobs j
-        WHERE j.state OPERATOR(pg_catalog.=) ANY (ARRAY['running', 'waiting'])) AS running_jobs,
-       (SELECT pg_catalog.count(*) FROM upkeep.jobs j WHERE j.state OPERATOR(pg_catalog.=) 'queued') AS queued_jobs,
-       (SELECT pg_catalog.count(*) FROM upkeep.jobs j WHERE j.state OPERATOR(pg_catalog.=) 'paused') AS paused_jobs,
-       s.f OPERATOR(pg_catalog.->>) 'advice' AS advice
-FROM (SELECT upkeep._status() AS f) s;
-COMMENT ON VIEW upkeep.status IS 'One row: are workers up (preloaded, dynamic, not running), how many work on this server, and in advice what to type if something is missing. Job counts are of the jobs the caller can see.';
-
-GRANT SELECT ON upkeep.jobs, upkeep.job_events, upkeep.status TO PUBLIC;
-
-CREATE FUNCTION upkeep.pause(job uuid) RETURNS uuid
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pause_wrapper';
-COMMENT ON FUNCTION upkeep.pause(uuid) IS 'Pauses a job after its current batch. Owner''s members and upkeep.admin_role. 42704 no such job, 42501 not yours, 55000 finished or a command that has started.';
-
-CREATE FUNCTION upkeep.resume(job uuid) RETURNS uuid
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'resume_wrapper';
-COMMENT ON FUNCTION upkeep.resume(uuid) IS 'Lets a paused job go on where it was. Owner''s members. 55000 if it is finished, or came with a dump (resume_all).';
-
-CREATE FUNCTION upkeep.cancel(job uuid) RETURNS uuid
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cancel_wrapper';
-COMMENT ON FUNCTION upkeep.cancel(uuid) IS 'Ends a job for good once the caller''s transaction commits; its current batch or command is canceled, what was committed stays. Owner''s members and upkeep.admin_role. 55000 if it has finished.';
-
-CREATE FUNCTION upkeep.retry(job uuid) RETURNS uuid
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retry_wrapper';
-COMMENT ON FUNCTION upkeep.retry(uuid) IS 'Starts a failed or canceled job again at its cursor, or a done one for its quarantined and left rows. Owner''s members. 55000 if there is nothing to try again.';
-
-CREATE FUNCTION upkeep.drop_job(job uuid) RETURNS uuid
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'drop_job_wrapper';
-COMMENT ON FUNCTION upkeep.drop_job(uuid) IS 'Forgets a finished job and its history. Owner''s members and upkeep.admin_role. 55000 if it has not finished.';
-
-CREATE FUNCTION upkeep.alter_job(
-    job uuid,
-    batch_time interval DEFAULT NULL,
-    workers integer DEFAULT NULL,
-    name text DEFAULT NULL,
-    run_between text DEFAULT NULL,
-    timezone text DEFAULT NULL,
-    max_replica_lag interval DEFAULT NULL,
-    max_replica_lag_bytes bigint DEFAULT NULL,
-    max_wal_rate integer DEFAULT NULL,
-    throttle_work_ratio double precision DEFAULT NULL
-) RETURNS uuid
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'alter_job_0_2_wrapper';
-COMMENT ON FUNCTION upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer, double precision) IS
-'Changes an unfinished job, also while it runs; null keeps what is. batch_time 10 ms to 60 s, workers 1 to 64; run_between: hours as ''22:00-05:00'' in timezone (default the session''s), '''' for always; the rest tightens the settings of these names (kB/s, 0..1). Owner''s members. 22023 a value out of range.';
-
-CREATE FUNCTION upkeep.pause_all(reason text DEFAULT NULL) RETURNS integer
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pause_all_wrapper';
-COMMENT ON FUNCTION upkeep.pause_all(text) IS 'Pauses every unfinished job of this database except commands that have started, and holds every schedule; returns how many. To be granted.';
-
-CREATE FUNCTION upkeep.resume_all() RETURNS integer
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'resume_all_wrapper';
-COMMENT ON FUNCTION upkeep.resume_all() IS 'Resumes every paused job and held schedule of this database, those that came with a dump or copy included (owner and table are found by name); returns how many. To be granted.';
-
-CREATE PROCEDURE upkeep.wait(job uuid, timeout interval DEFAULT NULL)
-    LANGUAGE c AS 'MODULE_PATHNAME', 'wait_wrapper';
-COMMENT ON PROCEDURE upkeep.wait(uuid, interval) IS 'Waits for a job with progress as notices, holding no snapshot. Raises the job''s error if it fails, 57014 if it is canceled or the timeout passes, 25001 inside a transaction block.';
-
-CREATE FUNCTION upkeep.start_workers() RETURNS integer
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'start_workers_wrapper';
-COMMENT ON FUNCTION upkeep.start_workers() IS 'Starts background workers for this database until the server restarts; returns 1, or 0 if they run already. Without shared_preload_libraries. To be granted. 53000 if max_worker_processes is used up.';
-
-CREATE FUNCTION upkeep.stop_workers() RETURNS integer
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'stop_workers_wrapper';
-COMMENT ON FUNCTION upkeep.stop_workers() IS 'Ends the workers that start_workers() started; jobs wait where they are. Returns the number of processes ended. To be granted. 55000 if the library is preloaded.';
-
-CREATE FUNCTION upkeep.run_in_background(command text, name text DEFAULT NULL, retries integer DEFAULT 0) RETURNS uuid
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'run_in_background_wrapper';
-COMMENT ON FUNCTION upkeep.run_in_background(text, text, integer) IS 'Runs one SQL command in a worker as the caller, top-level ones (VACUUM, CREATE INDEX CONCURRENTLY, CALL) included. retries: how often a failed or interrupted run is repeated. To be granted. 42601 unless exactly one statement; 0A000 for BEGIN, COMMIT, LISTEN, COPY FROM STDIN or TO STDOUT.';
-
-REVOKE EXECUTE ON FUNCTION upkeep.start_workers(), upkeep.stop_workers(), upkeep.pause_all(text),
-    upkeep.resume_all(), upkeep.run_in_background(text, text, integer) FROM PUBLIC;
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- requires:
---   job_views
-
--- Schedules: commands that come back. The tables are private (LAW 1); each due schedule becomes a job of the kind
--- command, and what came of it is kept here, while the job's own row goes soon.
-
-CREATE TABLE upkeep._schedule (
-    id uuid PRIMARY KEY,
-    name text NOT NULL,
-    owner oid NOT NULL,
-    -- By name too: a dump restored elsewhere meets other OIDs (LAW 20).
-    owner_name name NOT NULL,
-    -- As given; every: the length of an interval in microseconds, null for a cron pattern.
-    schedule text NOT NULL,
-    every bigint,
-    timezone text NOT NULL,
-    command text NOT NULL,
-    -- The command's tag.
-    target text NOT NULL,
-    -- What the command meant when it was given: search_path, TimeZone, DateStyle, IntervalStyle.
-    session jsonb NOT NULL,
-    timeout bigint, -- ms
-    retries integer NOT NULL,
-    retry_backoff bigint NOT NULL, -- ms
-    catch_up boolean NOT NULL,
-    paused boolean NOT NULL,
-    -- Why it is held although nobody paused it: restored, pause_all(), what makes it impossible.
-    hold text,
-    next_run timestamptz,
-    -- When next_run was worked out: a clock that shows less was put back.
-    based_on timestamptz NOT NULL,
-    -- next_run was missed and is to be made up for.
-    owed boolean NOT NULL DEFAULT false,
-    created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-    system_identifier bigint NOT NULL,
-    database oid NOT NULL,
-    UNIQUE (owner, name)
-) WITH (fillfactor = 70);
-CREATE INDEX ON upkeep._schedule (next_run) WHERE NOT paused AND hold IS NULL;
-
-CREATE TABLE upkeep._schedule_run (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    schedule uuid NOT NULL REFERENCES upkeep._schedule ON DELETE CASCADE,
-    -- The job that ran it, or that was in the way of a skipped one.
-    job uuid,
-    due_at timestamptz NOT NULL,
-    -- How many due times this row stands for.
-    due_times integer NOT NULL DEFAULT 1,
-    -- Null while the job says it.
-    status text CHECK (status IN ('done', 'failed', 'timed out', 'canceled', 'missed', 'skipped')),
-    attempts integer,
-    started_at timestamptz,
-    finished_at timestamptz,
-    rows_done bigint,
-    error_sqlstate text,
-    error_message text,
-    error_detail text,
-    error_hint text
-);
-CREATE INDEX ON upkeep._schedule_run (schedule, id);
-CREATE UNIQUE INDEX _schedule_run_unfinished_key ON upkeep._schedule_run (schedule) WHERE finished_at IS NULL;
-CREATE INDEX ON upkeep._schedule_run (job) WHERE status IS DISTINCT FROM 'skipped';
-CREATE INDEX ON upkeep._schedule_run (finished_at);
-
--- pg_dump carries them; where they are restored they wait for resume_all() (LAW 20).
-SELECT pg_catalog.pg_extension_config_dump('upkeep._schedule', '');
-SELECT pg_catalog.pg_extension_config_dump('upkeep._schedule_run', '');
-SELECT pg_catalog.pg_extension_config_dump('upkeep._schedule_run_id_seq', '');
-
-CREATE VIEW upkeep.schedules WITH (security_barrier) AS
-SELECT s.id, s.name,
-       coalesce(r.rolname, s.owner_name) AS owner,
-       s.schedule, s.timezone,
-       CASE WHEN k.own THEN s.command END AS command,
-       NOT (s.paused OR k.hold IS NOT NULL) AS active,
-       CASE WHEN k.hold IS NOT NULL THEN k.hold WHEN s.paused THEN 'paused' END AS paused_reason,
-       CASE WHEN NOT s.paused AND k.hold IS NULL THEN s.next_run END AS next_run,
-       l.started_at AS last_run,
-       l.status AS last_status,
-       CASE WHEN k.own THEN l.error_message END AS last_error,
-       pg_catalog.make_interval(secs => s.timeout OPERATOR(pg_catalog./) 1000.0::double precision) AS timeout,
-       s.retries,
-       pg_catalog.make_interval(secs => s.retry_backoff OPERATOR(pg_catalog./) 1000.0::double precision) AS retry_backoff,
-       s.catch_up, s.created_at
-FROM upkeep._schedule s
-CROSS JOIN LATERAL (
-    SELECT pg_catalog.pg_has_role(s.owner, 'USAGE') AS own,
-           CASE WHEN upkeep._is_here(s.system_identifier, s.database) THEN s.hold ELSE 'restored' END AS hold) k
-LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) s.owner
-LEFT JOIN LATERAL (
-    SELECT coalesce(u.started_at, j.started_at) AS started_at,
-           coalesce(u.status, CASE WHEN j.state OPERATOR(pg_catalog.=) 'failed' AND (j.shared OPERATOR(pg_catalog.?) 'timed_out')
-                               THEN 'timed out' ELSE j.state END, 'failed') AS status,
-           coalesce(u.error_message, j.error_message) AS error_message
-    FROM upkeep._schedule_run u
-    LEFT JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) u.job AND u.finished_at IS NULL
-    WHERE u.schedule OPERATOR(pg_catalog.=) s.id
-      AND (u.status IS NULL OR u.status OPERATOR(pg_catalog.<>) ALL (ARRAY['missed', 'skipped']))
-    ORDER BY u.id DESC LIMIT 1) l ON true
-WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
-COMMENT ON VIEW upkeep.schedules IS 'Schedules of this database: when each runs next (null: not), why it is not active, and how its last run ended. Rows: the caller''s roles'' schedules; all for pg_monitor and upkeep.admin_role. command and last_error are shown to members of the owner.';
-
-CREATE VIEW upkeep.schedule_runs WITH (security_barrier) AS
-SELECT u.schedule, s.name, u.job, u.due_at,
-       coalesce(u.started_at, j.started_at) AS started_at,
-       coalesce(u.finished_at, j.finished_at) AS finished_at,
-       coalesce(u.status, CASE WHEN j.state OPERATOR(pg_catalog.=) 'failed' AND (j.shared OPERATOR(pg_catalog.?) 'timed_out')
-                               THEN 'timed out' ELSE j.state END, 'failed') AS status,
-       u.due_times,
-       CASE WHEN u.finished_at IS NULL THEN (j.params OPERATOR(pg_catalog.->>) 'retries')::integer OPERATOR(pg_catalog.-) j.retries OPERATOR(pg_catalog.+) 1
-            ELSE u.attempts END AS attempt,
-       CASE WHEN u.finished_at IS NULL
-            THEN (SELECT pg_catalog.sum(t.rows_done)::bigint FROM upkeep._job_slot t WHERE t.job OPERATOR(pg_catalog.=) j.id)
-            ELSE u.rows_done END AS rows,
-       CASE WHEN k.own THEN coalesce(u.error_message, j.error_message, j.reason) END AS error
-FROM upkeep._schedule_run u
-JOIN upkeep._schedule s ON s.id OPERATOR(pg_catalog.=) u.schedule
-LEFT JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) u.job AND u.finished_at IS NULL
-CROSS JOIN LATERAL (SELECT pg_catalog.pg_has_role(s.owner, 'USAGE') AS own) k
-WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
-COMMENT ON VIEW upkeep.schedule_runs IS 'What came of each run of a schedule. status: queued, running, paused, done, failed, timed out, canceled; missed (nobody was there when it was due) and skipped (the run before had not ended) stand for due_times due times each. error is shown to members of the owner. Kept for upkeep.job_retention, at most 1000 rows per schedule.';
-GRANT SELECT ON upkeep.schedules, upkeep.schedule_runs TO PUBLIC;
-
-CREATE FUNCTION upkeep.schedule(
-    name text,
-    schedule text,
-    command text,
-    timezone text DEFAULT NULL,
-    timeout interval DEFAULT NULL,
-    retries integer DEFAULT 0,
-    retry_backoff interval DEFAULT '1 minute',
-    catch_up boolean DEFAULT false,
-    paused boolean DEFAULT false,
-    if_not_exists boolean DEFAULT false
-) RETURNS uuid
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_schedule_wrapper';
-COMMENT ON FUNCTION upkeep.schedule(text, text, text, text, interval, integer, interval, boolean, boolean, boolean) IS
-'Runs a SQL command again and again as the caller, and returns the schedule. schedule: five cron fields, @hourly @daily @weekly @monthly @yearly, or an interval of at least 1 second such as ''5 minutes''; timezone: of the fields, default the session''s; timeout: cancels a run (null: none); retries: of a run that failed or timed out, after retry_backoff, doubled each time; catch_up: makes up for one run missed while the server was down. To be granted. 42601 in schedule or command, 22023 wrong argument or a schedule that never runs, 42710 name in use, 0A000 for a command that cannot run in a worker.';
-
-CREATE FUNCTION upkeep.unschedule(name text) RETURNS uuid
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'unschedule_by_name_wrapper';
-COMMENT ON FUNCTION upkeep.unschedule(text) IS 'Ends a schedule for good and forgets its runs; a run that has started goes on. Owner''s members and upkeep.admin_role. To be granted. 42704 no such schedule, 22023 several of this name.';
-
-CREATE FUNCTION upkeep.unschedule(schedule uuid) RETURNS uuid
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'unschedule_by_id_wrapper';
-COMMENT ON FUNCTION upkeep.unschedule(uuid) IS 'Ends a schedule for good and forgets its runs; a run that has started goes on. Owner''s members and upkeep.admin_role. To be granted. 42704 no such schedule.';
-
-CREATE FUNCTION upkeep.alter_schedule(
-    name text,
-    schedule text DEFAULT NULL,
-    command text DEFAULT NULL,
-    timezone text DEFAULT NULL,
-    timeout interval DEFAULT NULL,
-    retries integer DEFAULT NULL,
-    retry_backoff interval DEFAULT NULL,
-    catch_up boolean DEFAULT NULL,
-    paused boolean DEFAULT NULL,
-    new_name text DEFAULT NULL
-) RETURNS uuid
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'alter_schedule_by_name_wrapper';
-COMMENT ON FUNCTION upkeep.alter_schedule(text, text, text, text, interval, integer, interval, boolean, boolean, text) IS
-'Changes a schedule from its next run on; null keeps what is, timeout ''0'' takes it away. paused => true and false stop and go on; what was due meanwhile is not made up for. Owner''s members; members of upkeep.admin_role may pause. To be granted. Errors as of upkeep.schedule; 42704 no such schedule, 22023 several of this name.';
-
-CREATE FUNCTION upkeep.alter_schedule(
-    id uuid,
-    schedule text DEFAULT NULL,
-    command text DEFAULT NULL,
-    timezone text DEFAULT NULL,
-    timeout interval DEFAULT NULL,
-    retries integer DEFAULT NULL,
-    retry_backoff interval DEFAULT NULL,
-    catch_up boolean DEFAULT NULL,
-    paused boolean DEFAULT NULL,
-    new_name text DEFAULT NULL
-) RETURNS uuid
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'alter_schedule_by_id_wrapper';
-COMMENT ON FUNCTION upkeep.alter_schedule(uuid, text, text, text, interval, integer, interval, boolean, boolean, text) IS
-'Changes a schedule from its next run on; null keeps what is, timeout ''0'' takes it away. paused => true and false stop and go on; what was due meanwhile is not made up for. Owner''s members; members of upkeep.admin_role may pause. To be granted. Errors as of upkeep.schedule; 42704 no such schedule.';
-
-CREATE FUNCTION upkeep.run_now(name text) RETURNS uuid
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'run_now_by_name_wrapper';
-COMMENT ON FUNCTION upkeep.run_now(text) IS 'Runs a schedule''s command once now, paused or not, and returns the job. Owner''s members. To be granted. 42704 no such schedule, 22023 several of this name, 55006 a run has not ended, 55000 it came with a dump.';
-
-CREATE FUNCTION upkeep.run_now(schedule uuid) RETURNS uuid
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'run_now_by_id_wrapper';
-COMMENT ON FUNCTION upkeep.run_now(uuid) IS 'Runs a schedule''s command once now, paused or not, and returns the job. Owner''s members. To be granted. 42704 no such schedule, 55006 a run has not ended, 55000 it came with a dump.';
-
-REVOKE EXECUTE ON FUNCTION
-    upkeep.schedule(text, text, text, text, interval, integer, interval, boolean, boolean, boolean),
-    upkeep.unschedule(text), upkeep.unschedule(uuid),
-    upkeep.alter_schedule(text, text, text, text, interval, integer, interval, boolean, boolean, text),
-    upkeep.alter_schedule(uuid, text, text, text, interval, integer, interval, boolean, boolean, text),
-    upkeep.run_now(text), upkeep.run_now(uuid) FROM PUBLIC;
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- requires:
---   schedules
-
--- Soft delete: what is enabled, what was deleted together, and the functions. regclass and not oid, so that a dump carries
--- the tables' names (LAW 20) and pg_upgrade, which keeps the OIDs of relations, lets them pass.
-
-CREATE TABLE upkeep._soft_delete_table (
-    relid regclass PRIMARY KEY,
-    -- The name without a schema that users know: in `swap` the table itself is called otherwise.
-    name name NOT NULL,
-    hide text NOT NULL CHECK (hide IN ('live_view', 'swap', 'none')),
-    deleted_at name NOT NULL,
-    deleted_by name NOT NULL,
-    deletion_id name NOT NULL,
-    flag name,
-    live_view regclass,
-    deleted_view regclass,
-    retention interval,
-    on_unmanaged text NOT NULL DEFAULT 'refuse' CHECK (on_unmanaged IN ('refuse', 'restrict', 'ignore')),
-    enabled_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
-);
-CREATE UNIQUE INDEX _soft_delete_table_live_view ON upkeep._soft_delete_table (live_view);
-
--- One for each call of soft_delete(), and one for all other deletions of a transaction.
-CREATE TABLE upkeep._deletion (
-    id uuid PRIMARY KEY,
-    -- The first table.
-    relid regclass NOT NULL,
-    deleted_at timestamptz NOT NULL,
-    deleted_by text NOT NULL,
-    -- The role, by name: a dump restored elsewhere meets other OIDs.
-    role_name name NOT NULL,
-    reason text,
-    -- Why it may not be purged (hold_deletion).
-    held text,
-    undeleted_at timestamptz,
-    undeleted_by text
-);
-CREATE INDEX ON upkeep._deletion (deleted_at);
-
-CREATE TABLE upkeep._deletion_table (
-    deletion uuid NOT NULL REFERENCES upkeep._deletion ON DELETE CASCADE,
-    relid regclass NOT NULL,
-    rows bigint NOT NULL,
-    -- Deleted by somebody, not (only) by the cascade.
-    direct boolean NOT NULL,
-    -- Of them are gone for good.
-    purged bigint NOT NULL DEFAULT 0,
-    PRIMARY KEY (deletion, relid)
-);
-
--- What ON DELETE SET NULL and SET DEFAULT have changed. Key and values as text: they come back by the types' input.
-CREATE TABLE upkeep._deletion_cleared (
-    deletion uuid NOT NULL REFERENCES upkeep._deletion ON DELETE CASCADE,
-    relid regclass NOT NULL,
-    -- Which foreign key.
-    conname name NOT NULL,
-    key_columns name[] NOT NULL,
-    columns name[] NOT NULL,
-    key jsonb NOT NULL,
-    old_values jsonb NOT NULL,
-    new_values jsonb NOT NULL
-);
-CREATE INDEX ON upkeep._deletion_cleared (deletion);
-
-SELECT pg_catalog.pg_extension_config_dump('upkeep._soft_delete_table', '');
-SELECT pg_catalog.pg_extension_config_dump('upkeep._deletion', '');
-SELECT pg_catalog.pg_extension_config_dump('upkeep._deletion_table', '');
-SELECT pg_catalog.pg_extension_config_dump('upkeep._deletion_cleared', '');
-
-CREATE FUNCTION upkeep.enable_soft_delete(
-    target regclass,
-    hide text DEFAULT 'live_view',
-    deleted_at name DEFAULT 'deleted_at',
-    deleted_by name DEFAULT 'deleted_by',
-    deletion_id name DEFAULT 'deletion_id',
-    flag name DEFAULT NULL,
-    retention interval DEFAULT NULL,
-    on_unmanaged text DEFAULT 'refuse'
-) RETURNS void
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_enable_soft_delete_wrapper';
-COMMENT ON FUNCTION upkeep.enable_soft_delete(regclass, text, name, name, name, name, interval, text) IS
-'Lets rows of a table be deleted so that they can come back. Adds the columns that are missing (no rewrite), triggers, and by hide: live_view (TABLE_live and TABLE_deleted), swap (the table becomes TABLE_all, the view takes its name), swap_published (the same for a table in a publication), none. flag: a boolean column kept in step with deleted_at. on_unmanaged, for tables without soft delete that reference this one ON DELETE CASCADE: refuse (this call), restrict (rows that they reference), ignore. For members of the table''s owner. Errors: 42501, 42809 not a table, 55000 no primary key, a referencing table without soft delete, a publication, 42804 a column of an unfit type, 42710 enabled already, 42P07 a view''s name is taken, 0A000 inheritance, partitioned by one of the columns.';
-
-CREATE FUNCTION upkeep.disable_soft_delete(target regclass, deleted_rows text DEFAULT 'refuse') RETURNS void
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_disable_soft_delete_wrapper';
-COMMENT ON FUNCTION upkeep.disable_soft_delete(regclass, text) IS
-'Ends soft delete on a table: triggers and views go, the columns stay. deleted_rows: refuse (55000 if there are any), keep (they look like any other row from now on), purge (deletes them for good). For members of the table''s owner. Errors: 42501, 55000, 2BP01 something depends on a view, 22023.';
-
-CREATE FUNCTION upkeep.soft_delete(target regclass, condition text, reason text DEFAULT NULL) RETURNS uuid
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_soft_delete';
-COMMENT ON FUNCTION upkeep.soft_delete(regclass, text, text) IS
-'Deletes the live rows of a table that meet a condition (what follows WHERE) so that undelete() can bring them back, with what references them ON DELETE CASCADE. Returns the deletion''s id, or null if no row met it. target: the table or its live view. Runs as the caller, who needs SELECT and UPDATE on the table. Errors: 42601 not a condition, 55000 not enabled, 23503 live rows reference a row by RESTRICT or NO ACTION, 42501.';
-
-CREATE FUNCTION upkeep.undelete(deletion uuid) RETURNS bigint
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_undelete';
-COMMENT ON FUNCTION upkeep.undelete(uuid) IS
-'Brings back what one deletion has deleted, in all tables, and the references that it has cleared where they are still as it left them. Returns the number of rows. The caller needs SELECT and UPDATE on the tables from which rows were deleted directly. Errors: 42704 no such deletion, 55000 undeleted already or a table is gone, 23505 a unique key is in use again, 23503 a row that a row references is still deleted, 42501.';
-
-CREATE FUNCTION upkeep.undelete(target regclass, condition text) RETURNS bigint
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_undelete_where';
-COMMENT ON FUNCTION upkeep.undelete(regclass, text) IS
-'Brings back the deleted rows of one table that meet a condition, whatever deleted them; not what was deleted with them. Returns the number of rows. Runs as the caller, who needs SELECT and UPDATE on the table. Errors as undelete(uuid), and 42601 not a condition.';
-
--- Triggers, on anybody's tables; they act on what they fire for and on nothing else.
-CREATE FUNCTION upkeep._soft_delete_updated_row() RETURNS trigger
-    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_updated_row';
-CREATE FUNCTION upkeep._soft_delete_updated() RETURNS trigger
-    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_updated';
-CREATE FUNCTION upkeep._soft_delete_view_row() RETURNS trigger
-    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_view_row';
-CREATE FUNCTION upkeep._soft_delete_view() RETURNS trigger
-    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_view';
-CREATE FUNCTION upkeep._soft_delete_flag() RETURNS trigger
-    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_flag';
-CREATE FUNCTION upkeep._soft_delete_guard() RETURNS trigger
-    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_guard';
-CREATE FUNCTION upkeep._soft_delete_live_parent() RETURNS trigger
-    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_live_parent';
-COMMENT ON FUNCTION upkeep._soft_delete_updated_row() IS 'Private trigger: notes a row whose deletion was set or cleared by an UPDATE.';
-COMMENT ON FUNCTION upkeep._soft_delete_updated() IS 'Private trigger: carries a deletion on to what references the rows noted.';
-COMMENT ON FUNCTION upkeep._soft_delete_view_row() IS 'Private trigger: DELETE of a row of a live view.';
-COMMENT ON FUNCTION upkeep._soft_delete_view() IS 'Private trigger: carries a DELETE on a live view on to what references the rows.';
-COMMENT ON FUNCTION upkeep._soft_delete_flag() IS 'Private trigger: keeps a boolean column in step with deleted_at.';
-COMMENT ON FUNCTION upkeep._soft_delete_guard() IS 'Private trigger: refuses DELETE and TRUNCATE on a table with soft delete.';
-COMMENT ON FUNCTION upkeep._soft_delete_live_parent() IS 'Private trigger: refuses a live row that references a deleted one.';
-
--- In the WHEN of these triggers, hence everyone's.
-CREATE FUNCTION upkeep._is_by_hand(target oid, deletion uuid) RETURNS boolean
-    LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1 AS 'MODULE_PATHNAME', 'upkeep_is_by_hand';
-COMMENT ON FUNCTION upkeep._is_by_hand(oid, uuid) IS
-'Private: is the statement that updates this table somebody''s own, and not one of soft delete''s that knows what it does?';
-
-CREATE VIEW upkeep.soft_delete_tables WITH (security_barrier) AS
-    SELECT c.oid AS relid, n.nspname AS schemaname, c.relname, s.hide, s.deleted_at, s.deleted_by, s.deletion_id, s.flag,
-           s.live_view::pg_catalog.oid AS live_view, s.deleted_view::pg_catalog.oid AS deleted_view,
-           s.retention, s.on_unmanaged, s.enabled_at
-    FROM upkeep._soft_delete_table s
-    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) s.relid
-    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-    WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE');
-COMMENT ON VIEW upkeep.soft_delete_tables IS
-'Tables with soft delete, visible to members of their owners: names of their columns and views, retention, and what is done about tables without it.';
-GRANT SELECT ON upkeep.soft_delete_tables TO PUBLIC;
-
-CREATE VIEW upkeep.deletions WITH (security_barrier) AS
-    SELECT d.id, d.deleted_at, d.deleted_by, d.reason, d.relid::pg_catalog.oid AS relid, n.nspname AS schemaname, c.relname,
-           (SELECT pg_catalog.jsonb_object_agg(t.relid::pg_catalog.text, t.rows)
-            FROM upkeep._deletion_table t WHERE t.deletion OPERATOR(pg_catalog.=) d.id) AS rows,
-           d.undeleted_at, d.undeleted_by, d.held, w.why_not IS NULL AS restorable, w.why_not
-    FROM upkeep._deletion d
-    LEFT JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) d.relid
-    LEFT JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-    CROSS JOIN LATERAL (
-        SELECT CASE
-            WHEN d.undeleted_at IS NOT NULL THEN 'undeleted already'
-            WHEN c.oid IS NULL THEN 'the table is gone'
-            WHEN EXISTS (SELECT FROM upkeep._deletion_table t
-                         WHERE t.deletion OPERATOR(pg_catalog.=) d.id AND t.purged OPERATOR(pg_catalog.>) 0)
-                THEN 'rows of it were purged'
-            WHEN EXISTS (SELECT FROM upkeep._deletion_table t
-                         WHERE t.deletion OPERATOR(pg_catalog.=) d.id
-                           AND NOT EXISTS (SELECT FROM upkeep._soft_delete_table s WHERE s.relid OPERATOR(pg_catalog.=) t.relid))
-                THEN 'soft delete is not enabled on one of its tables any more'
-        END AS why_not) w
-    WHERE CASE WHEN c.oid IS NULL THEN pg_catalog.pg_has_role('pg_read_all_data', 'USAGE')
-               ELSE pg_catalog.pg_has_role(c.relowner, 'USAGE') END;
-COMMENT ON VIEW upkeep.deletions IS
-'What was deleted together: by one call of soft_delete(), or by all other statements of one transaction. Visible to members of the owner of the first table.';
-COMMENT ON COLUMN upkeep.deletions.rows IS 'How many rows were deleted in which table.';
-COMMENT ON COLUMN upkeep.deletions.restorable IS 'Can undelete(id) be tried? Unique keys that are in use again, and deleted parents, show only then.';
-GRANT SELECT ON upkeep.deletions TO PUBLIC;
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- requires:
---   soft_delete
-
--- Purge: what was deleted long enough ago goes for good, as a job.
-
-CREATE FUNCTION upkeep.purge_deleted(target regclass, older_than interval) RETURNS uuid
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'purge_deleted_wrapper';
-COMMENT ON FUNCTION upkeep.purge_deleted(regclass, interval) IS
-'Deletes for good, in the background, the rows of a table that were deleted longer ago than older_than, the oldest first, and the deleted rows which reference them, as old. Returns the job. target: the table or its live view. Rows that are held, locked, or referenced by rows which are not due stay; rows_left of the job counts the last two. Warns about missing indexes. For members of the table''s owner. Errors: 55000 no soft delete, 42501 not the owner, or row security hides rows, 55006 a purge of the table has not ended, 22004, 22023 older_than is negative.';
-
-CREATE FUNCTION upkeep._explain_purge(target regclass, older_than interval) RETURNS TABLE (
-    schemaname text, relname text, relid oid, rows bigint, oldest timestamptz, held bigint, blocked bigint, notes text[])
-    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10 AS 'MODULE_PATHNAME', 'explain_purge_wrapper';
-COMMENT ON FUNCTION upkeep._explain_purge(regclass, interval) IS 'internal: explain_purge() with names as text';
-
-CREATE FUNCTION upkeep.explain_purge(target regclass, older_than interval) RETURNS TABLE (
-    schemaname name,
-    relname name,
-    relid oid,
-    rows bigint,
-    oldest timestamptz,
-    held bigint,
-    blocked bigint,
-    notes text[]
-)
-    LANGUAGE sql VOLATILE PARALLEL UNSAFE ROWS 10
-BEGIN ATOMIC
-SELECT e.schemaname::name, e.relname::name, e.relid, e.rows, e.oldest, e.held, e.blocked, e.notes
-FROM upkeep._explain_purge($1, $2) e;
-END;
-COMMENT ON FUNCTION upkeep.explain_purge(regclass, interval) IS
-'Counts what upkeep.purge_deleted would delete for good, the table first, then those whose rows reference it: rows and when the oldest was deleted; held: rows that hold_deletion() keeps; blocked: rows that rows which are not due reference; notes: what would make it slow. Reads the tables. Changes nothing. Errors as of purge_deleted.';
-
-CREATE FUNCTION upkeep.hold_deletion(deletion uuid, reason text) RETURNS uuid
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'hold_deletion_wrapper';
-COMMENT ON FUNCTION upkeep.hold_deletion(uuid, text) IS
-'Keeps the rows of a deletion from every purge until release_deletion(); the reason shows in upkeep.deletions. Waits for the batch of a purge that is deleting some of them. For members of the owners of all its tables. Returns the deletion. Errors: 42704 no such deletion, 42501, 22023 an empty reason, 22004.';
-
-CREATE FUNCTION upkeep.release_deletion(deletion uuid) RETURNS uuid
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'release_deletion_wrapper';
-COMMENT ON FUNCTION upkeep.release_deletion(uuid) IS
-'Lets a deletion be purged again that hold_deletion() keeps. For members of the owners of all its tables. Returns the deletion. Errors: 42704 no such deletion, 42501, 22004.';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- requires:
---   soft_delete_purge
-
--- Unique keys that count live rows only.
-
-CREATE FUNCTION upkeep.make_unique_keys_partial(target regclass) RETURNS uuid
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'make_unique_keys_partial_wrapper';
-COMMENT ON FUNCTION upkeep.make_unique_keys_partial(regclass) IS
-'Replaces each unique constraint and unique index of a table with soft delete by a unique index of the same name on its live rows, built concurrently by a job, so that what was deleted can be used again. Returns the job, or null if there is nothing to replace. Keys that cannot change (primary, referenced by foreign keys, deferrable, exclusion, replica identity) are named in notices, with the alternative. ON CONFLICT then needs the index''s columns and WHERE deleted_at IS NULL. target: the table or its live view. For members of the table''s owner. Errors: 55000 no soft delete, 42501, 0A000 partitioned, 55006 a job is at it already.';
-
-CREATE FUNCTION upkeep._explain_make_unique_keys_partial(target regclass) RETURNS TABLE (
-    indexrelname text, conname text, action text, reason text, command text)
-    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10 AS 'MODULE_PATHNAME', 'explain_make_unique_keys_partial_wrapper';
-COMMENT ON FUNCTION upkeep._explain_make_unique_keys_partial(regclass) IS 'internal: explain_make_unique_keys_partial() with names as text';
-
-CREATE FUNCTION upkeep.explain_make_unique_keys_partial(target regclass) RETURNS TABLE (
-    indexrelname name,
-    conname name,
-    action text,
-    reason text,
-    command text
-)
-    LANGUAGE sql VOLATILE PARALLEL UNSAFE ROWS 10
-BEGIN ATOMIC
-SELECT e.indexrelname::name, e.conname::name, e.action, e.reason, e.command
-FROM upkeep._explain_make_unique_keys_partial($1) e;
-END;
-COMMENT ON FUNCTION upkeep.explain_make_unique_keys_partial(regclass) IS
-'Says of each unique key what upkeep.make_unique_keys_partial would do: replace (command: how the successor is built), keep (reason, and the alternative as command), none (it counts live rows only). Changes nothing. Errors as of make_unique_keys_partial.';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- requires:
---   soft_delete_keys
-
--- DDL on tables with soft delete. These are the extension's only event triggers.
-
-CREATE FUNCTION upkeep.alter_soft_deleted(target regclass, ddl text) RETURNS void
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'alter_soft_deleted_wrapper';
-COMMENT ON FUNCTION upkeep.alter_soft_deleted(regclass, text) IS
-'Runs one ALTER TABLE on a table with soft delete, as the caller, where its views stand in the way (DROP COLUMN, ALTER TYPE): they are dropped and made again in the same transaction, with their grants, owner, options, comments, defaults, rules and triggers. For members of the table''s owner. Errors: 42601 not one statement, 0A000 not an ALTER TABLE of columns, constraints or options, 22023 about another table, 2BP01 something else depends on a view, 55000 no soft delete, or one of its own columns is dropped, 42501.';
-
-CREATE FUNCTION upkeep.repair_soft_delete(target regclass) RETURNS void
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'repair_soft_delete_wrapper';
-COMMENT ON FUNCTION upkeep.repair_soft_delete(regclass) IS
-'Makes what upkeep.soft_delete_drift shows of a table as it should be: missing views and triggers are made, disabled triggers enabled, columns of the views follow the table''s. Views that were dropped come back with the grants of the table. For members of the table''s owner. Errors: 55000 no soft delete, 42501, 2BP01 something depends on a view that has to be made anew, 42P07 a view''s name is taken.';
-
-CREATE FUNCTION upkeep._follow_ddl() RETURNS event_trigger
-    LANGUAGE c AS 'MODULE_PATHNAME', 'follow_ddl_wrapper';
-COMMENT ON FUNCTION upkeep._follow_ddl() IS 'Private event trigger: views, partitions and foreign keys of tables with soft delete follow ALTER and CREATE TABLE.';
-CREATE FUNCTION upkeep._follow_drops() RETURNS event_trigger
-    LANGUAGE c AS 'MODULE_PATHNAME', 'follow_drops_wrapper';
-COMMENT ON FUNCTION upkeep._follow_drops() IS 'Private event trigger: forgets tables with soft delete that were dropped.';
-REVOKE EXECUTE ON FUNCTION upkeep._follow_ddl(), upkeep._follow_drops() FROM PUBLIC;
-
-CREATE VIEW upkeep.soft_delete_drift WITH (security_barrier) AS
-WITH managed AS MATERIALIZED (
-    SELECT c.oid AS relid, n.nspname, c.relname, c.relowner, s.hide, s.flag, s.on_unmanaged,
-           l.oid AS live_view, d.oid AS deleted_view
-    FROM upkeep._soft_delete_table s
-    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) s.relid
-    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-    LEFT JOIN pg_catalog.pg_class l ON l.oid OPERATOR(pg_catalog.=) s.live_view AND l.relkind OPERATOR(pg_catalog.=) 'v'
-    LEFT JOIN pg_catalog.pg_class d ON d.oid OPERATOR(pg_catalog.=) s.deleted_view AND d.relkind OPERATOR(pg_catalog.=) 'v'
-    WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE')
-), ours AS MATERIALIZED (
-    SELECT t.tgrelid, t.tgname, t.tgenabled, p.proname
-    FROM pg_catalog.pg_trigger t
-    JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
-    WHERE p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::regnamespace
-      AND pg_catalog.starts_with(p.proname::text, '_soft_delete_')
-), member AS MATERIALIZED (
-    SELECT m.relid AS root, t.relid FROM managed m
-    CROSS JOIN LATERAL (SELECT m.relid UNION SELECT p.relid::oid FROM pg_catalog.pg_partition_tree(m.relid) p) t (relid)
-), wanted AS (
-    SELECT m.root, m.relid, f.proname, f.number
-    FROM member m
-    CROSS JOIN (VALUES ('_soft_delete_updated', 1), ('_soft_delete_guard', 2), ('_soft_delete_updated_row', 1)) f (proname, number)
-    UNION ALL
-    SELECT m.relid, m.relid, '_soft_delete_flag', 1 FROM managed m WHERE m.flag IS NOT NULL
-    UNION ALL
-    SELECT m.relid, m.live_view, f.proname, 1
-    FROM managed m CROSS JOIN (VALUES ('_soft_delete_view_row'), ('_soft_delete_view')) f (proname)
-    WHERE m.live_view IS NOT NULL
-    UNION ALL
-    SELECT DISTINCT m.root, f.conrelid, '_soft_delete_live_parent', 2
-    FROM member m
-    JOIN pg_catalog.pg_constraint f ON f.confrelid OPERATOR(pg_catalog.=) m.relid AND f.contype OPERATOR(pg_catalog.=) 'f'
-     AND f.conparentid OPERATOR(pg_catalog.=) 0::oid
-), found (relid, problem) AS (
-    SELECT m.relid, pg_catalog.format('its view of %s rows is missing', v.what)
-    FROM managed m CROSS JOIN LATERAL (VALUES ('live', m.live_view), ('deleted', m.deleted_view)) v (what, oid)
-    WHERE m.hide OPERATOR(pg_catalog.<>) 'none' AND v.oid IS NULL
-    UNION ALL
-    SELECT m.relid, pg_catalog.format('column %I is not in %s as it is in the table', coalesce(a.attname, b.attname), v.oid::regclass)
-    FROM managed m CROSS JOIN LATERAL (VALUES (m.live_view), (m.deleted_view)) v (oid)
-    CROSS JOIN LATERAL (
-        SELECT x.attname, x.atttypid, x.atttypmod FROM pg_catalog.pg_attribute x
-        WHERE x.attrelid OPERATOR(pg_catalog.=) m.relid AND x.attnum OPERATOR(pg_catalog.>) 0 AND NOT x.attisdropped) a
-    LEFT JOIN pg_catalog.pg_attribute b ON b.attrelid OPERATOR(pg_catalog.=) v.oid AND b.attname OPERATOR(pg_catalog.=) a.attname
-        AND b.atttypid OPERATOR(pg_catalog.=) a.atttypid AND b.atttypmod OPERATOR(pg_catalog.=) a.atttypmod
-    WHERE v.oid IS NOT NULL AND b.attname IS NULL
-    UNION ALL
-    SELECT w.root, pg_catalog.format('a trigger %s of %s is missing', w.proname, w.relid::regclass)
-    FROM wanted w
-    WHERE (SELECT pg_catalog.count(*) FROM ours o WHERE o.tgrelid OPERATOR(pg_catalog.=) w.relid
-                                                   AND o.proname OPERATOR(pg_catalog.=) w.proname::name) OPERATOR(pg_catalog.<) w.number
-    UNION ALL
-    SELECT w.root, pg_catalog.format('trigger %I of %s is disabled', o.tgname, w.relid::regclass)
-    FROM wanted w
-    JOIN ours o ON o.tgrelid OPERATOR(pg_catalog.=) w.relid AND o.proname OPERATOR(pg_catalog.=) w.proname::name
-    WHERE o.tgenabled OPERATOR(pg_catalog.=) 'D'
-)
-SELECT m.relid, m.nspname AS schemaname, m.relname, f.problem,
-       pg_catalog.format('SELECT upkeep.repair_soft_delete(%L);', pg_catalog.format('%I.%I', m.nspname, m.relname)) AS repair
-FROM found f JOIN managed m ON m.relid OPERATOR(pg_catalog.=) f.relid
-UNION ALL
-SELECT DISTINCT m.relid, m.nspname, m.relname,
-       pg_catalog.format('%s references it ON DELETE CASCADE, but has no soft delete', r.relid::regclass),
-       pg_catalog.format('SELECT upkeep.enable_soft_delete(%L);', r.relid::regclass)
-FROM managed m
-JOIN member p ON p.root OPERATOR(pg_catalog.=) m.relid
-JOIN pg_catalog.pg_constraint f ON f.confrelid OPERATOR(pg_catalog.=) p.relid AND f.contype OPERATOR(pg_catalog.=) 'f'
- AND f.conparentid OPERATOR(pg_catalog.=) 0::oid AND f.confdeltype OPERATOR(pg_catalog.=) 'c'
-CROSS JOIN LATERAL (SELECT coalesce(pg_catalog.pg_partition_root(f.conrelid)::oid, f.conrelid) AS relid) r
-WHERE m.on_unmanaged OPERATOR(pg_catalog.=) 'refuse'
-  AND NOT EXISTS (SELECT FROM upkeep._soft_delete_table s WHERE s.relid OPERATOR(pg_catalog.=) r.relid);
-COMMENT ON VIEW upkeep.soft_delete_drift IS
-'What is not as it should be with tables with soft delete (views and columns, triggers missing or disabled, foreign keys that came later), and the statement that repairs it. Visible to members of the tables'' owners. Empty: all is well.';
-GRANT SELECT ON upkeep.soft_delete_drift TO PUBLIC;
-
-CREATE EVENT TRIGGER upkeep_follow_ddl ON ddl_command_end WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE')
-    EXECUTE FUNCTION upkeep._follow_ddl();
-COMMENT ON EVENT TRIGGER upkeep_follow_ddl IS 'pg_upkeep: what belongs to tables with soft delete follows ALTER and CREATE TABLE. Never raises an error.';
-CREATE EVENT TRIGGER upkeep_follow_drops ON sql_drop EXECUTE FUNCTION upkeep._follow_drops();
-COMMENT ON EVENT TRIGGER upkeep_follow_drops IS 'pg_upkeep: forgets tables with soft delete that were dropped. Never raises an error.';
 /* </end connected objects> */

@@ -1,7 +1,7 @@
 //! Soft delete as somebody sees it: through the view, by the function, by an UPDATE; and what must not be possible.
 
 use anyhow::Result;
-use upkeep_tests::jobs::sqlstate;
+use upkeep_tests::jobs::{fields, sqlstate};
 use upkeep_tests::session::Session;
 use upkeep_tests::testing::{self, Database};
 
@@ -145,19 +145,6 @@ fn rows_do_not_go_for_good_by_accident() -> Result<()> {
     superuser.run("SET session_replication_role = replica; DELETE FROM child WHERE id = 2")?;
     assert_eq!(session.text(LIVE)?, "5|18|0");
     Ok(())
-}
-
-/// Everything a client learns of an error, but for where in the calls it was.
-fn fields(session: &mut Session, sql: &str) -> Result<Vec<String>> {
-    let error = session.error(sql)?;
-    Ok(vec![
-        error.code().code().to_owned(),
-        error.message().to_owned(),
-        format!("{:?} {:?}", error.detail(), error.hint()),
-        format!("{:?} {:?} {:?}", error.schema(), error.table(), error.column()),
-        format!("{:?} {:?}", error.datatype(), error.constraint()),
-        format!("{:?} {:?} {:?}", error.file(), error.line(), error.routine()),
-    ])
 }
 
 /// LAW 12.

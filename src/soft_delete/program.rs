@@ -86,6 +86,10 @@ pub struct Own {
     pub children: Vec<Child>,
     /// What to do instead of DELETE and TRUNCATE.
     pub guard_hint: CString,
+    /// For the guard during a purge, over its transition table: a row that may not go (parameter 1: unless it was deleted
+    /// before), and the count of those gone.
+    pub not_due: Statement,
+    pub note_purged: Statement,
     /// FOR UPDATE on deleted rows: parameters the arrays of the primary key.
     pub lock: Statement,
     /// Rows whose deletion was set by hand get what belongs to it; the same for those brought back.
@@ -181,6 +185,25 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
             "Delete rows so that they can come back: SELECT upkeep.soft_delete({}, '..'); who may can also SET upkeep.allow_hard_delete = on.",
             literal(&table)
         )),
+        not_due: Statement::new(
+            format!(
+                "SELECT FROM deleted AS d
+                 WHERE d.{at} IS NULL OR d.{at} OPERATOR(pg_catalog.>=) $1
+                    OR EXISTS (SELECT FROM upkeep._deletion h
+                               WHERE h.id OPERATOR(pg_catalog.=) d.{id} AND h.held IS NOT NULL)
+                 LIMIT 1"
+            ),
+            vec![pg_sys::TIMESTAMPTZOID],
+        ),
+        note_purged: Statement::new(
+            format!(
+                "UPDATE upkeep._deletion_table t SET purged = t.purged OPERATOR(pg_catalog.+) p.rows
+                 FROM (SELECT d.{id} AS id, pg_catalog.count(*) AS rows FROM deleted AS d GROUP BY 1) p
+                 WHERE t.deletion OPERATOR(pg_catalog.=) p.id AND t.relid OPERATOR(pg_catalog.=) {}::pg_catalog.oid",
+                managed.relid.to_u32()
+            ),
+            Vec::new(),
+        ),
         keys: keys.iter().map(|key| Key { number: number(&key.name), ..Key::of(key) }).collect(),
         primary,
         children,

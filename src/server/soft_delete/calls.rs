@@ -22,15 +22,15 @@ unsafe fn argument(call: pg_sys::FunctionCallInfo, number: usize) -> Option<Datu
     }
 }
 
-unsafe fn text_argument(call: pg_sys::FunctionCallInfo, number: usize) -> *const c_char {
+pub(super) unsafe fn text_argument(call: pg_sys::FunctionCallInfo, number: usize) -> *const c_char {
     unsafe { argument(call, number).map_or(null(), |text| raw::to_c(text).cast_const()) }
 }
 
-unsafe fn oid_argument(call: pg_sys::FunctionCallInfo, number: usize) -> Oid {
+pub(super) unsafe fn oid_argument(call: pg_sys::FunctionCallInfo, number: usize) -> Oid {
     unsafe { argument(call, number).map_or(Oid::INVALID, |oid| Oid::from(oid.value() as u32)) }
 }
 
-unsafe fn to_text(text: *const c_char) -> Option<String> {
+pub(super) unsafe fn to_text(text: *const c_char) -> Option<String> {
     unsafe { (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned()) }
 }
 
@@ -68,7 +68,7 @@ unsafe extern "C-unwind" fn deletes(target: Oid, condition: *const c_char) -> *c
     keep(answer(request::deletes(target, condition.as_deref())))
 }
 
-fn keep<T: 'static>(what: T) -> *const T {
+pub(super) fn keep<T: 'static>(what: T) -> *const T {
     let what = Box::new(what);
     let address = &raw const *what;
     programs::keep(what);
