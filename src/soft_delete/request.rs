@@ -115,7 +115,7 @@ struct Part {
 }
 
 /// What is gone for good cannot be brought back, and a part of a deletion is not that deletion.
-fn refuse_purged(id: Uuid) -> Result<()> {
+pub fn refuse_purged(id: Uuid) -> Result<()> {
     let purged: Vec<(String, i64, i64)> = spi::bookkeeping(|| {
         spi::execute_returning(
             "SELECT t.relid::pg_catalog.text, t.purged, t.rows FROM upkeep._deletion_table t

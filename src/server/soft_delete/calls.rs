@@ -159,6 +159,8 @@ pub unsafe extern "C-unwind" fn upkeep_undelete(call: pg_sys::FunctionCallInfo) 
         if engine::keep_books(&restore.mark, values, null()) == 0 {
             raw::raise(&Report::new(c"55000", c"this deletion has been undeleted already"));
         }
+        // From here on every purge waits for us; one that we have waited for may have taken rows of it.
+        refuse_purged(id);
         let mut total = 0;
         let all: *mut Keys = raw::allocate(restore.tables.len());
         let mut i = 0;
@@ -198,6 +200,11 @@ pub unsafe extern "C-unwind" fn upkeep_undelete(call: pg_sys::FunctionCallInfo) 
         raw::finish();
         Datum::from(total as i64)
     }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn refuse_purged(id: *const [u8; 16]) {
+    answer(request::refuse_purged(pgrx::Uuid::from_bytes(unsafe { *id })));
 }
 
 #[pg_guard]
