@@ -148,7 +148,7 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
     let mut children = Vec::new();
     for key in &foreign_keys {
         relations.extend([key.child, key.child_root]);
-        children.push(child(managed, key, &keys)?);
+        children.extend(child(managed, key, &keys)?);
     }
     let table = managed.sql();
     let rows = rows(primary, 4);
@@ -308,7 +308,7 @@ pub fn wanted_keys(managed: &Managed) -> Result<Vec<String>> {
     Ok(keys.into_iter().map(|key| key.name).collect())
 }
 
-fn child(managed: &Managed, key: &ForeignKey, keys: &[Column]) -> Result<Child> {
+fn child(managed: &Managed, key: &ForeignKey, keys: &[Column]) -> Result<Vec<Child>> {
     let positions: Vec<usize> =
         key.parent_columns.iter().filter_map(|name| keys.iter().position(|key| &key.name == name)).collect();
     let used: Vec<Column> = positions.iter().map(|&position| keys[position].clone()).collect();
@@ -339,7 +339,7 @@ fn child(managed: &Managed, key: &ForeignKey, keys: &[Column]) -> Result<Child> 
             refusal,
         }
     };
-    let action = match (key.on_delete, &child) {
+    let mut actions = vec![match (key.on_delete, &child) {
         ('c', Some(child)) => {
             let update = format!("UPDATE {table} AS c SET {} FROM {rows} WHERE {matching}", child.set_deleted());
             Action::Cascade {
@@ -352,8 +352,13 @@ fn child(managed: &Managed, key: &ForeignKey, keys: &[Column]) -> Result<Child> 
         ('n' | 'd', _) => clear(key, &used, &table, &rows, &matching)?,
         ('r', _) => refuse(true, referenced(managed, key)),
         _ => refuse(false, referenced(managed, key)),
-    };
-    Ok(Child { owner: key.child_owner, keys: positions, action })
+    }];
+    // A default that is the value itself, or a trigger of the user's, may have left the reference as it was.
+    if matches!(key.on_delete, 'n' | 'd') {
+        actions.push(refuse(false, referenced(managed, key)));
+    }
+    let child = |action| Child { owner: key.child_owner, keys: positions.clone(), action };
+    Ok(actions.into_iter().map(child).collect())
 }
 
 /// With the keys, or the number of rows alone.
