@@ -78,6 +78,10 @@ pub fn execute_returning<T>(
     args: &[DatumWithOid<'_>],
     each: impl Fn(Row<'_>) -> Result<T>,
 ) -> Result<Vec<T>> {
+    if super::worker::in_recovery() {
+        // There is nothing of our own to see, and a transaction id, which the other way takes, there cannot be.
+        return query(sql, args, each);
+    }
     Spi::connect_mut(|client| client.update(sql, None, args)?.map(|tuple| each(Row(tuple))).collect())
 }
 
@@ -246,6 +250,9 @@ thread_local! {
 /// [`execute_returning`] for a static look at catalogs that several are made of one after the other: planned once per
 /// session. Of the same text, arguments always have the same types.
 pub fn look_up<T>(sql: &'static str, args: &[DatumWithOid<'_>], each: impl Fn(Row<'_>) -> Result<T>) -> Result<Vec<T>> {
+    if super::worker::in_recovery() {
+        return query(sql, args, each);
+    }
     let statement = KNOWN.with_borrow_mut(|known| {
         let types = || args.iter().map(|arg| pg_sys::PgOid::from(arg.oid())).collect();
         let new = || Rc::new(Prepared { sql: sql.to_owned(), types: types(), plan: std::cell::OnceCell::new() });

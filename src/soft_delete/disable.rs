@@ -9,6 +9,7 @@ use super::managed::{self, Managed, literal, qualified};
 use super::{objects, request};
 use crate::backfill::statements::identifier;
 use crate::error::*;
+use crate::jobs::queue;
 use crate::server::raw::Statement;
 use crate::server::{catalog, heap, spi};
 
@@ -24,6 +25,7 @@ pub struct Ending {
 }
 
 pub fn begin(target: Oid, deleted_rows: Option<&str>) -> Result<Ending> {
+    queue::refuse_in_recovery("disable soft delete")?;
     let deleted_rows = required(deleted_rows, "deleted_rows")?;
     if !["refuse", "keep", "purge"].contains(&deleted_rows) {
         return Err(Error::new(INVALID_PARAMETER_VALUE, format!("deleted_rows is '{deleted_rows}'"))
