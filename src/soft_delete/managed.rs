@@ -213,6 +213,8 @@ pub struct ForeignKey {
     pub operators: Vec<String>,
     /// Those that SET NULL and SET DEFAULT change.
     pub set_columns: Vec<String>,
+    /// May the owner of the referencing table read and change it?
+    pub child_owner_may: bool,
 }
 
 const FOREIGN_KEYS: &str = "
@@ -237,7 +239,10 @@ const FOREIGN_KEYS: &str = "
            ARRAY(SELECT a.attname::pg_catalog.text
                  FROM pg_catalog.unnest(coalesce(f.confdelsetcols, f.conkey)) WITH ORDINALITY k (attnum, ord)
                  JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) f.conrelid
-                                               AND a.attnum OPERATOR(pg_catalog.=) k.attnum ORDER BY k.ord)
+                                               AND a.attnum OPERATOR(pg_catalog.=) k.attnum ORDER BY k.ord),
+           pg_catalog.has_schema_privilege(cc.relowner, cn.oid, 'USAGE')
+               AND pg_catalog.has_table_privilege(cc.relowner, cc.oid, 'SELECT')
+               AND pg_catalog.has_table_privilege(cc.relowner, cc.oid, 'UPDATE')
     FROM pg_catalog.pg_constraint f
     JOIN pg_catalog.pg_class cc ON cc.oid OPERATOR(pg_catalog.=) f.conrelid
     JOIN pg_catalog.pg_namespace cn ON cn.oid OPERATOR(pg_catalog.=) cc.relnamespace
@@ -295,6 +300,7 @@ fn foreign_keys(sql: &'static str, relid: Oid) -> Result<Vec<ForeignKey>> {
                 parent_columns: row.require(15)?,
                 operators: row.require(16)?,
                 set_columns: row.require(17)?,
+                child_owner_may: row.require(18)?,
             })
         })
     })

@@ -4,6 +4,7 @@
 use std::ffi::CString;
 
 use pgrx::pg_sys::{self, Oid};
+use pgrx::spi::quote_identifier;
 
 use super::managed::{self, Column, ForeignKey, Managed, literal, qualified};
 use crate::backfill::statements::identifier;
@@ -357,8 +358,46 @@ fn child(managed: &Managed, key: &ForeignKey, keys: &[Column]) -> Result<Vec<Chi
     if matches!(key.on_delete, 'n' | 'd') {
         actions.push(refuse(false, referenced(managed, key)));
     }
+    if !key.child_owner_may {
+        actions.insert(0, refuse_without_rights(managed, key, with_arrays(&used)));
+    }
     let child = |action| Child { owner: key.child_owner, keys: positions.clone(), action };
     Ok(actions.into_iter().map(child).collect())
+}
+
+/// The owner of the referencing table, as whom a deletion acts on it, lacks rights on it: says whose they are to grant. Looked
+/// at again each time, because a grant on a schema is no change of the table.
+fn refuse_without_rights(managed: &Managed, key: &ForeignKey, types: Vec<Oid>) -> Action {
+    let (table, oid) = (qualified(&key.child_schema, &key.child_name), key.child.to_u32());
+    let owner = crate::server::catalog::role_name(key.child_owner).unwrap_or_default();
+    let (schema, role) = (quote_identifier(&key.child_schema), quote_identifier(&owner));
+    let detail = format!(
+        "Foreign key \"{}\" references table \"{}\": what becomes of its rows is done as their table's owner.",
+        key.name, managed.relname
+    );
+    Action::Refuse {
+        now: true,
+        statement: Statement::new(
+            format!(
+                "SELECT {} FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) {oid}::pg_catalog.oid
+                     AND NOT (pg_catalog.has_schema_privilege(c.relowner, c.relnamespace, 'USAGE')
+                              AND pg_catalog.has_table_privilege(c.relowner, c.oid, 'SELECT')
+                              AND pg_catalog.has_table_privilege(c.relowner, c.oid, 'UPDATE'))",
+                literal(&detail)
+            ),
+            types,
+        ),
+        refusal: Refusal {
+            sqlstate: c"42501",
+            message: text(&format!("role \"{owner}\" may not change its table {table}")),
+            hint: Some(text(&format!(
+                "GRANT USAGE ON SCHEMA {schema} TO {role}; GRANT SELECT, UPDATE ON {table} TO {role};"
+            ))),
+            schema: text(&key.child_schema),
+            table: text(&key.child_name),
+            constraint: text(&key.name),
+        },
+    }
 }
 
 /// With the keys, or the number of rows alone.
