@@ -138,3 +138,16 @@ pub fn describe(session: &mut Session, job: &str) -> String {
     ));
     format!("{row:?}\n{events:#?}")
 }
+
+/// Everything a client learns of an error, but for where in the calls it was.
+pub fn fields(session: &mut Session, sql: &str) -> Result<Vec<String>> {
+    let error = session.error(sql)?;
+    Ok(vec![
+        error.code().code().to_owned(),
+        error.message().to_owned(),
+        format!("{:?} {:?}", error.detail(), error.hint()),
+        format!("{:?} {:?} {:?}", error.schema(), error.table(), error.column()),
+        format!("{:?} {:?}", error.datatype(), error.constraint()),
+        format!("{:?} {:?} {:?}", error.file(), error.line(), error.routine()),
+    ])
+}

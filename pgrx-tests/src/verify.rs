@@ -6,6 +6,7 @@ mod examples;
 mod in_server;
 mod markdown;
 mod pg_upgrade;
+mod pg_upgrade_tables;
 mod regress;
 mod report;
 mod upgrade;

@@ -1,7 +1,7 @@
 //! Soft delete as somebody sees it: through the view, by the function, by an UPDATE; and what must not be possible.
 
 use anyhow::Result;
-use upkeep_tests::jobs::sqlstate;
+use upkeep_tests::jobs::{fields, sqlstate};
 use upkeep_tests::session::Session;
 use upkeep_tests::testing::{self, Database};
 
@@ -147,19 +147,6 @@ fn rows_do_not_go_for_good_by_accident() -> Result<()> {
     Ok(())
 }
 
-/// Everything a client learns of an error, but for where in the calls it was.
-fn fields(session: &mut Session, sql: &str) -> Result<Vec<String>> {
-    let error = session.error(sql)?;
-    Ok(vec![
-        error.code().code().to_owned(),
-        error.message().to_owned(),
-        format!("{:?} {:?}", error.detail(), error.hint()),
-        format!("{:?} {:?} {:?}", error.schema(), error.table(), error.column()),
-        format!("{:?} {:?}", error.datatype(), error.constraint()),
-        format!("{:?} {:?} {:?}", error.file(), error.line(), error.routine()),
-    ])
-}
-
 /// LAW 12.
 #[test]
 fn foreign_errors_pass_unchanged() -> Result<()> {
@@ -256,6 +243,57 @@ fn everything_runs_as_who_it_should() -> Result<()> {
     let heard: Vec<String> = app.notices().iter().map(|n| n.message().to_owned()).collect();
     assert!(heard.is_empty(), "{heard:?}");
     assert_eq!(session.text(LIVE)?, "5|20|0");
+    Ok(())
+}
+
+/// Tables that reference each other belong to different roles, which need no rights on each other's.
+#[test]
+fn tables_of_other_owners_go_along_as_their_owners() -> Result<()> {
+    let db = testing::database()?;
+    let (ann, bob) = (db.role("ann")?, db.role("bob")?);
+    let mut admin = db.connect()?;
+    admin.run(&format!(
+        "CREATE SCHEMA a AUTHORIZATION {ann}; CREATE SCHEMA b AUTHORIZATION {bob}; GRANT USAGE ON SCHEMA a TO {bob}"
+    ))?;
+    let (mut ann_session, mut bob_session) = (db.connect_as(&ann)?, db.connect_as(&bob)?);
+    ann_session.run(&format!(
+        "CREATE TABLE a.parent (id int PRIMARY KEY); INSERT INTO a.parent SELECT generate_series(1, 9);
+         GRANT REFERENCES ON a.parent TO {bob}"
+    ))?;
+    bob_session.run(
+        "CREATE TABLE b.child (id int PRIMARY KEY, parent int REFERENCES a.parent ON DELETE CASCADE);
+         CREATE TABLE b.note (id int PRIMARY KEY, parent int REFERENCES a.parent ON DELETE SET NULL);
+         INSERT INTO b.child SELECT g, g FROM generate_series(1, 9) g; INSERT INTO b.note SELECT * FROM b.child;
+         SELECT upkeep.enable_soft_delete('b.child')",
+    )?;
+    ann_session.run("SELECT upkeep.enable_soft_delete('a.parent'); DELETE FROM a.parent_live WHERE id = 1")?;
+    let counts = "SELECT (SELECT count(*) FROM b.child_live), (SELECT count(parent) FROM b.note)";
+    assert_eq!(bob_session.rows(counts)?, ["8|8"]);
+    assert_eq!(sqlstate(&mut ann_session, "SELECT count(*) FROM b.child")?, "42501");
+    // A row that would reference the deleted one is refused without telling more than the key.
+    assert_eq!(sqlstate(&mut bob_session, "INSERT INTO b.child VALUES (10, 1)")?, "23503");
+
+    for (lose, gain) in [
+        (format!("REVOKE USAGE ON SCHEMA b FROM {bob}"), format!("GRANT USAGE ON SCHEMA b TO {bob}")),
+        (format!("REVOKE UPDATE ON b.note FROM {bob}"), format!("GRANT UPDATE ON b.note TO {bob}")),
+        (format!("REVOKE SELECT ON b.child FROM {bob}"), format!("GRANT SELECT ON b.child TO {bob}")),
+    ] {
+        admin.run(&lose)?;
+        let mut ann_session = db.connect_as(&ann)?;
+        for statement in ["DELETE FROM a.parent_live WHERE id = 2", "SELECT upkeep.soft_delete('a.parent', 'id = 2')"] {
+            let error = ann_session.error(statement)?;
+            assert_eq!(error.code().code(), "42501", "{lose}: {error:?}");
+            assert!(error.message().contains(&bob), "{error:?}");
+            assert!(error.hint().is_some_and(|hint| hint.contains(" ON SCHEMA b TO ")), "{error:?}");
+        }
+        // Nothing else is held up, and a grant is seen at once.
+        ann_session.run("UPDATE a.parent SET id = id WHERE id = 2; INSERT INTO a.parent_live VALUES (100)")?;
+        admin.run(&gain)?;
+        ann_session
+            .run("DELETE FROM a.parent_live WHERE id IN (2, 100); SELECT upkeep.undelete('a.parent', 'id = 2')")?;
+        ann_session.run("SELECT upkeep.undelete(id) FROM upkeep.deletions WHERE undeleted_at IS NULL; UPDATE a.parent SET deleted_at = now() WHERE id = 100")?;
+        admin.run("SET upkeep.allow_hard_delete = on; DELETE FROM a.parent WHERE id = 100")?;
+    }
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Soft delete over random foreign keys, against a model: what goes, what is cleared, what is refused; no live row
 //! references a deleted one; undelete is the inverse of delete.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
@@ -36,6 +36,7 @@ impl Chance {
 enum OnDelete {
     Cascade,
     SetNull,
+    SetDefault,
     NoAction,
     Restrict,
 }
@@ -47,6 +48,8 @@ struct Key {
     on_delete: OnDelete,
     deferrable: bool,
     composite: bool,
+    /// What SET DEFAULT makes of a reference.
+    default: Option<usize>,
 }
 
 /// `rows[table][row][key]`: the row it references by the key, for the keys of the table.
@@ -61,21 +64,28 @@ struct Case {
 impl Case {
     fn new(chance: &mut Chance) -> Self {
         let tables = 2 + chance.below(3);
-        let keys: Vec<Key> = (0..2 + chance.below(4))
-            .map(|_| Key {
-                child: chance.below(tables),
-                parent: chance.below(tables),
-                on_delete: match chance.below(10) {
-                    0..=3 => OnDelete::Cascade,
-                    4..=7 => OnDelete::SetNull,
-                    8 => OnDelete::NoAction,
-                    _ => OnDelete::Restrict,
-                },
-                deferrable: chance.one_in(4),
-                composite: chance.one_in(4),
+        let rows: Vec<usize> = (0..tables).map(|_| 2 + chance.below(5)).collect();
+        let keys: Vec<Key> = (0..2 + chance.below(5))
+            .map(|_| {
+                let parent = chance.below(tables);
+                Key {
+                    child: chance.below(tables),
+                    parent,
+                    on_delete: match chance.below(14) {
+                        0..=3 => OnDelete::Cascade,
+                        4..=6 => OnDelete::SetNull,
+                        7..=11 => OnDelete::SetDefault,
+                        12 => OnDelete::NoAction,
+                        _ => OnDelete::Restrict,
+                    },
+                    deferrable: chance.one_in(4),
+                    composite: chance.one_in(4),
+                    // Often a row that no statement names.
+                    default: (!chance.one_in(6))
+                        .then(|| if chance.one_in(5) { chance.below(rows[parent]) } else { rows[parent] - 1 }),
+                }
             })
             .collect();
-        let rows: Vec<usize> = (0..tables).map(|_| 1 + chance.below(6)).collect();
         let values = keys
             .iter()
             .map(|key| {
@@ -97,6 +107,7 @@ impl Case {
             let action = match key.on_delete {
                 OnDelete::Cascade => "CASCADE",
                 OnDelete::SetNull => "SET NULL",
+                OnDelete::SetDefault => "SET DEFAULT",
                 OnDelete::NoAction => "NO ACTION",
                 OnDelete::Restrict => "RESTRICT",
             };
@@ -112,6 +123,12 @@ impl Case {
                 let Some(value) = value else { continue };
                 let two = if key.composite { format!(", k{k}_two = {}", 2 * value) } else { String::new() };
                 sql += &format!("UPDATE t{child} SET k{k} = {value}{two} WHERE id = {row};");
+            }
+            if let (OnDelete::SetDefault, Some(value)) = (key.on_delete, key.default) {
+                sql += &format!("ALTER TABLE t{child} ALTER k{k} SET DEFAULT {value};");
+                if key.composite {
+                    sql += &format!("ALTER TABLE t{child} ALTER k{k}_two SET DEFAULT {};", 2 * value);
+                }
             }
             // Behind all rows, so that no deferred check of one is pending.
             constraints += &format!(
@@ -176,7 +193,8 @@ impl Case {
 /// What a deletion should come to.
 struct Expected {
     deleted: BTreeSet<(usize, usize)>,
-    cleared: BTreeSet<(usize, usize)>,
+    /// Of this key the row's reference, and what it becomes.
+    cleared: BTreeMap<(usize, usize), Option<usize>>,
     refused: bool,
     /// A row goes by one key and is referenced by RESTRICT from another that goes too: either answer is right.
     depends: bool,
@@ -206,7 +224,7 @@ fn model(
         }
         deleted.extend(more);
     }
-    let (mut cleared, mut refused, mut depends) = (BTreeSet::new(), false, false);
+    let (mut cleared, mut refused, mut depends) = (BTreeMap::new(), false, false);
     for (k, key) in case.keys.iter().enumerate() {
         for &row in &live[key.child] {
             if !values[k][row].is_some_and(|value| deleted.contains(&(key.parent, value))) {
@@ -215,9 +233,14 @@ fn model(
             let goes = deleted.contains(&(key.child, row));
             match key.on_delete {
                 OnDelete::Cascade => {}
-                OnDelete::SetNull if goes => {}
+                OnDelete::SetNull | OnDelete::SetDefault if goes => {}
                 OnDelete::SetNull => {
-                    cleared.insert((k, row));
+                    cleared.insert((k, row), None);
+                }
+                OnDelete::SetDefault => {
+                    let is_live = |row: usize| live[key.parent].contains(&row) && !deleted.contains(&(key.parent, row));
+                    refused |= key.default.is_some_and(|row| !is_live(row));
+                    cleared.insert((k, row), key.default);
                 }
                 OnDelete::NoAction | OnDelete::Restrict if !goes => refused = true,
                 OnDelete::NoAction => {}
@@ -233,6 +256,7 @@ struct Seen {
     cases: u64,
     cascades: u64,
     clears: u64,
+    defaults: u64,
     refusals: u64,
 }
 
@@ -243,10 +267,12 @@ fn run(session: &mut Session, seed: u64, seen: &mut Seen) -> Result<()> {
     session.run(&case.create(&mut chance)).with_context(|| format!("seed {seed}: {case:?}"))?;
     // Each deletion, and everything as it was before.
     let mut deletions: Vec<(String, String)> = Vec::new();
-    let (mut cascaded, mut cleared, mut refused) = (false, false, false);
+    let (mut cascaded, mut cleared, mut defaulted, mut refused) = (false, false, false, false);
     for _ in 0..2 {
         let table = chance.below(case.tables);
-        let rows: BTreeSet<usize> = (0..case.rows[table]).filter(|_| chance.one_in(2)).collect();
+        let rows: BTreeSet<usize> = (0..case.rows[table])
+            .filter(|row| chance.one_in(if row + 1 == case.rows[table] { 8 } else { 2 }))
+            .collect();
         let list = rows.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let condition = if rows.is_empty() { "false".to_owned() } else { format!("id IN ({list})") };
         let (live, values) = (case.live(session)?, case.references(session)?);
@@ -260,7 +286,8 @@ fn run(session: &mut Session, seed: u64, seen: &mut Seen) -> Result<()> {
         let statement = &how[chance.below(how.len())];
         let explain = || format!("seed {seed}: {statement}\n{case:?}\nlive {live:?}\nvalues {values:?}");
         session.run("SAVEPOINT before")?;
-        let result = session.run(statement);
+        // What is deferred shows now.
+        let result = session.run(&format!("{statement}; SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED"));
         if let Err(error) = result {
             ensure!(expected.refused || expected.depends, "refused: {error:#}\n{}", explain());
             session.run("ROLLBACK TO before")?;
@@ -276,12 +303,15 @@ fn run(session: &mut Session, seed: u64, seen: &mut Seen) -> Result<()> {
                 live[t].iter().copied().filter(|&row| !expected.deleted.contains(&(t, row))).collect();
             ensure!(*now == wanted, "t{t}: {now:?} are live and not {wanted:?}\n{}", explain());
         }
-        for &(k, row) in &expected.cleared {
-            ensure!(values_now[k][row].is_none(), "k{k} of row {row} is not cleared\n{}", explain());
+        for (&(k, row), &value) in &expected.cleared {
+            let now = values_now[k][row];
+            ensure!(now == value, "k{k} of row {row} is {now:?} and not {value:?}\n{}", explain());
         }
         ensure!(case.dangling(session)? == "0", "a live row references a deleted one\n{}", explain());
         cascaded |= expected.deleted.len() > rows.intersection(&live[table]).count();
-        cleared |= !expected.cleared.is_empty();
+        let cleared_to = |to: fn(&Option<usize>) -> bool| expected.cleared.values().any(to);
+        cleared |= cleared_to(Option::is_none);
+        defaulted |= cleared_to(Option::is_some);
         if expected.deleted.is_empty() {
             continue;
         }
@@ -303,6 +333,7 @@ fn run(session: &mut Session, seed: u64, seen: &mut Seen) -> Result<()> {
     seen.cases += 1;
     seen.cascades += u64::from(cascaded);
     seen.clears += u64::from(cleared);
+    seen.defaults += u64::from(defaulted);
     seen.refusals += u64::from(refused);
     Ok(())
 }
@@ -331,12 +362,13 @@ fn a_deletion_is_what_its_model_says_and_undelete_its_inverse() -> Result<()> {
             seen.cases += part.cases;
             seen.cascades += part.cascades;
             seen.clears += part.clears;
+            seen.defaults += part.defaults;
             seen.refusals += part.refusals;
         }
         Ok(())
     })?;
     assert_eq!(seen.cases, CASES);
-    for share in [seen.cascades, seen.clears, seen.refusals] {
+    for share in [seen.cascades, seen.clears, seen.defaults, seen.refusals] {
         assert!(share * 5 > CASES, "each in more than a fifth of the cases: {seen:?}");
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! Unique keys that count live rows only.
 
-use anyhow::Result;
-use upkeep_tests::jobs::{describe, events, sqlstate, wait, wait_for_error, wait_until_nobody_works_on};
+use anyhow::{Result, bail};
+use upkeep_tests::jobs::{describe, events, executors_of, sqlstate, wait, wait_for_error, wait_until_nobody_works_on};
 use upkeep_tests::session::Session;
 use upkeep_tests::testing::{self, wait_for_state, wait_for_text};
 
@@ -116,11 +116,41 @@ fn a_worker_that_is_terminated_in_a_build_begins_it_again() -> Result<()> {
     writer.run("BEGIN; UPDATE users SET name = name WHERE id = 1")?;
     let job = make(&mut session, "users")?;
     wait_for_text(&mut session, LEFT, "1")?;
-    session.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'pg_upkeep executor' AND query LIKE '%CONCURRENTLY%'")?;
+    let [pid] = executors_of(&mut session, &job)?[..] else { bail!("one executor builds the index") };
+    session.run(&format!("SELECT pg_terminate_backend({pid})"))?;
     writer.run("COMMIT")?;
     wait(&mut session, &job).map_err(|error| error.context(describe(&mut session, &job)))?;
     assert_eq!(session.text(LEFT)?, "0");
     assert!(events(&mut session, &job)?.iter().filter(|event| *event == "replaced").count() == 2);
+    Ok(())
+}
+
+/// The whole server restarts, and what the build has left is an index that is not valid.
+#[test]
+fn a_killed_worker_leaves_an_index_that_the_next_try_removes() -> Result<()> {
+    let server = testing::server("unique").preloaded().start()?;
+    server.create_database("shop")?;
+    let mut session = server.connect("shop")?;
+    session.run("CREATE EXTENSION pg_upkeep")?;
+    session.run(USERS)?;
+    let mut writer = server.connect("shop")?;
+    writer.run("BEGIN; UPDATE users SET name = name WHERE id = 1")?;
+    let job = make(&mut session, "users")?;
+    wait_for_text(&mut session, LEFT, "1")?;
+    let [pid] = executors_of(&mut session, &job)?[..] else { bail!("one executor builds the index") };
+    let mut session = server.kill_and_recover(pid, "shop")?;
+    // Until the new index has taken its place the old one is there.
+    let taken = sqlstate(&mut session, "INSERT INTO users (id, email) VALUES (1001, 'e8')")?;
+    assert_eq!(taken, "23505");
+    wait(&mut session, &job).map_err(|error| error.context(describe(&mut session, &job)))?;
+    assert_eq!(session.text(LEFT)?, "0");
+    let keys = "SELECT count(*) FROM pg_index WHERE indrelid = 'users'::regclass AND indisunique AND indpred IS NOT NULL AND indisvalid";
+    assert_eq!(session.text(keys)?, "2");
+    assert_eq!(
+        session.text("SELECT count(*) FROM pg_index WHERE indrelid = 'users'::regclass AND NOT indisvalid")?,
+        "0"
+    );
+    assert_eq!(sqlstate(&mut session, "INSERT INTO users_live (id, email) VALUES (1001, 'e8')")?, "23505");
     Ok(())
 }
 

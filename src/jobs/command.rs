@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::kind::{Completion, Context, Job, Kind, Outcome, Plan};
-use super::limits::Limits;
 use super::queue::{self, NewJob};
 use super::store;
 use crate::error::{Error, INVALID_PARAMETER_VALUE, QUERY_CANCELED, Result};
@@ -52,19 +51,8 @@ fn create(command: Option<&str>, name: Option<&str>, retries: i32) -> Result<Uui
         return Err(Error::new(INVALID_PARAMETER_VALUE, format!("retries must not be negative, but is {retries}")));
     }
     let tag = statement::background_command(command)?;
-    queue::create(NewJob {
-        kind: KIND,
-        name,
-        relid: None,
-        target: tag,
-        params: serde_json::to_value(Params { command: command.to_owned(), run: None })?,
-        workers: 1,
-        batch_time: None,
-        paused: false,
-        if_not_exists: false,
-        retries,
-        limits: Limits::default(),
-    })
+    let params = serde_json::to_value(Params { command: command.to_owned(), run: None })?;
+    queue::create(NewJob { name, retries, ..NewJob::plain(KIND, tag, params) })
 }
 
 /// What a retry starts from: as if it had never run.

@@ -29,6 +29,25 @@ pub struct NewJob<'a> {
     pub limits: Limits,
 }
 
+impl NewJob<'_> {
+    /// Nothing said about it: one worker, at once, no name.
+    pub fn plain(kind: &'static str, target: String, params: Value) -> Self {
+        NewJob {
+            kind,
+            name: None,
+            relid: None,
+            target,
+            params,
+            workers: 1,
+            batch_time: None,
+            paused: false,
+            if_not_exists: false,
+            retries: 0,
+            limits: Limits::default(),
+        }
+    }
+}
+
 /// Settings of the caller's that decide what his text means (LAW 8).
 const CAPTURED: [(&str, &std::ffi::CStr); 5] = [
     ("search_path", c"search_path"),

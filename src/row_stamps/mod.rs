@@ -17,6 +17,7 @@ use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
 use crate::error::{Error, INVALID_PARAMETER_VALUE, NULL_VALUE_NOT_ALLOWED, Result, UNDEFINED_OBJECT};
+use crate::jobs::queue;
 use crate::server::raise::answer;
 use target::Table;
 use trigger::{Role, Stamps};
@@ -123,6 +124,7 @@ fn choice<'a>(given: Option<&'a str>, argument: &str, known: &[&str]) -> Result<
 }
 
 fn enable(target: Option<Oid>, group: Group, names: &[Option<&CStr>], set: impl Fn(&mut Stamps)) -> Result<()> {
+    queue::refuse_in_recovery("enable row stamps")?;
     let mut wanted = Vec::new();
     for (&role, name) in group.roles().iter().zip(names) {
         if let Some(name) = name {
@@ -163,6 +165,7 @@ fn enable(target: Option<Oid>, group: Group, names: &[Option<&CStr>], set: impl 
 }
 
 fn disable(target: Option<Oid>, group: Group) -> Result<()> {
+    queue::refuse_in_recovery("disable row stamps")?;
     let table = target::check(target)?;
     table.lock(true)?;
     let mut found = false;

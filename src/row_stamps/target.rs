@@ -3,6 +3,7 @@
 use pgrx::pg_sys::Oid;
 
 use super::trigger::identifier;
+use crate::backfill::target::FIRST_NORMAL_OID;
 use crate::error::{
     Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, NULL_VALUE_NOT_ALLOWED, OBJECT_NOT_IN_PREREQUISITE_STATE,
     Result, UNDEFINED_TABLE, WRONG_OBJECT_TYPE,
@@ -16,9 +17,6 @@ pub struct Table {
     pub sql: String,
     is_partitioned: bool,
 }
-
-/// OIDs below are handed out by initdb: catalogs, whatever schema they are in.
-const FIRST_NORMAL_OID: u32 = 16384;
 
 struct Class {
     table: Table,

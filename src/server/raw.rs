@@ -14,6 +14,7 @@ unsafe extern "C-unwind" {
     fn SPI_connect() -> c_int;
     fn SPI_finish() -> c_int;
     fn SPI_prepare(src: *const c_char, nargs: c_int, types: *mut Oid) -> pg_sys::SPIPlanPtr;
+    fn SPI_register_trigger_data(data: *mut pg_sys::TriggerData) -> c_int;
     fn SPI_keepplan(plan: pg_sys::SPIPlanPtr) -> c_int;
     fn SPI_execute_snapshot(
         plan: pg_sys::SPIPlanPtr,
@@ -104,6 +105,11 @@ pub unsafe fn connect() {
 
 pub unsafe fn finish() {
     unsafe { SPI_finish() };
+}
+
+/// Lets the statements of this connection name the transition tables of a trigger.
+pub unsafe fn see_transition_tables(trigger: *mut pg_sys::TriggerData) {
+    unsafe { SPI_register_trigger_data(trigger) };
 }
 
 /// Runs a statement; gives the number of rows. Between [`connect`] and [`finish`].

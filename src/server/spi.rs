@@ -3,7 +3,10 @@
 //! [`bookkeeping`] is the only way to the private tables: static statements of
 //! ours under the switched user (LAW 1). Everything else runs as whoever is asking.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::{CStr, CString};
+use std::rc::Rc;
 
 use pgrx::datum::{DatumWithOid, FromDatum, IntoDatum};
 use pgrx::pg_sys;
@@ -75,6 +78,10 @@ pub fn execute_returning<T>(
     args: &[DatumWithOid<'_>],
     each: impl Fn(Row<'_>) -> Result<T>,
 ) -> Result<Vec<T>> {
+    if super::worker::in_recovery() {
+        // There is nothing of our own to see, and a transaction id, which the other way takes, there cannot be.
+        return query(sql, args, each);
+    }
     Spi::connect_mut(|client| client.update(sql, None, args)?.map(|tuple| each(Row(tuple))).collect())
 }
 
@@ -234,4 +241,22 @@ impl Prepared {
             client.update(plan, None, args)?.map(|tuple| each(Row(tuple))).collect()
         })
     }
+}
+
+thread_local! {
+    static KNOWN: RefCell<HashMap<&'static str, Rc<Prepared>>> = RefCell::new(HashMap::new());
+}
+
+/// [`execute_returning`] for a static look at catalogs that several are made of one after the other: planned once per
+/// session. Of the same text, arguments always have the same types.
+pub fn look_up<T>(sql: &'static str, args: &[DatumWithOid<'_>], each: impl Fn(Row<'_>) -> Result<T>) -> Result<Vec<T>> {
+    if super::worker::in_recovery() {
+        return query(sql, args, each);
+    }
+    let statement = KNOWN.with_borrow_mut(|known| {
+        let types = || args.iter().map(|arg| pg_sys::PgOid::from(arg.oid())).collect();
+        let new = || Rc::new(Prepared { sql: sql.to_owned(), types: types(), plan: std::cell::OnceCell::new() });
+        Rc::clone(known.entry(sql).or_insert_with(new))
+    });
+    statement.returning(args, each)
 }

@@ -1,22 +1,32 @@
-//! `upkeep.disable_soft_delete`.
+//! `upkeep.disable_soft_delete`: checks before, and what is taken down after, the rows have been seen to
+//! (`server::soft_delete::ending`, which is the function that SQL calls).
 
+use pgrx::Uuid;
 use pgrx::pg_sys::Oid;
-use pgrx::prelude::*;
 
 use super::enable::{require_owner, required};
-use super::managed::{Managed, literal, qualified};
+use super::managed::{self, Managed, literal, qualified};
 use super::{objects, request};
 use crate::backfill::statements::identifier;
 use crate::error::*;
-use crate::server::raise::answer;
-use crate::server::{catalog, heap, soft_delete, spi};
+use crate::jobs::queue;
+use crate::server::raw::Statement;
+use crate::server::{catalog, heap, spi};
 
-#[pg_extern(sql = false)]
-fn upkeep_disable_soft_delete(target: Option<Oid>, deleted_rows: Option<&str>) {
-    answer(required(target, "target").and_then(|target| disable(target, required(deleted_rows, "deleted_rows")?)))
+/// What is to be done about the rows that are deleted. The table is locked.
+pub struct Ending {
+    pub relid: Oid,
+    pub owner: Oid,
+    table: String,
+    /// Finds one, which is refused.
+    pub refuse_deleted: Option<Statement>,
+    /// Deletes them for good.
+    pub purge: Option<Statement>,
 }
 
-fn disable(target: Oid, deleted_rows: &str) -> Result<()> {
+pub fn begin(target: Oid, deleted_rows: Option<&str>) -> Result<Ending> {
+    queue::refuse_in_recovery("disable soft delete")?;
+    let deleted_rows = required(deleted_rows, "deleted_rows")?;
     if !["refuse", "keep", "purge"].contains(&deleted_rows) {
         return Err(Error::new(INVALID_PARAMETER_VALUE, format!("deleted_rows is '{deleted_rows}'"))
             .hint("It is one of: refuse, keep, purge."));
@@ -27,11 +37,60 @@ fn disable(target: Oid, deleted_rows: &str) -> Result<()> {
     if !heap::lock_exclusively(managed.relid) {
         return Err(Error::new(UNDEFINED_TABLE, "the table was dropped meanwhile"));
     }
-    match deleted_rows {
-        "refuse" => refuse(&managed)?,
-        "purge" => purge(&managed)?,
-        _ => {}
+    let purge = deleted_rows == "purge";
+    if purge {
+        refuse_held(&managed)?;
     }
+    let deleted = format!("{table} AS t WHERE NOT ({})", managed.live("t"));
+    let statement = |sql: String| Statement::new(sql, Vec::new());
+    Ok(Ending {
+        relid: managed.relid,
+        owner: managed.owner,
+        refuse_deleted: (deleted_rows == "refuse").then(|| statement(format!("SELECT FROM {deleted} LIMIT 1"))),
+        purge: purge.then(|| statement(format!("DELETE FROM {deleted}"))),
+        table,
+    })
+}
+
+/// What is held no purge takes; nobody can hold one from here on.
+fn refuse_held(managed: &Managed) -> Result<()> {
+    let held: Vec<(Uuid, Option<String>)> = spi::bookkeeping(|| {
+        spi::execute_returning(
+            "SELECT d.id, d.held FROM upkeep._deletion d
+             WHERE d.undeleted_at IS NULL AND d.id OPERATOR(pg_catalog.=) ANY (
+                 SELECT t.deletion FROM upkeep._deletion_table t
+                 WHERE t.relid OPERATOR(pg_catalog.=) $1 AND t.purged OPERATOR(pg_catalog.<) t.rows)
+             ORDER BY d.id FOR SHARE OF d",
+            &[managed.relid.into()],
+            |row| Ok((row.require(1)?, row.get(2)?)),
+        )
+    })?;
+    let Some((id, reason)) = held.into_iter().find_map(|(id, held)| Some((id, held?))) else { return Ok(()) };
+    Err(Error::new(
+        OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("deletion {id} is held, which has rows in {}", managed.sql()),
+    )
+    .detail(format!("It is held because: {reason}"))
+    .hint(format!(
+        "SELECT upkeep.release_deletion('{id}'); or keep the rows: SELECT upkeep.disable_soft_delete({}, 'keep');",
+        literal(&managed.sql())
+    )))
+}
+
+pub fn has_deleted_rows(ending: &Ending) -> Error {
+    Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, format!("{} has deleted rows", ending.table))
+        .detail("Without soft delete they look like any other row.")
+        .hint(format!(
+            "SELECT upkeep.disable_soft_delete({}, 'keep'); or, to delete them for good, 'purge'.",
+            literal(&ending.table)
+        ))
+}
+
+pub fn end(ending: &Ending) -> Result<()> {
+    // A trigger of the user's may have changed anything while rows were deleted.
+    let Some(managed) = managed::find(ending.relid)?.filter(|managed| managed.relid == ending.relid) else {
+        return Ok(());
+    };
     super::retention::end(&managed)?;
     drop_views(&managed)?;
     spi::bookkeeping(|| {
@@ -42,35 +101,10 @@ fn disable(target: Oid, deleted_rows: &str) -> Result<()> {
     })?;
     objects::remove(&managed)?;
     if managed.hide == "swap" {
-        let rename = format!("ALTER TABLE {table} RENAME TO {}", identifier(&managed.name));
+        let rename = format!("ALTER TABLE {} RENAME TO {}", managed.sql(), identifier(&managed.name));
         spi::as_owner(managed.owner, || spi::execute(&rename, &[]))?;
     }
     Ok(())
-}
-
-fn refuse(managed: &Managed) -> Result<()> {
-    let any = spi::as_owner(managed.owner, || {
-        spi::execute_returning(
-            &format!("SELECT EXISTS (SELECT FROM {} AS t WHERE NOT ({}))", managed.sql(), managed.live("t")),
-            &[],
-            |row| row.require::<bool>(1),
-        )
-    })?;
-    if any != [true] {
-        return Ok(());
-    }
-    Err(Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, format!("{} has deleted rows", managed.sql()))
-        .detail("Without soft delete they look like any other row.")
-        .hint(format!(
-            "SELECT upkeep.disable_soft_delete({}, 'keep'); or, to delete them for good, 'purge'.",
-            literal(&managed.sql())
-        )))
-}
-
-/// As the owner, whose triggers it may fire.
-fn purge(managed: &Managed) -> Result<()> {
-    let delete = format!("DELETE FROM {} AS t WHERE NOT ({})", managed.sql(), managed.live("t"));
-    soft_delete::while_purging(|| spi::as_owner(managed.owner, || spi::execute(&delete, &[]))).map(drop)
 }
 
 fn drop_views(managed: &Managed) -> Result<()> {

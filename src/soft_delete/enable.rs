@@ -10,6 +10,7 @@ use super::managed::{self, literal, qualified};
 use super::{objects, program};
 use crate::backfill::statements::identifier;
 use crate::error::*;
+use crate::jobs::queue;
 use crate::server::raise::answer;
 use crate::server::{heap, spi};
 
@@ -207,6 +208,7 @@ fn column(relid: Oid, table: &str, owner: Oid, name: &str, definition: &str, fit
 }
 
 fn enable(relid: Oid, request: &Request<'_>) -> Result<()> {
+    queue::refuse_in_recovery("enable soft delete")?;
     check(relid, &class(relid)?, request)?;
     if !heap::lock_exclusively(relid) {
         return Err(Error::new(UNDEFINED_TABLE, "the table was dropped meanwhile"));

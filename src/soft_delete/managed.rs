@@ -1,5 +1,7 @@
 //! What the private catalog and the server's say about one table with soft delete.
 
+use std::sync::LazyLock;
+
 use pgrx::pg_sys::Oid;
 
 use crate::backfill::statements::identifier;
@@ -38,7 +40,7 @@ const MANAGED: &str = "
 /// The table itself, the one that a view shows, or the one that a partition belongs to.
 pub fn find(relid: Oid) -> Result<Option<Managed>> {
     spi::bookkeeping(|| {
-        let found = spi::execute_returning(MANAGED, &[relid.into()], |row| {
+        let found = spi::look_up(MANAGED, &[relid.into()], |row| {
             Ok(Managed {
                 relid: row.require(1)?,
                 schema: row.require(2)?,
@@ -134,7 +136,7 @@ const COLUMNS: &str = "
 
 pub fn columns(relid: Oid) -> Result<Vec<Column>> {
     spi::bookkeeping(|| {
-        spi::execute_returning(COLUMNS, &[relid.into()], |row| {
+        spi::look_up(COLUMNS, &[relid.into()], |row| {
             Ok(Column {
                 name: row.require(1)?,
                 number: row.require(2)?,
@@ -154,7 +156,7 @@ pub fn columns(relid: Oid) -> Result<Vec<Column>> {
 /// The columns of the primary key, in its order, each with its equality; empty: there is none, or it is deferrable.
 pub fn primary_key(relid: Oid) -> Result<Vec<(String, String)>> {
     spi::bookkeeping(|| {
-        spi::execute_returning(
+        spi::look_up(
             "SELECT a.attname::pg_catalog.text, pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname)
              FROM pg_catalog.pg_index i
              CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(i.indkey::pg_catalog.int2[]),
@@ -211,6 +213,8 @@ pub struct ForeignKey {
     pub operators: Vec<String>,
     /// Those that SET NULL and SET DEFAULT change.
     pub set_columns: Vec<String>,
+    /// May the owner of the referencing table read and change it?
+    pub child_owner_may: bool,
 }
 
 const FOREIGN_KEYS: &str = "
@@ -235,7 +239,10 @@ const FOREIGN_KEYS: &str = "
            ARRAY(SELECT a.attname::pg_catalog.text
                  FROM pg_catalog.unnest(coalesce(f.confdelsetcols, f.conkey)) WITH ORDINALITY k (attnum, ord)
                  JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) f.conrelid
-                                               AND a.attnum OPERATOR(pg_catalog.=) k.attnum ORDER BY k.ord)
+                                               AND a.attnum OPERATOR(pg_catalog.=) k.attnum ORDER BY k.ord),
+           pg_catalog.has_schema_privilege(cc.relowner, cn.oid, 'USAGE')
+               AND pg_catalog.has_table_privilege(cc.relowner, cc.oid, 'SELECT')
+               AND pg_catalog.has_table_privilege(cc.relowner, cc.oid, 'UPDATE')
     FROM pg_catalog.pg_constraint f
     JOIN pg_catalog.pg_class cc ON cc.oid OPERATOR(pg_catalog.=) f.conrelid
     JOIN pg_catalog.pg_namespace cn ON cn.oid OPERATOR(pg_catalog.=) cc.relnamespace
@@ -243,31 +250,38 @@ const FOREIGN_KEYS: &str = "
     JOIN pg_catalog.pg_namespace pn ON pn.oid OPERATOR(pg_catalog.=) pc.relnamespace
     WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid";
 
+fn with_filter(filter: &str) -> String {
+    format!("{FOREIGN_KEYS} {filter} ORDER BY f.conrelid, f.conname, f.oid")
+}
+
 /// Those that reference the table, or a partition of it.
 pub fn referencing(relid: Oid) -> Result<Vec<ForeignKey>> {
-    foreign_keys(
-        "AND (f.confrelid OPERATOR(pg_catalog.=) $1
-              OR pg_catalog.pg_partition_root(f.confrelid) OPERATOR(pg_catalog.=) $1)",
-        relid,
-    )
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        with_filter(
+            "AND (f.confrelid OPERATOR(pg_catalog.=) $1
+                  OR pg_catalog.pg_partition_root(f.confrelid) OPERATOR(pg_catalog.=) $1)",
+        )
+    });
+    foreign_keys(&SQL, relid)
 }
 
 /// Those of a table by which it references tables with soft delete.
 pub fn referenced(relid: Oid) -> Result<Vec<ForeignKey>> {
-    foreign_keys(
-        "AND (f.conrelid OPERATOR(pg_catalog.=) $1
-              OR f.conrelid OPERATOR(pg_catalog.=) pg_catalog.pg_partition_root($1)
-              OR pg_catalog.pg_partition_root(f.conrelid) OPERATOR(pg_catalog.=) $1)
-         AND EXISTS (SELECT FROM upkeep._soft_delete_table s WHERE s.relid OPERATOR(pg_catalog.=)
-                         coalesce(pg_catalog.pg_partition_root(f.confrelid), f.confrelid))",
-        relid,
-    )
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        with_filter(
+            "AND (f.conrelid OPERATOR(pg_catalog.=) $1
+                  OR f.conrelid OPERATOR(pg_catalog.=) pg_catalog.pg_partition_root($1)
+                  OR pg_catalog.pg_partition_root(f.conrelid) OPERATOR(pg_catalog.=) $1)
+             AND EXISTS (SELECT FROM upkeep._soft_delete_table s WHERE s.relid OPERATOR(pg_catalog.=)
+                             coalesce(pg_catalog.pg_partition_root(f.confrelid), f.confrelid))",
+        )
+    });
+    foreign_keys(&SQL, relid)
 }
 
-fn foreign_keys(filter: &str, relid: Oid) -> Result<Vec<ForeignKey>> {
-    let sql = format!("{FOREIGN_KEYS} {filter} ORDER BY f.conrelid, f.conname, f.oid");
+fn foreign_keys(sql: &'static str, relid: Oid) -> Result<Vec<ForeignKey>> {
     spi::bookkeeping(|| {
-        spi::execute_returning(&sql, &[relid.into()], |row| {
+        spi::look_up(sql, &[relid.into()], |row| {
             Ok(ForeignKey {
                 name: row.require(1)?,
                 on_delete: row.require::<String>(2)?.chars().next().unwrap_or('a'),
@@ -286,6 +300,7 @@ fn foreign_keys(filter: &str, relid: Oid) -> Result<Vec<ForeignKey>> {
                 parent_columns: row.require(15)?,
                 operators: row.require(16)?,
                 set_columns: row.require(17)?,
+                child_owner_may: row.require(18)?,
             })
         })
     })

@@ -26,7 +26,7 @@ struct Member {
 
 fn tree(relid: Oid) -> Result<Vec<Member>> {
     spi::bookkeeping(|| {
-        spi::execute_returning(
+        spi::look_up(
             "SELECT t.relid::pg_catalog.oid, pg_catalog.format('%I.%I', n.nspname, c.relname)
              FROM (SELECT $1 AS relid UNION SELECT p.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree($1) p) t
              JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.relid
@@ -41,7 +41,7 @@ fn tree(relid: Oid) -> Result<Vec<Member>> {
 
 fn triggers(relid: Oid) -> Result<Vec<String>> {
     spi::bookkeeping(|| {
-        spi::execute_returning(
+        spi::look_up(
             "SELECT t.tgname::pg_catalog.text FROM pg_catalog.pg_trigger t
              WHERE t.tgrelid OPERATOR(pg_catalog.=) $1",
             &[relid.into()],

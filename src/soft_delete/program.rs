@@ -4,6 +4,7 @@
 use std::ffi::CString;
 
 use pgrx::pg_sys::{self, Oid};
+use pgrx::spi::quote_identifier;
 
 use super::managed::{self, Column, ForeignKey, Managed, literal, qualified};
 use crate::backfill::statements::identifier;
@@ -86,6 +87,10 @@ pub struct Own {
     pub children: Vec<Child>,
     /// What to do instead of DELETE and TRUNCATE.
     pub guard_hint: CString,
+    /// For the guard during a purge, over its transition table: a row that may not go (parameter 1: unless it was deleted
+    /// before), and the count of those gone.
+    pub not_due: Statement,
+    pub note_purged: Statement,
     /// FOR UPDATE on deleted rows: parameters the arrays of the primary key.
     pub lock: Statement,
     /// Rows whose deletion was set by hand get what belongs to it; the same for those brought back.
@@ -148,7 +153,7 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
     let mut children = Vec::new();
     for key in &foreign_keys {
         relations.extend([key.child, key.child_root]);
-        children.push(child(managed, key, &keys)?);
+        children.extend(child(managed, key, &keys)?);
     }
     let table = managed.sql();
     let rows = rows(primary, 4);
@@ -197,6 +202,25 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
             "Delete rows so that they can come back: SELECT upkeep.soft_delete({}, '..'); who may can also SET upkeep.allow_hard_delete = on.",
             literal(&table)
         )),
+        not_due: Statement::new(
+            format!(
+                "SELECT FROM deleted AS d
+                 WHERE d.{at} IS NULL OR d.{at} OPERATOR(pg_catalog.>=) $1
+                    OR EXISTS (SELECT FROM upkeep._deletion h
+                               WHERE h.id OPERATOR(pg_catalog.=) d.{id} AND h.held IS NOT NULL)
+                 LIMIT 1"
+            ),
+            vec![pg_sys::TIMESTAMPTZOID],
+        ),
+        note_purged: Statement::new(
+            format!(
+                "UPDATE upkeep._deletion_table t SET purged = t.purged OPERATOR(pg_catalog.+) p.rows
+                 FROM (SELECT d.{id} AS id, pg_catalog.count(*) AS rows FROM deleted AS d GROUP BY 1) p
+                 WHERE t.deletion OPERATOR(pg_catalog.=) p.id AND t.relid OPERATOR(pg_catalog.=) {}::pg_catalog.oid",
+                managed.relid.to_u32()
+            ),
+            Vec::new(),
+        ),
         keys: keys.iter().map(|key| Key { number: number(&key.name), ..Key::of(key) }).collect(),
         primary,
         children,
@@ -316,7 +340,7 @@ pub fn wanted_keys(managed: &Managed) -> Result<Vec<String>> {
     Ok(keys.into_iter().map(|key| key.name).collect())
 }
 
-fn child(managed: &Managed, key: &ForeignKey, keys: &[Column]) -> Result<Child> {
+fn child(managed: &Managed, key: &ForeignKey, keys: &[Column]) -> Result<Vec<Child>> {
     let positions: Vec<usize> =
         key.parent_columns.iter().filter_map(|name| keys.iter().position(|key| &key.name == name)).collect();
     let used: Vec<Column> = positions.iter().map(|&position| keys[position].clone()).collect();
@@ -347,7 +371,7 @@ fn child(managed: &Managed, key: &ForeignKey, keys: &[Column]) -> Result<Child> 
             refusal,
         }
     };
-    let action = match (key.on_delete, &child) {
+    let mut actions = vec![match (key.on_delete, &child) {
         ('c', Some(child)) => {
             let update = format!("UPDATE {table} AS c SET {} FROM {rows} WHERE {matching}", child.set_deleted());
             Action::Cascade {
@@ -360,8 +384,51 @@ fn child(managed: &Managed, key: &ForeignKey, keys: &[Column]) -> Result<Child> 
         ('n' | 'd', _) => clear(key, &used, &table, &rows, &matching)?,
         ('r', _) => refuse(true, referenced(managed, key)),
         _ => refuse(false, referenced(managed, key)),
-    };
-    Ok(Child { owner: key.child_owner, keys: positions, action })
+    }];
+    // A default that is the value itself, or a trigger of the user's, may have left the reference as it was.
+    if matches!(key.on_delete, 'n' | 'd') {
+        actions.push(refuse(false, referenced(managed, key)));
+    }
+    if !key.child_owner_may {
+        actions.insert(0, refuse_without_rights(managed, key, with_arrays(&used)));
+    }
+    let child = |action| Child { owner: key.child_owner, keys: positions.clone(), action };
+    Ok(actions.into_iter().map(child).collect())
+}
+
+/// The owner of the referencing table, as whom a deletion acts on it, lacks rights on it: says whose they are to grant. Looked
+/// at again each time, because a grant on a schema is no change of the table.
+fn refuse_without_rights(managed: &Managed, key: &ForeignKey, types: Vec<Oid>) -> Action {
+    let (table, oid) = (qualified(&key.child_schema, &key.child_name), key.child.to_u32());
+    let owner = crate::server::catalog::role_name(key.child_owner).unwrap_or_default();
+    let (schema, role) = (quote_identifier(&key.child_schema), quote_identifier(&owner));
+    let detail = format!(
+        "Foreign key \"{}\" references table \"{}\": what becomes of its rows is done as their table's owner.",
+        key.name, managed.relname
+    );
+    Action::Refuse {
+        now: true,
+        statement: Statement::new(
+            format!(
+                "SELECT {} FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) {oid}::pg_catalog.oid
+                     AND NOT (pg_catalog.has_schema_privilege(c.relowner, c.relnamespace, 'USAGE')
+                              AND pg_catalog.has_table_privilege(c.relowner, c.oid, 'SELECT')
+                              AND pg_catalog.has_table_privilege(c.relowner, c.oid, 'UPDATE'))",
+                literal(&detail)
+            ),
+            types,
+        ),
+        refusal: Refusal {
+            sqlstate: c"42501",
+            message: text(&format!("role \"{owner}\" may not change its table {table}")),
+            hint: Some(text(&format!(
+                "GRANT USAGE ON SCHEMA {schema} TO {role}; GRANT SELECT, UPDATE ON {table} TO {role};"
+            ))),
+            schema: text(&key.child_schema),
+            table: text(&key.child_name),
+            constraint: text(&key.name),
+        },
+    }
 }
 
 /// With the keys, or the number of rows alone.

@@ -14,6 +14,7 @@ use crate::error::{
     Error, INSUFFICIENT_PRIVILEGE, NULL_VALUE_NOT_ALLOWED, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, UNDEFINED_OBJECT,
     UNDEFINED_TABLE,
 };
+use crate::jobs::queue;
 use crate::server::raw::Statement;
 use crate::server::{heap, spi};
 
@@ -95,10 +96,12 @@ fn selection(
 }
 
 pub fn deletes(relid: Oid, condition: Option<&str>) -> Result<Selection> {
+    queue::refuse_in_recovery("delete rows")?;
     selection(relid, condition, Managed::set_deleted, Managed::live, program::wanted_keys)
 }
 
 pub fn undeletes(relid: Oid, condition: Option<&str>) -> Result<Selection> {
+    queue::refuse_in_recovery("bring rows back")?;
     selection(
         relid,
         condition,
@@ -115,7 +118,7 @@ struct Part {
 }
 
 /// What is gone for good cannot be brought back, and a part of a deletion is not that deletion.
-fn refuse_purged(id: Uuid) -> Result<()> {
+pub fn refuse_purged(id: Uuid) -> Result<()> {
     let purged: Vec<(String, i64, i64)> = spi::bookkeeping(|| {
         spi::execute_returning(
             "SELECT t.relid::pg_catalog.text, t.purged, t.rows FROM upkeep._deletion_table t
@@ -135,6 +138,7 @@ fn refuse_purged(id: Uuid) -> Result<()> {
 }
 
 pub fn restores(id: Option<Uuid>) -> Result<Restore> {
+    queue::refuse_in_recovery("bring rows back")?;
     let id = id.ok_or_else(|| Error::new(NULL_VALUE_NOT_ALLOWED, "the argument deletion is null"))?;
     let known: Vec<bool> = spi::bookkeeping(|| {
         spi::execute_returning(

@@ -1,10 +1,10 @@
-//! pg_upgrade: a cluster of an older PostgreSQL, with jobs in all their states, becomes one of this version.
+//! pg_upgrade: a cluster of an older PostgreSQL, with jobs in all their states and tables of ours, becomes one of this version.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{Passed, Suite};
+use super::{Passed, Suite, pg_upgrade_tables};
 use crate::cluster::{Cluster, SUPERUSER, Stop};
 use crate::command;
 use crate::extension::Flavour;
@@ -25,7 +25,12 @@ pub fn run(suite: &Suite) -> Result<Passed> {
     let from = Postgres::new(Some(older))?;
     let old_tree = from.tree(Flavour::Dev)?;
     upgrade(&old_tree, suite.tree()?).with_context(|| format!("from {}", from.installation.version))?;
-    Ok(Passed { output: format!("from {} to {here}: jobs wait, and go on when told to", from.installation.version) })
+    Ok(Passed {
+        output: format!(
+            "from {} to {here}: jobs wait, and go on when told to; soft delete and row stamps hold",
+            from.installation.version
+        ),
+    })
 }
 
 /// The pg_config of Debian's oldest PostgreSQL before `major` that an extension can be built for.
@@ -42,6 +47,7 @@ fn upgrade(old_tree: &Tree, new_tree: &Tree) -> Result<()> {
     let mut session = old.connect(DATABASE)?;
     session.run("CREATE EXTENSION pg_upkeep")?;
     let jobs = Jobs::start(&mut session)?;
+    pg_upgrade_tables::create(&mut session)?;
     forget_option_of_newer_releases(&mut session)?;
     drop(session);
     old.stop(Stop::Fast)?;
@@ -55,7 +61,9 @@ fn upgrade(old_tree: &Tree, new_tree: &Tree) -> Result<()> {
     command::capture(&mut pg_upgrade).with_context(|| errors_below(&new.data().join("pg_upgrade_output.d")))?;
 
     new.start()?;
-    jobs.check(&mut new.connect(DATABASE)?)
+    let mut session = new.connect(DATABASE)?;
+    pg_upgrade_tables::check(&mut session)?;
+    jobs.check(&mut session)
 }
 
 /// The releases of November 2026 (15.20 among them) note a column option `pg_attver` for every column, which pg_dump then
@@ -110,10 +118,14 @@ impl Jobs {
                 bail!("after pg_upgrade job {job} is \"{seen}\" instead of paused");
             }
         }
-        let schedule = session.text("SELECT active || ' ' || paused_reason FROM upkeep.schedules")?;
+        let schedule =
+            session.text("SELECT active || ' ' || paused_reason FROM upkeep.schedules WHERE name = 'each second'")?;
         ensure!(schedule == "false restored", "after pg_upgrade the schedule is \"{schedule}\"");
         let runs = session.text("SELECT count(*) FROM ran")?;
-        ensure!(session.text("SELECT upkeep.resume_all()")? == "3", "both jobs and the schedule may go on");
+        ensure!(
+            session.text("SELECT upkeep.resume_all()")? == "4",
+            "both jobs, the schedule and the retention may go on"
+        );
         wait_for_text(session, &format!("SELECT count(*) > {runs} FROM ran"), "t")?;
         wait(session, &self.paused)?;
         ensure!(session.text("SELECT count(*) FROM t WHERE n = id")? == "1000", "the paused backfill is finished here");

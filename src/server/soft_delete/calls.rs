@@ -22,15 +22,15 @@ unsafe fn argument(call: pg_sys::FunctionCallInfo, number: usize) -> Option<Datu
     }
 }
 
-unsafe fn text_argument(call: pg_sys::FunctionCallInfo, number: usize) -> *const c_char {
+pub(super) unsafe fn text_argument(call: pg_sys::FunctionCallInfo, number: usize) -> *const c_char {
     unsafe { argument(call, number).map_or(null(), |text| raw::to_c(text).cast_const()) }
 }
 
-unsafe fn oid_argument(call: pg_sys::FunctionCallInfo, number: usize) -> Oid {
+pub(super) unsafe fn oid_argument(call: pg_sys::FunctionCallInfo, number: usize) -> Oid {
     unsafe { argument(call, number).map_or(Oid::INVALID, |oid| Oid::from(oid.value() as u32)) }
 }
 
-unsafe fn to_text(text: *const c_char) -> Option<String> {
+pub(super) unsafe fn to_text(text: *const c_char) -> Option<String> {
     unsafe { (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned()) }
 }
 
@@ -68,7 +68,7 @@ unsafe extern "C-unwind" fn deletes(target: Oid, condition: *const c_char) -> *c
     keep(answer(request::deletes(target, condition.as_deref())))
 }
 
-fn keep<T: 'static>(what: T) -> *const T {
+pub(super) fn keep<T: 'static>(what: T) -> *const T {
     let what = Box::new(what);
     let address = &raw const *what;
     programs::keep(what);
@@ -159,6 +159,8 @@ pub unsafe extern "C-unwind" fn upkeep_undelete(call: pg_sys::FunctionCallInfo) 
         if engine::keep_books(&restore.mark, values, null()) == 0 {
             raw::raise(&Report::new(c"55000", c"this deletion has been undeleted already"));
         }
+        // From here on every purge waits for us; one that we have waited for may have taken rows of it.
+        refuse_purged(id);
         let mut total = 0;
         let all: *mut Keys = raw::allocate(restore.tables.len());
         let mut i = 0;
@@ -198,6 +200,11 @@ pub unsafe extern "C-unwind" fn upkeep_undelete(call: pg_sys::FunctionCallInfo) 
         raw::finish();
         Datum::from(total as i64)
     }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn refuse_purged(id: *const [u8; 16]) {
+    answer(request::refuse_purged(pgrx::Uuid::from_bytes(unsafe { *id })));
 }
 
 #[pg_guard]

@@ -1,11 +1,14 @@
 //! DELETE and TRUNCATE on the table itself are refused, not swallowed. The switches are a SUSET setting and a C variable
-//! (LAW 6).
+//! (LAW 6); a purge opens the guard for rows that may go, and for no others.
+
+use std::ptr::{null, null_mut};
 
 use pgrx::pg_sys;
 
-use super::{programs, state};
+use super::{engine, programs, state};
 use crate::error::Result;
 use crate::server::raw::{self, Report};
+use crate::soft_delete::program::Own;
 
 raw::version_1!(pg_finfo_upkeep_soft_delete_guard);
 
@@ -13,11 +16,13 @@ unsafe extern "C-unwind" {
     fn tuplestore_tuple_count(store: *mut pg_sys::Tuplestorestate) -> i64;
 }
 
-/// Lets `f` delete rows for good, in this session, until it ends or its (sub)transaction is rolled back.
-pub fn while_purging<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
-    state::begin_purge();
+/// Lets `f` delete rows for good that were deleted before then, in this session, until it ends or its (sub)transaction is
+/// rolled back.
+pub fn while_purging<T>(before: pg_sys::TimestampTz, f: impl FnOnce() -> Result<T>) -> Result<T> {
+    // SAFETY: in a transaction; what an error leaves behind its abort puts right.
+    unsafe { state::begin_purge(Some(before)) };
     let result = f();
-    state::end_purge();
+    unsafe { state::end_purge() };
     result
 }
 
@@ -28,7 +33,7 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_guard(call: pg_sys::FunctionC
     unsafe {
         let nothing = pg_sys::Datum::from(0usize);
         let trigger = super::triggers::data(call);
-        if state::is_purging() || crate::settings::allow_hard_delete() {
+        if crate::settings::allow_hard_delete() {
             return nothing;
         }
         let truncate = (*trigger).tg_event & pg_sys::TRIGGER_EVENT_OPMASK == pg_sys::TRIGGER_EVENT_TRUNCATE;
@@ -36,6 +41,10 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_guard(call: pg_sys::FunctionC
             return nothing;
         }
         let Some(own) = &programs::of((*(*trigger).tg_relation).rd_id).own else { return nothing };
+        let purge = state::purge();
+        if !truncate && !purge.is_null() && may_go(&*purge, own, trigger) {
+            return nothing;
+        }
         let what = if truncate { c"TRUNCATE" } else { c"DELETE" };
         let message = raw::concat(&[
             what.as_ptr(),
@@ -43,11 +52,33 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_guard(call: pg_sys::FunctionC
             (&raw const (*(*(*trigger).tg_relation).rd_rel).relname.data).cast(),
             c"\", which has soft delete".as_ptr(),
         ]);
-        let detail = c"Its rows would be gone for good.";
+        let detail = if purge.is_null() {
+            c"Its rows would be gone for good."
+        } else {
+            c"A purge deletes for good what was deleted before, and here are rows that are live, held or not due."
+        };
         raw::raise(&Report {
             detail: detail.as_ptr(),
             hint: own.guard_hint.as_ptr(),
             ..Report::with(c"55000", message)
         })
+    }
+}
+
+/// Are all rows of the statement among those that are purged? A trigger of the user's, or a foreign key, may have reached
+/// others.
+unsafe fn may_go(purge: &state::Purge, own: &Own, trigger: *mut pg_sys::TriggerData) -> bool {
+    unsafe {
+        raw::connect();
+        raw::see_transition_tables(trigger);
+        let mut value = pg_sys::Datum::from(purge.before.unwrap_or(0));
+        let nulls = [if purge.before.is_some() { b' ' } else { b'n' }, 0];
+        let found = engine::keep_books(&own.not_due, &raw mut value, nulls.as_ptr().cast());
+        // The job counts what it purges by itself.
+        if found == 0 && purge.before.is_none() {
+            engine::keep_books(&own.note_purged, null_mut(), null());
+        }
+        raw::finish();
+        found == 0
     }
 }

@@ -43,6 +43,14 @@ struct Frame {
     subid: u32,
 }
 
+/// Rows that are being deleted for good, in the transaction's memory. A trigger of the user's may begin another one inside.
+pub struct Purge {
+    outer: *mut Purge,
+    since: u32,
+    /// What was deleted before this may go; none: whenever it was.
+    pub before: Option<i64>,
+}
+
 const DEPTH: usize = 100;
 const NO_FRAME: Frame =
     Frame { relid: Oid::INVALID, deletion: null_mut(), undeletes: false, completes: false, depth: 0, subid: 0 };
@@ -51,8 +59,7 @@ static mut FRAMES: [Frame; DEPTH] = [NO_FRAME; DEPTH];
 static mut COUNT: usize = 0;
 /// That of all statements which are not a call of soft_delete().
 static mut OF_TRANSACTION: *mut Deletion = null_mut();
-static mut PURGES: u32 = 0;
-static mut PURGING_SINCE: u32 = 0;
+static mut PURGE: *mut Purge = null_mut();
 static mut REGISTERED: bool = false;
 
 pub fn register() {
@@ -179,22 +186,27 @@ pub unsafe fn is_by_hand(relid: Oid, id: *const [u8; 16]) -> bool {
     }
 }
 
-pub fn is_purging() -> bool {
-    unsafe { PURGES > 0 }
+/// The purge under way; null: none is.
+pub unsafe fn purge() -> *const Purge {
+    unsafe { PURGE }
 }
 
-pub fn begin_purge() {
+/// From here until [`end_purge`] rows that are deleted already may be deleted for good.
+pub unsafe fn begin_purge(before: Option<i64>) {
     register();
     unsafe {
-        if PURGES == 0 {
-            PURGING_SINCE = pg_sys::GetCurrentSubTransactionId();
-        }
-        PURGES += 1;
+        let purge: *mut Purge = raw::allocate_for_transaction(1);
+        *purge = Purge { outer: PURGE, since: pg_sys::GetCurrentSubTransactionId(), before };
+        PURGE = purge;
     }
 }
 
-pub fn end_purge() {
-    unsafe { PURGES = PURGES.saturating_sub(1) };
+pub unsafe fn end_purge() {
+    unsafe {
+        if !PURGE.is_null() {
+            PURGE = (*PURGE).outer;
+        }
+    }
 }
 
 unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
@@ -205,7 +217,7 @@ unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _arg: *mut c_
     unsafe {
         COUNT = 0;
         OF_TRANSACTION = null_mut();
-        PURGES = 0;
+        PURGE = null_mut();
         super::pending::forget(0);
         super::view::forget(0);
     }
@@ -240,8 +252,8 @@ unsafe extern "C-unwind" fn at_end_of_savepoint(
             }
             i += 1;
         }
-        if PURGES > 0 && PURGING_SINCE >= subid {
-            PURGES = 0;
+        while !PURGE.is_null() && (*PURGE).since >= subid {
+            PURGE = (*PURGE).outer;
         }
         super::pending::forget(subid);
         super::view::forget(subid);

@@ -7,6 +7,7 @@ use pgrx::prelude::*;
 use super::views;
 use crate::backfill::statements::identifier;
 use crate::error::*;
+use crate::jobs::queue;
 use crate::server::raise::answer;
 use crate::server::{catalog, heap, spi, view};
 use crate::soft_delete::enable::{require_owner, required};
@@ -20,6 +21,7 @@ fn alter_soft_deleted(target: Option<Oid>, ddl: Option<&str>) {
 }
 
 fn alter(target: Oid, text: &str) -> Result<()> {
+    queue::refuse_in_recovery("alter a table")?;
     let managed = find(target)?;
     let table = managed.sql();
     let altered = view::altered_table(text)?;

@@ -5,6 +5,7 @@ use pgrx::prelude::*;
 
 use super::{follow, views};
 use crate::error::*;
+use crate::jobs::queue;
 use crate::server::raise::answer;
 use crate::server::{catalog, heap, spi};
 use crate::soft_delete::enable::{require_owner, required};
@@ -18,6 +19,7 @@ fn repair_soft_delete(target: Option<Oid>) {
 }
 
 fn repair(target: Oid) -> Result<()> {
+    queue::refuse_in_recovery("repair soft delete")?;
     let find = |target| {
         managed::find(target)?.ok_or_else(|| {
             let (schema, name) = heap::name(target).unwrap_or_default();

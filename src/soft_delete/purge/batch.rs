@@ -4,13 +4,14 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
+use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::{self, Oid};
 
 use super::family::{Family, Fate, Place};
 use super::graph::{Graph, Managed};
 use super::{hold, statements};
 use crate::backfill::statements::identifier;
-use crate::error::{Error, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, SERIALIZATION_FAILURE};
+use crate::error::{Error, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, SERIALIZATION_FAILURE};
 use crate::server::repeated::{Arg, Statement, Tid};
 use crate::server::{heap, soft_delete, spi};
 
@@ -168,7 +169,9 @@ impl Purge<'_> {
         let statement = self.statements.get(statements::delete(&leaves), &vec![TIDS; leaves.len()]);
         let tids: Vec<String> = going.iter().map(|(_, tids)| tid_array(tids)).collect();
         let args: Vec<Arg<'_>> = tids.iter().map(|tids| Arg::Text(tids)).collect();
-        let rows = soft_delete::while_purging(|| statement.rows(&args))?;
+        let before: TimestampWithTimeZone = (self.cutoff.parse())
+            .map_err(|error| Error::new(INTERNAL_ERROR, format!("not a time: {} ({error})", self.cutoff)))?;
+        let rows = soft_delete::while_purging(before.into(), || statement.rows(&args))?;
         Ok(rows.first().and_then(|row| row.first()?.as_ref()?.parse().ok()).unwrap_or(0))
     }
 }

@@ -18,7 +18,6 @@ use pgrx::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::error::*;
-use crate::jobs::limits::Limits;
 use crate::jobs::queue::{self, NewJob};
 use crate::server::lock::{Lock, Purpose};
 use crate::server::raise::{self, Level, answer};
@@ -120,19 +119,8 @@ fn ask(target: Option<Oid>, older_than: Option<Interval>) -> Result<Uuid> {
     for warning in explain::warnings(&managed, &sql, &graph)? {
         raise::report(Level::Warning, warning);
     }
-    queue::create(NewJob {
-        kind: KIND,
-        name: None,
-        relid: Some(managed.relid),
-        target: sql,
-        params: serde_json::to_value(Params { cutoff })?,
-        workers: 1,
-        batch_time: None,
-        paused: false,
-        if_not_exists: false,
-        retries: 0,
-        limits: Limits::default(),
-    })
+    let params = serde_json::to_value(Params { cutoff })?;
+    queue::create(NewJob { relid: Some(managed.relid), ..NewJob::plain(KIND, sql, params) })
 }
 
 /// Two would only be in each other's way.

@@ -11,7 +11,6 @@ use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
 use crate::error::*;
-use crate::jobs::limits::Limits;
 use crate::jobs::queue::{self, NewJob};
 use crate::server::lock::{Lock, Purpose};
 use crate::server::raise::{self, Level, answer};
@@ -72,20 +71,8 @@ fn create(target: Option<Oid>) -> Result<Option<Uuid>> {
     }
     Lock::new(Purpose::Target, subject.relid.to_u32().into()).for_transaction();
     refuse_second(subject.relid)?;
-    queue::create(NewJob {
-        kind: KIND,
-        name: None,
-        relid: Some(subject.relid),
-        target: subject.sql,
-        params: serde_json::json!({}),
-        workers: 1,
-        batch_time: None,
-        paused: false,
-        if_not_exists: false,
-        retries: 0,
-        limits: Limits::default(),
-    })
-    .map(Some)
+    let job = NewJob::plain(KIND, subject.sql, serde_json::json!({}));
+    queue::create(NewJob { relid: Some(subject.relid), ..job }).map(Some)
 }
 
 fn refuse_second(relid: Oid) -> Result<()> {

@@ -1,0 +1,260 @@
+//! What lets rows go for good lets no other rows go: the guard during a purge, and the end of soft delete.
+
+use anyhow::Result;
+use upkeep_tests::jobs::{fields, join, meanwhile, sqlstate, wait, wait_for_error};
+use upkeep_tests::session::Session;
+use upkeep_tests::testing::{self, wait_for_text};
+
+/// Parents with a child each; `note()` does what the setting `test.mode` says when a parent is deleted for good.
+fn family(session: &mut Session) -> Result<()> {
+    session.run(
+        "CREATE TABLE parent (id int PRIMARY KEY);
+         CREATE TABLE child (id int PRIMARY KEY, parent int REFERENCES parent ON DELETE CASCADE);
+         CREATE INDEX ON child (parent);
+         INSERT INTO parent SELECT generate_series(1, 20); INSERT INTO child SELECT g, g FROM generate_series(1, 20) g;
+         SELECT upkeep.enable_soft_delete('child'), upkeep.enable_soft_delete('parent');
+         CREATE INDEX ON parent (deleted_at) WHERE deleted_at IS NOT NULL",
+    )
+}
+
+/// A trigger on `parent` that runs this for each row.
+fn on_delete(session: &mut Session, statement: &str) -> Result<()> {
+    session.run(&format!(
+        "CREATE OR REPLACE FUNCTION also() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {statement}; RETURN OLD; END$$;
+         DROP TRIGGER IF EXISTS also ON parent;
+         CREATE TRIGGER also BEFORE DELETE ON parent FOR EACH ROW EXECUTE FUNCTION also()"
+    ))
+}
+
+const COUNTS: &str = "SELECT (SELECT count(*) FROM parent), (SELECT count(*) FROM child)";
+
+#[test]
+fn a_purge_opens_the_guard_for_what_it_purges_only() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    family(&mut session)?;
+    session.run(
+        "CREATE TABLE other (id int PRIMARY KEY); INSERT INTO other SELECT generate_series(1, 20);
+         SELECT upkeep.enable_soft_delete('other');
+         SELECT upkeep.soft_delete('parent', 'id <= 5')",
+    )?;
+    let held = session.text("SELECT upkeep.soft_delete('other', 'id = 1')")?;
+    session
+        .run(&format!("SELECT upkeep.hold_deletion('{held}', 'evidence'), upkeep.soft_delete('other', 'id = 2')"))?;
+    session.run("UPDATE parent SET deleted_at = deleted_at - interval '2 days' WHERE deleted_at IS NOT NULL")?;
+    session.run("UPDATE child SET deleted_at = deleted_at - interval '2 days' WHERE deleted_at IS NOT NULL")?;
+    for (statement, what) in [
+        ("DELETE FROM public.other WHERE id = 3", "live"),
+        ("DELETE FROM public.other WHERE id = 2 + OLD.id", "live"),
+        ("DELETE FROM public.child WHERE parent > 5", "live, of a table of the family"),
+        ("DELETE FROM public.other WHERE id = 1", "held"),
+        ("DELETE FROM public.other WHERE id = 2", "deleted today"),
+        ("TRUNCATE public.other", "all"),
+    ] {
+        on_delete(&mut session, statement)?;
+        let job = session.text("SELECT upkeep.purge_deleted('parent', '1 day')")?;
+        let error = wait_for_error(&mut session, &job)?;
+        assert_eq!(error.code().code(), "55000", "{what}: {error:?}");
+        if !statement.starts_with("TRUNCATE") {
+            assert!(error.detail().is_some_and(|detail| detail.contains("live, held or not due")), "{error:?}");
+        }
+        assert_eq!(session.rows(COUNTS)?, ["20|20"], "{what}");
+        assert_eq!(session.text("SELECT count(*) FROM other")?, "20", "{what}");
+    }
+    // What is due may go on the way.
+    session.run("UPDATE other SET deleted_at = deleted_at - interval '2 days' WHERE id = 2")?;
+    on_delete(&mut session, "DELETE FROM public.other WHERE id = 2")?;
+    let job = session.text("SELECT upkeep.purge_deleted('parent', '1 day')")?;
+    wait(&mut session, &job)?;
+    assert_eq!(session.rows(COUNTS)?, ["15|15"]);
+    assert_eq!(session.text("SELECT count(*) FROM other")?, "19");
+    Ok(())
+}
+
+#[test]
+fn the_end_of_soft_delete_takes_no_live_row_along() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    session.run(
+        "CREATE TABLE users (id int PRIMARY KEY);
+         CREATE TABLE tags (id int PRIMARY KEY, \"user\" int REFERENCES users ON DELETE CASCADE);
+         CREATE TABLE pictures (id int PRIMARY KEY, tag int REFERENCES tags ON DELETE CASCADE);
+         INSERT INTO users VALUES (1), (2); INSERT INTO tags VALUES (1, 1), (2, 2); INSERT INTO pictures VALUES (1, 1), (2, 2);
+         SELECT upkeep.enable_soft_delete('pictures'), upkeep.enable_soft_delete('users', on_unmanaged => 'ignore');
+         SELECT upkeep.soft_delete('users', 'id = 1')",
+    )?;
+    const COUNTS: &str =
+        "SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM tags), (SELECT count(*) FROM pictures)";
+    let error = session.error("SELECT upkeep.disable_soft_delete('users', 'purge')")?;
+    assert_eq!(error.code().code(), "55000");
+    assert!(error.message().contains("\"pictures\""), "{error:?}");
+    assert_eq!(session.rows(COUNTS)?, ["2|2|2"]);
+    let picture = session.text("SELECT upkeep.soft_delete('pictures', 'id = 1')")?;
+    session.run("SELECT upkeep.disable_soft_delete('users', 'purge')")?;
+    assert_eq!(session.rows(COUNTS)?, ["1|1|1"]);
+    // What went with them counts as purged.
+    assert_eq!(
+        session.rows("SELECT rows, purged FROM upkeep._deletion_table ORDER BY relid::text")?,
+        ["1|1", "1|1"],
+        "a picture and a user"
+    );
+    assert_eq!(sqlstate(&mut session, &format!("SELECT upkeep.undelete('{picture}')"))?, "55000");
+    Ok(())
+}
+
+/// Rows that are held, rows that the owner's own policies hide, rows that a snapshot does not show.
+#[test]
+fn nothing_is_overlooked_when_soft_delete_ends() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    family(&mut session)?;
+    let held = session.text("SELECT upkeep.soft_delete('parent', 'id = 1')")?;
+    session.run(&format!("SELECT upkeep.hold_deletion('{held}', 'case 7')"))?;
+    for table in ["parent", "child"] {
+        let error = session.error(&format!("SELECT upkeep.disable_soft_delete('{table}', 'purge')"))?;
+        assert_eq!(error.code().code(), "55000", "{error:?}");
+        assert!(error.hint().is_some_and(|hint| hint.contains(&held)), "{error:?}");
+    }
+    session.run(&format!("SELECT upkeep.release_deletion('{held}')"))?;
+
+    let owner = db.role("owner")?;
+    session.run(&format!(
+        "ALTER TABLE parent OWNER TO {owner}; ALTER VIEW parent_live OWNER TO {owner}; ALTER VIEW parent_deleted OWNER TO {owner};
+         ALTER TABLE child OWNER TO {owner}; ALTER VIEW child_live OWNER TO {owner}; ALTER VIEW child_deleted OWNER TO {owner};
+         ALTER TABLE parent ENABLE ROW LEVEL SECURITY; ALTER TABLE parent FORCE ROW LEVEL SECURITY;
+         CREATE POLICY tenth ON parent USING (id > 10)"
+    ))?;
+    let mut owner = db.connect_as(&owner)?;
+    assert_eq!(owner.text("SELECT count(*) FROM parent_deleted")?, "0");
+    assert_eq!(sqlstate(&mut owner, "SELECT upkeep.disable_soft_delete('parent')")?, "55000");
+    owner.run("SELECT upkeep.disable_soft_delete('parent', 'purge')")?;
+    assert_eq!(session.rows(COUNTS)?, ["19|19"]);
+
+    session.run(
+        "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2); SELECT upkeep.enable_soft_delete('t')",
+    )?;
+    let mut old = db.connect()?;
+    old.run("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM pg_class")?;
+    session.run("SELECT upkeep.soft_delete('t', 'id = 1')")?;
+    assert_eq!(sqlstate(&mut old, "SELECT upkeep.disable_soft_delete('t')")?, "55000");
+    old.run("ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM pg_class")?;
+    session.run("SELECT upkeep.soft_delete('t', 'id = 2')")?;
+    assert_eq!(sqlstate(&mut old, "SELECT upkeep.disable_soft_delete('t', 'purge')")?, "40001");
+    old.run("ROLLBACK")?;
+    // A deletion that is under way is waited for.
+    session.run("INSERT INTO t VALUES (3); BEGIN; DELETE FROM t_live WHERE id = 3")?;
+    let pid = old.pid()?;
+    let ends = meanwhile(old, "SELECT upkeep.disable_soft_delete('t', 'purge')");
+    let waits = format!("SELECT wait_event_type FROM pg_stat_activity WHERE pid = {pid}");
+    wait_for_text(&mut session, &waits, "Lock")?;
+    session.run("COMMIT")?;
+    join(ends)?.1?;
+    assert_eq!(session.text("SELECT count(*) FROM t")?, "0");
+    Ok(())
+}
+
+/// LAW 12: what a trigger of the user's raises.
+#[test]
+fn foreign_errors_pass_the_end_of_soft_delete() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    family(&mut session)?;
+    session.run(
+        "CREATE TABLE log (id int CONSTRAINT log_key PRIMARY KEY); INSERT INTO log VALUES (1);
+         CREATE TABLE keeps (child int CONSTRAINT of_a_child REFERENCES child); INSERT INTO keeps VALUES (3);
+         CREATE TABLE spare (id int PRIMARY KEY); INSERT INTO spare VALUES (1); SELECT upkeep.enable_soft_delete('spare');
+         SELECT upkeep.soft_delete('child', 'id = 1'), upkeep.soft_delete('spare', 'id = 1')",
+    )?;
+    let watch = "CREATE OR REPLACE FUNCTION watch() RETURNS trigger LANGUAGE plpgsql AS";
+    session.run(&format!(
+        "{watch} $$BEGIN RETURN NULL; END$$;
+         CREATE TRIGGER watch AFTER DELETE ON child FOR EACH ROW EXECUTE FUNCTION watch()"
+    ))?;
+    for (body, code) in [
+        (
+            "RAISE 'not on a Sunday' USING ERRCODE = 'ABC01', DETAIL = 'it is one', HINT = 'come tomorrow',
+             SCHEMA = 'shop', TABLE = 'goods', COLUMN = 'price', DATATYPE = 'numeric', CONSTRAINT = 'sunday';",
+            "ABC01",
+        ),
+        ("INSERT INTO public.log VALUES (1);", "23505"),
+        ("PERFORM 1 / 0;", "22012"),
+        ("EXECUTE 'SELEC';", "42601"),
+    ] {
+        session.run(&format!("{watch} $$BEGIN {body} RETURN NULL; END$$"))?;
+        let plain = fields(
+            &mut session,
+            "SET LOCAL upkeep.allow_hard_delete = on; DELETE FROM child WHERE deleted_at IS NOT NULL",
+        )?;
+        assert_eq!(plain[0], code);
+        assert_eq!(fields(&mut session, "SELECT upkeep.disable_soft_delete('child', 'purge')")?, plain, "{body}");
+        // The books are right after it, also within a transaction that goes on.
+        session.run("BEGIN; SAVEPOINT s")?;
+        session.error("SELECT upkeep.disable_soft_delete('child', 'purge')")?;
+        session.run("ROLLBACK TO s")?;
+        assert_eq!(sqlstate(&mut session, "DELETE FROM spare WHERE deleted_at IS NOT NULL")?, "55000");
+        session.run("ROLLBACK")?;
+    }
+    // The server's own.
+    session.run(&format!("{watch} $$BEGIN RETURN NULL; END$$"))?;
+    session.run("SET session_replication_role = replica; UPDATE child SET deleted_at = now() WHERE id = 3; RESET session_replication_role")?;
+    let plain = fields(
+        &mut session,
+        "SET LOCAL upkeep.allow_hard_delete = on; DELETE FROM child WHERE deleted_at IS NOT NULL",
+    )?;
+    assert_eq!(plain[0], "23503");
+    assert_eq!(fields(&mut session, "SELECT upkeep.disable_soft_delete('child', 'purge')")?, plain);
+    Ok(())
+}
+
+/// A purge inside a purge, whose error is caught.
+#[test]
+fn the_guard_is_closed_again_after_a_failed_purge_inside_another() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    family(&mut session)?;
+    session.run(
+        "CREATE TABLE inner_one (id int PRIMARY KEY); INSERT INTO inner_one VALUES (1), (2);
+         SELECT upkeep.enable_soft_delete('inner_one'), upkeep.soft_delete('inner_one', 'id = 1');
+         CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'no'; END$$;
+         CREATE TRIGGER no BEFORE DELETE ON inner_one FOR EACH ROW EXECUTE FUNCTION no();
+         SELECT upkeep.soft_delete('parent', 'id = 1')",
+    )?;
+    on_delete(
+        &mut session,
+        "BEGIN PERFORM upkeep.disable_soft_delete('public.inner_one', 'purge'); EXCEPTION WHEN raise_exception THEN NULL; END",
+    )?;
+    session.run("BEGIN; SELECT upkeep.disable_soft_delete('parent', 'purge'); DROP TRIGGER no ON inner_one")?;
+    assert_eq!(session.rows(COUNTS)?, ["19|19"]);
+    assert_eq!(sqlstate(&mut session, "DELETE FROM inner_one WHERE id = 1")?, "55000");
+    session.run("ROLLBACK")?;
+    assert_eq!(session.rows(COUNTS)?, ["20|20"]);
+    Ok(())
+}
+
+/// Columns in another order in a partition, and a time without a zone.
+#[test]
+fn the_guard_reads_rows_as_their_table_has_them() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    session.run(
+        "CREATE TABLE p (id int, k int, at timestamp, PRIMARY KEY (id, k)) PARTITION BY RANGE (k);
+         CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10);
+         CREATE TABLE p2 (junk int, deletion_id uuid, at timestamp, deleted_by text, k int NOT NULL, id int NOT NULL);
+         ALTER TABLE p2 DROP COLUMN junk;
+         SELECT upkeep.enable_soft_delete('p', deleted_at => 'at');
+         ALTER TABLE p ATTACH PARTITION p2 FOR VALUES FROM (10) TO (20);
+         INSERT INTO p SELECT g, g % 20 FROM generate_series(1, 200) g;
+         SET TimeZone = 'Pacific/Kiritimati';
+         SELECT upkeep.soft_delete('p', 'id <= 100')",
+    )?;
+    let job = session.text("SELECT upkeep.purge_deleted('p', '0')")?;
+    wait(&mut session, &job)?;
+    assert_eq!(session.text("SELECT count(*) FROM p")?, "100");
+    session.run("SELECT upkeep.soft_delete('p', 'id <= 110')")?;
+    for statement in ["DELETE FROM p2", "DELETE FROM p", "DELETE FROM p1 WHERE id = 101"] {
+        assert_eq!(sqlstate(&mut session, statement)?, "55000", "{statement}");
+    }
+    session.run("SELECT upkeep.disable_soft_delete('p', 'purge')")?;
+    assert_eq!(session.text("SELECT count(*) FROM p")?, "90");
+    Ok(())
+}
