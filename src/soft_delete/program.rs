@@ -264,12 +264,12 @@ fn key_column(table: &str, columns: &[Column], name: &str) -> Result<Column> {
         .iter()
         .find(|column| column.name == name)
         .ok_or_else(|| Error::new(INTERNAL_ERROR, format!("no column \"{name}\" in {table}")))?;
-    if column.is_array || column.array_oid == Oid::INVALID {
+    if column.is_compound || column.array_oid == Oid::INVALID {
         return Err(Error::new(
             FEATURE_NOT_SUPPORTED,
             format!("column \"{name}\" of {table} cannot be a key for soft delete"),
         )
-        .detail(format!("There are no arrays of its type {}, which is how keys are handed on.", column.type_sql)));
+        .detail(format!("Keys are handed on in arrays, which its type {} does not allow.", column.type_sql)));
     }
     Ok(column.clone())
 }
@@ -451,7 +451,8 @@ fn clear(key: &ForeignKey, used: &[Column], table: &str, rows: &str, matching: &
         .set_columns
         .iter()
         .filter_map(|name| key.child_columns.iter().position(|column| column == name))
-        .map(|i| format!("d.k{i}"))
+        // Out of jsonb inside jsonb a string would come without its quotes.
+        .map(|i| format!("d.k{i}{}", if used[i].type_oid == pg_sys::JSONBOID { "::pg_catalog.text" } else { "" }))
         .collect();
     let names = |names: &[String]| {
         let quoted: Vec<String> = names.iter().map(|name| literal(name)).collect();
