@@ -175,7 +175,8 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
     one_types.push(row_type);
     one_types.extend(keys[..primary].iter().map(|key| key.type_oid));
     let arrays = with_arrays(&keys[..primary]);
-    let type_of_at = columns.iter().find(|column| column.name == managed.deleted_at).map(|column| column.type_oid);
+    let type_of_at = type_of(managed, &columns, &managed.deleted_at, &[pg_sys::TIMESTAMPTZOID, pg_sys::TIMESTAMPOID])?;
+    type_of(managed, &columns, &managed.deletion_id, &[pg_sys::UUIDOID])?;
     let flag = managed.flag.as_ref().map_or_else(String::new, |flag| format!(", {} = true", identifier(flag)));
     let (at, by, id) =
         (identifier(&managed.deleted_at), identifier(&managed.deleted_by), identifier(&managed.deletion_id));
@@ -238,8 +239,22 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
         ),
         look_one: Statement::new(format!("SELECT FROM {table} AS t WHERE {one} AND t.{at} IS NULL"), one_types),
         deleted_at: number(&managed.deleted_at),
-        has_timezone: type_of_at != Some(pg_sys::TIMESTAMPOID),
+        has_timezone: type_of_at != pg_sys::TIMESTAMPOID,
         flag: managed.flag.as_deref().map_or(0, number),
+    })
+}
+
+/// The type of a column of ours. Statements that look at it run as superuser: with a type of the user's they would call what
+/// he has made for it.
+fn type_of(managed: &Managed, columns: &[Column], name: &str, fit: &[Oid]) -> Result<Oid> {
+    let found = columns.iter().find(|column| column.name == name).map(|column| column.type_oid);
+    found.filter(|found| fit.contains(found)).ok_or_else(|| {
+        Error::new(
+            OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("column \"{name}\" of {} is gone, or has another type now", managed.sql()),
+        )
+        .detail("Soft delete keeps in it when, or with what, a row was deleted.")
+        .hint("Give it its type again, or name and type.")
     })
 }
 
