@@ -121,3 +121,27 @@ fn a_reference_that_a_trigger_keeps_is_in_the_way() -> Result<()> {
     assert_eq!(session.text("SELECT count(*) FROM p_live")?, "2");
     Ok(())
 }
+
+/// Columns that are there already and cannot serve.
+#[test]
+fn columns_that_do_not_fit_are_refused() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    session.run(
+        "CREATE TABLE t (id timestamptz PRIMARY KEY, u uuid NOT NULL, g timestamptz GENERATED ALWAYS AS (NULL) STORED,
+                         n timestamptz NOT NULL DEFAULT now(), d date, fl boolean NOT NULL DEFAULT false)",
+    )?;
+    for arguments in [
+        "deleted_at => 'id'",
+        "deleted_at => 'g'",
+        "deleted_at => 'n'",
+        "deleted_at => 'd'",
+        "deletion_id => 'u'",
+        "deleted_by => 'u'",
+        "flag => 'd'",
+    ] {
+        let call = format!("SELECT upkeep.enable_soft_delete('t', {arguments})");
+        assert_eq!(sqlstate(&mut session, &call)?, "42804", "{arguments}");
+    }
+    session.run("SELECT upkeep.enable_soft_delete('t', flag => 'fl')")
+}
