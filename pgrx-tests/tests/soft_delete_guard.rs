@@ -258,3 +258,117 @@ fn the_guard_reads_rows_as_their_table_has_them() -> Result<()> {
     assert_eq!(session.text("SELECT count(*) FROM p")?, "90");
     Ok(())
 }
+
+/// Anybody can make triggers of these functions, for events that they are not meant for: an error, and never a crash.
+#[test]
+fn triggers_made_of_our_functions_by_somebody_are_harmless() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    family(&mut session)?;
+    session.run(
+        "CREATE TABLE other (junk text, id int PRIMARY KEY); INSERT INTO other VALUES ('a', 1);
+         CREATE TABLE refers (id int PRIMARY KEY, parent int REFERENCES parent); CREATE VIEW looks AS SELECT * FROM parent;
+         SET upkeep.allow_hard_delete = on",
+    )?;
+    let tables = [
+        (
+            "parent",
+            &[
+                "INSERT INTO parent VALUES (99)",
+                "UPDATE parent SET id = id + 100",
+                "DELETE FROM parent",
+                "TRUNCATE parent CASCADE",
+            ][..],
+        ),
+        (
+            "other",
+            &[
+                "INSERT INTO other VALUES ('b', 2)",
+                "UPDATE other SET junk = 'b'",
+                "DELETE FROM other",
+                "TRUNCATE other",
+            ],
+        ),
+        (
+            "refers",
+            &[
+                "INSERT INTO refers VALUES (1, 1)",
+                "UPDATE refers SET parent = 2",
+                "DELETE FROM refers",
+                "TRUNCATE refers",
+            ],
+        ),
+        (
+            "parent_live",
+            &["INSERT INTO parent_live VALUES (99)", "UPDATE parent_live SET id = id + 100", "DELETE FROM parent_live"],
+        ),
+        ("looks", &["INSERT INTO looks VALUES (99)", "UPDATE looks SET id = id + 100", "DELETE FROM looks"]),
+    ];
+    let functions: Vec<String> = session.values(
+        "SELECT oid::regproc::text FROM pg_proc WHERE pronamespace = 'upkeep'::regnamespace AND prorettype = 'trigger'::regtype",
+    )?;
+    assert!(functions.len() >= 8, "{functions:?}");
+    let (mut made, mut refused) = (0, 0);
+    for function in &functions {
+        for (table, statements) in tables {
+            for shape in [
+                "BEFORE % FOR EACH ROW",
+                "AFTER % FOR EACH ROW",
+                "INSTEAD OF % FOR EACH ROW",
+                "BEFORE % FOR EACH STATEMENT",
+                "AFTER % FOR EACH STATEMENT",
+            ] {
+                for (event, statement) in ["INSERT", "UPDATE", "DELETE", "TRUNCATE"].iter().zip(statements) {
+                    let shape = shape.replace('%', &format!("{event} ON {table}"));
+                    session.run("BEGIN")?;
+                    if session.run(&format!("CREATE TRIGGER zzz {shape} EXECUTE FUNCTION {function}()")).is_ok() {
+                        made += 1;
+                        refused += i32::from(session.run(statement).is_err());
+                    }
+                    session.run("ROLLBACK")?;
+                }
+            }
+        }
+    }
+    assert!(made > 400 && refused > 100, "{made} triggers, {refused} refused");
+    assert_eq!(session.rows(COUNTS)?, ["20|20"]);
+    Ok(())
+}
+
+/// What the guard looks at as superuser is its transition table and nothing that the owner of the table can put in its place.
+#[test]
+fn the_guard_cannot_be_made_to_run_anything_as_superuser() -> Result<()> {
+    let db = testing::database()?;
+    let owner = db.role("owner")?;
+    let mut session = db.connect_as(&owner)?;
+    session.run(
+        "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2);
+         CREATE TABLE told (who text);
+         SELECT upkeep.enable_soft_delete('t', 'none'), upkeep.soft_delete('t', 'id = 1');
+         CREATE FUNCTION tell() RETURNS timestamptz LANGUAGE plpgsql AS
+             $$BEGIN INSERT INTO public.told VALUES (current_user); RETURN '-infinity'; END$$;
+         CREATE VIEW deleted AS SELECT tell() AS deleted_at, NULL::uuid AS deletion_id;
+         DROP TRIGGER upkeep_soft_delete_no_delete ON t;
+         CREATE TRIGGER mine AFTER DELETE ON t REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION upkeep._soft_delete_guard()",
+    )?;
+    assert_eq!(sqlstate(&mut session, "SELECT upkeep.disable_soft_delete('t', 'purge')")?, "55000");
+    // A type of his own, with casts and operators of his own.
+    session.run(
+        "DROP TRIGGER mine ON t; DROP TRIGGER upkeep_soft_delete_row ON t;
+         CREATE TRIGGER mine AFTER DELETE ON t REFERENCING OLD TABLE AS deleted FOR EACH STATEMENT EXECUTE FUNCTION upkeep._soft_delete_guard();
+         CREATE TYPE fake AS (a int);
+         CREATE FUNCTION to_time(fake) RETURNS timestamptz LANGUAGE plpgsql AS $$BEGIN RETURN public.tell(); END$$;
+         CREATE CAST (fake AS timestamptz) WITH FUNCTION to_time AS IMPLICIT;
+         CREATE FUNCTION to_id(fake) RETURNS uuid LANGUAGE plpgsql AS $$BEGIN PERFORM public.tell(); RETURN NULL; END$$;
+         CREATE CAST (fake AS uuid) WITH FUNCTION to_id AS IMPLICIT",
+    )?;
+    for column in ["deleted_at", "deletion_id"] {
+        session.run(&format!(
+            "BEGIN; ALTER TABLE t ALTER {column} TYPE fake USING CASE WHEN id = 1 THEN '(1)'::fake END"
+        ))?;
+        assert_eq!(sqlstate(&mut session, "SELECT upkeep.disable_soft_delete('t', 'purge')")?, "55000", "{column}");
+        session.run("ROLLBACK")?;
+    }
+    assert_eq!(session.rows("SELECT who FROM told")?, [""; 0]);
+    Ok(())
+}

@@ -1,7 +1,8 @@
 //! The columns of stamps: added, or adopted as they are.
 
 use super::target::Table;
-use super::trigger::{Role, identifier};
+use super::trigger::Role;
+use crate::backfill::statements::identifier;
 use crate::error::{DATATYPE_MISMATCH, Error, INVALID_TABLE_DEFINITION, Result};
 use crate::server::spi;
 

@@ -3,7 +3,8 @@
 use pgrx::pg_sys::Oid;
 
 use super::target::Table;
-use super::trigger::{Role, Stamps, identifier};
+use super::trigger::{Role, Stamps};
+use crate::backfill::statements::identifier;
 use crate::error::Result;
 use crate::server::spi;
 

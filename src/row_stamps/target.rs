@@ -2,7 +2,7 @@
 
 use pgrx::pg_sys::Oid;
 
-use super::trigger::identifier;
+use crate::backfill::statements::identifier;
 use crate::backfill::target::FIRST_NORMAL_OID;
 use crate::error::{
     Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, NULL_VALUE_NOT_ALLOWED, OBJECT_NOT_IN_PREREQUISITE_STATE,

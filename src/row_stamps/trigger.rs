@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 
-pub use crate::backfill::statements::identifier;
+use crate::backfill::statements::identifier;
 use crate::error::{DUPLICATE_COLUMN, Error, INVALID_PARAMETER_VALUE, Result};
 
 /// Fires after the table's other BEFORE triggers, which go in the order of their names, and so sees their changes.

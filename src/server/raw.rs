@@ -14,6 +14,18 @@ unsafe extern "C-unwind" {
     fn SPI_connect() -> c_int;
     fn SPI_finish() -> c_int;
     fn SPI_prepare(src: *const c_char, nargs: c_int, types: *mut Oid) -> pg_sys::SPIPlanPtr;
+    fn NewGUCNestLevel() -> c_int;
+    fn AtEOXact_GUC(commit: bool, level: c_int);
+    fn set_config_option(
+        name: *const c_char,
+        value: *const c_char,
+        context: pg_sys::GucContext::Type,
+        source: pg_sys::GucSource::Type,
+        action: pg_sys::GucAction::Type,
+        change: bool,
+        level: c_int,
+        reload: bool,
+    ) -> c_int;
     fn SPI_register_trigger_data(data: *mut pg_sys::TriggerData) -> c_int;
     fn SPI_keepplan(plan: pg_sys::SPIPlanPtr) -> c_int;
     fn SPI_execute_snapshot(
@@ -242,6 +254,34 @@ pub unsafe fn become_user(user: Oid, more: u32) -> Identity {
 
 pub unsafe fn become_again(identity: Identity) {
     unsafe { pg_sys::SetUserIdAndSecContext(identity.user, identity.security) };
+}
+
+/// From here until [`restore_settings`], or the abort, values are written and read as in every other session.
+pub unsafe fn set_unambiguously() -> c_int {
+    const SETTINGS: [(&CStr, &CStr); 3] =
+        [(c"DateStyle", c"ISO, MDY"), (c"IntervalStyle", c"postgres"), (c"extra_float_digits", c"1")];
+    unsafe {
+        let level = NewGUCNestLevel();
+        let mut i = 0;
+        while i < SETTINGS.len() {
+            set_config_option(
+                SETTINGS[i].0.as_ptr(),
+                SETTINGS[i].1.as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_SAVE,
+                true,
+                0,
+                false,
+            );
+            i += 1;
+        }
+        level
+    }
+}
+
+pub unsafe fn restore_settings(level: c_int) {
+    unsafe { AtEOXact_GUC(true, level) };
 }
 
 /// An error of ours; null: not given.

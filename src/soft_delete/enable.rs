@@ -190,11 +190,33 @@ fn check_unmanaged(relid: Oid, table: &str, on_unmanaged: &str) -> Result<()> {
     )))
 }
 
+/// A live row has no value in it, unless it is the flag, and we write it.
+fn require_free(relid: Oid, table: &str, name: &str, definition: &str) -> Result<()> {
+    let found = spi::query_one(
+        "SELECT a.attnotnull, a.attgenerated OPERATOR(pg_catalog.<>) '' FROM pg_catalog.pg_attribute a
+         WHERE a.attrelid OPERATOR(pg_catalog.=) $1 AND a.attname OPERATOR(pg_catalog.=) $2",
+        &[relid.into(), name.into()],
+        |row| Ok((row.require::<bool>(1)?, row.require::<bool>(2)?)),
+    )?;
+    let (not_null, generated) = found.unwrap_or_default();
+    if generated {
+        return Err(Error::new(DATATYPE_MISMATCH, format!("column \"{name}\" of {table} is generated"))
+            .detail("A deletion sets it.")
+            .hint("Name another column, which is added if it is not there."));
+    }
+    if not_null && !definition.contains("NOT NULL") {
+        return Err(Error::new(DATATYPE_MISMATCH, format!("column \"{name}\" of {table} is NOT NULL"))
+            .detail("It is null in every live row.")
+            .hint("Name another column, which is added if it is not there."));
+    }
+    Ok(())
+}
+
 /// Adds a column that is missing; one that is there must be of one of these types.
 fn column(relid: Oid, table: &str, owner: Oid, name: &str, definition: &str, fit: &[&str]) -> Result<()> {
     let there = managed::columns(relid)?.into_iter().find(|column| column.name == name);
     match there {
-        Some(column) if fit.contains(&&*column.type_sql) => Ok(()),
+        Some(column) if fit.contains(&&*column.type_sql) => require_free(relid, table, name, definition),
         Some(column) => {
             Err(Error::new(DATATYPE_MISMATCH, format!("column \"{name}\" of {table} is of type {}", column.type_sql))
                 .detail(format!("For soft delete it must be {}.", fit.join(" or ")))

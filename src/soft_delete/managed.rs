@@ -113,7 +113,8 @@ pub struct Column {
     pub type_oid: Oid,
     /// 0: there are no arrays of it.
     pub array_oid: Oid,
-    pub is_array: bool,
+    /// An array or a composite type, which unnest() takes apart.
+    pub is_compound: bool,
     pub by_value: bool,
     pub length: i16,
     pub align: i8,
@@ -126,7 +127,7 @@ const COLUMNS: &str = "
     SELECT a.attname::pg_catalog.text, a.attnum, a.atttypid, t.typarray, t.typlen, t.typbyval, t.typalign::pg_catalog.text,
            CASE WHEN a.attcollation OPERATOR(pg_catalog.<>) 0::pg_catalog.oid
                 THEN pg_catalog.format('%I.%I', n.nspname, l.collname) END,
-           t.typcategory OPERATOR(pg_catalog.=) 'A', pg_catalog.format_type(a.atttypid, -1)
+           (t.typcategory OPERATOR(pg_catalog.=) 'A' OR t.typcategory OPERATOR(pg_catalog.=) 'C'), pg_catalog.format_type(a.atttypid, -1)
     FROM pg_catalog.pg_attribute a
     JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) a.atttypid
     LEFT JOIN pg_catalog.pg_collation l ON l.oid OPERATOR(pg_catalog.=) a.attcollation
@@ -146,7 +147,7 @@ pub fn columns(relid: Oid) -> Result<Vec<Column>> {
                 by_value: row.require(6)?,
                 align: row.require::<String>(7)?.bytes().next().unwrap_or(b'i') as i8,
                 collation: row.get(8)?,
-                is_array: row.require(9)?,
+                is_compound: row.require(9)?,
                 type_sql: row.require(10)?,
             })
         })

@@ -191,7 +191,8 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
     one_types.push(row_type);
     one_types.extend(keys[..primary].iter().map(|key| key.type_oid));
     let arrays = with_arrays(&keys[..primary]);
-    let type_of_at = columns.iter().find(|column| column.name == managed.deleted_at).map(|column| column.type_oid);
+    let type_of_at = type_of(managed, &columns, &managed.deleted_at, &[pg_sys::TIMESTAMPTZOID, pg_sys::TIMESTAMPOID])?;
+    type_of(managed, &columns, &managed.deletion_id, &[pg_sys::UUIDOID])?;
     let flag = managed.flag.as_ref().map_or_else(String::new, |flag| format!(", {} = true", identifier(flag)));
     let (at, by, id) =
         (identifier(&managed.deleted_at), identifier(&managed.deleted_by), identifier(&managed.deletion_id));
@@ -269,8 +270,22 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
         ),
         row_type,
         deleted_at: number(&managed.deleted_at),
-        has_timezone: type_of_at != Some(pg_sys::TIMESTAMPOID),
+        has_timezone: type_of_at != pg_sys::TIMESTAMPOID,
         flag: managed.flag.as_deref().map_or(0, number),
+    })
+}
+
+/// The type of a column of ours. Statements that look at it run as superuser: with a type of the user's they would call what
+/// he has made for it.
+fn type_of(managed: &Managed, columns: &[Column], name: &str, fit: &[Oid]) -> Result<Oid> {
+    let found = columns.iter().find(|column| column.name == name).map(|column| column.type_oid);
+    found.filter(|found| fit.contains(found)).ok_or_else(|| {
+        Error::new(
+            OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("column \"{name}\" of {} is gone, or has another type now", managed.sql()),
+        )
+        .detail("Soft delete keeps in it when, or with what, a row was deleted.")
+        .hint("Give it its type again, or name and type.")
     })
 }
 
@@ -295,12 +310,12 @@ fn key_column(table: &str, columns: &[Column], name: &str) -> Result<Column> {
         .iter()
         .find(|column| column.name == name)
         .ok_or_else(|| Error::new(INTERNAL_ERROR, format!("no column \"{name}\" in {table}")))?;
-    if column.is_array || column.array_oid == Oid::INVALID {
+    if column.is_compound || column.array_oid == Oid::INVALID {
         return Err(Error::new(
             FEATURE_NOT_SUPPORTED,
             format!("column \"{name}\" of {table} cannot be a key for soft delete"),
         )
-        .detail(format!("There are no arrays of its type {}, which is how keys are handed on.", column.type_sql)));
+        .detail(format!("Keys are handed on in arrays, which its type {} does not allow.", column.type_sql)));
     }
     Ok(column.clone())
 }
@@ -482,7 +497,8 @@ fn clear(key: &ForeignKey, used: &[Column], table: &str, rows: &str, matching: &
         .set_columns
         .iter()
         .filter_map(|name| key.child_columns.iter().position(|column| column == name))
-        .map(|i| format!("d.k{i}"))
+        // Out of jsonb inside jsonb a string would come without its quotes.
+        .map(|i| format!("d.k{i}{}", if used[i].type_oid == pg_sys::JSONBOID { "::pg_catalog.text" } else { "" }))
         .collect();
     let names = |names: &[String]| {
         let quoted: Vec<String> = names.iter().map(|name| literal(name)).collect();

@@ -193,7 +193,9 @@ pub unsafe extern "C-unwind" fn upkeep_undelete(call: pg_sys::FunctionCallInfo) 
             let values = engine::parameters(deletion, 3);
             std::ptr::copy_nonoverlapping(arrays.arrays, values.add(3), 3);
             let before = raw::become_user(cleared.owner, pg_sys::SECURITY_NOFORCE_RLS);
+            let settings = raw::set_unambiguously();
             raw::run(&cleared.restore, values, null(), Sight::Latest);
+            raw::restore_settings(settings);
             raw::become_again(before);
         }
         engine::keep_books(&restore.forget, values, null());

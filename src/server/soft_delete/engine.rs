@@ -201,7 +201,9 @@ unsafe fn clear(
     unsafe {
         let values = parameters_for(deletion, child, keys);
         let before = raw::become_user(child.owner, pg_sys::SECURITY_NOFORCE_RLS);
+        let settings = raw::set_unambiguously();
         run_own(relid, deletion, statement, values, null(), Sight::Latest);
+        raw::restore_settings(settings);
         raw::become_again(before);
         let cleared = Keys::of_result(3);
         if cleared.rows > 0 {

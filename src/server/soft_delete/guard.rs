@@ -1,11 +1,12 @@
 //! DELETE and TRUNCATE on the table itself are refused, not swallowed. The switches are a SUSET setting and a C variable
 //! (LAW 6); a purge opens the guard for rows that may go, and for no others.
 
+use std::ffi::CStr;
 use std::ptr::{null, null_mut};
 
 use pgrx::pg_sys;
 
-use super::{engine, programs, state};
+use super::{engine, programs, state, triggers};
 use crate::error::Result;
 use crate::server::raw::{self, Report};
 use crate::soft_delete::program::Own;
@@ -32,7 +33,7 @@ pub fn while_purging<T>(before: pg_sys::TimestampTz, f: impl FnOnce() -> Result<
 pub unsafe extern "C-unwind" fn upkeep_soft_delete_guard(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     unsafe {
         let nothing = pg_sys::Datum::from(0usize);
-        let trigger = super::triggers::data(call);
+        let trigger = triggers::data(call, &[triggers::DELETE, triggers::BEFORE | triggers::TRUNCATE]);
         if crate::settings::allow_hard_delete() {
             return nothing;
         }
@@ -69,6 +70,11 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_guard(call: pg_sys::FunctionC
 /// others.
 unsafe fn may_go(purge: &state::Purge, own: &Own, trigger: *mut pg_sys::TriggerData) -> bool {
     unsafe {
+        // By another name, `deleted` would be whatever the caller's search_path finds, and we are about to be superuser.
+        let name = (*(*trigger).tg_trigger).tgoldtable;
+        if name.is_null() || CStr::from_ptr(name) != c"deleted" {
+            return false;
+        }
         raw::connect();
         raw::see_transition_tables(trigger);
         let mut value = pg_sys::Datum::from(purge.before.unwrap_or(0));

@@ -39,14 +39,35 @@ unsafe extern "C-unwind" {
 
 pub const NOTHING: Datum = Datum::null();
 
-/// What the trigger was called for; an error if it was not called as one.
-pub unsafe fn data(call: pg_sys::FunctionCallInfo) -> *mut pg_sys::TriggerData {
+pub const DELETE: u32 = pg_sys::TRIGGER_EVENT_DELETE;
+pub const TRUNCATE: u32 = pg_sys::TRIGGER_EVENT_TRUNCATE;
+pub const BEFORE: u32 = pg_sys::TRIGGER_EVENT_BEFORE;
+const INSERT: u32 = pg_sys::TRIGGER_EVENT_INSERT;
+const UPDATE: u32 = pg_sys::TRIGGER_EVENT_UPDATE;
+pub const ROW: u32 = pg_sys::TRIGGER_EVENT_ROW;
+pub const INSTEAD: u32 = pg_sys::TRIGGER_EVENT_INSTEAD;
+
+/// What the trigger was called for. Anybody can make a trigger of these functions: an error if it was not called as one, or
+/// not for one of these events, without whose rows there would be nothing to look at.
+pub unsafe fn data(call: pg_sys::FunctionCallInfo, events: &[u32]) -> *mut pg_sys::TriggerData {
+    const WHAT: u32 = pg_sys::TRIGGER_EVENT_OPMASK | pg_sys::TRIGGER_EVENT_ROW | pg_sys::TRIGGER_EVENT_TIMINGMASK;
     unsafe {
         let context = (*call).context;
         if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
             raw::raise(&Report::new(c"39P01", c"this function can only be called as a trigger"));
         }
-        context.cast()
+        let trigger: *mut pg_sys::TriggerData = context.cast();
+        let mut i = 0;
+        while i < events.len() {
+            if *events.as_ptr().add(i) == (*trigger).tg_event & WHAT {
+                return trigger;
+            }
+            i += 1;
+        }
+        raw::raise(&Report {
+            hint: c"Its triggers are made by upkeep.enable_soft_delete(); drop this one.".as_ptr(),
+            ..Report::new(c"39P01", c"this function of soft delete was made a trigger for another event than its own")
+        })
     }
 }
 
@@ -76,7 +97,7 @@ pub unsafe extern "C-unwind" fn upkeep_is_by_hand(call: pg_sys::FunctionCallInfo
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_soft_delete_updated_row(call: pg_sys::FunctionCallInfo) -> Datum {
     unsafe {
-        let trigger = data(call);
+        let trigger = data(call, &[ROW | UPDATE]);
         let Some(own) = own(trigger) else { return NOTHING };
         let (new, desc) = ((*trigger).tg_newtuple, (*(*trigger).tg_relation).rd_att);
         let live = raw::attribute(new, desc, own.deleted_at).is_none();
@@ -92,7 +113,7 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_updated_row(call: pg_sys::Fun
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_soft_delete_updated(call: pg_sys::FunctionCallInfo) -> Datum {
     unsafe {
-        let trigger = data(call);
+        let trigger = data(call, &[UPDATE]);
         if pending::is_empty(What::DeletedByHand) && pending::is_empty(What::UndeletedByHand) {
             return NOTHING;
         }
@@ -133,7 +154,7 @@ unsafe fn stamp(own: &Own, deletion: *mut state::Deletion, keys: &Keys, undelete
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_soft_delete_flag(call: pg_sys::FunctionCallInfo) -> Datum {
     unsafe {
-        let trigger = data(call);
+        let trigger = data(call, &[ROW | BEFORE | INSERT, ROW | BEFORE | UPDATE]);
         let update = (*trigger).tg_event & pg_sys::TRIGGER_EVENT_OPMASK == pg_sys::TRIGGER_EVENT_UPDATE;
         let new = if update { (*trigger).tg_newtuple } else { (*trigger).tg_trigtuple };
         let desc = (*(*trigger).tg_relation).rd_att;
@@ -175,7 +196,7 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_flag(call: pg_sys::FunctionCa
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_soft_delete_live_parent(call: pg_sys::FunctionCallInfo) -> Datum {
     unsafe {
-        let trigger = data(call);
+        let trigger = data(call, &[ROW | INSERT, ROW | UPDATE]);
         let update = (*trigger).tg_event & pg_sys::TRIGGER_EVENT_OPMASK == pg_sys::TRIGGER_EVENT_UPDATE;
         let new = if update { (*trigger).tg_newtuple } else { (*trigger).tg_trigtuple };
         let desc = (*(*trigger).tg_relation).rd_att;

@@ -9,7 +9,7 @@ use pgrx::pg_sys::{self, Datum, Oid};
 
 use super::engine::{self, Keys};
 use super::state;
-use super::triggers::{NOTHING, data, own};
+use super::triggers::{BEFORE, DELETE, INSTEAD, NOTHING, ROW, data, own};
 use crate::server::raw::{self, Array, Report, Sight};
 use crate::soft_delete::program::Own;
 
@@ -254,7 +254,7 @@ unsafe fn delete_one(own: &Own, row: pg_sys::HeapTuple, desc: pg_sys::TupleDesc)
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_soft_delete_view_row(call: pg_sys::FunctionCallInfo) -> Datum {
     unsafe {
-        let trigger = data(call);
+        let trigger = data(call, &[ROW | INSTEAD | DELETE]);
         let (row, desc) = ((*trigger).tg_trigtuple, (*(*trigger).tg_relation).rd_att);
         let own = match own(trigger) {
             Some(own) if own.keys.first().is_some_and(|key| key.number > 0) => own,
@@ -295,9 +295,9 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_view_row(call: pg_sys::Functi
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_soft_delete_view(call: pg_sys::FunctionCallInfo) -> Datum {
     unsafe {
-        let trigger = data(call);
+        let trigger = data(call, &[BEFORE | DELETE, DELETE]);
         let view = (*(*trigger).tg_relation).rd_id;
-        if (*trigger).tg_event & pg_sys::TRIGGER_EVENT_TIMINGMASK == pg_sys::TRIGGER_EVENT_BEFORE {
+        if (*trigger).tg_event & pg_sys::TRIGGER_EVENT_TIMINGMASK == BEFORE {
             begin(view);
             return NOTHING;
         }
