@@ -98,8 +98,9 @@ pub struct Own {
     pub unstamp: Statement,
     /// DELETE of one row of a view: the row as the statement saw it, then the values of the primary key.
     pub delete_one: Statement,
+    /// Is a row that is still live as it was?
     pub look_one: Statement,
-    /// The same for many rows, an array of each; how many of them belong to the deletion by now.
+    /// The same for many rows, an array of each; how many belong to the deletion by now, and how many are as they were.
     pub delete_many: Statement,
     pub look_many: Statement,
     pub row_type: Oid,
@@ -253,7 +254,10 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
             ),
             one_types.clone(),
         ),
-        look_one: Statement::new(format!("SELECT FROM {table} AS t WHERE {one} AND t.{at} IS NULL"), one_types),
+        look_one: Statement::new(
+            format!("SELECT ROW({image}) OPERATOR(pg_catalog.*=) $4 FROM {table} AS t WHERE {one} AND t.{at} IS NULL"),
+            one_types,
+        ),
         delete_many: Statement::new(
             format!(
                 "UPDATE {table} AS t SET {} FROM {gathered} WHERE {matching} AND t.{at} IS NULL
@@ -264,7 +268,10 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
         ),
         look_many: Statement::new(
             format!(
-                "SELECT pg_catalog.count(*) FROM {table} AS t, {gathered} WHERE {matching} AND t.{id} OPERATOR(pg_catalog.=) $1"
+                "SELECT pg_catalog.count(*) FILTER (WHERE t.{id} OPERATOR(pg_catalog.=) $1),
+                        pg_catalog.count(*) FILTER (WHERE t.{at} IS NULL
+                            AND pg_catalog.record_image_eq(ROW({image}), ROW({seen})))
+                 FROM {table} AS t, {gathered} WHERE {matching}"
             ),
             many_types,
         ),

@@ -205,14 +205,30 @@ unsafe fn flush(level: *mut Level, own: &Own) {
             i += 1;
         }
         let gone = engine::run_own(own.relid, deletion, &own.delete_many, values, null(), Sight::Transaction);
-        // Fewer if somebody was faster: another session, or a trigger on the rows themselves, which is as good.
         if gone < batch.rows {
-            raw::run(&own.look_many, values, null(), Sight::Latest);
-            if raw::value(1).map_or(0, |rows| rows.value() as u64) < batch.rows {
-                changed();
-            }
+            explain_fewer(own, values, batch.rows);
         }
         MemoryContextDelete(batch.context);
+    }
+}
+
+/// Somebody was faster: a trigger on the rows themselves, which is as good, or another session. Or the table itself keeps a row
+/// from being updated, which a DELETE passes over; but the gathered rows are counted already.
+unsafe fn explain_fewer(own: &Own, values: *mut Datum, wanted: u64) {
+    unsafe {
+        raw::run(&own.look_many, values, null(), Sight::Latest);
+        let count = |number| raw::value(number).map_or(0, |rows| rows.value() as u64);
+        if count(1) >= wanted {
+            return;
+        }
+        if count(2) == 0 {
+            changed();
+        }
+        raw::raise(&Report {
+            detail: c"A trigger of the table, or a policy for UPDATE, passes it over.".as_ptr(),
+            hint: c"Leave such rows out of the condition, or use upkeep.soft_delete().".as_ptr(),
+            ..Report::new(c"55000", c"a row of many cannot be deleted")
+        });
     }
 }
 
@@ -226,7 +242,8 @@ unsafe fn changed() -> ! {
     }
 }
 
-/// The row is locked, and deleted if it still is as the statement saw it; false: somebody else has deleted it.
+/// The row is locked, and deleted if it still is as the statement saw it; false: somebody else has deleted it, or the table
+/// passes it over.
 unsafe fn delete_one(own: &Own, row: pg_sys::HeapTuple, desc: pg_sys::TupleDesc) -> bool {
     unsafe {
         let deletion = state::current();
@@ -240,7 +257,10 @@ unsafe fn delete_one(own: &Own, row: pg_sys::HeapTuple, desc: pg_sys::TupleDesc)
             i += 1;
         }
         let gone = engine::run_own(own.relid, deletion, &own.delete_one, values, null(), Sight::Transaction) > 0;
-        if !gone && raw::run(&own.look_one, values, null(), Sight::Latest) > 0 {
+        if !gone
+            && raw::run(&own.look_one, values, null(), Sight::Latest) > 0
+            && raw::value(1).is_none_or(|unchanged| unchanged.value() as u8 == 0)
+        {
             changed();
         }
         gone
