@@ -20,6 +20,7 @@ static THROTTLE_WORK_RATIO: GucSetting<f64> = GucSetting::<f64>::new(1.0);
 static MAX_ARCHIVE_BACKLOG: GucSetting<i32> = GucSetting::<i32>::new(64);
 static MIN_FREE_DISK: GucSetting<i32> = GucSetting::<i32>::new(1024);
 static WORKER_NICE: GucSetting<i32> = GucSetting::<i32>::new(0);
+static SLOW_QUERY_MIN_DURATION: GucSetting<i32> = GucSetting::<i32>::new(1000);
 static INDEX_MIN_AGE: GucSetting<i32> = GucSetting::<i32>::new(30 * 24 * 60 * 60);
 
 /// Shortest and longest batch a person may ask for, in ms.
@@ -104,6 +105,17 @@ pub fn define() {
         i32::MAX,
         GucContext::Sighup,
         GucFlags::UNIT_S,
+    );
+    // A wish and no policy: it only says what a view shows to whoever reads it.
+    GucRegistry::define_int_guc(
+        c"upkeep.slow_query_min_duration",
+        c"Calls that took at least this long are in upkeep.slow_queries.",
+        c"",
+        &SLOW_QUERY_MIN_DURATION,
+        0,
+        i32::MAX,
+        GucContext::Userset,
+        GucFlags::UNIT_MS,
     );
     crate::server::catalog::reserve_setting_prefix();
 }
@@ -252,6 +264,11 @@ pub fn throttles() -> Throttles {
         archive_backlog: given(&MAX_ARCHIVE_BACKLOG),
         free_disk: given(&MIN_FREE_DISK).filter(|&megabytes| megabytes > 0).map(|megabytes| megabytes << 20),
     }
+}
+
+/// In ms.
+pub fn slow_query_min_duration() -> f64 {
+    f64::from(SLOW_QUERY_MIN_DURATION.get())
 }
 
 pub fn index_min_age() -> Duration {
