@@ -6,6 +6,7 @@ pub mod error;
 mod in_server_tests;
 pub mod indexes;
 pub mod jobs;
+pub mod page;
 pub mod queries;
 pub mod schedules;
 pub mod server;
@@ -25,6 +26,7 @@ pgrx::extension_sql_file!("../sql/schema/index_keys.sql", requires = ["index_sha
 pgrx::extension_sql_file!("../sql/schema/index_report.sql", requires = ["index_keys", "index_bloat"]);
 pgrx::extension_sql_file!("../sql/schema/index_bloat.sql", requires = ["jobs"]);
 pgrx::extension_sql_file!("../sql/schema/query_stats.sql", requires = ["jobs"]);
+pgrx::extension_sql_file!("../sql/schema/query_reports.sql", requires = ["query_stats"]);
 
 #[allow(non_snake_case)]
 #[pgrx::pg_guard]

@@ -8,6 +8,7 @@ pub mod one;
 pub mod percentile;
 pub mod reading;
 pub mod regressions;
+pub mod report;
 pub mod slow;
 pub mod sums;
 pub mod top;
