@@ -122,11 +122,8 @@ impl Launcher {
             }
             let next_due = entry.next_due.load(Ordering::Acquire);
             // What statements cost waits to be written down. A scheduler that was sent away is not sent back for that.
-            let drain = if next_due > now + scheduler::HANDS_OFF.as_micros() as i64 && entry.absent.load(Ordering::Acquire) == 0 {
-                drain::due(database.oid)
-            } else {
-                None
-            };
+            let drain =
+                if next_due > now + scheduler::HANDS_OFF.as_micros() as i64 { drain::due(database.oid) } else { None };
             if !entry.is_due(now) && drain.is_none_or(|at| at > now) {
                 next = next.min(drain.map_or(next_due, |at| at.min(next_due)));
                 continue;

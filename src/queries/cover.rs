@@ -76,7 +76,12 @@ mod tests {
     /// Two days by the minute, by the hour and by the day.
     fn history() -> Vec<Span> {
         let of = |level: usize, length: i64| {
-            (0..2 * DAY / length).map(move |i| Span { level, period: i * length, started: i * length, finished: (i + 1) * length })
+            (0..2 * DAY / length).map(move |i| Span {
+                level,
+                period: i * length,
+                started: i * length,
+                finished: (i + 1) * length,
+            })
         };
         of(0, MINUTE).chain(of(1, HOUR)).chain(of(2, DAY)).collect()
     }

@@ -106,10 +106,8 @@ fn upkeep_query_live() -> TableIterator<
         .into_iter()
         .map(|text| ((text.queryid, text.user), String::from_utf8_lossy(&text.text).into_owned()))
         .collect();
-    let entries: Vec<memory::Entry> = memory::live(here)
-        .into_iter()
-        .filter(|entry| entry.database == here || sight.reaches_all())
-        .collect();
+    let entries: Vec<memory::Entry> =
+        memory::live(here).into_iter().filter(|entry| entry.database == here || sight.reaches_all()).collect();
     TableIterator::new(entries.into_iter().map(move |entry| {
         let memory::Entry { key, database, since, figures, .. } = entry;
         let others = key.queryid == 0;

@@ -82,8 +82,29 @@ mod tests {
     #[test]
     fn every_kind_of_constant_ends_where_it_ends() {
         for constant in [
-            "1", "-1", "- 1", "1.5", ".5", "1.5e-3", "1e+10", "0x1F", "1_000", "'it'", "''", "'it''s'", "'a'\n  'b'", r"E'it\'s'",
-            "B'01'", "x'ff'", "N'a'", r"U&'\0041'", "$$it's$$", "$q$ $$ $q$", "true", "NULL", "$12",
+            "1",
+            "-1",
+            "- 1",
+            "1.5",
+            ".5",
+            "1.5e-3",
+            "1e+10",
+            "0x1F",
+            "1_000",
+            "'it'",
+            "''",
+            "'it''s'",
+            "'a'\n  'b'",
+            r"E'it\'s'",
+            "B'01'",
+            "x'ff'",
+            "N'a'",
+            r"U&'\0041'",
+            "$$it's$$",
+            "$q$ $$ $q$",
+            "true",
+            "NULL",
+            "$12",
         ] {
             for rest in ["", ")", ", 'x'", " + 1", "::text", " 'x'"] {
                 let text = format!("{constant}{rest}");

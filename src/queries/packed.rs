@@ -160,7 +160,8 @@ mod tests {
     fn record() -> impl Strategy<Value = Record> {
         let key = (-5_i64..5, 10_u32..13, any::<bool>());
         let buckets = prop::collection::vec((0..128_usize, 1_u64..1000), 0..4);
-        let rest = (0..5_u64, 0..1_000_000_u64, prop::array::uniform4(0..2_u64), prop::collection::vec(0..3_u64, COUNTERS));
+        let rest =
+            (0..5_u64, 0..1_000_000_u64, prop::array::uniform4(0..2_u64), prop::collection::vec(0..3_u64, COUNTERS));
         (key, buckets, rest).prop_map(|((queryid, user, toplevel), buckets, (rows, total, failures, counters))| {
             let mut histogram = Histogram::default();
             buckets.iter().for_each(|&(index, count)| histogram.0[index] = count);

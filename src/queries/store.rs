@@ -69,12 +69,7 @@ pub fn spans(since: i64, until: i64) -> Result<Vec<Span>> {
         &[at(from)?.into(), at(until)?.into()],
         |row| {
             let time = |column| Ok::<_, Error>(row.require::<TimestampWithTimeZone>(column)?.into_inner());
-            Ok(Span {
-                level: row.require::<i16>(1)? as usize,
-                period: time(2)?,
-                started: time(3)?,
-                finished: time(4)?,
-            })
+            Ok(Span { level: row.require::<i16>(1)? as usize, period: time(2)?, started: time(3)?, finished: time(4)? })
         },
     )
 }

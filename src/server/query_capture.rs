@@ -36,16 +36,16 @@ pub unsafe fn analyzed(
         if texts.is_known(queryid, who(user)) || (*state).p_sourcetext.is_null() {
             return;
         }
-        let Some((text, offset)) = part((*state).p_sourcetext, (*query).stmt_location, (*query).stmt_len) else { return };
-        let (constants, first_parameter): (&mut [pg_sys::LocationLen], c_int) = if jumble.is_null()
-            || (*jumble).clocations.is_null()
-            || (*jumble).clocations_count <= 0
-        {
-            (&mut [], 0)
-        } else {
-            let count = (*jumble).clocations_count as usize;
-            (std::slice::from_raw_parts_mut((*jumble).clocations, count), (*jumble).highest_extern_param_id)
+        let Some((text, offset)) = part((*state).p_sourcetext, (*query).stmt_location, (*query).stmt_len) else {
+            return;
         };
+        let (constants, first_parameter): (&mut [pg_sys::LocationLen], c_int) =
+            if jumble.is_null() || (*jumble).clocations.is_null() || (*jumble).clocations_count <= 0 {
+                (&mut [], 0)
+            } else {
+                let count = (*jumble).clocations_count as usize;
+                (std::slice::from_raw_parts_mut((*jumble).clocations, count), (*jumble).highest_extern_param_id)
+            };
         // The server sorts nothing; whoever comes after us may find them sorted.
         constants.sort_unstable_by_key(|constant| constant.location);
         store(texts, queryid, user, |out| normalize(out, text, offset, constants, first_parameter));
@@ -79,13 +79,21 @@ fn is_without_secrets(node: NodeTag) -> bool {
     use NodeTag::*;
     matches!(
         node,
-        T_VacuumStmt | T_ReindexStmt | T_ClusterStmt | T_RefreshMatViewStmt | T_TruncateStmt | T_LockStmt | T_CheckPointStmt
+        T_VacuumStmt
+            | T_ReindexStmt
+            | T_ClusterStmt
+            | T_RefreshMatViewStmt
+            | T_TruncateStmt
+            | T_LockStmt
+            | T_CheckPointStmt
     )
 }
 
 /// The same in every version and on every server; never 0.
 fn id_of_tag(tag: &[u8]) -> i64 {
-    let hash = tag.iter().fold(0xCBF2_9CE4_8422_2325_u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3));
+    let hash = tag
+        .iter()
+        .fold(0xCBF2_9CE4_8422_2325_u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3));
     (hash | 1) as i64
 }
 
@@ -158,7 +166,11 @@ fn normalize(
             Some(length) => (true, length.min(rest.len())),
             None => (false, constant_length(rest, standard_strings)),
         };
-        if !out.push(before) || !out.push(b"$") || !push_number(out, parameter) || (squashed && !out.push(b" /*, ... */")) {
+        if !out.push(before)
+            || !out.push(b"$")
+            || !push_number(out, parameter)
+            || (squashed && !out.push(b" /*, ... */"))
+        {
             return false;
         }
         done = at.wrapping_add(length);

@@ -17,7 +17,12 @@ unsafe extern "C-unwind" {
     // Declared again because pgrx's own bindings catch and rebuild every error.
     fn standard_ExecutorStart(desc: *mut pg_sys::QueryDesc, flags: c_int);
     #[cfg(not(feature = "pg18"))]
-    fn standard_ExecutorRun(desc: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64, once: bool);
+    fn standard_ExecutorRun(
+        desc: *mut pg_sys::QueryDesc,
+        direction: pg_sys::ScanDirection::Type,
+        count: u64,
+        once: bool,
+    );
     #[cfg(feature = "pg18")]
     fn standard_ExecutorRun(desc: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64);
     fn standard_ExecutorFinish(desc: *mut pg_sys::QueryDesc);
@@ -168,7 +173,8 @@ pub fn define_setting() {
         pg_sys::DefineCustomEnumVariable(
             c"upkeep.track_queries".as_ptr(),
             c"Which statements upkeep.query_stats counts.".as_ptr(),
-            c"top: those that clients send; all: also those within functions; none. Takes shared_preload_libraries.".as_ptr(),
+            c"top: those that clients send; all: also those within functions; none. Takes shared_preload_libraries."
+                .as_ptr(),
             &raw mut (*books()).track,
             TRACK_TOP,
             OPTIONS.0.as_ptr(),
@@ -229,7 +235,8 @@ unsafe extern "C-unwind" fn shmem_startup() {
         }
         let entries = crate::settings::query_max();
         let mut found = false;
-        let address = pg_sys::ShmemInitStruct(c"pg_upkeep query statistics".as_ptr(), memory::size(entries), &mut found);
+        let address =
+            pg_sys::ShmemInitStruct(c"pg_upkeep query statistics".as_ptr(), memory::size(entries), &mut found);
         memory::create(address.cast(), entries);
     }
 }
@@ -514,7 +521,9 @@ unsafe extern "C-unwind" fn process_utility(
         let counted = is_counting()
             && !matches!(node, NodeTag::T_ExecuteStmt | NodeTag::T_PrepareStmt | NodeTag::T_DeallocateStmt)
             && context != pg_sys::ProcessUtilityContext::PROCESS_UTILITY_SUBCOMMAND;
-        let makes_us = node == NodeTag::T_CreateExtensionStmt;
+        let makes_us = node == NodeTag::T_CreateExtensionStmt
+            && CStr::from_ptr((*(*statement).utilityStmt.cast::<pg_sys::CreateExtensionStmt>()).extname)
+                == c"pg_upkeep";
         let mut number = NO_FRAME;
         let mut before = 0;
         let mut place = 0_u8;

@@ -278,7 +278,8 @@ fn my_number() -> u32 {
 
 #[inline]
 fn hash_of(queryid: i64, who: u64, toplevel: u32) -> u64 {
-    let mixed = (queryid as u64 ^ who.rotate_left(29) ^ (u64::from(toplevel) << 61)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mixed =
+        (queryid as u64 ^ who.rotate_left(29) ^ (u64::from(toplevel) << 61)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     mixed ^ (mixed >> 32)
 }
 
@@ -380,13 +381,7 @@ fn with_entry(queryid: i64, user: u32, toplevel: bool, count: impl FnOnce(&Shard
 
 /// The entry of a statement, which cannot change hands until `writing` is cleared.
 #[inline]
-fn entry(
-    memory: &Memory,
-    writing: &AtomicU32,
-    queryid: i64,
-    who: u64,
-    toplevel: u32,
-) -> Option<&'static Slot> {
+fn entry(memory: &Memory, writing: &AtomicU32, queryid: i64, who: u64, toplevel: u32) -> Option<&'static Slot> {
     let hash = hash_of(queryid, who, toplevel);
     // SAFETY: one thread, and the remainder is within the array.
     let known = unsafe { (*CACHED.0.get()).get_unchecked_mut((hash >> 16) as usize % CACHE) };
@@ -408,14 +403,7 @@ fn entry(
 }
 
 /// Looks without a lock; may miss an entry while others enter or evict.
-fn find(
-    memory: &Memory,
-    writing: &AtomicU32,
-    hash: u64,
-    queryid: i64,
-    who: u64,
-    toplevel: u32,
-) -> Option<(u32, u32)> {
+fn find(memory: &Memory, writing: &AtomicU32, hash: u64, queryid: i64, who: u64, toplevel: u32) -> Option<(u32, u32)> {
     let mut next = memory.head(hash).load(Ordering::Acquire);
     let mut steps = 0;
     while next != 0 && steps < LONGEST_CHAIN {
@@ -441,14 +429,7 @@ fn find(
     None
 }
 
-fn enter(
-    memory: &Memory,
-    writing: &AtomicU32,
-    hash: u64,
-    queryid: i64,
-    who: u64,
-    toplevel: u32,
-) -> Option<(u32, u32)> {
+fn enter(memory: &Memory, writing: &AtomicU32, hash: u64, queryid: i64, who: u64, toplevel: u32) -> Option<(u32, u32)> {
     if !memory.try_lock() {
         return None;
     }
@@ -573,10 +554,7 @@ impl Slot {
     fn begin_move(&self) -> bool {
         let moving = self.moving.load(Ordering::Relaxed);
         moving.is_multiple_of(2)
-            && self
-                .moving
-                .compare_exchange(moving, moving.wrapping_add(1), Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
+            && self.moving.compare_exchange(moving, moving.wrapping_add(1), Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     fn end_move(&self) {

@@ -118,11 +118,13 @@ pub struct Drained {
     number: u32,
 }
 
-/// Is there anything to drain?
+/// Since when something waits to be drained in a database that, as far as is known, has the extension.
 pub fn waiting_since(oid: u32) -> Option<i64> {
     let memory = memory()?;
     let number = others(memory).find(|&(number, database)| (number as usize) < DATABASES && database == oid)?.0;
-    Some(database_at(memory, number).first_use.load(Ordering::SeqCst)).filter(|&at| at != 0)
+    let database = database_at(memory, number);
+    let present = database.absent.load(Ordering::SeqCst) == 0;
+    Some(database.first_use.load(Ordering::SeqCst)).filter(|&at| at != 0 && present)
 }
 
 /// What is known of a database. `None`: nothing has been counted there, or too many databases came before.
