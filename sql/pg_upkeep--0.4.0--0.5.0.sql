@@ -84,8 +84,33 @@ WHERE pg_catalog.pg_has_role(q.userid, 'USAGE') OR pg_catalog.pg_has_role('pg_re
 COMMENT ON VIEW upkeep._query_text IS 'internal: texts of statements that the caller may see';
 GRANT SELECT ON upkeep._query_text TO PUBLIC;
 
+-- pgrx returns no more than 32 columns: the counters come as an array.
+CREATE FUNCTION upkeep._query_packed_intervals(since timestamptz, until timestamptz, only_queryid bigint, resolution interval)
+    RETURNS TABLE (
+    started_at timestamptz,
+    finished_at timestamptz,
+    queryid bigint,
+    userid oid,
+    toplevel boolean,
+    calls bigint,
+    rows bigint,
+    total_time double precision,
+    min_time double precision,
+    max_time double precision,
+    errors bigint,
+    cancellations bigint,
+    timeouts bigint,
+    unknown_errors bigint,
+    histogram bytea,
+    counters double precision[],
+    lossy boolean
+)
+    LANGUAGE c STABLE PARALLEL UNSAFE ROWS 10000 COST 100000
+    AS 'MODULE_PATHNAME', 'upkeep_query_packed_intervals_wrapper';
+COMMENT ON FUNCTION upkeep._query_packed_intervals(timestamptz, timestamptz, bigint, interval) IS 'internal: see upkeep._query_intervals()';
+
 CREATE FUNCTION upkeep._query_intervals(since timestamptz, until timestamptz, only_queryid bigint DEFAULT NULL, resolution interval DEFAULT NULL)
-RETURNS TABLE (
+    RETURNS TABLE (
     started_at timestamptz,
     finished_at timestamptz,
     queryid bigint,
@@ -122,8 +147,16 @@ RETURNS TABLE (
     jit_time double precision,
     lossy boolean
 )
-    LANGUAGE c STABLE PARALLEL UNSAFE ROWS 10000 COST 100000
-    AS 'MODULE_PATHNAME', 'upkeep_query_intervals_wrapper';
+    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000 COST 100000
+BEGIN ATOMIC
+SELECT p.started_at, p.finished_at, p.queryid, p.userid, p.toplevel, p.calls, p.rows, p.total_time, p.min_time, p.max_time, p.errors, p.cancellations, p.timeouts, p.unknown_errors, p.histogram,
+       p.counters[1]::bigint, p.counters[2]::bigint, p.counters[3]::bigint, p.counters[4]::bigint, p.counters[5]::bigint,
+       p.counters[6]::bigint, p.counters[7]::bigint, p.counters[8]::bigint, p.counters[9]::bigint, p.counters[10]::bigint,
+       p.counters[11], p.counters[12], p.counters[13], p.counters[14], p.counters[15]::bigint,
+       p.counters[16]::bigint, p.counters[17]::bigint, p.counters[18]::bigint, p.counters[19],
+       p.lossy
+FROM upkeep._query_packed_intervals(since, until, only_queryid, resolution) p;
+END;
 COMMENT ON FUNCTION upkeep._query_intervals(timestamptz, timestamptz, bigint, interval) IS
 'internal: what statements cost between two times, from the coarsest rows that fit, none of them longer than resolution where finer ones are kept. Per row: one statement in one interval; queryid 0 is what could not be kept apart. Times in ms. queryid is null where the caller may not see the statement: of roles that it is no member of, without pg_read_all_stats.';
 
@@ -354,3 +387,21 @@ RETURNS TABLE (
     AS 'MODULE_PATHNAME', 'upkeep_query_regressions_wrapper';
 COMMENT ON FUNCTION upkeep.query_regressions(timestamptz, timestamptz, timestamptz, timestamptz, integer, double precision) IS
 'Statements that became slower, compared with a baseline (default: the 14 days before since), the dearest first. Hours are compared with the same hours of the day; days of the baseline show how much days differ; of what is reported at most 5 % is expected to be chance (Benjamini-Hochberg over all statements with min_calls, at least 10, on both sides). effect is by how much the typical (geometric mean) time grew: 0.3 is 30 % slower; below min_effect nothing is reported. probability_slower: that a call now is slower than one of the baseline (0.5: no change). added_time: ms that all calls together took longer. same_hours false: the baseline has other hours of the day only, and a daily cycle may be all there is. Times in ms. Only statements that you may see; what could not be kept apart is not compared. Errors: 22004 an argument is null, 22023 an end is not after its beginning, or a limit is out of range.';
+
+CREATE FUNCTION upkeep.performance_report(
+    since timestamptz DEFAULT (pg_catalog.now() OPERATOR(pg_catalog.-) '1 day'::interval),
+    until timestamptz DEFAULT pg_catalog.now())
+RETURNS jsonb
+    LANGUAGE c STABLE PARALLEL UNSAFE COST 1000000
+    AS 'MODULE_PATHNAME', 'upkeep_performance_report_wrapper';
+COMMENT ON FUNCTION upkeep.performance_report(timestamptz, timestamptz) IS
+'A time at a glance: totals of all statements, a series over time with percentiles, failures and histograms, the statements that cost most (columns as in upkeep.top_queries()), and what became slower than in the 14 days before (as upkeep.query_regressions()). Times in ms, in UTC; queryids are strings. Shows the caller what those functions show. Errors: 22004 an argument is null, 22023 until is not after since.';
+
+CREATE FUNCTION upkeep.performance_report_html(
+    since timestamptz DEFAULT (pg_catalog.now() OPERATOR(pg_catalog.-) '1 day'::interval),
+    until timestamptz DEFAULT pg_catalog.now())
+RETURNS text
+    LANGUAGE c STABLE PARALLEL UNSAFE COST 1000000
+    AS 'MODULE_PATHNAME', 'upkeep_performance_report_html_wrapper';
+COMMENT ON FUNCTION upkeep.performance_report_html(timestamptz, timestamptz) IS
+'performance_report() as one self-contained HTML page without scripts: psql -XAtqc ''SELECT upkeep.performance_report_html()'' > performance.html. Errors: as performance_report().';

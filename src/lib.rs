@@ -35,5 +35,6 @@ pub extern "C-unwind" fn _PG_init() {
     if server::worker::is_preloading() && !server::worker::is_binary_upgrade() {
         jobs::launcher::register();
         server::hooks::install();
+        server::query_hooks::install();
     }
 }

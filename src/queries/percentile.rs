@@ -12,16 +12,29 @@ pub fn of(histogram: &Histogram, fraction: f64, min_time: f64, max_time: f64) ->
     if calls == 0 {
         return None;
     }
-    let rank = ((fraction * calls as f64).ceil() as u64).clamp(1, calls);
-    if rank == calls {
+    if rank(fraction, calls) == calls {
         return Some(max_time);
     }
+    below_the_last(histogram, fraction, min_time, max_time)
+}
+
+/// The same, where the slowest call is not taken to be known.
+pub fn below_the_last(histogram: &Histogram, fraction: f64, min_time: f64, max_time: f64) -> Option<f64> {
+    let calls = histogram.count();
+    if calls == 0 {
+        return None;
+    }
+    let rank = rank(fraction, calls);
     let mut seen = 0_u64;
     let bucket = histogram.0.iter().position(|&count| {
         seen = seen.saturating_add(count);
         seen >= rank
     });
     Some(middle(bucket.unwrap_or(BUCKETS - 1)).clamp(min_time, max_time.max(min_time)))
+}
+
+fn rank(fraction: f64, calls: u64) -> u64 {
+    ((fraction * calls as f64).ceil() as u64).clamp(1, calls)
 }
 
 /// In ms.

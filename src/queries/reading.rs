@@ -1,15 +1,17 @@
 //! The history, read as whoever asks: [`each`] is the one place that does.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 
 use pgrx::pg_sys::Oid;
 
-use super::arguments::{Window, timestamp};
-use super::histogram::Histogram;
+use super::arguments::Window;
+use super::cover::cover;
+use super::figures::{COUNTERS, Record};
+use super::live::{Sight, count, milliseconds};
+use super::store;
 use super::sums::{Counters, Figures, Key};
-use crate::error::{Error, INTERNAL_ERROR, Result};
-use crate::server::spi::{self, Row};
+use crate::error::Result;
+use crate::server::spi;
 
 /// What a statement cost in one interval.
 pub struct Interval {
@@ -27,76 +29,72 @@ pub struct Wish {
     pub resolution: Option<i64>,
 }
 
-const INTERVALS: &str = "
-    SELECT i.started_at, i.finished_at, i.queryid, i.userid, i.toplevel,
-           i.calls, i.rows, i.total_time, i.min_time, i.max_time,
-           i.errors, i.cancellations, i.timeouts, i.unknown_errors, i.histogram, i.lossy,
-           i.shared_blks_hit,
-           i.shared_blks_read OPERATOR(pg_catalog.+) i.local_blks_read,
-           i.shared_blks_written OPERATOR(pg_catalog.+) i.local_blks_written,
-           i.temp_blks_read, i.temp_blks_written, i.blk_read_time, i.blk_write_time, i.wal_bytes, i.jit_time
-    FROM upkeep._query_intervals($1, $2, $3, pg_catalog.make_interval(secs => $4)) i";
+/// Times before and after all history.
+const FAR: i64 = 200 * 365 * super::arguments::DAY;
 
 pub fn each(window: Window, wish: Wish, mut use_it: impl FnMut(Interval)) -> Result<()> {
-    let use_it = RefCell::new(&mut use_it);
-    let seconds = wish.resolution.map(|length| length as f64 / 1e6);
-    spi::query(
-        INTERVALS,
-        &[timestamp(window.since).into(), timestamp(window.until).into(), wish.queryid.into(), seconds.into()],
-        |row| {
-            (use_it.borrow_mut())(interval(&row)?);
-            Ok(())
-        },
-    )?;
-    Ok(())
+    let (since, until) = (window.since.clamp(-FAR, FAR), window.until.clamp(-FAR, FAR));
+    // Of the caller, before the switch.
+    let mut sight = Sight::of_caller();
+    spi::bookkeeping(|| {
+        let spans = store::spans(since, until)?;
+        let chosen: Vec<_> =
+            cover(&spans, since, until, wish.resolution).into_iter().map(|chosen| spans[chosen]).collect();
+        store::each(&chosen, wish.queryid, |n, records, flags| {
+            for record in records {
+                let key = key(&record, &mut sight);
+                use_it(Interval {
+                    started_at: chosen[n].started,
+                    finished_at: chosen[n].finished,
+                    key,
+                    figures: figures(record, flags != 0),
+                });
+            }
+        })
+    })
 }
 
-fn interval(row: &Row<'_>) -> Result<Interval> {
-    let time = |column| Ok::<_, Error>(row.require::<pgrx::datum::TimestampWithTimeZone>(column)?.into_inner());
-    let count = |column| Ok::<_, Error>(row.get::<i64>(column)?.unwrap_or(0));
-    let ms = |column| Ok::<_, Error>(row.get::<f64>(column)?.unwrap_or(0.0));
-    let histogram = match row.get::<&[u8]>(15)? {
-        Some(bytes) => Histogram::decode(bytes)
-            .ok_or_else(|| Error::new(INTERNAL_ERROR, "a stored histogram of upkeep._query_interval is damaged"))?,
-        None => Histogram::default(),
-    };
-    let counters = match row.get::<i64>(17)? {
-        None => None,
-        Some(shared_blks_hit) => Some(Counters {
-            shared_blks_hit,
-            blks_read: count(18)?,
-            blks_written: count(19)?,
-            temp_blks_read: count(20)?,
-            temp_blks_written: count(21)?,
-            blk_read_time: ms(22)?,
-            blk_write_time: ms(23)?,
-            wal_bytes: count(24)?,
-            jit_time: ms(25)?,
-        }),
-    };
-    Ok(Interval {
-        started_at: time(1)?,
-        finished_at: time(2)?,
-        key: Key {
-            queryid: row.get(3)?,
-            userid: row.get::<Oid>(4)?.map_or(0, |oid| oid.to_u32()),
-            toplevel: row.get(5)?.unwrap_or(true),
-        },
-        figures: Figures {
-            calls: count(6)?,
-            rows: count(7)?,
-            total_time: ms(8)?,
-            min_time: ms(9)?,
-            max_time: ms(10)?,
-            errors: count(11)?,
-            cancellations: count(12)?,
-            timeouts: count(13)?,
-            unknown_errors: count(14)?,
-            histogram,
-            lossy: row.get(16)?.unwrap_or(false),
-            counters,
-        },
-    })
+/// What the caller may not see has no queryid.
+fn key(record: &Record, sight: &mut Sight) -> Key {
+    let key = record.key;
+    let seen = key.queryid == 0 || sight.reaches(key.user);
+    Key { queryid: seen.then_some(key.queryid), userid: key.user, toplevel: key.toplevel }
+}
+
+fn figures(record: Record, lossy: bool) -> Figures {
+    let Record { figures, counters, .. } = record;
+    let [errors, cancellations, timeouts, unknown_errors] = figures.failures.map(count);
+    Figures {
+        calls: count(figures.histogram.count()),
+        rows: count(figures.rows),
+        total_time: milliseconds(figures.total),
+        min_time: milliseconds(figures.min),
+        max_time: milliseconds(figures.max),
+        errors,
+        cancellations,
+        timeouts,
+        unknown_errors,
+        histogram: figures.histogram,
+        counters: (counters != [0; COUNTERS]).then(|| of_pg_stat_statements(&counters)),
+        lossy,
+    }
+}
+
+/// In the order of the columns of `_query_intervals`.
+fn of_pg_stat_statements(counters: &[u64; COUNTERS]) -> Counters {
+    let sum = |columns: &[usize]| columns.iter().fold(0_i64, |sum, &i| sum.saturating_add(count(counters[i])));
+    let ms = |column: usize| counters[column] as f64 / 1000.0;
+    Counters {
+        shared_blks_hit: sum(&[0]),
+        blks_read: sum(&[1, 5]),
+        blks_written: sum(&[3, 7]),
+        temp_blks_read: sum(&[8]),
+        temp_blks_written: sum(&[9]),
+        blk_read_time: ms(10),
+        blk_write_time: ms(11),
+        wal_bytes: sum(&[16]),
+        jit_time: ms(18),
+    }
 }
 
 /// Sums by statement.

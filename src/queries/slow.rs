@@ -9,7 +9,7 @@ use pgrx::prelude::*;
 use super::arguments::{DAY, Window, timestamp};
 use super::reading::{self, Texts, Wish};
 use super::sums::{Figures, Key};
-use super::{history, percentile};
+use super::{buckets, percentile};
 use crate::error::Result;
 use crate::server::catalog;
 use crate::server::raise::answer;
@@ -38,7 +38,7 @@ fn upkeep_slow_queries() -> TableIterator<
     TableIterator::new(slow.into_iter().map(move |(key, Slow { figures, calls, last })| {
         (
             key.queryid,
-            history::user(&key),
+            buckets::user(&key),
             key.toplevel,
             calls,
             figures.calls,

@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 
 use super::reading::{self, Texts};
 use super::sums::{Figures, Key};
-use super::{arguments, history};
+use super::{arguments, buckets};
 use crate::error::*;
 use crate::server::raise::answer;
 
@@ -56,7 +56,7 @@ fn upkeep_top_queries(
         (
             rank,
             key.queryid,
-            history::user(&key),
+            buckets::user(&key),
             key.toplevel,
             statements,
             share,

@@ -14,7 +14,7 @@ use pgrx::prelude::*;
 
 use self::effect::{Cell, Comparison};
 use super::arguments::{self, DAY, HOUR, MINUTE, Window};
-use super::history;
+use super::buckets;
 use super::reading::{self, Interval, Texts, Wish};
 use super::sums::{Figures, Key};
 use crate::error::*;
@@ -73,7 +73,7 @@ fn upkeep_query_regressions(
         )?;
         let min_calls = arguments::at_least(min_calls, LEAST_CALLS, "min_calls")?;
         let min_effect = arguments::require(min_effect, "min_effect")?;
-        if !(min_effect >= 0.0) {
+        if min_effect.is_nan() || min_effect < 0.0 {
             return Err(Error::new(INVALID_PARAMETER_VALUE, "min_effect must not be negative")
                 .hint("0.1 is 10 % slower: SELECT * FROM upkeep.query_regressions(min_effect => 0.1);"));
         }
@@ -86,7 +86,7 @@ fn upkeep_query_regressions(
         let (key, now, then, compared) = (found.key, &found.now, &found.then, found.compared);
         (
             key.queryid,
-            history::user(&key),
+            buckets::user(&key),
             key.toplevel,
             compared.effect,
             compared.slower,
