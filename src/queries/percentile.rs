@@ -43,14 +43,17 @@ fn middle(bucket: usize) -> f64 {
     if bucket < 4 { (lower + upper) / 2000.0 } else { 2.0 * lower * upper / (lower + upper) / 1000.0 }
 }
 
-/// How many calls took at least `ms`. Of the bucket that it divides, the part above counts.
-pub fn at_least(histogram: &Histogram, ms: f64) -> u64 {
+/// How many calls took at least `ms`. Of the bucket that it divides, the part above counts; no call is faster than the fastest
+/// or slower than the slowest.
+pub fn at_least(histogram: &Histogram, ms: f64, min_time: f64, max_time: f64) -> u64 {
     let us = ms * 1000.0;
     let count = |bucket: usize| {
-        let (lower, upper) = (lower_edge(bucket) as f64, upper_edge(bucket) as f64);
-        histogram.0[bucket] as f64 * ((upper - us) / (upper - lower)).clamp(0.0, 1.0)
+        let lower = (lower_edge(bucket) as f64).max(min_time * 1000.0);
+        let upper = (upper_edge(bucket) as f64).min(max_time * 1000.0);
+        let above = if lower >= us { 1.0 } else { ((upper - us) / (upper - lower)).clamp(0.0, 1.0) };
+        histogram.0[bucket] as f64 * above
     };
-    (0..BUCKETS).map(count).sum::<f64>().round() as u64
+    (0..BUCKETS).filter(|&bucket| histogram.0[bucket] > 0).map(count).sum::<f64>().round() as u64
 }
 
 #[cfg(test)]
@@ -81,11 +84,12 @@ mod tests {
     #[test]
     fn calls_above_a_limit() {
         let mixed = histogram(&[100, 1000, 1_000_000, 5_000_000]);
-        assert_eq!(at_least(&mixed, 0.0), 4);
-        assert_eq!(at_least(&mixed, 2000.0), 1);
+        assert_eq!(at_least(&mixed, 0.0, 0.1, 5000.0), 4);
+        assert_eq!(at_least(&mixed, 2000.0, 0.1, 5000.0), 1);
         // Its bucket ends at 1048576 us and begins at 917504: a third of it is above a second.
-        assert_eq!(at_least(&histogram(&[1_000_000; 99]), 1000.0), 37);
-        assert_eq!(at_least(&mixed, f64::MAX), 0);
+        assert_eq!(at_least(&histogram(&[1_000_000; 99]), 1000.0, 0.0, 2000.0), 37);
+        assert_eq!(at_least(&histogram(&[1_000_000; 99]), 1000.0, 1000.0, 1000.0), 99);
+        assert_eq!(at_least(&mixed, f64::MAX, 0.1, 5000.0), 0);
     }
 
     proptest! {

@@ -65,13 +65,14 @@ fn read() -> Result<(Vec<(Key, Slow)>, Texts)> {
     let now = catalog::now();
     let mut found = HashMap::<Key, Slow>::new();
     reading::each(Window { since: now - DAY, until: now }, Wish::default(), |interval| {
-        let slow = found.entry(interval.key).or_default();
-        if interval.figures.calls > 0 && interval.figures.max_time >= limit {
+        let (slow, figures) = (found.entry(interval.key).or_default(), &interval.figures);
+        if figures.calls > 0 && figures.max_time >= limit {
             // The slowest is known exactly, the rest by bucket.
-            slow.calls += percentile::at_least(&interval.figures.histogram, limit).max(1) as i64;
+            slow.calls +=
+                percentile::at_least(&figures.histogram, limit, figures.min_time, figures.max_time).max(1) as i64;
             slow.last = slow.last.max(interval.finished_at);
         }
-        slow.figures.add(&interval.figures);
+        slow.figures.add(figures);
     })?;
     let mut slow: Vec<_> = found.into_iter().filter(|(_, slow)| slow.calls > 0).collect();
     slow.sort_by(|a, b| b.1.calls.cmp(&a.1.calls).then(a.0.cmp(&b.0)));
