@@ -4,6 +4,7 @@
 mod backfill;
 mod index_bloat;
 mod index_views;
+mod query_reports;
 mod report;
 mod schedules_idle;
 mod series;
@@ -21,7 +22,7 @@ use crate::cluster::{Cluster, ClusterBuilder};
 use crate::extension::Flavour;
 use crate::prepare::Postgres;
 
-const NAMES: &str = "backfill, backfill-under-load, schedules-idle, index-views, index-bloat";
+const NAMES: &str = "backfill, backfill-under-load, schedules-idle, index-views, index-bloat, query-reports";
 
 type Run = dyn Fn(&Cluster, &mut Report) -> Result<()>;
 
@@ -60,6 +61,13 @@ impl Measurement {
                 Self {
                     server: with_many_tables,
                     run: Box::new(move |cluster, report| index_views::measure(cluster, &plan, report)),
+                }
+            }
+            "query-reports" => {
+                let plan = query_reports::Plan::from_args(args)?;
+                Self {
+                    server: under_work,
+                    run: Box::new(move |cluster, report| query_reports::measure(cluster, &plan, report)),
                 }
             }
             "index-bloat" => {

@@ -142,7 +142,7 @@ fn the_private_tables_are_private() -> Result<()> {
         session.text(readable)?,
         "_expression_statistics _index _index_shape _index_usage_elsewhere bloated_indexes duplicate_indexes \
          index_usage invalid_indexes job_events jobs missing_indexes quarantined_rows redundant_indexes schedule_runs \
-         schedules status throttle unindexed_foreign_keys unused_indexes"
+         schedules slow_queries status throttle unindexed_foreign_keys unused_indexes"
     );
     let writable =
         "SELECT count(*) FROM pg_class c, unnest(ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER']) p
@@ -284,7 +284,7 @@ fn every_text_is_evaluated_as_who_gave_it() -> Result<()> {
          explain_backfill(assignments) explain_backfill(condition) explain_backfill(options) \
          import_index_usage(figures) import_index_usage(node) pause_all(reason) preview_backfill(assignments) \
          preview_backfill(condition) run_in_background(command) run_in_background(name) run_now(name) \
-         schedule(command) schedule(name) schedule(schedule) schedule(timezone) unschedule(name)"
+         schedule(command) schedule(name) schedule(schedule) schedule(timezone) top_queries(order_by) unschedule(name)"
     );
 
     let mut session = db.connect_as(&role)?;

@@ -25,7 +25,7 @@ impl Point<'_> {
     }
 }
 
-/// Points side by side, all of the same width: time without statements is left out, and said beside the chart.
+/// Points side by side, all of the same width.
 pub fn points(series: &Value) -> Vec<Point<'_>> {
     let list = series.as_array().map_or(&[][..], Vec::as_slice);
     let width = WIDTH / list.len().max(1) as f64;
@@ -112,21 +112,27 @@ pub fn percentiles(html: &mut Html, points: &[Point<'_>]) {
         svg(html, "median, 95th and 99th percentile of all statements over time; the figures are in the table below");
         grid(html, range.1 - range.0);
         for (key, _, class) in PERCENTILES {
-            // A dot is a line of no length: a lone point is seen as well.
-            let path: String = points
-                .iter()
-                .filter(|point| point.number(key) > 0.0)
-                .enumerate()
-                .map(|(i, point)| {
-                    let (x, y) = (point.left + point.width / 2.0, height(point.number(key), range));
-                    if i == 0 { format!("M{x:.1} {y:.1}L{x:.1} {y:.1}") } else { format!("L{x:.1} {y:.1}") }
-                })
-                .collect();
+            let path = path(points, key, range);
             let class = format!("line {class}");
             html.open("path", &[("class", class.as_str()), ("d", path.as_str())]).close();
         }
         html.close();
     });
+}
+
+/// Through all points in a row that have calls; where there were none the line is broken.
+fn path(points: &[Point<'_>], key: &str, range: (i32, i32)) -> String {
+    let (mut path, mut pen_down) = (String::new(), false);
+    for point in points {
+        let value = point.number(key);
+        if value > 0.0 {
+            let (x, y) = (point.left + point.width / 2.0, height(value, range));
+            // A dot is a line of no length: a lone point is seen as well.
+            path += &if pen_down { format!("L{x:.1} {y:.1}") } else { format!("M{x:.1} {y:.1}L{x:.1} {y:.1}") };
+        }
+        pen_down = value > 0.0;
+    }
+    path
 }
 
 fn grid(html: &mut Html, parts: i32) {
@@ -233,6 +239,14 @@ mod tests {
             [0.0, 0.0042, 0.25, 1.0, 12.34, 999.6, 1500.0, 90_000.0, 600_000.0, 3.6e7].map(time),
             ["0", "4.2 µs", "250 µs", "1 ms", "12.3 ms", "1000 ms", "1.5 s", "90 s", "10 min", "10 h"]
         );
+    }
+
+    #[test]
+    fn a_line_is_broken_where_nothing_ran() {
+        let series =
+            serde_json::json!([{ "p50_time": 1.0 }, { "p50_time": 10.0 }, { "p50_time": null }, { "p50_time": 1.0 }]);
+        let path = path(&points(&series), "p50_time", (0, 1));
+        assert_eq!(path, "M125.0 200.0L125.0 200.0L375.0 0.0M875.0 200.0L875.0 200.0");
     }
 
     #[test]

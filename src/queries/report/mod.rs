@@ -50,9 +50,26 @@ const LISTED: usize = 10;
 /// As the defaults of `upkeep.query_regressions`.
 const MIN_CALLS: i64 = 50;
 
+/// By bucket: when it began and ended, and what was in it.
+type Series = BTreeMap<i64, (i64, i64, Figures)>;
+
+/// More empty stretches say no more.
+const MOST_POINTS: i64 = 500;
+
+/// Where nothing ran there is nothing, rather than no time.
+fn fill_gaps(series: &mut Series, length: i64) {
+    if let (Some((&first, _)), Some((&last, _))) = (series.first_key_value(), series.last_key_value())
+        && last - first < MOST_POINTS
+    {
+        for place in first..last {
+            series.entry(place).or_insert((place * length, (place + 1) * length, Figures::default()));
+        }
+    }
+}
+
 fn report(window: Window) -> Result<Value> {
     let length = bucket(window);
-    let mut series = BTreeMap::<i64, (i64, i64, Figures)>::new();
+    let mut series = Series::new();
     let mut totals = HashMap::<Key, Figures>::new();
     reading::each(window, Wish { resolution: Some(length), ..Wish::default() }, |interval| {
         totals.entry(interval.key).or_default().add(&interval.figures);
@@ -68,6 +85,8 @@ fn report(window: Window) -> Result<Value> {
     let baseline = Window { since: window.since.saturating_sub(regressions::BASELINE), until: window.since };
     let worse = regressions::find(window, baseline, MIN_CALLS, regressions::MIN_EFFECT)?;
     let texts = Texts::of(totals.keys().copied())?;
+
+    fill_gaps(&mut series, length);
 
     let mut whole = Figures::default();
     totals.iter().filter(|(key, _)| key.counts()).for_each(|(_, figures)| whole.add(figures));

@@ -70,7 +70,7 @@ fn header(html: &mut Html, report: &Value, database: &str) {
         html.element("p", &[("class", "warning")], "A restart cut an interval short, or pg_stat_statements forgot statements meanwhile: some of what ran is missing.");
     }
     html.close();
-    let list = |key: &str| report["top"][key].as_array().is_some_and(|rows| !rows.is_empty());
+    let list = |key: &str| is_ranked(&report["top"][key]);
     html.open("nav", &[("aria-label", "Contents")]);
     let fixed = [("latency", "Latency"), ("heat", "Spread"), ("failures", "Failures"), ("regressions", "Regressions")];
     let lists = LISTS.iter().filter(|(key, ..)| list(key)).map(|(key, title, ..)| (*key, *title));
@@ -112,7 +112,7 @@ fn time_charts(html: &mut Html, points: &[Point<'_>]) {
         value.as_f64().map_or_else(|| "-".into(), time)
     });
     html.close().open("section", &[("id", "heat")]).element("h2", &[], "Spread");
-    html.element("p", &[("class", "small")], "Calls by time and latency: the darker, the more.");
+    html.element("p", &[("class", "small")], "Calls by time and latency: the stronger the color, the more.");
     charts::heat_map(html, points);
     html.close().open("section", &[("id", "failures")]).element("h2", &[], "Failures");
     charts::failures(html, points);
@@ -150,23 +150,24 @@ fn table(html: &mut Html, points: &[Point<'_>], columns: &[(&str, &str)], say: i
 }
 
 fn top(html: &mut Html, &(id, title, lead, figure): &List, rows: &Value) {
-    let rows = rows.as_array().map_or(&[][..], Vec::as_slice);
-    if rows.is_empty() {
+    if !is_ranked(rows) {
         return;
     }
+    let rows = rows.as_array().map_or(&[][..], Vec::as_slice);
     html.open("section", &[("id", id)]).element("h2", &[], title).element("p", &[("class", "small")], lead);
-    let largest = rows.iter().filter_map(figure).map(|(value, _)| value).fold(0.0, f64::max);
+    // All others together have no bar: beside it the statements' own would not be seen.
+    let ranked = || rows.iter().filter(|row| row["rank"].is_i64());
+    let largest = ranked().filter_map(figure).map(|(value, _)| value).fold(0.0, f64::max);
     for row in rows {
         html.open("article", &[]).open("h3", &[]);
         let rank = row["rank"].as_i64().map_or_else(String::new, |rank| format!("{rank}."));
         html.element("span", &[("class", "of")], &rank).element("span", &[("class", "name")], &title_of(row)).close();
         if let Some((value, said)) = figure(row) {
-            let width = if largest > 0.0 { format!("{:.1}", 100.0 * value / largest) } else { "0".into() };
             html.open("div", &[("class", "size")]);
-            html.open("svg", &[("viewBox", "0 0 100 8"), ("preserveAspectRatio", "none"), ("aria-hidden", "true")]);
-            html.open("rect", &[("class", "track"), ("width", "100"), ("height", "8")]).close();
-            html.open("rect", &[("class", "bar"), ("width", &width), ("height", "8")]).close();
-            html.close().element("span", &[], &said).close();
+            if row["rank"].is_i64() {
+                bar(html, if largest > 0.0 { value / largest } else { 0.0 });
+            }
+            html.element("span", &[], &said).close();
         }
         html.open("dl", &[]);
         if let Some(share) = row["share"].as_f64() {
@@ -193,6 +194,18 @@ fn top(html: &mut Html, &(id, title, lead, figure): &List, rows: &Value) {
         html.close();
     }
     html.close();
+}
+
+fn bar(html: &mut Html, share: f64) {
+    let width = format!("{:.1}", 100.0 * share);
+    html.open("svg", &[("viewBox", "0 0 100 8"), ("preserveAspectRatio", "none"), ("aria-hidden", "true")]);
+    html.open("rect", &[("class", "track"), ("width", "100"), ("height", "8")]).close();
+    html.open("rect", &[("class", "bar"), ("width", &width), ("height", "8")]).close().close();
+}
+
+/// Is there more than all others?
+fn is_ranked(rows: &Value) -> bool {
+    rows.as_array().is_some_and(|rows| rows.iter().any(|row| row["rank"].is_i64()))
 }
 
 fn fact(html: &mut Html, label: &str, value: &str) {
