@@ -435,3 +435,49 @@ fn a_reset_starts_anew_and_leaves_the_history() -> Result<()> {
     assert_eq!(session.text("SELECT count(*) FROM upkeep._query WHERE query = 'SELECT $1::money'")?, "0");
     Ok(())
 }
+
+#[test]
+fn counters_of_pg_stat_statements_survive_what_it_does() -> Result<()> {
+    let cluster = testing::server("pgss")
+        .set("shared_preload_libraries", "pg_stat_statements, pg_upkeep")
+        .set("pg_stat_statements.max", 100)
+        .set("upkeep.query_interval", 1)
+        .start()?;
+    let mut session = cluster.connect("postgres")?;
+    session.run(
+        "CREATE SCHEMA \"odd Schema\"; CREATE EXTENSION pg_stat_statements SCHEMA \"odd Schema\"; CREATE EXTENSION pg_upkeep;
+         CREATE TABLE t (id int)",
+    )?;
+    let written = "SELECT sum(wal_records) || '|' || bool_or(lossy)::text FROM upkeep._query_intervals('-infinity', 'infinity')
+                   WHERE queryid = (SELECT queryid FROM upkeep._query WHERE query = 'INSERT INTO t VALUES ($1)') HAVING sum(calls) = ";
+    session.run("INSERT INTO t VALUES (1)")?;
+    wait_for_text(&mut session, &format!("{written} 1"), "1|false")?;
+    session.run("INSERT INTO t VALUES (1); INSERT INTO t VALUES (1)")?;
+    wait_for_text(&mut session, &format!("{written} 3"), "3|false")?;
+    // Reset, and at once more than before.
+    session.run("SELECT \"odd Schema\".pg_stat_statements_reset()")?;
+    for _ in 0..5 {
+        session.run("INSERT INTO t VALUES (1)")?;
+    }
+    let pgss_counts_since = session.text("SELECT current_setting('server_version_num')::int >= 170000")? == "t";
+    if pgss_counts_since {
+        wait_for_text(&mut session, &format!("{written} 8"), "8|false")?;
+    } else {
+        wait_for_text(&mut session, &format!("SELECT split_part(q.w, '|', 1)::int >= 5 FROM ({written} 8) q(w)"), "t")?;
+    }
+    // It forgets statements: the interval is marked.
+    for i in 0..300 {
+        session.run(&distinct(i))?;
+    }
+    wait_for_text(&mut session, "SELECT bool_or(lossy) FROM upkeep._query_intervals('-infinity', 'infinity')", "t")?;
+    // Gone while we run, in the extension and in the server.
+    session.run("DROP EXTENSION pg_stat_statements; SELECT '1'::money")?;
+    wait_for_text(
+        &mut session,
+        "SELECT sum(calls) FROM upkeep._query_intervals('-infinity', 'infinity')
+         WHERE queryid = (SELECT queryid FROM upkeep._query WHERE query = 'SELECT $1::money')",
+        "1",
+    )?;
+    assert!(!cluster.log().contains("history of statements"), "{}", cluster.log());
+    Ok(())
+}
