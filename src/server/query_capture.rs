@@ -24,6 +24,10 @@ const LONGEST: usize = 29_000;
 const LONGEST_PATH: usize = 2_000;
 
 /// A statement has been analyzed.
+///
+/// # Safety
+/// The pointers are those of `post_parse_analyze_hook`.
+#[allow(clippy::unnecessary_cast)] // unsigned before 18
 pub unsafe fn analyzed(
     state: *const pg_sys::ParseState,
     query: *const pg_sys::Query,
@@ -53,6 +57,10 @@ pub unsafe fn analyzed(
 }
 
 /// The id under which a utility statement is counted, and its text taken down.
+///
+/// # Safety
+/// The pointers are those of `ProcessUtility_hook`, the tag a name of the server's.
+#[allow(clippy::unnecessary_cast)] // unsigned before 18
 pub unsafe fn utility(
     statement: *const pg_sys::PlannedStmt,
     query: *const c_char,

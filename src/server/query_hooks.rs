@@ -383,6 +383,7 @@ unsafe fn leave(before: usize, number: usize, id: *const c_void) {
     }
 }
 
+#[allow(clippy::unnecessary_cast)] // unsigned before 18
 unsafe extern "C-unwind" fn executor_start(desc: *mut pg_sys::QueryDesc, flags: c_int) {
     unsafe {
         match next().start {

@@ -626,6 +626,10 @@ impl Total {
 pub fn extension_may_exist() {
     if let Some(memory) = memory() {
         database_at(memory, my_database(memory)).absent.store(0, Ordering::SeqCst);
+        // Its table of texts is empty.
+        if let Some(texts) = texts() {
+            texts.forget_all();
+        }
     }
 }
 

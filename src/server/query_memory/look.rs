@@ -209,11 +209,11 @@ impl Drained {
             let own = memory.slot(*slot);
             // Live figures have it already: of the statement, or of others if it was evicted meanwhile.
             let counted = if own.generation.load(Ordering::SeqCst) == *generation { own } else { others };
-            if counted as *const Slot != others as *const Slot {
+            if !std::ptr::eq(counted, others) {
                 counted.begin_move_patiently();
             }
             counted.total.subtract(figures);
-            if counted as *const Slot != others as *const Slot {
+            if !std::ptr::eq(counted, others) {
                 counted.end_move();
             }
             others.shards[0].put(figures);
