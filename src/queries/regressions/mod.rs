@@ -1,4 +1,4 @@
-//! Statements whose latencies got worse. Which test, and why: `docs/query_stats.md`.
+//! Statements whose latencies got worse. Which test, and why: `docs/query_reports.md`.
 
 pub mod discoveries;
 pub mod effect;
