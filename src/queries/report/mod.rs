@@ -84,7 +84,6 @@ fn report(window: Window) -> Result<Value> {
     })?;
     let baseline = Window { since: window.since.saturating_sub(regressions::BASELINE), until: window.since };
     let worse = regressions::find(window, baseline, MIN_CALLS, regressions::MIN_EFFECT)?;
-    let texts = Texts::of(totals.keys().copied())?;
 
     fill_gaps(&mut series, length);
 
@@ -92,10 +91,11 @@ fn report(window: Window) -> Result<Value> {
     totals.iter().filter(|(key, _)| key.counts()).for_each(|(_, figures)| whole.add(figures));
     let statements = totals.keys().filter(|key| !key.is_others()).count();
     let totals: Vec<_> = totals.into_iter().collect();
-    let list = |order| -> Vec<Value> {
-        top::rank(totals.clone(), order, LISTED).iter().map(|line| line_json(line, &texts)).collect()
-    };
-    let top: Map<String, Value> = LISTS.iter().map(|&(name, order)| (name.to_owned(), list(order).into())).collect();
+    let lists = LISTS.map(|(name, order)| (name, top::rank(totals.clone(), order, LISTED)));
+    let shown = lists.iter().flat_map(|(_, lines)| lines.iter().map(|line| line.key));
+    let texts = Texts::of(shown.chain(worse.iter().map(|found| found.key)))?;
+    let list = |lines: &[Line]| lines.iter().map(|line| line_json(line, &texts)).collect::<Value>();
+    let top: Map<String, Value> = lists.iter().map(|(name, lines)| ((*name).to_owned(), list(lines))).collect();
     let mut summary = figures_json(&whole);
     summary.insert("statements".into(), statements.into());
     let series: Vec<_> = series
