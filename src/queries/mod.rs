@@ -10,3 +10,5 @@ pub mod live;
 pub mod normalize;
 pub mod packed;
 pub mod store;
+#[cfg(feature = "pg_test")]
+mod tests;
