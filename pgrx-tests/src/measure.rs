@@ -5,6 +5,7 @@ mod backfill;
 mod index_bloat;
 mod index_views;
 mod query_reports;
+mod query_stats;
 mod report;
 mod schedules_idle;
 mod series;
@@ -22,7 +23,8 @@ use crate::cluster::{Cluster, ClusterBuilder};
 use crate::extension::Flavour;
 use crate::prepare::Postgres;
 
-const NAMES: &str = "backfill, backfill-under-load, schedules-idle, index-views, index-bloat, query-reports";
+const NAMES: &str =
+    "backfill, backfill-under-load, schedules-idle, index-views, index-bloat, query-stats, query-reports";
 
 type Run = dyn Fn(&Cluster, &mut Report) -> Result<()>;
 
@@ -75,6 +77,13 @@ impl Measurement {
                 Self {
                     server: under_work,
                     run: Box::new(move |cluster, report| index_bloat::measure(cluster, &plan, report)),
+                }
+            }
+            "query-stats" => {
+                let plan = query_stats::Plan::from_args(args)?;
+                Self {
+                    server: at_rest,
+                    run: Box::new(move |cluster, report| query_stats::measure(cluster, &plan, report)),
                 }
             }
             _ => bail!("there is no measurement {name}; there is: {NAMES}"),

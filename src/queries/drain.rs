@@ -77,11 +77,10 @@ pub fn give_back() {
 }
 
 fn drain(here: u32) -> Result<()> {
-    let (Some(database), Some(drained)) = (memory::database(here), memory::drain(here)) else { return Ok(()) };
     let now = catalog::now();
+    let (Some(database), Some(drained)) = (memory::database(here), memory::drain(here)) else { return Ok(()) };
     let first_use = drained.first_use;
     let before = database.drained_at.load(std::sync::atomic::Ordering::Relaxed);
-    let texts = memory::texts().map(|texts| texts.waiting(here)).unwrap_or_default();
     UNDER_WAY.set(Some(drained));
     let written = transaction(|| {
         UNDER_WAY.with_borrow(|drained| {
@@ -89,7 +88,7 @@ fn drain(here: u32) -> Result<()> {
             let started = if first_use > 0 { first_use.min(now) } else { now };
             let span = Span { level: 0, period: started, started, finished: now.max(started + 1) };
             let sample = counters::sample(database, &drained.entries)?;
-            let sample = spi::bookkeeping(|| write(span, before == 0, drained, sample, &texts))?;
+            let sample = spi::bookkeeping(|| write(span, before == 0, drained, sample))?;
             Ok(Some(sample))
         })
     });
@@ -99,9 +98,6 @@ fn drain(here: u32) -> Result<()> {
             if let (Some(drained), Some(sample)) = (drained, sample) {
                 sample.remember(database, &drained.entries);
             }
-            if let Some(all) = memory::texts() {
-                all.done(&texts);
-            }
             database.drained_at.store(now, std::sync::atomic::Ordering::Relaxed);
         }
         Err(error) => {
@@ -109,6 +105,7 @@ fn drain(here: u32) -> Result<()> {
             return Err(error);
         }
     }
+    store_texts(here)?;
     let hour = |at: i64| period_at(1, at);
     if before == 0 || hour(before) != hour(now) || hour(first_use) != hour(now) {
         tidy(now)?;
@@ -116,13 +113,7 @@ fn drain(here: u32) -> Result<()> {
     Ok(())
 }
 
-fn write(
-    span: Span,
-    first: bool,
-    drained: &Drained,
-    sample: counters::Sample,
-    texts: &[Waiting],
-) -> Result<counters::Sample> {
+fn write(span: Span, first: bool, drained: &Drained, sample: counters::Sample) -> Result<counters::Sample> {
     let records: BTreeMap<Key, Record> = drained
         .entries
         .iter()
@@ -139,15 +130,28 @@ fn write(
         advance(span)?;
         store::insert(&Interval { span, parts: 1, flags, records: &records })?;
     }
-    for text in texts {
-        let Waiting { queryid, user, text, search_path, truncated, .. } = text;
-        // A text that is not valid in this database's encoding is left out.
-        let _ = subtransaction(|| store::insert_text(*queryid, *user, text, *truncated, search_path));
-    }
-    if !texts.is_empty() {
-        bound_texts()?;
-    }
     Ok(sample)
+}
+
+/// By themselves: no text that cannot be stored costs an interval.
+fn store_texts(here: u32) -> Result<()> {
+    let Some(all) = memory::texts() else { return Ok(()) };
+    let texts = all.waiting(here);
+    if texts.is_empty() {
+        return Ok(());
+    }
+    transaction(|| {
+        spi::bookkeeping(|| {
+            for text in &texts {
+                let Waiting { queryid, user, text, search_path, truncated, .. } = text;
+                // One that is not valid in this database's encoding is left out.
+                let _ = subtransaction(|| store::insert_text(*queryid, *user, text, *truncated, search_path));
+            }
+            bound_texts()
+        })
+    })?;
+    all.done(&texts);
+    Ok(())
 }
 
 fn bound_texts() -> Result<()> {
@@ -167,7 +171,7 @@ fn bound_texts() -> Result<()> {
 }
 
 /// Moves the ring of a level on when its partition spans a seventh of the retention.
-fn advance(span: Span) -> Result<()> {
+pub(super) fn advance(span: Span) -> Result<()> {
     let (position, since) = store::ring(span.level)?;
     let width = (settings::query_retentions()[span.level].as_micros() as i64 / i64::from(store::RING - 1)).max(1);
     match since {
@@ -195,7 +199,7 @@ fn tidy(now: i64) -> Result<()> {
     transaction(|| spi::bookkeeping(shrink))
 }
 
-fn add_up(level: usize, period: i64) -> Result<()> {
+pub(super) fn add_up(level: usize, period: i64) -> Result<()> {
     let end = period + period_of(level);
     let parts: Vec<Span> = store::spans(period, end)?
         .into_iter()

@@ -19,4 +19,6 @@ pub mod report;
 pub mod slow;
 pub mod store;
 pub mod sums;
+#[cfg(feature = "pg_test")]
+mod tests;
 pub mod top;

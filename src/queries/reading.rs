@@ -41,6 +41,7 @@ pub fn each(window: Window, wish: Wish, mut use_it: impl FnMut(Interval)) -> Res
         let chosen: Vec<_> =
             cover(&spans, since, until, wish.resolution).into_iter().map(|chosen| spans[chosen]).collect();
         store::each(&chosen, wish.queryid, |n, records, flags| {
+            pgrx::check_for_interrupts!();
             for record in records {
                 let key = key(&record, &mut sight);
                 use_it(Interval {
