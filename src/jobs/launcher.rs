@@ -98,6 +98,10 @@ impl Launcher {
         }
         let databases = transaction(|| Ok(catalog::connectable_databases()))?;
         self.segment.retain(|oid| databases.iter().any(|database| database.oid == oid));
+        transaction(|| {
+            drain::forget_databases(catalog::database_exists);
+            Ok(())
+        })?;
         self.schedulers.retain(|_, handle| handle.is_running());
 
         let now = catalog::now();

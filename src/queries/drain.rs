@@ -69,6 +69,11 @@ pub fn extension_is_absent() {
     }
 }
 
+/// Databases that do not exist any more are not kept apart. In a transaction.
+pub fn forget_databases(exists: impl Fn(pgrx::pg_sys::Oid) -> bool) {
+    memory::forget_databases(|oid| exists(oid.into()));
+}
+
 /// Called when the process ends, however that came about.
 pub fn give_back() {
     if let Some(drained) = UNDER_WAY.take() {

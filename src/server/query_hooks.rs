@@ -680,7 +680,14 @@ unsafe extern "C-unwind" fn transaction_ended(event: pg_sys::XactEvent::Type, _a
     unsafe {
         match event {
             // ROLLBACK in a procedure: its CALL goes on. After an error the server has forgotten the text before it aborts.
-            XACT_EVENT_ABORT => fail(0, !pg_sys::debug_query_string.is_null() && (*books()).level > 0),
+            XACT_EVENT_ABORT => {
+                let goes_on = !pg_sys::debug_query_string.is_null() && (*books()).level > 0;
+                if !goes_on {
+                    // Whoever was at it may have been jumped over.
+                    (*books()).quiet = 0;
+                }
+                fail(0, goes_on);
+            }
             XACT_EVENT_COMMIT | XACT_EVENT_PREPARE => {
                 (*books()).last_error = None;
                 if (*books()).top > 0 {

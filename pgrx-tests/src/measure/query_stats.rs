@@ -1,7 +1,6 @@
 //! `cargo measure query-stats`: what counting statements costs, beside pg_stat_statements, and how long a drain takes.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use anyhow::Result;
 
@@ -10,7 +9,6 @@ use super::series::{Sample, Series};
 use super::verdict::{Bound, Comparison, Measure};
 use crate::args::Args;
 use crate::cluster::{Cluster, PATIENCE};
-use crate::session::Session;
 use crate::tree::Tree;
 use crate::wait::wait_until;
 
@@ -30,7 +28,7 @@ impl Plan {
     pub fn from_args(args: &mut Args) -> Result<Self> {
         Ok(Self {
             rounds: args.parsed("--rounds")?.unwrap_or(60),
-            executions: args.parsed("--executions")?.unwrap_or(40_000),
+            executions: args.parsed("--executions")?.unwrap_or(10_000),
             drains: args.parsed("--drains")?.unwrap_or(5),
         })
     }
@@ -42,75 +40,59 @@ pub fn measure(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()
     drains(tree, plan, report)
 }
 
-/// The four kinds of server. All statements are counted, those of the loop within a function too.
-const SERVERS: [(&str, &str); 4] = [
-    ("neither", ""),
-    ("ours", "pg_upkeep"),
-    ("pg_stat_statements", "pg_stat_statements"),
-    ("both", "pg_stat_statements, pg_upkeep"),
-];
+/// What is switched on, and how to.
+const WAYS: [(&str, bool, bool); 4] =
+    [("neither", false, false), ("ours", true, false), ("pg_stat_statements", false, true), ("both", true, true)];
 
-fn server(tree: &Tree, libraries: &str) -> Result<Cluster> {
-    let mut builder = Cluster::builder(tree, &Cluster::unique_name("measure"))
-        .set("shared_preload_libraries", libraries)
-        .set("autovacuum", "off")
-        .set("shared_buffers", "256MB")
-        .set("compute_query_id", "on");
-    if libraries.contains("pg_upkeep") {
-        builder = builder.set("upkeep.track_queries", "all").set("upkeep.query_interval", "1h");
-    }
-    if libraries.contains("statements") {
-        builder = builder.set("pg_stat_statements.track", "all");
-    }
-    builder.start()
-}
-
+/// In one session, because no two processes have their memory at the same places: switched on and off in turns.
 fn executions(tree: &Tree, plan: &Plan, report: &mut Report) -> Result<()> {
-    let clusters: Vec<Cluster> = SERVERS.iter().map(|(_, libraries)| server(tree, libraries)).collect::<Result<_>>()?;
-    let mut sessions: Vec<Session> = Vec::new();
-    for (cluster, (_, libraries)) in clusters.iter().zip(SERVERS) {
-        let mut session = cluster.connect("postgres")?;
-        if libraries.contains("pg_upkeep") {
-            session.run("CREATE EXTENSION pg_upkeep")?;
-        }
-        session.run(
-            "CREATE TABLE t (id int PRIMARY KEY, s text); INSERT INTO t SELECT g, 'x' FROM generate_series(1, 1000) g;
-             CREATE FUNCTION loop(n int) RETURNS void LANGUAGE plpgsql AS
-             $$DECLARE r text; BEGIN FOR i IN 1..n LOOP SELECT s INTO r FROM t WHERE id = 500; END LOOP; END$$",
-        )?;
-        session.run("VACUUM ANALYZE t")?;
-        session.run("SELECT loop(100000)")?;
-        sessions.push(session);
-    }
+    let cluster = Cluster::builder(tree, &Cluster::unique_name("measure"))
+        .set("shared_preload_libraries", "pg_stat_statements, pg_upkeep")
+        .set("autovacuum", "off")
+        .set("upkeep.query_interval", "1h")
+        .start()?;
+    let mut session = cluster.connect("postgres")?;
+    session.run(
+        "CREATE EXTENSION pg_upkeep;
+         CREATE TABLE t (id int PRIMARY KEY, s text); INSERT INTO t SELECT g, 'x' FROM generate_series(1, 1000) g;
+         CREATE FUNCTION loop(n int) RETURNS void LANGUAGE plpgsql AS
+         $$DECLARE r text; BEGIN FOR i IN 1..n LOOP SELECT s INTO r FROM t WHERE id = 500; END LOOP; END$$;
+         CREATE FUNCTION timed(n int, OUT ns float8) LANGUAGE plpgsql AS
+         $$DECLARE t timestamptz; BEGIN PERFORM loop(n / 20); t := clock_timestamp(); PERFORM loop(n);
+           ns := extract(epoch FROM clock_timestamp() - t) * 1e9 / n; END$$",
+    )?;
+    session.run("VACUUM ANALYZE t")?;
     let mut series: Vec<Series> =
-        SERVERS.iter().map(|(name, _)| Series { name: (*name).to_owned(), samples: Vec::new() }).collect();
+        WAYS.iter().map(|(name, ..)| Series { name: (*name).to_owned(), samples: Vec::new() }).collect();
     for round in 0..plan.rounds {
         // Each round in another order.
-        for i in 0..SERVERS.len() {
-            let i = (i * if round % 2 == 0 { 1 } else { 3 } + round / 2) % SERVERS.len();
-            let clock = Instant::now();
-            sessions[i].run(&format!("SELECT loop({})", plan.executions))?;
-            let ns = clock.elapsed().as_secs_f64() * 1e9 / f64::from(plan.executions);
+        for i in 0..WAYS.len() {
+            let i = (i * if round % 2 == 0 { 1 } else { 3 } + round) % WAYS.len();
+            let (_, ours, pgss) = WAYS[i];
+            let track = |on: bool| if on { "all" } else { "none" };
+            session.run(&format!(
+                "SET upkeep.track_queries = '{}'; SET pg_stat_statements.track = '{}'",
+                track(ours),
+                track(pgss)
+            ))?;
+            let ns: f64 = session.value(&format!("SELECT timed({})", plan.executions))?;
             series[i].samples.push(Sample::from([("ns", ns)]));
         }
     }
-    let counted: i64 =
-        sessions[1].value("SELECT max(calls) FROM upkeep.query_stats WHERE NOT toplevel AND query LIKE '%FROM t%'")?;
-    anyhow::ensure!(counted >= i64::try_from(plan.rounds)? * i64::from(plan.executions), "only {counted} were counted");
-    // Both figures are differences of minima: what else goes on here only ever adds time.
+    let counted: i64 = session.value("SELECT max(calls) FROM upkeep.query_stats WHERE NOT toplevel")?;
+    let expected = 2 * i64::try_from(plan.rounds)? * i64::from(plan.executions);
+    anyhow::ensure!(counted >= expected, "only {counted} of {expected} were counted");
+    // Differences of minima: what else goes on here only ever adds time.
     let least = |i: usize| series[i].range("ns").0;
     let added = |i: usize| least(i) - least(0);
     let comparisons: Vec<Comparison> = [
-        ("added by us, ns", added(1), Some(MOST_NS)),
-        ("added by pg_stat_statements, ns", added(2), None),
-        ("ours as a part of it", added(1) / added(2), Some(PART_OF_PGSS)),
-        ("added by us on top of it, ns", least(3) - least(2), None),
+        ("added by us, ns", added(1), Bound::AtMost(MOST_NS)),
+        ("added by pg_stat_statements, ns", added(2), Bound::None),
+        ("ours as a part of it", added(1) / added(2), Bound::AtMost(PART_OF_PGSS)),
+        ("added by us on top of it, ns", least(3) - least(2), Bound::None),
     ]
     .into_iter()
-    .map(|(name, value, bound)| {
-        let must = bound.map_or(Bound::None, Bound::AtMost);
-        Comparison { what: name.to_owned(), value, must, goal: Bound::None }
-    })
+    .map(|(what, value, must)| Comparison { what: what.to_owned(), value, must, goal: Bound::None })
     .collect();
     report.add(&format!("{} x {} selects by primary key, ns each", plan.rounds, plan.executions), &series, &comparisons)
 }

@@ -163,6 +163,31 @@ fn give_up(oid: u32) {
     }
 }
 
+/// Makes room for other databases: of those that are gone the sums go to the one for all the rest.
+pub fn forget_databases(exists: impl Fn(u32) -> bool) {
+    let Some(memory) = memory() else { return };
+    let rest = memory.slot(DATABASES as u32);
+    for (number, oid) in others(memory).filter(|&(number, _)| (number as usize) < DATABASES) {
+        if oid == 0 || exists(oid) {
+            continue;
+        }
+        give_up(oid);
+        let slot = memory.slot(number);
+        slot.begin_move_patiently();
+        slot.give_to(rest);
+        slot.touched.store(0, Ordering::SeqCst);
+        // SAFETY: reads the clock.
+        slot.since.store(unsafe { GetCurrentTimestamp() }, Ordering::SeqCst);
+        slot.end_move();
+        let database = database_at(memory, number);
+        for time in [&database.first_use, &database.drained_at, &database.dealloc] {
+            time.store(0, Ordering::SeqCst);
+        }
+        database.absent.store(0, Ordering::SeqCst);
+        database.oid.store(0, Ordering::Release);
+    }
+}
+
 /// Takes what has been counted in a database since it was last drained.
 pub fn drain(oid: u32) -> Option<Drained> {
     let memory = memory()?;
