@@ -121,6 +121,11 @@ pub fn reserve_setting_prefix() {
     unsafe { pg_sys::MarkGUCPrefixReserved(c"upkeep".as_ptr()) };
 }
 
+/// In a transaction; shared catalogs are enough.
+pub fn database_exists(oid: Oid) -> bool {
+    unsafe { !pg_sys::get_database_name(oid).is_null() }
+}
+
 pub fn my_database_name() -> String {
     unsafe {
         let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
