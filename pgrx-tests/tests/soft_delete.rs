@@ -396,3 +396,22 @@ fn a_forged_setting_opens_nothing() -> Result<()> {
     assert_eq!(sqlstate(&mut session, "DELETE FROM child")?, "55000");
     Ok(())
 }
+
+#[test]
+fn a_million_rows_go_and_come_back() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    session.run(
+        "CREATE TABLE t (id int PRIMARY KEY, n int);
+         INSERT INTO t SELECT g, g % 7 FROM generate_series(1, 1000000) g;
+         SELECT upkeep.enable_soft_delete('t')",
+    )?;
+    let sums = "SELECT count(*), sum(id::bigint * n) FROM t_live";
+    let before = session.rows(sums)?;
+    let deletion = session.text("SELECT upkeep.soft_delete('t', 'true', 'all of them')")?;
+    assert_eq!(session.text("SELECT count(*) FROM t_live")?, "0");
+    assert_eq!(session.text("SELECT rows ->> 't' FROM upkeep.deletions")?, "1000000");
+    assert_eq!(session.text(&format!("SELECT upkeep.undelete('{deletion}'::uuid)"))?, "1000000");
+    assert_eq!(session.rows(sums)?, before);
+    Ok(())
+}

@@ -59,7 +59,7 @@ const ONE_TABLE: [Way; 4] = [
     Way {
         name: "UPDATE of the same columns",
         set_up: BY_HAND,
-        statement: "UPDATE t SET deleted_at = now(), deleted_by = current_user, deletion_id = gen_random_uuid()",
+        statement: "UPDATE t SET deleted_at = now(), deleted_by = current_user, deletion_id = (SELECT gen_random_uuid())",
         left: LIVE,
     },
     Way {

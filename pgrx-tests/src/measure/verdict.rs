@@ -85,6 +85,7 @@ impl Comparison {
             (must, _) if !must.holds(self.value) => "MISSED",
             (_, Bound::None) => "met",
             (_, goal) if goal.holds(self.value) => "goal met",
+            (Bound::None, _) => "goal missed",
             _ => "met",
         }
     }
@@ -109,6 +110,8 @@ mod tests {
         let gap = Comparison::new("", &series(7.0), &series(10.0), Measure::Gap("speed"));
         assert_eq!((gap.value, gap.verdict()), (3.0, ""));
         assert_eq!(gap.must(Bound::AtMost(2.0)).verdict(), "MISSED");
+        let gap = Comparison::new("", &series(7.0), &series(10.0), Measure::Gap("speed"));
+        assert_eq!(gap.goal(Bound::AtMost(2.0)).verdict(), "goal missed");
     }
 
     #[test]
