@@ -156,16 +156,19 @@ impl Scheduler {
     }
 
     fn look(&mut self) -> Result<Found> {
-        if !settings::enabled() || !transaction(may_work_here)? {
+        if !settings::enabled() {
             return Ok(Found::Nothing);
         }
-        let present = transaction(|| Ok(catalog::extension_exists()))?;
+        let (allowed, present, current) =
+            transaction(|| Ok((may_work_here(), catalog::extension_exists(), catalog::extension_is_current()?)))?;
         self.entry.absent.store(i32::from(!present), Ordering::Release);
         if !present {
             crate::queries::drain::extension_is_absent();
+        }
+        if !allowed || !present {
             return Ok(Found::Nothing);
         }
-        if !transaction(catalog::extension_is_current)? {
+        if !current {
             // Its tables are not the ones that this library knows: until ALTER EXTENSION UPDATE.
             return Ok(Found::Idle(Some(OTHER_VERSION)));
         }
@@ -277,10 +280,10 @@ impl Scheduler {
 
 /// The launcher sends no scheduler to a template, nor where `upkeep.databases` does not allow it; a database may
 /// have become one since.
-fn may_work_here() -> Result<bool> {
+fn may_work_here() -> bool {
     let databases = catalog::connectable_databases();
     let here = databases.iter().find(|database| database.oid == catalog::my_database());
-    Ok(here.is_some_and(|database| settings::allows_database(&database.name)))
+    here.is_some_and(|database| settings::allows_database(&database.name))
 }
 
 /// What forbids to run this job now (LAW 10).

@@ -5,6 +5,7 @@ use pgrx::Uuid;
 use pgrx::pg_sys::{self, Oid};
 
 use super::managed::{self, Managed, literal, qualified};
+use super::objects;
 use super::program::{self, counted};
 use crate::backfill::fragments;
 use crate::backfill::glue::Glue;
@@ -287,7 +288,7 @@ fn cleared(id: Uuid) -> Result<Vec<Cleared>> {
             literal(&group.name)
         );
         cleared.push(Cleared {
-            owner: owner(group.relid)?,
+            owner: objects::owner(group.relid)?,
             load: Statement::new(
                 format!(
                     "SELECT pg_catalog.count(*), pg_catalog.array_agg(key), pg_catalog.array_agg(old_values),
@@ -308,13 +309,4 @@ fn cleared(id: Uuid) -> Result<Vec<Cleared>> {
         });
     }
     Ok(cleared)
-}
-
-fn owner(relid: Oid) -> Result<Oid> {
-    let owner = spi::query_one(
-        "SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) $1",
-        &[relid.into()],
-        |row| row.require(1),
-    )?;
-    Ok(owner.unwrap_or(Oid::INVALID))
 }
