@@ -8,7 +8,8 @@ use upkeep_tests::session::Session;
 use upkeep_tests::testing::{self, wait_for_text};
 
 fn server(name: &str) -> Result<Cluster> {
-    testing::server(name).preloaded().set("upkeep.query_interval", 1).start()
+    // Whatever the rest of the suite runs with: what is counted here is known.
+    testing::server(name).preloaded().set("upkeep.query_interval", 1).set("upkeep.track_queries", "top").start()
 }
 
 /// A server with the extension in database postgres.

@@ -60,7 +60,9 @@ fn difference(before: (Counters, i64), now: &Reading, calls: u64) -> Counters {
         return if now.calls <= calls { now.counters } else { [0; COUNTERS] };
     }
     let went_down = old.iter().zip(&now.counters).any(|(old, now)| now < old);
-    if since != now.since || went_down {
+    // One that learnt to say it meanwhile (ALTER EXTENSION UPDATE) still has the same counters.
+    let began_anew = since != now.since && since != SEEN && now.since != SEEN;
+    if began_anew || went_down {
         return now.counters;
     }
     std::array::from_fn(|i| now.counters[i] - old[i])
@@ -198,6 +200,7 @@ mod tests {
         assert_eq!(delta(10, 7, reading(15, 3, 7), 1), 5);
         assert_eq!(delta(10, 7, reading(15, 1, 8), 1), 15, "evicted and back with more than before");
         assert_eq!(delta(10, SEEN, reading(4, 1, SEEN), 1), 4, "gone down");
+        assert_eq!(delta(10, SEEN, reading(15, 3, 7), 1), 5, "it was updated meanwhile");
         assert_eq!(delta(0, 0, reading(15, 3, 7), 3), 15, "as new as our own entry");
         assert_eq!(delta(0, 0, reading(15, 4, 7), 3), 0, "it began before us: nobody knows how much is new");
     }

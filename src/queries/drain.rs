@@ -2,7 +2,8 @@
 //! leaves.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::cover::{Span, period_at, period_of};
@@ -18,8 +19,9 @@ use crate::server::{catalog, spi, worker};
 use crate::settings;
 
 thread_local! {
-    /// Out of shared memory and not in the tables yet.
-    static UNDER_WAY: RefCell<Option<Drained>> = const { RefCell::new(None) };
+    /// Out of shared memory and not in the tables yet. Nobody borrows it while statements run: a termination ends this process
+    /// in the middle of one.
+    static UNDER_WAY: RefCell<Option<Rc<Drained>>> = const { RefCell::new(None) };
 }
 
 /// Most texts kept per entry of `upkeep.query_max`.
@@ -86,23 +88,18 @@ fn drain(here: u32) -> Result<()> {
     let (Some(database), Some(drained)) = (memory::database(here), memory::drain(here)) else { return Ok(()) };
     let first_use = drained.first_use;
     let before = database.drained_at.load(std::sync::atomic::Ordering::Relaxed);
-    UNDER_WAY.set(Some(drained));
+    let drained = Rc::new(drained);
+    UNDER_WAY.set(Some(Rc::clone(&drained)));
     let written = transaction(|| {
-        UNDER_WAY.with_borrow(|drained| {
-            let Some(drained) = drained else { return Ok(None) };
-            let started = if first_use > 0 { first_use.min(now) } else { now };
-            let span = Span { level: 0, period: started, started, finished: now.max(started + 1) };
-            let sample = counters::sample(database, &drained.entries)?;
-            let sample = spi::bookkeeping(|| write(span, before == 0, drained, sample))?;
-            Ok(Some(sample))
-        })
+        let started = if first_use > 0 { first_use.min(now) } else { now };
+        let span = Span { level: 0, period: started, started, finished: now.max(started + 1) };
+        let sample = counters::sample(database, &drained.entries)?;
+        spi::bookkeeping(|| write(span, before == 0, &drained, sample))
     });
     match written {
         Ok(sample) => {
-            let drained = UNDER_WAY.take();
-            if let (Some(drained), Some(sample)) = (drained, sample) {
-                sample.remember(database, &drained.entries);
-            }
+            UNDER_WAY.take();
+            sample.remember(database, &drained.entries);
             database.drained_at.store(now, std::sync::atomic::Ordering::Relaxed);
         }
         Err(error) => {
@@ -181,6 +178,8 @@ pub(super) fn advance(span: Span) -> Result<()> {
     let width = (settings::query_retentions()[span.level].as_micros() as i64 / i64::from(store::RING - 1)).max(1);
     match since {
         None => store::set_ring(span.level, position, span.period),
+        // The clock was ahead and has been put right: without this nothing would leave until it is there again.
+        Some(since) if since > catalog::now() => store::set_ring(span.level, position, span.period),
         Some(since) if span.period - since >= width => {
             let next = (position + 1) % store::RING;
             store::empty(span.level, next)?;
@@ -192,10 +191,20 @@ pub(super) fn advance(span: Span) -> Result<()> {
 
 /// Once an hour: adds up what is over, and lets go of what is too old or too much.
 fn tidy(now: i64) -> Result<()> {
+    let mut days = BTreeSet::new();
     for level in [1, 2] {
         let from = now - LOOK_BACK[level];
         let until = period_at(level, now);
-        let periods = transaction(|| spi::bookkeeping(|| store::unfinished(level, period_at(2, from), until)))?;
+        let mut periods: BTreeSet<i64> =
+            transaction(|| spi::bookkeeping(|| store::unfinished(level, period_at(2, from), until)))?
+                .into_iter()
+                .collect();
+        if level == 1 {
+            // An hour that is added up once more, because the clock was set back into it, changes its day.
+            days.extend(periods.iter().map(|&hour| period_at(2, hour)));
+        } else {
+            periods.extend(days.iter().filter(|&&day| day < until));
+        }
         for period in periods {
             transaction(|| spi::bookkeeping(|| add_up(level, period)))?;
         }

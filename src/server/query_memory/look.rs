@@ -226,7 +226,7 @@ pub fn drain(oid: u32) -> Option<Drained> {
 
 impl Drained {
     /// It could not be stored: "others" have it, for the next time. Nothing is lost but which statement it was.
-    pub fn back(self) {
+    pub fn back(&self) {
         let Some(memory) = memory() else { return };
         let others = memory.slot(self.number);
         others.begin_move_patiently();
