@@ -46,7 +46,7 @@ fn a_clock_that_is_set_back_and_ahead_loses_and_repeats_nothing() -> Result<()> 
             session.run(MONEY)?;
             calls += 1;
         }
-        if let Err(e) = wait_for_text(&mut session, &stored(), &calls.to_string()) { eprintln!("{}", cluster.log()); return Err(e); }
+        wait_for_text(&mut session, &stored(), &calls.to_string())?;
     }
     // The first hour and its day, as coarse rows have them after the next hour: what came late is in them.
     let coarse = |level: i32| {
@@ -63,7 +63,7 @@ fn a_clock_that_is_set_back_and_ahead_loses_and_repeats_nothing() -> Result<()> 
     let day =
         "SELECT sum(calls) FROM upkeep._query_intervals('2027-06-15 00:00+00', '2027-06-16 00:00+00', NULL, '1 day')
                 WHERE queryid = (SELECT queryid FROM upkeep._query WHERE query = 'SELECT $1::money')";
-    wait_for_text(&mut session, day, "9")?;
+    wait_for_text(&mut session, day, "t")?;
     let wrong = format!(
         "SELECT count(*) FILTER (WHERE finished_at <= started_at), count(*) FILTER (WHERE calls < 0 OR total_time < 0
                 OR min_time < 0 OR max_time < min_time OR errors < 0) {ALL}"
@@ -219,11 +219,9 @@ fn old_history_leaves_by_whole_partitions() -> Result<()> {
             "SELECT max(finished_at) >= now() - interval '10 minutes' FROM upkeep._query_interval WHERE level = 0";
         wait_for_text(&mut session, drained, "t")?;
     }
-    wait_for_text(
-        &mut session,
-        "SELECT count(*) FROM upkeep._query_interval WHERE finished_at < now() - interval '30 hours' AND level < 2",
-        "0",
-    )?;
+    // What was counted just before the clock was moved belongs to an interval that is as long as that.
+    let early = "SELECT count(*) FROM upkeep._query_interval WHERE period < '2027-06-15 17:00+00' AND level < 2";
+    wait_for_text(&mut session, early, "0")?;
     // No row was deleted but where an hour or a day was added up again.
     let deleted = "SELECT sum(pg_stat_get_tuples_deleted(relid)) FROM pg_partition_tree('upkeep._query_interval')
                     WHERE isleaf AND relid::regclass::text LIKE '%minutes%'";

@@ -2,7 +2,7 @@
 //! leaves.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -131,8 +131,28 @@ fn write(span: Span, first: bool, drained: &Drained, sample: counters::Sample) -
         }
         advance(span)?;
         store::insert(&Interval { span, parts: 1, flags, records: &records })?;
+        for level in [1, 2] {
+            add_late(level, span, flags, &records)?;
+        }
     }
     Ok(sample)
+}
+
+/// The clock was set back into an hour or a day that is added up already: its row stands for the interval too.
+fn add_late(level: usize, late: Span, flags: i32, records: &BTreeMap<Key, Record>) -> Result<()> {
+    let period = period_at(level, late.period);
+    let Some((span, parts)) = store::whole(level, period)? else { return Ok(()) };
+    let Some((before, before_flags)) = store::read(span, None)? else { return Ok(()) };
+    let mut sum = records.clone();
+    packed::merge(&mut sum, before);
+    store::remove(level, period)?;
+    store::insert(&Interval {
+        span: Span { started: span.started.min(late.started), finished: span.finished.max(late.finished), ..span },
+        // Of a day the parts are hours.
+        parts: if level == 1 { parts + 1 } else { parts },
+        flags: flags | before_flags,
+        records: &sum,
+    })
 }
 
 /// By themselves: no text that cannot be stored costs an interval.
@@ -191,20 +211,10 @@ pub(super) fn advance(span: Span) -> Result<()> {
 
 /// Once an hour: adds up what is over, and lets go of what is too old or too much.
 fn tidy(now: i64) -> Result<()> {
-    let mut days = BTreeSet::new();
     for level in [1, 2] {
         let from = now - LOOK_BACK[level];
         let until = period_at(level, now);
-        let mut periods: BTreeSet<i64> =
-            transaction(|| spi::bookkeeping(|| store::unfinished(level, period_at(2, from), until)))?
-                .into_iter()
-                .collect();
-        if level == 1 {
-            // An hour that is added up once more, because the clock was set back into it, changes its day.
-            days.extend(periods.iter().map(|&hour| period_at(2, hour)));
-        } else {
-            periods.extend(days.iter().filter(|&&day| day < until));
-        }
+        let periods = transaction(|| spi::bookkeeping(|| store::unfinished(level, period_at(2, from), until)))?;
         for period in periods {
             transaction(|| spi::bookkeeping(|| add_up(level, period)))?;
         }

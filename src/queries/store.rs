@@ -74,6 +74,19 @@ pub fn spans(since: i64, until: i64) -> Result<Vec<Span>> {
     )
 }
 
+/// The row of an hour or a day, if it has been added up, and of how many finer ones it is the sum.
+pub fn whole(level: usize, period: i64) -> Result<Option<(Span, i32)>> {
+    spi::query_one(
+        "SELECT i.started_at, i.finished_at, i.parts FROM upkeep._query_interval i
+         WHERE i.level OPERATOR(pg_catalog.=) $1 AND i.period OPERATOR(pg_catalog.=) $2",
+        &[(level as i32).into(), at(period)?.into()],
+        |row| {
+            let time = |column| Ok::<_, Error>(row.require::<TimestampWithTimeZone>(column)?.into_inner());
+            Ok((Span { level, period, started: time(1)?, finished: time(2)? }, row.require(3)?))
+        },
+    )
+}
+
 /// One row's statements, and its flags.
 pub fn read(span: Span, only: Option<i64>) -> Result<Option<(Vec<Record>, i32)>> {
     let found = spi::query_one(
