@@ -49,6 +49,15 @@ CREATE TABLE upkeep._query_days_4 PARTITION OF upkeep._query_interval FOR VALUES
 CREATE TABLE upkeep._query_days_5 PARTITION OF upkeep._query_interval FOR VALUES IN (21);
 CREATE TABLE upkeep._query_days_6 PARTITION OF upkeep._query_interval FOR VALUES IN (22);
 CREATE TABLE upkeep._query_days_7 PARTITION OF upkeep._query_interval FOR VALUES IN (23);
+-- Not compressed: one statement's part of many days is read without the rest of them.
+ALTER TABLE upkeep._query_days_0 ALTER COLUMN entries SET STORAGE EXTERNAL;
+ALTER TABLE upkeep._query_days_1 ALTER COLUMN entries SET STORAGE EXTERNAL;
+ALTER TABLE upkeep._query_days_2 ALTER COLUMN entries SET STORAGE EXTERNAL;
+ALTER TABLE upkeep._query_days_3 ALTER COLUMN entries SET STORAGE EXTERNAL;
+ALTER TABLE upkeep._query_days_4 ALTER COLUMN entries SET STORAGE EXTERNAL;
+ALTER TABLE upkeep._query_days_5 ALTER COLUMN entries SET STORAGE EXTERNAL;
+ALTER TABLE upkeep._query_days_6 ALTER COLUMN entries SET STORAGE EXTERNAL;
+ALTER TABLE upkeep._query_days_7 ALTER COLUMN entries SET STORAGE EXTERNAL;
 CREATE INDEX _query_interval_period ON upkeep._query_interval (period);
 
 -- Where each level's ring is.

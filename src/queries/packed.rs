@@ -79,21 +79,79 @@ fn put_body(bytes: &mut Vec<u8>, record: &Record, user: usize) {
 
 /// `None`: these bytes are damaged, or of a later version.
 pub fn unpack(bytes: &[u8], only: Option<i64>) -> Option<Vec<Record>> {
-    let (&VERSION, mut bytes) = bytes.split_first()? else { return None };
-    let users = take_count(&mut bytes)?;
-    let users: Vec<u32> =
-        (0..users).map(|_| u32::try_from(take_varint(&mut bytes)?).ok()).collect::<Option<Vec<u32>>>()?;
-    let count = take_count(&mut bytes)?;
-    let (ids, mut bytes) = bytes.split_at_checked(count.checked_mul(8)?)?;
-    let id = |i: usize| i64::from_le_bytes(ids[8 * i..8 * i + 8].try_into().expect("8 bytes"));
-    let lengths: Vec<usize> = (0..count).map(|_| take_count(&mut bytes)).collect::<Option<_>>()?;
-    let mut records = Vec::with_capacity(if only.is_some() { 4 } else { count });
-    for (i, length) in lengths.into_iter().enumerate() {
-        let (mut body, rest) = bytes.split_at_checked(length)?;
-        bytes = rest;
-        if only.is_none_or(|only| only == id(i)) {
-            records.push(take_body(&mut body, id(i), &users)?);
+    let head = Head::read(bytes)?;
+    let mut records = Vec::with_capacity(if only.is_some() { 4 } else { head.count() });
+    head.each(only, |queryid, from, length| {
+        records.push(take_body(&mut bytes.get(from..from.checked_add(length)?)?, queryid, &head.users)?);
+        Some(())
+    })?;
+    Some(records)
+}
+
+/// So many bytes of a row hold its head, unless it has more than a hundred roles or very long bodies.
+pub const HEAD: i32 = 512;
+pub const HEAD_PER_STATEMENT: i32 = 10;
+
+/// What comes before the bodies.
+struct Head<'a> {
+    users: Vec<u32>,
+    ids: &'a [u8],
+    lengths: &'a [u8],
+    bodies: usize,
+}
+
+impl<'a> Head<'a> {
+    fn read(all: &'a [u8]) -> Option<Self> {
+        let (&VERSION, mut bytes) = all.split_first()? else { return None };
+        let users = take_count(&mut bytes)?;
+        let users: Vec<u32> =
+            (0..users).map(|_| u32::try_from(take_varint(&mut bytes)?).ok()).collect::<Option<Vec<u32>>>()?;
+        let count = take_count(&mut bytes)?;
+        let (ids, lengths) = bytes.split_at_checked(count.checked_mul(8)?)?;
+        let mut rest = lengths;
+        for _ in 0..count {
+            take_varint(&mut rest)?;
         }
+        Some(Head { users, ids, lengths, bodies: all.len() - rest.len() })
+    }
+
+    fn count(&self) -> usize {
+        self.ids.len() / 8
+    }
+
+    /// Queryid, place and length of the bodies.
+    fn each(&self, only: Option<i64>, mut use_it: impl FnMut(i64, usize, usize) -> Option<()>) -> Option<()> {
+        let (mut from, mut lengths) = (self.bodies, self.lengths);
+        for id in self.ids.chunks_exact(8) {
+            let id = i64::from_le_bytes(id.try_into().ok()?);
+            let length = usize::try_from(take_varint(&mut lengths)?).ok()?;
+            if only.is_none_or(|only| only == id) {
+                use_it(id, from, length)?;
+            }
+            from = from.checked_add(length)?;
+        }
+        Some(())
+    }
+}
+
+/// Where one statement's bodies are, from the first bytes of a row: they follow each other. `None`: these bytes are too few, or
+/// damaged; no length: it is not there.
+pub fn locate(first: &[u8], queryid: i64) -> Option<(Vec<u32>, usize, usize)> {
+    let head = Head::read(first)?;
+    let (mut place, mut sum) = (0, 0);
+    head.each(Some(queryid), |_, from, length| {
+        place = if sum == 0 { from } else { place };
+        sum += length;
+        Some(())
+    })?;
+    Some((head.users, place, sum))
+}
+
+/// The bodies that [`locate`] found.
+pub fn unpack_bodies(mut bytes: &[u8], queryid: i64, users: &[u32]) -> Option<Vec<Record>> {
+    let mut records = Vec::new();
+    while !bytes.is_empty() {
+        records.push(take_body(&mut bytes, queryid, users)?);
     }
     Some(records)
 }
@@ -180,12 +238,19 @@ mod tests {
             let bytes = pack(&records);
             prop_assert_eq!(unpack(&bytes, None), Some(records.values().cloned().collect::<Vec<_>>()));
             let only = records.values().filter(|record| record.key.queryid == 3).cloned().collect::<Vec<_>>();
-            prop_assert_eq!(unpack(&bytes, Some(3)), Some(only));
+            prop_assert_eq!(unpack(&bytes, Some(3)), Some(only.clone()));
+            // Without the rest of the bytes.
+            let head = bytes.len().min(HEAD as usize + HEAD_PER_STATEMENT as usize * records.len());
+            let (users, place, length) = locate(&bytes[..head], 3).expect("a head");
+            prop_assert_eq!(unpack_bodies(&bytes[place..place + length], 3, &users), Some(only));
         }
 
         #[test]
         fn nothing_that_is_read_panics(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
-            let _ = unpack(&[&[VERSION][..], &bytes].concat(), None);
+            let bytes = [&[VERSION][..], &bytes].concat();
+            let _ = unpack(&bytes, None);
+            let _ = locate(&bytes, 0);
+            let _ = unpack_bodies(&bytes, 0, &[10]);
         }
 
         #[test]

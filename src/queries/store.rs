@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pgrx::datum::TimestampWithTimeZone;
+use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
 
 use super::cover::{Span, period_at, period_of};
 use super::figures::{Key, Record};
@@ -106,9 +106,36 @@ pub fn read(span: Span, only: Option<i64>) -> Result<Option<(Vec<Record>, i32)>>
 
 /// Many rows, one after the other: which of `spans` it is, its statements, and its flags. Rows may leave the history meanwhile.
 pub fn each(spans: &[Span], only: Option<i64>, mut use_it: impl FnMut(usize, Vec<Record>, i32)) -> Result<()> {
-    let levels: Vec<i16> = spans.iter().map(|span| span.level as i16).collect();
-    let times = |time: fn(&Span) -> i64| spans.iter().map(|span| at(time(span))).collect::<Result<Vec<_>>>();
-    let use_it = std::cell::RefCell::new(&mut use_it);
+    let Some(queryid) = only else {
+        return each_whole(&(0..spans.len()).collect::<Vec<_>>(), spans, None, use_it);
+    };
+    // Of a day's statements one is wanted.
+    let (days, rest): (Vec<usize>, Vec<usize>) = (0..spans.len()).partition(|&n| spans[n].level == 2);
+    let mut found = Vec::new();
+    each_day(&days, spans, queryid, &mut found)?;
+    each_whole(&rest, spans, only, |n, records, flags| found.push((n, records, flags)))?;
+    found.sort_by_key(|&(n, ..)| n);
+    found.into_iter().for_each(|(n, records, flags)| use_it(n, records, flags));
+    Ok(())
+}
+
+/// `wanted` of the spans, as three arrays.
+fn keys(wanted: &[usize], spans: &[Span]) -> Result<[DatumWithOid<'static>; 3]> {
+    let levels: Vec<i16> = wanted.iter().map(|&n| spans[n].level as i16).collect();
+    let times = |time: fn(&Span) -> i64| wanted.iter().map(|&n| at(time(&spans[n]))).collect::<Result<Vec<_>>>();
+    Ok([levels.into(), times(|span| span.period)?.into(), times(|span| span.started)?.into()])
+}
+
+fn each_whole(
+    wanted: &[usize],
+    spans: &[Span],
+    only: Option<i64>,
+    use_it: impl FnMut(usize, Vec<Record>, i32),
+) -> Result<()> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let use_it = std::cell::RefCell::new(use_it);
     // Large values come out of their table one by one, as they are asked for.
     spi::query(
         "SELECT w.n, i.entries, i.flags
@@ -118,15 +145,67 @@ pub fn each(spans: &[Span], only: Option<i64>, mut use_it: impl FnMut(usize, Vec
              ON i.period OPERATOR(pg_catalog.=) w.period AND i.level OPERATOR(pg_catalog.=) w.level
             AND i.started_at OPERATOR(pg_catalog.=) w.started_at
          ORDER BY w.n",
-        &[levels.into(), times(|span| span.period)?.into(), times(|span| span.started)?.into()],
+        &keys(wanted, spans)?,
         |row| {
-            let (n, entries) = (row.require::<i64>(1)? as usize - 1, row.require::<&[u8]>(2)?);
+            let (n, entries) = (wanted[row.require::<i64>(1)? as usize - 1], row.require::<&[u8]>(2)?);
             let records = packed::unpack(entries, only).ok_or_else(|| damaged(spans[n]))?;
             (use_it.borrow_mut())(n, records, row.require(3)?);
             Ok(())
         },
     )?;
     Ok(())
+}
+
+/// Days are stored so that parts of them can be read: first where the statement is, then itself.
+fn each_day(wanted: &[usize], spans: &[Span], queryid: i64, found: &mut Vec<(usize, Vec<Record>, i32)>) -> Result<()> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let [levels, periods, starts] = keys(wanted, spans)?;
+    let heads = spi::query(
+        "SELECT w.n, pg_catalog.substr(i.entries, 1, $4 OPERATOR(pg_catalog.+) ($5 OPERATOR(pg_catalog.*) i.statements)), i.flags
+         FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) WITH ORDINALITY
+              AS w (level, period, started_at, n)
+         JOIN upkeep._query_interval i
+             ON i.period OPERATOR(pg_catalog.=) w.period AND i.level OPERATOR(pg_catalog.=) w.level
+            AND i.started_at OPERATOR(pg_catalog.=) w.started_at",
+        &[levels, periods, starts, packed::HEAD.into(), packed::HEAD_PER_STATEMENT.into()],
+        |row| {
+            let n = wanted[row.require::<i64>(1)? as usize - 1];
+            Ok((n, packed::locate(row.require::<&[u8]>(2)?, queryid), row.require::<i32>(3)?))
+        },
+    )?;
+    let mut unclear = Vec::new();
+    let mut places = Vec::new();
+    for (n, place, flags) in heads {
+        match place {
+            None => unclear.push(n),
+            Some((_, _, 0)) => found.push((n, Vec::new(), flags)),
+            Some((users, from, length)) => places.push((n, users, from as i32 + 1, length as i32, flags)),
+        }
+    }
+    let numbers: Vec<usize> = places.iter().map(|place| place.0).collect();
+    if !places.is_empty() {
+        let [levels, periods, starts] = keys(&numbers, spans)?;
+        let from: Vec<i32> = places.iter().map(|place| place.2).collect();
+        let length: Vec<i32> = places.iter().map(|place| place.3).collect();
+        let more = spi::query(
+            "SELECT w.n, pg_catalog.substr(i.entries, w.from_byte, w.length)
+             FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4),
+                             pg_catalog.unnest($5)) WITH ORDINALITY AS w (level, period, started_at, from_byte, length, n)
+             JOIN upkeep._query_interval i
+                 ON i.period OPERATOR(pg_catalog.=) w.period AND i.level OPERATOR(pg_catalog.=) w.level
+                AND i.started_at OPERATOR(pg_catalog.=) w.started_at",
+            &[levels, periods, starts, from.into(), length.into()],
+            |row| {
+                let (n, users, _, _, flags) = &places[row.require::<i64>(1)? as usize - 1];
+                let records = packed::unpack_bodies(row.require::<&[u8]>(2)?, queryid, users);
+                Ok((*n, records.ok_or_else(|| damaged(spans[*n]))?, *flags))
+            },
+        )?;
+        found.extend(more);
+    }
+    each_whole(&unclear, spans, Some(queryid), |n, records, flags| found.push((n, records, flags)))
 }
 
 fn damaged(span: Span) -> Error {
