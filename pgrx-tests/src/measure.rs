@@ -4,7 +4,6 @@
 mod backfill;
 mod index_bloat;
 mod index_views;
-mod query_reports;
 mod query_stats;
 mod report;
 mod row_stamps;
@@ -56,8 +55,7 @@ const MEASUREMENTS: &[Measurement] = &[
     measurement!("schedules-idle", schedules_idle, at_rest),
     measurement!("index-views", index_views, with_many_tables),
     measurement!("index-bloat", index_bloat, under_work),
-    measurement!("query-stats", query_stats, at_rest),
-    measurement!("query-reports", query_reports, under_work),
+    measurement!("query-stats", query_stats, under_work),
     measurement!("row-stamps", row_stamps, under_work),
     measurement!("soft-delete", soft_delete, under_work),
     measurement!("soft-delete-purge", soft_delete_purge, under_work),

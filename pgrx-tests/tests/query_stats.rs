@@ -204,7 +204,8 @@ fn with_more_statements_than_room_the_sums_are_exact() -> Result<()> {
     let (app, others, mine) = (number(columns.next()), number(columns.next()), number(columns.next()));
     assert_eq!(columns.next(), Some("t"), "no more entries than there is room for");
     assert!(others > 1000, "{live}");
-    let hot = session.text("SELECT calls > 8000 FROM upkeep.query_stats WHERE query = 'SELECT $1'")?;
+    // Its text may just have been let go of, with so many others.
+    let hot = session.text("SELECT max(calls) > 8000 FROM upkeep.query_stats WHERE userid = 'app'::regrole")?;
     assert_eq!(hot, "t", "a hot statement is not evicted");
     // What I and the reader did went to the same others: the rest is what the clients counted.
     let total = app + others + mine;

@@ -1,21 +1,22 @@
-//! `cargo measure query-reports`: what it takes to read a month of history, and how often the test for regressions is right.
+//! What it takes to read a month of history, and how often the test for regressions is right.
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
-use super::report::Report;
-use super::series::{Sample, Variant, alternate};
-use super::verdict::{Bound, Comparison, Measure};
-use crate::args::Args;
+use super::Plan;
 use crate::cluster::Cluster;
+use crate::measure::report::Report;
+use crate::measure::series::{Sample, Series, Variant, alternate};
+use crate::measure::verdict::{Bound, Comparison, Measure};
 use crate::prepare::Postgres;
 use crate::query_history::{Chance, Level, Statement, insert};
 use crate::session::Session;
 
-const DATABASE: &str = "measure";
-const STATEMENTS: i64 = 5000;
+const DATABASE: &str = "reading";
 const DAYS: i64 = 30;
+/// Of the simulated workloads the one that a power is promised for.
+const PROMISED: &str = "a day of 200 calls against 14 days";
 /// As the simulation in `src/queries/regressions/simulation.rs` reads it.
 const ROUNDS: &str = "UPKEEP_SIMULATION_ROUNDS";
 
@@ -33,27 +34,12 @@ const LOOKS: [(&str, &str, Option<f64>); 6] = [
     ("report of a day", "SELECT upkeep.performance_report_html()", None),
 ];
 
-pub struct Plan {
-    runs: usize,
-    /// Of the simulation; 0 leaves it out.
-    rounds: usize,
-}
-
-impl Plan {
-    pub fn from_args(args: &mut Args) -> Result<Self> {
-        Ok(Self { runs: args.parsed("--runs")?.unwrap_or(7), rounds: args.parsed("--rounds")?.unwrap_or(10) })
-    }
-}
-
 pub fn measure(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()> {
-    if plan.rounds > 0 {
-        simulate(plan.rounds)?;
-    }
     cluster.create_database(DATABASE)?;
     let mut session = cluster.connect(DATABASE)?;
     session.run("CREATE EXTENSION pg_upkeep")?;
-    println!("writing {DAYS} days of {STATEMENTS} statements, as the defaults keep them ...");
-    fill(&mut session)?;
+    println!("writing {DAYS} days of {} statements, as the defaults keep them ...", plan.statements);
+    fill(&mut session, plan.statements)?;
     session.run("VACUUM ANALYZE")?;
     let size: String = session.text("SELECT pg_size_pretty(pg_database_size(current_database()))")?;
     println!("  {size}");
@@ -70,7 +56,7 @@ pub fn measure(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()
         }),
     };
     let mut variants: Vec<_> = LOOKS.iter().map(look).collect();
-    let series = alternate(plan.runs, &mut variants)?;
+    let series = alternate(plan.rounds.min(7), &mut variants)?;
     let comparisons: Vec<_> = series
         .iter()
         .zip(LOOKS)
@@ -79,16 +65,16 @@ pub fn measure(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()
             if let Some(most) = most { comparison.must(Bound::AtMost(most)) } else { comparison }
         })
         .collect();
-    report.add(&format!("{STATEMENTS} statements, {DAYS} days, {size}"), &series, &comparisons)
+    report.add(&format!("{} statements, {DAYS} days, {size}", plan.statements), &series, &comparisons)
 }
 
 /// Days in days, the same days in hours, and the last of them in minutes.
-fn fill(session: &mut Session) -> Result<()> {
+fn fill(session: &mut Session, statements: i64) -> Result<()> {
     let user: u32 = session.value("SELECT current_user::text::regrole::oid")?;
     let mut chance = Chance(5);
     let mut active = |share: f64, calls: usize| -> Vec<Statement> {
         let mut some = Vec::new();
-        for queryid in 1..=STATEMENTS {
+        for queryid in 1..=statements {
             if chance.uniform() < share {
                 let median = 50.0 + 20.0 * queryid as f64;
                 some.push(Statement::new(queryid, user).latencies((0..calls).map(|_| chance.latency(median, 0.5))));
@@ -113,7 +99,8 @@ fn fill(session: &mut Session) -> Result<()> {
 }
 
 /// Simulated workloads, in the extension's own unit tests: they say how often they were wrong and right, and fail above the limits.
-fn simulate(rounds: usize) -> Result<()> {
+pub fn regressions(_shared: &Cluster, plan: &Plan, report: &mut Report) -> Result<()> {
+    let rounds = plan.simulations;
     println!("simulating workloads with a daily cycle ({rounds} times the rounds of the unit tests) ...");
     let compiler = Postgres::new(None)?.compiler;
     let mut cargo = compiler.cargo("test");
@@ -122,10 +109,23 @@ fn simulate(rounds: usize) -> Result<()> {
     let output = cargo.output().context("the simulation")?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    said.lines()
-        .filter(|line| line.contains("false discoveries"))
-        .for_each(|line| println!("  {}", line.trim_start_matches('.')));
-    Ok(())
+    let lines = said.lines().filter(|line| line.contains("false discoveries"));
+    let (mut series, mut comparisons) = (Vec::new(), Vec::new());
+    for line in lines {
+        let (name, rates) = line.trim_start_matches('.').split_once(": ").context("a line of the simulation")?;
+        let numbers: Vec<f64> = rates.split(' ').filter_map(|word| word.parse().ok()).collect();
+        let [nothing, some, power] = numbers[..] else { bail!("{line}") };
+        let sample = Sample::from([("false %", nothing.max(some)), ("power %", power)]);
+        let one = Series { name: name.to_owned(), samples: vec![sample] };
+        let found = |what, figure| Comparison::new(format!("{name}: {what}, %"), &one, &one, Measure::Median(figure));
+        comparisons.push(found("false discoveries", "false %").must(Bound::AtMost(5.0)));
+        if name == PROMISED {
+            comparisons.push(found("found of +30 %", "power %").must(Bound::AtLeast(80.0)));
+        }
+        series.push(one);
+    }
+    ensure!(series.iter().any(|one| one.name == PROMISED), "{said}");
+    report.add("simulated workloads with a daily cycle", &series, &comparisons)
 }
 
 fn milliseconds(time: Duration) -> f64 {
