@@ -268,3 +268,76 @@ fn a_history_that_is_too_large_loses_its_oldest() -> Result<()> {
     assert!(left.next() >= Some(16), "what is being written stays");
     Ok(())
 }
+
+#[test]
+fn texts_stay_in_the_encoding_of_their_database() -> Result<()> {
+    let (cluster, mut session) = ready("encodings")?;
+    for (name, encoding) in [("latin", "LATIN1"), ("bytes", "SQL_ASCII")] {
+        session.run(&format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'"))?;
+    }
+    // The same characters, and in one of them bytes that are characters nowhere else.
+    let statement = "SELECT 1 AS \"\u{e4}\u{f6}\u{fc}\"";
+    let mut sessions = vec![("postgres", session)];
+    for name in ["latin", "bytes"] {
+        let mut session = cluster.connect(name)?;
+        session.run("CREATE EXTENSION pg_upkeep")?;
+        sessions.push((name, session));
+    }
+    for (_, session) in &mut sessions {
+        session.run(statement)?;
+        session.run(statement)?;
+    }
+    // What is sent there is not looked at: half of a character.
+    sessions[2]
+        .1
+        .run("DO $$BEGIN EXECUTE 'SET upkeep.track_queries = ''all''; SELECT 1.5 AS \"' || chr(195) || '\"'; END$$")?;
+    for (name, session) in &mut sessions {
+        let seen = format!("SELECT calls FROM upkeep.query_stats WHERE query = 'SELECT $1 AS \"\u{e4}\u{f6}\u{fc}\"'");
+        assert_eq!(session.text(&seen)?, "2", "{name}");
+        let kept = "SELECT count(*) FROM upkeep._query WHERE query = 'SELECT $1 AS \"\u{e4}\u{f6}\u{fc}\"'";
+        wait_for_text(session, kept, "1")?;
+        assert_eq!(session.text(&seen)?, "2", "{name}: out of the table");
+        let top = format!(
+            "SELECT count(*) FROM upkeep.top_queries('calls', now() - interval '1 day', max_rows => 1000) WHERE query LIKE '%\u{e4}\u{f6}\u{fc}%'"
+        );
+        assert_eq!(session.text(&top)?, "1", "{name}");
+        session.run("SET upkeep.slow_query_min_duration = 0; SELECT * FROM upkeep.slow_queries; SELECT * FROM upkeep.query_regressions()")?;
+        let page = session.text("SELECT upkeep.performance_report_html()")?;
+        let shown = if *name == "latin" { "&#228;&#246;&#252;" } else { "\u{e4}\u{f6}\u{fc}" };
+        assert!(page.contains(shown), "{name}");
+    }
+    assert!(!cluster.log().contains("history of statements"), "{}", cluster.log());
+    Ok(())
+}
+
+#[test]
+fn copy_in_and_a_portal_that_is_given_up_are_counted() -> Result<()> {
+    use std::io::Write;
+
+    let (cluster, mut session) = ready("copies")?;
+    session.run("CREATE TABLE t (id int PRIMARY KEY)")?;
+    let mut writer = session.copy_in("COPY t FROM STDIN")?;
+    writer.write_all(b"1\n2\n3\n")?;
+    writer.finish()?;
+    let mut writer = session.copy_in("COPY t FROM STDIN")?;
+    writer.write_all(b"3\n")?;
+    writer.finish().unwrap_err();
+    // A cursor of which two rows are read, closed by the end of its transaction; one that a rollback takes away.
+    session.run("BEGIN; DECLARE c CURSOR FOR SELECT id FROM t; FETCH 2 FROM c; COMMIT")?;
+    let mut client = cluster.connect("postgres")?;
+    let mut transaction = client.transaction()?;
+    let portal = transaction.bind("SELECT id + 0 FROM t", &[])?;
+    transaction.query_portal(&portal, 2)?;
+    transaction.rollback()?;
+    let figures = |session: &mut Session, text: &str| {
+        session.text(&format!(
+            "SELECT concat_ws('|', max(calls), max(rows), max(errors)) FROM upkeep.query_stats WHERE query = '{text}'"
+        ))
+    };
+    assert_eq!(figures(&mut session, "COPY")?, "1|3|1");
+    assert_eq!(figures(&mut session, "FETCH")?, "1|2|0");
+    assert_eq!(figures(&mut session, "DECLARE CURSOR")?, "1|0|0");
+    // Given up and not failed: it has no latency to tell.
+    assert_eq!(figures(&mut session, "SELECT id + $1 FROM t")?, "");
+    Ok(())
+}

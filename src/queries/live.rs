@@ -83,18 +83,20 @@ fn upkeep_query_live() -> TableIterator<
         name!(unknown_errors, i64),
         name!(histogram, Vec<u8>),
         name!(stats_since, Option<TimestampWithTimeZone>),
-        name!(query, Option<String>),
+        // A text, whose bytes are those of the database's encoding and need not be UTF-8.
+        name!(query, Option<Vec<u8>>),
         name!(may_see, bool),
     ),
 > {
     answer(require_memory());
     let here = catalog::my_database().to_u32();
     let mut sight = Sight::of_caller();
-    let texts: HashMap<(i64, u32), String> = memory::texts()
+    let texts: HashMap<(i64, u32), Vec<u8>> = memory::texts()
         .map(|texts| texts.waiting(here))
         .unwrap_or_default()
         .into_iter()
-        .map(|text| ((text.queryid, text.user), String::from_utf8_lossy(&text.text).into_owned()))
+        .filter(|text| catalog::is_text_here(&text.text))
+        .map(|text| ((text.queryid, text.user), text.text))
         .collect();
     let entries: Vec<memory::Entry> =
         memory::live(here).into_iter().filter(|entry| entry.database == here || sight.reaches_all()).collect();

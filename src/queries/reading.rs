@@ -11,7 +11,7 @@ use super::live::{Sight, count, milliseconds};
 use super::store;
 use super::sums::{Counters, Figures, Key};
 use crate::error::Result;
-use crate::server::spi;
+use crate::server::{encoding, spi};
 
 /// What a statement cost in one interval.
 pub struct Interval {
@@ -118,12 +118,21 @@ impl Texts {
             return Ok(Texts(HashMap::new()));
         }
         let rows = spi::query(
-            "SELECT q.queryid, q.userid, q.query FROM upkeep._query_text q
+            "SELECT q.queryid, q.userid, pg_catalog.convert_to(q.query, pg_catalog.getdatabaseencoding())
+               FROM upkeep._query_text q
               WHERE q.queryid OPERATOR(pg_catalog.=) ANY ($1)",
             &[queryids.into()],
-            |row| Ok(((row.require::<i64>(1)?, row.require::<Oid>(2)?.to_u32()), row.require::<String>(3)?)),
+            |row| {
+                let text = encoding::from_server(&row.require::<Vec<u8>>(3)?);
+                Ok(((row.require::<i64>(1)?, row.require::<Oid>(2)?.to_u32()), text))
+            },
         )?;
         Ok(Texts(rows.into_iter().collect()))
+    }
+
+    /// As bytes in this database's encoding, for a column of text.
+    pub fn of_server(&self, key: &Key) -> Option<Vec<u8>> {
+        self.get(key).map(|text| encoding::to_server(&text))
     }
 
     /// `None`: not known.

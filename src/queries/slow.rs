@@ -31,7 +31,8 @@ fn upkeep_slow_queries() -> TableIterator<
         name!(p99_time, Option<f64>),
         name!(max_time, Option<f64>),
         name!(last_slow_at, TimestampWithTimeZone),
-        name!(query, Option<String>),
+        // A text in the encoding of the database.
+        name!(query, Option<Vec<u8>>),
     ),
 > {
     let (slow, texts) = answer(read());
@@ -48,7 +49,7 @@ fn upkeep_slow_queries() -> TableIterator<
             figures.percentile(0.99),
             figures.extremes().1,
             timestamp(last),
-            texts.get(&key),
+            texts.of_server(&key),
         )
     }))
 }

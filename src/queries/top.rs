@@ -46,7 +46,8 @@ fn upkeep_top_queries(
         name!(temp_blks_written, Option<i64>),
         name!(wal_bytes, Option<i64>),
         name!(lossy, bool),
-        name!(query, Option<String>),
+        // A text in the encoding of the database.
+        name!(query, Option<Vec<u8>>),
     ),
 > {
     let (lines, texts) = answer(read(order_by, since, until, max_rows));
@@ -80,7 +81,7 @@ fn upkeep_top_queries(
             c.map(|c| c.temp_blks_written),
             c.map(|c| c.wal_bytes),
             figures.lossy,
-            texts.get(&key),
+            texts.of_server(&key),
         )
     }))
 }

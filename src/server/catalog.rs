@@ -138,6 +138,13 @@ pub fn may_see_statistics(role: Oid) -> bool {
     has_privileges_of(role, Oid::from(pg_sys::ROLE_PG_READ_ALL_STATS))
 }
 
+/// Is this text, in the encoding of this database?
+pub fn is_text_here(bytes: &[u8]) -> bool {
+    let Ok(length) = i32::try_from(bytes.len()) else { return false };
+    // SAFETY: within the bytes; with `noError` it only answers.
+    unsafe { pg_sys::pg_verifymbstr(bytes.as_ptr().cast(), length, true) }
+}
+
 pub fn is_superuser(user: Oid) -> bool {
     unsafe { pg_sys::superuser_arg(user) }
 }

@@ -6,6 +6,7 @@ pub mod catalog;
 pub mod catch;
 pub mod commit;
 pub mod deparse;
+pub mod encoding;
 pub mod filling;
 pub mod heap;
 pub mod hooks;

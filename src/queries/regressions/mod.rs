@@ -60,7 +60,8 @@ fn upkeep_query_regressions(
         name!(baseline_p95_time, Option<f64>),
         name!(p99_time, Option<f64>),
         name!(baseline_p99_time, Option<f64>),
-        name!(query, Option<String>),
+        // A text in the encoding of the database.
+        name!(query, Option<Vec<u8>>),
     ),
 > {
     let read = || {
@@ -104,7 +105,7 @@ fn upkeep_query_regressions(
             then.percentile(0.95),
             now.percentile(0.99),
             then.percentile(0.99),
-            texts.get(&key),
+            texts.of_server(&key),
         )
     }))
 }

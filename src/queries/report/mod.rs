@@ -17,7 +17,7 @@ use super::sums::{Figures, Key};
 use super::top::{self, Line, Order};
 use crate::error::Result;
 use crate::server::raise::answer;
-use crate::server::{catalog, spi};
+use crate::server::{catalog, encoding, spi};
 
 #[pg_extern(sql = false)]
 fn upkeep_performance_report(since: Option<TimestampWithTimeZone>, until: Option<TimestampWithTimeZone>) -> JsonB {
@@ -31,7 +31,7 @@ fn upkeep_performance_report_html(
 ) -> String {
     let html = || {
         let report = report(arguments::window(since, until)?)?;
-        Ok(page::render(&report, &crate::page::style_hash(page::STYLE)?))
+        Ok(encoding::html_to_server(page::render(&report, &crate::page::style_hash(page::STYLE)?)))
     };
     answer(html())
 }
