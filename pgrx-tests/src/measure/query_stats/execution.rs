@@ -4,7 +4,6 @@ use anyhow::{Context, Result, ensure};
 
 use super::Plan;
 use crate::cluster::{Cluster, Stop};
-use crate::command;
 use crate::measure::report::Report;
 use crate::measure::series::{Sample, Series};
 use crate::measure::verdict::{Bound, Comparison};
@@ -96,13 +95,14 @@ pub fn instructions(shared: &Cluster, plan: &Plan, report: &mut Report) -> Resul
                     track(pgss)
                 ),
             )?;
-            let mut valgrind = shared.tree.server_command("postgres");
-            let postgres = valgrind.get_program().to_owned();
-            valgrind = shared.tree.command_of_server("valgrind");
-            valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(postgres);
+            let mut valgrind = shared.tree.command_of_server("valgrind");
+            valgrind
+                .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+                .arg(shared.tree.pg.bin.join("postgres"));
             valgrind.args(["--single", "-D"]).arg(cluster.data()).arg("postgres").stdin(std::fs::File::open(&script)?);
-            let output = command::output(&mut valgrind)?;
+            let output = valgrind.output().context("valgrind")?;
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            ensure!(!said.contains("ERROR") && !said.contains("FATAL"), "{said}");
             let counted = said.lines().find_map(|line| line.split_once("Collected :")).map(|(_, count)| count.trim());
             counted.and_then(|count| count.parse().ok()).with_context(|| said.clone())
         };
