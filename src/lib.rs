@@ -6,6 +6,8 @@ pub mod error;
 mod in_server_tests;
 pub mod indexes;
 pub mod jobs;
+pub mod page;
+pub mod queries;
 pub mod row_stamps;
 pub mod schedules;
 pub mod server;
@@ -30,6 +32,8 @@ pgrx::extension_sql_file!("../sql/schema/soft_delete.sql", requires = ["row_stam
 pgrx::extension_sql_file!("../sql/schema/soft_delete_purge.sql", requires = ["soft_delete"]);
 pgrx::extension_sql_file!("../sql/schema/soft_delete_keys.sql", requires = ["soft_delete_purge"]);
 pgrx::extension_sql_file!("../sql/schema/soft_delete_ddl.sql", requires = ["soft_delete_keys"]);
+pgrx::extension_sql_file!("../sql/schema/query_stats.sql", requires = ["jobs"]);
+pgrx::extension_sql_file!("../sql/schema/query_reports.sql", requires = ["query_stats"]);
 
 #[allow(non_snake_case)]
 #[pgrx::pg_guard]
@@ -38,5 +42,6 @@ pub extern "C-unwind" fn _PG_init() {
     if server::worker::is_preloading() && !server::worker::is_binary_upgrade() {
         jobs::launcher::register();
         server::hooks::install();
+        server::query_hooks::install();
     }
 }

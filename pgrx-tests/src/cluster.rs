@@ -26,6 +26,9 @@ use crate::session::Session;
 use crate::tree::Tree;
 use crate::wait::{wait_for, wait_until};
 
+/// Set in the environment: statements within functions are counted as well, and by pg_stat_statements too.
+const EVERYTHING: &str = "UPKEEP_EVERYTHING";
+
 /// Long enough for a loaded machine, short enough to notice that something hangs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const SUPERUSER: &str = "postgres";
@@ -69,9 +72,14 @@ impl ClusterBuilder {
         self
     }
 
-    /// With `shared_preload_libraries = 'pg_upkeep'`.
+    /// With `shared_preload_libraries = 'pg_upkeep'`; with everything on that can be if [`EVERYTHING`] is set.
     pub fn preloaded(self) -> Self {
-        self.set("shared_preload_libraries", "pg_upkeep")
+        if std::env::var_os(EVERYTHING).is_none() {
+            return self.set("shared_preload_libraries", "pg_upkeep");
+        }
+        self.set("shared_preload_libraries", "pg_stat_statements, pg_upkeep")
+            .set("pg_stat_statements.track", "all")
+            .set("upkeep.track_queries", "all")
     }
 
     /// With fsync, as every real server has it.

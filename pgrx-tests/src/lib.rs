@@ -15,6 +15,7 @@ pub mod observe;
 pub mod paths;
 pub mod pg;
 pub mod prepare;
+pub mod query_history;
 pub mod room;
 pub mod schedules;
 pub mod schema;

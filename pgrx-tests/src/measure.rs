@@ -4,6 +4,7 @@
 mod backfill;
 mod index_bloat;
 mod index_views;
+mod query_stats;
 mod report;
 mod row_stamps;
 mod schedules_idle;
@@ -54,6 +55,7 @@ const MEASUREMENTS: &[Measurement] = &[
     measurement!("schedules-idle", schedules_idle, at_rest),
     measurement!("index-views", index_views, with_many_tables),
     measurement!("index-bloat", index_bloat, under_work),
+    measurement!("query-stats", query_stats, under_work),
     measurement!("row-stamps", row_stamps, under_work),
     measurement!("soft-delete", soft_delete, under_work),
     measurement!("soft-delete-purge", soft_delete_purge, under_work),

@@ -86,6 +86,11 @@ impl Tree {
         self.user.command(self.pg.bin.join(program))
     }
 
+    /// Any other program, as the user that servers run as.
+    pub fn command_of_server(&self, program: &str) -> Command {
+        self.user.command(program)
+    }
+
     /// A client program. It runs as ourselves, so that it can read the clone and write where it is told.
     pub fn client_command(&self, program: &str) -> Command {
         user::clean_command(self.pg.bin.join(program))

@@ -125,7 +125,8 @@ fn attempt(session: &mut Session, sql: &str) -> Result<Vec<(&'static str, String
 #[test]
 fn every_field_of_every_error_is_the_same_with_and_without_preload() -> Result<()> {
     let plain = testing::server("plain").start()?;
-    let preloaded = testing::server("hooked").preloaded().start()?;
+    // Statements within functions pass all of our hooks as well.
+    let preloaded = testing::server("hooked").preloaded().set("upkeep.track_queries", "all").start()?;
     let (mut plain, mut hooked) = (plain.connect("postgres")?, preloaded.connect("postgres")?);
     hooked.run("CREATE EXTENSION pg_upkeep")?;
     for session in [&mut plain, &mut hooked] {

@@ -137,12 +137,14 @@ fn the_private_tables_are_private() -> Result<()> {
                       FROM pg_class c
                      WHERE c.relnamespace = 'upkeep'::regnamespace AND c.relkind NOT IN ('i', 'I')
                        AND (has_table_privilege(c.oid, 'SELECT') OR has_any_column_privilege(c.oid, 'SELECT'))";
-    // The four private views are what the index views, which run as whoever asks, read of the catalogs: no user's data.
+    // Four of the private views are what the index views, which run as whoever asks, read of the catalogs: no user's data.
+    // The fifth shows texts of statements of one's own.
     assert_eq!(
         session.text(readable)?,
-        "_expression_statistics _index _index_shape _index_usage_elsewhere bloated_indexes deletions duplicate_indexes \
-         index_usage invalid_indexes job_events jobs missing_indexes quarantined_rows redundant_indexes row_stamps \
-         schedule_runs schedules soft_delete_drift soft_delete_tables status throttle unindexed_foreign_keys unused_indexes"
+        "_expression_statistics _index _index_shape _index_usage_elsewhere _query_text bloated_indexes \
+         deletions duplicate_indexes index_usage invalid_indexes job_events jobs missing_indexes \
+         quarantined_rows query_stats redundant_indexes row_stamps schedule_runs schedules slow_queries \
+         soft_delete_drift soft_delete_tables status throttle unindexed_foreign_keys unused_indexes"
     );
     let writable =
         "SELECT count(*) FROM pg_class c, unnest(ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER']) p
@@ -188,6 +190,7 @@ fn what_is_not_everybodys_must_be_granted() -> Result<()> {
         ("unschedule(text)", "SELECT upkeep.unschedule('s')"),
         ("unschedule(uuid)", "SELECT upkeep.unschedule(gen_random_uuid())"),
         ("import_index_usage(text,jsonb)", "SELECT upkeep.import_index_usage('standby', '{}')"),
+        ("reset_query_stats(oid,bigint,boolean)", "SELECT upkeep.reset_query_stats()"),
     ];
     for (name, call) in granted {
         assert_eq!(sqlstate(&mut session, call)?, "42501", "{name}");
@@ -288,8 +291,8 @@ fn every_text_is_evaluated_as_who_gave_it() -> Result<()> {
          explain_backfill(assignments) explain_backfill(condition) explain_backfill(options) \
          hold_deletion(reason) import_index_usage(figures) import_index_usage(node) pause_all(reason) preview_backfill(assignments) \
          preview_backfill(condition) run_in_background(command) run_in_background(name) run_now(name) \
-         schedule(command) schedule(name) schedule(schedule) schedule(timezone) soft_delete(condition) soft_delete(reason) undelete(condition) \
-         unschedule(name)"
+         schedule(command) schedule(name) schedule(schedule) schedule(timezone) soft_delete(condition) \
+         soft_delete(reason) top_queries(order_by) undelete(condition) unschedule(name)"
     );
 
     let mut session = db.connect_as(&role)?;

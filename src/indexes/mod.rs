@@ -4,7 +4,6 @@
 pub mod age;
 pub mod bloat;
 pub mod conditions;
-pub mod html;
 pub mod nodes;
 pub mod page;
 pub mod snapshot;
@@ -33,12 +32,8 @@ fn index_report_html() -> String {
 
 fn report_page() -> Result<String> {
     let report = spi::query_one("SELECT upkeep.index_report()", &[], |row| row.require::<JsonB>(1))?;
-    let hash = spi::query_one(
-        "SELECT pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to($1, 'UTF8')), 'base64')",
-        &[page::STYLE.into()],
-        |row| row.require::<String>(1),
-    )?;
-    Ok(page::render(&report.map_or(serde_json::Value::Null, |report| report.0), &hash.unwrap_or_default()))
+    let hash = crate::page::style_hash(page::STYLE)?;
+    Ok(page::render(&report.map_or(serde_json::Value::Null, |report| report.0), &hash))
 }
 
 /// A length of time in words: microseconds.

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::html::Html;
+use crate::page::words::{size, string};
+use crate::page::{self, html::Html};
 
 /// How a list of the report is shown.
 struct Section {
@@ -110,12 +111,7 @@ const VERDICTS: [(&str, &str, &str); 4] = [
 pub fn render(report: &Value, style_hash: &str) -> String {
     let mut html = Html::page();
     let database = string(&report["database"]);
-    let policy = format!("default-src 'none'; style-src 'sha256-{style_hash}'; base-uri 'none'; form-action 'none'");
-    html.open("html", &[("lang", "en")]).open("head", &[]).void("meta", &[("charset", "utf-8")]);
-    html.void("meta", &[("http-equiv", "Content-Security-Policy"), ("content", &policy)]);
-    html.void("meta", &[("name", "viewport"), ("content", "width=device-width, initial-scale=1")]);
-    html.void("meta", &[("name", "color-scheme"), ("content", "light dark")]);
-    html.element("title", &[], &format!("Indexes of {database}")).style(STYLE).close();
+    page::open(&mut html, &format!("Indexes of {database}"), STYLE, style_hash);
     html.open("body", &[]);
     header(&mut html, report, &database);
     verdicts(&mut html, &report["verdicts"]);
@@ -260,47 +256,8 @@ fn show_row(html: &mut Html, section: &Section, row: &Value, largest: f64) {
     html.close();
 }
 
-/// A value in words: lists with commas, figures in groups of three.
-fn string(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) => items.iter().map(string).collect::<Vec<_>>().join(", "),
-        Value::Number(number) => number.as_i64().map_or_else(|| number.to_string(), grouped),
-        other => other.to_string(),
-    }
-}
-
-fn grouped(number: i64) -> String {
-    let digits = number.unsigned_abs().to_string();
-    let mut text = String::from(if number < 0 { "-" } else { "" });
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// As pg_size_pretty does it, with a decimal where that says more.
-fn size(bytes: f64) -> String {
-    let mut value = bytes;
-    for unit in ["bytes", "kB", "MB", "GB"] {
-        if value < 1024.0 {
-            return if value >= 10.0 || unit == "bytes" {
-                format!("{value:.0} {unit}")
-            } else {
-                format!("{value:.1} {unit}")
-            };
-        }
-        value /= 1024.0;
-    }
-    format!("{value:.1} TB")
-}
-
 /// Colors of the verdicts are told apart in any kind of color vision, and by their order.
-pub const STYLE: &str = include_str!("page.css");
+pub const STYLE: &str = concat!(include_str!("../page/base.css"), include_str!("page.css"));
 
 #[cfg(test)]
 mod tests {
@@ -348,15 +305,6 @@ mod tests {
             assert!(!found, "{forbidden}");
         }
         assert!(!STYLE.contains("url(") && !STYLE.contains("@import") && !STYLE.contains('<'));
-    }
-
-    #[test]
-    fn sizes() {
-        assert_eq!(
-            [0.0, 1023.0, 8192.0, 15728640.0, 1.5e12].map(size),
-            ["0 bytes", "1023 bytes", "8.0 kB", "15 MB", "1.4 TB"]
-        );
-        assert_eq!([grouped(0), grouped(-1234), grouped(999)], ["0", "-1,234", "999"]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use pgrx::pg_sys::{self, Oid};
 
 use super::{activity, scheduler};
 use crate::error::Result;
+use crate::queries::drain;
 use crate::server::catalog;
 use crate::server::catch::transaction;
 use crate::server::raise::{self, Level};
@@ -97,6 +98,10 @@ impl Launcher {
         }
         let databases = transaction(|| Ok(catalog::connectable_databases()))?;
         self.segment.retain(|oid| databases.iter().any(|database| database.oid == oid));
+        transaction(|| {
+            drain::forget_databases(catalog::database_exists);
+            Ok(())
+        })?;
         self.schedulers.retain(|_, handle| handle.is_running());
 
         let now = catalog::now();
@@ -119,8 +124,12 @@ impl Launcher {
                 }
                 continue;
             }
-            if !entry.is_due(now) {
-                next = next.min(entry.next_due.load(Ordering::Acquire));
+            let next_due = entry.next_due.load(Ordering::Acquire);
+            // What statements cost waits to be written down. A scheduler that was sent away is not sent back for that.
+            let drain =
+                if next_due > now + scheduler::HANDS_OFF.as_micros() as i64 { drain::due(database.oid) } else { None };
+            if !entry.is_due(now) && drain.is_none_or(|at| at > now) {
+                next = next.min(drain.map_or(next_due, |at| at.min(next_due)));
                 continue;
             }
             if self.schedulers.len() > settings::max_workers().max(0) as usize {
@@ -144,6 +153,8 @@ impl Launcher {
         }
         let pause = next.saturating_sub(catalog::now()).max(0) as u64;
         let longest = if self.segment.is_scheduled() { CLOCK_WATCH } else { Duration::from_secs(24 * 3600) };
+        // Nobody tells us when the first statement after a quiet time was counted.
+        let longest = drain::longest_pause().map_or(longest, |pause| longest.min(pause));
         Ok(Some(Duration::from_micros(pause).min(longest)))
     }
 }

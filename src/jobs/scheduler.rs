@@ -55,6 +55,7 @@ pub extern "C-unwind" fn upkeep_scheduler_main(database: pg_sys::Datum) {
     worker::forget_inherited_settings();
     spi::set_session("lock_timeout", LOCK_TIMEOUT);
     worker::report_application_name("pg_upkeep");
+    crate::server::query_hooks::ignore_this_process();
 
     let board = &segment.board;
     Scheduler {
@@ -75,6 +76,7 @@ pub extern "C-unwind" fn upkeep_scheduler_main(database: pg_sys::Datum) {
 /// Whatever ended us, the launcher must know when to come back.
 #[pg_guard]
 unsafe extern "C-unwind" fn at_exit(_code: i32, _arg: pg_sys::Datum) {
+    crate::queries::drain::give_back();
     if let Some(entry) = ENTRY.take() {
         entry.scheduler.store(0, Ordering::Release);
         entry.seen.store(entry.wake.load(Ordering::Acquire), Ordering::Release);
@@ -160,6 +162,9 @@ impl Scheduler {
         let (allowed, present, current) =
             transaction(|| Ok((may_work_here(), catalog::extension_exists(), catalog::extension_is_current()?)))?;
         self.entry.absent.store(i32::from(!present), Ordering::Release);
+        if !present {
+            crate::queries::drain::extension_is_absent();
+        }
         if !allowed || !present {
             return Ok(Found::Nothing);
         }
@@ -168,6 +173,7 @@ impl Scheduler {
             return Ok(Found::Idle(Some(OTHER_VERSION)));
         }
         super::clean_up::clean_up()?;
+        let drain = crate::queries::drain::visit();
         let retention = settings::job_retention();
         let schedules = crate::schedules::due::look(self.entry, retention)?;
         let (candidates, executors) = transaction(|| {
@@ -181,7 +187,7 @@ impl Scheduler {
         let mut free = i64::from(settings::max_workers()) - executors.max(self.running_count());
         let mut waiting_for_room = schedules.waiting;
         let mut attended_elsewhere = false;
-        let mut later = schedules.next;
+        let mut later = schedules.next.into_iter().chain(drain).min();
         self.samples_wanted = candidates.iter().any(|candidate| candidate.throttled);
         if self.samples_wanted {
             self.sampler.visit(self.board);

@@ -121,6 +121,11 @@ pub fn reserve_setting_prefix() {
     unsafe { pg_sys::MarkGUCPrefixReserved(c"upkeep".as_ptr()) };
 }
 
+/// In a transaction; shared catalogs are enough.
+pub fn database_exists(oid: Oid) -> bool {
+    unsafe { !pg_sys::get_database_name(oid).is_null() }
+}
+
 pub fn my_database_name() -> String {
     unsafe {
         let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
@@ -131,6 +136,13 @@ pub fn my_database_name() -> String {
 /// May a role see what the statistics views hide from others?
 pub fn may_see_statistics(role: Oid) -> bool {
     has_privileges_of(role, Oid::from(pg_sys::ROLE_PG_READ_ALL_STATS))
+}
+
+/// Is this text, in the encoding of this database?
+pub fn is_text_here(bytes: &[u8]) -> bool {
+    let Ok(length) = i32::try_from(bytes.len()) else { return false };
+    // SAFETY: within the bytes; with `noError` it only answers.
+    unsafe { pg_sys::pg_verifymbstr(bytes.as_ptr().cast(), length, true) }
 }
 
 pub fn is_superuser(user: Oid) -> bool {

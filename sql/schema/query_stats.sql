@@ -1,0 +1,224 @@
+-- What statements cost, remembered.
+--
+-- Layout: one row per interval, whatever number of statements it holds; they are packed into one bytea (format in
+-- src/queries/packed.rs), because a row per statement and minute takes ten times the room. Three levels: what a drain brought
+-- (level 0), hours (1) and days (2); a coarser row repeats the finer ones that it is the sum of, so that a month is read from
+-- thirty rows and its ragged ends from finer ones.
+--
+-- Old history leaves by TRUNCATE of a whole partition, never row by row. The partitions are a ring of eight for each level, made
+-- here and not at run time: DDL at run time would fire the event triggers of users under our switched user (LAW 1), and would
+-- have to be kept out of dumps. A ring moves on when its partition spans a seventh of the level's retention.
+
+CREATE TABLE upkeep._query_interval (
+    ring smallint NOT NULL, -- 8 * level + position
+    level smallint NOT NULL CHECK (level BETWEEN 0 AND 2),
+    -- Level 0: started_at; 1 and 2: the hour or day in UTC that it is the sum of.
+    period timestamptz NOT NULL,
+    started_at timestamptz NOT NULL,
+    finished_at timestamptz NOT NULL,
+    parts integer NOT NULL, -- rows of the level below in it
+    flags integer NOT NULL, -- 1: cut short by a restart; 2: pg_stat_statements forgot statements meanwhile
+    statements integer NOT NULL,
+    entries bytea NOT NULL
+) PARTITION BY LIST (ring);
+COMMENT ON TABLE upkeep._query_interval IS 'internal: what all statements of an interval cost, one row per interval';
+
+CREATE TABLE upkeep._query_minutes_0 PARTITION OF upkeep._query_interval FOR VALUES IN (0);
+CREATE TABLE upkeep._query_minutes_1 PARTITION OF upkeep._query_interval FOR VALUES IN (1);
+CREATE TABLE upkeep._query_minutes_2 PARTITION OF upkeep._query_interval FOR VALUES IN (2);
+CREATE TABLE upkeep._query_minutes_3 PARTITION OF upkeep._query_interval FOR VALUES IN (3);
+CREATE TABLE upkeep._query_minutes_4 PARTITION OF upkeep._query_interval FOR VALUES IN (4);
+CREATE TABLE upkeep._query_minutes_5 PARTITION OF upkeep._query_interval FOR VALUES IN (5);
+CREATE TABLE upkeep._query_minutes_6 PARTITION OF upkeep._query_interval FOR VALUES IN (6);
+CREATE TABLE upkeep._query_minutes_7 PARTITION OF upkeep._query_interval FOR VALUES IN (7);
+CREATE TABLE upkeep._query_hours_0 PARTITION OF upkeep._query_interval FOR VALUES IN (8);
+CREATE TABLE upkeep._query_hours_1 PARTITION OF upkeep._query_interval FOR VALUES IN (9);
+CREATE TABLE upkeep._query_hours_2 PARTITION OF upkeep._query_interval FOR VALUES IN (10);
+CREATE TABLE upkeep._query_hours_3 PARTITION OF upkeep._query_interval FOR VALUES IN (11);
+CREATE TABLE upkeep._query_hours_4 PARTITION OF upkeep._query_interval FOR VALUES IN (12);
+CREATE TABLE upkeep._query_hours_5 PARTITION OF upkeep._query_interval FOR VALUES IN (13);
+CREATE TABLE upkeep._query_hours_6 PARTITION OF upkeep._query_interval FOR VALUES IN (14);
+CREATE TABLE upkeep._query_hours_7 PARTITION OF upkeep._query_interval FOR VALUES IN (15);
+CREATE TABLE upkeep._query_days_0 PARTITION OF upkeep._query_interval FOR VALUES IN (16);
+CREATE TABLE upkeep._query_days_1 PARTITION OF upkeep._query_interval FOR VALUES IN (17);
+CREATE TABLE upkeep._query_days_2 PARTITION OF upkeep._query_interval FOR VALUES IN (18);
+CREATE TABLE upkeep._query_days_3 PARTITION OF upkeep._query_interval FOR VALUES IN (19);
+CREATE TABLE upkeep._query_days_4 PARTITION OF upkeep._query_interval FOR VALUES IN (20);
+CREATE TABLE upkeep._query_days_5 PARTITION OF upkeep._query_interval FOR VALUES IN (21);
+CREATE TABLE upkeep._query_days_6 PARTITION OF upkeep._query_interval FOR VALUES IN (22);
+CREATE TABLE upkeep._query_days_7 PARTITION OF upkeep._query_interval FOR VALUES IN (23);
+-- Not compressed: one statement's part of many days is read without the rest of them.
+ALTER TABLE upkeep._query_days_0 ALTER COLUMN entries SET STORAGE EXTERNAL;
+ALTER TABLE upkeep._query_days_1 ALTER COLUMN entries SET STORAGE EXTERNAL;
+ALTER TABLE upkeep._query_days_2 ALTER COLUMN entries SET STORAGE EXTERNAL;
+ALTER TABLE upkeep._query_days_3 ALTER COLUMN entries SET STORAGE EXTERNAL;
+ALTER TABLE upkeep._query_days_4 ALTER COLUMN entries SET STORAGE EXTERNAL;
+ALTER TABLE upkeep._query_days_5 ALTER COLUMN entries SET STORAGE EXTERNAL;
+ALTER TABLE upkeep._query_days_6 ALTER COLUMN entries SET STORAGE EXTERNAL;
+ALTER TABLE upkeep._query_days_7 ALTER COLUMN entries SET STORAGE EXTERNAL;
+CREATE INDEX _query_interval_period ON upkeep._query_interval (period);
+
+-- Where each level's ring is.
+CREATE TABLE upkeep._query_ring (
+    level smallint PRIMARY KEY,
+    position smallint NOT NULL DEFAULT 0,
+    since timestamptz NOT NULL DEFAULT '-infinity' -- the first period in the partition written to
+);
+INSERT INTO upkeep._query_ring (level) VALUES (0), (1), (2);
+COMMENT ON TABLE upkeep._query_ring IS 'internal: which partition of each level is written to';
+
+-- Text of statements, as first seen: per role, because search_path and rights are.
+CREATE TABLE upkeep._query (
+    queryid bigint NOT NULL,
+    userid oid NOT NULL,
+    -- Normalised; of utility statements outside of a short list the command tag only.
+    query text NOT NULL,
+    truncated boolean NOT NULL,
+    -- Under which it was analyzed, so that it can be planned again.
+    search_path text NOT NULL,
+    first_seen timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    last_seen timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    PRIMARY KEY (queryid, userid)
+) WITH (fillfactor = 90);
+CREATE INDEX _query_last_seen ON upkeep._query (last_seen);
+COMMENT ON TABLE upkeep._query IS 'internal: texts of statements';
+
+-- Texts that the caller may see, and no others (LAW 5).
+CREATE VIEW upkeep._query_text WITH (security_barrier) AS
+SELECT q.queryid, q.userid, q.query, q.truncated, q.search_path, q.first_seen, q.last_seen
+FROM upkeep._query q
+WHERE pg_catalog.pg_has_role(q.userid, 'USAGE') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE');
+COMMENT ON VIEW upkeep._query_text IS 'internal: texts of statements that the caller may see';
+GRANT SELECT ON upkeep._query_text TO PUBLIC;
+
+-- pgrx returns no more than 32 columns: the counters come as an array.
+CREATE FUNCTION upkeep._query_packed_intervals(since timestamptz, until timestamptz, only_queryid bigint, resolution interval)
+    RETURNS TABLE (
+    started_at timestamptz,
+    finished_at timestamptz,
+    queryid bigint,
+    userid oid,
+    toplevel boolean,
+    calls bigint,
+    rows bigint,
+    total_time double precision,
+    min_time double precision,
+    max_time double precision,
+    errors bigint,
+    cancellations bigint,
+    timeouts bigint,
+    unknown_errors bigint,
+    histogram bytea,
+    counters double precision[],
+    lossy boolean
+)
+    LANGUAGE c STABLE PARALLEL UNSAFE ROWS 10000 COST 100000
+    AS 'MODULE_PATHNAME', 'upkeep_query_packed_intervals_wrapper';
+COMMENT ON FUNCTION upkeep._query_packed_intervals(timestamptz, timestamptz, bigint, interval) IS 'internal: see upkeep._query_intervals()';
+
+CREATE FUNCTION upkeep._query_intervals(since timestamptz, until timestamptz, only_queryid bigint DEFAULT NULL, resolution interval DEFAULT NULL)
+    RETURNS TABLE (
+    started_at timestamptz,
+    finished_at timestamptz,
+    queryid bigint,
+    userid oid,
+    toplevel boolean,
+    calls bigint,
+    rows bigint,
+    total_time double precision,
+    min_time double precision,
+    max_time double precision,
+    errors bigint,
+    cancellations bigint,
+    timeouts bigint,
+    unknown_errors bigint,
+    histogram bytea,
+    shared_blks_hit bigint,
+    shared_blks_read bigint,
+    shared_blks_dirtied bigint,
+    shared_blks_written bigint,
+    local_blks_hit bigint,
+    local_blks_read bigint,
+    local_blks_dirtied bigint,
+    local_blks_written bigint,
+    temp_blks_read bigint,
+    temp_blks_written bigint,
+    blk_read_time double precision,
+    blk_write_time double precision,
+    temp_blk_read_time double precision,
+    temp_blk_write_time double precision,
+    wal_records bigint,
+    wal_fpi bigint,
+    wal_bytes bigint,
+    jit_functions bigint,
+    jit_time double precision,
+    lossy boolean
+)
+    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000 COST 100000
+BEGIN ATOMIC
+SELECT p.started_at, p.finished_at, p.queryid, p.userid, p.toplevel, p.calls, p.rows, p.total_time, p.min_time, p.max_time, p.errors, p.cancellations, p.timeouts, p.unknown_errors, p.histogram,
+       p.counters[1]::bigint, p.counters[2]::bigint, p.counters[3]::bigint, p.counters[4]::bigint, p.counters[5]::bigint,
+       p.counters[6]::bigint, p.counters[7]::bigint, p.counters[8]::bigint, p.counters[9]::bigint, p.counters[10]::bigint,
+       p.counters[11], p.counters[12], p.counters[13], p.counters[14], p.counters[15]::bigint,
+       p.counters[16]::bigint, p.counters[17]::bigint, p.counters[18]::bigint, p.counters[19],
+       p.lossy
+FROM upkeep._query_packed_intervals(since, until, only_queryid, resolution) p;
+END;
+COMMENT ON FUNCTION upkeep._query_intervals(timestamptz, timestamptz, bigint, interval) IS
+'internal: what statements cost between two times, from the coarsest rows that fit, none of them longer than resolution where finer ones are kept. Per row: one statement in one interval; queryid 0 is what could not be kept apart. Times in ms. queryid is null where the caller may not see the statement: of roles that it is no member of, without pg_read_all_stats.';
+
+CREATE FUNCTION upkeep._query_live() RETURNS TABLE (
+    datid oid,
+    queryid bigint,
+    userid oid,
+    toplevel boolean,
+    calls bigint,
+    rows bigint,
+    total_time double precision,
+    min_time double precision,
+    max_time double precision,
+    p50_time double precision,
+    p95_time double precision,
+    p99_time double precision,
+    errors bigint,
+    cancellations bigint,
+    timeouts bigint,
+    unknown_errors bigint,
+    histogram bytea,
+    stats_since timestamptz,
+    query text,
+    may_see boolean
+)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 5000 COST 10000
+    AS 'MODULE_PATHNAME', 'upkeep_query_live_wrapper';
+COMMENT ON FUNCTION upkeep._query_live() IS
+'internal: the counters in shared memory, of this database and, to pg_read_all_stats, what other databases could not keep apart';
+
+CREATE VIEW upkeep.query_stats WITH (security_barrier) AS
+SELECT l.datid, l.queryid, l.userid, l.toplevel, l.calls, l.rows, l.total_time,
+       l.total_time OPERATOR(pg_catalog./) nullif(l.calls, 0)::double precision AS mean_time,
+       l.min_time, l.max_time, l.p50_time, l.p95_time, l.p99_time,
+       l.errors, l.cancellations, l.timeouts, l.unknown_errors, l.stats_since,
+       CASE WHEN l.queryid OPERATOR(pg_catalog.=) 0 THEN '<others>'
+            WHEN NOT l.may_see THEN '<insufficient privilege>'
+            ELSE coalesce(l.query, q.query) END AS query
+FROM upkeep._query_live() l
+LEFT JOIN upkeep._query_text q
+    ON q.queryid OPERATOR(pg_catalog.=) l.queryid AND q.userid OPERATOR(pg_catalog.=) l.userid;
+COMMENT ON VIEW upkeep.query_stats IS
+'What each statement of this database has cost since the server started or upkeep.reset_query_stats(), live from shared memory: per role, queryid and toplevel (false: within a function; see upkeep.track_queries). Times in ms; percentiles from a histogram, at most 12.5 % off. calls, rows, times and percentiles are of executions that succeeded. A row with queryid 0 adds up what could not be kept apart: statements that were evicted (upkeep.query_max), or that could not be entered; members of pg_read_all_stats see that row of every database. queryid is null and query hidden for statements of roles that you are no member of, unless you are a member of pg_read_all_stats. Takes shared_preload_libraries; without it: 55000.';
+COMMENT ON COLUMN upkeep.query_stats.queryid IS 'As in pg_stat_statements; of utility statements outside of a short list one per command tag; 0: others.';
+COMMENT ON COLUMN upkeep.query_stats.errors IS 'Executions that ended in an error that reached the log or the client.';
+COMMENT ON COLUMN upkeep.query_stats.cancellations IS 'Executions that were canceled or whose session was terminated.';
+COMMENT ON COLUMN upkeep.query_stats.timeouts IS 'Executions that ran into statement_timeout.';
+COMMENT ON COLUMN upkeep.query_stats.unknown_errors IS 'Executions that ended in an error that was caught (an EXCEPTION block) or not reported: its kind is not known.';
+COMMENT ON COLUMN upkeep.query_stats.stats_since IS 'When counting began or was reset.';
+GRANT SELECT ON upkeep.query_stats TO PUBLIC;
+
+CREATE FUNCTION upkeep.reset_query_stats(userid oid DEFAULT NULL, queryid bigint DEFAULT NULL, history boolean DEFAULT false)
+    RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'upkeep_reset_query_stats_wrapper';
+COMMENT ON FUNCTION upkeep.reset_query_stats(oid, bigint, boolean) IS
+'Lets upkeep.query_stats begin anew in this database: for all statements (then "others" too), or those of a role or with a queryid. Takes effect at once, whatever becomes of the transaction. What was counted still goes into the history. With history => true the history and all texts are removed as well; that takes no userid and no queryid (22023). Not for PUBLIC: GRANT EXECUTE to whom it may concern. Errors: 55000 not preloaded, 22004 history is null.';
+REVOKE ALL ON FUNCTION upkeep.reset_query_stats(oid, bigint, boolean) FROM PUBLIC;

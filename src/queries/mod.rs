@@ -1,0 +1,24 @@
+//! Query statistics: what ran, how often, how long, and how that was spread, since the server started and back in time.
+
+pub mod arguments;
+pub mod buckets;
+pub mod counters;
+pub mod cover;
+pub mod drain;
+pub mod figures;
+pub mod histogram;
+pub mod history;
+pub mod live;
+pub mod normalize;
+pub mod one;
+pub mod packed;
+pub mod percentile;
+pub mod reading;
+pub mod regressions;
+pub mod report;
+pub mod slow;
+pub mod store;
+pub mod sums;
+#[cfg(feature = "pg_test")]
+mod tests;
+pub mod top;

@@ -1,0 +1,223 @@
+//! Taking down the text of a statement when it is first met: constants become $1, $2, ... Where people's statements are analyzed:
+//! no allocation, no error, nothing that can panic.
+
+use std::ffi::{CStr, c_char, c_int};
+
+use pgrx::pg_sys::{self, NodeTag};
+
+use super::query_memory as memory;
+use super::query_texts::{Texts, Writer};
+use crate::queries::normalize::constant_length;
+
+unsafe extern "C-unwind" {
+    /// Does not raise: bytes of whole characters within a limit.
+    fn pg_mbcliplen(text: *const c_char, length: c_int, limit: c_int) -> c_int;
+}
+
+fn who(user: u32) -> u64 {
+    // SAFETY: set when the process connected.
+    u64::from(unsafe { pg_sys::MyDatabaseId.to_u32() }) << 32 | u64::from(user)
+}
+
+/// Longest text with room left for its search_path.
+const LONGEST: usize = 29_000;
+const LONGEST_PATH: usize = 2_000;
+
+/// A statement has been analyzed.
+///
+/// # Safety
+/// The pointers are those of `post_parse_analyze_hook`.
+#[allow(clippy::unnecessary_cast)] // unsigned before 18
+pub unsafe fn analyzed(
+    state: *const pg_sys::ParseState,
+    query: *const pg_sys::Query,
+    jumble: *const pg_sys::JumbleState,
+    user: u32,
+) {
+    unsafe {
+        let Some(texts) = memory::texts() else { return };
+        let queryid = (*query).queryId as i64;
+        if texts.is_known(queryid, who(user)) || (*state).p_sourcetext.is_null() {
+            return;
+        }
+        let Some((text, offset)) = part((*state).p_sourcetext, (*query).stmt_location, (*query).stmt_len) else {
+            return;
+        };
+        let (constants, first_parameter): (&mut [pg_sys::LocationLen], c_int) =
+            if jumble.is_null() || (*jumble).clocations.is_null() || (*jumble).clocations_count <= 0 {
+                (&mut [], 0)
+            } else {
+                let count = (*jumble).clocations_count as usize;
+                (std::slice::from_raw_parts_mut((*jumble).clocations, count), (*jumble).highest_extern_param_id)
+            };
+        // The server sorts nothing; whoever comes after us may find them sorted.
+        constants.sort_unstable_by_key(|constant| constant.location);
+        store(texts, queryid, user, |out| normalize(out, text, offset, constants, first_parameter));
+    }
+}
+
+/// The id under which a utility statement is counted, and its text taken down.
+///
+/// # Safety
+/// The pointers are those of `ProcessUtility_hook`, the tag a name of the server's.
+#[allow(clippy::unnecessary_cast)] // unsigned before 18
+pub unsafe fn utility(
+    statement: *const pg_sys::PlannedStmt,
+    query: *const c_char,
+    tag: *const c_char,
+    user: u32,
+) -> i64 {
+    unsafe {
+        let tag = CStr::from_ptr(tag).to_bytes();
+        let own = (*statement).queryId as i64;
+        let shown = own != 0 && is_without_secrets((*(*statement).utilityStmt).type_);
+        let queryid = if shown { own } else { id_of_tag(tag) };
+        if let Some(texts) = memory::texts()
+            && !texts.is_known(queryid, who(user))
+        {
+            let text = if shown { part(query, (*statement).stmt_location, (*statement).stmt_len) } else { None };
+            store(texts, queryid, user, |out| out.push(text.map_or(tag, |(text, _)| clip(text))));
+        }
+        queryid
+    }
+}
+
+/// Statements whose text holds names and numbers only.
+fn is_without_secrets(node: NodeTag) -> bool {
+    use NodeTag::*;
+    matches!(
+        node,
+        T_VacuumStmt
+            | T_ReindexStmt
+            | T_ClusterStmt
+            | T_RefreshMatViewStmt
+            | T_TruncateStmt
+            | T_LockStmt
+            | T_CheckPointStmt
+    )
+}
+
+/// The same in every version and on every server; never 0.
+fn id_of_tag(tag: &[u8]) -> i64 {
+    let hash = tag
+        .iter()
+        .fold(0xCBF2_9CE4_8422_2325_u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3));
+    (hash | 1) as i64
+}
+
+/// A statement's own part of the text that was sent, without blanks around it, and where it begins.
+unsafe fn part<'a>(source: *const c_char, location: c_int, length: c_int) -> Option<(&'a [u8], usize)> {
+    if source.is_null() {
+        return None;
+    }
+    let all = unsafe { CStr::from_ptr(source) }.to_bytes();
+    let from = usize::try_from(location).unwrap_or(0);
+    let rest = all.get(from..)?;
+    let own = match usize::try_from(length) {
+        Ok(length) if length > 0 => rest.get(..length)?,
+        _ => rest,
+    };
+    let trimmed = own.trim_ascii_start();
+    Some((trimmed.trim_ascii_end(), from.wrapping_add(own.len().wrapping_sub(trimmed.len()))))
+}
+
+/// Not in the middle of a character.
+fn clip(text: &[u8]) -> &[u8] {
+    if text.len() <= LONGEST {
+        return text;
+    }
+    // SAFETY: within the text.
+    let length = unsafe { pg_mbcliplen(text.as_ptr().cast(), text.len() as c_int, LONGEST as c_int) };
+    text.get(..length.max(0) as usize).unwrap_or(&[])
+}
+
+/// `write` says whether all of the text was written.
+fn store(texts: &'static Texts, queryid: i64, user: u32, write: impl FnOnce(&mut Writer) -> bool) {
+    let Some(mut out) = texts.begin() else { return };
+    let whole = write(&mut out);
+    let bytes = out.written();
+    // SAFETY: the value of search_path, which is never null.
+    let path = unsafe { CStr::from_ptr(pg_sys::namespace_search_path) }.to_bytes();
+    let whole = out.push(path.get(..path.len().min(LONGEST_PATH)).unwrap_or(&[])) && whole;
+    out.publish(queryid, who(user), bytes, !whole);
+}
+
+fn normalize(
+    out: &mut Writer,
+    text: &[u8],
+    offset: usize,
+    constants: &[pg_sys::LocationLen],
+    first_parameter: c_int,
+) -> bool {
+    let whole = clip(text).len() == text.len();
+    let text = clip(text);
+    // SAFETY: a setting.
+    let standard_strings = unsafe { pg_sys::standard_conforming_strings };
+    let mut parameter = first_parameter;
+    let mut done = 0;
+    for constant in constants {
+        let Some(at) = usize::try_from(constant.location).ok().and_then(|location| location.checked_sub(offset)) else {
+            continue;
+        };
+        if at < done {
+            continue;
+        }
+        if at >= text.len() {
+            break;
+        }
+        if is_parameter(constant) {
+            continue;
+        }
+        parameter = parameter.wrapping_add(1);
+        let (Some(before), Some(rest)) = (text.get(done..at), text.get(at..)) else { break };
+        let (squashed, length) = match squashed_length(constant) {
+            Some(length) => (true, length.min(rest.len())),
+            None => (false, constant_length(rest, standard_strings)),
+        };
+        if !out.push(before)
+            || !out.push(b"$")
+            || !push_number(out, parameter)
+            || (squashed && !out.push(b" /*, ... */"))
+        {
+            return false;
+        }
+        done = at.wrapping_add(length);
+    }
+    out.push(text.get(done..).unwrap_or(&[])) && whole
+}
+
+#[cfg(feature = "pg18")]
+fn squashed_length(constant: &pg_sys::LocationLen) -> Option<usize> {
+    constant.squashed.then(|| usize::try_from(constant.length).unwrap_or(0))
+}
+
+#[cfg(not(feature = "pg18"))]
+fn squashed_length(_constant: &pg_sys::LocationLen) -> Option<usize> {
+    None
+}
+
+/// A parameter of the client's stays what it is.
+#[cfg(feature = "pg18")]
+fn is_parameter(constant: &pg_sys::LocationLen) -> bool {
+    constant.extern_param && !constant.squashed
+}
+
+#[cfg(not(feature = "pg18"))]
+fn is_parameter(_constant: &pg_sys::LocationLen) -> bool {
+    false
+}
+
+fn push_number(out: &mut Writer, number: c_int) -> bool {
+    let mut digits = [b'0'; 10];
+    let mut rest = number.unsigned_abs();
+    let mut from = digits.len();
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0'.wrapping_add((rest % 10) as u8);
+        from = from.wrapping_sub(1);
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.push(digits.get(from..).unwrap_or(&[]))
+}

@@ -1,0 +1,269 @@
+//! Texts of statements on their way to a table: a fixed area of shared memory in pieces of 1 kB, 2 MB of them. Who finds no room
+//! goes without and tries again at the next occasion; nobody waits.
+
+use std::cell::UnsafeCell;
+use std::ptr;
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+
+const PIECES: usize = 2048;
+const PIECE_BYTES: usize = 976;
+/// Longest text with its search_path: 31 kB. What is longer is cut and marked.
+const LONGEST: usize = 32;
+const SEARCH: u32 = 256;
+/// A statement's mark is in one of this many places.
+const WAYS: usize = 4;
+
+const FREE: u32 = 0;
+const TAKEN: u32 = 1;
+/// The first piece of a text that can be read.
+const READY: u32 = 2;
+
+#[repr(C, align(64))]
+struct Piece {
+    state: AtomicU32,
+    /// + 1.
+    next: AtomicU32,
+    queryid: AtomicI64,
+    /// Database and role.
+    who: AtomicU64,
+    text_bytes: AtomicU32,
+    path_bytes: AtomicU32,
+    truncated: AtomicU32,
+    /// Changed whenever the piece is taken.
+    version: AtomicU32,
+    bytes: UnsafeCell<[u8; PIECE_BYTES]>,
+}
+
+pub struct Texts {
+    hand: *const AtomicU32,
+    pieces: *const Piece,
+    marks: *const AtomicU64,
+    mark_sets: usize,
+}
+
+struct Global(UnsafeCell<Texts>);
+// SAFETY: written once, by the postmaster before it forks.
+unsafe impl Sync for Global {}
+static TEXTS: Global =
+    Global(UnsafeCell::new(Texts { hand: ptr::null(), pieces: ptr::null(), marks: ptr::null(), mark_sets: 0 }));
+
+fn mark_sets(entries: u32) -> usize {
+    (entries as usize).next_power_of_two()
+}
+
+pub fn size(entries: u32) -> usize {
+    64 + PIECES * size_of::<Piece>() + mark_sets(entries) * WAYS * size_of::<AtomicU64>()
+}
+
+/// # Safety
+/// `address` is aligned to 64, and [`size`] bytes of zeros from there on are ours.
+pub unsafe fn create(address: *mut u8, entries: u32) {
+    // SAFETY: as promised.
+    unsafe {
+        let pieces = address.add(64);
+        *TEXTS.0.get() = Texts {
+            hand: address.cast(),
+            pieces: pieces.cast(),
+            marks: pieces.add(PIECES * size_of::<Piece>()).cast(),
+            mark_sets: mark_sets(entries),
+        };
+    }
+}
+
+pub fn texts() -> Option<&'static Texts> {
+    // SAFETY: written once.
+    let texts = unsafe { &*TEXTS.0.get() };
+    (!texts.pieces.is_null()).then_some(texts)
+}
+
+fn mark_of(queryid: i64, who: u64) -> u64 {
+    let mixed = (queryid as u64 ^ who.rotate_left(31)).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+    (mixed ^ (mixed >> 29)) | 1
+}
+
+/// A text that waits to be stored.
+pub struct Waiting {
+    pub queryid: i64,
+    pub user: u32,
+    pub text: Vec<u8>,
+    pub search_path: Vec<u8>,
+    pub truncated: bool,
+    piece: u32,
+    version: u32,
+}
+
+impl Texts {
+    fn piece(&self, number: u32) -> &'static Piece {
+        // SAFETY: numbers come from this module.
+        unsafe { &*self.pieces.add(number as usize) }
+    }
+
+    fn marks(&self, mark: u64) -> &'static [AtomicU64] {
+        let set = (mark >> 20) as usize & (self.mark_sets - 1);
+        // SAFETY: within the array.
+        unsafe { std::slice::from_raw_parts(self.marks.add(set * WAYS), WAYS) }
+    }
+
+    /// Is the text of this statement stored, or on its way?
+    #[inline]
+    pub fn is_known(&self, queryid: i64, who: u64) -> bool {
+        let mark = mark_of(queryid, who);
+        self.marks(mark).iter().any(|known| known.load(Ordering::Relaxed) == mark)
+    }
+
+    fn know(&self, mark: u64) {
+        let marks = self.marks(mark);
+        let place = marks.iter().find(|known| known.load(Ordering::Relaxed) == 0);
+        if let Some(place) = place.or_else(|| marks.get((mark >> 50) as usize % WAYS)) {
+            place.store(mark, Ordering::Relaxed);
+        }
+    }
+
+    /// No text is known any more: they come again.
+    pub fn forget_all(&self) {
+        // SAFETY: the whole array.
+        for mark in unsafe { std::slice::from_raw_parts(self.marks, self.mark_sets * WAYS) } {
+            mark.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn take_piece(&self) -> Option<u32> {
+        // SAFETY: made with the pieces.
+        let hand = unsafe { &*self.hand };
+        let mut tries = 0;
+        while tries < SEARCH {
+            let number = hand.fetch_add(1, Ordering::Relaxed) % PIECES as u32;
+            let piece = self.piece(number);
+            if piece.state.load(Ordering::Relaxed) == FREE
+                && piece.state.compare_exchange(FREE, TAKEN, Ordering::Acquire, Ordering::Relaxed).is_ok()
+            {
+                piece.next.store(0, Ordering::Relaxed);
+                piece.version.fetch_add(1, Ordering::Relaxed);
+                return Some(number);
+            }
+            tries += 1;
+        }
+        None
+    }
+
+    fn give_back(&self, first: u32) {
+        let mut next = first + 1;
+        while next != 0 {
+            let piece = self.piece(next - 1);
+            next = piece.next.load(Ordering::Relaxed);
+            piece.state.store(FREE, Ordering::Release);
+        }
+    }
+
+    /// A place to write a text to; `None`: no room now.
+    pub fn begin(&'static self) -> Option<Writer> {
+        let first = self.take_piece()?;
+        Some(Writer { texts: self, first, current: first, used: 0, pieces: 1, total: 0, full: false })
+    }
+
+    /// The texts of a database that wait to be stored.
+    pub fn waiting(&self, database: u32) -> Vec<Waiting> {
+        (0..PIECES as u32).filter_map(|number| self.read(number, database)).collect()
+    }
+
+    fn read(&self, number: u32, database: u32) -> Option<Waiting> {
+        let first = self.piece(number);
+        if first.state.load(Ordering::Acquire) != READY {
+            return None;
+        }
+        let version = first.version.load(Ordering::Acquire);
+        let who = first.who.load(Ordering::Relaxed);
+        if (who >> 32) as u32 != database {
+            return None;
+        }
+        let (text, path) = (first.text_bytes.load(Ordering::Relaxed), first.path_bytes.load(Ordering::Relaxed));
+        let queryid = first.queryid.load(Ordering::Relaxed);
+        let truncated = first.truncated.load(Ordering::Relaxed) != 0;
+        let mut bytes = Vec::new();
+        let mut next = number + 1;
+        let wanted = (text as usize + path as usize).min(LONGEST * PIECE_BYTES);
+        while next != 0 && bytes.len() < wanted {
+            let piece = self.piece(next - 1);
+            let count = PIECE_BYTES.min(wanted - bytes.len());
+            // SAFETY: within the piece. If it is written to meanwhile, what was read is thrown away below.
+            bytes.extend_from_slice(unsafe { std::slice::from_raw_parts(piece.bytes.get().cast::<u8>(), count) });
+            next = piece.next.load(Ordering::Relaxed);
+        }
+        std::sync::atomic::fence(Ordering::SeqCst);
+        let same = first.state.load(Ordering::SeqCst) == READY && first.version.load(Ordering::SeqCst) == version;
+        if !same || bytes.len() != wanted || (text as usize) > wanted {
+            return None;
+        }
+        let search_path = bytes.split_off(text as usize);
+        Some(Waiting { queryid, user: who as u32, text: bytes, search_path, truncated, piece: number, version })
+    }
+
+    /// They are stored.
+    pub fn done(&self, waiting: &[Waiting]) {
+        for text in waiting {
+            let first = self.piece(text.piece);
+            if first.version.load(Ordering::Acquire) == text.version
+                && first.state.compare_exchange(READY, TAKEN, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+            {
+                self.give_back(text.piece);
+            }
+        }
+    }
+}
+
+/// Writes one text, piece by piece.
+pub struct Writer {
+    texts: &'static Texts,
+    first: u32,
+    current: u32,
+    used: usize,
+    pieces: usize,
+    total: usize,
+    full: bool,
+}
+
+impl Writer {
+    /// Appends as much as there is room for; false: not all of it.
+    pub fn push(&mut self, mut bytes: &[u8]) -> bool {
+        while !bytes.is_empty() && !self.full {
+            if self.used == PIECE_BYTES {
+                let piece = if self.pieces < LONGEST { self.texts.take_piece() } else { None };
+                let Some(piece) = piece else {
+                    self.full = true;
+                    return false;
+                };
+                self.texts.piece(self.current).next.store(piece + 1, Ordering::Relaxed);
+                self.current = piece;
+                self.pieces += 1;
+                self.used = 0;
+            }
+            let count = bytes.len().min(PIECE_BYTES - self.used);
+            let (now, later) = bytes.split_at_checked(count).unwrap_or((bytes, &[]));
+            // SAFETY: the piece is ours, and `count` bytes fit.
+            unsafe {
+                let to = self.texts.piece(self.current).bytes.get().cast::<u8>().add(self.used);
+                ptr::copy_nonoverlapping(now.as_ptr(), to, now.len());
+            }
+            self.used += now.len();
+            self.total += now.len();
+            bytes = later;
+        }
+        bytes.is_empty()
+    }
+
+    pub fn written(&self) -> usize {
+        self.total
+    }
+
+    /// The first `text_bytes` bytes are the text, the rest the search_path.
+    pub fn publish(self, queryid: i64, who: u64, text_bytes: usize, truncated: bool) {
+        let first = self.texts.piece(self.first);
+        first.queryid.store(queryid, Ordering::Relaxed);
+        first.who.store(who, Ordering::Relaxed);
+        first.text_bytes.store(text_bytes as u32, Ordering::Relaxed);
+        first.path_bytes.store(self.total.saturating_sub(text_bytes) as u32, Ordering::Relaxed);
+        first.truncated.store(truncated.into(), Ordering::Relaxed);
+        first.state.store(READY, Ordering::Release);
+        self.texts.know(mark_of(queryid, who));
+    }
+}
