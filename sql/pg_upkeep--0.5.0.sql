@@ -243,516 +243,6 @@ GRANT SELECT ON upkeep.quarantined_rows TO PUBLIC;
 
 /* <begin connected objects> */
 -- requires:
---   jobs
-
--- How large btree indexes are, and how large they would be after a rebuild.
-
-CREATE FUNCTION upkeep._index_bloat() RETURNS TABLE (
-    indexrelid oid,
-    index_size bigint,
-    estimated_size bigint,
-    lower_bound bigint,
-    upper_bound bigint,
-    basis text,
-    last_analyze timestamptz,
-    n_mod_since_analyze bigint
-)
-    LANGUAGE c STABLE PARALLEL UNSAFE ROWS 1000 COST 100000
-    AS 'MODULE_PATHNAME', 'upkeep_index_bloat_wrapper';
-COMMENT ON FUNCTION upkeep._index_bloat() IS
-'internal: the figures behind upkeep.bloated_indexes, from statistics that the caller may see';
-
-CREATE VIEW upkeep.bloated_indexes WITH (security_barrier) AS
-SELECT n.nspname AS schemaname, t.relname, c.relname AS indexrelname, t.oid AS relid, c.oid AS indexrelid,
-       b.index_size, b.estimated_size, b.lower_bound, b.upper_bound,
-       CASE WHEN b.estimated_size IS NOT NULL THEN
-           greatest(b.index_size OPERATOR(pg_catalog.-) b.estimated_size, 0) END AS bloat_bytes,
-       CASE WHEN b.estimated_size IS NOT NULL THEN
-           greatest(b.index_size OPERATOR(pg_catalog.-) b.estimated_size, 0)::double precision
-               OPERATOR(pg_catalog./) b.index_size::double precision END AS bloat_ratio,
-       CASE WHEN b.estimated_size IS NULL THEN 'unknown'
-            WHEN b.index_size OPERATOR(pg_catalog.<=) 131072 THEN 'fine'
-            WHEN b.upper_bound::double precision OPERATOR(pg_catalog.<=)
-                 (0.7::double precision OPERATOR(pg_catalog.*) b.index_size::double precision) THEN 'bloated'
-            WHEN b.estimated_size::double precision OPERATOR(pg_catalog.<=)
-                 (0.7::double precision OPERATOR(pg_catalog.*) b.index_size::double precision) THEN 'maybe'
-            ELSE 'fine' END AS verdict,
-       b.basis, b.last_analyze, b.n_mod_since_analyze,
-       CASE WHEN i.indisexclusion THEN pg_catalog.format('REINDEX INDEX %I.%I;', n.nspname, c.relname)
-            ELSE pg_catalog.format('REINDEX INDEX CONCURRENTLY %I.%I;', n.nspname, c.relname) END AS reindex_command
-FROM upkeep._index_bloat() b
-JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) b.indexrelid
-JOIN pg_catalog.pg_index i ON i.indexrelid OPERATOR(pg_catalog.=) b.indexrelid
-JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) i.indrelid
-JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-ORDER BY 10 DESC NULLS LAST, b.index_size DESC;
-COMMENT ON VIEW upkeep.bloated_indexes IS
-'Valid btree indexes of user tables with their size, and the size that a rebuild would give them, estimated from catalog statistics without reading the index. Sizes in bytes. Most bloat first. Waits for no lock. Where the statistics are missing, or are of columns that you may not SELECT, verdict is unknown and basis says why; upkeep.measure_index_bloat() looks into the index itself. Other access methods and invalid indexes are not listed.';
-COMMENT ON COLUMN upkeep.bloated_indexes.estimated_size IS 'After REINDEX, at the index''s fillfactor, in bytes; null: not known.';
-COMMENT ON COLUMN upkeep.bloated_indexes.lower_bound IS 'What estimated_size may be at least.';
-COMMENT ON COLUMN upkeep.bloated_indexes.upper_bound IS 'What estimated_size may be at most.';
-COMMENT ON COLUMN upkeep.bloated_indexes.bloat_bytes IS 'index_size - estimated_size, or 0.';
-COMMENT ON COLUMN upkeep.bloated_indexes.bloat_ratio IS 'bloat_bytes as a fraction of index_size, 0 to 1.';
-COMMENT ON COLUMN upkeep.bloated_indexes.verdict IS
-'bloated: a rebuild gives back at least 30 % even if upper_bound is right; maybe: if estimated_size is right; fine: neither, or at most 128 kB; unknown: see basis.';
-COMMENT ON COLUMN upkeep.bloated_indexes.basis IS 'What the estimate rests on, or why there is none.';
-GRANT SELECT ON upkeep.bloated_indexes TO PUBLIC;
-
-CREATE FUNCTION upkeep.measure_index_bloat(index regclass, sample_pages integer DEFAULT 1000) RETURNS TABLE (
-    index_size bigint,
-    estimated_size bigint,
-    lower_bound bigint,
-    upper_bound bigint,
-    bloat_bytes bigint,
-    bloat_ratio double precision,
-    pages_read integer,
-    leaf_pages bigint,
-    internal_pages bigint,
-    deleted_pages bigint,
-    half_dead_pages bigint,
-    new_pages bigint,
-    leaf_density double precision,
-    index_rows bigint,
-    live_tuples bigint,
-    posting_tuples bigint,
-    dead_tuples bigint,
-    tree_level integer,
-    deduplicates boolean
-)
-    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1
-    AS 'MODULE_PATHNAME', 'upkeep_measure_index_bloat_wrapper';
-COMMENT ON FUNCTION upkeep.measure_index_bloat(regclass, integer) IS
-'Reads at most sample_pages pages (10 to 1000000) of a btree index, chosen by chance, under ACCESS SHARE, and says how large the index would be after REINDEX, with bounds that 95 of 100 samples keep. Sizes in bytes; leaf_density and bloat_ratio are fractions; the other figures are counts, extrapolated. Rows deleted from the table but not vacuumed yet count as live. Takes SELECT on the table, its ownership, or pg_stat_scan_tables. Errors: 22004 no index, 22023 sample_pages out of range, 42P01 it is gone, 42809 not an index or a partitioned one, 42501 not permitted, 0A000 not btree or another session''s, 55000 not valid.';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- requires:
---   jobs
-
--- What statements cost, remembered.
---
--- Layout: one row per interval, whatever number of statements it holds; they are packed into one bytea (format in
--- src/queries/packed.rs), because a row per statement and minute takes ten times the room. Three levels: what a drain brought
--- (level 0), hours (1) and days (2); a coarser row repeats the finer ones that it is the sum of, so that a month is read from
--- thirty rows and its ragged ends from finer ones.
---
--- Old history leaves by TRUNCATE of a whole partition, never row by row. The partitions are a ring of eight for each level, made
--- here and not at run time: DDL at run time would fire the event triggers of users under our switched user (LAW 1), and would
--- have to be kept out of dumps. A ring moves on when its partition spans a seventh of the level's retention.
-
-CREATE TABLE upkeep._query_interval (
-    ring smallint NOT NULL, -- 8 * level + position
-    level smallint NOT NULL CHECK (level BETWEEN 0 AND 2),
-    -- Level 0: started_at; 1 and 2: the hour or day in UTC that it is the sum of.
-    period timestamptz NOT NULL,
-    started_at timestamptz NOT NULL,
-    finished_at timestamptz NOT NULL,
-    parts integer NOT NULL, -- rows of the level below in it
-    flags integer NOT NULL, -- 1: cut short by a restart; 2: pg_stat_statements forgot statements meanwhile
-    statements integer NOT NULL,
-    entries bytea NOT NULL
-) PARTITION BY LIST (ring);
-COMMENT ON TABLE upkeep._query_interval IS 'internal: what all statements of an interval cost, one row per interval';
-
-CREATE TABLE upkeep._query_minutes_0 PARTITION OF upkeep._query_interval FOR VALUES IN (0);
-CREATE TABLE upkeep._query_minutes_1 PARTITION OF upkeep._query_interval FOR VALUES IN (1);
-CREATE TABLE upkeep._query_minutes_2 PARTITION OF upkeep._query_interval FOR VALUES IN (2);
-CREATE TABLE upkeep._query_minutes_3 PARTITION OF upkeep._query_interval FOR VALUES IN (3);
-CREATE TABLE upkeep._query_minutes_4 PARTITION OF upkeep._query_interval FOR VALUES IN (4);
-CREATE TABLE upkeep._query_minutes_5 PARTITION OF upkeep._query_interval FOR VALUES IN (5);
-CREATE TABLE upkeep._query_minutes_6 PARTITION OF upkeep._query_interval FOR VALUES IN (6);
-CREATE TABLE upkeep._query_minutes_7 PARTITION OF upkeep._query_interval FOR VALUES IN (7);
-CREATE TABLE upkeep._query_hours_0 PARTITION OF upkeep._query_interval FOR VALUES IN (8);
-CREATE TABLE upkeep._query_hours_1 PARTITION OF upkeep._query_interval FOR VALUES IN (9);
-CREATE TABLE upkeep._query_hours_2 PARTITION OF upkeep._query_interval FOR VALUES IN (10);
-CREATE TABLE upkeep._query_hours_3 PARTITION OF upkeep._query_interval FOR VALUES IN (11);
-CREATE TABLE upkeep._query_hours_4 PARTITION OF upkeep._query_interval FOR VALUES IN (12);
-CREATE TABLE upkeep._query_hours_5 PARTITION OF upkeep._query_interval FOR VALUES IN (13);
-CREATE TABLE upkeep._query_hours_6 PARTITION OF upkeep._query_interval FOR VALUES IN (14);
-CREATE TABLE upkeep._query_hours_7 PARTITION OF upkeep._query_interval FOR VALUES IN (15);
-CREATE TABLE upkeep._query_days_0 PARTITION OF upkeep._query_interval FOR VALUES IN (16);
-CREATE TABLE upkeep._query_days_1 PARTITION OF upkeep._query_interval FOR VALUES IN (17);
-CREATE TABLE upkeep._query_days_2 PARTITION OF upkeep._query_interval FOR VALUES IN (18);
-CREATE TABLE upkeep._query_days_3 PARTITION OF upkeep._query_interval FOR VALUES IN (19);
-CREATE TABLE upkeep._query_days_4 PARTITION OF upkeep._query_interval FOR VALUES IN (20);
-CREATE TABLE upkeep._query_days_5 PARTITION OF upkeep._query_interval FOR VALUES IN (21);
-CREATE TABLE upkeep._query_days_6 PARTITION OF upkeep._query_interval FOR VALUES IN (22);
-CREATE TABLE upkeep._query_days_7 PARTITION OF upkeep._query_interval FOR VALUES IN (23);
--- Not compressed: one statement's part of many days is read without the rest of them.
-ALTER TABLE upkeep._query_days_0 ALTER COLUMN entries SET STORAGE EXTERNAL;
-ALTER TABLE upkeep._query_days_1 ALTER COLUMN entries SET STORAGE EXTERNAL;
-ALTER TABLE upkeep._query_days_2 ALTER COLUMN entries SET STORAGE EXTERNAL;
-ALTER TABLE upkeep._query_days_3 ALTER COLUMN entries SET STORAGE EXTERNAL;
-ALTER TABLE upkeep._query_days_4 ALTER COLUMN entries SET STORAGE EXTERNAL;
-ALTER TABLE upkeep._query_days_5 ALTER COLUMN entries SET STORAGE EXTERNAL;
-ALTER TABLE upkeep._query_days_6 ALTER COLUMN entries SET STORAGE EXTERNAL;
-ALTER TABLE upkeep._query_days_7 ALTER COLUMN entries SET STORAGE EXTERNAL;
-CREATE INDEX _query_interval_period ON upkeep._query_interval (period);
-
--- Where each level's ring is.
-CREATE TABLE upkeep._query_ring (
-    level smallint PRIMARY KEY,
-    position smallint NOT NULL DEFAULT 0,
-    since timestamptz NOT NULL DEFAULT '-infinity' -- the first period in the partition written to
-);
-INSERT INTO upkeep._query_ring (level) VALUES (0), (1), (2);
-COMMENT ON TABLE upkeep._query_ring IS 'internal: which partition of each level is written to';
-
--- Text of statements, as first seen: per role, because search_path and rights are.
-CREATE TABLE upkeep._query (
-    queryid bigint NOT NULL,
-    userid oid NOT NULL,
-    -- Normalised; of utility statements outside of a short list the command tag only.
-    query text NOT NULL,
-    truncated boolean NOT NULL,
-    -- Under which it was analyzed, so that it can be planned again.
-    search_path text NOT NULL,
-    first_seen timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-    last_seen timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-    PRIMARY KEY (queryid, userid)
-) WITH (fillfactor = 90);
-CREATE INDEX _query_last_seen ON upkeep._query (last_seen);
-COMMENT ON TABLE upkeep._query IS 'internal: texts of statements';
-
--- Texts that the caller may see, and no others (LAW 5).
-CREATE VIEW upkeep._query_text WITH (security_barrier) AS
-SELECT q.queryid, q.userid, q.query, q.truncated, q.search_path, q.first_seen, q.last_seen
-FROM upkeep._query q
-WHERE pg_catalog.pg_has_role(q.userid, 'USAGE') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE');
-COMMENT ON VIEW upkeep._query_text IS 'internal: texts of statements that the caller may see';
-GRANT SELECT ON upkeep._query_text TO PUBLIC;
-
--- pgrx returns no more than 32 columns: the counters come as an array.
-CREATE FUNCTION upkeep._query_packed_intervals(since timestamptz, until timestamptz, only_queryid bigint, resolution interval)
-    RETURNS TABLE (
-    started_at timestamptz,
-    finished_at timestamptz,
-    queryid bigint,
-    userid oid,
-    toplevel boolean,
-    calls bigint,
-    rows bigint,
-    total_time double precision,
-    min_time double precision,
-    max_time double precision,
-    errors bigint,
-    cancellations bigint,
-    timeouts bigint,
-    unknown_errors bigint,
-    histogram bytea,
-    counters double precision[],
-    lossy boolean
-)
-    LANGUAGE c STABLE PARALLEL UNSAFE ROWS 10000 COST 100000
-    AS 'MODULE_PATHNAME', 'upkeep_query_packed_intervals_wrapper';
-COMMENT ON FUNCTION upkeep._query_packed_intervals(timestamptz, timestamptz, bigint, interval) IS 'internal: see upkeep._query_intervals()';
-
-CREATE FUNCTION upkeep._query_intervals(since timestamptz, until timestamptz, only_queryid bigint DEFAULT NULL, resolution interval DEFAULT NULL)
-    RETURNS TABLE (
-    started_at timestamptz,
-    finished_at timestamptz,
-    queryid bigint,
-    userid oid,
-    toplevel boolean,
-    calls bigint,
-    rows bigint,
-    total_time double precision,
-    min_time double precision,
-    max_time double precision,
-    errors bigint,
-    cancellations bigint,
-    timeouts bigint,
-    unknown_errors bigint,
-    histogram bytea,
-    shared_blks_hit bigint,
-    shared_blks_read bigint,
-    shared_blks_dirtied bigint,
-    shared_blks_written bigint,
-    local_blks_hit bigint,
-    local_blks_read bigint,
-    local_blks_dirtied bigint,
-    local_blks_written bigint,
-    temp_blks_read bigint,
-    temp_blks_written bigint,
-    blk_read_time double precision,
-    blk_write_time double precision,
-    temp_blk_read_time double precision,
-    temp_blk_write_time double precision,
-    wal_records bigint,
-    wal_fpi bigint,
-    wal_bytes bigint,
-    jit_functions bigint,
-    jit_time double precision,
-    lossy boolean
-)
-    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000 COST 100000
-BEGIN ATOMIC
-SELECT p.started_at, p.finished_at, p.queryid, p.userid, p.toplevel, p.calls, p.rows, p.total_time, p.min_time, p.max_time, p.errors, p.cancellations, p.timeouts, p.unknown_errors, p.histogram,
-       p.counters[1]::bigint, p.counters[2]::bigint, p.counters[3]::bigint, p.counters[4]::bigint, p.counters[5]::bigint,
-       p.counters[6]::bigint, p.counters[7]::bigint, p.counters[8]::bigint, p.counters[9]::bigint, p.counters[10]::bigint,
-       p.counters[11], p.counters[12], p.counters[13], p.counters[14], p.counters[15]::bigint,
-       p.counters[16]::bigint, p.counters[17]::bigint, p.counters[18]::bigint, p.counters[19],
-       p.lossy
-FROM upkeep._query_packed_intervals(since, until, only_queryid, resolution) p;
-END;
-COMMENT ON FUNCTION upkeep._query_intervals(timestamptz, timestamptz, bigint, interval) IS
-'internal: what statements cost between two times, from the coarsest rows that fit, none of them longer than resolution where finer ones are kept. Per row: one statement in one interval; queryid 0 is what could not be kept apart. Times in ms. queryid is null where the caller may not see the statement: of roles that it is no member of, without pg_read_all_stats.';
-
-CREATE FUNCTION upkeep._query_live() RETURNS TABLE (
-    datid oid,
-    queryid bigint,
-    userid oid,
-    toplevel boolean,
-    calls bigint,
-    rows bigint,
-    total_time double precision,
-    min_time double precision,
-    max_time double precision,
-    p50_time double precision,
-    p95_time double precision,
-    p99_time double precision,
-    errors bigint,
-    cancellations bigint,
-    timeouts bigint,
-    unknown_errors bigint,
-    histogram bytea,
-    stats_since timestamptz,
-    query text,
-    may_see boolean
-)
-    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 5000 COST 10000
-    AS 'MODULE_PATHNAME', 'upkeep_query_live_wrapper';
-COMMENT ON FUNCTION upkeep._query_live() IS
-'internal: the counters in shared memory, of this database and, to pg_read_all_stats, what other databases could not keep apart';
-
-CREATE VIEW upkeep.query_stats WITH (security_barrier) AS
-SELECT l.datid, l.queryid, l.userid, l.toplevel, l.calls, l.rows, l.total_time,
-       l.total_time OPERATOR(pg_catalog./) nullif(l.calls, 0)::double precision AS mean_time,
-       l.min_time, l.max_time, l.p50_time, l.p95_time, l.p99_time,
-       l.errors, l.cancellations, l.timeouts, l.unknown_errors, l.stats_since,
-       CASE WHEN l.queryid OPERATOR(pg_catalog.=) 0 THEN '<others>'
-            WHEN NOT l.may_see THEN '<insufficient privilege>'
-            ELSE coalesce(l.query, q.query) END AS query
-FROM upkeep._query_live() l
-LEFT JOIN upkeep._query_text q
-    ON q.queryid OPERATOR(pg_catalog.=) l.queryid AND q.userid OPERATOR(pg_catalog.=) l.userid;
-COMMENT ON VIEW upkeep.query_stats IS
-'What each statement of this database has cost since the server started or upkeep.reset_query_stats(), live from shared memory: per role, queryid and toplevel (false: within a function; see upkeep.track_queries). Times in ms; percentiles from a histogram, at most 12.5 % off. calls, rows, times and percentiles are of executions that succeeded. A row with queryid 0 adds up what could not be kept apart: statements that were evicted (upkeep.query_max), or that could not be entered; members of pg_read_all_stats see that row of every database. queryid is null and query hidden for statements of roles that you are no member of, unless you are a member of pg_read_all_stats. Takes shared_preload_libraries; without it: 55000.';
-COMMENT ON COLUMN upkeep.query_stats.queryid IS 'As in pg_stat_statements; of utility statements outside of a short list one per command tag; 0: others.';
-COMMENT ON COLUMN upkeep.query_stats.errors IS 'Executions that ended in an error that reached the log or the client.';
-COMMENT ON COLUMN upkeep.query_stats.cancellations IS 'Executions that were canceled or whose session was terminated.';
-COMMENT ON COLUMN upkeep.query_stats.timeouts IS 'Executions that ran into statement_timeout.';
-COMMENT ON COLUMN upkeep.query_stats.unknown_errors IS 'Executions that ended in an error that was caught (an EXCEPTION block) or not reported: its kind is not known.';
-COMMENT ON COLUMN upkeep.query_stats.stats_since IS 'When counting began or was reset.';
-GRANT SELECT ON upkeep.query_stats TO PUBLIC;
-
-CREATE FUNCTION upkeep.reset_query_stats(userid oid DEFAULT NULL, queryid bigint DEFAULT NULL, history boolean DEFAULT false)
-    RETURNS void
-    LANGUAGE c VOLATILE PARALLEL UNSAFE
-    AS 'MODULE_PATHNAME', 'upkeep_reset_query_stats_wrapper';
-COMMENT ON FUNCTION upkeep.reset_query_stats(oid, bigint, boolean) IS
-'Lets upkeep.query_stats begin anew in this database: for all statements (then "others" too), or those of a role or with a queryid. Takes effect at once, whatever becomes of the transaction. What was counted still goes into the history. With history => true the history and all texts are removed as well; that takes no userid and no queryid (22023). Not for PUBLIC: GRANT EXECUTE to whom it may concern. Errors: 55000 not preloaded, 22004 history is null.';
-REVOKE ALL ON FUNCTION upkeep.reset_query_stats(oid, bigint, boolean) FROM PUBLIC;
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- requires:
---   query_stats
-
--- What the history of statements says. All of it reads upkeep._query_intervals() as whoever asks.
-
-CREATE FUNCTION upkeep.query_history(
-    since timestamptz DEFAULT (pg_catalog.now() OPERATOR(pg_catalog.-) '1 day'::interval),
-    until timestamptz DEFAULT pg_catalog.now(),
-    bucket interval DEFAULT '1 hour'::interval)
-RETURNS TABLE (
-    started_at timestamptz,
-    finished_at timestamptz,
-    queryid bigint,
-    userid oid,
-    toplevel boolean,
-    calls bigint,
-    rows bigint,
-    total_time double precision,
-    mean_time double precision,
-    min_time double precision,
-    max_time double precision,
-    p50_time double precision,
-    p95_time double precision,
-    p99_time double precision,
-    errors bigint,
-    cancellations bigint,
-    timeouts bigint,
-    unknown_errors bigint,
-    shared_blks_hit bigint,
-    blks_read bigint,
-    blks_written bigint,
-    temp_blks_read bigint,
-    temp_blks_written bigint,
-    blk_read_time double precision,
-    blk_write_time double precision,
-    wal_bytes bigint,
-    jit_time double precision,
-    lossy boolean,
-    query text
-)
-    LANGUAGE c STABLE PARALLEL UNSAFE ROWS 10000 COST 100000
-    AS 'MODULE_PATHNAME', 'upkeep_query_history_wrapper';
-COMMENT ON FUNCTION upkeep.query_history(timestamptz, timestamptz, interval) IS
-'What each statement cost, bucket by bucket (at least 1 minute; buckets of a day begin at midnight UTC), from the stored history of this database. Times in ms; percentiles are at most 11.1 % off; started_at and finished_at are those of what is stored within the bucket, and may reach beyond it where only coarser history is kept. Blocks, wal_bytes and jit_time come from pg_stat_statements, if it is there; lossy: it forgot some meanwhile, or a restart cut the interval short. queryid 0 is what could not be kept apart. queryid is null and query hidden for statements of roles that you are no member of, unless you are a member of pg_read_all_stats. Errors: 22004 an argument is null, 22023 until is not after since, or no such bucket.';
-
-CREATE FUNCTION upkeep.query_percentile(
-    queryid bigint,
-    fraction double precision,
-    since timestamptz DEFAULT (pg_catalog.now() OPERATOR(pg_catalog.-) '1 day'::interval),
-    until timestamptz DEFAULT pg_catalog.now(),
-    role regrole DEFAULT NULL,
-    toplevel boolean DEFAULT NULL)
-RETURNS double precision
-    LANGUAGE c STABLE PARALLEL UNSAFE COST 100000
-    AS 'MODULE_PATHNAME', 'upkeep_query_percentile_wrapper';
-COMMENT ON FUNCTION upkeep.query_percentile(bigint, double precision, timestamptz, timestamptz, regrole, boolean) IS
-'The latency in ms that this fraction (0 to 1; 0.95 is the 95th percentile) of a statement''s successful executions did not exceed, over any time, from merged histograms: at most 11.1 % off from 4 us on. role and toplevel narrow it; null takes all. Null if there were none, or none that you may see. Errors: 22004 an argument is null, 22023 fraction out of range or until not after since.';
-
-CREATE FUNCTION upkeep.query_histogram(
-    queryid bigint,
-    since timestamptz DEFAULT (pg_catalog.now() OPERATOR(pg_catalog.-) '1 day'::interval),
-    until timestamptz DEFAULT pg_catalog.now(),
-    role regrole DEFAULT NULL,
-    toplevel boolean DEFAULT NULL)
-RETURNS TABLE (
-    lower_time double precision,
-    upper_time double precision,
-    calls bigint,
-    cumulative_share double precision
-)
-    LANGUAGE c STABLE PARALLEL UNSAFE ROWS 40 COST 100000
-    AS 'MODULE_PATHNAME', 'upkeep_query_histogram_wrapper';
-COMMENT ON FUNCTION upkeep.query_histogram(bigint, timestamptz, timestamptz, regrole, boolean) IS
-'How the latencies of a statement''s successful executions are spread: per bucket in use its edges in ms (lower_time included, upper_time not; null: no end), the calls in it, and the fraction of all calls up to its end. role and toplevel narrow it; null takes all. No rows if there were none, or none that you may see. Errors: 22004 an argument is null, 22023 until is not after since.';
-
-CREATE FUNCTION upkeep._slow_queries() RETURNS TABLE (
-    queryid bigint,
-    userid oid,
-    toplevel boolean,
-    slow_calls bigint,
-    calls bigint,
-    total_time double precision,
-    mean_time double precision,
-    p95_time double precision,
-    p99_time double precision,
-    max_time double precision,
-    last_slow_at timestamptz,
-    query text
-)
-    LANGUAGE c STABLE PARALLEL UNSAFE ROWS 100 COST 100000
-    AS 'MODULE_PATHNAME', 'upkeep_slow_queries_wrapper';
-COMMENT ON FUNCTION upkeep._slow_queries() IS 'internal: the figures behind upkeep.slow_queries';
-
-CREATE VIEW upkeep.slow_queries WITH (security_barrier) AS
-SELECT s.queryid, s.userid, s.toplevel, s.slow_calls, s.calls, s.total_time, s.mean_time,
-       s.p95_time, s.p99_time, s.max_time, s.last_slow_at, s.query
-FROM upkeep._slow_queries() s;
-COMMENT ON VIEW upkeep.slow_queries IS
-'Statements of which calls took at least upkeep.slow_query_min_duration (default 1 s) within the last 24 hours, as far as the history is written; those with the most such calls first. Times in ms. Of statements of roles that you are no member of, figures without queryid and query, unless you are a member of pg_read_all_stats.';
-COMMENT ON COLUMN upkeep.slow_queries.slow_calls IS 'Calls that took so long. Of the bucket of the histogram in which the limit lies, a share is counted.';
-COMMENT ON COLUMN upkeep.slow_queries.last_slow_at IS 'End of the last stored interval with such a call.';
-GRANT SELECT ON upkeep.slow_queries TO PUBLIC;
-
-CREATE FUNCTION upkeep.top_queries(
-    order_by text DEFAULT 'total',
-    since timestamptz DEFAULT (pg_catalog.now() OPERATOR(pg_catalog.-) '1 day'::interval),
-    until timestamptz DEFAULT pg_catalog.now(),
-    max_rows integer DEFAULT 20)
-RETURNS TABLE (
-    rank integer,
-    queryid bigint,
-    userid oid,
-    toplevel boolean,
-    statements bigint,
-    share double precision,
-    calls bigint,
-    rows bigint,
-    total_time double precision,
-    mean_time double precision,
-    min_time double precision,
-    max_time double precision,
-    p50_time double precision,
-    p95_time double precision,
-    p99_time double precision,
-    errors bigint,
-    cancellations bigint,
-    timeouts bigint,
-    unknown_errors bigint,
-    shared_blks_hit bigint,
-    blks_read bigint,
-    blks_written bigint,
-    temp_blks_read bigint,
-    temp_blks_written bigint,
-    wal_bytes bigint,
-    lossy boolean,
-    query text
-)
-    LANGUAGE c STABLE PARALLEL UNSAFE ROWS 20 COST 100000
-    AS 'MODULE_PATHNAME', 'upkeep_top_queries_wrapper';
-COMMENT ON FUNCTION upkeep.top_queries(text, timestamptz, timestamptz, integer) IS
-'The statements that cost most, by total, mean, p95, p99 (times in ms), calls, rows, errors (failures of any kind), io (blocks read and written), wal (bytes) or temp (blocks); the last three take pg_stat_statements. share is the fraction of the sum over all statements, of the time for mean, p95 and p99. The last row, without a rank, is all others together (queryid 0; statements: how many of them are known), including what could not be kept apart. Statements within functions are in the figures of their callers: they are listed, but not added up. Of statements of roles that you are no member of, figures without queryid and query, unless you are a member of pg_read_all_stats. Errors: 22004 an argument is null, 22023 no such order, until not after since, or max_rows below 1.';
-
-CREATE FUNCTION upkeep.query_regressions(
-    since timestamptz DEFAULT (pg_catalog.now() OPERATOR(pg_catalog.-) '1 day'::interval),
-    until timestamptz DEFAULT pg_catalog.now(),
-    baseline_since timestamptz DEFAULT NULL,
-    baseline_until timestamptz DEFAULT NULL,
-    min_calls integer DEFAULT 50,
-    min_effect double precision DEFAULT 0.1)
-RETURNS TABLE (
-    queryid bigint,
-    userid oid,
-    toplevel boolean,
-    effect double precision,
-    probability_slower double precision,
-    p_value double precision,
-    adjusted_p_value double precision,
-    same_hours boolean,
-    added_time double precision,
-    calls bigint,
-    baseline_calls bigint,
-    mean_time double precision,
-    baseline_mean_time double precision,
-    p50_time double precision,
-    baseline_p50_time double precision,
-    p95_time double precision,
-    baseline_p95_time double precision,
-    p99_time double precision,
-    baseline_p99_time double precision,
-    query text
-)
-    LANGUAGE c STABLE PARALLEL UNSAFE ROWS 20 COST 1000000
-    AS 'MODULE_PATHNAME', 'upkeep_query_regressions_wrapper';
-COMMENT ON FUNCTION upkeep.query_regressions(timestamptz, timestamptz, timestamptz, timestamptz, integer, double precision) IS
-'Statements that became slower, compared with a baseline (default: the 14 days before since), the dearest first. Hours are compared with the same hours of the day; days of the baseline show how much days differ; of what is reported at most 5 % is expected to be chance (Benjamini-Hochberg over all statements with min_calls, at least 10, on both sides). effect is by how much the typical (geometric mean) time grew: 0.3 is 30 % slower; below min_effect nothing is reported. probability_slower: that a call now is slower than one of the baseline (0.5: no change). added_time: ms that all calls together took longer. same_hours false: the baseline has other hours of the day only, and a daily cycle may be all there is. Times in ms. Only statements that you may see; what could not be kept apart is not compared. Errors: 22004 an argument is null, 22023 an end is not after its beginning, or a limit is out of range.';
-
-CREATE FUNCTION upkeep.performance_report(
-    since timestamptz DEFAULT (pg_catalog.now() OPERATOR(pg_catalog.-) '1 day'::interval),
-    until timestamptz DEFAULT pg_catalog.now())
-RETURNS jsonb
-    LANGUAGE c STABLE PARALLEL UNSAFE COST 1000000
-    AS 'MODULE_PATHNAME', 'upkeep_performance_report_wrapper';
-COMMENT ON FUNCTION upkeep.performance_report(timestamptz, timestamptz) IS
-'A time at a glance: totals of all statements, a series over time with percentiles, failures and histograms, the statements that cost most (columns as in upkeep.top_queries()), and what became slower than in the 14 days before (as upkeep.query_regressions()). Times in ms, in UTC; queryids are strings. Shows the caller what those functions show. Errors: 22004 an argument is null, 22023 until is not after since.';
-
-CREATE FUNCTION upkeep.performance_report_html(
-    since timestamptz DEFAULT (pg_catalog.now() OPERATOR(pg_catalog.-) '1 day'::interval),
-    until timestamptz DEFAULT pg_catalog.now())
-RETURNS text
-    LANGUAGE c STABLE PARALLEL UNSAFE COST 1000000
-    AS 'MODULE_PATHNAME', 'upkeep_performance_report_html_wrapper';
-COMMENT ON FUNCTION upkeep.performance_report_html(timestamptz, timestamptz) IS
-'performance_report() as one self-contained HTML page without scripts: psql -XAtqc ''SELECT upkeep.performance_report_html()'' > performance.html. Errors: as performance_report().';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- requires:
 --   backfill
 
 -- What people see of jobs and do to them. Views are security_barrier (LAW 5): states and figures for the
@@ -1131,181 +621,6 @@ REVOKE EXECUTE ON FUNCTION
 /* <begin connected objects> */
 -- requires:
 --   schedules
-
--- Soft delete: what is enabled, what was deleted together, and the functions. regclass and not oid, so that a dump carries
--- the tables' names (LAW 20) and pg_upgrade, which keeps the OIDs of relations, lets them pass.
-
-CREATE TABLE upkeep._soft_delete_table (
-    relid regclass PRIMARY KEY,
-    -- The name without a schema that users know: in `swap` the table itself is called otherwise.
-    name name NOT NULL,
-    hide text NOT NULL CHECK (hide IN ('live_view', 'swap', 'none')),
-    deleted_at name NOT NULL,
-    deleted_by name NOT NULL,
-    deletion_id name NOT NULL,
-    flag name,
-    live_view regclass,
-    deleted_view regclass,
-    retention interval,
-    on_unmanaged text NOT NULL DEFAULT 'refuse' CHECK (on_unmanaged IN ('refuse', 'restrict', 'ignore')),
-    enabled_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
-);
-CREATE UNIQUE INDEX _soft_delete_table_live_view ON upkeep._soft_delete_table (live_view);
-
--- One for each call of soft_delete(), and one for all other deletions of a transaction.
-CREATE TABLE upkeep._deletion (
-    id uuid PRIMARY KEY,
-    -- The first table.
-    relid regclass NOT NULL,
-    deleted_at timestamptz NOT NULL,
-    deleted_by text NOT NULL,
-    -- The role, by name: a dump restored elsewhere meets other OIDs.
-    role_name name NOT NULL,
-    reason text,
-    -- Why it may not be purged (hold_deletion).
-    held text,
-    undeleted_at timestamptz,
-    undeleted_by text
-);
-CREATE INDEX ON upkeep._deletion (deleted_at);
-
-CREATE TABLE upkeep._deletion_table (
-    deletion uuid NOT NULL REFERENCES upkeep._deletion ON DELETE CASCADE,
-    relid regclass NOT NULL,
-    rows bigint NOT NULL,
-    -- Deleted by somebody, not (only) by the cascade.
-    direct boolean NOT NULL,
-    -- Of them are gone for good.
-    purged bigint NOT NULL DEFAULT 0,
-    PRIMARY KEY (deletion, relid)
-);
-
--- What ON DELETE SET NULL and SET DEFAULT have changed. Key and values as text: they come back by the types' input.
-CREATE TABLE upkeep._deletion_cleared (
-    deletion uuid NOT NULL REFERENCES upkeep._deletion ON DELETE CASCADE,
-    relid regclass NOT NULL,
-    -- Which foreign key.
-    conname name NOT NULL,
-    key_columns name[] NOT NULL,
-    columns name[] NOT NULL,
-    key jsonb NOT NULL,
-    old_values jsonb NOT NULL,
-    new_values jsonb NOT NULL
-);
-CREATE INDEX ON upkeep._deletion_cleared (deletion);
-
-SELECT pg_catalog.pg_extension_config_dump('upkeep._soft_delete_table', '');
-SELECT pg_catalog.pg_extension_config_dump('upkeep._deletion', '');
-SELECT pg_catalog.pg_extension_config_dump('upkeep._deletion_table', '');
-SELECT pg_catalog.pg_extension_config_dump('upkeep._deletion_cleared', '');
-
-CREATE FUNCTION upkeep.enable_soft_delete(
-    target regclass,
-    hide text DEFAULT 'live_view',
-    deleted_at name DEFAULT 'deleted_at',
-    deleted_by name DEFAULT 'deleted_by',
-    deletion_id name DEFAULT 'deletion_id',
-    flag name DEFAULT NULL,
-    retention interval DEFAULT NULL,
-    on_unmanaged text DEFAULT 'refuse'
-) RETURNS void
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_enable_soft_delete_wrapper';
-COMMENT ON FUNCTION upkeep.enable_soft_delete(regclass, text, name, name, name, name, interval, text) IS
-'Lets rows of a table be deleted so that they can come back. Adds the columns that are missing (no rewrite), triggers, and by hide: live_view (TABLE_live and TABLE_deleted), swap (the table becomes TABLE_all, the view takes its name), swap_published (the same for a table in a publication), none. flag: a boolean column kept in step with deleted_at. on_unmanaged, for tables without soft delete that reference this one ON DELETE CASCADE: refuse (this call), restrict (rows that they reference), ignore. For members of the table''s owner. Errors: 42501, 42809 not a table, 55000 no primary key, a referencing table without soft delete, a publication, 42804 a column of an unfit type, 42710 enabled already, 42P07 a view''s name is taken, 0A000 inheritance, partitioned by one of the columns.';
-
-CREATE FUNCTION upkeep.disable_soft_delete(target regclass, deleted_rows text DEFAULT 'refuse') RETURNS void
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_disable_soft_delete_wrapper';
-COMMENT ON FUNCTION upkeep.disable_soft_delete(regclass, text) IS
-'Ends soft delete on a table: triggers and views go, the columns stay. deleted_rows: refuse (55000 if there are any), keep (they look like any other row from now on), purge (deletes them for good). For members of the table''s owner. Errors: 42501, 55000, 2BP01 something depends on a view, 22023.';
-
-CREATE FUNCTION upkeep.soft_delete(target regclass, condition text, reason text DEFAULT NULL) RETURNS uuid
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_soft_delete';
-COMMENT ON FUNCTION upkeep.soft_delete(regclass, text, text) IS
-'Deletes the live rows of a table that meet a condition (what follows WHERE) so that undelete() can bring them back, with what references them ON DELETE CASCADE. Returns the deletion''s id, or null if no row met it. target: the table or its live view. Runs as the caller, who needs SELECT and UPDATE on the table. Errors: 42601 not a condition, 55000 not enabled, 23503 live rows reference a row by RESTRICT or NO ACTION, 42501.';
-
-CREATE FUNCTION upkeep.undelete(deletion uuid) RETURNS bigint
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_undelete';
-COMMENT ON FUNCTION upkeep.undelete(uuid) IS
-'Brings back what one deletion has deleted, in all tables, and the references that it has cleared where they are still as it left them. Returns the number of rows. The caller needs SELECT and UPDATE on the tables from which rows were deleted directly. Errors: 42704 no such deletion, 55000 undeleted already or a table is gone, 23505 a unique key is in use again, 23503 a row that a row references is still deleted, 42501.';
-
-CREATE FUNCTION upkeep.undelete(target regclass, condition text) RETURNS bigint
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_undelete_where';
-COMMENT ON FUNCTION upkeep.undelete(regclass, text) IS
-'Brings back the deleted rows of one table that meet a condition, whatever deleted them; not what was deleted with them. Returns the number of rows. Runs as the caller, who needs SELECT and UPDATE on the table. Errors as undelete(uuid), and 42601 not a condition.';
-
--- Triggers, on anybody's tables; they act on what they fire for and on nothing else.
-CREATE FUNCTION upkeep._soft_delete_updated_row() RETURNS trigger
-    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_updated_row';
-CREATE FUNCTION upkeep._soft_delete_updated() RETURNS trigger
-    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_updated';
-CREATE FUNCTION upkeep._soft_delete_view_row() RETURNS trigger
-    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_view_row';
-CREATE FUNCTION upkeep._soft_delete_view() RETURNS trigger
-    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_view';
-CREATE FUNCTION upkeep._soft_delete_flag() RETURNS trigger
-    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_flag';
-CREATE FUNCTION upkeep._soft_delete_guard() RETURNS trigger
-    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_guard';
-CREATE FUNCTION upkeep._soft_delete_live_parent() RETURNS trigger
-    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_live_parent';
-COMMENT ON FUNCTION upkeep._soft_delete_updated_row() IS 'Private trigger: notes a row whose deletion was set or cleared by an UPDATE.';
-COMMENT ON FUNCTION upkeep._soft_delete_updated() IS 'Private trigger: carries a deletion on to what references the rows noted.';
-COMMENT ON FUNCTION upkeep._soft_delete_view_row() IS 'Private trigger: DELETE of a row of a live view.';
-COMMENT ON FUNCTION upkeep._soft_delete_view() IS 'Private trigger: carries a DELETE on a live view on to what references the rows.';
-COMMENT ON FUNCTION upkeep._soft_delete_flag() IS 'Private trigger: keeps a boolean column in step with deleted_at.';
-COMMENT ON FUNCTION upkeep._soft_delete_guard() IS 'Private trigger: refuses DELETE and TRUNCATE on a table with soft delete.';
-COMMENT ON FUNCTION upkeep._soft_delete_live_parent() IS 'Private trigger: refuses a live row that references a deleted one.';
-
--- In the WHEN of these triggers, hence everyone's.
-CREATE FUNCTION upkeep._is_by_hand(target oid, deletion uuid) RETURNS boolean
-    LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1 AS 'MODULE_PATHNAME', 'upkeep_is_by_hand';
-COMMENT ON FUNCTION upkeep._is_by_hand(oid, uuid) IS
-'Private: is the statement that updates this table somebody''s own, and not one of soft delete''s that knows what it does?';
-
-CREATE VIEW upkeep.soft_delete_tables WITH (security_barrier) AS
-    SELECT c.oid AS relid, n.nspname AS schemaname, c.relname, s.hide, s.deleted_at, s.deleted_by, s.deletion_id, s.flag,
-           s.live_view::pg_catalog.oid AS live_view, s.deleted_view::pg_catalog.oid AS deleted_view,
-           s.retention, s.on_unmanaged, s.enabled_at
-    FROM upkeep._soft_delete_table s
-    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) s.relid
-    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-    WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE');
-COMMENT ON VIEW upkeep.soft_delete_tables IS
-'Tables with soft delete, visible to members of their owners: names of their columns and views, retention, and what is done about tables without it.';
-GRANT SELECT ON upkeep.soft_delete_tables TO PUBLIC;
-
-CREATE VIEW upkeep.deletions WITH (security_barrier) AS
-    SELECT d.id, d.deleted_at, d.deleted_by, d.reason, d.relid::pg_catalog.oid AS relid, n.nspname AS schemaname, c.relname,
-           (SELECT pg_catalog.jsonb_object_agg(t.relid::pg_catalog.text, t.rows)
-            FROM upkeep._deletion_table t WHERE t.deletion OPERATOR(pg_catalog.=) d.id) AS rows,
-           d.undeleted_at, d.undeleted_by, d.held, w.why_not IS NULL AS restorable, w.why_not
-    FROM upkeep._deletion d
-    LEFT JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) d.relid
-    LEFT JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-    CROSS JOIN LATERAL (
-        SELECT CASE
-            WHEN d.undeleted_at IS NOT NULL THEN 'undeleted already'
-            WHEN c.oid IS NULL THEN 'the table is gone'
-            WHEN EXISTS (SELECT FROM upkeep._deletion_table t
-                         WHERE t.deletion OPERATOR(pg_catalog.=) d.id AND t.purged OPERATOR(pg_catalog.>) 0)
-                THEN 'rows of it were purged'
-            WHEN EXISTS (SELECT FROM upkeep._deletion_table t
-                         WHERE t.deletion OPERATOR(pg_catalog.=) d.id
-                           AND NOT EXISTS (SELECT FROM upkeep._soft_delete_table s WHERE s.relid OPERATOR(pg_catalog.=) t.relid))
-                THEN 'soft delete is not enabled on one of its tables any more'
-        END AS why_not) w
-    WHERE CASE WHEN c.oid IS NULL THEN pg_catalog.pg_has_role('pg_read_all_data', 'USAGE')
-               ELSE pg_catalog.pg_has_role(c.relowner, 'USAGE') END;
-COMMENT ON VIEW upkeep.deletions IS
-'What was deleted together: by one call of soft_delete(), or by all other statements of one transaction. Visible to members of the owner of the first table.';
-COMMENT ON COLUMN upkeep.deletions.rows IS 'How many rows were deleted in which table.';
-COMMENT ON COLUMN upkeep.deletions.restorable IS 'Can undelete(id) be tried? Unique keys that are in use again, and deleted parents, show only then.';
-GRANT SELECT ON upkeep.deletions TO PUBLIC;
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- requires:
---   jobs
 
 -- What is known of every index, and which are used. Everybody may see what pg_stat_user_indexes and pg_indexes show everybody.
 -- Nothing here waits for a lock, and nothing fails because an object is being dropped: sizes come from the files, and
@@ -2340,6 +1655,90 @@ GRANT SELECT ON upkeep.unindexed_foreign_keys, upkeep.missing_indexes TO PUBLIC;
 /* <begin connected objects> */
 -- requires:
 --   index_keys
+
+-- How large btree indexes are, and how large they would be after a rebuild.
+
+CREATE FUNCTION upkeep._index_bloat() RETURNS TABLE (
+    indexrelid oid,
+    index_size bigint,
+    estimated_size bigint,
+    lower_bound bigint,
+    upper_bound bigint,
+    basis text,
+    last_analyze timestamptz,
+    n_mod_since_analyze bigint
+)
+    LANGUAGE c STABLE PARALLEL UNSAFE ROWS 1000 COST 100000
+    AS 'MODULE_PATHNAME', 'upkeep_index_bloat_wrapper';
+COMMENT ON FUNCTION upkeep._index_bloat() IS
+'internal: the figures behind upkeep.bloated_indexes, from statistics that the caller may see';
+
+CREATE VIEW upkeep.bloated_indexes WITH (security_barrier) AS
+SELECT n.nspname AS schemaname, t.relname, c.relname AS indexrelname, t.oid AS relid, c.oid AS indexrelid,
+       b.index_size, b.estimated_size, b.lower_bound, b.upper_bound,
+       CASE WHEN b.estimated_size IS NOT NULL THEN
+           greatest(b.index_size OPERATOR(pg_catalog.-) b.estimated_size, 0) END AS bloat_bytes,
+       CASE WHEN b.estimated_size IS NOT NULL THEN
+           greatest(b.index_size OPERATOR(pg_catalog.-) b.estimated_size, 0)::double precision
+               OPERATOR(pg_catalog./) b.index_size::double precision END AS bloat_ratio,
+       CASE WHEN b.estimated_size IS NULL THEN 'unknown'
+            WHEN b.index_size OPERATOR(pg_catalog.<=) 131072 THEN 'fine'
+            WHEN b.upper_bound::double precision OPERATOR(pg_catalog.<=)
+                 (0.7::double precision OPERATOR(pg_catalog.*) b.index_size::double precision) THEN 'bloated'
+            WHEN b.estimated_size::double precision OPERATOR(pg_catalog.<=)
+                 (0.7::double precision OPERATOR(pg_catalog.*) b.index_size::double precision) THEN 'maybe'
+            ELSE 'fine' END AS verdict,
+       b.basis, b.last_analyze, b.n_mod_since_analyze,
+       CASE WHEN i.indisexclusion THEN pg_catalog.format('REINDEX INDEX %I.%I;', n.nspname, c.relname)
+            ELSE pg_catalog.format('REINDEX INDEX CONCURRENTLY %I.%I;', n.nspname, c.relname) END AS reindex_command
+FROM upkeep._index_bloat() b
+JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) b.indexrelid
+JOIN pg_catalog.pg_index i ON i.indexrelid OPERATOR(pg_catalog.=) b.indexrelid
+JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) i.indrelid
+JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+ORDER BY 10 DESC NULLS LAST, b.index_size DESC;
+COMMENT ON VIEW upkeep.bloated_indexes IS
+'Valid btree indexes of user tables with their size, and the size that a rebuild would give them, estimated from catalog statistics without reading the index. Sizes in bytes. Most bloat first. Waits for no lock. Where the statistics are missing, or are of columns that you may not SELECT, verdict is unknown and basis says why; upkeep.measure_index_bloat() looks into the index itself. Other access methods and invalid indexes are not listed.';
+COMMENT ON COLUMN upkeep.bloated_indexes.estimated_size IS 'After REINDEX, at the index''s fillfactor, in bytes; null: not known.';
+COMMENT ON COLUMN upkeep.bloated_indexes.lower_bound IS 'What estimated_size may be at least.';
+COMMENT ON COLUMN upkeep.bloated_indexes.upper_bound IS 'What estimated_size may be at most.';
+COMMENT ON COLUMN upkeep.bloated_indexes.bloat_bytes IS 'index_size - estimated_size, or 0.';
+COMMENT ON COLUMN upkeep.bloated_indexes.bloat_ratio IS 'bloat_bytes as a fraction of index_size, 0 to 1.';
+COMMENT ON COLUMN upkeep.bloated_indexes.verdict IS
+'bloated: a rebuild gives back at least 30 % even if upper_bound is right; maybe: if estimated_size is right; fine: neither, or at most 128 kB; unknown: see basis.';
+COMMENT ON COLUMN upkeep.bloated_indexes.basis IS 'What the estimate rests on, or why there is none.';
+GRANT SELECT ON upkeep.bloated_indexes TO PUBLIC;
+
+CREATE FUNCTION upkeep.measure_index_bloat(index regclass, sample_pages integer DEFAULT 1000) RETURNS TABLE (
+    index_size bigint,
+    estimated_size bigint,
+    lower_bound bigint,
+    upper_bound bigint,
+    bloat_bytes bigint,
+    bloat_ratio double precision,
+    pages_read integer,
+    leaf_pages bigint,
+    internal_pages bigint,
+    deleted_pages bigint,
+    half_dead_pages bigint,
+    new_pages bigint,
+    leaf_density double precision,
+    index_rows bigint,
+    live_tuples bigint,
+    posting_tuples bigint,
+    dead_tuples bigint,
+    tree_level integer,
+    deduplicates boolean
+)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1
+    AS 'MODULE_PATHNAME', 'upkeep_measure_index_bloat_wrapper';
+COMMENT ON FUNCTION upkeep.measure_index_bloat(regclass, integer) IS
+'Reads at most sample_pages pages (10 to 1000000) of a btree index, chosen by chance, under ACCESS SHARE, and says how large the index would be after REINDEX, with bounds that 95 of 100 samples keep. Sizes in bytes; leaf_density and bloat_ratio are fractions; the other figures are counts, extrapolated. Rows deleted from the table but not vacuumed yet count as live. Takes SELECT on the table, its ownership, or pg_stat_scan_tables. Errors: 22004 no index, 22023 sample_pages out of range, 42P01 it is gone, 42809 not an index or a partitioned one, 42501 not permitted, 0A000 not btree or another session''s, 55000 not valid.';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   index_keys
 --   index_bloat
 
 -- All of it at once, for people (HTML) and programs (jsonb).
@@ -2497,6 +1896,181 @@ COMMENT ON FUNCTION upkeep.disable_row_version(regclass) IS
 
 /* <begin connected objects> */
 -- requires:
+--   row_stamps
+
+-- Soft delete: what is enabled, what was deleted together, and the functions. regclass and not oid, so that a dump carries
+-- the tables' names (LAW 20) and pg_upgrade, which keeps the OIDs of relations, lets them pass.
+
+CREATE TABLE upkeep._soft_delete_table (
+    relid regclass PRIMARY KEY,
+    -- The name without a schema that users know: in `swap` the table itself is called otherwise.
+    name name NOT NULL,
+    hide text NOT NULL CHECK (hide IN ('live_view', 'swap', 'none')),
+    deleted_at name NOT NULL,
+    deleted_by name NOT NULL,
+    deletion_id name NOT NULL,
+    flag name,
+    live_view regclass,
+    deleted_view regclass,
+    retention interval,
+    on_unmanaged text NOT NULL DEFAULT 'refuse' CHECK (on_unmanaged IN ('refuse', 'restrict', 'ignore')),
+    enabled_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+CREATE UNIQUE INDEX _soft_delete_table_live_view ON upkeep._soft_delete_table (live_view);
+
+-- One for each call of soft_delete(), and one for all other deletions of a transaction.
+CREATE TABLE upkeep._deletion (
+    id uuid PRIMARY KEY,
+    -- The first table.
+    relid regclass NOT NULL,
+    deleted_at timestamptz NOT NULL,
+    deleted_by text NOT NULL,
+    -- The role, by name: a dump restored elsewhere meets other OIDs.
+    role_name name NOT NULL,
+    reason text,
+    -- Why it may not be purged (hold_deletion).
+    held text,
+    undeleted_at timestamptz,
+    undeleted_by text
+);
+CREATE INDEX ON upkeep._deletion (deleted_at);
+
+CREATE TABLE upkeep._deletion_table (
+    deletion uuid NOT NULL REFERENCES upkeep._deletion ON DELETE CASCADE,
+    relid regclass NOT NULL,
+    rows bigint NOT NULL,
+    -- Deleted by somebody, not (only) by the cascade.
+    direct boolean NOT NULL,
+    -- Of them are gone for good.
+    purged bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (deletion, relid)
+);
+
+-- What ON DELETE SET NULL and SET DEFAULT have changed. Key and values as text: they come back by the types' input.
+CREATE TABLE upkeep._deletion_cleared (
+    deletion uuid NOT NULL REFERENCES upkeep._deletion ON DELETE CASCADE,
+    relid regclass NOT NULL,
+    -- Which foreign key.
+    conname name NOT NULL,
+    key_columns name[] NOT NULL,
+    columns name[] NOT NULL,
+    key jsonb NOT NULL,
+    old_values jsonb NOT NULL,
+    new_values jsonb NOT NULL
+);
+CREATE INDEX ON upkeep._deletion_cleared (deletion);
+
+SELECT pg_catalog.pg_extension_config_dump('upkeep._soft_delete_table', '');
+SELECT pg_catalog.pg_extension_config_dump('upkeep._deletion', '');
+SELECT pg_catalog.pg_extension_config_dump('upkeep._deletion_table', '');
+SELECT pg_catalog.pg_extension_config_dump('upkeep._deletion_cleared', '');
+
+CREATE FUNCTION upkeep.enable_soft_delete(
+    target regclass,
+    hide text DEFAULT 'live_view',
+    deleted_at name DEFAULT 'deleted_at',
+    deleted_by name DEFAULT 'deleted_by',
+    deletion_id name DEFAULT 'deletion_id',
+    flag name DEFAULT NULL,
+    retention interval DEFAULT NULL,
+    on_unmanaged text DEFAULT 'refuse'
+) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_enable_soft_delete_wrapper';
+COMMENT ON FUNCTION upkeep.enable_soft_delete(regclass, text, name, name, name, name, interval, text) IS
+'Lets rows of a table be deleted so that they can come back. Adds the columns that are missing (no rewrite), triggers, and by hide: live_view (TABLE_live and TABLE_deleted), swap (the table becomes TABLE_all, the view takes its name), swap_published (the same for a table in a publication), none. flag: a boolean column kept in step with deleted_at. on_unmanaged, for tables without soft delete that reference this one ON DELETE CASCADE: refuse (this call), restrict (rows that they reference), ignore. For members of the table''s owner. Errors: 42501, 42809 not a table, 55000 no primary key, a referencing table without soft delete, a publication, 42804 a column of an unfit type, 42710 enabled already, 42P07 a view''s name is taken, 0A000 inheritance, partitioned by one of the columns.';
+
+CREATE FUNCTION upkeep.disable_soft_delete(target regclass, deleted_rows text DEFAULT 'refuse') RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_disable_soft_delete';
+COMMENT ON FUNCTION upkeep.disable_soft_delete(regclass, text) IS
+'Ends soft delete on a table: triggers and views go, the columns stay. deleted_rows: refuse (55000 if there are any), keep (they look like any other row from now on), purge (deletes them for good; 55000 if any of them is held, or if a foreign key would take live rows along). For members of the table''s owner. Errors: 42501, 55000, 2BP01 something depends on a view, 22023, 22004.';
+
+CREATE FUNCTION upkeep.soft_delete(target regclass, condition text, reason text DEFAULT NULL) RETURNS uuid
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_soft_delete';
+COMMENT ON FUNCTION upkeep.soft_delete(regclass, text, text) IS
+'Deletes the live rows of a table that meet a condition (what follows WHERE) so that undelete() can bring them back, with what references them ON DELETE CASCADE. Returns the deletion''s id, or null if no row met it. target: the table or its live view. Runs as the caller, who needs SELECT and UPDATE on the table. Errors: 42601 not a condition, 55000 not enabled, 23503 live rows reference a row by RESTRICT or NO ACTION, 42501.';
+
+CREATE FUNCTION upkeep.undelete(deletion uuid) RETURNS bigint
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_undelete';
+COMMENT ON FUNCTION upkeep.undelete(uuid) IS
+'Brings back what one deletion has deleted, in all tables, and the references that it has cleared where they are still as it left them. Returns the number of rows. The caller needs SELECT and UPDATE on the tables from which rows were deleted directly. Errors: 42704 no such deletion, 55000 undeleted already or a table is gone, 23505 a unique key is in use again, 23503 a row that a row references is still deleted, 42501.';
+
+CREATE FUNCTION upkeep.undelete(target regclass, condition text) RETURNS bigint
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_undelete_where';
+COMMENT ON FUNCTION upkeep.undelete(regclass, text) IS
+'Brings back the deleted rows of one table that meet a condition, whatever deleted them; not what was deleted with them. Returns the number of rows. Runs as the caller, who needs SELECT and UPDATE on the table. Errors as undelete(uuid), and 42601 not a condition.';
+
+-- Triggers, on anybody's tables; they act on what they fire for and on nothing else.
+CREATE FUNCTION upkeep._soft_delete_updated_row() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_updated_row';
+CREATE FUNCTION upkeep._soft_delete_updated() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_updated';
+CREATE FUNCTION upkeep._soft_delete_view_row() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_view_row';
+CREATE FUNCTION upkeep._soft_delete_view() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_view';
+CREATE FUNCTION upkeep._soft_delete_flag() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_flag';
+CREATE FUNCTION upkeep._soft_delete_guard() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_guard';
+CREATE FUNCTION upkeep._soft_delete_live_parent() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_live_parent';
+COMMENT ON FUNCTION upkeep._soft_delete_updated_row() IS 'Private trigger: notes a row whose deletion was set or cleared by an UPDATE.';
+COMMENT ON FUNCTION upkeep._soft_delete_updated() IS 'Private trigger: carries a deletion on to what references the rows noted.';
+COMMENT ON FUNCTION upkeep._soft_delete_view_row() IS 'Private trigger: DELETE of a row of a live view, at once or gathered.';
+COMMENT ON FUNCTION upkeep._soft_delete_view() IS 'Private trigger: begins a DELETE on a live view; at its end deletes what was gathered, and carries it on to what references the rows.';
+COMMENT ON FUNCTION upkeep._soft_delete_flag() IS 'Private trigger: keeps a boolean column in step with deleted_at.';
+COMMENT ON FUNCTION upkeep._soft_delete_guard() IS 'Private trigger: refuses DELETE and TRUNCATE on a table with soft delete.';
+COMMENT ON FUNCTION upkeep._soft_delete_live_parent() IS 'Private trigger: refuses a live row that references a deleted one.';
+
+-- In the WHEN of these triggers, hence everyone's.
+CREATE FUNCTION upkeep._is_by_hand(target oid, deletion uuid) RETURNS boolean
+    LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1 AS 'MODULE_PATHNAME', 'upkeep_is_by_hand';
+COMMENT ON FUNCTION upkeep._is_by_hand(oid, uuid) IS
+'Private: is the statement that updates this table somebody''s own, and not one of soft delete''s that knows what it does?';
+
+CREATE VIEW upkeep.soft_delete_tables WITH (security_barrier) AS
+    SELECT c.oid AS relid, n.nspname AS schemaname, c.relname, s.hide, s.deleted_at, s.deleted_by, s.deletion_id, s.flag,
+           s.live_view::pg_catalog.oid AS live_view, s.deleted_view::pg_catalog.oid AS deleted_view,
+           s.retention, s.on_unmanaged, s.enabled_at
+    FROM upkeep._soft_delete_table s
+    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) s.relid
+    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+    WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE');
+COMMENT ON VIEW upkeep.soft_delete_tables IS
+'Tables with soft delete, visible to members of their owners: names of their columns and views, retention, and what is done about tables without it.';
+GRANT SELECT ON upkeep.soft_delete_tables TO PUBLIC;
+
+CREATE VIEW upkeep.deletions WITH (security_barrier) AS
+    SELECT d.id, d.deleted_at, d.deleted_by, d.reason, d.relid::pg_catalog.oid AS relid, n.nspname AS schemaname, c.relname,
+           (SELECT pg_catalog.jsonb_object_agg(t.relid::pg_catalog.text, t.rows)
+            FROM upkeep._deletion_table t WHERE t.deletion OPERATOR(pg_catalog.=) d.id) AS rows,
+           d.undeleted_at, d.undeleted_by, d.held, w.why_not IS NULL AS restorable, w.why_not
+    FROM upkeep._deletion d
+    LEFT JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) d.relid
+    LEFT JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+    CROSS JOIN LATERAL (
+        SELECT CASE
+            WHEN d.undeleted_at IS NOT NULL THEN 'undeleted already'
+            WHEN c.oid IS NULL THEN 'the table is gone'
+            WHEN EXISTS (SELECT FROM upkeep._deletion_table t
+                         WHERE t.deletion OPERATOR(pg_catalog.=) d.id AND t.purged OPERATOR(pg_catalog.>) 0)
+                THEN 'rows of it were purged'
+            WHEN EXISTS (SELECT FROM upkeep._deletion_table t
+                         WHERE t.deletion OPERATOR(pg_catalog.=) d.id
+                           AND NOT EXISTS (SELECT FROM upkeep._soft_delete_table s WHERE s.relid OPERATOR(pg_catalog.=) t.relid))
+                THEN 'soft delete is not enabled on one of its tables any more'
+        END AS why_not) w
+    WHERE CASE WHEN c.oid IS NULL THEN pg_catalog.pg_has_role('pg_read_all_data', 'USAGE')
+               ELSE pg_catalog.pg_has_role(c.relowner, 'USAGE') END;
+COMMENT ON VIEW upkeep.deletions IS
+'What was deleted together: by one call of soft_delete(), or by all other statements of one transaction. Visible to members of the owner of the first table.';
+COMMENT ON COLUMN upkeep.deletions.rows IS 'How many rows were deleted in which table.';
+COMMENT ON COLUMN upkeep.deletions.restorable IS 'Can undelete(id) be tried? Unique keys that are in use again, and deleted parents, show only then.';
+GRANT SELECT ON upkeep.deletions TO PUBLIC;
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
 --   soft_delete
 
 -- Purge: what was deleted long enough ago goes for good, as a job.
@@ -2622,8 +2196,8 @@ WITH managed AS MATERIALIZED (
     UNION ALL
     SELECT m.relid, m.relid, '_soft_delete_flag', 1 FROM managed m WHERE m.flag IS NOT NULL
     UNION ALL
-    SELECT m.relid, m.live_view, f.proname, 1
-    FROM managed m CROSS JOIN (VALUES ('_soft_delete_view_row'), ('_soft_delete_view')) f (proname)
+    SELECT m.relid, m.live_view, f.proname, f.number
+    FROM managed m CROSS JOIN (VALUES ('_soft_delete_view_row', 1), ('_soft_delete_view', 2)) f (proname, number)
     WHERE m.live_view IS NOT NULL
     UNION ALL
     SELECT DISTINCT m.root, f.conrelid, '_soft_delete_live_parent', 2
@@ -2677,4 +2251,430 @@ CREATE EVENT TRIGGER upkeep_follow_ddl ON ddl_command_end WHEN TAG IN ('ALTER TA
 COMMENT ON EVENT TRIGGER upkeep_follow_ddl IS 'pg_upkeep: what belongs to tables with soft delete follows ALTER and CREATE TABLE. Never raises an error.';
 CREATE EVENT TRIGGER upkeep_follow_drops ON sql_drop EXECUTE FUNCTION upkeep._follow_drops();
 COMMENT ON EVENT TRIGGER upkeep_follow_drops IS 'pg_upkeep: forgets tables with soft delete that were dropped. Never raises an error.';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   soft_delete_ddl
+
+-- What statements cost, remembered.
+--
+-- Layout: one row per interval, whatever number of statements it holds; they are packed into one bytea (format in
+-- src/queries/packed.rs), because a row per statement and minute takes ten times the room. Three levels: what a drain brought
+-- (level 0), hours (1) and days (2); a coarser row repeats the finer ones that it is the sum of, so that a month is read from
+-- thirty rows and its ragged ends from finer ones.
+--
+-- Old history leaves by TRUNCATE of a whole partition, never row by row. The partitions are a ring of eight for each level, made
+-- here and not at run time: DDL at run time would fire the event triggers of users under our switched user (LAW 1), and would
+-- have to be kept out of dumps. A ring moves on when its partition spans a seventh of the level's retention.
+
+CREATE TABLE upkeep._query_interval (
+    ring smallint NOT NULL, -- 8 * level + position
+    level smallint NOT NULL CHECK (level BETWEEN 0 AND 2),
+    -- Level 0: started_at; 1 and 2: the hour or day in UTC that it is the sum of.
+    period timestamptz NOT NULL,
+    started_at timestamptz NOT NULL,
+    finished_at timestamptz NOT NULL,
+    parts integer NOT NULL, -- rows of the level below in it
+    flags integer NOT NULL, -- 1: cut short by a restart; 2: pg_stat_statements forgot statements meanwhile
+    statements integer NOT NULL,
+    entries bytea NOT NULL
+) PARTITION BY LIST (ring);
+COMMENT ON TABLE upkeep._query_interval IS 'internal: what all statements of an interval cost, one row per interval';
+
+CREATE TABLE upkeep._query_minutes_0 PARTITION OF upkeep._query_interval FOR VALUES IN (0);
+CREATE TABLE upkeep._query_minutes_1 PARTITION OF upkeep._query_interval FOR VALUES IN (1);
+CREATE TABLE upkeep._query_minutes_2 PARTITION OF upkeep._query_interval FOR VALUES IN (2);
+CREATE TABLE upkeep._query_minutes_3 PARTITION OF upkeep._query_interval FOR VALUES IN (3);
+CREATE TABLE upkeep._query_minutes_4 PARTITION OF upkeep._query_interval FOR VALUES IN (4);
+CREATE TABLE upkeep._query_minutes_5 PARTITION OF upkeep._query_interval FOR VALUES IN (5);
+CREATE TABLE upkeep._query_minutes_6 PARTITION OF upkeep._query_interval FOR VALUES IN (6);
+CREATE TABLE upkeep._query_minutes_7 PARTITION OF upkeep._query_interval FOR VALUES IN (7);
+CREATE TABLE upkeep._query_hours_0 PARTITION OF upkeep._query_interval FOR VALUES IN (8);
+CREATE TABLE upkeep._query_hours_1 PARTITION OF upkeep._query_interval FOR VALUES IN (9);
+CREATE TABLE upkeep._query_hours_2 PARTITION OF upkeep._query_interval FOR VALUES IN (10);
+CREATE TABLE upkeep._query_hours_3 PARTITION OF upkeep._query_interval FOR VALUES IN (11);
+CREATE TABLE upkeep._query_hours_4 PARTITION OF upkeep._query_interval FOR VALUES IN (12);
+CREATE TABLE upkeep._query_hours_5 PARTITION OF upkeep._query_interval FOR VALUES IN (13);
+CREATE TABLE upkeep._query_hours_6 PARTITION OF upkeep._query_interval FOR VALUES IN (14);
+CREATE TABLE upkeep._query_hours_7 PARTITION OF upkeep._query_interval FOR VALUES IN (15);
+CREATE TABLE upkeep._query_days_0 PARTITION OF upkeep._query_interval FOR VALUES IN (16);
+CREATE TABLE upkeep._query_days_1 PARTITION OF upkeep._query_interval FOR VALUES IN (17);
+CREATE TABLE upkeep._query_days_2 PARTITION OF upkeep._query_interval FOR VALUES IN (18);
+CREATE TABLE upkeep._query_days_3 PARTITION OF upkeep._query_interval FOR VALUES IN (19);
+CREATE TABLE upkeep._query_days_4 PARTITION OF upkeep._query_interval FOR VALUES IN (20);
+CREATE TABLE upkeep._query_days_5 PARTITION OF upkeep._query_interval FOR VALUES IN (21);
+CREATE TABLE upkeep._query_days_6 PARTITION OF upkeep._query_interval FOR VALUES IN (22);
+CREATE TABLE upkeep._query_days_7 PARTITION OF upkeep._query_interval FOR VALUES IN (23);
+-- Not compressed: one statement's part of many days is read without the rest of them.
+ALTER TABLE upkeep._query_days_0 ALTER COLUMN entries SET STORAGE EXTERNAL;
+ALTER TABLE upkeep._query_days_1 ALTER COLUMN entries SET STORAGE EXTERNAL;
+ALTER TABLE upkeep._query_days_2 ALTER COLUMN entries SET STORAGE EXTERNAL;
+ALTER TABLE upkeep._query_days_3 ALTER COLUMN entries SET STORAGE EXTERNAL;
+ALTER TABLE upkeep._query_days_4 ALTER COLUMN entries SET STORAGE EXTERNAL;
+ALTER TABLE upkeep._query_days_5 ALTER COLUMN entries SET STORAGE EXTERNAL;
+ALTER TABLE upkeep._query_days_6 ALTER COLUMN entries SET STORAGE EXTERNAL;
+ALTER TABLE upkeep._query_days_7 ALTER COLUMN entries SET STORAGE EXTERNAL;
+CREATE INDEX _query_interval_period ON upkeep._query_interval (period);
+
+-- Where each level's ring is.
+CREATE TABLE upkeep._query_ring (
+    level smallint PRIMARY KEY,
+    position smallint NOT NULL DEFAULT 0,
+    since timestamptz NOT NULL DEFAULT '-infinity' -- the first period in the partition written to
+);
+INSERT INTO upkeep._query_ring (level) VALUES (0), (1), (2);
+COMMENT ON TABLE upkeep._query_ring IS 'internal: which partition of each level is written to';
+
+-- Text of statements, as first seen: per role, because search_path and rights are.
+CREATE TABLE upkeep._query (
+    queryid bigint NOT NULL,
+    userid oid NOT NULL,
+    -- Normalised; of utility statements outside of a short list the command tag only.
+    query text NOT NULL,
+    truncated boolean NOT NULL,
+    -- Under which it was analyzed, so that it can be planned again.
+    search_path text NOT NULL,
+    first_seen timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    last_seen timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    PRIMARY KEY (queryid, userid)
+) WITH (fillfactor = 90);
+CREATE INDEX _query_last_seen ON upkeep._query (last_seen);
+COMMENT ON TABLE upkeep._query IS 'internal: texts of statements';
+
+-- Texts that the caller may see, and no others (LAW 5).
+CREATE VIEW upkeep._query_text WITH (security_barrier) AS
+SELECT q.queryid, q.userid, q.query, q.truncated, q.search_path, q.first_seen, q.last_seen
+FROM upkeep._query q
+WHERE pg_catalog.pg_has_role(q.userid, 'USAGE') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE');
+COMMENT ON VIEW upkeep._query_text IS 'internal: texts of statements that the caller may see';
+GRANT SELECT ON upkeep._query_text TO PUBLIC;
+
+-- pgrx returns no more than 32 columns: the counters come as an array.
+CREATE FUNCTION upkeep._query_packed_intervals(since timestamptz, until timestamptz, only_queryid bigint, resolution interval)
+    RETURNS TABLE (
+    started_at timestamptz,
+    finished_at timestamptz,
+    queryid bigint,
+    userid oid,
+    toplevel boolean,
+    calls bigint,
+    rows bigint,
+    total_time double precision,
+    min_time double precision,
+    max_time double precision,
+    errors bigint,
+    cancellations bigint,
+    timeouts bigint,
+    unknown_errors bigint,
+    histogram bytea,
+    counters double precision[],
+    lossy boolean
+)
+    LANGUAGE c STABLE PARALLEL UNSAFE ROWS 10000 COST 100000
+    AS 'MODULE_PATHNAME', 'upkeep_query_packed_intervals_wrapper';
+COMMENT ON FUNCTION upkeep._query_packed_intervals(timestamptz, timestamptz, bigint, interval) IS 'internal: see upkeep._query_intervals()';
+
+CREATE FUNCTION upkeep._query_intervals(since timestamptz, until timestamptz, only_queryid bigint DEFAULT NULL, resolution interval DEFAULT NULL)
+    RETURNS TABLE (
+    started_at timestamptz,
+    finished_at timestamptz,
+    queryid bigint,
+    userid oid,
+    toplevel boolean,
+    calls bigint,
+    rows bigint,
+    total_time double precision,
+    min_time double precision,
+    max_time double precision,
+    errors bigint,
+    cancellations bigint,
+    timeouts bigint,
+    unknown_errors bigint,
+    histogram bytea,
+    shared_blks_hit bigint,
+    shared_blks_read bigint,
+    shared_blks_dirtied bigint,
+    shared_blks_written bigint,
+    local_blks_hit bigint,
+    local_blks_read bigint,
+    local_blks_dirtied bigint,
+    local_blks_written bigint,
+    temp_blks_read bigint,
+    temp_blks_written bigint,
+    blk_read_time double precision,
+    blk_write_time double precision,
+    temp_blk_read_time double precision,
+    temp_blk_write_time double precision,
+    wal_records bigint,
+    wal_fpi bigint,
+    wal_bytes bigint,
+    jit_functions bigint,
+    jit_time double precision,
+    lossy boolean
+)
+    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000 COST 100000
+BEGIN ATOMIC
+SELECT p.started_at, p.finished_at, p.queryid, p.userid, p.toplevel, p.calls, p.rows, p.total_time, p.min_time, p.max_time, p.errors, p.cancellations, p.timeouts, p.unknown_errors, p.histogram,
+       p.counters[1]::bigint, p.counters[2]::bigint, p.counters[3]::bigint, p.counters[4]::bigint, p.counters[5]::bigint,
+       p.counters[6]::bigint, p.counters[7]::bigint, p.counters[8]::bigint, p.counters[9]::bigint, p.counters[10]::bigint,
+       p.counters[11], p.counters[12], p.counters[13], p.counters[14], p.counters[15]::bigint,
+       p.counters[16]::bigint, p.counters[17]::bigint, p.counters[18]::bigint, p.counters[19],
+       p.lossy
+FROM upkeep._query_packed_intervals(since, until, only_queryid, resolution) p;
+END;
+COMMENT ON FUNCTION upkeep._query_intervals(timestamptz, timestamptz, bigint, interval) IS
+'internal: what statements cost between two times, from the coarsest rows that fit, none of them longer than resolution where finer ones are kept. Per row: one statement in one interval; queryid 0 is what could not be kept apart. Times in ms. queryid is null where the caller may not see the statement: of roles that it is no member of, without pg_read_all_stats.';
+
+CREATE FUNCTION upkeep._query_live() RETURNS TABLE (
+    datid oid,
+    queryid bigint,
+    userid oid,
+    toplevel boolean,
+    calls bigint,
+    rows bigint,
+    total_time double precision,
+    min_time double precision,
+    max_time double precision,
+    p50_time double precision,
+    p95_time double precision,
+    p99_time double precision,
+    errors bigint,
+    cancellations bigint,
+    timeouts bigint,
+    unknown_errors bigint,
+    histogram bytea,
+    stats_since timestamptz,
+    query text,
+    may_see boolean
+)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 5000 COST 10000
+    AS 'MODULE_PATHNAME', 'upkeep_query_live_wrapper';
+COMMENT ON FUNCTION upkeep._query_live() IS
+'internal: the counters in shared memory, of this database and, to pg_read_all_stats, what other databases could not keep apart';
+
+CREATE VIEW upkeep.query_stats WITH (security_barrier) AS
+SELECT l.datid, l.queryid, l.userid, l.toplevel, l.calls, l.rows, l.total_time,
+       l.total_time OPERATOR(pg_catalog./) nullif(l.calls, 0)::double precision AS mean_time,
+       l.min_time, l.max_time, l.p50_time, l.p95_time, l.p99_time,
+       l.errors, l.cancellations, l.timeouts, l.unknown_errors, l.stats_since,
+       CASE WHEN l.queryid OPERATOR(pg_catalog.=) 0 THEN '<others>'
+            WHEN NOT l.may_see THEN '<insufficient privilege>'
+            ELSE coalesce(l.query, q.query) END AS query
+FROM upkeep._query_live() l
+LEFT JOIN upkeep._query_text q
+    ON q.queryid OPERATOR(pg_catalog.=) l.queryid AND q.userid OPERATOR(pg_catalog.=) l.userid;
+COMMENT ON VIEW upkeep.query_stats IS
+'What each statement of this database has cost since the server started or upkeep.reset_query_stats(), live from shared memory: per role, queryid and toplevel (false: within a function; see upkeep.track_queries). Times in ms; percentiles from a histogram, at most 12.5 % off. calls, rows, times and percentiles are of executions that succeeded. A row with queryid 0 adds up what could not be kept apart: statements that were evicted (upkeep.query_max), or that could not be entered; members of pg_read_all_stats see that row of every database. queryid is null and query hidden for statements of roles that you are no member of, unless you are a member of pg_read_all_stats. Takes shared_preload_libraries; without it: 55000.';
+COMMENT ON COLUMN upkeep.query_stats.queryid IS 'As in pg_stat_statements; of utility statements outside of a short list one per command tag; 0: others.';
+COMMENT ON COLUMN upkeep.query_stats.errors IS 'Executions that ended in an error that reached the log or the client.';
+COMMENT ON COLUMN upkeep.query_stats.cancellations IS 'Executions that were canceled or whose session was terminated.';
+COMMENT ON COLUMN upkeep.query_stats.timeouts IS 'Executions that ran into statement_timeout.';
+COMMENT ON COLUMN upkeep.query_stats.unknown_errors IS 'Executions that ended in an error that was caught (an EXCEPTION block) or not reported: its kind is not known.';
+COMMENT ON COLUMN upkeep.query_stats.stats_since IS 'When counting began or was reset.';
+GRANT SELECT ON upkeep.query_stats TO PUBLIC;
+
+CREATE FUNCTION upkeep.reset_query_stats(userid oid DEFAULT NULL, queryid bigint DEFAULT NULL, history boolean DEFAULT false)
+    RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'upkeep_reset_query_stats_wrapper';
+COMMENT ON FUNCTION upkeep.reset_query_stats(oid, bigint, boolean) IS
+'Lets upkeep.query_stats begin anew in this database: for all statements (then "others" too), or those of a role or with a queryid. Takes effect at once, whatever becomes of the transaction. What was counted still goes into the history. With history => true the history and all texts are removed as well; that takes no userid and no queryid (22023). Not for PUBLIC: GRANT EXECUTE to whom it may concern. Errors: 55000 not preloaded, 22004 history is null.';
+REVOKE ALL ON FUNCTION upkeep.reset_query_stats(oid, bigint, boolean) FROM PUBLIC;
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   query_stats
+
+-- What the history of statements says. All of it reads upkeep._query_intervals() as whoever asks.
+
+CREATE FUNCTION upkeep.query_history(
+    since timestamptz DEFAULT (pg_catalog.now() OPERATOR(pg_catalog.-) '1 day'::interval),
+    until timestamptz DEFAULT pg_catalog.now(),
+    bucket interval DEFAULT '1 hour'::interval)
+RETURNS TABLE (
+    started_at timestamptz,
+    finished_at timestamptz,
+    queryid bigint,
+    userid oid,
+    toplevel boolean,
+    calls bigint,
+    rows bigint,
+    total_time double precision,
+    mean_time double precision,
+    min_time double precision,
+    max_time double precision,
+    p50_time double precision,
+    p95_time double precision,
+    p99_time double precision,
+    errors bigint,
+    cancellations bigint,
+    timeouts bigint,
+    unknown_errors bigint,
+    shared_blks_hit bigint,
+    blks_read bigint,
+    blks_written bigint,
+    temp_blks_read bigint,
+    temp_blks_written bigint,
+    blk_read_time double precision,
+    blk_write_time double precision,
+    wal_bytes bigint,
+    jit_time double precision,
+    lossy boolean,
+    query text
+)
+    LANGUAGE c STABLE PARALLEL UNSAFE ROWS 10000 COST 100000
+    AS 'MODULE_PATHNAME', 'upkeep_query_history_wrapper';
+COMMENT ON FUNCTION upkeep.query_history(timestamptz, timestamptz, interval) IS
+'What each statement cost, bucket by bucket (at least 1 minute; buckets of a day begin at midnight UTC), from the stored history of this database. Times in ms; percentiles are at most 11.1 % off; started_at and finished_at are those of what is stored within the bucket, and may reach beyond it where only coarser history is kept. Blocks, wal_bytes and jit_time come from pg_stat_statements, if it is there; lossy: it forgot some meanwhile, or a restart cut the interval short. queryid 0 is what could not be kept apart. queryid is null and query hidden for statements of roles that you are no member of, unless you are a member of pg_read_all_stats. Errors: 22004 an argument is null, 22023 until is not after since, or no such bucket.';
+
+CREATE FUNCTION upkeep.query_percentile(
+    queryid bigint,
+    fraction double precision,
+    since timestamptz DEFAULT (pg_catalog.now() OPERATOR(pg_catalog.-) '1 day'::interval),
+    until timestamptz DEFAULT pg_catalog.now(),
+    role regrole DEFAULT NULL,
+    toplevel boolean DEFAULT NULL)
+RETURNS double precision
+    LANGUAGE c STABLE PARALLEL UNSAFE COST 100000
+    AS 'MODULE_PATHNAME', 'upkeep_query_percentile_wrapper';
+COMMENT ON FUNCTION upkeep.query_percentile(bigint, double precision, timestamptz, timestamptz, regrole, boolean) IS
+'The latency in ms that this fraction (0 to 1; 0.95 is the 95th percentile) of a statement''s successful executions did not exceed, over any time, from merged histograms: at most 11.1 % off from 4 us on. role and toplevel narrow it; null takes all. Null if there were none, or none that you may see. Errors: 22004 an argument is null, 22023 fraction out of range or until not after since.';
+
+CREATE FUNCTION upkeep.query_histogram(
+    queryid bigint,
+    since timestamptz DEFAULT (pg_catalog.now() OPERATOR(pg_catalog.-) '1 day'::interval),
+    until timestamptz DEFAULT pg_catalog.now(),
+    role regrole DEFAULT NULL,
+    toplevel boolean DEFAULT NULL)
+RETURNS TABLE (
+    lower_time double precision,
+    upper_time double precision,
+    calls bigint,
+    cumulative_share double precision
+)
+    LANGUAGE c STABLE PARALLEL UNSAFE ROWS 40 COST 100000
+    AS 'MODULE_PATHNAME', 'upkeep_query_histogram_wrapper';
+COMMENT ON FUNCTION upkeep.query_histogram(bigint, timestamptz, timestamptz, regrole, boolean) IS
+'How the latencies of a statement''s successful executions are spread: per bucket in use its edges in ms (lower_time included, upper_time not; null: no end), the calls in it, and the fraction of all calls up to its end. role and toplevel narrow it; null takes all. No rows if there were none, or none that you may see. Errors: 22004 an argument is null, 22023 until is not after since.';
+
+CREATE FUNCTION upkeep._slow_queries() RETURNS TABLE (
+    queryid bigint,
+    userid oid,
+    toplevel boolean,
+    slow_calls bigint,
+    calls bigint,
+    total_time double precision,
+    mean_time double precision,
+    p95_time double precision,
+    p99_time double precision,
+    max_time double precision,
+    last_slow_at timestamptz,
+    query text
+)
+    LANGUAGE c STABLE PARALLEL UNSAFE ROWS 100 COST 100000
+    AS 'MODULE_PATHNAME', 'upkeep_slow_queries_wrapper';
+COMMENT ON FUNCTION upkeep._slow_queries() IS 'internal: the figures behind upkeep.slow_queries';
+
+CREATE VIEW upkeep.slow_queries WITH (security_barrier) AS
+SELECT s.queryid, s.userid, s.toplevel, s.slow_calls, s.calls, s.total_time, s.mean_time,
+       s.p95_time, s.p99_time, s.max_time, s.last_slow_at, s.query
+FROM upkeep._slow_queries() s;
+COMMENT ON VIEW upkeep.slow_queries IS
+'Statements of which calls took at least upkeep.slow_query_min_duration (default 1 s) within the last 24 hours, as far as the history is written; those with the most such calls first. Times in ms. Of statements of roles that you are no member of, figures without queryid and query, unless you are a member of pg_read_all_stats.';
+COMMENT ON COLUMN upkeep.slow_queries.slow_calls IS 'Calls that took so long. Of the bucket of the histogram in which the limit lies, a share is counted.';
+COMMENT ON COLUMN upkeep.slow_queries.last_slow_at IS 'End of the last stored interval with such a call.';
+GRANT SELECT ON upkeep.slow_queries TO PUBLIC;
+
+CREATE FUNCTION upkeep.top_queries(
+    order_by text DEFAULT 'total',
+    since timestamptz DEFAULT (pg_catalog.now() OPERATOR(pg_catalog.-) '1 day'::interval),
+    until timestamptz DEFAULT pg_catalog.now(),
+    max_rows integer DEFAULT 20)
+RETURNS TABLE (
+    rank integer,
+    queryid bigint,
+    userid oid,
+    toplevel boolean,
+    statements bigint,
+    share double precision,
+    calls bigint,
+    rows bigint,
+    total_time double precision,
+    mean_time double precision,
+    min_time double precision,
+    max_time double precision,
+    p50_time double precision,
+    p95_time double precision,
+    p99_time double precision,
+    errors bigint,
+    cancellations bigint,
+    timeouts bigint,
+    unknown_errors bigint,
+    shared_blks_hit bigint,
+    blks_read bigint,
+    blks_written bigint,
+    temp_blks_read bigint,
+    temp_blks_written bigint,
+    wal_bytes bigint,
+    lossy boolean,
+    query text
+)
+    LANGUAGE c STABLE PARALLEL UNSAFE ROWS 20 COST 100000
+    AS 'MODULE_PATHNAME', 'upkeep_top_queries_wrapper';
+COMMENT ON FUNCTION upkeep.top_queries(text, timestamptz, timestamptz, integer) IS
+'The statements that cost most, by total, mean, p95, p99 (times in ms), calls, rows, errors (failures of any kind), io (blocks read and written), wal (bytes) or temp (blocks); the last three take pg_stat_statements. share is the fraction of the sum over all statements, of the time for mean, p95 and p99. The last row, without a rank, is all others together (queryid 0; statements: how many of them are known), including what could not be kept apart. Statements within functions are in the figures of their callers: they are listed, but not added up. Of statements of roles that you are no member of, figures without queryid and query, unless you are a member of pg_read_all_stats. Errors: 22004 an argument is null, 22023 no such order, until not after since, or max_rows below 1.';
+
+CREATE FUNCTION upkeep.query_regressions(
+    since timestamptz DEFAULT (pg_catalog.now() OPERATOR(pg_catalog.-) '1 day'::interval),
+    until timestamptz DEFAULT pg_catalog.now(),
+    baseline_since timestamptz DEFAULT NULL,
+    baseline_until timestamptz DEFAULT NULL,
+    min_calls integer DEFAULT 50,
+    min_effect double precision DEFAULT 0.1)
+RETURNS TABLE (
+    queryid bigint,
+    userid oid,
+    toplevel boolean,
+    effect double precision,
+    probability_slower double precision,
+    p_value double precision,
+    adjusted_p_value double precision,
+    same_hours boolean,
+    added_time double precision,
+    calls bigint,
+    baseline_calls bigint,
+    mean_time double precision,
+    baseline_mean_time double precision,
+    p50_time double precision,
+    baseline_p50_time double precision,
+    p95_time double precision,
+    baseline_p95_time double precision,
+    p99_time double precision,
+    baseline_p99_time double precision,
+    query text
+)
+    LANGUAGE c STABLE PARALLEL UNSAFE ROWS 20 COST 1000000
+    AS 'MODULE_PATHNAME', 'upkeep_query_regressions_wrapper';
+COMMENT ON FUNCTION upkeep.query_regressions(timestamptz, timestamptz, timestamptz, timestamptz, integer, double precision) IS
+'Statements that became slower, compared with a baseline (default: the 14 days before since), the dearest first. Hours are compared with the same hours of the day; days of the baseline show how much days differ; of what is reported at most 5 % is expected to be chance (Benjamini-Hochberg over all statements with min_calls, at least 10, on both sides). effect is by how much the typical (geometric mean) time grew: 0.3 is 30 % slower; below min_effect nothing is reported. probability_slower: that a call now is slower than one of the baseline (0.5: no change). added_time: ms that all calls together took longer. same_hours false: the baseline has other hours of the day only, and a daily cycle may be all there is. Times in ms. Only statements that you may see; what could not be kept apart is not compared. Errors: 22004 an argument is null, 22023 an end is not after its beginning, or a limit is out of range.';
+
+CREATE FUNCTION upkeep.performance_report(
+    since timestamptz DEFAULT (pg_catalog.now() OPERATOR(pg_catalog.-) '1 day'::interval),
+    until timestamptz DEFAULT pg_catalog.now())
+RETURNS jsonb
+    LANGUAGE c STABLE PARALLEL UNSAFE COST 1000000
+    AS 'MODULE_PATHNAME', 'upkeep_performance_report_wrapper';
+COMMENT ON FUNCTION upkeep.performance_report(timestamptz, timestamptz) IS
+'A time at a glance: totals of all statements, a series over time with percentiles, failures and histograms, the statements that cost most (columns as in upkeep.top_queries()), and what became slower than in the 14 days before (as upkeep.query_regressions()). Times in ms, in UTC; queryids are strings. Shows the caller what those functions show. Errors: 22004 an argument is null, 22023 until is not after since.';
+
+CREATE FUNCTION upkeep.performance_report_html(
+    since timestamptz DEFAULT (pg_catalog.now() OPERATOR(pg_catalog.-) '1 day'::interval),
+    until timestamptz DEFAULT pg_catalog.now())
+RETURNS text
+    LANGUAGE c STABLE PARALLEL UNSAFE COST 1000000
+    AS 'MODULE_PATHNAME', 'upkeep_performance_report_html_wrapper';
+COMMENT ON FUNCTION upkeep.performance_report_html(timestamptz, timestamptz) IS
+'performance_report() as one self-contained HTML page without scripts: psql -XAtqc ''SELECT upkeep.performance_report_html()'' > performance.html. Errors: as performance_report().';
 /* </end connected objects> */

@@ -32,7 +32,7 @@ pgrx::extension_sql_file!("../sql/schema/soft_delete.sql", requires = ["row_stam
 pgrx::extension_sql_file!("../sql/schema/soft_delete_purge.sql", requires = ["soft_delete"]);
 pgrx::extension_sql_file!("../sql/schema/soft_delete_keys.sql", requires = ["soft_delete_purge"]);
 pgrx::extension_sql_file!("../sql/schema/soft_delete_ddl.sql", requires = ["soft_delete_keys"]);
-pgrx::extension_sql_file!("../sql/schema/query_stats.sql", requires = ["jobs"]);
+pgrx::extension_sql_file!("../sql/schema/query_stats.sql", requires = ["soft_delete_ddl"]);
 pgrx::extension_sql_file!("../sql/schema/query_reports.sql", requires = ["query_stats"]);
 
 #[allow(non_snake_case)]
