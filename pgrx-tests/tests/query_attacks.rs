@@ -231,7 +231,10 @@ fn old_history_leaves_by_whole_partitions() -> Result<()> {
 
 #[test]
 fn a_history_that_is_too_large_loses_its_oldest() -> Result<()> {
-    let mut cluster = counted_every_second("large").set("upkeep.query_history_size", "3MB").start()?;
+    let mut cluster = counted_every_second("large")
+        .set("upkeep.query_history_size", "3MB")
+        .set("upkeep.query_minute_retention", "30d")
+        .start()?;
     let mut session = cluster.connect("postgres")?;
     session.run("CREATE EXTENSION pg_upkeep")?;
     let size =
@@ -242,12 +245,12 @@ fn a_history_that_is_too_large_loses_its_oldest() -> Result<()> {
             .map(|id| Statement::new(id * 7919, 10).latencies((0..8).map(|_| chance.latency(900.0, 1.0))))
             .collect()
     };
-    // Four partitions of minutes, the oldest first, and hours.
+    // Four partitions of minutes, the oldest first, and hours. So old that nobody adds up hours of them.
     session.run("SET upkeep.track_queries = 'none'")?;
     for ring in 0..4 {
         session.run(&format!("UPDATE upkeep._query_ring SET position = {ring}, since = now() WHERE level = 0"))?;
         for row in 0..16 {
-            let started = format!("now() - interval '{} minutes'", 600 - 100 * ring - row);
+            let started = format!("now() - interval '5 days' - interval '{} minutes'", 600 - 100 * ring - row);
             insert(&mut session, Level::Minutes, &started, "1 minute", &many())?;
         }
     }
@@ -266,6 +269,12 @@ fn a_history_that_is_too_large_loses_its_oldest() -> Result<()> {
     assert_eq!(left.next(), Some(0), "the oldest minutes are gone");
     assert!(left.next() >= Some(1), "coarse rows stay");
     assert!(left.next() >= Some(16), "what is being written stays");
+    // A limit below what is being written to holds too.
+    cluster.set("upkeep.query_history_size", "1MB")?;
+    cluster.restart()?;
+    let mut session = cluster.connect("postgres")?;
+    session.run(MONEY)?;
+    wait_for_text(&mut session, &format!("SELECT ({size}) <= {}", 1 << 20), "t")?;
     Ok(())
 }
 

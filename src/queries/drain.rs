@@ -220,7 +220,7 @@ fn tidy(now: i64) -> Result<()> {
         }
     }
     transaction(|| spi::bookkeeping(|| expire(now)))?;
-    transaction(|| spi::bookkeeping(shrink))
+    transaction(|| spi::bookkeeping(|| shrink(now)))
 }
 
 pub(super) fn add_up(level: usize, period: i64) -> Result<()> {
@@ -261,7 +261,7 @@ fn expire(now: i64) -> Result<()> {
     Ok(())
 }
 
-fn shrink() -> Result<()> {
+fn shrink(now: i64) -> Result<()> {
     let Some(most) = settings::query_history_size() else { return Ok(()) };
     for _ in 0..3 * store::RING {
         let (texts, rest) = store::sizes()?;
@@ -275,8 +275,24 @@ fn shrink() -> Result<()> {
                 oldest = store::oldest(level)?.map(|position| (level, position));
             }
         }
-        let Some((level, position)) = oldest else { return Ok(()) };
-        store::empty(level, position)?;
+        match oldest {
+            Some((level, position)) => store::empty(level, position)?,
+            None if !give_up_finest(now)? => return Ok(()),
+            None => (),
+        }
     }
     Ok(())
+}
+
+/// Only what is being written to is left: the finest level that holds anything begins anew. False: all of them are empty.
+fn give_up_finest(now: i64) -> Result<bool> {
+    for level in 0..3 {
+        let (position, _) = store::ring(level)?;
+        if store::holds(level, position)? {
+            store::set_ring(level, (position + 1) % store::RING, now)?;
+            store::empty(level, position)?;
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

@@ -322,17 +322,22 @@ pub fn empty(level: usize, position: i16) -> Result<()> {
     Ok(())
 }
 
+/// Is there anything in a partition?
+pub fn holds(level: usize, position: i16) -> Result<bool> {
+    let found = spi::execute_returning(
+        "SELECT true FROM upkeep._query_interval i WHERE i.ring OPERATOR(pg_catalog.=) $1 LIMIT 1",
+        &[(level as i16 * RING + position).into()],
+        |row| row.require::<bool>(1),
+    )?;
+    Ok(!found.is_empty())
+}
+
 /// The partition that is the oldest of its level, if it holds anything: not the one being filled.
 pub fn oldest(level: usize) -> Result<Option<i16>> {
     let (position, _) = ring(level)?;
     for step in 1..RING {
         let candidate = (position + step) % RING;
-        let found = spi::execute_returning(
-            "SELECT true FROM upkeep._query_interval i WHERE i.ring OPERATOR(pg_catalog.=) $1 LIMIT 1",
-            &[(level as i16 * RING + candidate).into()],
-            |row| row.require::<bool>(1),
-        )?;
-        if !found.is_empty() {
+        if holds(level, candidate)? {
             return Ok(Some(candidate));
         }
     }
