@@ -42,6 +42,6 @@ pub extern "C-unwind" fn _PG_init() {
     if server::worker::is_preloading() && !server::worker::is_binary_upgrade() {
         jobs::launcher::register();
         server::hooks::install();
-        server::query_hooks::install();
+        server::queries::hooks::install();
     }
 }

@@ -142,7 +142,7 @@ pub fn define() {
         GucFlags::UNIT_MS,
     );
     define_query_history();
-    crate::server::query_hooks::define_setting();
+    crate::server::queries::hooks::define_setting();
     if crate::server::worker::is_preloading() {
         define_preloaded();
     }

@@ -55,7 +55,7 @@ pub extern "C-unwind" fn upkeep_scheduler_main(database: pg_sys::Datum) {
     worker::forget_inherited_settings();
     spi::set_session("lock_timeout", LOCK_TIMEOUT);
     worker::report_application_name("pg_upkeep");
-    crate::server::query_hooks::ignore_this_process();
+    crate::server::queries::ignore_this_process();
 
     let board = &segment.board;
     Scheduler {

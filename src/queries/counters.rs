@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use super::figures::{COUNTERS, Key};
 use crate::error::*;
 use crate::server::catch::subtransaction;
-use crate::server::query_memory::{Database, Entry};
+use crate::server::queries::memory::{Database, Entry};
 use crate::server::{catalog, spi};
 
 /// Marks an entry of a version that does not say since when it counts.

@@ -12,8 +12,8 @@ use super::store::{self, Interval};
 use super::{counters, packed};
 use crate::error::*;
 use crate::server::catch::{subtransaction, transaction};
-use crate::server::query_memory::{self as memory, Drained};
-use crate::server::query_texts::Waiting;
+use crate::server::queries::memory::{self as memory, Drained};
+use crate::server::queries::texts::{self, Waiting};
 use crate::server::raise::{self, Level};
 use crate::server::{catalog, spi, worker};
 use crate::settings;
@@ -157,7 +157,7 @@ fn add_late(level: usize, late: Span, flags: i32, records: &BTreeMap<Key, Record
 
 /// By themselves: no text that cannot be stored costs an interval.
 fn store_texts(here: u32) -> Result<()> {
-    let Some(all) = memory::texts() else { return Ok(()) };
+    let Some(all) = texts::texts() else { return Ok(()) };
     let texts = all.waiting(here);
     if texts.is_empty() {
         return Ok(());
@@ -184,7 +184,7 @@ fn bound_texts() -> Result<()> {
     let keep = if too_large { (count / 2).min(most) } else { most };
     if (count > most || too_large)
         && store::prune_texts(keep * 9 / 10)?
-        && let Some(texts) = memory::texts()
+        && let Some(texts) = texts::texts()
     {
         // What is gone and still in use is taken down again.
         texts.forget_all();

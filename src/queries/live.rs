@@ -10,8 +10,9 @@ use pgrx::{name, pg_extern};
 use super::figures::Figures;
 use super::histogram::Histogram;
 use crate::error::*;
+use crate::server::catalog;
+use crate::server::queries::{memory, texts};
 use crate::server::raise::answer;
-use crate::server::{catalog, query_memory as memory};
 
 /// Whose statements the caller may see (LAW 5).
 pub struct Sight {
@@ -91,7 +92,7 @@ fn upkeep_query_live() -> TableIterator<
     answer(require_memory());
     let here = catalog::my_database().to_u32();
     let mut sight = Sight::of_caller();
-    let texts: HashMap<(i64, u32), Vec<u8>> = memory::texts()
+    let texts: HashMap<(i64, u32), Vec<u8>> = texts::texts()
         .map(|texts| texts.waiting(here))
         .unwrap_or_default()
         .into_iter()

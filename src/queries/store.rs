@@ -350,7 +350,7 @@ pub fn forget_history() -> Result<()> {
         spi::execute("TRUNCATE upkeep._query_interval, upkeep._query", &[])?;
         Ok(())
     })?;
-    if let Some(texts) = crate::server::query_memory::texts() {
+    if let Some(texts) = crate::server::queries::texts::texts() {
         texts.forget_all();
     }
     Ok(())

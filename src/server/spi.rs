@@ -108,7 +108,7 @@ impl Drop for Switch {
 /// Runs static statements of ours on the private tables: as the bootstrap
 /// superuser, search_path pinned. No text of a user's may run inside `f`.
 pub fn bookkeeping<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
-    let _quiet = super::query_hooks::Quiet::begin();
+    let _quiet = super::queries::Quiet::begin();
     let mut user = pg_sys::InvalidOid;
     let mut security = 0;
     // SAFETY: plain reads and writes of this backend's identity and settings.

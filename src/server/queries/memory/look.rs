@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use super::entries::evict;
 use super::*;
 use crate::queries::figures::{Figures, Key};
 
@@ -176,8 +177,7 @@ pub fn forget_databases(exists: impl Fn(u32) -> bool) {
         slot.begin_move_patiently();
         slot.give_to(rest);
         slot.touched.store(0, Ordering::SeqCst);
-        // SAFETY: reads the clock.
-        slot.since.store(unsafe { GetCurrentTimestamp() }, Ordering::SeqCst);
+        slot.since.store(now(), Ordering::SeqCst);
         slot.end_move();
         let database = database_at(memory, number);
         for time in [&database.first_use, &database.drained_at, &database.dealloc] {

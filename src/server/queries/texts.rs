@@ -5,6 +5,8 @@ use std::cell::UnsafeCell;
 use std::ptr;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
+use super::Global;
+
 const PIECES: usize = 2048;
 const PIECE_BYTES: usize = 976;
 /// Longest text with its search_path: 31 kB. What is longer is cut and marked.
@@ -41,11 +43,8 @@ pub struct Texts {
     mark_sets: usize,
 }
 
-struct Global(UnsafeCell<Texts>);
-// SAFETY: written once, by the postmaster before it forks.
-unsafe impl Sync for Global {}
-static TEXTS: Global =
-    Global(UnsafeCell::new(Texts { hand: ptr::null(), pieces: ptr::null(), marks: ptr::null(), mark_sets: 0 }));
+static TEXTS: Global<Texts> =
+    Global::new(Texts { hand: ptr::null(), pieces: ptr::null(), marks: ptr::null(), mark_sets: 0 });
 
 fn mark_sets(entries: u32) -> usize {
     (entries as usize).next_power_of_two()
@@ -61,7 +60,7 @@ pub unsafe fn create(address: *mut u8, entries: u32) {
     // SAFETY: as promised.
     unsafe {
         let pieces = address.add(64);
-        *TEXTS.0.get() = Texts {
+        *TEXTS.get() = Texts {
             hand: address.cast(),
             pieces: pieces.cast(),
             marks: pieces.add(PIECES * size_of::<Piece>()).cast(),
@@ -72,7 +71,7 @@ pub unsafe fn create(address: *mut u8, entries: u32) {
 
 pub fn texts() -> Option<&'static Texts> {
     // SAFETY: written once.
-    let texts = unsafe { &*TEXTS.0.get() };
+    let texts = unsafe { &*TEXTS.get() };
     (!texts.pieces.is_null()).then_some(texts)
 }
 

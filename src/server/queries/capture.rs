@@ -5,8 +5,7 @@ use std::ffi::{CStr, c_char, c_int};
 
 use pgrx::pg_sys::{self, NodeTag};
 
-use super::query_memory as memory;
-use super::query_texts::{Texts, Writer};
+use super::texts::{self, Texts, Writer};
 use crate::queries::normalize::constant_length;
 
 unsafe extern "C-unwind" {
@@ -35,7 +34,7 @@ pub unsafe fn analyzed(
     user: u32,
 ) {
     unsafe {
-        let Some(texts) = memory::texts() else { return };
+        let Some(texts) = texts::texts() else { return };
         let queryid = (*query).queryId as i64;
         if texts.is_known(queryid, who(user)) || (*state).p_sourcetext.is_null() {
             return;
@@ -72,7 +71,7 @@ pub unsafe fn utility(
         let own = (*statement).queryId as i64;
         let shown = own != 0 && is_without_secrets((*(*statement).utilityStmt).type_);
         let queryid = if shown { own } else { id_of_tag(tag) };
-        if let Some(texts) = memory::texts()
+        if let Some(texts) = texts::texts()
             && !texts.is_known(queryid, who(user))
         {
             let text = if shown { part(query, (*statement).stmt_location, (*statement).stmt_len) } else { None };

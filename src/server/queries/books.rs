@@ -1,0 +1,243 @@
+//! Two books are kept in this process. FRAMES are statements that have begun and are to be counted when they end; a cursor's
+//! stays while it is open. LEVELS are the calls into the executor or a utility statement that are on the stack now, each with
+//! the subtransaction it began in: when that is rolled back, the call is gone, and its statement has failed.
+
+use std::ffi::{c_int, c_void};
+
+use pgrx::pg_sys;
+
+use super::Global;
+use super::memory::{self, Failure};
+
+unsafe extern "C-unwind" {
+    /// Declared again because pgrx's own bindings catch and rebuild every error. It does not raise.
+    fn GetCurrentSubTransactionId() -> pg_sys::SubTransactionId;
+}
+
+/// Which statements are counted.
+pub const TRACK_NONE: c_int = 0;
+pub const TRACK_TOP: c_int = 1;
+pub const TRACK_ALL: c_int = 2;
+
+const MOST_FRAMES: usize = 64;
+pub const MOST_LEVELS: usize = 64;
+pub const NO_FRAME: usize = usize::MAX;
+
+#[derive(Clone, Copy)]
+pub struct Frame {
+    /// What it is known by: its QueryDesc, or a place on the stack; null: free.
+    pub id: *const c_void,
+    pub queryid: i64,
+    pub user: u32,
+    pub toplevel: bool,
+    /// What runs directly below an EXPLAIN is counted as the EXPLAIN.
+    pub explain: bool,
+    pub running: bool,
+    pub subtransaction: u32,
+    pub started: u64,
+    pub elapsed: u64,
+    pub rows: u64,
+}
+
+pub const FREE: Frame = Frame {
+    id: std::ptr::null(),
+    queryid: 0,
+    user: 0,
+    toplevel: false,
+    explain: false,
+    running: false,
+    subtransaction: 0,
+    started: 0,
+    elapsed: 0,
+    rows: 0,
+};
+
+#[derive(Clone, Copy)]
+pub struct Level {
+    pub subtransaction: u32,
+    pub frame: usize,
+}
+
+pub struct Books {
+    pub track: c_int,
+    pub frames: [Frame; MOST_FRAMES],
+    /// One above the last frame in use.
+    pub top: usize,
+    pub levels: [Level; MOST_LEVELS],
+    pub level: usize,
+    /// Not counted at all: our own schedulers.
+    pub off: bool,
+    /// Not counted for now: our own bookkeeping.
+    pub quiet: u32,
+    /// What the log said of the last error.
+    pub last_error: Option<Failure>,
+}
+
+static BOOKS: Global<Books> = Global::new(Books {
+    track: TRACK_TOP,
+    frames: [FREE; MOST_FRAMES],
+    top: 0,
+    levels: [Level { subtransaction: 0, frame: NO_FRAME }; MOST_LEVELS],
+    level: 0,
+    off: false,
+    quiet: 0,
+    last_error: None,
+});
+
+#[inline]
+pub fn books() -> *mut Books {
+    BOOKS.get()
+}
+
+/// This process is not counted from now on.
+pub fn ignore_this_process() {
+    // SAFETY: one thread.
+    unsafe { (*books()).off = true };
+}
+
+/// While it lives nothing is counted: statements of our own on our tables.
+pub struct Quiet(());
+
+impl Quiet {
+    pub fn begin() -> Self {
+        // SAFETY: one thread.
+        unsafe { (*books()).quiet = (*books()).quiet.wrapping_add(1) };
+        Quiet(())
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        // SAFETY: one thread.
+        unsafe { (*books()).quiet = (*books()).quiet.saturating_sub(1) };
+    }
+}
+
+#[inline]
+pub unsafe fn is_counting() -> bool {
+    unsafe {
+        let books = books();
+        (*books).track != TRACK_NONE && !(*books).off && (*books).quiet == 0 && pg_sys::ParallelWorkerNumber < 0
+    }
+}
+
+#[inline]
+pub unsafe fn counts_here() -> bool {
+    unsafe { is_counting() && ((*books()).level == 0 || (*books()).track == TRACK_ALL) }
+}
+
+#[inline]
+fn clock() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes the struct it is given.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)
+}
+
+#[inline]
+pub unsafe fn frame(number: usize) -> *mut Frame {
+    // SAFETY of the pointer: numbers below MOST_FRAMES only.
+    unsafe { (&raw mut (*books()).frames).cast::<Frame>().add(number) }
+}
+
+#[inline]
+pub unsafe fn level(number: usize) -> *mut Level {
+    unsafe { (&raw mut (*books()).levels).cast::<Level>().add(number) }
+}
+
+/// A new frame. When all are in use the oldest open cursor is counted as it is.
+pub unsafe fn push(new: Frame) -> usize {
+    unsafe {
+        let books = books();
+        if (*books).top < MOST_FRAMES {
+            *frame((*books).top) = new;
+            (*books).top = (*books).top.wrapping_add(1);
+            return (*books).top.wrapping_sub(1);
+        }
+        let mut i = 0;
+        while i < MOST_FRAMES {
+            if (*frame(i)).id.is_null() || !(*frame(i)).running {
+                let old = *frame(i);
+                if !old.id.is_null() {
+                    memory::count_call(old.queryid, old.user, old.toplevel, old.elapsed, old.rows);
+                }
+                *frame(i) = new;
+                return i;
+            }
+            i = i.wrapping_add(1);
+        }
+        // So deep in functions: it counts, but without its time.
+        memory::count_call(new.queryid, new.user, new.toplevel, 0, 0);
+        NO_FRAME
+    }
+}
+
+#[inline]
+pub unsafe fn find(id: *const c_void) -> usize {
+    unsafe {
+        let mut i = (*books()).top;
+        while i > 0 {
+            i = i.wrapping_sub(1);
+            if (*frame(i)).id == id {
+                return i;
+            }
+        }
+        NO_FRAME
+    }
+}
+
+#[inline]
+pub unsafe fn forget(number: usize) {
+    unsafe {
+        let books = books();
+        *frame(number) = FREE;
+        while (*books).top > 0 && (*frame((*books).top.wrapping_sub(1))).id.is_null() {
+            (*books).top = (*books).top.wrapping_sub(1);
+        }
+    }
+}
+
+/// A call begins; gives the level to go back to.
+#[inline]
+pub unsafe fn enter(number: usize) -> usize {
+    unsafe {
+        let books = books();
+        let now = (*books).level;
+        let subtransaction = GetCurrentSubTransactionId();
+        if now < MOST_LEVELS {
+            *level(now) = Level { subtransaction, frame: number };
+        }
+        (*books).level = now.wrapping_add(1);
+        if number != NO_FRAME {
+            let frame = frame(number);
+            (*frame).running = true;
+            (*frame).subtransaction = subtransaction;
+            (*frame).started = clock();
+        }
+        now
+    }
+}
+
+/// A call has come back. A frame that is not its own any more was given up meanwhile.
+#[inline]
+pub unsafe fn leave(before: usize, number: usize, id: *const c_void) {
+    unsafe {
+        (*books()).level = before;
+        if number != NO_FRAME && (*frame(number)).id == id {
+            let frame = frame(number);
+            (*frame).running = false;
+            (*frame).elapsed = (*frame).elapsed.wrapping_add(clock().wrapping_sub((*frame).started));
+        }
+    }
+}
+
+#[inline]
+pub unsafe fn is_explained(depth: usize) -> bool {
+    unsafe {
+        if depth == 0 || depth > MOST_LEVELS {
+            return false;
+        }
+        let above = (*level(depth.wrapping_sub(1))).frame;
+        above != NO_FRAME && (*frame(above)).explain
+    }
+}

@@ -1,0 +1,285 @@
+//! What everybody's statements pass when they are counted (LAWS 12 and 13): raw functions with nothing to drop, which call the
+//! next hook directly. Nothing here catches: which statements failed is known from the callbacks of (sub)transactions.
+
+use std::ffi::{CStr, c_int};
+
+use pgrx::pg_sys;
+
+use super::books::{
+    FREE, Frame, NO_FRAME, TRACK_ALL, TRACK_NONE, TRACK_TOP, books, counts_here, enter, find, forget, frame,
+    is_counting, is_explained, leave, push,
+};
+use super::{Global, capture, failures, memory, utility};
+
+unsafe extern "C-unwind" {
+    // Declared again because pgrx's own bindings catch and rebuild every error.
+    fn standard_ExecutorStart(desc: *mut pg_sys::QueryDesc, flags: c_int);
+    #[cfg(not(feature = "pg18"))]
+    fn standard_ExecutorRun(
+        desc: *mut pg_sys::QueryDesc,
+        direction: pg_sys::ScanDirection::Type,
+        count: u64,
+        once: bool,
+    );
+    #[cfg(feature = "pg18")]
+    fn standard_ExecutorRun(desc: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64);
+    fn standard_ExecutorFinish(desc: *mut pg_sys::QueryDesc);
+    fn standard_ExecutorEnd(desc: *mut pg_sys::QueryDesc);
+    // None of these raises.
+    fn GetUserId() -> pg_sys::Oid;
+    fn GetCurrentSubTransactionId() -> pg_sys::SubTransactionId;
+}
+
+pub struct Next {
+    start: pg_sys::ExecutorStart_hook_type,
+    run: pg_sys::ExecutorRun_hook_type,
+    finish: pg_sys::ExecutorFinish_hook_type,
+    end: pg_sys::ExecutorEnd_hook_type,
+    pub utility: pg_sys::ProcessUtility_hook_type,
+    analyze: pg_sys::post_parse_analyze_hook_type,
+    pub log: pg_sys::emit_log_hook_type,
+    request: pg_sys::shmem_request_hook_type,
+    startup: pg_sys::shmem_startup_hook_type,
+}
+
+static NEXT: Global<Next> = Global::new(Next {
+    start: None,
+    run: None,
+    finish: None,
+    end: None,
+    utility: None,
+    analyze: None,
+    log: None,
+    request: None,
+    startup: None,
+});
+
+#[inline]
+pub fn next() -> &'static Next {
+    // SAFETY: written once, before the postmaster forks.
+    unsafe { &*NEXT.get() }
+}
+
+/// Defines `upkeep.track_queries`: read as a plain variable on every statement.
+pub fn define_setting() {
+    struct Options([pg_sys::config_enum_entry; 4]);
+    // SAFETY: constant.
+    unsafe impl Sync for Options {}
+    const fn option(name: &'static CStr, value: c_int) -> pg_sys::config_enum_entry {
+        pg_sys::config_enum_entry { name: name.as_ptr(), val: value, hidden: false }
+    }
+    static OPTIONS: Options = Options([
+        option(c"none", TRACK_NONE),
+        option(c"top", TRACK_TOP),
+        option(c"all", TRACK_ALL),
+        pg_sys::config_enum_entry { name: std::ptr::null(), val: 0, hidden: false },
+    ]);
+    // SAFETY: all of it lives as long as the process.
+    unsafe {
+        pg_sys::DefineCustomEnumVariable(
+            c"upkeep.track_queries".as_ptr(),
+            c"Which statements upkeep.query_stats counts.".as_ptr(),
+            c"top: those that clients send; all: also those within functions; none. Takes shared_preload_libraries."
+                .as_ptr(),
+            &raw mut (*books()).track,
+            TRACK_TOP,
+            OPTIONS.0.as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            0,
+            None,
+            None,
+            None,
+        );
+    }
+}
+
+/// Installs everything. Only while `shared_preload_libraries` are loaded.
+pub fn install() {
+    // SAFETY: one thread, before anything runs.
+    unsafe {
+        pg_sys::EnableQueryId();
+        *NEXT.get() = Next {
+            start: pg_sys::ExecutorStart_hook,
+            run: pg_sys::ExecutorRun_hook,
+            finish: pg_sys::ExecutorFinish_hook,
+            end: pg_sys::ExecutorEnd_hook,
+            utility: pg_sys::ProcessUtility_hook,
+            analyze: pg_sys::post_parse_analyze_hook,
+            log: pg_sys::emit_log_hook,
+            request: pg_sys::shmem_request_hook,
+            startup: pg_sys::shmem_startup_hook,
+        };
+        pg_sys::ExecutorStart_hook = Some(executor_start);
+        pg_sys::ExecutorRun_hook = Some(executor_run);
+        pg_sys::ExecutorFinish_hook = Some(executor_finish);
+        pg_sys::ExecutorEnd_hook = Some(executor_end);
+        pg_sys::ProcessUtility_hook = Some(utility::process_utility);
+        pg_sys::post_parse_analyze_hook = Some(post_parse_analyze);
+        pg_sys::emit_log_hook = Some(failures::emit_log);
+        pg_sys::shmem_request_hook = Some(shmem_request);
+        pg_sys::shmem_startup_hook = Some(shmem_startup);
+        // The list of callbacks is inherited by every process that is forked.
+        pg_sys::RegisterXactCallback(Some(failures::transaction_ended), std::ptr::null_mut());
+        pg_sys::RegisterSubXactCallback(Some(failures::subtransaction_ended), std::ptr::null_mut());
+    }
+}
+
+unsafe extern "C-unwind" fn shmem_request() {
+    unsafe {
+        if let Some(next) = next().request {
+            next();
+        }
+        pg_sys::RequestAddinShmemSpace(memory::size(crate::settings::query_max()));
+    }
+}
+
+/// In the postmaster, at its start and after a crash: the memory is new each time.
+unsafe extern "C-unwind" fn shmem_startup() {
+    unsafe {
+        if let Some(next) = next().startup {
+            next();
+        }
+        let entries = crate::settings::query_max();
+        let mut found = false;
+        let address =
+            pg_sys::ShmemInitStruct(c"pg_upkeep query statistics".as_ptr(), memory::size(entries), &mut found);
+        memory::create(address.cast(), entries);
+    }
+}
+
+#[allow(clippy::unnecessary_cast)] // unsigned before 18
+unsafe extern "C-unwind" fn executor_start(desc: *mut pg_sys::QueryDesc, flags: c_int) {
+    unsafe {
+        match next().start {
+            Some(next) => next(desc, flags),
+            None => standard_ExecutorStart(desc, flags),
+        }
+        if !counts_here() || flags as u32 & pg_sys::EXEC_FLAG_EXPLAIN_ONLY != 0 {
+            return;
+        }
+        let queryid = (*(*desc).plannedstmt).queryId as i64;
+        let depth = (*books()).level;
+        if queryid == 0 || is_explained(depth) {
+            return;
+        }
+        push(Frame {
+            id: desc.cast(),
+            queryid,
+            user: GetUserId().to_u32(),
+            toplevel: depth == 0,
+            subtransaction: GetCurrentSubTransactionId(),
+            ..FREE
+        });
+    }
+}
+
+/// A call into the executor while it runs.
+struct Call {
+    counted: bool,
+    frame: usize,
+    before: usize,
+}
+
+#[inline]
+unsafe fn begin(desc: *mut pg_sys::QueryDesc, counted: bool) -> Call {
+    unsafe {
+        let frame = if counted { find(desc.cast()) } else { NO_FRAME };
+        let before = if counted { enter(frame) } else { 0 };
+        Call { counted, frame, before }
+    }
+}
+
+#[inline]
+unsafe fn has_run(call: &Call, desc: *mut pg_sys::QueryDesc) {
+    unsafe {
+        if !call.counted {
+            return;
+        }
+        leave(call.before, call.frame, desc.cast());
+        if call.frame != NO_FRAME && (*frame(call.frame)).id == desc.cast() {
+            let frame = frame(call.frame);
+            // Each run of a cursor counts its rows from 0.
+            (*frame).rows = (*frame).rows.wrapping_add((*(*desc).estate).es_processed);
+        }
+    }
+}
+
+#[cfg(not(feature = "pg18"))]
+unsafe extern "C-unwind" fn executor_run(
+    desc: *mut pg_sys::QueryDesc,
+    direction: pg_sys::ScanDirection::Type,
+    count: u64,
+    once: bool,
+) {
+    unsafe {
+        let call = begin(desc, is_counting());
+        match next().run {
+            Some(next) => next(desc, direction, count, once),
+            None => standard_ExecutorRun(desc, direction, count, once),
+        }
+        has_run(&call, desc);
+    }
+}
+
+#[cfg(feature = "pg18")]
+unsafe extern "C-unwind" fn executor_run(
+    desc: *mut pg_sys::QueryDesc,
+    direction: pg_sys::ScanDirection::Type,
+    count: u64,
+) {
+    unsafe {
+        let call = begin(desc, is_counting());
+        match next().run {
+            Some(next) => next(desc, direction, count),
+            None => standard_ExecutorRun(desc, direction, count),
+        }
+        has_run(&call, desc);
+    }
+}
+
+/// AFTER triggers run here.
+unsafe extern "C-unwind" fn executor_finish(desc: *mut pg_sys::QueryDesc) {
+    unsafe {
+        let writes = (*desc).operation != pg_sys::CmdType::CMD_SELECT || (*(*desc).plannedstmt).hasModifyingCTE;
+        let call = begin(desc, writes && is_counting());
+        match next().finish {
+            Some(next) => next(desc),
+            None => standard_ExecutorFinish(desc),
+        }
+        if call.counted {
+            leave(call.before, call.frame, desc.cast());
+        }
+    }
+}
+
+unsafe extern "C-unwind" fn executor_end(desc: *mut pg_sys::QueryDesc) {
+    unsafe {
+        if (*books()).top > 0 {
+            let number = find(desc.cast());
+            if number != NO_FRAME {
+                let done = *frame(number);
+                forget(number);
+                memory::count_call(done.queryid, done.user, done.toplevel, done.elapsed, done.rows);
+            }
+        }
+        match next().end {
+            Some(next) => next(desc),
+            None => standard_ExecutorEnd(desc),
+        }
+    }
+}
+
+unsafe extern "C-unwind" fn post_parse_analyze(
+    state: *mut pg_sys::ParseState,
+    query: *mut pg_sys::Query,
+    jumble: *mut pg_sys::JumbleState,
+) {
+    unsafe {
+        if let Some(next) = next().analyze {
+            next(state, query, jumble);
+        }
+        if counts_here() && (*query).queryId != 0 && (*query).utilityStmt.is_null() {
+            capture::analyzed(state, query, jumble, GetUserId().to_u32());
+        }
+    }
+}

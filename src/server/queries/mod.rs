@@ -1,0 +1,30 @@
+//! Counting everybody's statements. `hooks` and `utility` are what they pass, `books` is what this process knows of those that
+//! run, `failures` finds out which of them failed; `memory` holds the counters and `texts` the texts, which `capture` makes.
+
+use std::cell::UnsafeCell;
+
+mod books;
+mod capture;
+mod failures;
+pub mod hooks;
+pub mod memory;
+pub mod texts;
+mod utility;
+
+pub use books::{Quiet, ignore_this_process};
+
+/// What a process has once, behind a pointer.
+struct Global<T>(UnsafeCell<T>);
+// SAFETY: backends have one thread, and the postmaster forks them.
+unsafe impl<T> Sync for Global<T> {}
+
+impl<T> Global<T> {
+    const fn new(value: T) -> Self {
+        Self(UnsafeCell::new(value))
+    }
+
+    #[inline]
+    const fn get(&self) -> *mut T {
+        self.0.get()
+    }
+}
