@@ -313,3 +313,45 @@ fn a_standby_sleeps_until_it_is_promoted() -> Result<()> {
     wait_until_asleep(&mut there, &job)?;
     end_endless_backfill(&mut there, &job)
 }
+
+#[test]
+fn rows_may_be_in_another_encoding_than_utf8() -> Result<()> {
+    let server = testing::server("latin").preloaded().start()?;
+    server.connect("postgres")?.run("CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")?;
+    let mut session = server.connect("latin")?;
+    session.run(
+        "CREATE EXTENSION pg_upkeep;
+         CREATE TABLE t (name text PRIMARY KEY, land text, n int CHECK (n < 5), live boolean);
+         INSERT INTO t SELECT 'é' || g, 'Österreich' FROM generate_series(1, 3000) g",
+    )?;
+    assert_eq!(
+        session
+            .text("SELECT row_key ->> 'name', old_row ->> 'land' FROM upkeep.preview_backfill('t', 'n = 1') LIMIT 1")?,
+        "é1|Österreich"
+    );
+    let job = session
+        .text("SELECT upkeep.backfill('t', $$n = CASE name WHEN U&'\\00e9' || 77 THEN 9 ELSE 1 END$$, 'n IS NULL')")?;
+    wait(&mut session, &job)?;
+    let kept = "SELECT sqlstate, row_key ->> 'name' FROM upkeep.quarantined_rows";
+    assert_eq!(session.rows(kept)?, ["23514|é77"]);
+    assert_eq!(session.text("SELECT count(n), count(DISTINCT land) FROM t")?, "2999|1");
+
+    session.run("SELECT upkeep.enable_soft_delete('t')")?;
+    session.run("SELECT upkeep.soft_delete('t', 'n = 1')")?;
+    assert_eq!(session.text("SELECT name FROM t_live")?, "é77");
+    session.run("SELECT upkeep.undelete('t', 'true')")?;
+    assert_eq!(session.text("SELECT count(*) FROM t_live")?, "3000");
+    session.run("SELECT upkeep.soft_delete('t', $$land <> 'Österreich' OR name = 'é5'$$)")?;
+    assert_eq!(session.text("SELECT count(*) FROM t_live")?, "2999");
+    session.run("CREATE TABLE k AS SELECT name, NULL::int AS n FROM t; ALTER TABLE k ADD PRIMARY KEY (name)")?;
+    let job = session.text("SELECT upkeep.backfill('k', 'n = 1', NULL, options => '{\"strategy\": \"keys\"}')")?;
+    wait(&mut session, &job)?;
+    assert_eq!(session.text("SELECT count(n) FROM k")?, "3000");
+
+    // Names, and texts of jobs, are refused rather than mangled.
+    session.run("CREATE TABLE \"größe\" (id int PRIMARY KEY)")?;
+    for refused in ["SELECT upkeep.enable_soft_delete('\"größe\"')", "SELECT upkeep.backfill('t', $$land = 'Ö'$$)"] {
+        assert!(session.error(refused)?.message().contains("UTF-8"), "{refused}");
+    }
+    Ok(())
+}

@@ -312,6 +312,9 @@ fn texts_stay_in_the_encoding_of_their_database() -> Result<()> {
         let page = session.text("SELECT upkeep.performance_report_html()")?;
         let shown = if *name == "latin" { "&#228;&#246;&#252;" } else { "\u{e4}\u{f6}\u{fc}" };
         assert!(page.contains(shown), "{name}");
+        let listed =
+            "SELECT upkeep.performance_report()->'top' @? '$.calls[*] ? (@.query like_regex \"\u{e4}\u{f6}\u{fc}\")'";
+        assert_eq!(session.text(listed)?, "t", "{name}");
     }
     assert!(!cluster.log().contains("history of statements"), "{}", cluster.log());
     Ok(())

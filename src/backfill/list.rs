@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use pgrx::Uuid;
-use pgrx::datum::JsonB;
 use pgrx::pg_sys::Oid;
 use serde_json::Value;
 
 use super::run::cursor::{Phase, Shared};
 use super::run::whole::{Again, Tree};
 use crate::error::Result;
+use crate::server::json::JsonB;
 use crate::server::spi;
 
 /// A table of the list.

@@ -25,7 +25,7 @@ mod tests;
 pub mod tree;
 
 use pgrx::Uuid;
-use pgrx::datum::{Interval, JsonB};
+use pgrx::datum::Interval;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 use serde_json::json;
@@ -34,6 +34,7 @@ use crate::error::{Error, INVALID_PARAMETER_VALUE, OBJECT_IN_USE, Result};
 use crate::jobs;
 use crate::jobs::limits::Limits;
 use crate::jobs::queue::{self, NewJob};
+use crate::server::json::JsonB;
 use crate::server::lock::{Lock, Purpose};
 use crate::server::raise::{self, Level, answer};
 use definition::{Checked, OnError};

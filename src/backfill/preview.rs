@@ -1,12 +1,11 @@
 //! `upkeep.preview_backfill`: some rows as they are and as they would be, by SELECT.
 
-use pgrx::datum::JsonB;
-
 use super::definition::Checked;
 use super::glue::Glue;
 use super::key;
 use super::statements::{Parts, identifier, literal};
 use crate::error::{Error, FEATURE_NOT_SUPPORTED, INVALID_PARAMETER_VALUE, Result};
+use crate::server::json::JsonB;
 use crate::server::{catch, spi};
 
 pub struct Preview {

@@ -1,11 +1,11 @@
 //! The private tables of this room, all of it through [`spi::bookkeeping`].
 
 use pgrx::Uuid;
-use pgrx::datum::JsonB;
 use pgrx::pg_sys::{BuiltinOid, Oid};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::server::json::JsonB;
 use crate::server::spi::{self, Prepared};
 
 /// A backfill that stands in the way of another.

@@ -8,10 +8,10 @@ pub mod nodes;
 pub mod page;
 pub mod snapshot;
 
-use pgrx::datum::JsonB;
 use pgrx::prelude::*;
 
 use crate::error::Result;
+use crate::server::json::JsonB;
 use crate::server::raise::answer;
 use crate::server::spi;
 

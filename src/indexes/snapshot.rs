@@ -1,10 +1,10 @@
 //! Figures of a standby, brought here by hand or by a cron job.
 
-use pgrx::datum::JsonB;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::{Error, INVALID_PARAMETER_VALUE, NULL_VALUE_NOT_ALLOWED, Result};
+use crate::server::json::JsonB;
 use crate::server::{catalog, spi};
 
 /// What `upkeep.index_usage_snapshot()` gives; the rest of it SQL reads.

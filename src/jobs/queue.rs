@@ -1,13 +1,13 @@
 //! Creating jobs: names, limits, and what is captured with them.
 
 use pgrx::Uuid;
-use pgrx::datum::JsonB;
 use pgrx::pg_sys::Oid;
 use serde_json::{Value, json};
 
 use super::limits::Limits;
 use super::{activity, store};
 use crate::error::*;
+use crate::server::json::JsonB;
 use crate::server::lock::{Lock, Purpose};
 use crate::server::raise::{self, Level};
 use crate::server::{catalog, spi, worker};

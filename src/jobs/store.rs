@@ -5,13 +5,14 @@
 use std::time::Duration;
 
 use pgrx::Uuid;
-use pgrx::datum::{JsonB, TimestampWithTimeZone};
+use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::{BuiltinOid, Oid};
 use serde_json::Value;
 
 use super::kind::{Context, Event, Job, Plan};
 use super::limits::Limits;
 use crate::error::{Error, Result};
+use crate::server::json::JsonB;
 use crate::server::spi::{self, Prepared};
 use crate::settings;
 

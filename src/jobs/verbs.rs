@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pgrx::datum::{Interval, JsonB};
+use pgrx::datum::Interval;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 use pgrx::{Uuid, spi::quote_identifier};
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::limits::Limits;
 use super::{activity, clean_up, kind, launcher, queue, store};
 use crate::error::*;
+use crate::server::json::JsonB;
 use crate::server::raise::{self, Level};
 use crate::server::{catalog, spi, worker};
 use crate::settings;

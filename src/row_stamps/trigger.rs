@@ -5,6 +5,7 @@ use std::ffi::CStr;
 
 use crate::backfill::statements::identifier;
 use crate::error::{DUPLICATE_COLUMN, Error, INVALID_PARAMETER_VALUE, Result};
+use crate::server::encoding;
 
 /// Fires after the table's other BEFORE triggers, which go in the order of their names, and so sees their changes.
 pub const NAME: &str = "zzz_upkeep_row_stamps";
@@ -112,7 +113,7 @@ impl Stamps {
 
 /// A column's name as it was given.
 pub fn column_name(role: Role, name: &CStr) -> Result<String> {
-    let name = name.to_string_lossy().into_owned();
+    let name = encoding::from_server(name.to_bytes());
     if name.is_empty() {
         return Err(Error::new(INVALID_PARAMETER_VALUE, format!("the argument {} is empty", role.word()))
             .hint("Name a column, or give NULL to do without it."));

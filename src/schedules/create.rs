@@ -1,6 +1,6 @@
 //! `upkeep.schedule`: what is asked for, checked, and stored with what the command meant then.
 
-use pgrx::datum::{Interval, JsonB};
+use pgrx::datum::Interval;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 use pgrx::{Uuid, spi::quote_literal};
@@ -9,6 +9,7 @@ use super::clock::{Rhythm, Rule};
 use super::{rule, store};
 use crate::error::*;
 use crate::jobs::{queue, verbs::milliseconds};
+use crate::server::json::JsonB;
 use crate::server::raise::{self, Level};
 use crate::server::{catalog, spi, statement};
 

@@ -1,6 +1,6 @@
 //! What people do to schedules: alter, pause, run now, end.
 
-use pgrx::datum::{Interval, JsonB};
+use pgrx::datum::Interval;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 use pgrx::{Uuid, spi::quote_literal};
@@ -12,6 +12,7 @@ use crate::error::*;
 use crate::jobs::queue;
 use crate::jobs::store::RESTORED;
 use crate::jobs::verbs::{Right, caller_is_admin, milliseconds};
+use crate::server::json::JsonB;
 use crate::server::{catalog, raise, spi, statement};
 
 #[pg_extern(sql = false)]

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use pgrx::{PgList, pg_sys};
 
 use super::catch;
-use super::parse::to_c;
+use super::encoding::{self, to_c};
 use crate::error::{Error, INTERNAL_ERROR, Result};
 
 /// One column that an UPDATE sets.
@@ -66,7 +66,7 @@ unsafe fn meaning(raw: *mut pg_sys::RawStmt, text: &CStr, deparse: Option<(pg_sy
             std::ptr::null_mut(),
         );
         let mut meaning = Meaning {
-            tree: to_text(pg_sys::nodeToString(query.cast())),
+            tree: encoding::text(pg_sys::nodeToString(query.cast())),
             sub_selects: (*query).hasSubLinks,
             volatile: pg_sys::contain_volatile_functions(query.cast()),
             targets: Vec::new(),
@@ -103,7 +103,7 @@ unsafe fn targets(raw: *mut pg_sys::RawStmt, text: &CStr, relid: pg_sys::Oid, na
             .map(|entry| {
                 let expression = (*entry).expr.cast::<pg_sys::Node>();
                 Target {
-                    column: to_text((*entry).resname),
+                    column: encoding::text((*entry).resname),
                     value: deparse_value(expression, context, false),
                     constant: !pg_sys::contain_var_clause(expression)
                         && !pg_sys::contain_volatile_functions(expression)
@@ -130,10 +130,6 @@ pub(super) unsafe fn deparse_value(
             T_SubscriptingRef => !(*bare.cast::<pg_sys::SubscriptingRef>()).refassgnexpr.is_null(),
             _ => false,
         };
-        (!assignment).then(|| to_text(pg_sys::deparse_expression(expression, context, prefix, false)))
+        (!assignment).then(|| encoding::text(pg_sys::deparse_expression(expression, context, prefix, false)))
     }
-}
-
-unsafe fn to_text(text: *const std::ffi::c_char) -> String {
-    unsafe { CStr::from_ptr(text).to_string_lossy().into_owned() }
 }

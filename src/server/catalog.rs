@@ -4,6 +4,8 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys::{self, Oid};
 
+use super::encoding;
+
 /// A database as the launcher sees it: from the shared catalog, connected to none.
 pub struct Database {
     pub oid: Oid,
@@ -58,7 +60,7 @@ pub fn has_privileges_of(user: Oid, role: Oid) -> bool {
 
 /// The OID of a role, if it exists.
 pub fn role_oid(name: &str) -> Option<Oid> {
-    let name = std::ffi::CString::new(name).ok()?;
+    let name = encoding::to_c(name).ok()?;
     let oid = unsafe { pg_sys::get_role_oid(name.as_ptr(), true) };
     (oid != Oid::INVALID).then_some(oid)
 }
@@ -67,7 +69,7 @@ pub fn role_oid(name: &str) -> Option<Oid> {
 pub fn role_name(oid: Oid) -> Option<String> {
     unsafe {
         let name = pg_sys::GetUserNameFromId(oid, true);
-        (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned())
+        (!name.is_null()).then(|| encoding::text(name))
     }
 }
 
@@ -96,7 +98,7 @@ pub fn now() -> i64 {
 pub fn setting(name: &CStr) -> String {
     unsafe {
         let value = pg_sys::GetConfigOption(name.as_ptr(), true, false);
-        if value.is_null() { String::new() } else { CStr::from_ptr(value).to_string_lossy().into_owned() }
+        if value.is_null() { String::new() } else { encoding::text(value) }
     }
 }
 
@@ -129,7 +131,7 @@ pub fn database_exists(oid: Oid) -> bool {
 pub fn my_database_name() -> String {
     unsafe {
         let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
-        if name.is_null() { String::new() } else { CStr::from_ptr(name).to_string_lossy().into_owned() }
+        if name.is_null() { String::new() } else { encoding::text(name) }
     }
 }
 

@@ -6,6 +6,7 @@ use std::ffi::CStr;
 use pgrx::{PgList, pg_sys};
 
 use super::analyze::{deparse_value, with_statement};
+use super::encoding;
 use super::spi;
 use crate::error::{Error, INTERNAL_ERROR, Result};
 
@@ -57,7 +58,7 @@ unsafe fn read(raw: *mut pg_sys::RawStmt, text: &CStr, relid: pg_sys::Oid) -> Re
         let mut targets: Vec<_> = entries
             .iter_ptr()
             .filter(|&entry| !(*entry).resjunk && !(*entry).resname.is_null())
-            .map(|entry| ((*entry).resno, to_text((*entry).resname), (*entry).expr.cast::<pg_sys::Node>()))
+            .map(|entry| ((*entry).resno, encoding::text((*entry).resname), (*entry).expr.cast::<pg_sys::Node>()))
             .collect();
         if targets.iter().any(|(_, _, value)| is_default(*value)) {
             let defaults = rewritten(raw, text)?;
@@ -81,9 +82,9 @@ unsafe fn read(raw: *mut pg_sys::RawStmt, text: &CStr, relid: pg_sys::Oid) -> Re
                         reads: columns_in(value),
                     })
                     .collect(),
-                condition: to_text(pg_sys::deparse_expression(condition, context, true, false)),
+                condition: encoding::text(pg_sys::deparse_expression(condition, context, true, false)),
                 condition_reads: columns_in(condition),
-                condition_tree: to_text(pg_sys::nodeToString(condition.cast())),
+                condition_tree: encoding::text(pg_sys::nodeToString(condition.cast())),
                 condition_is_volatile: pg_sys::contain_volatile_functions(condition),
             })
         })
@@ -121,8 +122,4 @@ unsafe fn columns_in(node: *mut pg_sys::Node) -> Vec<i16> {
         columns.dedup();
         columns
     }
-}
-
-unsafe fn to_text(text: *const std::ffi::c_char) -> String {
-    unsafe { CStr::from_ptr(text).to_string_lossy().into_owned() }
 }

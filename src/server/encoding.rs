@@ -1,16 +1,18 @@
 //! Databases whose encoding is not UTF-8: pgrx takes every text for UTF-8.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString, c_char};
 
 use pgrx::pg_sys;
 
-fn is_converted() -> bool {
+use crate::error::{Error, INTERNAL_ERROR, Result};
+
+pub fn is_converted() -> bool {
     // SAFETY: known since the process connected.
     let here = unsafe { pg_sys::GetDatabaseEncoding() };
     here != pg_sys::pg_enc::PG_UTF8 as i32 && here != pg_sys::pg_enc::PG_SQL_ASCII as i32
 }
 
-fn convert(bytes: &[u8], how: unsafe fn(*const std::ffi::c_char, i32, i32) -> *mut std::ffi::c_char) -> Vec<u8> {
+fn convert(bytes: &[u8], how: unsafe fn(*const c_char, i32, i32) -> *mut c_char) -> Vec<u8> {
     let Ok(length) = i32::try_from(bytes.len()) else { return Vec::new() };
     // SAFETY: within the bytes. What comes back is the same pointer, or another text, which ends in a zero.
     unsafe {
@@ -23,16 +25,35 @@ fn convert(bytes: &[u8], how: unsafe fn(*const std::ffi::c_char, i32, i32) -> *m
     }
 }
 
+/// Outside a transaction the server cannot look conversions up.
+fn needs_conversion(bytes: &[u8]) -> bool {
+    is_converted() && !bytes.is_ascii() && unsafe { pg_sys::IsTransactionState() }
+}
+
 /// A text of this database.
 pub fn from_server(bytes: &[u8]) -> String {
-    let bytes = if is_converted() { convert(bytes, pg_sys::pg_server_to_any) } else { bytes.to_vec() };
+    let bytes = if needs_conversion(bytes) { convert(bytes, pg_sys::pg_server_to_any) } else { bytes.to_vec() };
     String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
-/// The bytes of a text in this database. An error if it has characters that the encoding does not know.
+/// A text of this database that ends in a zero.
+///
+/// # Safety
+/// It does.
+pub unsafe fn text(text: *const c_char) -> String {
+    from_server(unsafe { CStr::from_ptr(text) }.to_bytes())
+}
+
+/// As the server takes it.
+pub fn to_c(text: &str) -> Result<CString> {
+    CString::new(to_server(text)).map_err(|_| Error::new(INTERNAL_ERROR, "the text holds a zero byte"))
+}
+
+/// The bytes of a text in this database. An error if it has characters that the encoding does not know, other than the one that
+/// stands for what nobody could read.
 pub fn to_server(text: &str) -> Vec<u8> {
-    if is_converted() && !text.is_ascii() {
-        convert(text.as_bytes(), pg_sys::pg_any_to_server)
+    if needs_conversion(text.as_bytes()) {
+        convert(text.replace(char::REPLACEMENT_CHARACTER, "?").as_bytes(), pg_sys::pg_any_to_server)
     } else {
         text.as_bytes().to_vec()
     }

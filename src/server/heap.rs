@@ -1,10 +1,9 @@
 //! A table as storage: its lock, its blocks, and how far behind its pages can be pruned.
 
-use std::ffi::CStr;
-
 use pgrx::pg_sys;
 
 use super::catch::undone;
+use super::encoding;
 use crate::error::Result;
 
 /// Locks the table for writing until the transaction ends, so that neither its
@@ -86,7 +85,7 @@ pub fn exists(relid: pg_sys::Oid) -> bool {
 }
 
 unsafe fn text(text: *mut std::ffi::c_char) -> String {
-    unsafe { CStr::from_ptr(text).to_string_lossy().into_owned() }
+    unsafe { encoding::text(text) }
 }
 
 /// Runs `f` with the relation open; `None`: it is gone.

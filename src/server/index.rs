@@ -6,6 +6,8 @@ use std::ffi::CStr;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
 
+use super::encoding;
+
 /// Bytes of a relation's main fork, from the sizes of its files; `None` if there are none (any more).
 #[pg_extern(sql = false)]
 fn file_size(filenode: Oid, tablespace: Oid) -> Option<i64> {
@@ -93,7 +95,7 @@ fn index_definition(index: Oid, with_tablespace: bool) -> Option<String> {
             {
                 definition = if with_tablespace {
                     let text = pg_sys::pg_get_indexdef_string(index);
-                    Some(CStr::from_ptr(text).to_string_lossy().into_owned())
+                    Some(encoding::text(text))
                 } else {
                     pgrx::direct_function_call::<String>(pg_sys::pg_get_indexdef, &[index.into_datum()])
                 };

@@ -12,6 +12,7 @@ pub mod heap;
 pub mod hooks;
 pub mod index;
 pub mod index_pages;
+pub mod json;
 pub mod lock;
 pub mod parse;
 pub mod procedure;

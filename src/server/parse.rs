@@ -4,12 +4,11 @@
 //! checked to hold that fragment and nothing else. Text that passes can then be
 //! placed between other text, as long as a newline ends it (a `--` comment).
 
-use std::ffi::{CStr, CString};
-
 use pgrx::{PgList, pg_sys};
 
 use super::catch;
-use crate::error::{Error, INTERNAL_ERROR, Result, SYNTAX_ERROR};
+use super::encoding::{self, to_c};
+use crate::error::{Error, Result, SYNTAX_ERROR};
 
 /// How a column gets its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +118,7 @@ unsafe fn assigned(target: &pg_sys::ResTarget) -> Assigned {
             _ => Source::Expression,
         };
         Assigned {
-            column: CStr::from_ptr(target.name).to_string_lossy().into_owned(),
+            column: encoding::text(target.name),
             source,
             location: usize::try_from(target.location).unwrap_or(0),
         }
@@ -154,8 +153,4 @@ fn returning_of_delete(statement: &pg_sys::DeleteStmt) -> *mut pg_sys::List {
 #[cfg(not(feature = "pg18"))]
 fn returning_of_delete(statement: &pg_sys::DeleteStmt) -> *mut pg_sys::List {
     statement.returningList
-}
-
-pub(super) fn to_c(sql: &str) -> Result<CString> {
-    CString::new(sql).map_err(|_| Error::new(INTERNAL_ERROR, "the text holds a zero byte"))
 }

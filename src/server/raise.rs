@@ -3,6 +3,7 @@
 
 use std::ffi::{CStr, CString, c_char, c_int};
 
+use super::encoding;
 use crate::error::{Error, Result};
 
 unsafe extern "C-unwind" {
@@ -89,7 +90,7 @@ pub fn report(level: Level, error: Error) {
 fn palloc_text(text: Option<&str>) -> *const c_char {
     let Some(text) = text else { return std::ptr::null() };
     // A NUL cannot come from the server; from anywhere else the text is cut there.
-    let text = CString::new(text.split('\0').next().unwrap_or_default()).unwrap_or_default();
+    let text = CString::new(encoding::to_server(text.split('\0').next().unwrap_or_default())).unwrap_or_default();
     // SAFETY: pstrdup copies into the current memory context.
     unsafe { pgrx::pg_sys::pstrdup(text.as_ptr()) }
 }

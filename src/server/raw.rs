@@ -10,6 +10,8 @@ use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
 
 use pgrx::pg_sys::{self, Datum, Oid};
 
+use super::encoding;
+
 unsafe extern "C-unwind" {
     fn SPI_connect() -> c_int;
     fn SPI_finish() -> c_int;
@@ -82,7 +84,7 @@ pub struct Statement {
 
 impl Statement {
     pub fn new(sql: String, types: Vec<Oid>) -> Self {
-        let sql = CString::new(sql).unwrap_or_default();
+        let sql = CString::new(encoding::to_server(&sql)).unwrap_or_default();
         Statement { sql, types, plan: Cell::new(std::ptr::null_mut()) }
     }
 

@@ -9,7 +9,7 @@ use std::ptr;
 
 use pgrx::pg_sys;
 
-use super::parse::to_c;
+use super::encoding::{self, to_c};
 use crate::error::{Error, INTERNAL_ERROR, Result};
 
 /// A parameter's value.
@@ -172,7 +172,7 @@ unsafe fn text_row(tuple: pg_sys::HeapTuple, descriptor: pg_sys::TupleDesc) -> T
         (1..=(*descriptor).natts)
             .map(|column| {
                 let value = pg_sys::SPI_getvalue(tuple, descriptor, column);
-                (!value.is_null()).then(|| CStr::from_ptr(value).to_string_lossy().into_owned())
+                (!value.is_null()).then(|| encoding::text(value))
             })
             .collect()
     }

@@ -12,7 +12,19 @@ use pgrx::datum::{DatumWithOid, FromDatum, IntoDatum};
 use pgrx::pg_sys;
 use pgrx::spi::{Spi, SpiClient, SpiHeapTupleData};
 
-use crate::error::Result;
+use super::encoding;
+use crate::error::{Error, FEATURE_NOT_SUPPORTED, Result};
+
+/// pgrx sends the bytes of a text as they are.
+fn sendable(sql: &str) -> Result<&str> {
+    if encoding::is_converted() && !sql.is_ascii() {
+        return Err(Error::new(
+            FEATURE_NOT_SUPPORTED,
+            "names and texts outside ASCII are supported in databases with the encoding UTF8 only",
+        ));
+    }
+    Ok(sql)
+}
 
 /// One row of a result.
 pub struct Row<'a>(SpiHeapTupleData<'a>);
@@ -33,7 +45,9 @@ impl Row<'_> {
 
 /// Reads without a transaction id (LAW: looking costs nothing, and works on a standby).
 pub fn query<T>(sql: &str, args: &[DatumWithOid<'_>], each: impl Fn(Row<'_>) -> Result<T>) -> Result<Vec<T>> {
-    with_snapshot(|| Spi::connect(|client| client.select(sql, None, args)?.map(|tuple| each(Row(tuple))).collect()))
+    with_snapshot(|| {
+        Spi::connect(|client| client.select(sendable(sql)?, None, args)?.map(|tuple| each(Row(tuple))).collect())
+    })
 }
 
 /// Read-only SPI looks with the active snapshot; a worker's transaction has none by itself.
@@ -68,7 +82,7 @@ pub fn query_one<T>(sql: &str, args: &[DatumWithOid<'_>], each: impl Fn(Row<'_>)
 
 /// Writes; returns the number of rows.
 pub fn execute(sql: &str, args: &[DatumWithOid<'_>]) -> Result<u64> {
-    Spi::connect_mut(|client: &mut SpiClient<'_>| Ok(client.update(sql, None, args)?.len() as u64))
+    Spi::connect_mut(|client: &mut SpiClient<'_>| Ok(client.update(sendable(sql)?, None, args)?.len() as u64))
 }
 
 /// Writes and reads what `RETURNING` gives (or any SELECT that must see this
@@ -82,7 +96,7 @@ pub fn execute_returning<T>(
         // There is nothing of our own to see, and a transaction id, which the other way takes, there cannot be.
         return query(sql, args, each);
     }
-    Spi::connect_mut(|client| client.update(sql, None, args)?.map(|tuple| each(Row(tuple))).collect())
+    Spi::connect_mut(|client| client.update(sendable(sql)?, None, args)?.map(|tuple| each(Row(tuple))).collect())
 }
 
 /// Restores user and settings however the scope is left; after an error the
@@ -221,7 +235,7 @@ impl Prepared {
 
     fn plan(&self, client: &SpiClient<'_>) -> Result<&pgrx::spi::OwnedPreparedStatement> {
         if self.plan.get().is_none() {
-            let plan = client.prepare_mut(self.sql.as_str(), &self.types)?.keep();
+            let plan = client.prepare_mut(sendable(&self.sql)?, &self.types)?.keep();
             let _ = self.plan.set(plan);
         }
         Ok(self.plan.get().expect("set above"))

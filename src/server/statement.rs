@@ -6,11 +6,13 @@ use std::ffi::{CStr, CString};
 use pgrx::pg_sys::{self, NodeTag};
 
 use super::catch::subtransaction;
+use super::encoding;
 use crate::error::{Error, FEATURE_NOT_SUPPORTED, Result, SYNTAX_ERROR};
 
 /// Checks a command for a worker and gives its tag, such as `VACUUM`.
 pub fn background_command(text: &str) -> Result<String> {
-    let source = CString::new(text).map_err(|_| Error::new(SYNTAX_ERROR, "the command contains a zero byte"))?;
+    let source = CString::new(encoding::to_server(text))
+        .map_err(|_| Error::new(SYNTAX_ERROR, "the command contains a zero byte"))?;
     // A syntax error is raised by the parser; the subtransaction turns it into a value.
     subtransaction(|| unsafe { inspect(&source, text) }).map_err(|error| point_into(error, text))
 }

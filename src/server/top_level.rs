@@ -7,12 +7,14 @@ use std::ffi::{CStr, CString};
 use pgrx::pg_sys;
 
 use super::catch::{catch, clean_up_after_error};
+use super::encoding;
 use crate::error::{Error, Result, SYNTAX_ERROR};
 use crate::jobs::kind::Completion;
 
 /// Runs `sql` in as many transactions as it wants to make.
 pub fn run(sql: &str) -> Result<Completion> {
-    let text = CString::new(sql).map_err(|_| Error::new(SYNTAX_ERROR, "the text contains a zero byte"))?;
+    let text = CString::new(encoding::to_server(sql))
+        .map_err(|_| Error::new(SYNTAX_ERROR, "the text contains a zero byte"))?;
     let result = catch(|| unsafe { run_portal(&text) });
     // A procedure can leave things open; an error always does.
     clean_up_after_error();

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys::{self, NodeTag, Oid};
 
 use super::catch::subtransaction;
-use super::parse::to_c;
+use super::encoding::{self, to_c};
 use crate::error::{Error, FEATURE_NOT_SUPPORTED, Result, SYNTAX_ERROR};
 
 /// A column of a view on one table, and the table's column that it shows; 0: it is something else.
@@ -34,7 +34,7 @@ pub fn columns(view: Oid) -> Result<Vec<Shown>> {
                     if name.is_null() {
                         continue;
                     }
-                    let name = CStr::from_ptr(name).to_string_lossy().into_owned();
+                    let name = encoding::text(name);
                     let expression = (*entry).expr.cast::<pg_sys::Node>();
                     let number = match (*expression).type_ {
                         NodeTag::T_Var => (*expression.cast::<pg_sys::Var>()).varattno,

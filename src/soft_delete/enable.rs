@@ -12,7 +12,7 @@ use crate::backfill::statements::identifier;
 use crate::error::*;
 use crate::jobs::queue;
 use crate::server::raise::answer;
-use crate::server::{heap, spi};
+use crate::server::{encoding, heap, spi};
 
 struct Request<'a> {
     hide: &'a str,
@@ -36,7 +36,7 @@ fn upkeep_enable_soft_delete(
     retention: Option<Interval>,
     on_unmanaged: Option<&str>,
 ) {
-    let name = |name: Option<&CStr>| name.map(|name| name.to_string_lossy().into_owned());
+    let name = |name: Option<&CStr>| name.map(|name| encoding::from_server(name.to_bytes()));
     let (at, by, id, flag) = (name(deleted_at), name(deleted_by), name(deletion_id), name(flag));
     answer((|| {
         enable(

@@ -9,6 +9,7 @@ use pgrx::spi::quote_identifier;
 use super::managed::{self, Column, ForeignKey, Managed, literal, qualified};
 use crate::backfill::statements::identifier;
 use crate::error::{Error, FEATURE_NOT_SUPPORTED, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
+use crate::server::encoding;
 use crate::server::raw::Statement;
 
 /// A key column of the table, and where it is in the relation whose rows a trigger sees.
@@ -134,7 +135,7 @@ fn common() -> Vec<Oid> {
 }
 
 fn text(text: &str) -> CString {
-    CString::new(text).unwrap_or_default()
+    encoding::to_c(text).unwrap_or_default()
 }
 
 /// Parameters 1 to 3, and an array for each key.

@@ -53,7 +53,7 @@ mod tests {
         let found = answer(spi::execute_returning(
             "SELECT relid, params FROM upkeep._job WHERE id = $1",
             &[job[0].into()],
-            |row| Ok((row.require::<Oid>(1)?, row.require::<pgrx::datum::JsonB>(2)?.0)),
+            |row| Ok((row.require::<Oid>(1)?, row.require::<crate::server::json::JsonB>(2)?.0)),
         ));
         let (relid, params) = found.into_iter().next().expect("the job is there");
         (job[0], relid, serde_json::from_value(params).expect("a definition"))
@@ -193,7 +193,7 @@ mod tests {
         let job: Vec<Uuid> = answer(spi::execute_returning(made, &[], |row| row.require(1)));
         answer(run("UPDATE upkeep._job SET state = 'running'"));
         let found = answer(spi::execute_returning("SELECT relid, params FROM upkeep._job", &[], |row| {
-            Ok((row.require::<Oid>(1)?, row.require::<pgrx::datum::JsonB>(2)?.0))
+            Ok((row.require::<Oid>(1)?, row.require::<crate::server::json::JsonB>(2)?.0))
         }));
         let definition: Definition = serde_json::from_value(found[0].1.clone()).expect("a definition");
         assert!(matches!(answer(install(job[0], &[found[0].0], &definition)), Installed::Now(_)));

@@ -5,7 +5,7 @@ mod page;
 
 use std::collections::{BTreeMap, HashMap};
 
-use pgrx::datum::{JsonB, TimestampWithTimeZone, ToIsoString};
+use pgrx::datum::{TimestampWithTimeZone, ToIsoString};
 use pgrx::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -16,6 +16,7 @@ use super::regressions::{self, Regression};
 use super::sums::{Figures, Key};
 use super::top::{self, Line, Order};
 use crate::error::Result;
+use crate::server::json::JsonB;
 use crate::server::raise::answer;
 use crate::server::{catalog, encoding, spi};
 

@@ -1,7 +1,7 @@
 //! `soft_delete()` and both forms of `undelete()`: what the caller asked for is checked and put together behind pgrx's guard;
 //! what runs the caller's text, and other people's triggers, is raw.
 
-use std::ffi::{CStr, c_char};
+use std::ffi::c_char;
 use std::ptr::{null, null_mut};
 
 use pgrx::pg_guard;
@@ -9,6 +9,7 @@ use pgrx::pg_sys::{self, Datum, Oid};
 
 use super::engine::{self, Keys};
 use super::{programs, state};
+use crate::server::encoding;
 use crate::server::raise::answer;
 use crate::server::raw::{self, Report, Sight};
 use crate::soft_delete::request::{self, Restore, Selection};
@@ -31,7 +32,7 @@ pub(super) unsafe fn oid_argument(call: pg_sys::FunctionCallInfo, number: usize)
 }
 
 pub(super) unsafe fn to_text(text: *const c_char) -> Option<String> {
-    unsafe { (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned()) }
+    unsafe { (!text.is_null()).then(|| encoding::text(text)) }
 }
 
 /// # Safety

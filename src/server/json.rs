@@ -1,0 +1,87 @@
+//! `jsonb` in databases of any encoding: pgrx takes it for UTF-8, in both directions.
+
+use std::ffi::CStr;
+
+use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
+use pgrx::datum::{Datum, UnboxDatum};
+use pgrx::pg_sys;
+use pgrx::pgrx_sql_entity_graph::metadata::{
+    ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
+};
+use pgrx::{FromDatum, IntoDatum, direct_function_call, direct_function_call_as_datum};
+use serde_json::Value;
+
+use super::encoding;
+
+type Theirs = pgrx::datum::JsonB;
+
+#[derive(Debug)]
+pub struct JsonB(pub Value);
+
+impl FromDatum for JsonB {
+    unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, oid: pg_sys::Oid) -> Option<Self> {
+        if !encoding::is_converted() {
+            // SAFETY: a jsonb, says the caller.
+            return unsafe { Theirs::from_polymorphic_datum(datum, is_null, oid) }.map(|json| Self(json.0));
+        }
+        if is_null {
+            return None;
+        }
+        // SAFETY: as above.
+        let text: &CStr = unsafe { direct_function_call(pg_sys::jsonb_out, &[Some(datum)]) }?;
+        let text = encoding::from_server(text.to_bytes());
+        Some(Self(serde_json::from_str(&text).expect("the text of a jsonb is JSON")))
+    }
+}
+
+impl IntoDatum for JsonB {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        if !encoding::is_converted() {
+            return pgrx::datum::JsonB(self.0).into_datum();
+        }
+        let text = std::ffi::CString::new(encoding::to_server(&self.0.to_string())).expect("JSON has no zero byte");
+        // SAFETY: a text of this database.
+        unsafe { direct_function_call_as_datum(pg_sys::jsonb_in, &[Some(text.as_ptr().into())]) }
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::JSONBOID
+    }
+}
+
+// SAFETY: as for pgrx's own.
+unsafe impl<'fcx> ArgAbi<'fcx> for JsonB {
+    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
+        unsafe { arg.unbox_arg_using_from_datum() }.expect("the argument is not null")
+    }
+}
+
+unsafe impl UnboxDatum for JsonB {
+    type As<'src>
+        = JsonB
+    where
+        Self: 'src;
+
+    unsafe fn unbox<'src>(datum: Datum<'src>) -> Self::As<'src>
+    where
+        Self: 'src,
+    {
+        unsafe { Self::from_datum(datum.sans_lifetime(), false) }.expect("not null")
+    }
+}
+
+unsafe impl BoxRet for JsonB {
+    unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
+        match self.into_datum() {
+            Some(datum) => unsafe { fcinfo.return_raw_datum(datum) },
+            None => fcinfo.return_null(),
+        }
+    }
+}
+
+unsafe impl SqlTranslatable for JsonB {
+    const TYPE_IDENT: &'static str = <Theirs as SqlTranslatable>::TYPE_IDENT;
+    const TYPE_ORIGIN: TypeOrigin = <Theirs as SqlTranslatable>::TYPE_ORIGIN;
+    const ARGUMENT_SQL: Result<SqlMappingRef, ArgumentError> = <Theirs as SqlTranslatable>::ARGUMENT_SQL;
+    const RETURN_SQL: Result<ReturnsRef, ReturnsError> = <Theirs as SqlTranslatable>::RETURN_SQL;
+}
