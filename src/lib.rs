@@ -42,6 +42,5 @@ pub extern "C-unwind" fn _PG_init() {
     if server::worker::is_preloading() && !server::worker::is_binary_upgrade() {
         jobs::launcher::register();
         server::hooks::install();
-        server::queries::hooks::install();
     }
 }

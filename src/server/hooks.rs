@@ -6,6 +6,8 @@ use std::ffi::{CStr, c_char};
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, NodeTag};
 
+use super::queries::utility;
+
 unsafe extern "C-unwind" {
     /// Declared again because pgrx's own binding catches and rebuilds every error.
     fn standard_ProcessUtility(
@@ -22,9 +24,10 @@ unsafe extern "C-unwind" {
 
 static mut NEXT: pg_sys::ProcessUtility_hook_type = None;
 
-/// Installs the hooks. Only while `shared_preload_libraries` are loaded, so that
+/// Installs all hooks. Only while `shared_preload_libraries` are loaded, so that
 /// every session has them or none.
 pub fn install() {
+    super::queries::hooks::install();
     unsafe {
         NEXT = pg_sys::ProcessUtility_hook;
         pg_sys::ProcessUtility_hook = Some(process_utility);
@@ -42,6 +45,8 @@ unsafe extern "C-unwind" fn process_utility(
     completion: *mut pg_sys::QueryCompletion,
 ) {
     unsafe {
+        let mut call = utility::Call::new();
+        utility::begin(&raw mut call, statement, query, context);
         let database = database_to_clear((*statement).utilityStmt);
         if !database.is_null() && context == pg_sys::ProcessUtilityContext::PROCESS_UTILITY_TOPLEVEL {
             make_way(database);
@@ -59,6 +64,7 @@ unsafe extern "C-unwind" fn process_utility(
                 completion,
             ),
         }
+        utility::end(&raw const call, completion);
     }
 }
 

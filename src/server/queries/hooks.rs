@@ -9,7 +9,7 @@ use super::books::{
     FREE, Frame, NO_FRAME, TRACK_ALL, TRACK_NONE, TRACK_TOP, books, counts_here, enter, find, forget, frame,
     is_counting, is_explained, leave, push,
 };
-use super::{Global, capture, failures, memory, utility};
+use super::{Global, capture, failures, memory};
 
 unsafe extern "C-unwind" {
     // Declared again because pgrx's own bindings catch and rebuild every error.
@@ -35,7 +35,6 @@ pub struct Next {
     run: pg_sys::ExecutorRun_hook_type,
     finish: pg_sys::ExecutorFinish_hook_type,
     end: pg_sys::ExecutorEnd_hook_type,
-    pub utility: pg_sys::ProcessUtility_hook_type,
     analyze: pg_sys::post_parse_analyze_hook_type,
     pub log: pg_sys::emit_log_hook_type,
     request: pg_sys::shmem_request_hook_type,
@@ -47,7 +46,6 @@ static NEXT: Global<Next> = Global::new(Next {
     run: None,
     finish: None,
     end: None,
-    utility: None,
     analyze: None,
     log: None,
     request: None,
@@ -103,7 +101,6 @@ pub fn install() {
             run: pg_sys::ExecutorRun_hook,
             finish: pg_sys::ExecutorFinish_hook,
             end: pg_sys::ExecutorEnd_hook,
-            utility: pg_sys::ProcessUtility_hook,
             analyze: pg_sys::post_parse_analyze_hook,
             log: pg_sys::emit_log_hook,
             request: pg_sys::shmem_request_hook,
@@ -113,7 +110,6 @@ pub fn install() {
         pg_sys::ExecutorRun_hook = Some(executor_run);
         pg_sys::ExecutorFinish_hook = Some(executor_finish);
         pg_sys::ExecutorEnd_hook = Some(executor_end);
-        pg_sys::ProcessUtility_hook = Some(utility::process_utility);
         pg_sys::post_parse_analyze_hook = Some(post_parse_analyze);
         pg_sys::emit_log_hook = Some(failures::emit_log);
         pg_sys::shmem_request_hook = Some(shmem_request);

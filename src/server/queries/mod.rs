@@ -9,7 +9,7 @@ mod failures;
 pub mod hooks;
 pub mod memory;
 pub mod texts;
-mod utility;
+pub mod utility;
 
 pub use books::{Quiet, ignore_this_process};
 
