@@ -299,6 +299,31 @@ fn what_cannot_be_stored_is_not_lost() -> Result<()> {
 }
 
 #[test]
+fn a_transaction_that_took_too_long_is_a_timeout() -> Result<()> {
+    let (cluster, mut session) = ready("transaction_timeout")?;
+    if session.text("SELECT current_setting('server_version_num')::int < 170000")? == "t" {
+        return Ok(());
+    }
+    let mut slow = cluster.connect("postgres")?;
+    slow.run("SET transaction_timeout = '100ms'")?;
+    assert!(slow.run("SELECT count(pg_sleep(60))").is_err());
+    wait_for_text(
+        &mut session,
+        "SELECT concat_ws(' ', errors, cancellations, timeouts) FROM upkeep.query_stats WHERE query LIKE '%pg_sleep%'",
+        "0 0 1",
+    )
+}
+
+#[test]
+fn a_burst_of_new_statements_keeps_its_texts() -> Result<()> {
+    let (_cluster, mut session) = ready("burst")?;
+    // One message: no drain comes between.
+    session.run(&(0..4000).map(distinct).collect::<Vec<_>>().join("; "))?;
+    let texts = "SELECT count(*) || ' of ' || count(query) FROM upkeep.query_stats WHERE calls = 1 AND query LIKE 'SELECT $1 _ $2%'";
+    wait_for_text(&mut session, texts, "4000 of 4000")
+}
+
+#[test]
 fn each_database_has_its_own_and_one_without_the_extension_has_others() -> Result<()> {
     let (cluster, mut session) = ready("databases")?;
     session.run("CREATE DATABASE second")?;

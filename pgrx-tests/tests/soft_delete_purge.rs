@@ -459,3 +459,26 @@ fn retention_schedules_a_purge_as_the_owner() -> Result<()> {
     assert_eq!(session.text("SELECT count(*) FROM upkeep.schedules")?, "0");
     Ok(())
 }
+
+#[test]
+fn what_is_due_does_not_depend_on_how_dates_are_shown() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = shop(&db)?;
+    session.run("SELECT upkeep.soft_delete('users', 'id <= 10')")?;
+    age(&mut session, "true", "3 days")?;
+    session.run("SELECT upkeep.soft_delete('users', 'id <= 20')")?;
+    for style in ["SQL, DMY", "German, DMY", "Postgres, MDY"] {
+        session.run(&format!("SET DateStyle = '{style}'"))?;
+        let due = "SELECT rows FROM upkeep.explain_purge('users', '1 day') WHERE relname = 'users'";
+        assert_eq!(session.text(due)?, "10", "{style}");
+    }
+    let job = purge(&mut session, "users", "1 day")?;
+    wait(&mut session, &job)?;
+    assert_eq!(session.text("SELECT count(*) FROM users")?, "990");
+    for never in ["-1 day", "infinity"] {
+        // Before 17 no interval is infinite.
+        let refused = sqlstate(&mut session, &format!("SELECT upkeep.purge_deleted('users', '{never}')"))?;
+        assert!(refused == "22023" || (never == "infinity" && refused == "22007"), "{never}: {refused}");
+    }
+    Ok(())
+}

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use upkeep_tests::jobs::sqlstate;
+use upkeep_tests::session::Session;
 use upkeep_tests::testing;
 
 /// Cleared references are written down as text: by one session's settings, and read by another's.
@@ -144,4 +145,30 @@ fn columns_that_do_not_fit_are_refused() -> Result<()> {
         assert_eq!(sqlstate(&mut session, &call)?, "42804", "{arguments}");
     }
     session.run("SELECT upkeep.enable_soft_delete('t', flag => 'fl')")
+}
+
+#[test]
+fn names_and_keys_that_are_in_the_way_are_told() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    session.run(
+        "CREATE TABLE t (id int PRIMARY KEY DEFERRABLE); CREATE TABLE u (id int PRIMARY KEY); CREATE VIEW u_live AS SELECT 1",
+    )?;
+    let error = session.error("SELECT upkeep.enable_soft_delete('t')")?;
+    assert_eq!((error.code().code(), error.message()), ("55000", "public.t has a deferrable primary key"));
+    session.run(error.hint().unwrap_or_default().trim_end_matches("ADD PRIMARY KEY (..);").trim_end_matches(", "))?;
+    session.run("ALTER TABLE t ADD PRIMARY KEY (id); SELECT upkeep.enable_soft_delete('t')")?;
+    let error = session.error("SELECT upkeep.enable_soft_delete('u')")?;
+    assert_eq!((error.code().code(), error.message()), ("42P07", "relation public.u_live already exists"));
+    assert!(error.hint().is_some_and(|hint| hint.ends_with("DROP VIEW public.u_live;")), "{:?}", error.hint());
+    // An upsert that meets a deleted row: as the documents say.
+    session.run("INSERT INTO t_live VALUES (1); DELETE FROM t_live")?;
+    let upsert = "INSERT INTO t_live VALUES (1) ON CONFLICT (id) DO UPDATE SET id = excluded.id";
+    let changed = |session: &mut Session, more: &str| session.rows(&format!("{upsert}{more} RETURNING 1"));
+    assert_eq!(changed(&mut session, " WHERE t_live.deleted_at IS NULL")?, Vec::<String>::new());
+    assert_eq!(changed(&mut session, "")?, ["1"]);
+    assert_eq!(session.text("SELECT count(*) FROM t_live")?, "0");
+    assert_eq!(changed(&mut session, ", deleted_at = NULL")?, ["1"]);
+    assert_eq!(session.text("SELECT count(*) FROM t_live")?, "1");
+    Ok(())
 }

@@ -115,7 +115,7 @@ pub fn analyse(table: &Table, assignments: &str, condition: Option<&str>) -> Res
     let mut condition_has_sub_selects = false;
     let mut condition_is_volatile = false;
     if let Some(condition) = condition {
-        fragments::condition(&named, condition)?;
+        fragments::condition(&named, condition, "Leave the argument out to change every row")?;
         let glue = Glue::new(&format!("SELECT FROM ONLY {named} WHERE (")).theirs(condition).ours(")");
         let meaning = analyze::analyse(glue.text(), None).map_err(|error| glue.blame(error))?;
         condition_has_sub_selects = meaning.sub_selects;

@@ -21,13 +21,10 @@ pub fn assignments(table: &str, text: &str) -> Result<Vec<Assigned>> {
     Ok(update.assigned)
 }
 
-/// Checks a condition.
-pub fn condition(table: &str, text: &str) -> Result<()> {
-    not_empty(
-        text,
-        "condition",
-        "Leave the argument out to change every row, or write what follows WHERE, for example: total IS NULL",
-    )?;
+/// Checks a condition; `for_every_row` is what to do to have none.
+pub fn condition(table: &str, text: &str, for_every_row: &str) -> Result<()> {
+    let hint = format!("{for_every_row}, or write what follows WHERE, for example: total IS NULL");
+    not_empty(text, "condition", &hint)?;
     let glue = Glue::new(&format!("DELETE FROM ONLY {table} WHERE")).theirs(text);
     let stray = parse::delete(glue.text()).map_err(|error| with_word_hint(glue.blame(error), text, "WHERE"))?;
     match stray {

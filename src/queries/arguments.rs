@@ -28,7 +28,7 @@ pub fn window_named(
     let (since, until) = (require(since, since_name)?.into_inner(), require(until, until_name)?.into_inner());
     if until <= since {
         return Err(Error::new(INVALID_PARAMETER_VALUE, format!("{until_name} must be later than {since_name}"))
-            .hint("SELECT * FROM upkeep.top_queries(since => now() - interval '1 day', until => now());"));
+            .hint(format!("For example: {since_name} => now() - interval '1 day', {until_name} => now()")));
     }
     Ok(Window { since, until })
 }
@@ -53,7 +53,7 @@ pub fn bucket(value: Option<Interval>) -> Result<i64> {
     let value = require(value, "bucket")?;
     let refused = |why: &str| Error::new(INVALID_PARAMETER_VALUE, format!("bucket must {why}"));
     if value.months() != 0 {
-        return Err(refused("not contain months or years, which are not all of the same length")
+        return Err(refused("be finite and without months or years, which are not all of the same length")
             .hint("SELECT * FROM upkeep.query_history(bucket => interval '30 days');"));
     }
     let length = i64::from(value.days()).saturating_mul(DAY).saturating_add(value.micros());

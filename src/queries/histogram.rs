@@ -1,7 +1,7 @@
 //! Latencies in buckets whose edges never change, so that histograms of any two times can be merged exactly.
 //!
 //! Bucket 0 is below 1 us, 1 to 3 are one microsecond wide; from 4 us on every octave has four buckets of the same width. A
-//! bucket is at most a quarter of its lower edge wide: its middle is at most 12.5 % off. Bucket 127 begins at 2.09 hours
+//! bucket is at most a quarter of its lower edge wide. Bucket 127 begins at 2.09 hours
 //! (7516192768 us) and takes everything above.
 
 pub const BUCKETS: usize = 128;

@@ -45,7 +45,7 @@ unsafe extern "C-unwind" fn process_utility(
     completion: *mut pg_sys::QueryCompletion,
 ) {
     unsafe {
-        let mut call = utility::Call::new();
+        let mut call = utility::NOT_COUNTED;
         utility::begin(&raw mut call, statement, query, context);
         let database = database_to_clear((*statement).utilityStmt);
         if !database.is_null() && context == pg_sys::ProcessUtilityContext::PROCESS_UTILITY_TOPLEVEL {

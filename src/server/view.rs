@@ -79,9 +79,11 @@ pub fn altered_table(ddl: &str) -> Result<Oid> {
                 let tag = CStr::from_ptr(pg_sys::GetCommandTagName(pg_sys::CreateCommandTag(statement)));
                 return Err(Error::new(
                     FEATURE_NOT_SUPPORTED,
-                    format!("{} is not for alter_soft_deleted", tag.to_string_lossy()),
+                    format!("alter_soft_deleted does not run this {}", tag.to_string_lossy()),
                 )
-                .detail("It runs ALTER TABLE, as far as that changes a table's columns, constraints and options.")
+                .detail(
+                    "It runs ALTER TABLE of columns, constraints and options; nothing else is in the way of the views.",
+                )
                 .hint("Run it by itself."));
             };
             Ok(pg_sys::RangeVarGetRelidExtended(

@@ -69,6 +69,7 @@ struct Class {
     temporary: bool,
     published: bool,
     partition_columns: Vec<String>,
+    deferrable_key: Option<String>,
 }
 
 const CLASS: &str = "
@@ -83,7 +84,9 @@ const CLASS: &str = "
            ARRAY(SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_partitioned_table p
                  JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) p.partrelid
                       AND a.attnum OPERATOR(pg_catalog.=) ANY (p.partattrs::pg_catalog.int2[])
-                 WHERE p.partrelid OPERATOR(pg_catalog.=) c.oid)
+                 WHERE p.partrelid OPERATOR(pg_catalog.=) c.oid),
+           (SELECT k.conname::pg_catalog.text FROM pg_catalog.pg_constraint k
+            WHERE k.conrelid OPERATOR(pg_catalog.=) c.oid AND k.contype OPERATOR(pg_catalog.=) 'p' AND k.condeferrable)
     FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
     WHERE c.oid OPERATOR(pg_catalog.=) $1";
@@ -101,6 +104,7 @@ fn class(relid: Oid) -> Result<Class> {
             temporary: row.require(8)?,
             published: row.require(9)?,
             partition_columns: row.require(10)?,
+            deferrable_key: row.get(11)?,
         })
     })?
     .ok_or_else(|| Error::new(UNDEFINED_TABLE, format!("relation with OID {} does not exist", relid.to_u32())))
@@ -161,11 +165,48 @@ fn check(relid: Oid, class: &Class, request: &Request<'_>) -> Result<()> {
             .hint("Use hide => 'live_view', or hide => 'swap_published' if the subscribers are told."));
     }
     if managed::primary_key(relid)?.is_empty() {
-        return Err(Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, format!("{table} has no primary key"))
-            .detail("Deleted rows are told apart by it; it must not be deferrable.")
-            .hint(format!("ALTER TABLE {table} ADD PRIMARY KEY (..);")));
+        let (what, hint) = match &class.deferrable_key {
+            None => ("has no primary key", format!("ALTER TABLE {table} ADD PRIMARY KEY (..);")),
+            Some(key) => (
+                "has a deferrable primary key",
+                format!("ALTER TABLE {table} DROP CONSTRAINT {}, ADD PRIMARY KEY (..);", identifier(key)),
+            ),
+        };
+        return Err(Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, format!("{table} {what}"))
+            .detail("Deleted rows are told apart by it, at every moment.")
+            .hint(hint));
     }
+    check_names(class, request.hide)?;
     check_unmanaged(relid, &table, request.on_unmanaged)
+}
+
+/// What the views, and a swapped table, will be called is free.
+fn check_names(class: &Class, hide: &str) -> Result<()> {
+    let endings = match hide {
+        "none" => return Ok(()),
+        "live_view" => ["_live", "_deleted"],
+        _ => ["_all", "_deleted"],
+    };
+    let names = endings.map(|ending| objects::with_ending(&class.name, ending));
+    let taken = spi::query_one(
+        "SELECT c.relname::pg_catalog.text FROM pg_catalog.pg_class c
+         JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+         WHERE n.nspname OPERATOR(pg_catalog.=) $1::pg_catalog.name
+           AND c.relname OPERATOR(pg_catalog.=) ANY ($2::pg_catalog.name[]) ORDER BY 1",
+        &[class.schema.as_str().into(), names.to_vec().into()],
+        |row| row.require::<String>(1),
+    )?;
+    match taken {
+        None => Ok(()),
+        Some(name) => {
+            let taken = qualified(&class.schema, &name);
+            Err(Error::new(DUPLICATE_TABLE, format!("relation {taken} already exists"))
+                .detail("A view of soft delete, or the table itself, would have that name.")
+                .hint(format!(
+                    "Rename it, or drop it if an extension that was dropped has left it: DROP VIEW {taken};"
+                )))
+        }
+    }
 }
 
 fn check_unmanaged(relid: Oid, table: &str, on_unmanaged: &str) -> Result<()> {

@@ -77,7 +77,7 @@ fn selection(
 ) -> Result<Selection> {
     let managed = target(relid)?;
     let condition = condition.ok_or_else(|| Error::new(NULL_VALUE_NOT_ALLOWED, "the argument condition is null"))?;
-    fragments::condition(&managed.sql(), condition)?;
+    fragments::condition(&managed.sql(), condition, "Write 'true' for every row")?;
     let (schema, name) = heap::name(relid).unwrap_or_default();
     let shown = match relid == managed.relid || Some(relid) == managed.live_view {
         true => managed.sql(),

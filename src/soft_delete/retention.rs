@@ -73,7 +73,8 @@ fn retention(managed: &Managed) -> Result<Option<String>> {
     let found = spi::bookkeeping(|| {
         spi::unambiguous(|| {
             spi::execute_returning(
-                "SELECT retention::pg_catalog.text, retention OPERATOR(pg_catalog.<) '0'::pg_catalog.interval
+                "SELECT retention::pg_catalog.text,
+                        NOT pg_catalog.isfinite(retention) OR retention OPERATOR(pg_catalog.<) '0'::pg_catalog.interval
                  FROM upkeep._soft_delete_table WHERE relid OPERATOR(pg_catalog.=) $1",
                 &[managed.relid.into()],
                 |row| Ok((row.get::<String>(1)?, row.get::<bool>(2)?)),
@@ -81,7 +82,7 @@ fn retention(managed: &Managed) -> Result<Option<String>> {
         })
     })?;
     match found.into_iter().next() {
-        Some((_, Some(true))) => Err(Error::new(INVALID_PARAMETER_VALUE, "retention must not be negative")
+        Some((_, Some(true))) => Err(Error::new(INVALID_PARAMETER_VALUE, "retention must be finite and not negative")
             .hint("For example: retention => '90 days'")),
         Some((retention, _)) => Ok(retention),
         None => Ok(None),

@@ -75,7 +75,7 @@ fn upkeep_query_regressions(
         let min_calls = arguments::at_least(min_calls, LEAST_CALLS, "min_calls")?;
         let min_effect = arguments::require(min_effect, "min_effect")?;
         if min_effect.is_nan() || min_effect < 0.0 {
-            return Err(Error::new(INVALID_PARAMETER_VALUE, "min_effect must not be negative")
+            return Err(Error::new(INVALID_PARAMETER_VALUE, "min_effect must be 0 or more")
                 .hint("0.1 is 10 % slower: SELECT * FROM upkeep.query_regressions(min_effect => 0.1);"));
         }
         let found = find(window, baseline, i64::from(min_calls), min_effect)?;

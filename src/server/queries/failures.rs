@@ -42,6 +42,7 @@ pub unsafe extern "C-unwind" fn emit_log(error: *mut pg_sys::ErrorData) {
 unsafe fn kind(error: *const pg_sys::ErrorData) -> Failure {
     const CANCELED: c_int = crate::error::QUERY_CANCELED.0;
     const TERMINATED: c_int = crate::error::ADMIN_SHUTDOWN.0;
+    const TOO_LONG: c_int = crate::error::TRANSACTION_TIMEOUT.0;
     unsafe {
         match (*error).sqlerrcode {
             CANCELED => {
@@ -53,6 +54,7 @@ unsafe fn kind(error: *const pg_sys::ErrorData) -> Failure {
                 }
             }
             TERMINATED => Failure::Cancellation,
+            TOO_LONG => Failure::Timeout,
             _ => Failure::Error,
         }
     }

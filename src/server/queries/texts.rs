@@ -1,4 +1,4 @@
-//! Texts of statements on their way to a table: a fixed area of shared memory in pieces of 1 kB, 2 MB of them. Who finds no room
+//! Texts of statements on their way to a table: a fixed area of shared memory in pieces of 1 kB, one for each entry. Who finds no room
 //! goes without and tries again at the next occasion; nobody waits.
 
 use std::cell::UnsafeCell;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use super::Global;
 
-const PIECES: usize = 2048;
+const LEAST_PIECES: usize = 2048;
 const PIECE_BYTES: usize = 976;
 /// Longest text with its search_path: 31 kB. What is longer is cut and marked.
 const LONGEST: usize = 32;
@@ -39,19 +39,24 @@ struct Piece {
 pub struct Texts {
     hand: *const AtomicU32,
     pieces: *const Piece,
+    count: u32,
     marks: *const AtomicU64,
     mark_sets: usize,
 }
 
 static TEXTS: Global<Texts> =
-    Global::new(Texts { hand: ptr::null(), pieces: ptr::null(), marks: ptr::null(), mark_sets: 0 });
+    Global::new(Texts { hand: ptr::null(), pieces: ptr::null(), count: 0, marks: ptr::null(), mark_sets: 0 });
 
 fn mark_sets(entries: u32) -> usize {
     (entries as usize).next_power_of_two()
 }
 
+fn pieces(entries: u32) -> usize {
+    (entries as usize).max(LEAST_PIECES)
+}
+
 pub fn size(entries: u32) -> usize {
-    64 + PIECES * size_of::<Piece>() + mark_sets(entries) * WAYS * size_of::<AtomicU64>()
+    64 + pieces(entries) * size_of::<Piece>() + mark_sets(entries) * WAYS * size_of::<AtomicU64>()
 }
 
 /// # Safety
@@ -59,11 +64,12 @@ pub fn size(entries: u32) -> usize {
 pub unsafe fn create(address: *mut u8, entries: u32) {
     // SAFETY: as promised.
     unsafe {
-        let pieces = address.add(64);
+        let first = address.add(64);
         *TEXTS.get() = Texts {
             hand: address.cast(),
-            pieces: pieces.cast(),
-            marks: pieces.add(PIECES * size_of::<Piece>()).cast(),
+            pieces: first.cast(),
+            count: pieces(entries) as u32,
+            marks: first.add(pieces(entries) * size_of::<Piece>()).cast(),
             mark_sets: mark_sets(entries),
         };
     }
@@ -131,7 +137,7 @@ impl Texts {
         let hand = unsafe { &*self.hand };
         let mut tries = 0;
         while tries < SEARCH {
-            let number = hand.fetch_add(1, Ordering::Relaxed) % PIECES as u32;
+            let number = hand.fetch_add(1, Ordering::Relaxed) % self.count.max(1);
             let piece = self.piece(number);
             if piece.state.load(Ordering::Relaxed) == FREE
                 && piece.state.compare_exchange(FREE, TAKEN, Ordering::Acquire, Ordering::Relaxed).is_ok()
@@ -162,7 +168,7 @@ impl Texts {
 
     /// The texts of a database that wait to be stored.
     pub fn waiting(&self, database: u32) -> Vec<Waiting> {
-        (0..PIECES as u32).filter_map(|number| self.read(number, database)).collect()
+        (0..self.count).filter_map(|number| self.read(number, database)).collect()
     }
 
     fn read(&self, number: u32, database: u32) -> Option<Waiting> {

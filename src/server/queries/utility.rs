@@ -24,13 +24,12 @@ pub struct Call {
     makes_us: bool,
 }
 
-impl Call {
-    pub const fn new() -> Self {
-        Self { counted: false, frame: NO_FRAME, before: 0, makes_us: false }
-    }
-}
+pub const NOT_COUNTED: Call = Call { counted: false, frame: NO_FRAME, before: 0, makes_us: false };
 
 /// What EXECUTE runs is counted as what was prepared; parts of a statement are not counted beside it.
+///
+/// # Safety
+/// In the hook of that statement. `call` stays where it is until [`end`].
 pub unsafe fn begin(
     call: *mut Call,
     statement: *mut pg_sys::PlannedStmt,
@@ -64,6 +63,9 @@ pub unsafe fn begin(
 }
 
 /// The statement itself may be gone: COMMIT and ROLLBACK free it.
+///
+/// # Safety
+/// After [`begin`], and only if there was no error.
 pub unsafe fn end(call: *const Call, completion: *const pg_sys::QueryCompletion) {
     unsafe {
         let number = (*call).frame;

@@ -278,7 +278,11 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_view_row(call: pg_sys::Functi
         let (row, desc) = ((*trigger).tg_trigtuple, (*(*trigger).tg_relation).rd_att);
         let own = match own(trigger) {
             Some(own) if own.keys.first().is_some_and(|key| key.number > 0) => own,
-            _ => raw::raise(&Report::new(c"55000", c"soft delete is not enabled on the table of this view")),
+            Some(_) => raw::raise(&Report {
+                hint: c"SELECT * FROM upkeep.soft_delete_drift; shows what is missing.".as_ptr(),
+                ..Report::new(c"55000", c"the table of this view has no primary key any more")
+            }),
+            None => raw::raise(&Report::new(c"55000", c"soft delete is not enabled on the table of this view")),
         };
         let level = level_of((*(*trigger).tg_relation).rd_id);
         (*level).rows += 1;

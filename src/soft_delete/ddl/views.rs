@@ -1,12 +1,12 @@
 //! The two views of a table: brought in line with its columns where the server lets a view be replaced, made anew with all
 //! that people have put on them where it does not.
 
-use pgrx::pg_sys::Oid;
+use pgrx::pg_sys::{self, Oid};
 
 use crate::backfill::statements::identifier;
 use crate::error::Result;
 use crate::server::view::{self, Shown};
-use crate::server::{heap, spi};
+use crate::server::{catalog, heap, spi};
 use crate::soft_delete::managed::{self, Managed, qualified};
 use crate::soft_delete::objects;
 
@@ -23,6 +23,9 @@ pub fn follow(managed: &Managed) -> Result<bool> {
 fn follow_one(managed: &Managed, view: Oid, condition: &str) -> Result<bool> {
     let Some((schema, name)) = heap::name(view) else { return Ok(false) };
     let sql = qualified(&schema, &name);
+    if objects::owner(view)? != managed.owner {
+        give_to_owner(managed, &sql)?;
+    }
     let shown = view::columns(view)?;
     let columns = managed::columns(managed.relid)?;
     let called = |number: i16| columns.iter().find(|column| column.number == number).map(|column| &column.name);
@@ -63,6 +66,15 @@ fn follow_one(managed: &Managed, view: Oid, condition: &str) -> Result<bool> {
         Ok(())
     })?;
     Ok(true)
+}
+
+/// Who gave the table away need not be a member of both roles any more.
+fn give_to_owner(managed: &Managed, view: &str) -> Result<()> {
+    let Some(owner) = catalog::role_name(managed.owner) else { return Ok(()) };
+    spi::as_owner(pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID), || {
+        spi::execute(&format!("ALTER VIEW {view} OWNER TO {}", identifier(&owner)), &[])?;
+        Ok(())
+    })
 }
 
 /// `security_invoker=true`

@@ -47,7 +47,7 @@ fn change(deletion: Uuid, reason: Option<&str>, verb: &str) -> Result<Uuid> {
     })?;
     if owners.is_empty() {
         return Err(Error::new(UNDEFINED_OBJECT, format!("deletion {deletion} does not exist"))
-            .hint("SELECT id, at, relid, reason FROM upkeep.deletions;"));
+            .hint("SELECT id, deleted_at, relid, reason FROM upkeep.deletions;"));
     }
     let user = catalog::current_user();
     let foreign = owners.iter().find(|(owner, _)| owner.is_some_and(|owner| !catalog::has_privileges_of(user, owner)));

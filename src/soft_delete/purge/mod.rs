@@ -79,15 +79,17 @@ pub fn not_soft_deleted(table: &str) -> Error {
 }
 
 fn cutoff(older_than: Interval) -> Result<String> {
-    let cutoff = spi::query_one(
-        "SELECT ((pg_catalog.transaction_timestamp() OPERATOR(pg_catalog.-) $1) AT TIME ZONE 'UTC')::pg_catalog.text,
-                $1 OPERATOR(pg_catalog.<) '0'::pg_catalog.interval",
-        &[older_than.into()],
-        |row| Ok((row.require::<String>(1)?, row.require::<bool>(2)?)),
-    );
-    match spi::unambiguous(|| cutoff)? {
-        Some((cutoff, false)) => Ok(format!("{cutoff}+00")),
-        _ => Err(Error::new(INVALID_PARAMETER_VALUE, "older_than must not be negative")
+    let cutoff = spi::unambiguous(|| {
+        spi::query_one(
+            "SELECT ((pg_catalog.transaction_timestamp() OPERATOR(pg_catalog.-) $1) AT TIME ZONE 'UTC')::pg_catalog.text,
+                    pg_catalog.isfinite($1) AND $1 OPERATOR(pg_catalog.>=) '0'::pg_catalog.interval",
+            &[older_than.into()],
+            |row| Ok((row.require::<String>(1)?, row.require::<bool>(2)?)),
+        )
+    });
+    match cutoff? {
+        Some((cutoff, true)) => Ok(format!("{cutoff}+00")),
+        _ => Err(Error::new(INVALID_PARAMETER_VALUE, "older_than must be finite and not negative")
             .hint("For example: SELECT upkeep.purge_deleted('public.users', '90 days'); '0' purges all deleted rows.")),
     }
 }

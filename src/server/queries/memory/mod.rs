@@ -5,7 +5,7 @@
 //! entry changes hands its generation is changed and then everybody's word is looked at, so that nothing is ever
 //! counted for the wrong statement. Who cannot have an entry counts for "others" of the database: sums stay exact.
 //!
-//! Memory: 3.6 kB for each of `upkeep.query_max` entries, about 18 MB by default, and 2.5 MB for texts on their way to a table.
+//! Memory: 3.6 kB for each of `upkeep.query_max` entries, about 18 MB by default, and 1 kB for its text on the way to a table.
 
 use std::ptr;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
