@@ -321,6 +321,22 @@ fn texts_stay_in_the_encoding_of_their_database() -> Result<()> {
 }
 
 #[test]
+fn other_libraries_may_come_before_and_after() -> Result<()> {
+    for (name, libraries) in [("after", "pg_stat_statements, pg_upkeep"), ("before", "pg_upkeep, pg_stat_statements")] {
+        let cluster = counted_every_second(name).set("shared_preload_libraries", libraries).start()?;
+        let mut session = cluster.connect("postgres")?;
+        session.run("CREATE EXTENSION pg_upkeep; CREATE TABLE t (id int)")?;
+        session.run("VACUUM t")?;
+        session.run("TRUNCATE t; INSERT INTO t VALUES (1)")?;
+        session.run("DO $$BEGIN EXECUTE 'TRUNCATE t'; END$$")?;
+        let seen = "SELECT string_agg(query || ' ' || calls, ', ' ORDER BY query) FROM upkeep.query_stats
+                    WHERE query ~ '^(VACUUM|TRUNCATE|INSERT INTO t)'";
+        assert_eq!(session.text(seen)?, "INSERT INTO t VALUES ($1) 1, TRUNCATE t 1, VACUUM t 1", "{libraries}");
+    }
+    Ok(())
+}
+
+#[test]
 fn copy_in_and_a_portal_that_is_given_up_are_counted() -> Result<()> {
     use std::io::Write;
 

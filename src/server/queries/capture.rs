@@ -55,20 +55,19 @@ pub unsafe fn analyzed(
     }
 }
 
-/// The id under which a utility statement is counted, and its text taken down.
+/// The id under which a utility statement is counted, and its text taken down. `own` is what the server calls it by; 0: nothing.
 ///
 /// # Safety
 /// The pointers are those of `ProcessUtility_hook`, the tag a name of the server's.
-#[allow(clippy::unnecessary_cast)] // unsigned before 18
 pub unsafe fn utility(
     statement: *const pg_sys::PlannedStmt,
+    own: i64,
     query: *const c_char,
     tag: *const c_char,
     user: u32,
 ) -> i64 {
     unsafe {
         let tag = CStr::from_ptr(tag).to_bytes();
-        let own = (*statement).queryId as i64;
         let shown = own != 0 && is_without_secrets((*(*statement).utilityStmt).type_);
         let queryid = if shown { own } else { id_of_tag(tag) };
         if let Some(texts) = texts::texts()

@@ -14,6 +14,7 @@ unsafe extern "C-unwind" {
     fn GetUserId() -> pg_sys::Oid;
     fn CreateCommandTag(statement: *mut pg_sys::Node) -> pg_sys::CommandTag::Type;
     fn GetCommandTagName(tag: pg_sys::CommandTag::Type) -> *const c_char;
+    fn pgstat_get_my_query_id() -> i64;
 }
 
 /// A statement while it runs; its place on the stack is what its frame is known by.
@@ -30,6 +31,7 @@ pub const NOT_COUNTED: Call = Call { counted: false, frame: NO_FRAME, before: 0,
 ///
 /// # Safety
 /// In the hook of that statement. `call` stays where it is until [`end`].
+#[allow(clippy::unnecessary_cast)] // unsigned before 18
 pub unsafe fn begin(
     call: *mut Call,
     statement: *mut pg_sys::PlannedStmt,
@@ -49,9 +51,14 @@ pub unsafe fn begin(
         }
         if counts_here() && !is_explained((*books()).level) {
             let user = GetUserId().to_u32();
+            // pg_stat_statements takes it off the statement, so that what runs below is not counted as the same again.
+            let queryid = match (*statement).queryId as i64 {
+                0 if (*books()).level == 0 => pgstat_get_my_query_id(),
+                queryid => queryid,
+            };
             (*call).frame = push(Frame {
                 id: call.cast(),
-                queryid: capture::utility(statement, query, GetCommandTagName(CreateCommandTag(node)), user),
+                queryid: capture::utility(statement, queryid, query, GetCommandTagName(CreateCommandTag(node)), user),
                 user,
                 toplevel: (*books()).level == 0,
                 explain: tag == NodeTag::T_ExplainStmt,
