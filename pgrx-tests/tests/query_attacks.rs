@@ -321,6 +321,34 @@ fn texts_stay_in_the_encoding_of_their_database() -> Result<()> {
 }
 
 #[test]
+fn counters_are_whole_from_the_first_interval_on() -> Result<()> {
+    let cluster =
+        counted_every_second("whole").set("shared_preload_libraries", "pg_stat_statements, pg_upkeep").start()?;
+    let mut session = cluster.connect("postgres")?;
+    if session.text("SELECT current_setting('server_version_num')::int < 170000")? == "t" {
+        // It does not say since when it counts.
+        return Ok(());
+    }
+    session.run("CREATE EXTENSION pg_upkeep; CREATE EXTENSION pg_stat_statements; CREATE TABLE t AS SELECT 1 AS n")?;
+    let mut client = cluster.connect("postgres")?;
+    let drains = "SELECT count(DISTINCT started_at) FROM upkeep._query_intervals('-infinity', 'infinity')
+                  WHERE queryid = (SELECT queryid FROM upkeep._query WHERE query LIKE 'UPDATE t%')";
+    // It goes on while it is drained, again and again.
+    while session.value::<i64>(drains)? < 3 {
+        for _ in 0..50 {
+            client.run("UPDATE t SET n = n + 1")?;
+        }
+    }
+    let differ = "SELECT h.calls - s.calls, h.hit - s.shared_blks_hit, h.wal - s.wal_bytes::float8
+                  FROM pg_stat_statements s,
+                       (SELECT sum(calls) AS calls, sum(shared_blks_hit) AS hit, sum(wal_bytes) AS wal
+                        FROM upkeep._query_intervals('-infinity', 'infinity') i WHERE i.queryid =
+                            (SELECT queryid FROM upkeep._query WHERE query LIKE 'UPDATE t%')) h
+                  WHERE s.query LIKE 'UPDATE t%'";
+    wait_for_text(&mut session, &format!("SELECT d FROM ({differ}) d"), "(0,0,0)")
+}
+
+#[test]
 fn other_libraries_may_come_before_and_after() -> Result<()> {
     for (name, libraries) in [("after", "pg_stat_statements, pg_upkeep"), ("before", "pg_upkeep, pg_stat_statements")] {
         let cluster = counted_every_second(name).set("shared_preload_libraries", libraries).start()?;

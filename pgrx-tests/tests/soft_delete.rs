@@ -453,3 +453,42 @@ fn a_million_rows_go_and_come_back() -> Result<()> {
     assert_eq!(session.rows(sums)?, before);
     Ok(())
 }
+
+#[test]
+fn what_is_deleted_after_an_undelete_is_another_deletion() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    session.run(
+        "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY, a int REFERENCES a ON DELETE CASCADE);
+         SELECT upkeep.enable_soft_delete('b'), upkeep.enable_soft_delete('a');
+         INSERT INTO a VALUES (1); INSERT INTO b VALUES (1, 1);
+         BEGIN; DELETE FROM a_live; SELECT upkeep.undelete(id) FROM upkeep.deletions; DELETE FROM a_live; COMMIT",
+    )?;
+    let known = "SELECT string_agg(restorable::text, ' ' ORDER BY id) FROM upkeep.deletions";
+    assert_eq!(session.text(known)?, "false true");
+    assert_eq!(session.text("SELECT upkeep.undelete(id) FROM upkeep.deletions WHERE restorable")?, "2");
+    assert_eq!(session.rows("SELECT (SELECT count(*) FROM a_live), (SELECT count(*) FROM b_live)")?, ["1|1"]);
+    // A deletion of a table that is gone is only a record, which can be held as well.
+    session.run("DELETE FROM b_live; DROP TABLE b CASCADE")?;
+    session.run("SELECT upkeep.hold_deletion(id, 'court') FROM upkeep.deletions WHERE restorable IS FALSE")?;
+    Ok(())
+}
+
+#[test]
+fn conditions_have_no_parameters() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    session.run(
+        "CREATE TABLE t (id int PRIMARY KEY, x text); SELECT upkeep.enable_soft_delete('t'); INSERT INTO t VALUES (1, '$1')",
+    )?;
+    for refused in [
+        "SELECT upkeep.soft_delete('t', '$1 IS NOT NULL')",
+        "SELECT upkeep.soft_delete('t_live', 'id IN (SELECT 1 WHERE $2 > now())')",
+        "SELECT upkeep.undelete('t', '$3 IS NULL')",
+    ] {
+        assert_eq!(sqlstate(&mut session, refused)?, "42P02", "{refused}");
+    }
+    session.run("SELECT upkeep.soft_delete('t', $$t.x = '$1'$$)")?;
+    assert_eq!(session.text("SELECT count(*) FROM t_live")?, "0");
+    Ok(())
+}

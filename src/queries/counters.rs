@@ -14,6 +14,9 @@ use crate::server::{catalog, spi};
 
 /// Marks an entry of a version that does not say since when it counts.
 const SEEN: i64 = 1;
+const UNIX_TO_POSTGRES_EPOCH: i64 = 946_684_800_000_000;
+/// It makes its entry when a statement is analyzed, we when it has ended: microseconds that planning may take.
+const LEEWAY: i64 = 1_000_000;
 
 type Counters = [u64; COUNTERS];
 
@@ -52,12 +55,34 @@ impl Sample {
     }
 }
 
-/// `before`: what it said last and since when it counted, 0: nothing is known. `calls`: what we counted meanwhile ourselves.
-fn difference(before: (Counters, i64), now: &Reading, calls: u64) -> Counters {
+/// What we have counted ourselves since the last drain.
+#[derive(Clone, Copy)]
+struct Ours {
+    calls: u64,
+    /// The statement has been known since then, in microseconds since 1970, less what a call of it takes.
+    since: i64,
+}
+
+impl Ours {
+    fn of(entry: &Entry) -> Self {
+        let longest = i64::try_from(entry.figures.max / 1000).unwrap_or(i64::MAX);
+        let since = entry.since.saturating_add(UNIX_TO_POSTGRES_EPOCH).saturating_sub(longest).saturating_sub(LEEWAY);
+        Self { calls: entry.figures.histogram.count(), since }
+    }
+
+    /// All that it says is of this interval: it began with us, which the newer versions tell. Of a statement that is running
+    /// on it has some calls more than we had a moment before.
+    fn is_all_of(self, now: &Reading) -> bool {
+        if now.since == SEEN { now.calls <= self.calls + self.calls / 8 } else { now.since >= self.since }
+    }
+}
+
+/// `before`: what it said last and since when it counted, 0: nothing is known.
+fn difference(before: (Counters, i64), now: &Reading, ours: Ours) -> Counters {
     let (old, since) = before;
     if since == 0 {
-        // All of it is of this interval, or nobody can say how much is.
-        return if now.calls <= calls { now.counters } else { [0; COUNTERS] };
+        // Or nobody can say how much is.
+        return if ours.is_all_of(now) { now.counters } else { [0; COUNTERS] };
     }
     let went_down = old.iter().zip(&now.counters).any(|(old, now)| now < old);
     // One that learnt to say it meanwhile (ALTER EXTENSION UPDATE) still has the same counters.
@@ -78,7 +103,7 @@ pub fn sample(database: &Database, entries: &[Entry]) -> Result<Sample> {
         .iter()
         .map(|entry| {
             let now = readings.get(&entry.key)?;
-            Some((difference(entry.counters()?, now, entry.figures.histogram.count()), *now))
+            Some((difference(entry.counters()?, now, Ours::of(entry)), *now))
         })
         .collect();
     let before = database.dealloc.load(Ordering::Relaxed);
@@ -196,13 +221,17 @@ mod tests {
 
     #[test]
     fn a_difference_survives_resets_and_is_never_negative() {
-        let delta = |before, since, now: Reading, calls| difference(([before; COUNTERS], since), &now, calls)[0];
+        let delta = |before, since, now: Reading, calls| {
+            difference(([before; COUNTERS], since), &now, Ours { calls, since: 7 })[0]
+        };
         assert_eq!(delta(10, 7, reading(15, 3, 7), 1), 5);
         assert_eq!(delta(10, 7, reading(15, 1, 8), 1), 15, "evicted and back with more than before");
         assert_eq!(delta(10, SEEN, reading(4, 1, SEEN), 1), 4, "gone down");
         assert_eq!(delta(10, SEEN, reading(15, 3, 7), 1), 5, "it was updated meanwhile");
-        assert_eq!(delta(0, 0, reading(15, 3, 7), 3), 15, "as new as our own entry");
-        assert_eq!(delta(0, 0, reading(15, 4, 7), 3), 0, "it began before us: nobody knows how much is new");
+        assert_eq!(delta(0, 0, reading(15, 9, 8), 3), 15, "it began with us, and is running on");
+        assert_eq!(delta(0, 0, reading(15, 3, 6), 3), 0, "it began before us: nobody knows how much is new");
+        assert_eq!(delta(0, 0, reading(15, 90, SEEN), 80), 15, "as many calls as we have, or hardly more");
+        assert_eq!(delta(0, 0, reading(15, 91, SEEN), 80), 0, "it began before us");
     }
 
     #[test]

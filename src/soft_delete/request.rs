@@ -12,9 +12,10 @@ use crate::backfill::glue::Glue;
 use crate::backfill::statements::identifier;
 use crate::error::{
     Error, INSUFFICIENT_PRIVILEGE, NULL_VALUE_NOT_ALLOWED, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, UNDEFINED_OBJECT,
-    UNDEFINED_TABLE,
+    UNDEFINED_PARAMETER, UNDEFINED_TABLE,
 };
 use crate::jobs::queue;
+use crate::server::analyze::analyse;
 use crate::server::raw::Statement;
 use crate::server::{heap, spi};
 
@@ -85,6 +86,7 @@ fn selection(
         false => qualified(&schema, &name),
     };
     let alias = identifier(&name);
+    refuse_parameters(&shown, &alias, condition)?;
     let glue =
         Glue::new(&format!("UPDATE {shown} AS {alias} SET {} WHERE {} AND (", set(&managed), only(&managed, &alias)))
             .theirs(condition)
@@ -93,6 +95,18 @@ fn selection(
     let arrays = keys.len();
     let statement = Statement::new(counted(glue.text(), &format!("{alias}."), &keys), types(&[]));
     Ok(Selection { relid: managed.relid, statement, arrays })
+}
+
+/// The statement has parameters, which are ours. What else may be wrong with the condition the statement itself says.
+fn refuse_parameters(shown: &str, alias: &str, condition: &str) -> Result<()> {
+    if !condition.contains('$') {
+        return Ok(());
+    }
+    let glue = Glue::new(&format!("SELECT FROM {shown} AS {alias} WHERE (")).theirs(condition).ours(")");
+    match analyse(glue.text(), None) {
+        Err(error) if error.sqlstate == UNDEFINED_PARAMETER => Err(glue.blame(error)),
+        _ => Ok(()),
+    }
 }
 
 pub fn deletes(relid: Oid, condition: Option<&str>) -> Result<Selection> {

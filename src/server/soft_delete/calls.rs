@@ -201,6 +201,7 @@ pub unsafe extern "C-unwind" fn upkeep_undelete(call: pg_sys::FunctionCallInfo) 
         }
         engine::keep_books(&restore.forget, values, null());
         raw::finish();
+        state::close(id);
         Datum::from(total as i64)
     }
 }

@@ -134,6 +134,15 @@ pub unsafe fn current() -> *mut Deletion {
     }
 }
 
+/// That deletion is undone: what is deleted from here on is another one.
+pub unsafe fn close(id: *const [u8; 16]) {
+    unsafe {
+        if !OF_TRANSACTION.is_null() && (*OF_TRANSACTION).id == *id {
+            OF_TRANSACTION = null_mut();
+        }
+    }
+}
+
 /// From here until [`leave`] the statement that is run is ours.
 pub unsafe fn enter(relid: Oid, deletion: *mut Deletion, undeletes: bool) {
     unsafe {

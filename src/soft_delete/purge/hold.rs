@@ -35,7 +35,7 @@ fn change(deletion: Uuid, reason: Option<&str>, verb: &str) -> Result<Uuid> {
     queue::refuse_in_recovery(&format!("{verb} a deletion"))?;
     let owners: Vec<(Option<Oid>, Option<String>)> = spi::bookkeeping(|| {
         spi::execute_returning(
-            "SELECT c.relowner, pg_catalog.format('%I.%I', n.nspname, c.relname)
+            "SELECT c.relowner, CASE WHEN c.oid IS NOT NULL THEN pg_catalog.format('%I.%I', n.nspname, c.relname) END
              FROM upkeep._deletion d
              LEFT JOIN upkeep._deletion_table t ON t.deletion OPERATOR(pg_catalog.=) d.id
              LEFT JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) coalesce(t.relid, d.relid)
