@@ -7,12 +7,12 @@ use crate::server::spi;
 
 /// Runs statements of a test's.
 pub fn run(sql: &str) -> Result<()> {
-    spi::execute(sql, &[]).map(|_| ())
+    spi::theirs::execute(sql, &[]).map(|_| ())
 }
 
 /// The one value of a query, as text; null as nothing.
 pub fn text(sql: &str) -> Result<String> {
-    let rows = spi::execute_returning(&format!("SELECT v::text FROM ({sql}) AS q(v)"), &[], |row| {
+    let rows = spi::theirs::execute_returning(&format!("SELECT v::text FROM ({sql}) AS q(v)"), &[], |row| {
         Ok(row.get::<String>(1)?.unwrap_or_default())
     })?;
     Ok(rows.join("\n"))

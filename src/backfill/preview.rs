@@ -32,7 +32,7 @@ pub fn preview(checked: &Checked, max_rows: i32) -> Result<Vec<Preview>> {
         let key = checked.key_of(keys.get(&leaf.relid).map_or(&[], Vec::as_slice));
         let glue = select(checked, &checked.parts(leaf, key)?, wanted)?;
         let found = catch::subtransaction(|| {
-            spi::query(glue.text(), &[], |row| {
+            spi::theirs::query(glue.text(), &[], |row| {
                 Ok(Preview { row_key: row.require(1)?, old_row: row.require(2)?, new_row: row.require(3)? })
             })
         });

@@ -6,6 +6,7 @@ pub mod catalog;
 pub mod catch;
 pub mod commit;
 pub mod deparse;
+mod door;
 pub mod encoding;
 pub mod filling;
 pub mod heap;

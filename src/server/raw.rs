@@ -10,6 +10,7 @@ use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
 
 use pgrx::pg_sys::{self, Datum, Oid};
 
+use super::door::{self, Pin};
 use super::encoding;
 
 unsafe extern "C-unwind" {
@@ -126,8 +127,29 @@ pub unsafe fn see_transition_tables(trigger: *mut pg_sys::TriggerData) {
     unsafe { SPI_register_trigger_data(trigger) };
 }
 
-/// Runs a statement; gives the number of rows. Between [`connect`] and [`finish`].
-pub unsafe fn run(statement: &Statement, values: *mut Datum, nulls: *const c_char, sight: Sight) -> u64 {
+/// Runs a statement on our own tables or the catalogs, under the settings of the door; gives the number of rows. Between
+/// [`connect`] and [`finish`].
+pub unsafe fn run_ours(statement: &Statement, values: *mut Datum, nulls: *const c_char, sight: Sight) -> u64 {
+    unsafe {
+        let level = pin(door::OURS);
+        let rows = run_theirs(statement, values, nulls, sight);
+        unpin(level);
+        rows
+    }
+}
+
+/// The same under settings that make text of values mean the same whoever reads it: for what turns values into text or back.
+pub unsafe fn run_exactly(statement: &Statement, values: *mut Datum, nulls: *const c_char, sight: Sight) -> u64 {
+    unsafe {
+        let level = pin(&door::EXACT);
+        let rows = run_theirs(statement, values, nulls, sight);
+        unpin(level);
+        rows
+    }
+}
+
+/// Runs a statement on a user's table, in which every name is qualified, under the settings in force.
+pub unsafe fn run_theirs(statement: &Statement, values: *mut Datum, nulls: *const c_char, sight: Sight) -> u64 {
     unsafe {
         if statement.plan.get().is_null() {
             let plan = SPI_prepare(
@@ -258,32 +280,29 @@ pub unsafe fn become_again(identity: Identity) {
     unsafe { pg_sys::SetUserIdAndSecContext(identity.user, identity.security) };
 }
 
-/// From here until [`restore_settings`], or the abort, values are written and read as in every other session.
-pub unsafe fn set_unambiguously() -> c_int {
-    const SETTINGS: [(&CStr, &CStr); 3] =
-        [(c"DateStyle", c"ISO, MDY"), (c"IntervalStyle", c"postgres"), (c"extra_float_digits", c"1")];
-    unsafe {
-        let level = NewGUCNestLevel();
-        let mut i = 0;
-        while i < SETTINGS.len() {
+/// From here until [`unpin`], or the abort, statements of ours: `pins` of the door. What it gives is for `unpin`.
+pub unsafe fn pin(pins: &'static [Pin]) -> c_int {
+    unsafe fn set(name: &CStr, value: &CStr) {
+        unsafe {
             set_config_option(
-                SETTINGS[i].0.as_ptr(),
-                SETTINGS[i].1.as_ptr(),
-                pg_sys::GucContext::PGC_USERSET,
+                name.as_ptr(),
+                value.as_ptr(),
+                pg_sys::GucContext::PGC_SUSET,
                 pg_sys::GucSource::PGC_S_SESSION,
                 pg_sys::GucAction::GUC_ACTION_SAVE,
                 true,
                 0,
                 false,
             );
-            i += 1;
         }
-        level
     }
+    unsafe { door::pin(pins, || NewGUCNestLevel(), set) }
 }
 
-pub unsafe fn restore_settings(level: c_int) {
-    unsafe { AtEOXact_GUC(true, level) };
+pub unsafe fn unpin(level: c_int) {
+    if level > 0 {
+        unsafe { AtEOXact_GUC(true, level) };
+    }
 }
 
 /// An error of ours; null: not given.

@@ -1,7 +1,8 @@
 //! A statement on a user's table that runs many times: planned once, as whoever runs it.
 //!
 //! Unlike [`super::spi::Prepared`] its parameters have types that only the table knows
-//! (its key), and a million returned rows cost no memory.
+//! (its key), and a million returned rows cost no memory. It runs under the settings in force, for the triggers that it sets
+//! off; text becomes values before it, and values text after it, in a form that depends on none (see [`super::door`]).
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_int};
@@ -9,6 +10,7 @@ use std::ptr;
 
 use pgrx::pg_sys;
 
+use super::door::Pinned;
 use super::encoding::{self, to_c};
 use crate::error::{Error, INTERNAL_ERROR, Result};
 
@@ -76,6 +78,7 @@ impl Statement {
                 if table.is_null() {
                     return Ok(Vec::new());
                 }
+                let _pinned = Pinned::exact();
                 Ok((0..pg_sys::SPI_processed as usize)
                     .map(|row| text_row(*(*table).vals.add(row), (*table).tupdesc))
                     .collect())
@@ -110,6 +113,7 @@ impl Statement {
     }
 
     unsafe fn parameters(&self, args: &[Arg<'_>]) -> Result<pg_sys::ParamListInfo> {
+        let _pinned = Pinned::exact();
         // SAFETY: makeParamList allocates room for as many parameters as are filled in.
         unsafe {
             let list = pg_sys::makeParamList(self.types.len() as c_int);
