@@ -13,10 +13,13 @@ pub mod heap;
 pub mod hooks;
 pub mod index;
 pub mod index_pages;
+mod inherited;
 pub mod json;
 pub mod lock;
 pub mod parse;
 pub mod procedure;
+#[cfg(debug_assertions)]
+mod proof;
 pub mod queries;
 pub mod raise;
 pub(crate) mod raw;

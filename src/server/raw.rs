@@ -81,12 +81,38 @@ pub struct Statement {
     sql: CString,
     types: Vec<Oid>,
     plan: Cell<pg_sys::SPIPlanPtr>,
+    #[cfg(debug_assertions)]
+    fragments: Vec<String>,
 }
 
 impl Statement {
     pub fn new(sql: String, types: Vec<Oid>) -> Self {
         let sql = CString::new(encoding::to_server(&sql)).unwrap_or_default();
-        Statement { sql, types, plan: Cell::new(std::ptr::null_mut()) }
+        Statement {
+            sql,
+            types,
+            plan: Cell::new(std::ptr::null_mut()),
+            #[cfg(debug_assertions)]
+            fragments: Vec::new(),
+        }
+    }
+
+    /// With text of the user's in it, whose names are his own.
+    #[cfg_attr(not(debug_assertions), expect(unused_mut, unused_variables, reason = "for the proof only"))]
+    pub fn around(mut self, fragment: &str) -> Self {
+        #[cfg(debug_assertions)]
+        self.fragments.push(fragment.to_owned());
+        self
+    }
+
+    #[cfg(debug_assertions)]
+    pub fn sql(&self) -> &CStr {
+        &self.sql
+    }
+
+    #[cfg(debug_assertions)]
+    pub fn fragments(&self) -> &[String] {
+        &self.fragments
     }
 
     pub fn arguments(&self) -> usize {
@@ -132,7 +158,7 @@ pub unsafe fn see_transition_tables(trigger: *mut pg_sys::TriggerData) {
 pub unsafe fn run_ours(statement: &Statement, values: *mut Datum, nulls: *const c_char, sight: Sight) -> u64 {
     unsafe {
         let level = pin(door::OURS);
-        let rows = run_theirs(statement, values, nulls, sight);
+        let rows = run(statement, values, nulls, sight, true);
         unpin(level);
         rows
     }
@@ -142,7 +168,7 @@ pub unsafe fn run_ours(statement: &Statement, values: *mut Datum, nulls: *const 
 pub unsafe fn run_exactly(statement: &Statement, values: *mut Datum, nulls: *const c_char, sight: Sight) -> u64 {
     unsafe {
         let level = pin(&door::EXACT);
-        let rows = run_theirs(statement, values, nulls, sight);
+        let rows = run(statement, values, nulls, sight, true);
         unpin(level);
         rows
     }
@@ -150,6 +176,17 @@ pub unsafe fn run_exactly(statement: &Statement, values: *mut Datum, nulls: *con
 
 /// Runs a statement on a user's table, in which every name is qualified, under the settings in force.
 pub unsafe fn run_theirs(statement: &Statement, values: *mut Datum, nulls: *const c_char, sight: Sight) -> u64 {
+    unsafe { run(statement, values, nulls, sight, false) }
+}
+
+#[cfg_attr(not(debug_assertions), expect(unused_variables, reason = "for the proof only"))]
+unsafe fn run(
+    statement: &Statement,
+    values: *mut Datum,
+    nulls: *const c_char,
+    sight: Sight,
+    pinned: bool,
+) -> u64 {
     unsafe {
         if statement.plan.get().is_null() {
             let plan = SPI_prepare(
@@ -160,6 +197,8 @@ pub unsafe fn run_theirs(statement: &Statement, values: *mut Datum, nulls: *cons
             if plan.is_null() || SPI_keepplan(plan) != 0 {
                 raise(&Report::new(c"XX000", c"a statement of soft delete could not be prepared"));
             }
+            #[cfg(debug_assertions)]
+            super::proof::plan(plan, statement, pinned);
             statement.plan.set(plan);
         }
         let (mut snapshot, mut crosscheck) = (std::ptr::null_mut(), std::ptr::null_mut());

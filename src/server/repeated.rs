@@ -47,11 +47,27 @@ pub struct Statement {
     sql: String,
     types: Vec<pg_sys::Oid>,
     plan: Cell<pg_sys::SPIPlanPtr>,
+    #[cfg(debug_assertions)]
+    fragments: Vec<String>,
 }
 
 impl Statement {
     pub fn new(sql: impl Into<String>, types: &[pg_sys::Oid]) -> Self {
-        Statement { sql: sql.into(), types: types.to_vec(), plan: Cell::new(ptr::null_mut()) }
+        Statement {
+            sql: sql.into(),
+            types: types.to_vec(),
+            plan: Cell::new(ptr::null_mut()),
+            #[cfg(debug_assertions)]
+            fragments: Vec::new(),
+        }
+    }
+
+    /// With text of the user's in it, whose names are his own.
+    #[cfg_attr(not(debug_assertions), expect(unused_mut, unused_variables, reason = "for the proof only"))]
+    pub fn around(mut self, fragments: &[&str]) -> Self {
+        #[cfg(debug_assertions)]
+        self.fragments.extend(fragments.iter().map(|text| (*text).to_owned()));
+        self
     }
 
     pub fn sql(&self) -> &str {
@@ -97,6 +113,12 @@ impl Statement {
 
     unsafe fn plan(&self) -> Result<pg_sys::SPIPlanPtr> {
         if self.plan.get().is_null() {
+            #[cfg(debug_assertions)]
+            super::proof::names(
+                &self.sql,
+                false,
+                &self.fragments.iter().map(String::as_str).collect::<Vec<_>>(),
+            )?;
             let text = to_c(&self.sql)?;
             let mut types = self.types.clone();
             // SAFETY: inside SPI_connect; types are copied.

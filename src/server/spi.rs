@@ -50,7 +50,8 @@ impl Row<'_> {
 /// Reads without a transaction id (LAW: looking costs nothing, and works on a standby).
 pub fn query<T>(sql: &str, args: &[DatumWithOid<'_>], each: impl Fn(Row<'_>) -> Result<T>) -> Result<Vec<T>> {
     let _pinned = Pinned::ours();
-    theirs::query(sql, args, each)
+    prove(sql, args)?;
+    read(sql, args, each)
 }
 
 /// Read-only SPI looks with the active snapshot; a worker's transaction has none by itself.
@@ -86,7 +87,8 @@ pub fn query_one<T>(sql: &str, args: &[DatumWithOid<'_>], each: impl Fn(Row<'_>)
 /// Writes; returns the number of rows.
 pub fn execute(sql: &str, args: &[DatumWithOid<'_>]) -> Result<u64> {
     let _pinned = Pinned::ours();
-    theirs::execute(sql, args)
+    prove(sql, args)?;
+    write(sql, args)
 }
 
 /// Writes and reads what `RETURNING` gives (or any SELECT that must see this
@@ -97,43 +99,75 @@ pub fn execute_returning<T>(
     each: impl Fn(Row<'_>) -> Result<T>,
 ) -> Result<Vec<T>> {
     let _pinned = Pinned::ours();
-    theirs::execute_returning(sql, args, each)
+    prove(sql, args)?;
+    write_returning(sql, args, each)
 }
 
-/// The same under the settings in force: for statements on users' tables, in which every name of ours is qualified, and for
-/// text of a user's, as himself.
-pub mod theirs {
-    use super::*;
+/// Lets builds for tests look at a statement of ours.
+#[cfg_attr(not(debug_assertions), expect(unused_variables, reason = "for the proof only"))]
+fn prove(sql: &str, args: &[DatumWithOid<'_>]) -> Result<()> {
+    #[cfg(debug_assertions)]
+    super::proof::ours(sql, &args.iter().map(DatumWithOid::oid).collect::<Vec<_>>())?;
+    Ok(())
+}
 
-    pub fn query<T>(sql: &str, args: &[DatumWithOid<'_>], each: impl Fn(Row<'_>) -> Result<T>) -> Result<Vec<T>> {
-        with_snapshot(|| {
-            Spi::connect(|client| client.select(sendable(sql)?, None, args)?.map(|tuple| each(Row(tuple))).collect())
-        })
+fn read<T>(sql: &str, args: &[DatumWithOid<'_>], each: impl Fn(Row<'_>) -> Result<T>) -> Result<Vec<T>> {
+    with_snapshot(|| {
+        Spi::connect(|client| client.select(sendable(sql)?, None, args)?.map(|tuple| each(Row(tuple))).collect())
+    })
+}
+
+fn write(sql: &str, args: &[DatumWithOid<'_>]) -> Result<u64> {
+    Spi::connect_mut(|client: &mut SpiClient<'_>| Ok(client.update(sendable(sql)?, None, args)?.len() as u64))
+}
+
+fn write_returning<T>(
+    sql: &str,
+    args: &[DatumWithOid<'_>],
+    each: impl Fn(Row<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    if super::worker::in_recovery() {
+        // There is nothing of our own to see, and a transaction id, which the other way takes, there cannot be.
+        return read(sql, args, each);
+    }
+    Spi::connect_mut(|client| client.update(sendable(sql)?, None, args)?.map(|tuple| each(Row(tuple))).collect())
+}
+
+/// The same under the settings in force: for statements on users' tables, in which every name is qualified but for those in
+/// their `fragments`, text of the user's that runs as himself.
+pub mod theirs {
+    use super::{DatumWithOid, Result, Row};
+
+    #[cfg_attr(not(debug_assertions), expect(unused_variables, reason = "for the proof only"))]
+    fn prove(sql: &str, fragments: &[&str]) -> Result<()> {
+        #[cfg(debug_assertions)]
+        crate::server::proof::names(sql, false, fragments)?;
+        Ok(())
+    }
+
+    pub fn query<T>(sql: &str, fragments: &[&str], each: impl Fn(Row<'_>) -> Result<T>) -> Result<Vec<T>> {
+        prove(sql, fragments)?;
+        super::read(sql, &[], each)
     }
 
     /// The first row, if there is one.
-    pub fn query_one<T>(
-        sql: &str,
-        args: &[DatumWithOid<'_>],
-        each: impl Fn(Row<'_>) -> Result<T>,
-    ) -> Result<Option<T>> {
-        Ok(query(sql, args, each)?.into_iter().next())
+    pub fn query_one<T>(sql: &str, fragments: &[&str], each: impl Fn(Row<'_>) -> Result<T>) -> Result<Option<T>> {
+        Ok(query(sql, fragments, each)?.into_iter().next())
     }
 
-    pub fn execute(sql: &str, args: &[DatumWithOid<'_>]) -> Result<u64> {
-        Spi::connect_mut(|client: &mut SpiClient<'_>| Ok(client.update(sendable(sql)?, None, args)?.len() as u64))
+    pub fn execute(sql: &str, fragments: &[&str]) -> Result<u64> {
+        prove(sql, fragments)?;
+        super::write(sql, &[] as &[DatumWithOid<'_>])
     }
 
+    #[cfg(feature = "pg_test")]
     pub fn execute_returning<T>(
         sql: &str,
-        args: &[DatumWithOid<'_>],
+        fragments: &[&str],
         each: impl Fn(Row<'_>) -> Result<T>,
     ) -> Result<Vec<T>> {
-        if crate::server::worker::in_recovery() {
-            // There is nothing of our own to see, and a transaction id, which the other way takes, there cannot be.
-            return query(sql, args, each);
-        }
-        Spi::connect_mut(|client| client.update(sendable(sql)?, None, args)?.map(|tuple| each(Row(tuple))).collect())
+        prove(sql, fragments)?;
+        super::write_returning(sql, &[], each)
     }
 }
 
@@ -221,6 +255,8 @@ impl Prepared {
 
     fn plan(&self, client: &SpiClient<'_>) -> Result<&pgrx::spi::OwnedPreparedStatement> {
         if self.plan.get().is_none() {
+            #[cfg(debug_assertions)]
+            super::proof::ours(&self.sql, &self.types.iter().map(|oid| oid.value()).collect::<Vec<_>>())?;
             let plan = client.prepare_mut(sendable(&self.sql)?, &self.types)?.keep();
             let _ = self.plan.set(plan);
         }

@@ -95,7 +95,8 @@ fn selection(
             .ours(")");
     let keys = keys(&managed)?;
     let arrays = keys.len();
-    let statement = Statement::new(counted(glue.text(), &format!("{alias}."), &keys), types(&[]));
+    let statement =
+        Statement::new(counted(glue.text(), &format!("{alias}."), &keys), types(&[])).around(condition);
     Ok(Selection { relid: managed.relid, statement, arrays })
 }
 
