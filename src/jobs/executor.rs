@@ -81,7 +81,6 @@ pub extern "C-unwind" fn upkeep_executor_main(database: pg_sys::Datum) {
     let assignment = Assignment::decode(&worker::my_extra());
     worker::accept_signals();
     worker::connect(Oid::from(database.value() as u32), assignment.owner);
-    worker::forget_inherited_settings();
     spi::set_session("lock_timeout", LOCK_TIMEOUT);
     worker::report_application_name("pg_upkeep");
     worker::before_exit(at_exit);
@@ -164,6 +163,8 @@ pub(super) struct Executor {
     pub(super) throttle: Throttle,
     pub(super) context: Context,
     retries: i32,
+    /// The settings captured with the job.
+    session: serde_json::Value,
     /// The server's setting. Most steps commit asynchronously instead: cursor and rows are lost together or
     /// not at all.
     synchronous_commit: String,
@@ -228,6 +229,7 @@ impl Executor {
                 claimed: false,
             },
             retries: opened.retries,
+            session: opened.session,
             struck: strikes > 0,
             synchronous_commit,
             settled: false,
@@ -367,7 +369,8 @@ impl Executor {
         spi::set_session("synchronous_commit", &self.synchronous_commit);
         let answer = timeout::limited(self.kind.time_limit(), || top_level::run(sql));
         // The statement may have been a SET: a read-only session could not even record its end.
-        worker::forget_inherited_settings();
+        worker::forget_settings();
+        queue::restore_session(&self.session);
         spi::set_session("lock_timeout", LOCK_TIMEOUT);
         spi::set_session("synchronous_commit", "off");
         answer

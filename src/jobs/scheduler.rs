@@ -52,7 +52,6 @@ pub extern "C-unwind" fn upkeep_scheduler_main(database: pg_sys::Datum) {
     ENTRY.set(Some(entry));
     worker::before_exit(at_exit);
     worker::connect(database, Oid::INVALID);
-    worker::forget_inherited_settings();
     spi::set_session("lock_timeout", LOCK_TIMEOUT);
     worker::report_application_name("pg_upkeep");
     crate::server::queries::ignore_this_process();

@@ -1,7 +1,8 @@
 //! A statement on a user's table that runs many times: planned once, as whoever runs it.
 //!
 //! Unlike [`super::spi::Prepared`] its parameters have types that only the table knows
-//! (its key), and a million returned rows cost no memory.
+//! (its key), and a million returned rows cost no memory. It runs under the settings in force, for the triggers that it sets
+//! off; text becomes values before it, and values text after it, in a form that depends on none (see [`super::door`]).
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_int};
@@ -9,6 +10,7 @@ use std::ptr;
 
 use pgrx::pg_sys;
 
+use super::door::Pinned;
 use super::encoding::{self, to_c};
 use crate::error::{Error, INTERNAL_ERROR, Result};
 
@@ -45,11 +47,27 @@ pub struct Statement {
     sql: String,
     types: Vec<pg_sys::Oid>,
     plan: Cell<pg_sys::SPIPlanPtr>,
+    #[cfg(debug_assertions)]
+    fragments: Vec<String>,
 }
 
 impl Statement {
     pub fn new(sql: impl Into<String>, types: &[pg_sys::Oid]) -> Self {
-        Statement { sql: sql.into(), types: types.to_vec(), plan: Cell::new(ptr::null_mut()) }
+        Statement {
+            sql: sql.into(),
+            types: types.to_vec(),
+            plan: Cell::new(ptr::null_mut()),
+            #[cfg(debug_assertions)]
+            fragments: Vec::new(),
+        }
+    }
+
+    /// With text of the user's in it, whose names are his own.
+    #[cfg_attr(not(debug_assertions), expect(unused_mut, unused_variables, reason = "for the proof only"))]
+    pub fn around(mut self, fragments: &[&str]) -> Self {
+        #[cfg(debug_assertions)]
+        self.fragments.extend(fragments.iter().map(|text| (*text).to_owned()));
+        self
     }
 
     pub fn sql(&self) -> &str {
@@ -76,6 +94,7 @@ impl Statement {
                 if table.is_null() {
                     return Ok(Vec::new());
                 }
+                let _pinned = Pinned::exact();
                 Ok((0..pg_sys::SPI_processed as usize)
                     .map(|row| text_row(*(*table).vals.add(row), (*table).tupdesc))
                     .collect())
@@ -94,6 +113,12 @@ impl Statement {
 
     unsafe fn plan(&self) -> Result<pg_sys::SPIPlanPtr> {
         if self.plan.get().is_null() {
+            #[cfg(debug_assertions)]
+            super::proof::names(
+                &self.sql,
+                false,
+                &self.fragments.iter().map(String::as_str).collect::<Vec<_>>(),
+            )?;
             let text = to_c(&self.sql)?;
             let mut types = self.types.clone();
             // SAFETY: inside SPI_connect; types are copied.
@@ -110,6 +135,7 @@ impl Statement {
     }
 
     unsafe fn parameters(&self, args: &[Arg<'_>]) -> Result<pg_sys::ParamListInfo> {
+        let _pinned = Pinned::exact();
         // SAFETY: makeParamList allocates room for as many parameters as are filled in.
         unsafe {
             let list = pg_sys::makeParamList(self.types.len() as c_int);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use pgrx::pg_sys::{self, Oid};
 
+use super::inherited::{self, Inherited};
 use crate::error::{Error, INTERNAL_ERROR, Result};
 
 /// Set by our SIGTERM handler, so that an exit callback can tell an orderly
@@ -68,18 +69,29 @@ pub fn connect_without_database() {
     unsafe { pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0) };
 }
 
-/// Connects to a database as a role; the bootstrap superuser if none is given.
+/// Connects to a database as a role; the bootstrap superuser if none is given. What ALTER DATABASE or ALTER ROLE have set
+/// for it is not taken over (LAW 8).
 /// From 17 on a role without LOGIN may own work as well (LAW 10).
 pub fn connect(database: Oid, role: Oid) {
     #[cfg(any(feature = "pg15", feature = "pg16"))]
     let flags = 0;
     #[cfg(not(any(feature = "pg15", feature = "pg16")))]
     let flags = pg_sys::BGWORKER_BYPASS_ROLELOGINCHECK;
+    let inherited = Inherited::note();
     unsafe { pg_sys::BackgroundWorkerInitializeConnectionByOid(database, role, flags) };
+    inherited.take_back();
+    begin_session();
 }
 
-/// Settings that any ALTER DATABASE or ALTER ROLE could have set for us (LAW 8).
-pub fn forget_inherited_settings() {
+/// After a statement of a user's, which may have been a SET: as when the session began (LAW 8).
+pub fn forget_settings() {
+    inherited::reset_session();
+    begin_session();
+}
+
+/// What workers do differently from the server's own settings. A user's text in a job meets these, the door pins the rest for
+/// statements of ours.
+fn begin_session() {
     for (name, value) in [
         ("role", "none"),
         ("session_replication_role", "origin"),
@@ -95,9 +107,7 @@ pub fn forget_inherited_settings() {
         ("transaction_timeout", "0"),
         ("TimeZone", "UTC"),
         ("DateStyle", "ISO, MDY"),
-        ("IntervalStyle", "postgres"),
         ("row_security", "on"),
-        ("check_function_bodies", "on"),
         ("track_activities", "on"),
         ("client_min_messages", "warning"),
     ] {

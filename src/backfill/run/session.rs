@@ -87,7 +87,7 @@ impl Session {
     pub fn statement(&self, which: Which) -> Rc<Statement> {
         Rc::clone(self.statements.borrow_mut().entry(which).or_insert_with(|| {
             let (sql, types) = self.text(which);
-            Rc::new(Statement::new(sql, &types))
+            Rc::new(Statement::new(sql, &types).around(&self.parts.fragments()))
         }))
     }
 

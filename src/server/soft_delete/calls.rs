@@ -106,7 +106,7 @@ unsafe fn bring_back(selection: &Selection, deletion: *mut state::Deletion) -> K
         if !deletion.is_null() {
             nulls = *b"   ";
         }
-        let rows = raw::run(&selection.statement, values, nulls.as_ptr().cast(), Sight::Transaction);
+        let rows = raw::run_theirs(&selection.statement, values, nulls.as_ptr().cast(), Sight::Transaction);
         state::leave();
         if selection.arrays == 0 { Keys { rows, arrays: null_mut() } } else { Keys::of_result(selection.arrays) }
     }
@@ -135,8 +135,8 @@ unsafe fn check_parents(relid: Oid, keys: &Keys) {
             }
             let before = raw::become_user(parent.owner, pg_sys::SECURITY_NOFORCE_RLS);
             // Twice: the first waits for who deletes a row, and then gives the version that it had found before.
-            raw::run(&parent.look_all, values, nulls, Sight::Latest);
-            raw::run(&parent.look_all, values, nulls, Sight::Latest);
+            raw::run_theirs(&parent.look_all, values, nulls, Sight::Latest);
+            raw::run_theirs(&parent.look_all, values, nulls, Sight::Latest);
             raw::become_again(before);
             if raw::value(1).is_some() {
                 engine::refuse(&parent.refusal, raw::value(1), parent.relid);
@@ -187,16 +187,17 @@ pub unsafe extern "C-unwind" fn upkeep_undelete(call: pg_sys::FunctionCallInfo) 
             let cleared = &*restore.cleared.as_ptr().add(i);
             i += 1;
             engine::keep_books(&cleared.load, values, null());
-            let arrays = Keys::of_result(3);
-            if arrays.rows == 0 {
+            let texts = Keys::of_result(3);
+            if texts.rows == 0 {
                 continue;
             }
             let values = engine::parameters(deletion, 3);
-            std::ptr::copy_nonoverlapping(arrays.arrays, values.add(3), 3);
+            std::ptr::copy_nonoverlapping(texts.arrays, values.add(3), 3);
             let before = raw::become_user(cleared.owner, pg_sys::SECURITY_NOFORCE_RLS);
-            let settings = raw::set_unambiguously();
-            raw::run(&cleared.restore, values, null(), Sight::Latest);
-            raw::restore_settings(settings);
+            raw::run_exactly(&cleared.read, values, null(), Sight::Transaction);
+            let values = engine::parameters(deletion, 1);
+            *values.add(3) = *Keys::of_result(1).arrays;
+            raw::run_theirs(&cleared.restore, values, null(), Sight::Latest);
             raw::become_again(before);
         }
         engine::keep_books(&restore.forget, values, null());

@@ -141,7 +141,7 @@ unsafe fn stamp(own: &Own, deletion: *mut state::Deletion, keys: &Keys, undelete
         state::enter(own.relid, deletion, undeletes);
         state::complete();
         let statement = if undeletes { &own.unstamp } else { &own.stamp };
-        raw::run(statement, values, null(), Sight::Latest);
+        raw::run_theirs(statement, values, null(), Sight::Latest);
         state::leave();
         raw::become_again(before);
     }
@@ -245,9 +245,9 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_live_parent(call: pg_sys::Fun
             // KEY SHARE waits for who deletes the row, and then gives the version that it had found before. An INSERT has
             // waited in the foreign key's own check.
             if update {
-                raw::run(&parent.look, values, nulls, Sight::Transaction);
+                raw::run_theirs(&parent.look, values, nulls, Sight::Transaction);
             }
-            raw::run(&parent.look, values, nulls, Sight::Latest);
+            raw::run_theirs(&parent.look, values, nulls, Sight::Latest);
             raw::become_again(before);
             if raw::value(1).is_some() {
                 engine::refuse(&parent.refusal, raw::value(1), parent.relid);

@@ -216,7 +216,7 @@ unsafe fn flush(level: *mut Level, own: &Own) {
 /// from being updated, which a DELETE passes over; but the gathered rows are counted already.
 unsafe fn explain_fewer(own: &Own, values: *mut Datum, wanted: u64) {
     unsafe {
-        raw::run(&own.look_many, values, null(), Sight::Latest);
+        raw::run_theirs(&own.look_many, values, null(), Sight::Latest);
         let count = |number| raw::value(number).map_or(0, |rows| rows.value() as u64);
         if count(1) >= wanted {
             return;
@@ -258,7 +258,7 @@ unsafe fn delete_one(own: &Own, row: pg_sys::HeapTuple, desc: pg_sys::TupleDesc)
         }
         let gone = engine::run_own(own.relid, deletion, &own.delete_one, values, null(), Sight::Transaction) > 0;
         if !gone
-            && raw::run(&own.look_one, values, null(), Sight::Latest) > 0
+            && raw::run_theirs(&own.look_one, values, null(), Sight::Latest) > 0
             && raw::value(1).is_none_or(|unchanged| unchanged.value() as u8 == 0)
         {
             changed();
