@@ -16,6 +16,7 @@ pub mod json;
 pub mod lock;
 pub mod parse;
 pub mod procedure;
+pub mod process;
 pub mod queries;
 pub mod raise;
 pub(crate) mod raw;
