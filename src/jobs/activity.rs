@@ -5,6 +5,7 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::Oid;
 
 use crate::error::Result;
+use crate::server::catch::transaction;
 use crate::server::lock::{Lock, Purpose};
 use crate::server::process::Process;
 use crate::server::segment::{self, Segment};
@@ -112,6 +113,29 @@ pub fn worker_counts() -> Result<(i64, i64)> {
 /// Cancels at commit what the executors of a job are doing.
 pub fn interrupt_executors(job: pgrx::Uuid) -> Result<()> {
     executors(job)?.into_iter().for_each(commit::interrupt);
+    Ok(())
+}
+
+/// Cancels what is still being done for jobs that were canceled a while ago: the signal at the commit may have hit their
+/// executor between two statements. In a worker, between transactions.
+pub fn interrupt_canceled() -> Result<()> {
+    let left = transaction(|| {
+        spi::bookkeeping(|| {
+            spi::query(
+                "SELECT s.pid, s.backend_start FROM upkeep._job_slot s
+                 JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) s.job
+                 WHERE s.pid IS NOT NULL AND j.state OPERATOR(pg_catalog.=) 'canceled'
+                   AND j.finished_at OPERATOR(pg_catalog.<)
+                       (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '2 s'::pg_catalog.interval)
+                   AND upkeep._is_executor(s.pid, s.backend_start)",
+                &[],
+                |row| process(&row),
+            )
+        })
+    })?;
+    for executor in left {
+        executor.signal(libc::SIGINT);
+    }
     Ok(())
 }
 
