@@ -61,7 +61,16 @@ pub extern "C-unwind" fn upkeep_launcher_main(database: pg_sys::Datum) {
     let (handle, segment) = segment::create();
     worker::report_application_name(&activity::launcher_name(handle, only));
     worker::report_activity(None);
-    Launcher { only, handle, segment, schedulers: HashMap::new(), was_off: false, clock: WallClock::start(), prepared: HashMap::new() }.run();
+    Launcher {
+        only,
+        handle,
+        segment,
+        schedulers: HashMap::new(),
+        was_off: false,
+        clock: WallClock::start(),
+        prepared: HashMap::new(),
+    }
+    .run();
     worker::leave();
 }
 

@@ -115,13 +115,7 @@ impl<'a> Room<'a> {
 }
 
 fn holder(database: u32, slot: &Candidate) -> Holder {
-    Holder {
-        database,
-        role: slot.owner.to_u32(),
-        job: job_number(slot.job),
-        long: slot.long,
-        ..Holder::default()
-    }
+    Holder { database, role: slot.owner.to_u32(), job: job_number(slot.job), long: slot.long, ..Holder::default() }
 }
 
 /// Everybody who is at work, and where he sits.

@@ -9,11 +9,11 @@ use pgrx::{Uuid, pg_guard};
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
-use super::{activity, bounds};
 use super::executor::Assignment;
 use super::room::Room;
 use super::store::{self, Candidate};
 use super::throttle::sampler::Sampler;
+use super::{activity, bounds};
 use crate::error::*;
 use crate::server::board::Board;
 use crate::server::catch::transaction;
@@ -190,9 +190,8 @@ impl Scheduler {
         })?;
 
         let at_work = executors.max(self.running_count());
-        let is_running = |slot: &Candidate| {
-            self.running.get(&(slot.job, slot.slot)).is_some_and(|(handle, _)| handle.is_running())
-        };
+        let is_running =
+            |slot: &Candidate| self.running.get(&(slot.job, slot.slot)).is_some_and(|(handle, _)| handle.is_running());
         let in_hand = candidates.iter().filter(|slot| slot.attended || is_running(slot));
         let mut room = Room::look(self.shared, self.entry, at_work, in_hand);
         let candidates = room.order(candidates);

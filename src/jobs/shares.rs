@@ -155,7 +155,12 @@ mod tests {
             ("one database, one worker", mallorys(1), wants(2, ALICE), None),
             ("the turn is over", vec![Holder { held: TURN, ..at_work(1, MALLORY) }], wants(2, ALICE), Some(0)),
             ("of a role as well", vec![Holder { held: TURN, ..at_work(1, MALLORY) }], wants(1, ALICE), Some(0)),
-            ("he has only just come", vec![Holder { held: Duration::ZERO, ..at_work(1, MALLORY) }; 4], wants(1, ALICE), None),
+            (
+                "he has only just come",
+                vec![Holder { held: Duration::ZERO, ..at_work(1, MALLORY) }; 4],
+                wants(1, ALICE),
+                None,
+            ),
             ("commands have no steps", commands(3), wants(1, ALICE), None),
             ("beside commands", [commands(3), mallorys(1)].concat(), wants(1, ALICE), Some(3)),
             ("was asked already", vec![Holder { asked: true, ..at_work(1, MALLORY) }; 4], wants(1, ALICE), None),

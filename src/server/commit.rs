@@ -18,7 +18,10 @@ use super::segment::Database;
 #[derive(Clone, Copy)]
 enum What {
     /// The segment stays mapped for as long as this transaction ([`super::segment::attach`]).
-    Wake { database: &'static Database, launcher: *mut pg_sys::Latch },
+    Wake {
+        database: &'static Database,
+        launcher: *mut pg_sys::Latch,
+    },
     /// A PGPROC outlives its process; at worst somebody else wakes up for nothing.
     Latch(*mut pg_sys::Latch),
     Interrupt(Process),

@@ -62,8 +62,8 @@ impl Lock {
         let mode = pg_sys::ExclusiveLock as i32;
         // SAFETY: what was taken is let go of at once.
         unsafe {
-            let taken = pg_sys::LockAcquire(&self.tag(), mode, false, true)
-                != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL;
+            let taken =
+                pg_sys::LockAcquire(&self.tag(), mode, false, true) != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL;
             if taken {
                 pg_sys::LockRelease(&self.tag(), mode, false);
             }

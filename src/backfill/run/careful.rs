@@ -112,7 +112,10 @@ impl Run {
         store::remember_locked(self.job, self.relid, &tally.slow)?;
         if !self.told_of_slow {
             self.told_of_slow = true;
-            let text = format!("{} rows take long, or are beside one that does, and are done by themselves later", tally.slow.len());
+            let text = format!(
+                "{} rows take long, or are beside one that does, and are done by themselves later",
+                tally.slow.len()
+            );
             self.tell(context, "slow rows", text);
         }
         Ok(())

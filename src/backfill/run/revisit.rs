@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::Run;
 use super::careful::{Candidate, Tally, candidates};
-use super::fill::longest;
 use super::cursor::{Portion, Rows};
+use super::fill::longest;
 use super::session::{Session, Which};
 use crate::backfill::statements::Read;
 use crate::backfill::store;

@@ -41,11 +41,8 @@ impl Run {
         let from = sweep.next;
         let to = from.saturating_add(self.sweep_blocks).min(sweep.last);
         let verify = session.statement(Which::VerifyBlocks);
-        let args = [
-            Arg::Tid(Tid { block: from, offset: 0 }),
-            Arg::Tid(Tid { block: to, offset: 0 }),
-            Arg::Int(MOST_ROWS),
-        ];
+        let args =
+            [Arg::Tid(Tid { block: from, offset: 0 }), Arg::Tid(Tid { block: to, offset: 0 }), Arg::Int(MOST_ROWS)];
         let limit = Limit::of_look(context, to - from > 1);
         let rows = match limited(limit.time, || subtransaction(|| verify.rows(&args))) {
             Ok(rows) if rows.len() < MOST_ROWS as usize || to - from == 1 => rows,
