@@ -22,6 +22,7 @@ pub mod parse;
 pub mod procedure;
 #[cfg(debug_assertions)]
 mod proof;
+pub mod process;
 pub mod queries;
 pub mod raise;
 pub(crate) mod raw;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use pgrx::pg_sys::{self, Oid};
 
 use super::inherited::{self, Inherited};
+use super::process::Process;
 use crate::error::{Error, INTERNAL_ERROR, Result};
 
 /// Set by our SIGTERM handler, so that an exit callback can tell an orderly
@@ -42,15 +43,10 @@ unsafe extern "C-unwind" fn on_sighup(_signal: c_int) {
 /// (FORCE) runs makes that DROP hang for ever.
 pub fn accept_signals() {
     unsafe {
-        install(libc_signal::SIGTERM, on_sigterm);
-        install(libc_signal::SIGHUP, on_sighup);
+        install(libc::SIGTERM, on_sigterm);
+        install(libc::SIGHUP, on_sighup);
         pg_sys::BackgroundWorkerUnblockSignals();
     }
-}
-
-mod libc_signal {
-    pub const SIGHUP: i32 = 1;
-    pub const SIGTERM: i32 = 15;
 }
 
 unsafe fn install(signal: c_int, handler: unsafe extern "C-unwind" fn(c_int)) {
@@ -245,11 +241,8 @@ fn wait_for_latch(time: Duration) -> bool {
 }
 
 /// Asks one of our workers to end.
-pub fn terminate(pid: i32) {
-    unsafe extern "C" {
-        fn kill(pid: i32, signal: c_int) -> c_int;
-    }
-    unsafe { kill(pid, libc_signal::SIGTERM) };
+pub fn terminate(process: Process) {
+    process.signal(libc::SIGTERM);
 }
 
 pub fn reload_configuration() {

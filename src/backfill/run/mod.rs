@@ -75,6 +75,7 @@ pub struct Run {
     still_matching: HashSet<u32>,
     /// Said once, not for every batch.
     told_of_locks: bool,
+    told_of_slow: bool,
     /// Some row was updated and did stop matching.
     proved: bool,
     /// How far it is with its trigger, and how often in a row somebody had the table locked.
@@ -112,6 +113,7 @@ impl Run {
             filtering: false,
             still_matching: HashSet::new(),
             told_of_locks: false,
+            told_of_slow: false,
             proved: false,
             trigger: trigger::Trigger::default(),
             busy: 0,
