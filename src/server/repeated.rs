@@ -3,14 +3,14 @@
 //! Unlike [`super::spi::Prepared`] its parameters have types that only the table knows
 //! (its key), and a million returned rows cost no memory.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_int};
 use std::ptr;
 
 use pgrx::pg_sys;
 
 use super::encoding::{self, to_c};
-use crate::error::{Error, INTERNAL_ERROR, Result};
+use crate::error::{Error, INTERNAL_ERROR, Result, SERIALIZATION_FAILURE};
 
 /// A parameter's value.
 #[derive(Clone, Debug)]
@@ -45,11 +45,18 @@ pub struct Statement {
     sql: String,
     types: Vec<pg_sys::Oid>,
     plan: Cell<pg_sys::SPIPlanPtr>,
+    relations: RefCell<Vec<pg_sys::Oid>>,
 }
 
 impl Statement {
     pub fn new(sql: impl Into<String>, types: &[pg_sys::Oid]) -> Self {
-        Statement { sql: sql.into(), types: types.to_vec(), plan: Cell::new(ptr::null_mut()) }
+        Statement { sql: sql.into(), types: types.to_vec(), plan: Cell::new(ptr::null_mut()), relations: RefCell::default() }
+    }
+
+    /// Its text names these relations, from here on. If a name is another's when it runs, that is a serialization failure:
+    /// the server looks names up again whenever something has changed, and who wrote the text may have looked before.
+    pub fn names(&self, relations: &[pg_sys::Oid]) {
+        *self.relations.borrow_mut() = relations.to_vec();
     }
 
     pub fn sql(&self) -> &str {
@@ -88,8 +95,13 @@ impl Statement {
         unsafe {
             let plan = self.plan()?;
             let options = pg_sys::SPIExecuteOptions { params: self.parameters(args)?, dest, ..Default::default() };
-            check(pg_sys::SPI_execute_plan_extended(plan, &options))
+            check(pg_sys::SPI_execute_plan_extended(plan, &options))?;
+            if self.relations.borrow().iter().all(|&relation| reads(plan, relation)) {
+                return Ok(());
+            }
         }
+        Err(Error::new(SERIALIZATION_FAILURE, "a table was renamed in the middle of a step")
+            .detail("Its name is another table's now, which is left as it was."))
     }
 
     unsafe fn plan(&self) -> Result<pg_sys::SPIPlanPtr> {
@@ -134,6 +146,16 @@ impl Drop for Statement {
             // SAFETY: a kept plan of ours.
             unsafe { pg_sys::SPI_freeplan(plan) };
         }
+    }
+}
+
+/// Is that relation among those that the plan was made for?
+unsafe fn reads(plan: pg_sys::SPIPlanPtr, relation: pg_sys::Oid) -> bool {
+    // SAFETY: a plan of one statement, which was just run.
+    unsafe {
+        let source: *mut pg_sys::CachedPlanSource =
+            (*(*pg_sys::SPI_plan_get_plan_sources(plan)).elements).ptr_value.cast();
+        pg_sys::list_member_oid((*source).relationOids, relation)
     }
 }
 
