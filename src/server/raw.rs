@@ -31,6 +31,7 @@ unsafe extern "C-unwind" {
     ) -> c_int;
     fn SPI_register_trigger_data(data: *mut pg_sys::TriggerData) -> c_int;
     fn SPI_keepplan(plan: pg_sys::SPIPlanPtr) -> c_int;
+    fn SPI_plan_get_plan_sources(plan: pg_sys::SPIPlanPtr) -> *mut pg_sys::List;
     fn SPI_execute_snapshot(
         plan: pg_sys::SPIPlanPtr,
         values: *mut Datum,
@@ -83,6 +84,8 @@ pub struct Statement {
     plan: Cell<pg_sys::SPIPlanPtr>,
     #[cfg(debug_assertions)]
     fragments: Vec<String>,
+    /// The relation that it names; invalid: not looked at.
+    relation: Cell<Oid>,
 }
 
 impl Statement {
@@ -92,6 +95,7 @@ impl Statement {
             sql,
             types,
             plan: Cell::new(std::ptr::null_mut()),
+            relation: Cell::new(Oid::INVALID),
             #[cfg(debug_assertions)]
             fragments: Vec::new(),
         }
@@ -113,6 +117,12 @@ impl Statement {
     #[cfg(debug_assertions)]
     pub fn fragments(&self) -> &[String] {
         &self.fragments
+    }
+
+    /// Its text names this relation, and is an error once the name is another's: the server looks names up again whenever
+    /// something has changed, in the middle of a statement of somebody's too.
+    pub fn names(&self, relation: Oid) {
+        self.relation.set(relation);
     }
 
     pub fn arguments(&self) -> usize {
@@ -211,7 +221,30 @@ unsafe fn run(
         if result < 0 {
             raise(&Report::new(c"XX000", c"a statement of soft delete was not run"));
         }
+        if statement.relation.get() != Oid::INVALID && !reads(statement.plan.get(), statement.relation.get()) {
+            raise(&Report {
+                detail: c"Its name is another table's now.".as_ptr(),
+                hint: c"Try the transaction again.".as_ptr(),
+                ..Report::new(c"40001", c"a table was renamed in the middle of the statement")
+            });
+        }
         pg_sys::SPI_processed
+    }
+}
+
+/// Is that relation among those that the plan was made for?
+unsafe fn reads(plan: pg_sys::SPIPlanPtr, relation: Oid) -> bool {
+    unsafe {
+        let source: *mut pg_sys::CachedPlanSource = (*(*SPI_plan_get_plan_sources(plan)).elements).ptr_value.cast();
+        let relations = (*source).relationOids;
+        let mut i = 0;
+        while !relations.is_null() && i < (*relations).length {
+            if (*(*relations).elements.add(i as usize)).oid_value == relation {
+                return true;
+            }
+            i += 1;
+        }
+        false
     }
 }
 

@@ -4,7 +4,7 @@
 //! (its key), and a million returned rows cost no memory. It runs under the settings in force, for the triggers that it sets
 //! off; text becomes values before it, and values text after it, in a form that depends on none (see [`super::door`]).
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_int};
 use std::ptr;
 
@@ -12,7 +12,7 @@ use pgrx::pg_sys;
 
 use super::door::Pinned;
 use super::encoding::{self, to_c};
-use crate::error::{Error, INTERNAL_ERROR, Result};
+use crate::error::{Error, INTERNAL_ERROR, Result, SERIALIZATION_FAILURE};
 
 /// A parameter's value.
 #[derive(Clone, Debug)]
@@ -49,6 +49,7 @@ pub struct Statement {
     plan: Cell<pg_sys::SPIPlanPtr>,
     #[cfg(debug_assertions)]
     fragments: Vec<String>,
+    relations: RefCell<Vec<pg_sys::Oid>>,
 }
 
 impl Statement {
@@ -57,6 +58,7 @@ impl Statement {
             sql: sql.into(),
             types: types.to_vec(),
             plan: Cell::new(ptr::null_mut()),
+            relations: RefCell::default(),
             #[cfg(debug_assertions)]
             fragments: Vec::new(),
         }
@@ -68,6 +70,12 @@ impl Statement {
         #[cfg(debug_assertions)]
         self.fragments.extend(fragments.iter().map(|text| (*text).to_owned()));
         self
+    }
+
+    /// Its text names these relations, from here on. If a name is another's when it runs, that is a serialization failure:
+    /// the server looks names up again whenever something has changed, and who wrote the text may have looked before.
+    pub fn names(&self, relations: &[pg_sys::Oid]) {
+        *self.relations.borrow_mut() = relations.to_vec();
     }
 
     pub fn sql(&self) -> &str {
@@ -107,8 +115,13 @@ impl Statement {
         unsafe {
             let plan = self.plan()?;
             let options = pg_sys::SPIExecuteOptions { params: self.parameters(args)?, dest, ..Default::default() };
-            check(pg_sys::SPI_execute_plan_extended(plan, &options))
+            check(pg_sys::SPI_execute_plan_extended(plan, &options))?;
+            if self.relations.borrow().iter().all(|&relation| reads(plan, relation)) {
+                return Ok(());
+            }
         }
+        Err(Error::new(SERIALIZATION_FAILURE, "a table was renamed in the middle of a step")
+            .detail("Its name is another table's now, which is left as it was."))
     }
 
     unsafe fn plan(&self) -> Result<pg_sys::SPIPlanPtr> {
@@ -160,6 +173,16 @@ impl Drop for Statement {
             // SAFETY: a kept plan of ours.
             unsafe { pg_sys::SPI_freeplan(plan) };
         }
+    }
+}
+
+/// Is that relation among those that the plan was made for?
+unsafe fn reads(plan: pg_sys::SPIPlanPtr, relation: pg_sys::Oid) -> bool {
+    // SAFETY: a plan of one statement, which was just run.
+    unsafe {
+        let source: *mut pg_sys::CachedPlanSource =
+            (*(*pg_sys::SPI_plan_get_plan_sources(plan)).elements).ptr_value.cast();
+        pg_sys::list_member_oid((*source).relationOids, relation)
     }
 }
 

@@ -40,7 +40,7 @@ pub enum Action {
     /// References are cleared, and remembered.
     Clear { child: Oid, clearing: Clearing },
     /// No live row may be there: now (RESTRICT), or once everything else is done.
-    Refuse { now: bool, statement: Statement, refusal: Refusal },
+    Refuse { now: bool, statement: Statement, names_table: bool, refusal: Refusal },
     /// Its table has no soft delete, and was to be ignored.
     Nothing,
 }
@@ -65,6 +65,8 @@ pub struct Refusal {
 }
 
 pub struct Child {
+    /// The table that the statements of `action` name.
+    pub relid: Oid,
     /// The one as whom it is done, as the server's own foreign keys do it.
     pub owner: Oid,
     /// Which of the table's keys the foreign key references.
@@ -115,6 +117,7 @@ pub struct Own {
     pub look_many: Statement,
     pub row_type: Oid,
     pub deleted_at: i16,
+    pub deletion_id: i16,
     pub has_timezone: bool,
     /// 0: there is none.
     pub flag: i16,
@@ -125,6 +128,8 @@ pub struct Program {
     pub parents: Vec<Parent>,
     /// Relations whose changes make it out of date.
     pub relations: Vec<Oid>,
+    /// The same for types and roles, as the server calls them when they change.
+    pub hashes: Vec<u32>,
 }
 
 /// The statements for a table with soft delete, a partition or live view of one, or a table that references one.
@@ -136,7 +141,55 @@ pub fn build(relid: Oid) -> Result<Program> {
         None => None,
     };
     let parents = parents(relid, &mut relations)?;
-    Ok(Program { own, parents, relations })
+    let mut program = Program { own, parents, relations, hashes: Vec::new() };
+    program.fix_names();
+    program.hashes = program.objects();
+    Ok(program)
+}
+
+impl Program {
+    /// Tells the statements which tables they are about: an error if a name is another table's when they run.
+    fn fix_names(&self) {
+        if let Some(own) = &self.own {
+            let statements = [
+                &own.lock,
+                &own.stamp,
+                &own.unstamp,
+                &own.delete_one,
+                &own.look_one,
+                &own.delete_many,
+                &own.look_many,
+            ];
+            statements.iter().for_each(|statement| statement.names(own.relid));
+            for child in &own.children {
+                match &child.action {
+                    Action::Cascade { statement, .. }
+                    | Action::Clear { statement, .. }
+                    | Action::Refuse { statement, names_table: true, .. } => statement.names(child.relid),
+                    Action::Refuse { .. } | Action::Nothing => {}
+                }
+            }
+        }
+        for parent in &self.parents {
+            parent.look.names(parent.relid);
+            parent.look_all.names(parent.relid);
+        }
+    }
+
+    fn objects(&self) -> Vec<u32> {
+        let (mut types, mut roles) = (Vec::new(), Vec::new());
+        if let Some(own) = &self.own {
+            types.push(own.row_type);
+            types.extend(own.keys.iter().map(|key| key.type_oid));
+            roles.push(own.owner);
+            roles.extend(own.children.iter().map(|child| child.owner));
+        }
+        for parent in &self.parents {
+            types.extend(parent.columns.iter().map(|key| key.type_oid));
+            roles.push(parent.owner);
+        }
+        crate::server::soft_delete::programs::hashes(&types, &roles)
+    }
 }
 
 fn common() -> Vec<Oid> {
@@ -287,6 +340,7 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
         ),
         row_type,
         deleted_at: number(&managed.deleted_at),
+        deletion_id: number(&managed.deletion_id),
         has_timezone: type_of_at != pg_sys::TIMESTAMPOID,
         flag: managed.flag.as_deref().map_or(0, number),
     })
@@ -400,6 +454,7 @@ fn child(managed: &Managed, key: &ForeignKey, keys: &[Column]) -> Result<Vec<Chi
                 ),
                 with_arrays(&used),
             ),
+            names_table: true,
             refusal,
         }
     };
@@ -424,7 +479,7 @@ fn child(managed: &Managed, key: &ForeignKey, keys: &[Column]) -> Result<Vec<Chi
     if !key.child_owner_may {
         actions.insert(0, refuse_without_rights(managed, key, with_arrays(&used)));
     }
-    let child = |action| Child { owner: key.child_owner, keys: positions.clone(), action };
+    let child = |action| Child { relid: key.child, owner: key.child_owner, keys: positions.clone(), action };
     Ok(actions.into_iter().map(child).collect())
 }
 
@@ -450,6 +505,7 @@ fn refuse_without_rights(managed: &Managed, key: &ForeignKey, types: Vec<Oid>) -
             ),
             types,
         ),
+        names_table: false,
         refusal: Refusal {
             sqlstate: c"42501",
             message: text(&format!("role \"{owner}\" may not change its table {table}")),

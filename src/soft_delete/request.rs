@@ -31,7 +31,6 @@ pub struct Restore {
     pub tables: Vec<Table>,
     pub cleared: Vec<Cleared>,
     pub mark: Statement,
-    pub forget: Statement,
 }
 
 pub struct Table {
@@ -39,6 +38,10 @@ pub struct Table {
     pub owner: Oid,
     /// Somebody has deleted from it himself: so it is he who brings back.
     pub as_caller: bool,
+    pub name: String,
+    /// How many rows the deletion has counted there; if fewer come back, `left` looks for those that it still has.
+    pub rows: u64,
+    pub left: Statement,
 }
 
 /// References that were cleared by one foreign key.
@@ -48,6 +51,8 @@ pub struct Cleared {
     /// Makes values of the texts, a record a row. Apart, because that needs settings which no trigger may see.
     pub read: Statement,
     pub restore: Statement,
+    /// Once all of them are as they were.
+    pub forget: Statement,
 }
 
 fn types(more: &[Oid]) -> Vec<Oid> {
@@ -97,6 +102,7 @@ fn selection(
     let arrays = keys.len();
     let statement =
         Statement::new(counted(glue.text(), &format!("{alias}."), &keys), types(&[])).around(condition);
+    statement.names(if Some(relid) == managed.live_view { managed.relid } else { relid });
     Ok(Selection { relid: managed.relid, statement, arrays })
 }
 
@@ -132,6 +138,7 @@ struct Part {
     relid: Oid,
     direct: bool,
     name: String,
+    rows: i64,
 }
 
 /// What is gone for good cannot be brought back, and a part of a deletion is not that deletion.
@@ -172,10 +179,17 @@ pub fn restores(id: Option<Uuid>) -> Result<Restore> {
     refuse_purged(id)?;
     let parts = spi::bookkeeping(|| {
         spi::execute_returning(
-            "SELECT t.relid::pg_catalog.oid, t.direct, t.relid::pg_catalog.text FROM upkeep._deletion_table t
+            "SELECT t.relid::pg_catalog.oid, t.direct, t.relid::pg_catalog.text, t.rows FROM upkeep._deletion_table t
              WHERE t.deletion OPERATOR(pg_catalog.=) $1 ORDER BY t.direct DESC, t.relid::pg_catalog.oid",
             &[id.into()],
-            |row| Ok(Part { relid: row.require(1)?, direct: row.require(2)?, name: row.require(3)? }),
+            |row| {
+                Ok(Part {
+                    relid: row.require(1)?,
+                    direct: row.require(2)?,
+                    name: row.require(3)?,
+                    rows: row.require(4)?,
+                })
+            },
         )
     })?;
     let mut tables = Vec::new();
@@ -191,18 +205,23 @@ pub fn restores(id: Option<Uuid>) -> Result<Restore> {
             require_update(&managed)?;
         }
         let references = program::references(managed.relid)?.1;
-        let update = format!(
-            "UPDATE {} AS t SET {} WHERE t.{} OPERATOR(pg_catalog.=) $1 AND NOT ({})",
-            managed.sql(),
-            managed.set_live(),
+        let of_it = format!(
+            "t.{} OPERATOR(pg_catalog.=) $1 AND NOT ({})",
             identifier(&managed.deletion_id),
             managed.live("t")
         );
+        let update = format!("UPDATE {} AS t SET {} WHERE {of_it}", managed.sql(), managed.set_live());
         let statement = Statement::new(counted(&update, "t.", &references), types(&[]));
+        let left = format!("SELECT pg_catalog.count(*) FROM {} AS t WHERE {of_it}", managed.sql());
+        let left = Statement::new(left, types(&[]));
+        [&statement, &left].iter().for_each(|statement| statement.names(managed.relid));
         tables.push(Table {
             selection: Selection { relid: managed.relid, statement, arrays: references.len() },
             owner: managed.owner,
             as_caller: part.direct,
+            name: managed.sql(),
+            rows: u64::try_from(part.rows).unwrap_or_default(),
+            left,
         });
     }
     Ok(Restore {
@@ -214,11 +233,20 @@ pub fn restores(id: Option<Uuid>) -> Result<Restore> {
                 .to_owned(),
             types(&[]),
         ),
-        forget: Statement::new(
-            "DELETE FROM upkeep._deletion_cleared WHERE deletion OPERATOR(pg_catalog.=) $1".to_owned(),
-            types(&[]),
-        ),
     })
+}
+
+/// Rows that the deletion still has after all was brought back that could be: half of it would be no undelete.
+pub fn incomplete(table: &Table, back: u64, left: u64) -> Error {
+    Error::new(
+        OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("not all rows of the deletion can be brought back in {}", table.name),
+    )
+    .detail(format!("{back} rows came back, {left} are still deleted: row security hides them, or a trigger keeps them as they are."))
+    .hint(format!(
+        "Undelete it as a role that may change all of them. SELECT upkeep.undelete({}, '..'); brings back single rows.",
+        literal(&table.name)
+    ))
 }
 
 /// Asked here, because rows that the cascade took come back as the tables' owners.
@@ -339,6 +367,7 @@ fn cleared(id: Uuid) -> Result<Vec<Cleared>> {
                 ),
                 self::types(&[pg_sys::RECORDARRAYOID]),
             ),
+            forget: Statement::new(format!("DELETE FROM upkeep._deletion_cleared WHERE {filter}"), types(&[])),
         });
     }
     Ok(cleared)

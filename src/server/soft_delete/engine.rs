@@ -226,7 +226,7 @@ unsafe fn refuse_all(own: &Own, keys: &Keys, immediately: bool) {
         let mut i = 0;
         while i < own.children.len() {
             let child = &*own.children.as_ptr().add(i);
-            if let Action::Refuse { now, statement, refusal } = &child.action
+            if let Action::Refuse { now, statement, refusal, .. } = &child.action
                 && *now == immediately
             {
                 let values = parameters_for(null(), child, keys);
