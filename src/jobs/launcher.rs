@@ -9,7 +9,7 @@ use pgrx::pg_guard;
 use pgrx::pg_sys::{self, Oid};
 
 use super::{activity, scheduler};
-use crate::error::Result;
+use crate::error::{Error, Result, SqlState};
 use crate::queries::drain;
 use crate::server::catalog;
 use crate::server::catch::transaction;
@@ -57,7 +57,16 @@ pub extern "C-unwind" fn upkeep_launcher_main(database: pg_sys::Datum) {
     let (handle, segment) = segment::create();
     worker::report_application_name(&activity::launcher_name(handle, only));
     worker::report_activity(None);
-    Launcher { only, handle, segment, schedulers: HashMap::new(), was_off: false, clock: WallClock::start() }.run();
+    Launcher {
+        only,
+        handle,
+        segment,
+        schedulers: HashMap::new(),
+        was_off: false,
+        clock: WallClock::start(),
+        complaint: None,
+    }
+    .run();
     worker::leave();
 }
 
@@ -69,6 +78,7 @@ struct Launcher {
     schedulers: HashMap<Oid, Handle>,
     was_off: bool,
     clock: WallClock,
+    complaint: Option<SqlState>,
 }
 
 impl Launcher {
@@ -79,11 +89,18 @@ impl Launcher {
                 // The only database we serve is gone, or the extension in it.
                 Ok(None) => return,
                 Err(error) => {
-                    raise::report(Level::Log, error);
+                    self.complain(error);
                     WITHOUT_ROOM
                 }
             };
             worker::wait(pause);
+        }
+    }
+
+    /// An error is told once, and again when it is another one.
+    fn complain(&mut self, error: Error) {
+        if self.complaint.replace(error.sqlstate) != Some(error.sqlstate) {
+            raise::report(Level::Log, Error { message: format!("pg_upkeep launcher: {}", error.message), ..error });
         }
     }
 
@@ -98,10 +115,15 @@ impl Launcher {
         }
         let databases = transaction(|| Ok(catalog::connectable_databases()))?;
         self.segment.retain(|oid| databases.iter().any(|database| database.oid == oid));
-        transaction(|| {
+        let forgotten = transaction(|| {
             drain::forget_databases(catalog::database_exists);
             Ok(())
-        })?;
+        });
+        // Who is to be visited does not wait for that.
+        match forgotten {
+            Ok(()) => self.complaint = None,
+            Err(error) => self.complain(error),
+        }
         self.schedulers.retain(|_, handle| handle.is_running());
 
         let now = catalog::now();

@@ -5,7 +5,7 @@
 //! reads it from the launcher's application name.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use pgrx::pg_sys::{self, Oid};
 
@@ -35,6 +35,11 @@ pub struct Database {
     pub looked: AtomicI64,
     /// There are schedules that will be due: the clock must be watched.
     pub scheduled: AtomicI32,
+    /// When our workers were last asked to leave this database for a statement on it.
+    sent_away: AtomicI64,
+    /// What the last look that gave something up has said in the log (a hash), and when.
+    pub complaint: AtomicU64,
+    pub complained_at: AtomicI64,
 }
 
 #[repr(C)]
@@ -47,7 +52,7 @@ pub struct Segment {
     pub board: Board,
 }
 
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 thread_local! {
     static ATTACHED: Cell<Option<(u32, *mut pg_sys::dsm_segment)>> = const { Cell::new(None) };
@@ -87,6 +92,12 @@ pub fn attach(handle: u32) -> Option<&'static Segment> {
         let address = pg_sys::dsm_segment_address(segment).cast::<Segment>();
         ((*address).version == VERSION).then(|| &*address)
     }
+}
+
+/// The segment that this session is attached to, if it is to any. It attaches nothing: also for a process that ends.
+pub fn attached() -> Option<&'static Segment> {
+    // SAFETY: mapped until `attach` says otherwise.
+    ATTACHED.get().map(|(_, segment)| unsafe { &*pg_sys::dsm_segment_address(segment).cast::<Segment>() })
 }
 
 impl Segment {
@@ -131,6 +142,9 @@ impl Segment {
                 entry.scheduler.store(0, Ordering::Relaxed);
                 entry.looked.store(0, Ordering::Relaxed);
                 entry.scheduled.store(0, Ordering::Relaxed);
+                entry.sent_away.store(0, Ordering::Relaxed);
+                entry.complaint.store(0, Ordering::Relaxed);
+                entry.complained_at.store(0, Ordering::Relaxed);
                 entry.oid.store(0, Ordering::Release);
             }
         }
@@ -138,6 +152,15 @@ impl Segment {
 }
 
 impl Database {
+    /// Our workers are asked to leave, now.
+    pub fn note_sent_away(&self, now: i64) {
+        self.sent_away.store(now, Ordering::Release);
+    }
+
+    pub fn was_sent_away_since(&self, then: i64) -> bool {
+        self.sent_away.load(Ordering::Acquire) >= then
+    }
+
     /// Has anybody asked for a visit since the last look, or is one due?
     pub fn is_due(&self, now: i64) -> bool {
         self.wake.load(Ordering::Acquire) != self.seen.load(Ordering::Acquire)
