@@ -316,9 +316,13 @@ impl Cluster {
 
     /// A session of the superuser, as soon as the server is back from restarting itself.
     pub fn connect_again(&self, database: &str) -> Result<Session> {
+        self.connect_again_as(database, SUPERUSER)
+    }
+
+    pub fn connect_again_as(&self, database: &str, user: &str) -> Result<Session> {
         wait_for("the server to accept connections again", PATIENCE, || {
             // The old postmaster's last moments accept a connection and end it.
-            let session = self.connect(database).and_then(|mut s| s.run("SELECT 1").map(|()| s));
+            let session = self.connect_as(database, user).and_then(|mut s| s.run("SELECT 1").map(|()| s));
             Ok(session.ok())
         })
     }
