@@ -10,6 +10,7 @@ mod pg_upgrade;
 mod pg_upgrade_tables;
 mod regress;
 mod report;
+mod sql_names;
 mod upgrade;
 
 use std::process::ExitCode;
@@ -72,6 +73,7 @@ const COMPILING: &[Step] = &[
 /// The steps that mostly wait for servers: one core compiles while the other runs these.
 const RUNNING: &[Step] = &[
     Step { name: "in-server", needs: Some(Flavour::Tests), run: in_server::run },
+    Step { name: "sql", needs: Some(Flavour::Tests), run: sql_names::run },
     Step { name: "regress", needs: Some(Flavour::Dev), run: regress::regress },
     Step { name: "isolation", needs: Some(Flavour::Dev), run: regress::isolation },
     Step { name: "examples", needs: Some(Flavour::Dev), run: examples::run },

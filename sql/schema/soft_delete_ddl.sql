@@ -32,11 +32,11 @@ WITH managed AS MATERIALIZED (
     SELECT t.tgrelid, t.tgname, t.tgenabled, p.proname
     FROM pg_catalog.pg_trigger t
     JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
-    WHERE p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::regnamespace
-      AND pg_catalog.starts_with(p.proname::text, '_soft_delete_')
+    WHERE p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
+      AND pg_catalog.starts_with(p.proname::pg_catalog.text, '_soft_delete_')
 ), member AS MATERIALIZED (
     SELECT m.relid AS root, t.relid FROM managed m
-    CROSS JOIN LATERAL (SELECT m.relid UNION SELECT p.relid::oid FROM pg_catalog.pg_partition_tree(m.relid) p) t (relid)
+    CROSS JOIN LATERAL (SELECT m.relid UNION SELECT p.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree(m.relid) p) t (relid)
 ), wanted AS (
     SELECT m.root, m.relid, f.proname, f.number
     FROM member m
@@ -51,13 +51,13 @@ WITH managed AS MATERIALIZED (
     SELECT DISTINCT m.root, f.conrelid, '_soft_delete_live_parent', 2
     FROM member m
     JOIN pg_catalog.pg_constraint f ON f.confrelid OPERATOR(pg_catalog.=) m.relid AND f.contype OPERATOR(pg_catalog.=) 'f'
-     AND f.conparentid OPERATOR(pg_catalog.=) 0::oid
+     AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
 ), found (relid, problem) AS (
     SELECT m.relid, pg_catalog.format('its view of %s rows is missing', v.what)
     FROM managed m CROSS JOIN LATERAL (VALUES ('live', m.live_view), ('deleted', m.deleted_view)) v (what, oid)
     WHERE m.hide OPERATOR(pg_catalog.<>) 'none' AND v.oid IS NULL
     UNION ALL
-    SELECT m.relid, pg_catalog.format('column %I is not in %s as it is in the table', coalesce(a.attname, b.attname), v.oid::regclass)
+    SELECT m.relid, pg_catalog.format('column %I is not in %s as it is in the table', coalesce(a.attname, b.attname), v.oid::pg_catalog.regclass)
     FROM managed m CROSS JOIN LATERAL (VALUES (m.live_view), (m.deleted_view)) v (oid)
     CROSS JOIN LATERAL (
         SELECT x.attname, x.atttypid, x.atttypmod FROM pg_catalog.pg_attribute x
@@ -66,18 +66,18 @@ WITH managed AS MATERIALIZED (
         AND b.atttypid OPERATOR(pg_catalog.=) a.atttypid AND b.atttypmod OPERATOR(pg_catalog.=) a.atttypmod
     WHERE v.oid IS NOT NULL AND b.attname IS NULL
     UNION ALL
-    SELECT m.relid, pg_catalog.format('%s belongs to another role than the table', v.oid::regclass)
+    SELECT m.relid, pg_catalog.format('%s belongs to another role than the table', v.oid::pg_catalog.regclass)
     FROM managed m CROSS JOIN LATERAL (VALUES (m.live_view), (m.deleted_view)) w (oid)
     JOIN pg_catalog.pg_class v ON v.oid OPERATOR(pg_catalog.=) w.oid AND v.relowner OPERATOR(pg_catalog.<>) m.relowner
     UNION ALL
-    SELECT w.root, pg_catalog.format('a trigger %s of %s is missing', w.proname, w.relid::regclass)
+    SELECT w.root, pg_catalog.format('a trigger %s of %s is missing', w.proname, w.relid::pg_catalog.regclass)
     FROM wanted w
     WHERE (SELECT pg_catalog.count(*) FROM ours o WHERE o.tgrelid OPERATOR(pg_catalog.=) w.relid
-                                                   AND o.proname OPERATOR(pg_catalog.=) w.proname::name) OPERATOR(pg_catalog.<) w.number
+                                                   AND o.proname OPERATOR(pg_catalog.=) w.proname::pg_catalog.name) OPERATOR(pg_catalog.<) w.number
     UNION ALL
-    SELECT w.root, pg_catalog.format('trigger %I of %s is disabled', o.tgname, w.relid::regclass)
+    SELECT w.root, pg_catalog.format('trigger %I of %s is disabled', o.tgname, w.relid::pg_catalog.regclass)
     FROM wanted w
-    JOIN ours o ON o.tgrelid OPERATOR(pg_catalog.=) w.relid AND o.proname OPERATOR(pg_catalog.=) w.proname::name
+    JOIN ours o ON o.tgrelid OPERATOR(pg_catalog.=) w.relid AND o.proname OPERATOR(pg_catalog.=) w.proname::pg_catalog.name
     WHERE o.tgenabled OPERATOR(pg_catalog.=) 'D'
 )
 SELECT m.relid, m.nspname AS schemaname, m.relname, f.problem,
@@ -85,13 +85,13 @@ SELECT m.relid, m.nspname AS schemaname, m.relname, f.problem,
 FROM found f JOIN managed m ON m.relid OPERATOR(pg_catalog.=) f.relid
 UNION ALL
 SELECT DISTINCT m.relid, m.nspname, m.relname,
-       pg_catalog.format('%s references it ON DELETE CASCADE, but has no soft delete', r.relid::regclass),
-       pg_catalog.format('SELECT upkeep.enable_soft_delete(%L);', r.relid::regclass)
+       pg_catalog.format('%s references it ON DELETE CASCADE, but has no soft delete', r.relid::pg_catalog.regclass),
+       pg_catalog.format('SELECT upkeep.enable_soft_delete(%L);', r.relid::pg_catalog.regclass)
 FROM managed m
 JOIN member p ON p.root OPERATOR(pg_catalog.=) m.relid
 JOIN pg_catalog.pg_constraint f ON f.confrelid OPERATOR(pg_catalog.=) p.relid AND f.contype OPERATOR(pg_catalog.=) 'f'
- AND f.conparentid OPERATOR(pg_catalog.=) 0::oid AND f.confdeltype OPERATOR(pg_catalog.=) 'c'
-CROSS JOIN LATERAL (SELECT coalesce(pg_catalog.pg_partition_root(f.conrelid)::oid, f.conrelid) AS relid) r
+ AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid AND f.confdeltype OPERATOR(pg_catalog.=) 'c'
+CROSS JOIN LATERAL (SELECT coalesce(pg_catalog.pg_partition_root(f.conrelid)::pg_catalog.oid, f.conrelid) AS relid) r
 WHERE m.on_unmanaged OPERATOR(pg_catalog.=) 'refuse'
   AND NOT EXISTS (SELECT FROM upkeep._soft_delete_table s WHERE s.relid OPERATOR(pg_catalog.=) r.relid)
 UNION ALL

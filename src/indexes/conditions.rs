@@ -70,7 +70,7 @@ fn standbys() -> Result<Vec<Standby>> {
     spi::bookkeeping(|| {
         spi::query(
             "SELECT r.application_name, pg_catalog.count(*) OVER (PARTITION BY r.application_name) OPERATOR(pg_catalog.=) 1,
-                    s.slot_name::text, pg_catalog.host(r.client_addr)
+                    s.slot_name::pg_catalog.text, pg_catalog.host(r.client_addr)
              FROM pg_catalog.pg_stat_replication r
              JOIN pg_catalog.pg_stat_activity a ON a.pid OPERATOR(pg_catalog.=) r.pid
              LEFT JOIN pg_catalog.pg_replication_slots s ON s.active_pid OPERATOR(pg_catalog.=) r.pid
@@ -92,7 +92,7 @@ fn standbys() -> Result<Vec<Standby>> {
 /// Slots that wait for a standby which is not connected just now.
 fn away() -> Result<Vec<String>> {
     spi::query(
-        "SELECT s.slot_name::text FROM pg_catalog.pg_replication_slots s
+        "SELECT s.slot_name::pg_catalog.text FROM pg_catalog.pg_replication_slots s
          WHERE s.slot_type OPERATOR(pg_catalog.=) 'physical' AND NOT s.active AND NOT s.temporary ORDER BY 1",
         &[],
         |row| row.require(1),

@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_millis(10);
 pub fn leave_database(name: &str) -> Result<()> {
     let owned = spi::query_one(
         "SELECT d.oid FROM pg_catalog.pg_database d
-         WHERE d.datname OPERATOR(pg_catalog.=) $1::name AND pg_catalog.pg_has_role(d.datdba, 'USAGE')",
+         WHERE d.datname OPERATOR(pg_catalog.=) $1::pg_catalog.name AND pg_catalog.pg_has_role(d.datdba, 'USAGE')",
         &[name.into()],
         |row| row.require::<Oid>(1),
     )?;

@@ -82,7 +82,7 @@ pub fn create(new: NewJob<'_>) -> Result<Uuid> {
         spi::execute(
             "INSERT INTO upkeep._job (id, kind, name, owner, owner_name, relid, target, params, session, state,
                                       workers, batch_time, retries, system_identifier, database)
-             VALUES ($1, $2, $3, $4, $5::name, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+             VALUES ($1, $2, $3, $4, $5::pg_catalog.name, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
             &[
                 id.into(),
                 new.kind.into(),

@@ -364,7 +364,7 @@ pub fn requeue(job: Uuid, delay: Duration, retries: i32, reason: &str) -> Result
 /// `NOTIFY upkeep_job` with id and state.
 pub fn notify(job: Uuid, state: &str) -> Result<()> {
     spi::query(
-        "SELECT pg_catalog.pg_notify('upkeep_job', pg_catalog.json_build_object('id', $1, 'state', $2)::text)::text",
+        "SELECT pg_catalog.pg_notify('upkeep_job', pg_catalog.json_build_object('id', $1, 'state', $2)::pg_catalog.text)::pg_catalog.text",
         &[job.into(), state.into()],
         |_| Ok(()),
     )?;

@@ -477,8 +477,8 @@ fn resume_every_job() -> Result<i32> {
         spi::execute(
             "UPDATE upkeep._job j SET state = 'paused', reason = 'restored',
                  owner = coalesce((SELECT r.oid FROM pg_catalog.pg_roles r
-                                   WHERE r.rolname OPERATOR(pg_catalog.=) j.owner_name), 0::oid),
-                 relid = CASE WHEN j.relid IS NOT NULL THEN pg_catalog.to_regclass(j.target)::oid END,
+                                   WHERE r.rolname OPERATOR(pg_catalog.=) j.owner_name), 0::pg_catalog.oid),
+                 relid = CASE WHEN j.relid IS NOT NULL THEN pg_catalog.to_regclass(j.target)::pg_catalog.oid END,
                  -- What names meant there says nothing here: the first run takes their meaning anew.
                  params = j.params OPERATOR(pg_catalog.-) 'fingerprint',
                  system_identifier = $1, database = $2

@@ -110,7 +110,7 @@ fn after_a_clock_went_back(now: i64) -> Result<()> {
         concat!(
             "SELECT ",
             entry_columns!(),
-            ", NULL::uuid FROM upkeep._schedule s
+            ", NULL::pg_catalog.uuid FROM upkeep._schedule s
              WHERE s.based_on OPERATOR(pg_catalog.>) $1 AND s.id OPERATOR(pg_catalog.>) $3 AND s.next_run IS NOT NULL
              ORDER BY s.id LIMIT $2 FOR UPDATE"
         ),
@@ -133,7 +133,7 @@ fn note_missed(now: i64, before: i64) -> Result<()> {
         concat!(
             "SELECT ",
             entry_columns!(),
-            ", NULL::uuid FROM upkeep._schedule s
+            ", NULL::pg_catalog.uuid FROM upkeep._schedule s
              WHERE NOT s.paused AND s.hold IS NULL AND NOT s.owed
                AND s.next_run OPERATOR(pg_catalog.<) $1 AND s.next_run OPERATOR(pg_catalog.>) $3
              ORDER BY s.next_run LIMIT $2 FOR UPDATE SKIP LOCKED"

@@ -91,7 +91,7 @@ pub fn check_retry(job: Uuid) -> Result<()> {
     let schedule = spi::bookkeeping(|| {
         spi::query_one(
             "SELECT s.id FROM upkeep._job j
-             JOIN upkeep._schedule s ON s.id OPERATOR(pg_catalog.=) (j.params OPERATOR(pg_catalog.->>) 'schedule')::uuid
+             JOIN upkeep._schedule s ON s.id OPERATOR(pg_catalog.=) (j.params OPERATOR(pg_catalog.->>) 'schedule')::pg_catalog.uuid
              WHERE j.id OPERATOR(pg_catalog.=) $1",
             &[job.into()],
             |row| row.require::<Uuid>(1),

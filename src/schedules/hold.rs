@@ -35,7 +35,7 @@ pub fn release_all() -> Result<i32> {
     spi::execute(
         "UPDATE upkeep._schedule s SET hold = 'restored',
              owner = coalesce((SELECT r.oid FROM pg_catalog.pg_roles r
-                               WHERE r.rolname OPERATOR(pg_catalog.=) s.owner_name), 0::oid),
+                               WHERE r.rolname OPERATOR(pg_catalog.=) s.owner_name), 0::pg_catalog.oid),
              system_identifier = $1, database = $2
          WHERE s.system_identifier OPERATOR(pg_catalog.<>) $1 OR s.database OPERATOR(pg_catalog.<>) $2",
         &[system.into(), database.into()],

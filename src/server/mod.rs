@@ -14,6 +14,8 @@ pub mod index;
 pub mod index_pages;
 pub mod json;
 pub mod lock;
+#[cfg(feature = "pg_test")]
+mod names;
 pub mod parse;
 pub mod procedure;
 pub mod queries;

@@ -37,7 +37,7 @@ pub fn closed(hours: &str, timezone: &str) -> Result<Option<Closed>> {
     let (until, shown) = spi::query_one(
         "SELECT t.next, pg_catalog.to_char(pg_catalog.timezone($1, t.next), 'YYYY-MM-DD HH24:MI')
          FROM (SELECT greatest(
-                   pg_catalog.timezone($1, pg_catalog.timezone($1, pg_catalog.clock_timestamp())::date::timestamp
+                   pg_catalog.timezone($1, pg_catalog.timezone($1, pg_catalog.clock_timestamp())::pg_catalog.date::timestamp
                        OPERATOR(pg_catalog.+) pg_catalog.make_interval(days => $2, mins => $3)),
                    pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(mins => 1)) AS next) t",
         &[timezone.into(), days.into(), minute.into()],
