@@ -46,6 +46,7 @@ pub fn hostile(suite: &Suite) -> Result<Passed> {
         cargo.args(HOSTILE_CHOICE.iter().flat_map(|name| ["--test", name]));
     }
     cargo.args(["--", "--test-threads", CLIENT_THREADS]);
+    skip_what_cannot_be_hostile(&mut cargo);
     cargo.env(TREE_VARIABLE, &suite.tree()?.pg.pg_config).env("RUST_BACKTRACE", "0").env(hostile::VARIABLE, "1");
     let mut tested = passed(&mut cargo)?;
     tested.output += &format!("{} tests passed in hostile databases\n", count_passed(&tested.output));
@@ -57,11 +58,18 @@ pub fn client(suite: &Suite) -> Result<Passed> {
     let mut cargo = plain_cargo("test");
     cargo.args(["--package", "pg_upkeep-tests", "--lib", "--tests", "--no-fail-fast"]);
     cargo.args(["--", "--test-threads", CLIENT_THREADS]);
+    if hostile::wanted() {
+        skip_what_cannot_be_hostile(&mut cargo);
+    }
     // A failed test says what it saw; frames of the harness add nothing to that.
     cargo.env(TREE_VARIABLE, &suite.tree()?.pg.pg_config).env("RUST_BACKTRACE", "0");
     let mut tested = passed(&mut cargo)?;
     tested.output += &format!("{} client and harness tests passed\n", count_passed(&tested.output));
     Ok(tested)
+}
+
+fn skip_what_cannot_be_hostile(cargo: &mut Command) {
+    cargo.args(hostile::SKIPPED.iter().flat_map(|(test, _)| ["--skip", test]));
 }
 
 /// The sum over the closing lines of several test binaries: "test result: ok. 20 passed; 0 failed; ...".
