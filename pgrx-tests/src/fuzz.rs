@@ -35,6 +35,7 @@ const ENOUGH_CRASHES: usize = 5;
 struct Function {
     name: String,
     procedure: bool,
+    trigger: bool,
     /// Names and types of the arguments that go in.
     arguments: Vec<(String, String)>,
     /// How many of the last ones may be left out.
@@ -213,6 +214,12 @@ impl Fuzz {
             "_index",
         ];
         let id = self.dice.below(200);
+        if self.dice.one_in(8) {
+            return format!("DELETE FROM app.self_live WHERE id BETWEEN {id} AND {id} + 30 RETURNING id");
+        }
+        if who == 1 && self.dice.one_in(6) {
+            return self.trigger();
+        }
         if who == 1 && self.dice.one_in(4) {
             let more = id % 5;
             let ddl = [
@@ -258,6 +265,44 @@ impl Fuzz {
             _ if ROLES[who] == SUPERUSER && self.dice.one_in(20) => "SELECT upkeep.resume_all()".into(),
             _ => format!("SELECT * FROM upkeep.\"{}\"", self.dice.pick(&views)),
         }
+    }
+
+    /// One of our trigger functions where we would never put it: they are PUBLIC's.
+    fn trigger(&mut self) -> String {
+        let functions: Vec<_> = self.functions.iter().filter(|f| f.trigger).map(|f| f.name.clone()).collect();
+        let relations = [
+            "app.self",
+            "app.self_live",
+            "app.policed",
+            "app.policed_live",
+            "app.keyless",
+            "app.parts",
+            "app.parent_live",
+            "app.tag",
+            "app.seen",
+        ];
+        let relation = *self.dice.pick(&relations);
+        let number = self.dice.below(3);
+        if self.dice.one_in(3) {
+            return format!("DROP TRIGGER IF EXISTS zz_fuzz_{number} ON {relation}");
+        }
+        if self.dice.one_in(3) {
+            let twin = "AFTER DELETE ON app.self_live FOR EACH STATEMENT EXECUTE FUNCTION upkeep._soft_delete_view()";
+            return format!("CREATE TRIGGER zz_fuzz_{number} {twin}");
+        }
+        let when = *self.dice.pick(&["BEFORE", "AFTER", "INSTEAD OF"]);
+        let event = *self.dice.pick(&["DELETE", "UPDATE", "INSERT", "INSERT OR UPDATE OR DELETE", "TRUNCATE"]);
+        let tables = if event == "DELETE" && when == "AFTER" && self.dice.one_in(3) {
+            "REFERENCING OLD TABLE AS deleted"
+        } else {
+            ""
+        };
+        let each = *self.dice.pick(&["STATEMENT", "ROW"]);
+        let function = self.dice.pick(&functions);
+        let arguments = *self.dice.pick(&["", "", "'x'", "'1', '2', '3'", "'updated_at', 'transaction'"]);
+        format!(
+            "CREATE TRIGGER zz_fuzz_{number} {when} {event} ON {relation} {tables} FOR EACH {each} EXECUTE FUNCTION upkeep.\"{function}\"({arguments})"
+        )
     }
 
     /// Whether it went without an error.
@@ -425,7 +470,7 @@ impl Fuzz {
 /// The functions of the schema, those for our own use too: PUBLIC may call some of them.
 fn functions(session: &mut Session) -> Result<Vec<Function>> {
     let rows = session.rows(
-        "SELECT p.proname, p.prokind, p.pronargdefaults,
+        "SELECT p.proname, p.prokind, p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype, p.pronargdefaults,
                 (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', coalesce(p.proargnames[a.n], ''), t.typname), ',' ORDER BY a.n)
                    FROM pg_catalog.unnest(p.proargtypes::pg_catalog.oid[]) WITH ORDINALITY a (type, n) JOIN pg_catalog.pg_type t ON t.oid = a.type)
            FROM pg_catalog.pg_proc p
@@ -435,11 +480,12 @@ fn functions(session: &mut Session) -> Result<Vec<Function>> {
     rows.iter()
         .map(|row| {
             let fields: Vec<&str> = row.split('|').collect();
-            let [name, kind, defaults, arguments] = fields[..] else { bail!("{row}") };
+            let [name, kind, trigger, defaults, arguments] = fields[..] else { bail!("{row}") };
             let arguments = arguments.split(',').filter(|a| !a.is_empty()).filter_map(|a| a.split_once(':'));
             Ok(Function {
                 name: name.to_owned(),
                 procedure: kind == "p",
+                trigger: trigger == "t",
                 arguments: arguments.map(|(name, type_name)| (name.to_owned(), type_name.to_owned())).collect(),
                 defaults: defaults.parse()?,
             })

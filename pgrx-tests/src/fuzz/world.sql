@@ -49,12 +49,16 @@ CREATE TABLE "App"."It's ""odd""" ("Id ;--" int PRIMARY KEY, n int, "a""b" text)
 CREATE TABLE app.policed (id int PRIMARY KEY, n int, v text);
 ALTER TABLE app.policed ENABLE ROW LEVEL SECURITY;
 CREATE POLICY even ON app.policed USING (id % 2 = 0);
+CREATE FUNCTION app.nested() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+    IF NEW.id % 5 = 0 THEN DELETE FROM app.self_live WHERE id = NEW.id + 31; END IF; RETURN NEW;
+END$$;
+CREATE TRIGGER nested BEFORE UPDATE ON app.self FOR EACH ROW EXECUTE FUNCTION app.nested();
 INSERT INTO app.parent SELECT g, g, 'p' || g FROM generate_series(1, 200) g;
 INSERT INTO app.child SELECT g, g, g, 'c' || g FROM generate_series(1, 200) g;
 INSERT INTO app.note SELECT 'n' || g, g, g FROM generate_series(1, 100) g;
 INSERT INTO app.tag (parent, n) SELECT g, g FROM generate_series(1, 100) g;
 INSERT INTO app.held SELECT g, 150 + g, g FROM generate_series(1, 20) g;
-INSERT INTO app.self SELECT g, nullif(g / 2, 0), g, 's' FROM generate_series(1, 100) g;
+INSERT INTO app.self SELECT g, CASE WHEN g > 300 THEN g / 2 END, g, 's' FROM generate_series(1, 400) g;
 INSERT INTO app.parts SELECT g, g, 'x' FROM generate_series(1, 100) g;
 INSERT INTO app.keyless SELECT g, 'k' FROM generate_series(1, 50) g;
 INSERT INTO app.floats VALUES ('NaN', 1), ('-Infinity', 2), (0.1::float8 + 0.2::float8, 3), (0.3, 4), ('Infinity', 5);

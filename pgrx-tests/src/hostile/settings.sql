@@ -51,6 +51,7 @@ BEGIN
             WHEN 'xmloption' THEN 'document'
             WHEN 'array_nulls' THEN 'off'
             WHEN 'plan_cache_mode' THEN 'force_generic_plan'
+            WHEN 'geqo' THEN 'on'
             WHEN 'geqo_threshold' THEN '2'
             WHEN 'from_collapse_limit' THEN '1'
             WHEN 'join_collapse_limit' THEN '1'
