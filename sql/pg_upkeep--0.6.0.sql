@@ -2160,7 +2160,7 @@ COMMENT ON FUNCTION upkeep.alter_soft_deleted(regclass, text) IS
 CREATE FUNCTION upkeep.repair_soft_delete(target regclass) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'repair_soft_delete_wrapper';
 COMMENT ON FUNCTION upkeep.repair_soft_delete(regclass) IS
-'Makes what upkeep.soft_delete_drift shows of a table as it should be: missing views and triggers are made, disabled triggers enabled, columns of the views follow the table''s. Views that were dropped come back with the grants of the table. For members of the table''s owner. Errors: 55000 no soft delete, 42501, 2BP01 something depends on a view that has to be made anew, 42P07 a view''s name is taken.';
+'Makes what upkeep.soft_delete_drift shows of a table as it should be: missing views and triggers are made, disabled triggers enabled, triggers of its functions under other names dropped, columns of the views follow the table''s. Views that were dropped come back with the grants of the table. For members of the table''s owner. Errors: 55000 no soft delete, 42501, 2BP01 something depends on a view that has to be made anew, 42P07 a view''s name is taken.';
 
 CREATE FUNCTION upkeep._follow_ddl() RETURNS event_trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'follow_ddl_wrapper';
@@ -2181,7 +2181,7 @@ WITH managed AS MATERIALIZED (
     LEFT JOIN pg_catalog.pg_class d ON d.oid OPERATOR(pg_catalog.=) s.deleted_view AND d.relkind OPERATOR(pg_catalog.=) 'v'
     WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE')
 ), ours AS MATERIALIZED (
-    SELECT t.tgrelid, t.tgname, t.tgenabled, p.proname
+    SELECT t.tgrelid, t.tgname, t.tgenabled, t.tgtype, p.proname
     FROM pg_catalog.pg_trigger t
     JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
     WHERE p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
@@ -2231,6 +2231,21 @@ WITH managed AS MATERIALIZED (
     FROM wanted w
     JOIN ours o ON o.tgrelid OPERATOR(pg_catalog.=) w.relid AND o.proname OPERATOR(pg_catalog.=) w.proname::pg_catalog.name
     WHERE o.tgenabled OPERATOR(pg_catalog.=) 'D'
+    UNION ALL
+    -- The functions refuse to be any other trigger than the one that was made.
+    SELECT m.root, pg_catalog.format('trigger %I of %s is none that soft delete has made', o.tgname, o.tgrelid::regclass)
+    FROM (SELECT r.root, r.relid FROM member r UNION SELECT v.relid, v.live_view FROM managed v) m
+    JOIN ours o ON o.tgrelid OPERATOR(pg_catalog.=) m.relid
+    WHERE NOT EXISTS (SELECT FROM (VALUES
+        ('_soft_delete_updated_row', 'upkeep_soft_delete_row', 17), ('_soft_delete_updated', 'upkeep_soft_delete', 16),
+        ('_soft_delete_guard', 'upkeep_soft_delete_no_delete', 8), ('_soft_delete_guard', 'upkeep_soft_delete_no_truncate', 34),
+        ('_soft_delete_flag', 'zz_upkeep_soft_delete_flag', 23), ('_soft_delete_view_row', 'upkeep_soft_delete_row', 73),
+        ('_soft_delete_view', 'upkeep_soft_delete_begin', 10), ('_soft_delete_view', 'upkeep_soft_delete', 8),
+        ('_soft_delete_live_parent', 'upkeep_live_parent_insert', 5), ('_soft_delete_live_parent', 'upkeep_live_parent_update', 17),
+        ('_soft_delete_live_parent', 'upkeep_live_parent_insert_deferred', 5),
+        ('_soft_delete_live_parent', 'upkeep_live_parent_update_deferred', 17)) f (proname, tgname, tgtype)
+        WHERE f.proname::name OPERATOR(pg_catalog.=) o.proname AND f.tgname::name OPERATOR(pg_catalog.=) o.tgname
+          AND f.tgtype OPERATOR(pg_catalog.=) o.tgtype)
 )
 SELECT m.relid, m.nspname AS schemaname, m.relname, f.problem,
        pg_catalog.format('SELECT upkeep.repair_soft_delete(%L);', pg_catalog.format('%I.%I', m.nspname, m.relname)) AS repair
@@ -2253,7 +2268,7 @@ FROM managed m
 WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid OPERATOR(pg_catalog.=) m.relid
                   AND k.contype OPERATOR(pg_catalog.=) 'p' AND NOT k.condeferrable);
 COMMENT ON VIEW upkeep.soft_delete_drift IS
-'What is not as it should be with tables with soft delete (views and columns, triggers missing or disabled, foreign keys that came later), and the statement that repairs it. Visible to members of the tables'' owners. Empty: all is well.';
+'What is not as it should be with tables with soft delete (views and columns, triggers missing, disabled or under another name, foreign keys that came later), and the statement that repairs it. Visible to members of the tables'' owners. Empty: all is well.';
 GRANT SELECT ON upkeep.soft_delete_drift TO PUBLIC;
 
 CREATE EVENT TRIGGER upkeep_follow_ddl ON ddl_command_end WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE')

@@ -14,7 +14,7 @@ use super::retry::{self, Verdict};
 use super::store::{self, Live};
 use super::throttle::Throttle;
 use super::throttle::calendar;
-use super::{activity, queue};
+use super::{activity, queue, seat};
 use crate::error::{Error, LOCK_NOT_AVAILABLE, QUERY_CANCELED, Result};
 use crate::server::catch::transaction;
 use crate::server::raise::{self, Level};
@@ -81,7 +81,6 @@ pub extern "C-unwind" fn upkeep_executor_main(database: pg_sys::Datum) {
     let assignment = Assignment::decode(&worker::my_extra());
     worker::accept_signals();
     worker::connect(Oid::from(database.value() as u32), assignment.owner);
-    worker::forget_inherited_settings();
     spi::set_session("lock_timeout", LOCK_TIMEOUT);
     worker::report_application_name("pg_upkeep");
     worker::before_exit(at_exit);
@@ -96,6 +95,7 @@ pub extern "C-unwind" fn upkeep_executor_main(database: pg_sys::Datum) {
 /// A termination that we live to report is no strike (LAW 18).
 #[pg_guard]
 unsafe extern "C-unwind" fn at_exit(_code: i32, _arg: pg_sys::Datum) {
+    seat::give_back();
     if worker::was_terminated() {
         release();
     }
@@ -118,7 +118,8 @@ enum Taken {
     Nothing,
 }
 
-fn take(job: Uuid, slot: i32) -> Result<Taken> {
+fn take(assignment: &Assignment) -> Result<Taken> {
+    let Assignment { job, slot, .. } = *assignment;
     transaction(|| {
         if !catalog::extension_exists()
             || !catalog::extension_is_current()?
@@ -128,6 +129,9 @@ fn take(job: Uuid, slot: i32) -> Result<Taken> {
         }
         spi::bookkeeping(|| {
             let Some(opened) = store::open(job)? else { return Ok(Taken::Nothing) };
+            if !seat::take(assignment, &opened.job.kind) {
+                return Ok(Taken::Nothing);
+            }
             if opened.state == "queued" && wait_for_hours(job, &opened.limits)? {
                 return Ok(Taken::Nothing);
             }
@@ -164,6 +168,8 @@ pub(super) struct Executor {
     pub(super) throttle: Throttle,
     pub(super) context: Context,
     retries: i32,
+    /// The settings captured with the job.
+    session: serde_json::Value,
     /// The server's setting. Most steps commit asynchronously instead: cursor and rows are lost together or
     /// not at all.
     synchronous_commit: String,
@@ -187,7 +193,7 @@ impl Executor {
     fn start(assignment: Assignment) -> Result<Option<Self>> {
         let Assignment { job, slot, .. } = assignment;
         // The previous executor of this slot may still be on its way out.
-        let taken = (0..20).find_map(|_| match take(job, slot) {
+        let taken = (0..20).find_map(|_| match take(&assignment) {
             Ok(Taken::Busy) => {
                 worker::wait(Duration::from_millis(50));
                 None
@@ -228,6 +234,7 @@ impl Executor {
                 claimed: false,
             },
             retries: opened.retries,
+            session: opened.session,
             struck: strikes > 0,
             synchronous_commit,
             settled: false,
@@ -251,8 +258,9 @@ impl Executor {
                     self.settled = true;
                     self.note_step(started.elapsed());
                     match next {
-                        Next::Step => {}
+                        Next::Step => seat::works(),
                         Next::Wait(time) => {
+                            seat::rests();
                             worker::wait(time);
                         }
                         Next::TopLevel(sql) => answer = Some(self.top_level(&sql)),
@@ -263,6 +271,7 @@ impl Executor {
                     self.context.cursor = cursor;
                     let Some(pause) = self.after_error(error, tries)? else { return Ok(()) };
                     tries += 1;
+                    seat::rests();
                     worker::wait(pause);
                     // What the kind remembers may have been rolled back.
                     self.kind = open_kind(&self.context.job)?;
@@ -279,7 +288,8 @@ impl Executor {
         self.context.plan = None;
         self.context.events = self.throttle.history.pending().to_vec();
         self.context.claimed = false;
-        transaction(|| {
+        let limit = longest_step(settings::batch_time().max(self.context.usual_batch_time));
+        let result = transaction(|| {
             let live = spi::bookkeeping(|| store::live(self.context.job.id))?;
             let Some(Live { workers, batch_time, limits, runnable: true }) = live else {
                 return Ok(Next::Leave);
@@ -296,10 +306,18 @@ impl Executor {
                 return Ok(Next::Step);
             }
             let outcome = match answer {
-                None => self.kind.step(&mut self.context)?,
+                None => timeout::limited(limit, || self.kind.step(&mut self.context))?,
                 Some(answer) => self.kind.top_level_done(&mut self.context, answer)?,
             };
             self.conclude(outcome, started)
+        });
+        result.map_err(|error| match limit {
+            Some(limit) if error.sqlstate == QUERY_CANCELED && started.elapsed() >= limit => {
+                Error::new(QUERY_CANCELED, retry::TOO_SLOW)
+                    .detail(format!("It was ended after {} s.", limit.as_secs_f64()))
+                    .hint("Something in the job's text or in a trigger does not end: correct it, or raise upkeep.max_row_time; then upkeep.retry().")
+            }
+            _ => error,
         })
     }
 
@@ -367,7 +385,8 @@ impl Executor {
         spi::set_session("synchronous_commit", &self.synchronous_commit);
         let answer = timeout::limited(self.kind.time_limit(), || top_level::run(sql));
         // The statement may have been a SET: a read-only session could not even record its end.
-        worker::forget_inherited_settings();
+        worker::forget_settings();
+        queue::restore_session(&self.session);
         spi::set_session("lock_timeout", LOCK_TIMEOUT);
         spi::set_session("synchronous_commit", "off");
         answer
@@ -406,7 +425,7 @@ impl Executor {
                 Ok(Some(pause))
             }
             Verdict::Fail => {
-                let error = if error.sqlstate == QUERY_CANCELED {
+                let error = if error.sqlstate == QUERY_CANCELED && error.hint.is_none() {
                     error.hint(format!("SELECT upkeep.retry('{job}');"))
                 } else {
                     error
@@ -425,6 +444,12 @@ impl Executor {
         self.context.cursor = left;
         Ok(found)
     }
+}
+
+/// What a step may take: a row that takes as long as it may, and what else there is in a step. So long at most a worker
+/// is out of reach of those who wait for one.
+fn longest_step(batch_time: Duration) -> Option<Duration> {
+    settings::max_row_time().map(|row_time| row_time + 2 * batch_time + Duration::from_secs(30))
 }
 
 /// Opening reads catalogs and plans the user's text: as the owner, in a transaction.

@@ -7,7 +7,7 @@ use super::executor::Executor;
 use super::kind::Event;
 use super::limits::Limits;
 use super::throttle::{FIGURES, Hold};
-use super::{activity, store};
+use super::{activity, seat, store};
 use crate::error::{LOCK_NOT_AVAILABLE, Result};
 use crate::server::catch::transaction;
 use crate::server::{catalog, spi, system, worker};
@@ -20,7 +20,10 @@ impl Executor {
     /// Waits until the next step may be made. `false`: leave instead.
     pub(super) fn hold_back(&mut self) -> Result<bool> {
         let mut looked = Instant::now();
+        let mut held = false;
         while let Some(hold) = self.throttle.hold(self.kind.relid()) {
+            seat::rests();
+            held = true;
             let news = self.throttle.history.held(&hold, system::monotonic());
             let woken = news.is_none() && worker::wait(hold.pause.min(LOOK_AT_JOB));
             if news.is_some() || woken || looked.elapsed() >= LOOK_AT_JOB {
@@ -29,6 +32,9 @@ impl Executor {
                     return Ok(false);
                 }
             }
+        }
+        if held {
+            seat::works();
         }
         self.throttle.history.released(system::monotonic());
         Ok(true)
@@ -74,7 +80,7 @@ impl Executor {
 
     /// Is there no more work for this worker now? Called in a transaction.
     pub(super) fn must_leave(&self, workers: i32, limits: &Limits) -> Result<bool> {
-        if self.context.slot >= workers || !settings::enabled() {
+        if self.context.slot >= workers || !settings::enabled() || self.gives_way()? {
             return Ok(true);
         }
         spi::bookkeeping(|| super::executor::wait_for_hours(self.context.job.id, limits))

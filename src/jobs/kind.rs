@@ -160,6 +160,11 @@ pub fn open(job: &Job) -> Result<Box<dyn Kind>> {
     }
 }
 
+/// Does it work in one piece, without steps after which it could give its worker up? Commands and builds of indexes.
+pub fn is_long(kind: &str) -> bool {
+    kind == super::command::KIND || kind == crate::soft_delete::unique_keys::KIND
+}
+
 /// May a finished job start again now?
 pub fn check_retry(kind: &str, job: Uuid) -> Result<()> {
     match kind {

@@ -20,11 +20,16 @@ const MAX_LOCK_TRIES: u32 = 20_000;
 /// Disk full, out of memory, canceled: worth a few tries, spread over minutes.
 const MAX_RESOURCE_TRIES: u32 = 60;
 
+/// A step that takes longer than it may: that was no accident twice.
+const MAX_SLOW_TRIES: u32 = 2;
+pub const TOO_SLOW: &str = "a step of the job takes longer than upkeep.max_row_time allows";
+
 /// Row errors (classes 22, 23, P0 and the user's own) never come here: the kind isolates the row.
 pub fn judge(error: &Error, tries: u32) -> Verdict {
     let limit = match &error.sqlstate.code() {
         // serialization failure, deadlock, lock timeout
         b"40001" | b"40P01" | b"55P03" => MAX_LOCK_TRIES,
+        b"57014" if error.message == TOO_SLOW => MAX_SLOW_TRIES,
         // query canceled: somebody's pg_cancel_backend hit a step, which did nothing
         b"57014" => MAX_RESOURCE_TRIES,
         // insufficient resources: disk, memory, connections
@@ -72,6 +77,14 @@ mod tests {
         assert_eq!(judge(&error(b"40P01"), 3), Verdict::Again(Duration::from_millis(400)));
         assert_eq!(judge(&error(b"40001"), 100), Verdict::Again(MAX_DELAY));
         assert_eq!(judge(&error(b"55P03"), MAX_LOCK_TRIES), Verdict::Fail);
+    }
+
+    #[test]
+    fn a_step_that_takes_too_long_is_not_repeated_for_hours() {
+        let slow = Error::new(SqlState::new(b"57014"), TOO_SLOW);
+        assert!(matches!(judge(&slow, 1), Verdict::Again(_)));
+        assert_eq!(judge(&slow, 2), Verdict::Fail);
+        assert!(matches!(judge(&error(b"57014"), 2), Verdict::Again(_)));
     }
 
     #[test]

@@ -9,15 +9,16 @@ use pgrx::{Uuid, pg_guard};
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
-use super::activity;
 use super::executor::Assignment;
+use super::room::Room;
 use super::store::{self, Candidate};
 use super::throttle::sampler::Sampler;
+use super::{activity, bounds};
 use crate::error::*;
 use crate::server::board::Board;
 use crate::server::catch::transaction;
 use crate::server::raise::{self, Level};
-use crate::server::segment::{Database, NEVER};
+use crate::server::segment::{Database, NEVER, Segment};
 use crate::server::worker::{self, Handle};
 use crate::server::{catalog, segment, spi};
 use crate::settings;
@@ -47,12 +48,11 @@ pub extern "C-unwind" fn upkeep_scheduler_main(database: pg_sys::Datum) {
     worker::accept_signals();
     let extra = worker::my_extra();
     let handle = u32::from_ne_bytes([extra[0], extra[1], extra[2], extra[3]]);
-    let Some(segment) = segment::attach(handle) else { worker::leave() };
+    let Some(segment) = segment::attach_for_good(handle) else { worker::leave() };
     let Some(entry) = segment.database(database) else { worker::leave() };
     ENTRY.set(Some(entry));
     worker::before_exit(at_exit);
     worker::connect(database, Oid::INVALID);
-    worker::forget_inherited_settings();
     spi::set_session("lock_timeout", LOCK_TIMEOUT);
     worker::report_application_name("pg_upkeep");
     crate::server::queries::ignore_this_process();
@@ -63,6 +63,7 @@ pub extern "C-unwind" fn upkeep_scheduler_main(database: pg_sys::Datum) {
         running: HashMap::new(),
         failed_starts: HashMap::new(),
         segment: handle,
+        shared: segment,
         board,
         sampler: Sampler::default(),
         samples_wanted: false,
@@ -96,6 +97,7 @@ struct Scheduler {
     failed_starts: HashMap<(Uuid, i32), (u32, Instant)>,
     /// Where samples of the server are put, for executors to judge by, and who takes them.
     segment: u32,
+    shared: &'static Segment,
     board: &'static Board,
     sampler: Sampler,
     samples_wanted: bool,
@@ -173,6 +175,7 @@ impl Scheduler {
             return Ok(Found::Idle(Some(OTHER_VERSION)));
         }
         super::clean_up::clean_up()?;
+        activity::interrupt_canceled()?;
         let drain = crate::queries::drain::visit();
         let retention = settings::job_retention();
         let schedules = crate::schedules::due::look(self.entry, retention)?;
@@ -180,11 +183,17 @@ impl Scheduler {
             spi::bookkeeping(|| {
                 store::pause_foreign_jobs(catalog::system_identifier(), catalog::my_database())?;
                 retention.map_or(Ok(()), store::prune)?;
+                bounds::prune()?;
                 Ok((store::candidates()?, activity::worker_counts()?.1))
             })
         })?;
 
-        let mut free = i64::from(settings::max_workers()) - executors.max(self.running_count());
+        let at_work = executors.max(self.running_count());
+        let is_running =
+            |slot: &Candidate| self.running.get(&(slot.job, slot.slot)).is_some_and(|(handle, _)| handle.is_running());
+        let in_hand = candidates.iter().filter(|slot| slot.attended || is_running(slot));
+        let mut room = Room::look(self.shared, self.entry, at_work, in_hand);
+        let candidates = room.order(candidates);
         let mut waiting_for_room = schedules.waiting;
         let mut attended_elsewhere = false;
         let mut later = schedules.next.into_iter().chain(drain).min();
@@ -210,7 +219,7 @@ impl Scheduler {
                 later = Some(later.map_or(pause, |time| time.min(pause)));
                 continue;
             }
-            if free <= 0 {
+            if !room.admits(&candidate) {
                 waiting_for_room = true;
                 continue;
             }
@@ -218,7 +227,7 @@ impl Scheduler {
                 Assignment { owner: candidate.owner, slot: candidate.slot, job: candidate.job, segment: self.segment };
             match assignment.start() {
                 Some(handle) => {
-                    free -= 1;
+                    room.started(&candidate);
                     self.running.insert(key, (handle, Instant::now()));
                 }
                 None => {
@@ -232,6 +241,7 @@ impl Scheduler {
                 }
             }
         }
+        room.close();
         self.running.retain(|_, (handle, _)| handle.is_running());
         if !self.running.is_empty() || attended_elsewhere {
             let time = if waiting_for_room || attended_elsewhere { WHILE_FULL } else { WHILE_RUNNING };

@@ -40,6 +40,9 @@ pub const RESTORED: &str = "restored";
 /// Why a finished job cannot be forgotten yet, until the first try says more.
 pub const CLEANUP_PENDING: &str = "what it made outside of pg_upkeep is still to be removed";
 
+/// Why a job is queued that has given its worker up.
+pub const WAITS_FOR_TURN: &str = "waits for a worker: it has given its own to others who waited";
+
 /// The strike that fails a job.
 pub const MAX_STRIKES: i32 = 3;
 
@@ -269,10 +272,10 @@ pub fn set_reason(job: Uuid, reason: &str) -> Result<()> {
 
 pub fn add_event(job: Uuid, event: &str, detail: Option<&str>) -> Result<()> {
     spi::execute(
-        "INSERT INTO upkeep._job_event (job, event, detail) VALUES ($1, $2, $3)",
-        &[job.into(), event.into(), detail.into()],
+        "INSERT INTO upkeep._job_event (job, event, detail) VALUES ($1, $2, pg_catalog.left($3, $4))",
+        &[job.into(), event.into(), detail.into(), super::bounds::LONGEST_DETAIL.into()],
     )?;
-    Ok(())
+    super::bounds::forget_events(job)
 }
 
 /// Ends a job that runs. Nothing happens if somebody paused or canceled it meanwhile.
@@ -428,6 +431,8 @@ pub struct Candidate {
     pub owner: Oid,
     /// Limits of the server hold its steps back.
     pub throttled: bool,
+    /// It works in one piece.
+    pub long: bool,
     /// An executor has it in hand, started by an earlier scheduler perhaps.
     pub attended: bool,
     /// How long ago the executor was started that took it last.
@@ -437,7 +442,8 @@ pub struct Candidate {
     pub may_log_in: bool,
 }
 
-/// Every slot of every job that wants to run now: first slots of all jobs first.
+/// Every slot of every job that wants to run now: first slots of all jobs first. Whose turn it is says
+/// [`super::room::Room`].
 pub fn candidates() -> Result<Vec<Candidate>> {
     spi::query(
         "SELECT j.id, n.slot, j.owner, coalesce(upkeep._is_executor(s.pid, s.backend_start), false),
@@ -448,7 +454,7 @@ pub fn candidates() -> Result<Vec<Candidate>> {
                      WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()), 'CONNECT'),
                 (r.rolcanlogin OR pg_catalog.current_setting('server_version_num')::integer OPERATOR(pg_catalog.>=) 170000)
                     AND (r.rolvaliduntil IS NULL OR r.rolvaliduntil OPERATOR(pg_catalog.>) pg_catalog.now()),
-                j.kind OPERATOR(pg_catalog.<>) 'command'
+                j.kind
          FROM upkeep._job j
          CROSS JOIN LATERAL pg_catalog.generate_series(0, j.workers OPERATOR(pg_catalog.-) 1) n(slot)
          LEFT JOIN upkeep._job_slot s
@@ -459,6 +465,7 @@ pub fn candidates() -> Result<Vec<Candidate>> {
          ORDER BY n.slot, j.created_at",
         &[],
         |row| {
+            let kind: String = row.require(9)?;
             Ok(Candidate {
                 job: row.require(1)?,
                 slot: row.require(2)?,
@@ -468,7 +475,8 @@ pub fn candidates() -> Result<Vec<Candidate>> {
                 owner_exists: row.require(6)?,
                 may_connect: row.require(7)?,
                 may_log_in: row.get(8)?.unwrap_or(false),
-                throttled: row.require(9)?,
+                throttled: kind != super::command::KIND,
+                long: super::kind::is_long(&kind),
             })
         },
     )

@@ -548,8 +548,8 @@ fn stop_launcher() -> Result<i32> {
     running.segment.stop();
     worker::wake(running.pid);
     let workers = activity::workers_in(catalog::my_database())?;
-    for &pid in &workers {
-        worker::terminate(pid);
+    for &process in &workers {
+        worker::terminate(process);
     }
     for _ in 0..500 {
         if activity::launcher()?.is_none() && activity::workers_in(catalog::my_database())?.is_empty() {

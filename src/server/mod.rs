@@ -6,18 +6,23 @@ pub mod catalog;
 pub mod catch;
 pub mod commit;
 pub mod deparse;
+mod door;
 pub mod encoding;
 pub mod filling;
 pub mod heap;
 pub mod hooks;
 pub mod index;
 pub mod index_pages;
+mod inherited;
 pub mod json;
 pub mod lock;
 #[cfg(feature = "pg_test")]
 mod names;
 pub mod parse;
 pub mod procedure;
+#[cfg(debug_assertions)]
+mod proof;
+pub mod process;
 pub mod queries;
 pub mod raise;
 pub(crate) mod raw;

@@ -47,8 +47,6 @@ enum Found {
 impl Run {
     pub fn open(job: &Job) -> Result<Self> {
         let relid = job.relid.ok_or_else(|| gone(&job.target))?;
-        // The definitions were written so, and are read outside of our transactions.
-        spi::unambiguous_session();
         Ok(Run { job: job.id, relid, busy: 0 })
     }
 
@@ -163,6 +161,8 @@ impl Run {
 
 impl Kind for Run {
     fn step(&mut self, context: &mut Context) -> Result<Outcome> {
+        // The definitions were written so, and are read outside of our transactions.
+        spi::unambiguous_session();
         let cursor: Cursor = match &context.cursor {
             Some(stored) => serde_json::from_value(stored.clone())?,
             None => Cursor::default(),
