@@ -3,6 +3,7 @@
 mod accounts;
 mod cargo_steps;
 mod examples;
+mod fuzz;
 mod in_server;
 mod markdown;
 mod pg_upgrade;
@@ -35,6 +36,8 @@ pub struct Suite {
     tests: Option<Tree>,
     /// Whether regress and isolation write their expectations instead of comparing with them.
     accept: bool,
+    /// Everything of what is otherwise a choice: the hostile suite and the fuzzer of calls.
+    full: bool,
 }
 
 impl Suite {
@@ -77,12 +80,15 @@ const RUNNING: &[Step] = &[
     Step { name: "accounts", needs: Some(Flavour::Dev), run: accounts::run },
     Step { name: "upgrade", needs: Some(Flavour::Dev), run: upgrade::run },
     Step { name: "pg_upgrade", needs: Some(Flavour::Dev), run: pg_upgrade::run },
+    Step { name: "fuzz", needs: Some(Flavour::Dev), run: fuzz::run },
+    Step { name: "hostile", needs: Some(Flavour::Dev), run: cargo_steps::hostile },
     Step { name: "client", needs: Some(Flavour::Dev), run: cargo_steps::client },
 ];
 
 pub fn run(mut args: Args) -> Result<ExitCode> {
     let (only, skip) = (args.list("--only")?, args.list("--skip")?);
     let accept = args.flag("--accept");
+    let full = args.flag("--full");
     let lanes = choose(&only, &skip)?;
     let postgres = Postgres::from_args(&mut args)?;
     args.finish()?;
@@ -99,7 +105,7 @@ pub fn run(mut args: Args) -> Result<ExitCode> {
     };
     report.add(Finished { name: "build", took: clock.elapsed(), result: built });
     if let Ok((dev, tests)) = trees {
-        run_lanes(&Suite { postgres, dev, tests, accept }, lanes, &mut report);
+        run_lanes(&Suite { postgres, dev, tests, accept, full }, lanes, &mut report);
     }
     Ok(report.close())
 }
