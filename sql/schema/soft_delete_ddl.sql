@@ -81,7 +81,7 @@ WITH managed AS MATERIALIZED (
     WHERE o.tgenabled OPERATOR(pg_catalog.=) 'D'
     UNION ALL
     -- The functions refuse to be any other trigger than the one that was made.
-    SELECT m.root, pg_catalog.format('trigger %I of %s is none that soft delete has made', o.tgname, o.tgrelid::regclass)
+    SELECT m.root, pg_catalog.format('trigger %I of %s is none that soft delete has made', o.tgname, o.tgrelid::pg_catalog.regclass)
     FROM (SELECT r.root, r.relid FROM member r UNION SELECT v.relid, v.live_view FROM managed v) m
     JOIN ours o ON o.tgrelid OPERATOR(pg_catalog.=) m.relid
     WHERE NOT EXISTS (SELECT FROM (VALUES
@@ -92,7 +92,7 @@ WITH managed AS MATERIALIZED (
         ('_soft_delete_live_parent', 'upkeep_live_parent_insert', 5), ('_soft_delete_live_parent', 'upkeep_live_parent_update', 17),
         ('_soft_delete_live_parent', 'upkeep_live_parent_insert_deferred', 5),
         ('_soft_delete_live_parent', 'upkeep_live_parent_update_deferred', 17)) f (proname, tgname, tgtype)
-        WHERE f.proname::name OPERATOR(pg_catalog.=) o.proname AND f.tgname::name OPERATOR(pg_catalog.=) o.tgname
+        WHERE f.proname::pg_catalog.name OPERATOR(pg_catalog.=) o.proname AND f.tgname::pg_catalog.name OPERATOR(pg_catalog.=) o.tgname
           AND f.tgtype OPERATOR(pg_catalog.=) o.tgtype)
 )
 SELECT m.relid, m.nspname AS schemaname, m.relname, f.problem,

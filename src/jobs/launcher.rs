@@ -84,6 +84,7 @@ struct Launcher {
     was_off: bool,
     clock: WallClock,
     prepared: HashMap<Oid, Prepared>,
+    complaint: Option<SqlState>,
 }
 
 /// What is known of the prepared transactions of a database.
@@ -92,7 +93,6 @@ struct Prepared {
     settled: u32,
     looking: u32,
     since: Instant,
-    complaint: Option<SqlState>,
 }
 
 impl Launcher {
