@@ -150,6 +150,7 @@ impl Launcher {
         let mut served = false;
         for database in databases {
             if (self.only != 0 && database.oid.to_u32() != self.only) || !settings::allows_database(&database.name) {
+                drain::is_left_alone(database.oid);
                 continue;
             }
             let Some(entry) = self.segment.database(database.oid) else { continue };
