@@ -39,15 +39,25 @@ fn tree(relid: Oid) -> Result<Vec<Member>> {
     })
 }
 
+/// Names of the triggers that run functions of soft delete: what else has such a name is somebody's own.
 fn triggers(relid: Oid) -> Result<Vec<String>> {
     spi::bookkeeping(|| {
         spi::look_up(
             "SELECT t.tgname::pg_catalog.text FROM pg_catalog.pg_trigger t
-             WHERE t.tgrelid OPERATOR(pg_catalog.=) $1",
+             JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
+             WHERE t.tgrelid OPERATOR(pg_catalog.=) $1
+               AND p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
+               AND pg_catalog.starts_with(p.proname::pg_catalog.text, '_soft_delete_')",
             &[relid.into()],
             |row| row.require(1),
         )
     })
+}
+
+/// Is this the name of a trigger that soft delete makes?
+pub fn is_name_of_ours(trigger: &str) -> bool {
+    [ROW, STATEMENT, BEGIN, NO_DELETE, NO_TRUNCATE, FLAG].contains(&trigger)
+        || trigger.strip_prefix(LIVE_PARENT).is_some_and(|rest| rest.starts_with('_'))
 }
 
 /// Makes all triggers of a table with soft delete that are missing: after enabling, and after it got a partition or a
@@ -217,51 +227,57 @@ pub fn with_ending(name: &str, ending: &str) -> String {
     format!("{}{ending}", &name[..end])
 }
 
-/// Creates both views of a table under these names in its schema, with its grants; gives their OIDs.
-pub fn create_views(managed: &Managed, live: &str, deleted: &str) -> Result<(Oid, Oid)> {
+/// Creates the view of live rows of a table, or that of deleted ones, under this name in its schema, with its grants.
+pub fn create_view(managed: &Managed, name: &str, live: bool) -> Result<Oid> {
     let columns = managed::columns(managed.relid)?;
     let list: Vec<String> = columns.iter().map(|column| format!("t.{}", identifier(&column.name))).collect();
-    let list = list.join(", ");
-    let at = identifier(&managed.deleted_at);
-    let (live, deleted) = (qualified(&managed.schema, live), qualified(&managed.schema, deleted));
+    let view = qualified(&managed.schema, name);
+    let condition = if live { "IS NULL" } else { "IS NOT NULL" };
     spi::as_owner(managed.owner, || {
-        for (view, condition) in [(&live, "IS NULL"), (&deleted, "IS NOT NULL")] {
-            spi::execute(
-                &format!(
-                    "CREATE VIEW {view} WITH (security_invoker = true) AS
-                     SELECT {list} FROM {} AS t WHERE t.{at} {condition}",
-                    managed.sql()
-                ),
-                &[],
-            )?;
-        }
         spi::execute(
             &format!(
-                "CREATE TRIGGER {ROW} INSTEAD OF DELETE ON {live} FOR EACH ROW
-                 EXECUTE FUNCTION upkeep._soft_delete_view_row()"
+                "CREATE VIEW {view} WITH (security_invoker = true) AS
+                 SELECT {} FROM {} AS t WHERE t.{} {condition}",
+                list.join(", "),
+                managed.sql(),
+                identifier(&managed.deleted_at)
             ),
             &[],
-        )?;
-        for (name, when) in [(BEGIN, "BEFORE"), (STATEMENT, "AFTER")] {
-            spi::execute(
-                &format!(
-                    "CREATE TRIGGER {name} {when} DELETE ON {live} FOR EACH STATEMENT
-                     EXECUTE FUNCTION upkeep._soft_delete_view()"
-                ),
-                &[],
-            )?;
-        }
-        copy_grants(managed, &live, &["SELECT", "INSERT", "UPDATE", "DELETE"])?;
-        copy_grants(managed, &deleted, &["SELECT"])
+        )
     })?;
-    let oid = |view: &String| {
-        let found =
-            spi::execute_returning("SELECT $1::pg_catalog.regclass::pg_catalog.oid", &[view.as_str().into()], |row| {
-                row.require::<Oid>(1)
-            })?;
-        Result::Ok(found.into_iter().next().unwrap_or(Oid::INVALID))
-    };
-    Ok((oid(&live)?, oid(&deleted)?))
+    let found =
+        spi::execute_returning("SELECT $1::pg_catalog.regclass::pg_catalog.oid", &[view.as_str().into()], |row| {
+            row.require::<Oid>(1)
+        })?;
+    let oid = found.into_iter().next().unwrap_or(Oid::INVALID);
+    if live {
+        ensure_view_triggers(managed, oid)?;
+    }
+    let privileges: &[&str] = if live { &["SELECT", "INSERT", "UPDATE", "DELETE"] } else { &["SELECT"] };
+    spi::as_owner(managed.owner, || copy_grants(managed, &view, privileges))?;
+    Ok(oid)
+}
+
+/// Makes the triggers of a live view that are missing.
+pub fn ensure_view_triggers(managed: &Managed, view: Oid) -> Result<()> {
+    let there = triggers(view)?;
+    let Some((schema, name)) = crate::server::heap::name(view) else { return Ok(()) };
+    let view = qualified(&schema, &name);
+    spi::as_owner(managed.owner, || {
+        for (name, rest) in [
+            (ROW, format!("INSTEAD OF DELETE ON {view} FOR EACH ROW EXECUTE FUNCTION upkeep._soft_delete_view_row()")),
+            (BEGIN, format!("BEFORE DELETE ON {view} FOR EACH STATEMENT EXECUTE FUNCTION upkeep._soft_delete_view()")),
+            (
+                STATEMENT,
+                format!("AFTER DELETE ON {view} FOR EACH STATEMENT EXECUTE FUNCTION upkeep._soft_delete_view()"),
+            ),
+        ] {
+            if !there.iter().any(|known| known == name) {
+                spi::execute(&format!("CREATE TRIGGER {name} {rest}"), &[])?;
+            }
+        }
+        Ok(())
+    })
 }
 
 /// Whoever may do it to the table may do it to the view; the table's own rights are looked at as well.
