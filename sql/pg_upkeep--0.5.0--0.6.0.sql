@@ -42,7 +42,7 @@ WITH managed AS MATERIALIZED (
     JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
     WHERE p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::regnamespace
       AND pg_catalog.starts_with(p.proname::text, '_soft_delete_')
-), kind (proname, tgname, tgtype, deferrable, conditional) AS (
+), kind (proname, tgname, tgtype, deferred, conditional) AS (
     -- conditional: there is a WHEN; null: there may be one.
     VALUES ('_soft_delete_updated', 'upkeep_soft_delete', 16, false, false),
            ('_soft_delete_guard', 'upkeep_soft_delete_no_delete', 8, false, false),
@@ -61,7 +61,7 @@ WITH managed AS MATERIALIZED (
     CROSS JOIN LATERAL (SELECT m.relid UNION SELECT p.relid::oid FROM pg_catalog.pg_partition_tree(m.relid) p) t (relid)
 ), place AS MATERIALIZED (
     -- Where triggers of ours are wanted, of which functions.
-    SELECT m.root, m.relid, f.proname, NULL::boolean AS deferrable
+    SELECT m.root, m.relid, f.proname, NULL::boolean AS deferred
     FROM member m
     CROSS JOIN (VALUES ('_soft_delete_updated'), ('_soft_delete_guard'), ('_soft_delete_updated_row')) f (proname)
     UNION ALL
@@ -77,15 +77,15 @@ WITH managed AS MATERIALIZED (
     JOIN pg_catalog.pg_constraint f ON f.confrelid OPERATOR(pg_catalog.=) m.relid AND f.contype OPERATOR(pg_catalog.=) 'f'
      AND f.conparentid OPERATOR(pg_catalog.=) 0::oid
 ), wanted AS MATERIALIZED (
-    SELECT p.root, p.relid, k.proname, k.tgname, k.tgtype, k.deferrable, k.conditional
+    SELECT p.root, p.relid, k.proname, k.tgname, k.tgtype, k.deferred, k.conditional
     FROM place p JOIN kind k ON k.proname OPERATOR(pg_catalog.=) p.proname
-     AND (p.deferrable IS NULL OR p.deferrable OPERATOR(pg_catalog.=) k.deferrable)
+     AND (p.deferred IS NULL OR p.deferred OPERATOR(pg_catalog.=) k.deferred)
 ), at_place AS MATERIALIZED (
     -- What is there under the name, whosever it is.
-    SELECT w.root, w.relid, w.tgname, w.proname, w.tgtype, w.deferrable, t.oid,
+    SELECT w.root, w.relid, w.tgname, w.proname, w.tgtype, w.deferred, t.oid,
            t.tgenabled,
            p.proname OPERATOR(pg_catalog.=) w.proname::name AND p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::regnamespace
-               AND t.tgtype OPERATOR(pg_catalog.=) w.tgtype AND t.tgdeferrable OPERATOR(pg_catalog.=) w.deferrable
+               AND t.tgtype OPERATOR(pg_catalog.=) w.tgtype AND t.tgdeferrable OPERATOR(pg_catalog.=) w.deferred
                AND t.tgnargs OPERATOR(pg_catalog.=) 0
                AND (w.conditional IS NULL OR (t.tgqual IS NOT NULL) OPERATOR(pg_catalog.=) w.conditional) AS is_ours
     FROM wanted w
@@ -95,7 +95,7 @@ WITH managed AS MATERIALIZED (
     SELECT a.root, a.relid, a.tgname AS wanted, o.tgname
     FROM at_place a
     JOIN ours o ON o.tgrelid OPERATOR(pg_catalog.=) a.relid AND o.proname OPERATOR(pg_catalog.=) a.proname::name
-     AND o.tgtype OPERATOR(pg_catalog.=) a.tgtype AND o.tgdeferrable OPERATOR(pg_catalog.=) a.deferrable
+     AND o.tgtype OPERATOR(pg_catalog.=) a.tgtype AND o.tgdeferrable OPERATOR(pg_catalog.=) a.deferred
     WHERE a.oid IS NULL
 ), found (relid, problem, repair) AS (
     SELECT m.relid, pg_catalog.format('its view of %s rows is missing', v.what), m.repair
@@ -117,7 +117,7 @@ WITH managed AS MATERIALIZED (
     UNION ALL
     SELECT v.relid,
            pg_catalog.format('%s belongs to another role than the table', v.oid::regclass)
-               OPERATOR(pg_catalog.||) coalesce(pg_catalog.format(', and is not all of soft delete''s: %s', v.all_differs), ''),
+               OPERATOR(pg_catalog.||) coalesce(', and is not all of soft delete''s: ' OPERATOR(pg_catalog.||) v.all_differs, ''),
            CASE WHEN v.all_differs IS NULL THEN v.repair ELSE v.anew END
     FROM shown v WHERE v.is_anothers
     UNION ALL

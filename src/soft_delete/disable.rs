@@ -4,8 +4,8 @@
 use pgrx::Uuid;
 use pgrx::pg_sys::Oid;
 
-use super::enable::{require_owner, required};
 use super::ddl::ours;
+use super::enable::{require_owner, required};
 use super::managed::{self, Managed, literal};
 use super::{objects, request};
 use crate::backfill::statements::identifier;

@@ -303,7 +303,9 @@ fn enable(relid: Oid, request: &Request<'_>) -> Result<()> {
         ddl::views::make(&managed, &live, true)?;
         ddl::views::make(&managed, &objects::with_ending(&class.name, "_deleted"), false)?;
     }
-    objects::ensure(&managed)?;
+    if let Some(taken) = objects::ensure(&managed)?.first() {
+        return Err(taken.error());
+    }
     super::retention::begin(&managed)?;
     // Finds out now what could not be done later.
     program::build(relid).map(drop)

@@ -139,11 +139,11 @@ fn follow_table(relid: Oid) -> Result<()> {
             views::follow(&managed)?;
         }
         if lacks_guards(&managed)? {
-            objects::ensure(&managed)?;
+            objects::warn(objects::ensure(&managed)?);
         }
     }
     if lacks_checks(relid)? {
-        objects::ensure_live_parents(relid)?;
+        objects::warn(objects::ensure_live_parents(relid)?);
     }
     Ok(())
 }

@@ -37,7 +37,8 @@ fn repair(target: Oid) -> Result<()> {
         rename_triggers(&managed)?;
         put_up_views(&managed)?;
         enable_triggers(&managed)?;
-        objects::ensure(&find(managed.relid)?)
+        objects::warn(objects::ensure(&find(managed.relid)?)?);
+        Ok(())
     })
 }
 
@@ -55,7 +56,7 @@ fn put_up_views(managed: &Managed) -> Result<()> {
     views::follow(managed)?;
     for view in ours::views(managed)? {
         if view.is_live() && view.is_the_tables_owners() {
-            objects::ensure_view_triggers(managed, view.oid)?;
+            objects::warn(objects::ensure_view_triggers(managed, view.oid)?);
         }
     }
     Ok(())
@@ -81,11 +82,11 @@ fn rename_triggers(managed: &Managed) -> Result<()> {
                             ('_soft_delete_live_parent', 17, false, 'upkeep_live_parent_update'),
                             ('_soft_delete_live_parent', 5, true, 'upkeep_live_parent_insert_deferred'),
                             ('_soft_delete_live_parent', 17, true, 'upkeep_live_parent_update_deferred'))
-                    w (proname, tgtype, deferrable, tgname)
+                    w (proname, tgtype, deferred, tgname)
                JOIN pg_catalog.pg_proc p ON p.proname OPERATOR(pg_catalog.=) w.proname::pg_catalog.name
                     AND p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
                JOIN pg_catalog.pg_trigger t ON t.tgfoid OPERATOR(pg_catalog.=) p.oid
-                    AND t.tgtype OPERATOR(pg_catalog.=) w.tgtype AND t.tgdeferrable OPERATOR(pg_catalog.=) w.deferrable
+                    AND t.tgtype OPERATOR(pg_catalog.=) w.tgtype AND t.tgdeferrable OPERATOR(pg_catalog.=) w.deferred
                WHERE t.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
                  AND (t.tgrelid OPERATOR(pg_catalog.=) ANY ($2) OR t.tgrelid OPERATOR(pg_catalog.=) ANY (
                           ARRAY(SELECT m.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree($1) m)))

@@ -52,7 +52,9 @@ fn follow_one(managed: &Managed, view: Oid) -> Result<()> {
     // Looked at again under the lock: what is replaced is what was looked at.
     let Some(seen) = ours::locked(view)? else { return Ok(()) };
     let differences = seen.differences();
-    if differences.is_empty() { replace(managed, &seen, &change) } else {
+    if differences.is_empty() {
+        replace(managed, &seen, &change)
+    } else {
         seen.warn("columns of the table do not follow in", &differences);
         Ok(())
     }
@@ -70,7 +72,11 @@ fn replace(managed: &Managed, view: &View, change: &Change<'_>) -> Result<()> {
         }
         if !change.added.is_empty() {
             let called = |column: &Shown| {
-                change.renamed.iter().find(|(shown, _)| *shown == column).map_or(column.name.clone(), |(_, name)| (*name).clone())
+                change
+                    .renamed
+                    .iter()
+                    .find(|(shown, _)| *shown == column)
+                    .map_or(column.name.clone(), |(_, name)| (*name).clone())
             };
             let known = change.shown.iter().map(called);
             let added = change.added.iter().map(|name| (*name).to_owned());
@@ -221,12 +227,17 @@ pub fn drop_both(managed: &Managed) -> Result<Option<Dropped>> {
     for seen in [&live, &deleted] {
         let reasons = seen.in_the_way_of_making_anew();
         if !reasons.is_empty() {
-            return Err(ours::refuse("alter_soft_deleted does not make anew", seen, &reasons, format!(
-                "Look at it: SELECT pg_get_viewdef({sql}); take down what stands in the way by hand (DROP VIEW {}; or DROP TRIGGER) and put it up again afterwards; SELECT upkeep.repair_soft_delete({}); makes a view of soft delete where there is none.",
-                seen.sql,
-                literal(&managed.sql()),
-                sql = literal(&seen.sql),
-            )));
+            return Err(ours::refuse(
+                "alter_soft_deleted does not make anew",
+                seen,
+                &reasons,
+                format!(
+                    "Look at it: SELECT pg_get_viewdef({sql}); take down what stands in the way by hand (DROP VIEW {}; or DROP TRIGGER) and put it up again afterwards; SELECT upkeep.repair_soft_delete({}); makes a view of soft delete where there is none.",
+                    seen.sql,
+                    literal(&managed.sql()),
+                    sql = literal(&seen.sql),
+                ),
+            ));
         }
     }
     let dropped = Dropped { live: save(&live)?, deleted: save(&deleted)? };
@@ -310,9 +321,12 @@ fn restore_one(managed: &Managed, saved: &Saved, view: Oid) -> Result<()> {
     if other_owner || saved.grants == grants(view)? || saved.lost_columns(&columns) {
         return Ok(());
     }
-    Err(Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, format!("the grants on view {sql} cannot be made again as they were"))
-        .detail("Somebody who has granted rights on it further would grant them as another role now.")
-        .hint("Revoke them first, and grant them again afterwards."))
+    Err(Error::new(
+        OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("the grants on view {sql} cannot be made again as they were"),
+    )
+    .detail("Somebody who has granted rights on it further would grant them as another role now.")
+    .hint("Revoke them first, and grant them again afterwards."))
 }
 
 impl Saved {
