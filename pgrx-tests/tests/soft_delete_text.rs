@@ -316,9 +316,12 @@ fn what_says_the_same_is_still_ours() -> Result<()> {
     )?;
     session.notices();
     assert_eq!(session.rows(DRIFT)?, NONE);
+    session
+        .run("CREATE SCHEMA moved; ALTER VIEW t_deleted SET SCHEMA moved; GRANT UPDATE ON moved.t_deleted TO PUBLIC")?;
     session.run("ALTER TABLE t ADD d int; SELECT upkeep.alter_soft_deleted('t', 'ALTER TABLE t DROP b')")?;
     assert_eq!(warnings(&mut session), NONE);
     assert_eq!(session.rows(DRIFT)?, NONE);
+    assert_eq!(session.text("SELECT has_table_privilege('pg_monitor', 'moved.t_deleted', 'UPDATE')")?, "t");
     assert_eq!(
         session.text("SELECT reloptions FROM pg_class WHERE relname = 't_live'")?,
         "{security_invoker=1,security_barrier=true,check_option=local}"

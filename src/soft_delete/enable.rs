@@ -300,8 +300,8 @@ fn enable(relid: Oid, request: &Request<'_>) -> Result<()> {
         managed::find(relid)?.ok_or_else(|| Error::new(INTERNAL_ERROR, "what was just stored is not there"))?;
     if hide != "none" {
         let live = if swap { class.name.clone() } else { objects::with_ending(&class.name, "_live") };
-        ddl::views::make(&managed, &live, true)?;
-        ddl::views::make(&managed, &objects::with_ending(&class.name, "_deleted"), false)?;
+        ddl::views::make(&managed, &managed.schema, &live, true)?;
+        ddl::views::make(&managed, &managed.schema, &objects::with_ending(&class.name, "_deleted"), false)?;
     }
     if let Some(taken) = objects::ensure(&managed)?.first() {
         return Err(taken.error());

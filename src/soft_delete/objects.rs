@@ -278,11 +278,11 @@ pub fn with_ending(name: &str, ending: &str) -> String {
     format!("{}{ending}", &name[..end])
 }
 
-/// Creates the view of live rows of a table, or that of deleted ones, under this name in its schema, with its grants.
-pub fn create_view(managed: &Managed, name: &str, live: bool) -> Result<Oid> {
+/// Creates the view of live rows of a table, or that of deleted ones, under this name, with the table's grants.
+pub fn create_view(managed: &Managed, schema: &str, name: &str, live: bool) -> Result<Oid> {
     let columns = managed::columns(managed.relid)?;
     let list: Vec<String> = columns.iter().map(|column| format!("t.{}", identifier(&column.name))).collect();
-    let view = qualified(&managed.schema, name);
+    let view = qualified(schema, name);
     let condition = if live { "IS NULL" } else { "IS NOT NULL" };
     spi::as_owner(managed.owner, || {
         spi::execute(

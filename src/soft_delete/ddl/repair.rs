@@ -50,7 +50,7 @@ fn put_up_views(managed: &Managed) -> Result<()> {
     let live_ending = if managed.hide == "swap" { "" } else { "_live" };
     for (view, live, ending) in [(managed.live_view, true, live_ending), (managed.deleted_view, false, "_deleted")] {
         if !view.is_some_and(heap::exists) {
-            views::make(managed, &objects::with_ending(&managed.name, ending), live)?;
+            views::make(managed, &managed.schema, &objects::with_ending(&managed.name, ending), live)?;
         }
     }
     views::follow(managed)?;

@@ -281,8 +281,8 @@ fn grants(view: Oid) -> Result<Vec<String>> {
 
 /// Makes both views again, under their names.
 pub fn restore(managed: &Managed, dropped: &Dropped) -> Result<()> {
-    make(managed, &dropped.live.name, true)?;
-    make(managed, &dropped.deleted.name, false)?;
+    make(managed, &dropped.live.schema, &dropped.live.name, true)?;
+    make(managed, &dropped.deleted.schema, &dropped.deleted.name, false)?;
     let Some(managed) = managed::find(managed.relid)? else { return Ok(()) };
     for (saved, view) in [(&dropped.live, managed.live_view), (&dropped.deleted, managed.deleted_view)] {
         restore_one(&managed, saved, view.unwrap_or(Oid::INVALID))?;
@@ -291,7 +291,7 @@ pub fn restore(managed: &Managed, dropped: &Dropped) -> Result<()> {
 }
 
 fn restore_one(managed: &Managed, saved: &Saved, view: Oid) -> Result<()> {
-    let sql = qualified(&managed.schema, &saved.name);
+    let sql = qualified(&saved.schema, &saved.name);
     let other_owner = managed.owner != saved.owner;
     if other_owner && !saved.additions.is_empty() {
         // They would be the new owner's, who has not written them.
@@ -354,8 +354,8 @@ fn revoke_all(view: Oid, sql: &str) -> Result<()> {
 }
 
 /// Creates one of the views and remembers it.
-pub fn make(managed: &Managed, name: &str, live: bool) -> Result<()> {
-    let view = objects::create_view(managed, name, live)?;
+pub fn make(managed: &Managed, schema: &str, name: &str, live: bool) -> Result<()> {
+    let view = objects::create_view(managed, schema, name, live)?;
     let sql = if live {
         "UPDATE upkeep._soft_delete_table SET live_view = $2 WHERE relid OPERATOR(pg_catalog.=) $1"
     } else {
