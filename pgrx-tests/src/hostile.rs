@@ -42,7 +42,6 @@ pub const SKIPPED: &[(&str, &str)] = &[
     ),
     ("what_was_deleted_can_be_registered_again", "its own index is on a function and an operator that are traps"),
     ("a_schedule_is_altered", "compares an interval as the session's IntervalStyle prints it"),
-    ("hostile_names_and_commands", "the driver sends parameters of pg_catalog's types only, and these are written $1::text"),
     ("every_text_is_evaluated_as_who_gave_it", "finds functions by 'text'::regtype, which is a trap"),
     ("what_is_not_everybodys_must_be_granted", "compares signatures as the session's path prints them"),
 ];

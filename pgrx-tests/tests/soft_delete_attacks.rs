@@ -247,7 +247,10 @@ fn a_delete_that_does_not_come_to_its_end_is_none() -> Result<()> {
     );
     session.run("ROLLBACK")?;
     assert_eq!(
-        sqlstate(&mut session, "BEGIN; DELETE FROM t_live WHERE id < 10; SELECT upkeep.soft_delete('child', 'id = 11')")?,
+        sqlstate(
+            &mut session,
+            "BEGIN; DELETE FROM t_live WHERE id < 10; SELECT upkeep.soft_delete('child', 'id = 11')"
+        )?,
         "55000"
     );
     session.run("ROLLBACK")?;
@@ -318,7 +321,8 @@ fn use_all(session: &mut Session, schema: &str, first: u32) -> Result<()> {
          WHERE undeleted_at IS NULL AND d.id IN (SELECT deletion_id FROM {schema}.p WHERE deletion_id IS NOT NULL)"
     ))?;
     assert_eq!(session.text(&gone)?, "0|0", "{schema}");
-    session.run(&format!("DELETE FROM {schema}.c WHERE false; UPDATE {schema}.c SET deleted_at = now() WHERE id > 1000"))
+    session
+        .run(&format!("DELETE FROM {schema}.c WHERE false; UPDATE {schema}.c SET deleted_at = now() WHERE id > 1000"))
 }
 
 #[test]

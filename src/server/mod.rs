@@ -20,9 +20,9 @@ pub mod lock;
 mod names;
 pub mod parse;
 pub mod procedure;
+pub mod process;
 #[cfg(debug_assertions)]
 mod proof;
-pub mod process;
 pub mod queries;
 pub mod raise;
 pub(crate) mod raw;

@@ -79,13 +79,8 @@ pub fn names(sql: &str, pinned: bool, fragments: &[&str]) -> Result<()> {
         .iter()
         .filter(|text| !text.is_empty())
         .flat_map(|text| sql.match_indices(text).map(|(at, text)| (at, at + text.len())));
-    let mut names = Names {
-        pinned,
-        fragments: ranges.collect(),
-        ctes: Vec::new(),
-        relations: Vec::new(),
-        found: Vec::new(),
-    };
+    let mut names =
+        Names { pinned, fragments: ranges.collect(), ctes: Vec::new(), relations: Vec::new(), found: Vec::new() };
     let text = encoding::to_c(sql)?;
     // SAFETY: in a transaction; the tree lives in the current memory context.
     unsafe {

@@ -190,13 +190,7 @@ pub unsafe fn run_theirs(statement: &Statement, values: *mut Datum, nulls: *cons
 }
 
 #[cfg_attr(not(debug_assertions), expect(unused_variables, reason = "for the proof only"))]
-unsafe fn run(
-    statement: &Statement,
-    values: *mut Datum,
-    nulls: *const c_char,
-    sight: Sight,
-    pinned: bool,
-) -> u64 {
+unsafe fn run(statement: &Statement, values: *mut Datum, nulls: *const c_char, sight: Sight, pinned: bool) -> u64 {
     unsafe {
         if statement.plan.get().is_null() {
             let plan = SPI_prepare(

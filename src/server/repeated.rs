@@ -127,11 +127,7 @@ impl Statement {
     unsafe fn plan(&self) -> Result<pg_sys::SPIPlanPtr> {
         if self.plan.get().is_null() {
             #[cfg(debug_assertions)]
-            super::proof::names(
-                &self.sql,
-                false,
-                &self.fragments.iter().map(String::as_str).collect::<Vec<_>>(),
-            )?;
+            super::proof::names(&self.sql, false, &self.fragments.iter().map(String::as_str).collect::<Vec<_>>())?;
             let text = to_c(&self.sql)?;
             let mut types = self.types.clone();
             // SAFETY: inside SPI_connect; types are copied.

@@ -121,11 +121,7 @@ fn write(sql: &str, args: &[DatumWithOid<'_>]) -> Result<u64> {
     Spi::connect_mut(|client: &mut SpiClient<'_>| Ok(client.update(sendable(sql)?, None, args)?.len() as u64))
 }
 
-fn write_returning<T>(
-    sql: &str,
-    args: &[DatumWithOid<'_>],
-    each: impl Fn(Row<'_>) -> Result<T>,
-) -> Result<Vec<T>> {
+fn write_returning<T>(sql: &str, args: &[DatumWithOid<'_>], each: impl Fn(Row<'_>) -> Result<T>) -> Result<Vec<T>> {
     if super::worker::in_recovery() {
         // There is nothing of our own to see, and a transaction id, which the other way takes, there cannot be.
         return read(sql, args, each);
@@ -161,11 +157,7 @@ pub mod theirs {
     }
 
     #[cfg(feature = "pg_test")]
-    pub fn execute_returning<T>(
-        sql: &str,
-        fragments: &[&str],
-        each: impl Fn(Row<'_>) -> Result<T>,
-    ) -> Result<Vec<T>> {
+    pub fn execute_returning<T>(sql: &str, fragments: &[&str], each: impl Fn(Row<'_>) -> Result<T>) -> Result<Vec<T>> {
         prove(sql, fragments)?;
         super::write_returning(sql, &[], each)
     }

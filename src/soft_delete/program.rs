@@ -9,8 +9,8 @@ use pgrx::spi::quote_identifier;
 use super::managed::{self, Column, ForeignKey, Managed, literal, qualified};
 use crate::backfill::statements::identifier;
 use crate::error::{Error, FEATURE_NOT_SUPPORTED, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
-use crate::server::{catalog, encoding};
 use crate::server::raw::Statement;
+use crate::server::{catalog, encoding};
 
 /// A key column of the table, and where it is in the relation whose rows a trigger sees.
 pub struct Key {
@@ -151,15 +151,8 @@ impl Program {
     /// Tells the statements which tables they are about: an error if a name is another table's when they run.
     fn fix_names(&self) {
         if let Some(own) = &self.own {
-            let statements = [
-                &own.lock,
-                &own.stamp,
-                &own.unstamp,
-                &own.delete_one,
-                &own.look_one,
-                &own.delete_many,
-                &own.look_many,
-            ];
+            let statements =
+                [&own.lock, &own.stamp, &own.unstamp, &own.delete_one, &own.look_one, &own.delete_many, &own.look_many];
             statements.iter().for_each(|statement| statement.names(own.relid));
             for child in &own.children {
                 match &child.action {
