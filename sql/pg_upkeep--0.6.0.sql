@@ -51,7 +51,9 @@ CREATE TABLE upkeep._job (
     run_between text,
     timezone text,
     -- It has made something outside of our tables that must go when it ends.
-    needs_cleanup boolean NOT NULL DEFAULT false
+    needs_cleanup boolean NOT NULL DEFAULT false,
+    -- What members of the owner are shown after the reason: an error's message, which contains data (LAW 5).
+    reason_detail text
 );
 CREATE INDEX ON upkeep._job (finished_at);
 CREATE UNIQUE INDEX _job_name_key ON upkeep._job (owner, name) WHERE state IN ('queued', 'running', 'paused');
@@ -70,6 +72,13 @@ CREATE TABLE upkeep._job_slot (
     units_done double precision NOT NULL DEFAULT 0,
     busy_time double precision NOT NULL DEFAULT 0, -- ms at work
     batch_rows bigint NOT NULL DEFAULT 0,
+    -- As reason_detail of the job.
+    wait_detail text,
+    -- Ends of its executor that were reported, in the middle of a step and with no progress since; starts that came to
+    -- nothing; and when the last of either was: the next start comes after a growing pause.
+    ends integer NOT NULL DEFAULT 0,
+    failed_starts integer NOT NULL DEFAULT 0,
+    ended_at timestamptz,
     PRIMARY KEY (job, slot)
 ) WITH (fillfactor = 20);
 
@@ -265,6 +274,7 @@ SELECT j.id, j.kind, j.relid, j.target, j.name,
             ELSE j.state END AS state,
        CASE WHEN NOT k.here AND j.live THEN 'restored'
             WHEN j.state OPERATOR(pg_catalog.=) 'running' THEN CASE WHEN s.all_wait THEN s.wait_reason END
+            WHEN k.own AND j.reason IS NOT NULL THEN pg_catalog.concat_ws(': ', j.reason, j.reason_detail)
             ELSE j.reason END AS wait_reason,
        p.percent,
        pg_catalog.concat('[', pg_catalog.repeat('#', (p.percent OPERATOR(pg_catalog./) 5)::integer),
@@ -301,7 +311,9 @@ CROSS JOIN LATERAL (
            pg_catalog.max(t.batch_rows) AS batch_rows,
            pg_catalog.sum(t.rows_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS rows_per_second,
            pg_catalog.sum(t.units_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS units_per_second,
-           pg_catalog.min(t.wait_reason) AS wait_reason,
+           pg_catalog.min(CASE WHEN k.own AND t.wait_reason IS NOT NULL
+                               THEN pg_catalog.concat_ws(': ', t.wait_reason, t.wait_detail)
+                               ELSE t.wait_reason END) AS wait_reason,
            coalesce(pg_catalog.bool_and(t.wait_reason IS NOT NULL) FILTER (WHERE t.pid IS NOT NULL), false) AS all_wait
     FROM upkeep._job_slot t WHERE t.job OPERATOR(pg_catalog.=) j.id) s
 CROSS JOIN LATERAL (
@@ -537,7 +549,8 @@ SELECT u.schedule, s.name, u.job, u.due_at,
        CASE WHEN u.finished_at IS NULL
             THEN (SELECT pg_catalog.sum(t.rows_done)::bigint FROM upkeep._job_slot t WHERE t.job OPERATOR(pg_catalog.=) j.id)
             ELSE u.rows_done END AS rows,
-       CASE WHEN k.own THEN coalesce(u.error_message, j.error_message, j.reason) END AS error
+       CASE WHEN k.own THEN coalesce(u.error_message, j.error_message,
+                                       nullif(pg_catalog.concat_ws(': ', j.reason, j.reason_detail), '')) END AS error
 FROM upkeep._schedule_run u
 JOIN upkeep._schedule s ON s.id OPERATOR(pg_catalog.=) u.schedule
 LEFT JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) u.job AND u.finished_at IS NULL

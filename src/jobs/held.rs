@@ -7,8 +7,8 @@ use super::executor::Executor;
 use super::kind::Event;
 use super::limits::Limits;
 use super::throttle::{FIGURES, Hold};
-use super::{activity, seat, store};
-use crate::error::{LOCK_NOT_AVAILABLE, Result};
+use super::{activity, retry, seat, store};
+use crate::error::Result;
 use crate::server::catch::transaction;
 use crate::server::{catalog, spi, system, worker};
 use crate::settings;
@@ -47,16 +47,15 @@ impl Executor {
             if !catalog::extension_exists() {
                 return Ok(None);
             }
-            let Some(live) = spi::bookkeeping(|| store::live(job))?.filter(|live| live.runnable) else {
-                return Ok(None);
-            };
-            if self.must_leave(live.workers, &live.limits)? {
+            let Some(live) = spi::bookkeeping(|| store::live(job))? else { return Ok(None) };
+            if !live.is_runnable() || self.must_leave(live.workers, &live.limits)? {
+                self.tell_pending()?;
                 return Ok(None);
             }
-            if let Some((reason, event)) = news {
+            if let Some((reason, event)) = &news {
                 spi::bookkeeping(|| {
-                    store::set_wait_reason(job, slot, &reason)?;
-                    event.map_or(Ok(()), |event| store::add_event(job, event.event, Some(&event.detail)))
+                    store::set_wait_reason(job, slot, reason, None)?;
+                    event.as_ref().map_or(Ok(()), |event| store::add_event(job, event.event, Some(&event.detail)))
                 })?;
             }
             // Samples have stopped: perhaps there is another launcher, which puts them elsewhere.
@@ -72,10 +71,24 @@ impl Executor {
                 Ok(true)
             }
             Ok(None) => Ok(false),
-            // Somebody holds our own tables: DROP or ALTER EXTENSION. We wait anyway.
-            Err(busy) if busy.sqlstate == LOCK_NOT_AVAILABLE => Ok(true),
+            // Somebody holds our own tables (DROP or ALTER EXTENSION) or our job's row. We wait anyway.
+            Err(busy) if retry::is_transient(&busy) => {
+                if let Some((_, event)) = news {
+                    self.throttle.history.unwritten(event, system::monotonic());
+                }
+                Ok(true)
+            }
             Err(other) => Err(other),
         }
+    }
+
+    /// Writes down what there is to tell although no step follows. Called in a transaction.
+    pub(super) fn tell_pending(&self) -> Result<()> {
+        let job = self.context.job.id;
+        spi::bookkeeping(|| {
+            let pending = self.throttle.history.pending();
+            pending.iter().try_for_each(|event| store::add_event(job, event.event, Some(&event.detail)))
+        })
     }
 
     /// Is there no more work for this worker now? Called in a transaction.

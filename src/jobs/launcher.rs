@@ -9,7 +9,7 @@ use pgrx::pg_guard;
 use pgrx::pg_sys::{self, Oid};
 
 use super::{activity, scheduler};
-use crate::error::Result;
+use crate::error::{Error, Result, SqlState};
 use crate::queries::drain;
 use crate::server::catalog;
 use crate::server::catch::transaction;
@@ -69,6 +69,7 @@ pub extern "C-unwind" fn upkeep_launcher_main(database: pg_sys::Datum) {
         was_off: false,
         clock: WallClock::start(),
         prepared: HashMap::new(),
+        complaint: None,
     }
     .run();
     worker::leave();
@@ -91,6 +92,7 @@ struct Prepared {
     settled: u32,
     looking: u32,
     since: Instant,
+    complaint: Option<SqlState>,
 }
 
 impl Launcher {
@@ -101,11 +103,18 @@ impl Launcher {
                 // The only database we serve is gone, or the extension in it.
                 Ok(None) => return,
                 Err(error) => {
-                    raise::report(Level::Log, error);
+                    self.complain(error);
                     WITHOUT_ROOM
                 }
             };
             worker::wait(pause);
+        }
+    }
+
+    /// An error is told once, and again when it is another one.
+    fn complain(&mut self, error: Error) {
+        if self.complaint.replace(error.sqlstate) != Some(error.sqlstate) {
+            raise::report(Level::Log, Error { message: format!("pg_upkeep launcher: {}", error.message), ..error });
         }
     }
 
@@ -120,10 +129,15 @@ impl Launcher {
         }
         let mut databases = transaction(|| Ok(catalog::connectable_databases()))?;
         self.segment.retain(|oid| databases.iter().any(|database| database.oid == oid));
-        transaction(|| {
+        let forgotten = transaction(|| {
             drain::forget_databases(catalog::database_exists);
             Ok(())
-        })?;
+        });
+        // Who is to be visited does not wait for that.
+        match forgotten {
+            Ok(()) => self.complaint = None,
+            Err(error) => self.complain(error),
+        }
         self.schedulers.retain(|_, handle| handle.is_running());
         self.prepared.retain(|oid, _| databases.iter().any(|database| database.oid == *oid));
         // Where schedulers are few, whoever has waited for the longest goes first.

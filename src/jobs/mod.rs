@@ -5,6 +5,7 @@
 
 pub mod activity;
 mod bounds;
+pub mod chore;
 pub mod clean_up;
 pub mod command;
 pub mod executor;

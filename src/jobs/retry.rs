@@ -39,8 +39,22 @@ pub fn judge(error: &Error, tries: u32) -> Verdict {
     if tries < limit { Verdict::Again(delay(tries)) } else { Verdict::Fail }
 }
 
+/// Is this something in the way, or a lack, that comes and goes by itself?
+pub fn is_transient(error: &Error) -> bool {
+    judge(error, 0) != Verdict::Fail
+}
+
+/// Before an executor is started that ended in the middle of a step, or could not start, so many times in a row: at
+/// once after the first time (an administrator ended it), then after 1 s, 2 s, .. 60 s.
+pub fn pause_before_restart(times: i32) -> Duration {
+    match u32::try_from(times).unwrap_or(0) {
+        0 | 1 => Duration::ZERO,
+        n => Duration::from_secs(1 << (n - 2).min(6)).min(Duration::from_secs(60)),
+    }
+}
+
 /// 50 ms, doubling up to 5 s.
-fn delay(tries: u32) -> Duration {
+pub fn delay(tries: u32) -> Duration {
     (Duration::from_millis(50) * 2u32.saturating_pow(tries.min(10))).min(MAX_DELAY)
 }
 
@@ -102,6 +116,13 @@ mod tests {
         for code in [b"42703", b"40001", b"53100", b"57014", b"55P03", b"XX000"] {
             assert!(!is_row_error(SqlState::new(code)), "{}", SqlState::new(code));
         }
+    }
+
+    #[test]
+    fn a_worker_that_ends_again_and_again_comes_back_ever_later() {
+        let pauses: Vec<u64> = (0..11).map(|times| pause_before_restart(times).as_secs()).collect();
+        assert_eq!(pauses, [0, 0, 1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(pause_before_restart(i32::MAX), Duration::from_secs(60));
     }
 
     proptest! {

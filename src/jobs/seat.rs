@@ -97,6 +97,8 @@ fn wait_for_turn(job: Uuid, slot: i32, rested: bool) -> Result<()> {
         "UPDATE upkeep._job j SET state = 'queued',
                 reason = coalesce((SELECT s.wait_reason FROM upkeep._job_slot s
                                    WHERE s.job OPERATOR(pg_catalog.=) j.id AND s.slot OPERATOR(pg_catalog.=) $2 AND $3), $4),
+                reason_detail = (SELECT s.wait_detail FROM upkeep._job_slot s
+                                 WHERE s.job OPERATOR(pg_catalog.=) j.id AND s.slot OPERATOR(pg_catalog.=) $2 AND $3),
                 not_before = CASE WHEN $3 THEN pg_catalog.clock_timestamp()
                                                    OPERATOR(pg_catalog.+) '10 s'::pg_catalog.interval END
          WHERE j.id OPERATOR(pg_catalog.=) $1 AND j.state OPERATOR(pg_catalog.=) 'running'

@@ -7,6 +7,8 @@
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use pgrx::pg_sys::{self, Oid};
 
@@ -65,6 +67,11 @@ pub struct Seat {
     pub resting: AtomicU64,
     /// When it was asked to leave after its step; 0: it was not.
     pub asked: AtomicU64,
+    /// When our workers were last asked to leave this database for a statement on it.
+    sent_away: AtomicI64,
+    /// What the last look that gave something up has said in the log (a hash), and when.
+    pub complaint: AtomicU64,
+    pub complained_at: AtomicI64,
 }
 
 #[repr(C)]
@@ -223,6 +230,10 @@ fn place_of<'a, T>(
     });
     claiming.store(0, Ordering::Release);
     place
+/// The segment that this session is attached to, if it is to any. It attaches nothing: also for a process that ends.
+pub fn attached() -> Option<&'static Segment> {
+    // SAFETY: mapped until `attach` says otherwise.
+    ATTACHED.get().map(|(_, segment)| unsafe { &*pg_sys::dsm_segment_address(segment).cast::<Segment>() })
 }
 
 impl Segment {
@@ -289,6 +300,9 @@ impl Segment {
                 entry.looked.store(0, Ordering::Relaxed);
                 entry.scheduled.store(0, Ordering::Relaxed);
                 entry.wants.store(0, Ordering::Relaxed);
+                entry.sent_away.store(0, Ordering::Relaxed);
+                entry.complaint.store(0, Ordering::Relaxed);
+                entry.complained_at.store(0, Ordering::Relaxed);
                 entry.oid.store(0, Ordering::Release);
             }
         }
@@ -296,6 +310,15 @@ impl Segment {
 }
 
 impl Database {
+    /// Our workers are asked to leave, now.
+    pub fn note_sent_away(&self, now: i64) {
+        self.sent_away.store(now, Ordering::Release);
+    }
+
+    pub fn was_sent_away_since(&self, then: i64) -> bool {
+        self.sent_away.load(Ordering::Acquire) >= then
+    }
+
     /// Has anybody asked for a visit since the last look, or is one due?
     pub fn is_due(&self, now: i64) -> bool {
         self.wake.load(Ordering::Acquire) != self.seen.load(Ordering::Acquire)

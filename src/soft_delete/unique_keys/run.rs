@@ -192,8 +192,10 @@ impl Kind for Run {
         context.cursor = Some(serde_json::to_value(cursor)?);
         match retry::judge(&error, tries) {
             Verdict::Again(_) if tries < MOST_TRIES => {
-                context.event("build failed", error.message.clone());
-                Ok(Outcome::Wait { reason: error.message, time: Duration::from_secs(1) })
+                let reason = format!("waits to build an index again after SQLSTATE {}", error.sqlstate);
+                // What the error says contains data, which events show to the owner only (LAW 5).
+                context.event("build failed", error.message);
+                Ok(Outcome::Wait { reason, time: Duration::from_secs(1) })
             }
             _ => Ok(Outcome::Fail(error)),
         }
