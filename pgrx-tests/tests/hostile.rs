@@ -49,3 +49,15 @@ fn an_unqualified_name_is_caught_and_a_qualified_one_is_not() -> Result<()> {
     db.forgive();
     Ok(())
 }
+
+/// A trap in a function of ours in SQL would show as the function's, not as a statement's: so none of them looks for names when it is called.
+#[test]
+fn functions_in_sql_find_their_names_when_they_are_made() -> Result<()> {
+    let db = testing::database()?;
+    let late = "SELECT p.proname FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+                 WHERE p.pronamespace = 'upkeep'::pg_catalog.regnamespace AND l.lanname IN ('sql', 'plpgsql') AND p.prosqlbody IS NULL
+                 ORDER BY 1";
+    // Its body has every name and operator qualified, as step `sql` of cargo verify makes sure.
+    assert_eq!(db.connect()?.rows(late)?, ["_is_executor"]);
+    Ok(())
+}
