@@ -17,9 +17,8 @@ pub fn rows<T>(sql: &str, each: impl Fn(spi::Row<'_>) -> Result<T>) -> Result<Ve
 
 /// The one value of a query, as text; null as nothing.
 pub fn text(sql: &str) -> Result<String> {
-    let rows = rows(&format!("SELECT v::text FROM ({sql}) AS q(v)"), |row| {
-        Ok(row.get::<String>(1)?.unwrap_or_default())
-    })?;
+    let rows =
+        rows(&format!("SELECT v::text FROM ({sql}) AS q(v)"), |row| Ok(row.get::<String>(1)?.unwrap_or_default()))?;
     Ok(rows.join("\n"))
 }
 

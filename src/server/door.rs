@@ -49,37 +49,53 @@ const SEARCH_PATH: &CStr = c"pg_catalog, pg_temp";
 /// Collations are part of a column or written with COLLATE; `default_*` of a transaction are read when it begins.
 pub static EXACT: [Pin; 14] = [
     // What a name means. Temporary objects last, and nothing else.
-    Pin { name: c"search_path", value: SEARCH_PATH, holds: || unsafe {
-        is(pg_sys::namespace_search_path, SEARCH_PATH)
-    } },
+    Pin {
+        name: c"search_path",
+        value: SEARCH_PATH,
+        holds: || unsafe { is(pg_sys::namespace_search_path, SEARCH_PATH) },
+    },
     // Without them `ON DELETE CASCADE` between our own tables would not happen.
-    Pin { name: c"session_replication_role", value: c"origin", holds: || unsafe {
-        pg_sys::SessionReplicationRole == pg_sys::SESSION_REPLICATION_ROLE_ORIGIN as c_int
-    } },
+    Pin {
+        name: c"session_replication_role",
+        value: c"origin",
+        holds: || unsafe { pg_sys::SessionReplicationRole == pg_sys::SESSION_REPLICATION_ROLE_ORIGIN as c_int },
+    },
     // How the literals that we write are read.
-    Pin { name: c"standard_conforming_strings", value: c"on", holds: || unsafe {
-        pg_sys::standard_conforming_strings
-    } },
+    Pin {
+        name: c"standard_conforming_strings",
+        value: c"on",
+        holds: || unsafe { pg_sys::standard_conforming_strings },
+    },
     Pin { name: c"transform_null_equals", value: c"off", holds: || unsafe { !pg_sys::Transform_null_equals } },
     Pin { name: c"array_nulls", value: c"on", holds: || unsafe { pg_sys::Array_nulls } },
     // What the server writes of names: text that is compared with text, or stored.
     Pin { name: c"quote_all_identifiers", value: c"off", holds: || unsafe { !pg_sys::quote_all_identifiers } },
     // How values are written and read: all digits of a float, dates and times in one form, binary data in one.
     Pin { name: c"extra_float_digits", value: c"1", holds: || unsafe { pg_sys::extra_float_digits > 0 } },
-    Pin { name: c"DateStyle", value: c"ISO, MDY", holds: || unsafe {
-        pg_sys::DateStyle == pg_sys::USE_ISO_DATES as c_int && pg_sys::DateOrder == pg_sys::DATEORDER_MDY as c_int
-    } },
-    Pin { name: c"IntervalStyle", value: c"postgres", holds: || unsafe {
-        pg_sys::IntervalStyle == pg_sys::INTSTYLE_POSTGRES as c_int
-    } },
+    Pin {
+        name: c"DateStyle",
+        value: c"ISO, MDY",
+        holds: || unsafe {
+            pg_sys::DateStyle == pg_sys::USE_ISO_DATES as c_int && pg_sys::DateOrder == pg_sys::DATEORDER_MDY as c_int
+        },
+    },
+    Pin {
+        name: c"IntervalStyle",
+        value: c"postgres",
+        holds: || unsafe { pg_sys::IntervalStyle == pg_sys::INTSTYLE_POSTGRES as c_int },
+    },
     Pin { name: c"bytea_output", value: c"hex", holds: || unsafe { bytea_output == 1 } },
     Pin { name: c"xmlbinary", value: c"base64", holds: || unsafe { xmlbinary == 0 } },
     Pin { name: c"xmloption", value: c"content", holds: || unsafe { xmloption == 1 } },
     // From here on only where text of values is kept: people are shown times in their zone, and these two differ from the
     // server's own nearly everywhere.
-    Pin { name: c"TimeZone", value: c"UTC", holds: || unsafe {
-        !pg_sys::session_timezone.is_null() && is(pg_get_timezone_name(pg_sys::session_timezone), c"UTC")
-    } },
+    Pin {
+        name: c"TimeZone",
+        value: c"UTC",
+        holds: || unsafe {
+            !pg_sys::session_timezone.is_null() && is(pg_get_timezone_name(pg_sys::session_timezone), c"UTC")
+        },
+    },
     Pin { name: c"lc_monetary", value: c"C", holds: || unsafe { is(locale_monetary, c"C") } },
 ];
 

@@ -63,10 +63,14 @@ impl Statement {
     }
 
     /// With text of the user's in it, whose names are his own.
-    #[cfg_attr(not(debug_assertions), expect(unused_mut, unused_variables, reason = "for the proof only"))]
+    #[cfg(debug_assertions)]
     pub fn around(mut self, fragments: &[&str]) -> Self {
-        #[cfg(debug_assertions)]
         self.fragments.extend(fragments.iter().map(|text| (*text).to_owned()));
+        self
+    }
+
+    #[cfg(not(debug_assertions))]
+    pub fn around(self, _fragments: &[&str]) -> Self {
         self
     }
 
@@ -114,11 +118,7 @@ impl Statement {
     unsafe fn plan(&self) -> Result<pg_sys::SPIPlanPtr> {
         if self.plan.get().is_null() {
             #[cfg(debug_assertions)]
-            super::proof::names(
-                &self.sql,
-                false,
-                &self.fragments.iter().map(String::as_str).collect::<Vec<_>>(),
-            )?;
+            super::proof::names(&self.sql, false, &self.fragments.iter().map(String::as_str).collect::<Vec<_>>())?;
             let text = to_c(&self.sql)?;
             let mut types = self.types.clone();
             // SAFETY: inside SPI_connect; types are copied.

@@ -104,10 +104,11 @@ pub fn execute_returning<T>(
 }
 
 /// Lets builds for tests look at a statement of ours.
-#[cfg_attr(not(debug_assertions), expect(unused_variables, reason = "for the proof only"))]
 fn prove(sql: &str, args: &[DatumWithOid<'_>]) -> Result<()> {
     #[cfg(debug_assertions)]
     super::proof::ours(sql, &args.iter().map(DatumWithOid::oid).collect::<Vec<_>>())?;
+    #[cfg(not(debug_assertions))]
+    let _ = (sql, args);
     Ok(())
 }
 
@@ -121,11 +122,7 @@ fn write(sql: &str, args: &[DatumWithOid<'_>]) -> Result<u64> {
     Spi::connect_mut(|client: &mut SpiClient<'_>| Ok(client.update(sendable(sql)?, None, args)?.len() as u64))
 }
 
-fn write_returning<T>(
-    sql: &str,
-    args: &[DatumWithOid<'_>],
-    each: impl Fn(Row<'_>) -> Result<T>,
-) -> Result<Vec<T>> {
+fn write_returning<T>(sql: &str, args: &[DatumWithOid<'_>], each: impl Fn(Row<'_>) -> Result<T>) -> Result<Vec<T>> {
     if super::worker::in_recovery() {
         // There is nothing of our own to see, and a transaction id, which the other way takes, there cannot be.
         return read(sql, args, each);
@@ -138,10 +135,11 @@ fn write_returning<T>(
 pub mod theirs {
     use super::{DatumWithOid, Result, Row};
 
-    #[cfg_attr(not(debug_assertions), expect(unused_variables, reason = "for the proof only"))]
     fn prove(sql: &str, fragments: &[&str]) -> Result<()> {
         #[cfg(debug_assertions)]
         crate::server::proof::names(sql, false, fragments)?;
+        #[cfg(not(debug_assertions))]
+        let _ = (sql, fragments);
         Ok(())
     }
 
@@ -161,11 +159,7 @@ pub mod theirs {
     }
 
     #[cfg(feature = "pg_test")]
-    pub fn execute_returning<T>(
-        sql: &str,
-        fragments: &[&str],
-        each: impl Fn(Row<'_>) -> Result<T>,
-    ) -> Result<Vec<T>> {
+    pub fn execute_returning<T>(sql: &str, fragments: &[&str], each: impl Fn(Row<'_>) -> Result<T>) -> Result<Vec<T>> {
         prove(sql, fragments)?;
         super::write_returning(sql, &[], each)
     }

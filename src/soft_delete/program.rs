@@ -9,8 +9,8 @@ use pgrx::spi::quote_identifier;
 use super::managed::{self, Column, ForeignKey, Managed, literal, qualified};
 use crate::backfill::statements::identifier;
 use crate::error::{Error, FEATURE_NOT_SUPPORTED, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
-use crate::server::{catalog, encoding};
 use crate::server::raw::Statement;
+use crate::server::{catalog, encoding};
 
 /// A key column of the table, and where it is in the relation whose rows a trigger sees.
 pub struct Key {

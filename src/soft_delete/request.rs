@@ -95,8 +95,7 @@ fn selection(
             .ours(")");
     let keys = keys(&managed)?;
     let arrays = keys.len();
-    let statement =
-        Statement::new(counted(glue.text(), &format!("{alias}."), &keys), types(&[])).around(condition);
+    let statement = Statement::new(counted(glue.text(), &format!("{alias}."), &keys), types(&[])).around(condition);
     Ok(Selection { relid: managed.relid, statement, arrays })
 }
 

@@ -49,10 +49,9 @@ mod tests {
         );
         let job: Vec<Uuid> = answer(rows(&sql, |row| row.require(1)));
         answer(run("UPDATE upkeep._job SET state = 'running'"));
-        let found = answer(rows(
-            &format!("SELECT relid, params FROM upkeep._job WHERE id = '{}'", job[0]),
-            |row| Ok((row.require::<Oid>(1)?, row.require::<crate::server::json::JsonB>(2)?.0)),
-        ));
+        let found = answer(rows(&format!("SELECT relid, params FROM upkeep._job WHERE id = '{}'", job[0]), |row| {
+            Ok((row.require::<Oid>(1)?, row.require::<crate::server::json::JsonB>(2)?.0))
+        }));
         let (relid, params) = found.into_iter().next().expect("the job is there");
         (job[0], relid, serde_json::from_value(params).expect("a definition"))
     }

@@ -190,13 +190,7 @@ unsafe fn clear_all(deletion: *mut Deletion, own: &Own, keys: &Keys) {
     }
 }
 
-unsafe fn clear(
-    deletion: *mut Deletion,
-    child: &Child,
-    relid: Oid,
-    clearing: &Clearing,
-    keys: &Keys,
-) {
+unsafe fn clear(deletion: *mut Deletion, child: &Child, relid: Oid, clearing: &Clearing, keys: &Keys) {
     unsafe {
         let values = parameters_for(deletion, child, keys);
         let before = raw::become_user(child.owner, pg_sys::SECURITY_NOFORCE_RLS);
