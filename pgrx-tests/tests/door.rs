@@ -130,7 +130,7 @@ fn a_trap_in_the_callers_path_is_met_by_no_statement_of_ours() -> Result<()> {
     }
     // The traps do work.
     session.run("SET search_path = traps, pg_catalog; SELECT 'x'::text")?;
-    assert_eq!(admin.text("SELECT DISTINCT what FROM traps.caught")?, "type text");
+    assert_eq!(admin.text("SELECT DISTINCT what FROM traps.caught")?, "pg_temp");
     Ok(())
 }
 
@@ -166,7 +166,7 @@ fn a_superuser_meets_no_trap_of_a_databases_owner() -> Result<()> {
             "performance_report_html()",
             "index_report()",
             "explain_backfill('public.t', 'v = 2')",
-            "enable_row_stamps('public.t')",
+            "enable_timestamps('public.t')",
             "enable_soft_delete('public.t')",
             "soft_delete('public.t', 'true')",
             "undelete('public.t', 'true')",
@@ -187,6 +187,7 @@ fn a_superuser_meets_no_trap_of_a_databases_owner() -> Result<()> {
 
 /// A trigger that notes the settings that it finds, and a policy whose function is inlined: it finds `which()` by the path.
 const RECORDER: &str = "
+    SET check_function_bodies = off;
     CREATE SCHEMA app; CREATE SCHEMA extra;
     CREATE TABLE public.seen (verb text, path text, datestyle text, zone text, digits text, intervals text);
     GRANT INSERT, SELECT ON public.seen TO PUBLIC;
@@ -206,7 +207,7 @@ const RECORDER: &str = "
     CREATE TRIGGER note BEFORE UPDATE OR DELETE OR INSERT ON app.n FOR EACH ROW EXECUTE FUNCTION public.note();
     CREATE TRIGGER note BEFORE UPDATE OR DELETE OR INSERT ON app.s FOR EACH ROW EXECUTE FUNCTION public.note();
     SELECT upkeep.enable_soft_delete('app.c'), upkeep.enable_soft_delete('app.p');
-    SELECT upkeep.enable_row_stamps('app.s');";
+    SELECT upkeep.enable_timestamps('app.s');";
 
 const MINE: &str =
     "SET search_path = extra, \"$user\", public; SET DateStyle = 'SQL, DMY'; SET TimeZone = 'Asia/Kathmandu';
@@ -257,6 +258,11 @@ fn triggers_policies_and_inlined_functions_find_the_callers_settings() -> Result
         ("upkeep.purge_deleted('app.p', '0 seconds')", "c DELETE,p DELETE"),
     ] {
         session.run("DELETE FROM public.seen")?;
+        if job.contains("purge") {
+            // It does nothing where row security may hide something.
+            session
+                .run("ALTER TABLE app.p DISABLE ROW LEVEL SECURITY; ALTER TABLE app.c DISABLE ROW LEVEL SECURITY")?;
+        }
         let job = session.text(&format!("SELECT {job}"))?;
         wait(&mut session, &job)?;
         assert_eq!(session.text(seen)?, expected, "{job}");

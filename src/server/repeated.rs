@@ -98,7 +98,7 @@ impl Statement {
                 if table.is_null() {
                     return Ok(Vec::new());
                 }
-                let _pinned = Pinned::exact();
+                let _pinned = (pg_sys::SPI_processed > 0).then(Pinned::exact);
                 Ok((0..pg_sys::SPI_processed as usize)
                     .map(|row| text_row(*(*table).vals.add(row), (*table).tupdesc))
                     .collect())
@@ -135,7 +135,7 @@ impl Statement {
     }
 
     unsafe fn parameters(&self, args: &[Arg<'_>]) -> Result<pg_sys::ParamListInfo> {
-        let _pinned = Pinned::exact();
+        let _pinned = args.iter().any(|arg| matches!(arg, Arg::Text(_))).then(Pinned::exact);
         // SAFETY: makeParamList allocates room for as many parameters as are filled in.
         unsafe {
             let list = pg_sys::makeParamList(self.types.len() as c_int);
