@@ -71,15 +71,15 @@ impl Statement {
         self
     }
 
+    #[cfg(not(debug_assertions))]
+    pub fn around(self, _fragments: &[&str]) -> Self {
+        self
+    }
+
     /// Its text names these relations, from here on. If a name is another's when it runs, that is a serialization failure:
     /// the server looks names up again whenever something has changed, and who wrote the text may have looked before.
     pub fn names(&self, relations: &[pg_sys::Oid]) {
         *self.relations.borrow_mut() = relations.to_vec();
-    }
-
-    #[cfg(not(debug_assertions))]
-    pub fn around(self, _fragments: &[&str]) -> Self {
-        self
     }
 
     pub fn sql(&self) -> &str {
