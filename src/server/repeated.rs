@@ -50,7 +50,12 @@ pub struct Statement {
 
 impl Statement {
     pub fn new(sql: impl Into<String>, types: &[pg_sys::Oid]) -> Self {
-        Statement { sql: sql.into(), types: types.to_vec(), plan: Cell::new(ptr::null_mut()), relations: RefCell::default() }
+        Statement {
+            sql: sql.into(),
+            types: types.to_vec(),
+            plan: Cell::new(ptr::null_mut()),
+            relations: RefCell::default(),
+        }
     }
 
     /// Its text names these relations, from here on. If a name is another's when it runs, that is a serialization failure:

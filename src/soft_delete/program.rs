@@ -142,15 +142,8 @@ impl Program {
     /// Tells the statements which tables they are about: an error if a name is another table's when they run.
     fn fix_names(&self) {
         if let Some(own) = &self.own {
-            let statements = [
-                &own.lock,
-                &own.stamp,
-                &own.unstamp,
-                &own.delete_one,
-                &own.look_one,
-                &own.delete_many,
-                &own.look_many,
-            ];
+            let statements =
+                [&own.lock, &own.stamp, &own.unstamp, &own.delete_one, &own.look_one, &own.delete_many, &own.look_many];
             statements.iter().for_each(|statement| statement.names(own.relid));
             for child in &own.children {
                 match &child.action {

@@ -202,11 +202,8 @@ pub fn restores(id: Option<Uuid>) -> Result<Restore> {
             require_update(&managed)?;
         }
         let references = program::references(managed.relid)?.1;
-        let of_it = format!(
-            "t.{} OPERATOR(pg_catalog.=) $1 AND NOT ({})",
-            identifier(&managed.deletion_id),
-            managed.live("t")
-        );
+        let of_it =
+            format!("t.{} OPERATOR(pg_catalog.=) $1 AND NOT ({})", identifier(&managed.deletion_id), managed.live("t"));
         let update = format!("UPDATE {} AS t SET {} WHERE {of_it}", managed.sql(), managed.set_live());
         let statement = Statement::new(counted(&update, "t.", &references), types(&[]));
         let left = format!("SELECT pg_catalog.count(*) FROM {} AS t WHERE {of_it}", managed.sql());
@@ -239,7 +236,9 @@ pub fn incomplete(table: &Table, back: u64, left: u64) -> Error {
         OBJECT_NOT_IN_PREREQUISITE_STATE,
         format!("not all rows of the deletion can be brought back in {}", table.name),
     )
-    .detail(format!("{back} rows came back, {left} are still deleted: row security hides them, or a trigger keeps them as they are."))
+    .detail(format!(
+        "{back} rows came back, {left} are still deleted: row security hides them, or a trigger keeps them as they are."
+    ))
     .hint(format!(
         "Undelete it as a role that may change all of them. SELECT upkeep.undelete({}, '..'); brings back single rows.",
         literal(&table.name)

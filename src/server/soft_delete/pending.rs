@@ -33,13 +33,7 @@ struct Rows {
 }
 
 /// Notes a row of that execution: attributes of `tuple`, by the numbers of `own`.
-pub unsafe fn note(
-    query: MemoryContext,
-    own: &Own,
-    what: What,
-    tuple: pg_sys::HeapTuple,
-    desc: pg_sys::TupleDesc,
-) {
+pub unsafe fn note(query: MemoryContext, own: &Own, what: What, tuple: pg_sys::HeapTuple, desc: pg_sys::TupleDesc) {
     unsafe {
         let mut rows: *mut Rows = statements::find(Kind::Update, query, own.relid);
         if rows.is_null() {

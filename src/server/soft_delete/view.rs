@@ -9,8 +9,8 @@ use pgrx::pg_sys::{self, Datum, Oid};
 
 use super::attached::{self, Made};
 use super::engine::{self, Keys};
-use super::statements::{self, Begun, Kind};
 use super::state;
+use super::statements::{self, Begun, Kind};
 use super::triggers::{NOTHING, own};
 use crate::server::raw::{self, Array, Report, Sight};
 use crate::soft_delete::program::Own;
