@@ -67,52 +67,65 @@ fn our_functions_are_no_triggers_of_others() -> Result<()> {
          SELECT upkeep.enable_soft_delete('parts', flag => 'gone');
          CREATE TABLE seen (tried int, refused int, wrong text[])",
     )?;
-    session.run(
-        "DO $test$
-         DECLARE
-             fn text; place text; events text; timing text; level text; name text; dml text; state text;
-             tried int := 0; refused int := 0; wrong text[] := '{}'; made text;
-         BEGIN
-             FOREACH fn IN ARRAY ARRAY['_soft_delete_view()', '_soft_delete_view_row()', '_soft_delete_updated_row()',
-                 '_soft_delete_updated()', '_soft_delete_flag()', '_soft_delete_guard()', '_soft_delete_live_parent()',
-                 '_stamp_row(''updated_at'')'] LOOP
-             FOREACH place IN ARRAY ARRAY['t', 't_live', 't_deleted', 'child', 'plain', 'plain_view', 'parts', 'part', 'parts_live'] LOOP
-             FOREACH events IN ARRAY ARRAY['INSERT', 'UPDATE', 'UPDATE OF v', 'DELETE', 'TRUNCATE', 'INSERT OR UPDATE OR DELETE'] LOOP
-             FOREACH timing IN ARRAY ARRAY['BEFORE', 'AFTER', 'INSTEAD OF', 'CONSTRAINT'] LOOP
-             FOREACH level IN ARRAY ARRAY['ROW', 'STATEMENT', 'ROW WHEN (true)', 'STATEMENT WHEN (true)'] LOOP
-             FOREACH name IN ARRAY ARRAY['aaa', 'zzzz', 'upkeep_soft_delete', 'upkeep_soft_delete_row', 'upkeep_soft_delete_begin'] LOOP
+    let functions = [
+        "_soft_delete_view()",
+        "_soft_delete_view_row()",
+        "_soft_delete_updated_row()",
+        "_soft_delete_updated()",
+        "_soft_delete_flag()",
+        "_soft_delete_guard()",
+        "_soft_delete_live_parent()",
+        "_stamp_row('deleted_at')",
+    ];
+    for function in functions {
+        for place in ["t", "t_live", "t_deleted", "plain", "part"] {
+            session.run(&format!(
+                "DO $test$
+                 DECLARE
+                     events text; timing text; level text; name text; dml text; state text; made text;
+                     tried int := 0; refused int := 0; wrong text[] := '{{}}';
                  BEGIN
-                     made := format('CREATE %s TRIGGER %s %s %s ON %s FOR EACH %s EXECUTE FUNCTION upkeep.%s',
-                         CASE timing WHEN 'CONSTRAINT' THEN 'CONSTRAINT' ELSE '' END, name,
-                         CASE timing WHEN 'CONSTRAINT' THEN 'AFTER' ELSE timing END, events, place, level, fn);
-                     EXECUTE made;
-                 EXCEPTION WHEN OTHERS THEN
-                     CONTINUE;
-                 END;
-                 FOREACH dml IN ARRAY ARRAY['INSERT INTO %s (id) VALUES (900)', 'UPDATE %s SET v = 1 WHERE id < 3',
-                     'UPDATE %s SET deleted_at = now() WHERE id < 3', 'DELETE FROM %s WHERE id < 120', 'TRUNCATE %s',
-                     'INSERT INTO %s (id, t) VALUES (901, 4)'] LOOP
-                     tried := tried + 1;
-                     BEGIN
+                     FOREACH events IN ARRAY ARRAY['INSERT OR UPDATE', 'UPDATE OF v', 'DELETE', 'TRUNCATE'] LOOP
+                     FOREACH timing IN ARRAY ARRAY['BEFORE', 'AFTER', 'INSTEAD OF', 'CONSTRAINT'] LOOP
+                     FOREACH level IN ARRAY ARRAY['ROW', 'STATEMENT', 'STATEMENT WHEN (true)'] LOOP
+                     FOREACH name IN ARRAY ARRAY[CASE timing WHEN 'AFTER' THEN 'upkeep_soft_delete_begin' ELSE 'aaa' END] LOOP
                          BEGIN
-                             EXECUTE format(dml, place);
+                             made := format('CREATE %s TRIGGER %s %s %s ON {place} FOR EACH %s EXECUTE FUNCTION upkeep.%s',
+                                 CASE timing WHEN 'CONSTRAINT' THEN 'CONSTRAINT' ELSE '' END, name,
+                                 CASE timing WHEN 'CONSTRAINT' THEN 'AFTER' ELSE timing END, events, level, $${function}$$);
+                             EXECUTE made;
                          EXCEPTION WHEN OTHERS THEN
-                             GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE;
-                             refused := refused + 1;
-                             IF state LIKE 'XX%' THEN wrong := wrong || concat_ws(': ', made, dml, state, SQLERRM); END IF;
+                             CONTINUE;
                          END;
-                         IF half() <> '0,0,0,0' THEN wrong := wrong || concat_ws(': ', made, dml, half()); END IF;
-                         RAISE SQLSTATE 'UNDO1';
-                     EXCEPTION WHEN SQLSTATE 'UNDO1' THEN NULL;
-                     END;
-                 END LOOP;
-                 EXECUTE format('DROP TRIGGER %s ON %s', name, place);
-             END LOOP; END LOOP; END LOOP; END LOOP; END LOOP; END LOOP;
-             INSERT INTO seen VALUES (tried, refused, wrong);
-         END$test$",
-    )?;
-    assert_eq!(session.text("SELECT wrong FROM seen")?, "{}");
-    assert_eq!(session.text("SELECT tried > 5000 AND refused > 2000 FROM seen")?, "t");
+                         FOREACH dml IN ARRAY ARRAY['INSERT INTO {place} (id) VALUES (900)',
+                             'UPDATE {place} SET deleted_at = now() WHERE id < 3', 'DELETE FROM {place} WHERE id < 120',
+                             'TRUNCATE {place}'] LOOP
+                             tried := tried + 1; state := NULL;
+                             BEGIN
+                                 BEGIN
+                                     EXECUTE dml;
+                                 EXCEPTION WHEN OTHERS THEN
+                                     GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE;
+                                     refused := refused + 1;
+                                     IF state LIKE 'XX%' THEN wrong := wrong || concat_ws(': ', made, dml, state, SQLERRM); END IF;
+                                 END;
+                                 IF state IS NULL AND half() <> '0,0,0,0' THEN
+                                     wrong := wrong || concat_ws(': ', made, dml, half());
+                                 END IF;
+                                 RAISE SQLSTATE 'UNDO1';
+                             EXCEPTION WHEN SQLSTATE 'UNDO1' THEN NULL;
+                             END;
+                         END LOOP;
+                         EXECUTE format('DROP TRIGGER %s ON {place}', name);
+                     END LOOP; END LOOP; END LOOP; END LOOP;
+                     INSERT INTO seen VALUES (tried, refused, wrong);
+                 END$test$"
+            ))?;
+        }
+    }
+    assert_eq!(session.text("SELECT string_agg(w, ' ') FROM seen, unnest(wrong) w")?, "");
+    let seen = session.text("SELECT sum(tried), sum(refused) FROM seen")?;
+    assert_eq!(session.text("SELECT sum(tried) > 800 AND sum(refused) > 400 FROM seen")?, "t", "{seen}");
     // All is as it was, and works.
     assert_eq!(session.text("SELECT count(*) FROM upkeep.soft_delete_drift")?, "0");
     session.run("DELETE FROM t_live WHERE id <= 250; DELETE FROM parts_live WHERE id <= 150")?;
@@ -286,22 +299,21 @@ fn family(session: &mut Session) -> Result<()> {
 }
 
 /// What each way of deleting and inserting does, in a schema that is called so now.
-fn use_all(session: &mut Session, schema: &str, first: u32) -> Result<()> {
+fn use_all(session: &mut Session, schema: &str, first: u32, new: u32) -> Result<()> {
     let next = |i: u32| first + i;
     session.run(&format!(
         "DELETE FROM {schema}.p_live WHERE id = {};
          DELETE FROM {schema}.p_live WHERE id BETWEEN {first} + 10 AND {first} + 140;
          SELECT upkeep.soft_delete('{schema}.p', 'id = {}');
          UPDATE {schema}.p SET deleted_at = now() WHERE id = {};
-         INSERT INTO {schema}.c VALUES ({} + 1000, {})",
+         INSERT INTO {schema}.c VALUES ({new}, {})",
         next(1),
         next(2),
         next(3),
-        next(4),
         next(4)
     ))?;
     assert_eq!(
-        sqlstate(session, &format!("INSERT INTO {schema}.c VALUES ({} + 1000, {})", next(1), next(1)))?,
+        sqlstate(session, &format!("INSERT INTO {schema}.c VALUES ({new} + 1, {})", next(1)))?,
         "23503",
         "{schema}"
     );
@@ -322,7 +334,7 @@ fn use_all(session: &mut Session, schema: &str, first: u32) -> Result<()> {
     ))?;
     assert_eq!(session.text(&gone)?, "0|0", "{schema}");
     session
-        .run(&format!("DELETE FROM {schema}.c WHERE false; UPDATE {schema}.c SET deleted_at = now() WHERE id > 1000"))
+        .run(&format!("DELETE FROM {schema}.c WHERE false; UPDATE {schema}.c SET deleted_at = now() WHERE id = {new}"))
 }
 
 #[test]
@@ -330,9 +342,9 @@ fn a_renamed_schema_is_followed_and_a_new_one_of_its_name_left_alone() -> Result
     let db = testing::database()?;
     let (mut a, mut b) = (db.connect()?, db.connect()?);
     family(&mut a)?;
-    use_all(&mut a, "app1", 1)?;
+    use_all(&mut a, "app1", 1, 1000)?;
     b.run("ALTER SCHEMA app1 RENAME TO app1_old")?;
-    use_all(&mut a, "app1_old", 200)?;
+    use_all(&mut a, "app1_old", 200, 2000)?;
     // The other one takes its place.
     b.run(
         "CREATE SCHEMA app1; CREATE TABLE app1.c AS SELECT * FROM app1_old.c;
@@ -342,11 +354,11 @@ fn a_renamed_schema_is_followed_and_a_new_one_of_its_name_left_alone() -> Result
     let before = b.text(new)?;
     assert_eq!(a.rows("DELETE FROM app1_old.p_live WHERE id = 160 RETURNING id")?, ["160"]);
     assert_eq!(a.text("SELECT deleted_at IS NULL FROM app1_old.p WHERE id = 160")?, "f");
-    use_all(&mut a, "app1_old", 1)?;
+    use_all(&mut a, "app1_old", 1, 3000)?;
     assert_eq!(b.text(new)?, before);
     // And back, at once.
     b.run("BEGIN; ALTER SCHEMA app1 RENAME TO app1_new; ALTER SCHEMA app1_old RENAME TO app1; COMMIT")?;
-    use_all(&mut a, "app1", 200)?;
+    use_all(&mut a, "app1", 200, 4000)?;
     assert_eq!(b.text(&new.replace("app1.", "app1_new."))?, before);
     Ok(())
 }
@@ -357,7 +369,7 @@ fn types_operators_and_roles_that_move_are_followed() -> Result<()> {
     let db = testing::database()?;
     let role = db.role("owner")?;
     let (mut a, mut b) = (db.connect()?, db.connect()?);
-    b.run("CREATE SCHEMA num; CREATE TYPE num.num; CREATE FUNCTION num.num_in(cstring) RETURNS num.num IMMUTABLE STRICT LANGUAGE internal AS 'int4in';
+    b.run("CREATE SCHEMA num; CREATE SCHEMA other; CREATE TYPE num.num; CREATE FUNCTION num.num_in(cstring) RETURNS num.num IMMUTABLE STRICT LANGUAGE internal AS 'int4in';
          CREATE FUNCTION num.num_out(num.num) RETURNS cstring IMMUTABLE STRICT LANGUAGE internal AS 'int4out';
          CREATE TYPE num.num (INPUT = num.num_in, OUTPUT = num.num_out, LIKE = int4);
          CREATE CAST (int4 AS num.num) WITHOUT FUNCTION AS IMPLICIT")?;
@@ -375,7 +387,7 @@ fn types_operators_and_roles_that_move_are_followed() -> Result<()> {
          CREATE TABLE p (id num.num, n text COLLATE num.c, PRIMARY KEY (id, n));
          CREATE TABLE c (id num.num PRIMARY KEY, p num.num, n text COLLATE num.c,
              FOREIGN KEY (p, n) REFERENCES p ON DELETE CASCADE);
-         ALTER TABLE c OWNER TO {role}; GRANT USAGE ON SCHEMA num TO {role};
+         ALTER TABLE c OWNER TO {role}; GRANT USAGE ON SCHEMA num, other TO {role};
          SELECT upkeep.enable_soft_delete('c'), upkeep.enable_soft_delete('p');
          INSERT INTO p SELECT g, 'n' FROM generate_series(1, 1000) g; INSERT INTO c SELECT g, g, 'n' FROM generate_series(1, 1000) g"
     ))?;
@@ -397,10 +409,10 @@ fn types_operators_and_roles_that_move_are_followed() -> Result<()> {
     };
     works(&mut a, "nothing")?;
     for change in [
-        "CREATE SCHEMA other; ALTER OPERATOR num.= (num.num, num.num) SET SCHEMA other".to_owned(),
+        "ALTER OPERATOR num.= (num.num, num.num) SET SCHEMA other".to_owned(),
         "ALTER TYPE num.num RENAME TO number; ALTER TYPE num.number SET SCHEMA other".to_owned(),
         "ALTER COLLATION num.c SET SCHEMA other; ALTER COLLATION other.c RENAME TO coll".to_owned(),
-        format!("ALTER ROLE {role} RENAME TO {role}_x; GRANT USAGE ON SCHEMA other TO {role}_x"),
+        format!("ALTER ROLE {role} RENAME TO {role}_x"),
     ] {
         b.run(&change)?;
         works(&mut a, &change)?;
@@ -420,7 +432,7 @@ fn an_undelete_that_sees_half_of_it_is_none() -> Result<()> {
         "CREATE TABLE doc (id int PRIMARY KEY, tenant text NOT NULL, note int);
          CREATE TABLE note (id int PRIMARY KEY, doc int REFERENCES doc ON DELETE SET NULL);
          INSERT INTO doc SELECT g, CASE WHEN g <= 6 THEN 'a' ELSE 'b' END FROM generate_series(1, 10) g;
-         INSERT INTO note SELECT g, g FROM generate_series(1, 10) g;
+         INSERT INTO note SELECT g, g FROM generate_series(1, 10) g WHERE g <> 2;
          SELECT upkeep.enable_soft_delete('doc');
          ALTER TABLE doc ENABLE ROW LEVEL SECURITY;
          CREATE POLICY own ON doc USING (tenant = current_setting('app.tenant', true));
@@ -434,7 +446,7 @@ fn an_undelete_that_sees_half_of_it_is_none() -> Result<()> {
     let refused = b.error(&undelete)?;
     assert_eq!((refused.code().code(), refused.hint().is_some()), ("55000", true), "{refused:?}");
     assert!(refused.detail().is_some_and(|detail| detail.starts_with("0 rows came back, 4 ")), "{refused:?}");
-    assert_eq!(owner.text("SELECT count(*) FROM upkeep._deletion_cleared")?, "4");
+    assert_eq!(owner.text("SELECT count(*) FROM upkeep._deletion_cleared")?, "3");
     // Single rows may have come back, or have gone again with another deletion: the rest is the whole.
     a.run("SELECT upkeep.undelete('doc', 'id IN (1, 2)'); DELETE FROM doc_live WHERE id = 2")?;
     owner.run("UPDATE note SET doc = 9 WHERE id = 3")?;

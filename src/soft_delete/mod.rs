@@ -13,4 +13,6 @@ pub mod program;
 pub mod purge;
 pub mod request;
 pub mod retention;
+#[cfg(feature = "pg_test")]
+mod tests;
 pub mod unique_keys;
