@@ -10,7 +10,7 @@ use loom::thread;
 
 use crate::Host;
 use crate::board::{Board, Mark};
-use crate::counters::{Failure, Me, Memory, Owned, Own, Presence, Statement};
+use crate::counters::{Failure, Me, Memory, Own, Owned, Presence, Statement};
 use crate::sync::{Mistake, make};
 
 /// Of 2 entries, or fewer.
@@ -275,9 +275,9 @@ fn drains_lose_nothing() {
             let taken = thread.join().unwrap();
             assert_eq!(counted(shared, 10), 2, "live figures have it once");
             let waits = shared.waiting_since(DB).is_some();
-            let rest: u64 = shared.drain(&Process(50), DB).map_or(0, |drained| {
-                drained.entries.iter().map(|entry| entry.figures.failures[0]).sum()
-            });
+            let rest: u64 = shared
+                .drain(&Process(50), DB)
+                .map_or(0, |drained| drained.entries.iter().map(|entry| entry.figures.failures[0]).sum());
             assert_eq!(taken + rest, 2);
             assert!(waits || rest == 0, "it waits and nobody knows");
         });

@@ -180,12 +180,12 @@ fn store_texts(here: u32) -> Result<()> {
 fn store_text(waiting: &Waiting) -> Result<()> {
     let Waiting { queryid, user, text, search_path, truncated, .. } = waiting;
     let ascii = |bytes: &[u8]| bytes.iter().map(|byte| if byte.is_ascii() { *byte } else { b'?' }).collect::<Vec<_>>();
-    let insert = |text: &[u8], path: &[u8]| {
-        match subtransaction(|| store::insert_text(*queryid, *user, text, *truncated, path)) {
+    let insert =
+        |text: &[u8], path: &[u8]| match subtransaction(|| store::insert_text(*queryid, *user, text, *truncated, path))
+        {
             Err(error) if error.sqlstate.class() != *b"22" => Err(error),
             result => Ok(result.is_ok()),
-        }
-    };
+        };
     if insert(text, search_path)? || insert(text, &ascii(search_path))? || insert(&ascii(text), &ascii(search_path))? {
         return Ok(());
     }

@@ -168,13 +168,7 @@ impl Memory {
         None
     }
 
-    fn enter(
-        &self,
-        writing: &AtomicU32,
-        pid: u32,
-        wanted: Wanted,
-        now: impl FnOnce() -> i64,
-    ) -> Option<(u32, u32)> {
+    fn enter(&self, writing: &AtomicU32, pid: u32, wanted: Wanted, now: impl FnOnce() -> i64) -> Option<(u32, u32)> {
         if !self.try_lock(pid) {
             return None;
         }

@@ -21,8 +21,8 @@ mod moves;
 mod owned;
 
 pub use self::databases::{DATABASES, Database, Presence};
-pub use self::entries::Own;
 use self::entries::MOST_USES;
+pub use self::entries::Own;
 pub use self::look::{Drained, Entry};
 #[cfg(all(test, loom))]
 pub use self::owned::Owned;
@@ -243,7 +243,15 @@ impl Memory {
 
     /// A statement has ended well.
     #[inline]
-    pub fn count_call(&self, own: &mut Own, me: Me, statement: Statement, ns: u64, rows: u64, now: impl FnOnce() -> i64 + Copy) {
+    pub fn count_call(
+        &self,
+        own: &mut Own,
+        me: Me,
+        statement: Statement,
+        ns: u64,
+        rows: u64,
+        now: impl FnOnce() -> i64 + Copy,
+    ) {
         self.count(own, me, statement, now, |shard| {
             shard.ns.fetch_add(ns, Ordering::Relaxed);
             if rows > 0 {
@@ -262,7 +270,14 @@ impl Memory {
     }
 
     /// A statement has failed.
-    pub fn count_failure(&self, own: &mut Own, me: Me, statement: Statement, failure: Failure, now: impl FnOnce() -> i64 + Copy) {
+    pub fn count_failure(
+        &self,
+        own: &mut Own,
+        me: Me,
+        statement: Statement,
+        failure: Failure,
+        now: impl FnOnce() -> i64 + Copy,
+    ) {
         self.count(own, me, statement, now, |shard| {
             if let Some(count) = shard.failures.get(failure as usize) {
                 count.fetch_add(1, Ordering::SeqCst);
@@ -285,7 +300,8 @@ impl Memory {
         }
         let number = own.database(self, me);
         let database = self.database_at(number);
-        let slot = if number as usize >= DATABASES || database.presence() == Presence::Absent || statement.queryid == 0 {
+        let slot = if number as usize >= DATABASES || database.presence() == Presence::Absent || statement.queryid == 0
+        {
             self.slot(number)
         } else {
             match self.entry(own, writing, me, statement, now) {

@@ -5,9 +5,9 @@
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
+use pg_upkeep_memory::Host;
 use pg_upkeep_memory::counters::{self, Me, Memory, Own, Statement};
 pub use pg_upkeep_memory::counters::{Database, Drained, Entry, Failure, Presence};
-use pg_upkeep_memory::Host;
 use pgrx::pg_sys;
 
 use super::{Global, texts};

@@ -238,7 +238,9 @@ impl Texts {
 
     fn free_piece(&self, piece: &Piece) {
         let share = piece.share.load(Ordering::Relaxed);
-        for count in [Some(&self.header().used), Some(self.role(share as usize & 0xFFFF)), memory::pieces_of(share >> 16)] {
+        for count in
+            [Some(&self.header().used), Some(self.role(share as usize & 0xFFFF)), memory::pieces_of(share >> 16)]
+        {
             if let Some(count) = count {
                 count.fetch_sub(1, Ordering::Relaxed);
             }
@@ -262,7 +264,9 @@ impl Texts {
     pub fn free(&self, database: u32) {
         for number in 0..self.count {
             let first = self.piece(number);
-            if first.state.load(Ordering::Acquire) != READY || (first.who.load(Ordering::Relaxed) >> 32) as u32 != database {
+            if first.state.load(Ordering::Acquire) != READY
+                || (first.who.load(Ordering::Relaxed) >> 32) as u32 != database
+            {
                 continue;
             }
             if first.state.compare_exchange(READY, TAKEN, Ordering::AcqRel, Ordering::Relaxed).is_err() {
