@@ -67,6 +67,7 @@ const COMPILING: &[Step] = &[
     Step { name: "format", needs: None, run: |_| cargo_steps::format() },
     Step { name: "clippy", needs: None, run: cargo_steps::clippy },
     Step { name: "unit", needs: None, run: cargo_steps::unit },
+    Step { name: "loom", needs: None, run: |_| cargo_steps::loom() },
     Step { name: "schema", needs: None, run: |s| Ok(Passed { output: schema::check(&s.postgres.compiler)? }) },
 ];
 

@@ -395,3 +395,230 @@ fn copy_in_and_a_portal_that_is_given_up_are_counted() -> Result<()> {
     assert_eq!(figures(&mut session, "SELECT id + $1 FROM t")?, "");
     Ok(())
 }
+
+/// Statements that differ in their structure: as many as wanted, up to 4096.
+fn distinct(n: usize, last: &str) -> String {
+    let terms: Vec<&str> = (0..12).map(|bit| if n >> bit & 1 == 1 { "1 + 1" } else { "1 * 1" }).collect();
+    format!("SELECT {}, {last}", terms.join(", "))
+}
+
+fn many(count: usize, last: &str) -> String {
+    (0..count).map(|n| distinct(n, last)).collect::<Vec<_>>().join("; ")
+}
+
+/// Statements of which nothing else here has the text.
+const RARE: [&str; 6] = ["'1'::int2", "'1.1.1.1'::inet", "'(1,2)'::point", "'1'::xid", "'1'::bit", "'1'::oid"];
+
+/// What is kept of `SELECT '1'::oid`.
+fn kept(constant: &str) -> String {
+    format!("SELECT count(*) FROM upkeep._query WHERE query = '{}'", text_of(constant))
+}
+
+/// One that finds no room is taken down when it is next met.
+fn wait_for_a_text(session: &mut Session, constant: &str) -> Result<()> {
+    wait_until("a text", PATIENCE, || {
+        session.run(&format!("SELECT {constant}")).is_ok()
+            && session.text(&kept(constant)).is_ok_and(|kept| kept == "1")
+    })
+}
+
+fn text_of(constant: &str) -> String {
+    let (_, kind) = constant.split_once("::").unwrap_or_default();
+    format!("SELECT $1::{kind}")
+}
+
+const OF_DROPPED: &str = "SELECT count(*) FROM upkeep.query_stats s WHERE datid IS NOT NULL
+                          AND NOT EXISTS (SELECT FROM pg_database d WHERE d.oid = s.datid)";
+
+#[test]
+fn a_database_that_is_dropped_leaves_others_their_history() -> Result<()> {
+    let mut cluster = counted_every_second("dropped").set("upkeep.enabled", "off").start()?;
+    let mut session = cluster.connect("postgres")?;
+    session.run("CREATE DATABASE app")?;
+    session.run("CREATE DATABASE first")?;
+    cluster.connect("app")?.run("CREATE EXTENSION pg_upkeep")?;
+    drop(session);
+    cluster.restart()?;
+    // They are counted in this order.
+    cluster.connect("first")?.run("SELECT 1")?;
+    let mut pooled = cluster.connect("app")?;
+    pooled.run(MONEY)?;
+    cluster.set("upkeep.enabled", "on")?;
+    cluster.reload()?;
+    cluster.connect("postgres")?.run("DROP DATABASE first")?;
+    wait_for_text(&mut pooled, OF_DROPPED, "0")?;
+    // Whoever comes now is counted at the same place as who is there.
+    for calls in 2..5 {
+        cluster.connect("app")?.run("SELECT 2")?;
+        pooled.run(MONEY)?;
+        wait_for_text(&mut pooled, &format!("SELECT ({}) >= {calls} - 1", stored()), "t")?;
+    }
+    wait_for_text(&mut pooled, &stored(), "4")?;
+    let others = "SELECT count(*) < 2 FROM upkeep.query_stats s JOIN pg_database d ON d.oid = s.datid
+                  WHERE d.datname = 'app' AND queryid = 0";
+    assert_eq!(pooled.text(others)?, "t");
+    Ok(())
+}
+
+#[test]
+fn texts_that_nobody_fetches_leave_room_for_those_of_others() -> Result<()> {
+    let cluster = counted_every_second("fetched")
+        .set("upkeep.query_max", 100)
+        .set("upkeep.databases", "postgres, busy")
+        .start()?;
+    let mut session = cluster.connect("postgres")?;
+    session.run("CREATE EXTENSION pg_upkeep; CREATE ROLE mallory LOGIN")?;
+    for name in ["without", "excluded", "busy"] {
+        session.run(&format!("CREATE DATABASE {name}"))?;
+    }
+    for name in ["excluded", "busy"] {
+        cluster.connect(name)?.run("CREATE EXTENSION pg_upkeep")?;
+    }
+    // Drains there come to no end.
+    let mut locker = cluster.connect("busy")?;
+    locker.run("SELECT 1.5")?;
+    wait_for_text(&mut locker, "SELECT count(*) > 0 FROM upkeep._query", "t")?;
+    locker.run("BEGIN; LOCK TABLE upkeep._query_interval, upkeep._query IN EXCLUSIVE MODE")?;
+    // More than there are pieces.
+    for (n, name) in ["without", "excluded", "busy"].into_iter().enumerate() {
+        cluster.connect_as(name, "mallory")?.run(&many(2300, "1"))?;
+        wait_for_a_text(&mut session, RARE[n])?;
+    }
+    // Another role, where mallory has all that one role may have.
+    let mut alice = cluster.connect("busy")?;
+    alice.run("SELECT '1'::oid")?;
+    let seen = "SELECT count(*) FROM upkeep.query_stats WHERE query = 'SELECT $1::oid'";
+    assert_eq!(alice.text(seen)?, "1");
+    drop((locker, alice));
+    // They leave with their database: there is room for many again.
+    session.run("DROP DATABASE busy WITH (FORCE)")?;
+    session.run("DROP DATABASE excluded")?;
+    wait_for_text(&mut session, OF_DROPPED, "0")?;
+    session.run(&many(1500, "'b'"))?;
+    wait_for_text(&mut session, "SELECT count(*) > 350 FROM upkeep._query WHERE query LIKE 'SELECT $1 _ $2%'", "t")
+}
+
+#[test]
+fn an_extension_that_leaves_takes_its_texts_along() -> Result<()> {
+    let cluster = counted_every_second("leaves").set("upkeep.query_max", 100).start()?;
+    let mut session = cluster.connect("postgres")?;
+    session.run("CREATE EXTENSION pg_upkeep")?;
+    session.run("CREATE DATABASE other")?;
+    let mut other = cluster.connect("other")?;
+    other.run("CREATE EXTENSION pg_upkeep; SELECT 1.5")?;
+    wait_for_text(&mut other, "SELECT count(*) > 0 FROM upkeep._query", "t")?;
+    other.run("DROP EXTENSION pg_upkeep")?;
+    for (last, rare) in [("1", RARE[0]), ("'a'::name", RARE[1])] {
+        other.run(&many(2300, last))?;
+        wait_for_a_text(&mut session, rare)?;
+    }
+    // It comes back, and so do texts.
+    other.run("CREATE EXTENSION pg_upkeep")?;
+    wait_for_a_text(&mut other, "'1'::oid")
+}
+
+#[test]
+fn a_session_that_ends_while_it_waits_has_canceled_nothing() -> Result<()> {
+    let (cluster, mut session) = ready("idle_ends")?;
+    for (n, (before, ends_itself)) in [
+        ("", false),
+        ("BEGIN", false),
+        ("SET idle_session_timeout = '10ms'", true),
+        ("SET idle_in_transaction_session_timeout = '10ms'; BEGIN", true),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut victim = cluster.connect("postgres")?;
+        let pid = victim.pid()?;
+        // One message: the last statement of this session.
+        victim.run(&format!("{before}; SELECT {}", RARE[n]))?;
+        if !ends_itself {
+            session.run(&format!("SELECT pg_terminate_backend({pid})"))?;
+        }
+        wait_for_text(&mut session, &format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}"), "0")?;
+        let counted = session.text(&format!(
+            "SELECT concat_ws('|', calls, errors, cancellations, timeouts) FROM upkeep.query_stats
+             WHERE query = '{}'",
+            text_of(RARE[n])
+        ))?;
+        assert_eq!(counted, "1|0|0|0", "{before}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_search_path_is_cut_between_characters() -> Result<()> {
+    let (cluster, mut session) = ready("paths")?;
+    for (name, encoding) in [("utf", "UTF8"), ("latin", "LATIN1"), ("japanese", "EUC_JP")] {
+        session.run(&format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'"))?;
+        let mut there = cluster.connect(name)?;
+        there.run("CREATE EXTENSION pg_upkeep; SELECT 1.5")?;
+        wait_for_text(&mut there, "SELECT count(*) > 0 FROM upkeep._query", "t")?;
+        let letter = if name == "latin" { "\u{e4}" } else { "\u{3b1}" };
+        let schemas = vec![format!("\"{}\"", letter.repeat(30)); 100].join(", ");
+        // One of them is cut in the middle of a character.
+        for (first, rare) in [("s", RARE[0]), ("st", RARE[1])] {
+            there.run(&format!("SET search_path = {first}, {schemas}"))?;
+            there.run(&format!("SELECT {rare}"))?;
+        }
+        there.run("SET search_path = pg_catalog, upkeep")?;
+        let kept =
+            "SELECT count(*) || ' ' || bool_and(truncated) || ' ' || bool_and(octet_length(convert_to(search_path,
+                        getdatabaseencoding())) BETWEEN 1998 AND 2000)
+                    FROM upkeep._query WHERE query IN ('SELECT $1::int2', 'SELECT $1::inet')";
+        wait_for_text(&mut there, kept, "2 true true")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_search_path_in_another_encoding_costs_no_text() -> Result<()> {
+    let (cluster, mut session) = ready("other_paths")?;
+    session.run("CREATE DATABASE utf TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'")?;
+    session.run("CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")?;
+    let mut utf = cluster.connect("utf")?;
+    utf.run("CREATE EXTENSION pg_upkeep; SELECT 1.5")?;
+    wait_for_text(&mut utf, "SELECT count(*) > 0 FROM upkeep._query", "t")?;
+    // Settings of databases are bytes, whichever database they were made in.
+    cluster.connect("latin")?.run("ALTER DATABASE utf SET search_path = \"\u{e4}\", public")?;
+    cluster.psql("utf", "SELECT '1'::oid")?;
+    let kept = "SELECT search_path FROM upkeep._query WHERE query = 'SELECT $1::oid'";
+    wait_for_text(&mut utf, kept, "\"?\", public")
+}
+
+#[test]
+fn what_explain_runs_brings_no_secrets_along() -> Result<()> {
+    let (_cluster, mut session) = ready("explained")?;
+    session.run("CREATE ROLE carol; SET upkeep.track_queries = 'all'")?;
+    for statements in [
+        "EXPLAIN SELECT '1.1.1.1'::inet; ALTER ROLE carol PASSWORD 'sesame'",
+        "CREATE TABLE made AS SELECT '1'::int2; ALTER ROLE carol PASSWORD 'sesame'",
+        "BEGIN; DECLARE c CURSOR FOR SELECT '(1,2)'::point; FETCH c; ALTER ROLE carol PASSWORD 'sesame'; COMMIT",
+        "DO $$BEGIN EXECUTE 'EXPLAIN SELECT 2.5; ALTER ROLE carol PASSWORD $q$sesame$q$'; END$$",
+        "PREPARE p AS SELECT '1'::xid; ALTER ROLE carol PASSWORD 'sesame'",
+    ] {
+        session.run(statements)?;
+    }
+    session.run("SELECT 1.5 AS met_last")?;
+    wait_for_text(&mut session, "SELECT count(*) FROM upkeep._query WHERE query = 'SELECT $1 AS met_last'", "1")?;
+    let secrets =
+        "SELECT coalesce(string_agg(query, ' / '), 'none') FROM upkeep._query WHERE query LIKE '%' || 'sesa' || 'me%'";
+    assert_eq!(session.text(secrets)?, "none");
+    Ok(())
+}
+
+#[test]
+fn an_interval_that_cannot_be_written_comes_with_the_next() -> Result<()> {
+    let (cluster, mut session) = ready("written_later")?;
+    let mut locker = cluster.connect("postgres")?;
+    locker.run("BEGIN; LOCK TABLE upkeep._query_interval IN EXCLUSIVE MODE")?;
+    let before = cluster.log_position();
+    session.run(MONEY)?;
+    session.run(MONEY)?;
+    wait_until("a drain to fail", PATIENCE, || cluster.log_since(before).contains("history of statements"))?;
+    session.run(MONEY)?;
+    locker.run("COMMIT")?;
+    // As the statement that it was, not among the others.
+    wait_for_text(&mut session, &stored(), "3")
+}

@@ -30,7 +30,15 @@ pub fn clippy(suite: &Suite) -> Result<Passed> {
 
 pub fn unit(suite: &Suite) -> Result<Passed> {
     let compiler = &suite.postgres.compiler;
-    passed(compiler.cargo("test").args(["--quiet", "--lib"]).args(compiler.package_args("")))
+    passed(compiler.cargo("test").args(["--quiet", "--lib", "-p", "pg_upkeep_memory"]).args(compiler.package_args("")))
+}
+
+/// What processes share, in every order of their steps. Built apart: atomics are loom's there.
+pub fn loom() -> Result<Passed> {
+    let mut cargo = plain_cargo("test");
+    cargo.args(["--quiet", "--release", "--lib", "-p", "pg_upkeep_memory", "--target-dir"]);
+    cargo.arg(paths::target().join("loom")).env("RUSTFLAGS", "--cfg loom").env("RUST_BACKTRACE", "0");
+    passed(&mut cargo)
 }
 
 /// The part of the client suite that is hostile in every run: each verb, and what works in the background, in about five minutes.

@@ -2,7 +2,7 @@
 //! stays while it is open. LEVELS are the calls into the executor or a utility statement that are on the stack now, each with
 //! the subtransaction it began in: when that is rolled back, the call is gone, and its statement has failed.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{c_char, c_int, c_void};
 
 use pgrx::pg_sys;
 
@@ -56,7 +56,13 @@ pub const FREE: Frame = Frame {
 pub struct Level {
     pub subtransaction: u32,
     pub frame: usize,
+    /// Of a utility statement: the text that was sent, and which part of it it is. Null: of no such statement.
+    pub source: *const c_char,
+    pub location: c_int,
+    pub length: c_int,
 }
+
+const NO_LEVEL: Level = Level { subtransaction: 0, frame: NO_FRAME, source: std::ptr::null(), location: 0, length: 0 };
 
 pub struct Books {
     pub track: c_int,
@@ -77,7 +83,7 @@ static BOOKS: Global<Books> = Global::new(Books {
     track: TRACK_TOP,
     frames: [FREE; MOST_FRAMES],
     top: 0,
-    levels: [Level { subtransaction: 0, frame: NO_FRAME }; MOST_LEVELS],
+    levels: [NO_LEVEL; MOST_LEVELS],
     level: 0,
     off: false,
     quiet: 0,
@@ -205,7 +211,10 @@ pub unsafe fn enter(number: usize) -> usize {
         let now = (*books).level;
         let subtransaction = GetCurrentSubTransactionId();
         if now < MOST_LEVELS {
-            *level(now) = Level { subtransaction, frame: number };
+            let level = level(now);
+            (*level).subtransaction = subtransaction;
+            (*level).frame = number;
+            (*level).source = std::ptr::null();
         }
         (*books).level = now.wrapping_add(1);
         if number != NO_FRAME {
@@ -242,13 +251,40 @@ pub unsafe fn is_explained(depth: usize) -> bool {
     }
 }
 
-/// What EXPLAIN runs is counted as EXPLAIN: its text is not wanted. Before 18 the server does not say either where in the text that was sent it
-/// is, so that the text would be that of all the statements of a message, with what those hold. Also where so much runs that one cannot know.
+/// What EXPLAIN runs is counted as EXPLAIN: its text is not wanted. Nor where so much runs that one cannot know.
 #[inline]
 pub unsafe fn may_be_explained() -> bool {
     unsafe {
         let books = books();
         let depth = (*books).level;
         depth > MOST_LEVELS || (depth > 0 && (*books).top >= MOST_FRAMES) || is_explained(depth)
+    }
+}
+
+/// A utility statement that has just begun is this part of a text.
+#[inline]
+pub unsafe fn note_part(before: usize, source: *const c_char, location: c_int, length: c_int) {
+    unsafe {
+        if before < MOST_LEVELS {
+            let level = level(before);
+            (*level).source = source;
+            (*level).location = location;
+            (*level).length = length;
+        }
+    }
+}
+
+/// The query of a CREATE TABLE AS, a DECLARE CURSOR or an EXPLAIN does not say where in the text that was sent it is (before 18 never, since then
+/// not always): it would have the text of all the statements of a message, with the secrets that those may hold. It is within the
+/// statement that runs it.
+#[inline]
+pub unsafe fn part_of(source: *const c_char, location: c_int, length: c_int) -> (c_int, c_int) {
+    unsafe {
+        let depth = (*books()).level;
+        if location > 0 || length > 0 || depth == 0 || depth > MOST_LEVELS {
+            return (location, length);
+        }
+        let above = level(depth.wrapping_sub(1));
+        if (*above).source == source { ((*above).location, (*above).length) } else { (location, length) }
     }
 }

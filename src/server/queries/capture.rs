@@ -5,6 +5,7 @@ use std::ffi::{CStr, c_char, c_int};
 
 use pgrx::pg_sys::{self, NodeTag};
 
+use super::books::part_of;
 use super::memory;
 use super::texts::{self, Taker, Texts, Writer};
 use crate::queries::normalize::constant_length;
@@ -41,7 +42,9 @@ pub unsafe fn analyzed(
             return;
         }
         let Some(taker) = memory::taker_of_texts(user) else { return };
-        let Some((text, offset)) = part((*state).p_sourcetext, (*query).stmt_location, (*query).stmt_len) else {
+        let source = (*state).p_sourcetext;
+        let (location, length) = part_of(source, (*query).stmt_location, (*query).stmt_len);
+        let Some((text, offset)) = part(source, location, length) else {
             return;
         };
         let (constants, first_parameter): (&mut [pg_sys::LocationLen], c_int) =

@@ -22,7 +22,7 @@ const WAYS: usize = 4;
 
 /// A database may have so many times the pieces that are free, ...
 const OF_DATABASE: u32 = 8;
-/// ... a role (or a few that are accounted for together) fewer, so that it leaves something to others in its database.
+/// ... a role in it (or a few that are accounted for together) fewer, so that it leaves something to others there.
 const OF_ROLE: u32 = 6;
 /// A database of which it is not known whether anybody will fetch them: one in so many pieces.
 const WITHOUT_READER: u32 = 32;
@@ -140,8 +140,9 @@ fn pieces_of(count: &AtomicU32) -> u32 {
     if count > u32::MAX / 2 { 0 } else { count }
 }
 
+/// A role in a database.
 fn role_of(who: u64) -> usize {
-    ((who as u32).wrapping_mul(0x9E37_79B1) >> 24) as usize % ROLES
+    (who.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as usize % ROLES
 }
 
 impl Texts {

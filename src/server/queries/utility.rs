@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_char};
 use pgrx::pg_sys::{self, NodeTag};
 
 use super::books::{
-    FREE, Frame, NO_FRAME, books, counts_here, enter, forget, frame, is_counting, is_explained, leave, push,
+    FREE, Frame, NO_FRAME, books, counts_here, enter, forget, frame, is_counting, is_explained, leave, note_part, push,
 };
 use super::{capture, memory};
 
@@ -66,6 +66,7 @@ pub unsafe fn begin(
             });
         }
         (*call).before = enter((*call).frame);
+        note_part((*call).before, query, (*statement).stmt_location, (*statement).stmt_len);
     }
 }
 
