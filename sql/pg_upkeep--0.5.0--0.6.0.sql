@@ -40,8 +40,8 @@ WITH managed AS MATERIALIZED (
     SELECT t.tgrelid, t.tgname, t.tgenabled, t.tgtype, t.tgdeferrable, t.tgqual, t.tgnargs, t.tgparentid, p.proname
     FROM pg_catalog.pg_trigger t
     JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
-    WHERE p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::regnamespace
-      AND pg_catalog.starts_with(p.proname::text, '_soft_delete_')
+    WHERE p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
+      AND pg_catalog.starts_with(p.proname::pg_catalog.text, '_soft_delete_')
 ), kind (proname, tgname, tgtype, deferred, conditional) AS (
     -- conditional: there is a WHEN; null: there may be one.
     VALUES ('_soft_delete_updated', 'upkeep_soft_delete', 16, false, false),
@@ -58,7 +58,7 @@ WITH managed AS MATERIALIZED (
            ('_soft_delete_live_parent', 'upkeep_live_parent_update_deferred', 17, true, true)
 ), member AS MATERIALIZED (
     SELECT m.relid AS root, t.relid FROM managed m
-    CROSS JOIN LATERAL (SELECT m.relid UNION SELECT p.relid::oid FROM pg_catalog.pg_partition_tree(m.relid) p) t (relid)
+    CROSS JOIN LATERAL (SELECT m.relid UNION SELECT p.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree(m.relid) p) t (relid)
 ), place AS MATERIALIZED (
     -- Where triggers of ours are wanted, of which functions.
     SELECT m.root, m.relid, f.proname, NULL::boolean AS deferred
@@ -75,7 +75,7 @@ WITH managed AS MATERIALIZED (
     SELECT DISTINCT m.root, f.conrelid, '_soft_delete_live_parent', f.condeferrable
     FROM member m
     JOIN pg_catalog.pg_constraint f ON f.confrelid OPERATOR(pg_catalog.=) m.relid AND f.contype OPERATOR(pg_catalog.=) 'f'
-     AND f.conparentid OPERATOR(pg_catalog.=) 0::oid
+     AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
 ), wanted AS MATERIALIZED (
     SELECT p.root, p.relid, k.proname, k.tgname, k.tgtype, k.deferred, k.conditional
     FROM place p JOIN kind k ON k.proname OPERATOR(pg_catalog.=) p.proname
@@ -84,17 +84,17 @@ WITH managed AS MATERIALIZED (
     -- What is there under the name, whosever it is.
     SELECT w.root, w.relid, w.tgname, w.proname, w.tgtype, w.deferred, t.oid,
            t.tgenabled,
-           p.proname OPERATOR(pg_catalog.=) w.proname::name AND p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::regnamespace
+           p.proname OPERATOR(pg_catalog.=) w.proname::pg_catalog.name AND p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
                AND t.tgtype OPERATOR(pg_catalog.=) w.tgtype AND t.tgdeferrable OPERATOR(pg_catalog.=) w.deferred
                AND t.tgnargs OPERATOR(pg_catalog.=) 0
                AND (w.conditional IS NULL OR (t.tgqual IS NOT NULL) OPERATOR(pg_catalog.=) w.conditional) AS is_ours
     FROM wanted w
     LEFT JOIN (pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid)
-        ON t.tgrelid OPERATOR(pg_catalog.=) w.relid AND t.tgname OPERATOR(pg_catalog.=) w.tgname::name
+        ON t.tgrelid OPERATOR(pg_catalog.=) w.relid AND t.tgname OPERATOR(pg_catalog.=) w.tgname::pg_catalog.name
 ), renamed AS MATERIALIZED (
     SELECT a.root, a.relid, a.tgname AS wanted, o.tgname
     FROM at_place a
-    JOIN ours o ON o.tgrelid OPERATOR(pg_catalog.=) a.relid AND o.proname OPERATOR(pg_catalog.=) a.proname::name
+    JOIN ours o ON o.tgrelid OPERATOR(pg_catalog.=) a.relid AND o.proname OPERATOR(pg_catalog.=) a.proname::pg_catalog.name
      AND o.tgtype OPERATOR(pg_catalog.=) a.tgtype AND o.tgdeferrable OPERATOR(pg_catalog.=) a.deferred
     WHERE a.oid IS NULL
 ), found (relid, problem, repair) AS (
@@ -102,7 +102,7 @@ WITH managed AS MATERIALIZED (
     FROM managed m CROSS JOIN LATERAL (VALUES ('live', m.live_view), ('deleted', m.deleted_view)) v (what, oid)
     WHERE m.hide OPERATOR(pg_catalog.<>) 'none' AND v.oid IS NULL
     UNION ALL
-    SELECT v.relid, pg_catalog.format('column %I is not in %s as it is in the table', coalesce(a.attname, b.attname), v.oid::regclass),
+    SELECT v.relid, pg_catalog.format('column %I is not in %s as it is in the table', coalesce(a.attname, b.attname), v.oid::pg_catalog.regclass),
            CASE WHEN v.differs IS NULL THEN v.repair ELSE v.anew END
     FROM shown v
     CROSS JOIN LATERAL (
@@ -112,61 +112,61 @@ WITH managed AS MATERIALIZED (
         AND b.atttypid OPERATOR(pg_catalog.=) a.atttypid AND b.atttypmod OPERATOR(pg_catalog.=) a.atttypmod
     WHERE b.attname IS NULL
     UNION ALL
-    SELECT v.relid, pg_catalog.format('%s is not as soft delete has written it: %s', v.oid::regclass, v.differs), v.anew
+    SELECT v.relid, pg_catalog.format('%s is not as soft delete has written it: %s', v.oid::pg_catalog.regclass, v.differs), v.anew
     FROM shown v WHERE v.differs IS NOT NULL
     UNION ALL
     SELECT v.relid,
-           pg_catalog.format('%s belongs to another role than the table', v.oid::regclass)
+           pg_catalog.format('%s belongs to another role than the table', v.oid::pg_catalog.regclass)
                OPERATOR(pg_catalog.||) coalesce(', and is not all of soft delete''s: ' OPERATOR(pg_catalog.||) v.all_differs, ''),
            CASE WHEN v.all_differs IS NULL THEN v.repair ELSE v.anew END
     FROM shown v WHERE v.is_anothers
     UNION ALL
-    SELECT v.relid, pg_catalog.format('rule %I stands in for DELETE on %s', r.rulename, v.oid::regclass),
+    SELECT v.relid, pg_catalog.format('rule %I stands in for DELETE on %s', r.rulename, v.oid::pg_catalog.regclass),
            pg_catalog.format('DROP RULE %I ON %s;', r.rulename, v.sql)
     FROM shown v
     JOIN pg_catalog.pg_rewrite r ON r.ev_class OPERATOR(pg_catalog.=) v.oid AND r.ev_type OPERATOR(pg_catalog.=) '4' AND r.is_instead
     UNION ALL
-    SELECT a.root, pg_catalog.format('a trigger %s of %s is missing', a.proname, a.relid::regclass), m.repair
+    SELECT a.root, pg_catalog.format('a trigger %s of %s is missing', a.proname, a.relid::pg_catalog.regclass), m.repair
     FROM at_place a JOIN managed m ON m.relid OPERATOR(pg_catalog.=) a.root
     WHERE a.oid IS NULL
       AND NOT EXISTS (SELECT FROM renamed r WHERE r.relid OPERATOR(pg_catalog.=) a.relid AND r.wanted OPERATOR(pg_catalog.=) a.tgname)
     UNION ALL
-    SELECT r.root, pg_catalog.format('trigger %I of %s is called %I', r.wanted, r.relid::regclass, r.tgname), m.repair
+    SELECT r.root, pg_catalog.format('trigger %I of %s is called %I', r.wanted, r.relid::pg_catalog.regclass, r.tgname), m.repair
     FROM renamed r JOIN managed m ON m.relid OPERATOR(pg_catalog.=) r.root
     UNION ALL
-    SELECT a.root, pg_catalog.format('trigger %I of %s is not the one of soft delete', a.tgname, a.relid::regclass),
-           pg_catalog.format('DROP TRIGGER %I ON %s; %s', a.tgname, a.relid::regclass, m.repair)
+    SELECT a.root, pg_catalog.format('trigger %I of %s is not the one of soft delete', a.tgname, a.relid::pg_catalog.regclass),
+           pg_catalog.format('DROP TRIGGER %I ON %s; %s', a.tgname, a.relid::pg_catalog.regclass, m.repair)
     FROM at_place a JOIN managed m ON m.relid OPERATOR(pg_catalog.=) a.root
     WHERE a.oid IS NOT NULL AND NOT a.is_ours
     UNION ALL
-    SELECT a.root, pg_catalog.format('trigger %I of %s is disabled', a.tgname, a.relid::regclass), m.repair
+    SELECT a.root, pg_catalog.format('trigger %I of %s is disabled', a.tgname, a.relid::pg_catalog.regclass), m.repair
     FROM at_place a JOIN managed m ON m.relid OPERATOR(pg_catalog.=) a.root
-    WHERE a.is_ours AND a.tgenabled OPERATOR(pg_catalog.=) ANY ('{D,R}'::"char"[])
+    WHERE a.is_ours AND a.tgenabled OPERATOR(pg_catalog.=) ANY ('{D,R}'::pg_catalog."char"[])
     UNION ALL
     -- Those of soft delete alone know what they were made for.
-    SELECT DISTINCT p.root, pg_catalog.format('trigger %I of %s runs %s, but is not one of soft delete', o.tgname, o.tgrelid::regclass, o.proname),
-           pg_catalog.format('DROP TRIGGER %I ON %s;', o.tgname, o.tgrelid::regclass)
+    SELECT DISTINCT p.root, pg_catalog.format('trigger %I of %s runs %s, but is not one of soft delete', o.tgname, o.tgrelid::pg_catalog.regclass, o.proname),
+           pg_catalog.format('DROP TRIGGER %I ON %s;', o.tgname, o.tgrelid::pg_catalog.regclass)
     FROM (SELECT q.root, q.relid, false AS only_checks FROM member q
           UNION SELECT v.relid, v.oid, false FROM shown v
           UNION SELECT q.root, q.relid, true FROM place q WHERE q.proname OPERATOR(pg_catalog.=) '_soft_delete_live_parent') p
-    JOIN ours o ON o.tgrelid OPERATOR(pg_catalog.=) p.relid AND o.tgparentid OPERATOR(pg_catalog.=) 0::oid
-     AND (NOT p.only_checks OR o.proname OPERATOR(pg_catalog.=) '_soft_delete_live_parent'::name)
-    WHERE NOT EXISTS (SELECT FROM wanted w WHERE w.relid OPERATOR(pg_catalog.=) o.tgrelid AND w.tgname::name OPERATOR(pg_catalog.=) o.tgname)
+    JOIN ours o ON o.tgrelid OPERATOR(pg_catalog.=) p.relid AND o.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+     AND (NOT p.only_checks OR o.proname OPERATOR(pg_catalog.=) '_soft_delete_live_parent'::pg_catalog.name)
+    WHERE NOT EXISTS (SELECT FROM wanted w WHERE w.relid OPERATOR(pg_catalog.=) o.tgrelid AND w.tgname::pg_catalog.name OPERATOR(pg_catalog.=) o.tgname)
       AND NOT EXISTS (SELECT FROM renamed r WHERE r.relid OPERATOR(pg_catalog.=) o.tgrelid AND r.tgname OPERATOR(pg_catalog.=) o.tgname)
-      AND NOT EXISTS (SELECT FROM kind k WHERE k.tgname::name OPERATOR(pg_catalog.=) o.tgname
-                        AND k.proname OPERATOR(pg_catalog.=) '_soft_delete_live_parent' AND k.proname::name OPERATOR(pg_catalog.=) o.proname)
+      AND NOT EXISTS (SELECT FROM kind k WHERE k.tgname::pg_catalog.name OPERATOR(pg_catalog.=) o.tgname
+                        AND k.proname OPERATOR(pg_catalog.=) '_soft_delete_live_parent' AND k.proname::pg_catalog.name OPERATOR(pg_catalog.=) o.proname)
 )
 SELECT m.relid, m.nspname AS schemaname, m.relname, f.problem, f.repair
 FROM found f JOIN managed m ON m.relid OPERATOR(pg_catalog.=) f.relid
 UNION ALL
 SELECT DISTINCT m.relid, m.nspname, m.relname,
-       pg_catalog.format('%s references it ON DELETE CASCADE, but has no soft delete', r.relid::regclass),
-       pg_catalog.format('SELECT upkeep.enable_soft_delete(%L);', r.relid::regclass)
+       pg_catalog.format('%s references it ON DELETE CASCADE, but has no soft delete', r.relid::pg_catalog.regclass),
+       pg_catalog.format('SELECT upkeep.enable_soft_delete(%L);', r.relid::pg_catalog.regclass)
 FROM managed m
 JOIN member p ON p.root OPERATOR(pg_catalog.=) m.relid
 JOIN pg_catalog.pg_constraint f ON f.confrelid OPERATOR(pg_catalog.=) p.relid AND f.contype OPERATOR(pg_catalog.=) 'f'
- AND f.conparentid OPERATOR(pg_catalog.=) 0::oid AND f.confdeltype OPERATOR(pg_catalog.=) 'c'
-CROSS JOIN LATERAL (SELECT coalesce(pg_catalog.pg_partition_root(f.conrelid)::oid, f.conrelid) AS relid) r
+ AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid AND f.confdeltype OPERATOR(pg_catalog.=) 'c'
+CROSS JOIN LATERAL (SELECT coalesce(pg_catalog.pg_partition_root(f.conrelid)::pg_catalog.oid, f.conrelid) AS relid) r
 WHERE m.on_unmanaged OPERATOR(pg_catalog.=) 'refuse'
   AND NOT EXISTS (SELECT FROM upkeep._soft_delete_table s WHERE s.relid OPERATOR(pg_catalog.=) r.relid)
 UNION ALL
@@ -214,8 +214,102 @@ COMMENT ON COLUMN upkeep.deletions.rows IS 'How many rows were deleted in which 
 COMMENT ON FUNCTION upkeep.alter_soft_deleted(regclass, text) IS
 'Runs one ALTER TABLE on a table with soft delete, as the caller, where its views stand in the way (DROP COLUMN, ALTER TYPE): they are dropped and made again in the same transaction, with their grants, options, comments, defaults, rules and triggers. For members of the table''s owner. Errors: 42601 not one statement, 0A000 not an ALTER TABLE of columns, constraints or options, 22023 about another table, 2BP01 something else depends on a view, 55000 no soft delete, one of its own columns is dropped, or a view is not as soft delete has written it, is another role''s, or has a trigger that may be, 42501.';
 COMMENT ON FUNCTION upkeep.repair_soft_delete(regclass) IS
-'Makes what upkeep.soft_delete_drift shows of a table as it should be: missing views and triggers are made, disabled triggers enabled, and called as they were, columns of the views follow the table''s. Views that were dropped come back with the grants of the table. A view that is not as soft delete has written it stays as it is, with a warning. For members of the table''s owner. Errors: 55000 no soft delete, 42501, 42P07 a view''s name is taken, 42710 a trigger''s name is.';
+'Makes what upkeep.soft_delete_drift shows of a table as it should be: missing views and triggers are made, disabled triggers enabled, and called as they were, others of its functions dropped, columns of the views follow the table''s. Views that were dropped come back with the grants of the table. A view that is not as soft delete has written it stays as it is, with a warning. For members of the table''s owner. Errors: 55000 no soft delete, 42501, 42P07 a view''s name is taken, 42710 a trigger''s name is.';
 
 CREATE EVENT TRIGGER upkeep_before_trigger ON ddl_command_start WHEN TAG IN ('CREATE TRIGGER')
     EXECUTE FUNCTION upkeep._make_way_for_trigger();
 COMMENT ON EVENT TRIGGER upkeep_before_trigger IS 'pg_upkeep: a dump may create the triggers of soft delete, whatever made them before. Never raises an error.';
+
+-- Jobs: what error messages say is for members of the owner only, and ends of a worker are counted.
+
+ALTER TABLE upkeep._job ADD COLUMN reason_detail text;
+ALTER TABLE upkeep._job_slot
+    ADD COLUMN wait_detail text,
+    ADD COLUMN ends integer NOT NULL DEFAULT 0,
+    ADD COLUMN failed_starts integer NOT NULL DEFAULT 0,
+    ADD COLUMN ended_at timestamptz;
+
+-- Reasons in which 0.5.0 has put what an error said: which of them did cannot be told from the others.
+UPDATE upkeep._job SET reason = 'waits', reason_detail = reason
+WHERE reason IS NOT NULL AND reason OPERATOR(pg_catalog.<>) 'restored'
+  AND state OPERATOR(pg_catalog.<>) 'paused';
+UPDATE upkeep._job_slot SET wait_reason = 'waits', wait_detail = wait_reason WHERE wait_reason IS NOT NULL;
+
+CREATE OR REPLACE VIEW upkeep.jobs WITH (security_barrier) AS
+SELECT j.id, j.kind, j.relid, j.target, j.name,
+       CASE WHEN NOT k.here AND j.live THEN 'paused'
+            WHEN j.state OPERATOR(pg_catalog.=) 'running' AND s.all_wait THEN 'waiting'
+            WHEN j.state OPERATOR(pg_catalog.=) 'queued' AND j.run_between IS NOT NULL
+                 AND j.not_before OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() THEN 'waiting'
+            ELSE j.state END AS state,
+       CASE WHEN NOT k.here AND j.live THEN 'restored'
+            WHEN j.state OPERATOR(pg_catalog.=) 'running' THEN CASE WHEN s.all_wait THEN s.wait_reason END
+            WHEN k.own AND j.reason IS NOT NULL THEN pg_catalog.concat_ws(': ', j.reason, j.reason_detail)
+            ELSE j.reason END AS wait_reason,
+       p.percent,
+       pg_catalog.concat('[', pg_catalog.repeat('#', (p.percent OPERATOR(pg_catalog./) 5)::integer),
+                         pg_catalog.repeat('.', 20 OPERATOR(pg_catalog.-) (p.percent OPERATOR(pg_catalog./) 5)::integer), ']') AS bar,
+       s.rows_done,
+       j.rows_estimate,
+       s.rows_per_second,
+       CASE WHEN j.state OPERATOR(pg_catalog.=) 'running' AND s.units_per_second OPERATOR(pg_catalog.>) 0 THEN
+           pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs =>
+               greatest(j.units_total OPERATOR(pg_catalog.-) s.units_done, 0) OPERATOR(pg_catalog./) s.units_per_second)
+       END AS eta,
+       coalesce(j.finished_at, CASE WHEN j.live THEN pg_catalog.clock_timestamp() END)
+           OPERATOR(pg_catalog.-) j.started_at AS elapsed,
+       j.workers,
+       s.batch_rows,
+       j.strategy,
+       j.rows_left,
+       (SELECT pg_catalog.count(*) FROM upkeep._backfill_row q
+        WHERE q.job OPERATOR(pg_catalog.=) j.id AND q.state OPERATOR(pg_catalog.=) 'quarantined') AS quarantined,
+       CASE WHEN k.own THEN j.error_message END AS error,
+       coalesce(r.rolname, j.owner_name) AS owner,
+       j.created_at, j.started_at, j.finished_at,
+       nullif(pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
+           'run_between', j.run_between, 'timezone', j.timezone, 'max_replica_lag', j.max_replica_lag,
+           'max_replica_lag_bytes', j.max_replica_lag_bytes, 'max_wal_rate', j.max_wal_rate,
+           'throttle_work_ratio', j.throttle_work_ratio)), '{}') AS limits
+FROM (SELECT i.*, i.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused']) AS live FROM upkeep._job i) j
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.pg_has_role(j.owner, 'USAGE') AS own,
+           upkeep._is_here(j.system_identifier, j.database) AS here) k
+CROSS JOIN LATERAL (
+    SELECT coalesce(pg_catalog.sum(t.rows_done), 0)::bigint AS rows_done,
+           coalesce(pg_catalog.sum(t.units_done), 0) AS units_done,
+           pg_catalog.max(t.batch_rows) AS batch_rows,
+           pg_catalog.sum(t.rows_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS rows_per_second,
+           pg_catalog.sum(t.units_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS units_per_second,
+           pg_catalog.min(CASE WHEN k.own AND t.wait_reason IS NOT NULL
+                               THEN pg_catalog.concat_ws(': ', t.wait_reason, t.wait_detail)
+                               ELSE t.wait_reason END) AS wait_reason,
+           coalesce(pg_catalog.bool_and(t.wait_reason IS NOT NULL) FILTER (WHERE t.pid IS NOT NULL), false) AS all_wait
+    FROM upkeep._job_slot t WHERE t.job OPERATOR(pg_catalog.=) j.id) s
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN j.state OPERATOR(pg_catalog.=) 'done' THEN 100::double precision
+                WHEN j.units_total OPERATOR(pg_catalog.>) 0
+                THEN least(100, 100 OPERATOR(pg_catalog.*) s.units_done OPERATOR(pg_catalog./) j.units_total)
+                ELSE 0 END AS percent) p
+LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) j.owner
+WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
+
+CREATE OR REPLACE VIEW upkeep.schedule_runs WITH (security_barrier) AS
+SELECT u.schedule, s.name, u.job, u.due_at,
+       coalesce(u.started_at, j.started_at) AS started_at,
+       coalesce(u.finished_at, j.finished_at) AS finished_at,
+       coalesce(u.status, CASE WHEN j.state OPERATOR(pg_catalog.=) 'failed' AND (j.shared OPERATOR(pg_catalog.?) 'timed_out')
+                               THEN 'timed out' ELSE j.state END, 'failed') AS status,
+       u.due_times,
+       CASE WHEN u.finished_at IS NULL THEN (j.params OPERATOR(pg_catalog.->>) 'retries')::integer OPERATOR(pg_catalog.-) j.retries OPERATOR(pg_catalog.+) 1
+            ELSE u.attempts END AS attempt,
+       CASE WHEN u.finished_at IS NULL
+            THEN (SELECT pg_catalog.sum(t.rows_done)::bigint FROM upkeep._job_slot t WHERE t.job OPERATOR(pg_catalog.=) j.id)
+            ELSE u.rows_done END AS rows,
+       CASE WHEN k.own THEN coalesce(u.error_message, j.error_message,
+                                       nullif(pg_catalog.concat_ws(': ', j.reason, j.reason_detail), '')) END AS error
+FROM upkeep._schedule_run u
+JOIN upkeep._schedule s ON s.id OPERATOR(pg_catalog.=) u.schedule
+LEFT JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) u.job AND u.finished_at IS NULL
+CROSS JOIN LATERAL (SELECT pg_catalog.pg_has_role(s.owner, 'USAGE') AS own) k
+WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();

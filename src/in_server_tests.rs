@@ -7,14 +7,18 @@ use crate::server::spi;
 
 /// Runs statements of a test's.
 pub fn run(sql: &str) -> Result<()> {
-    spi::execute(sql, &[]).map(|_| ())
+    spi::theirs::execute(sql, &[sql]).map(|_| ())
+}
+
+/// The rows of a query.
+pub fn rows<T>(sql: &str, each: impl Fn(spi::Row<'_>) -> Result<T>) -> Result<Vec<T>> {
+    spi::theirs::execute_returning(sql, &[sql], each)
 }
 
 /// The one value of a query, as text; null as nothing.
 pub fn text(sql: &str) -> Result<String> {
-    let rows = spi::execute_returning(&format!("SELECT v::text FROM ({sql}) AS q(v)"), &[], |row| {
-        Ok(row.get::<String>(1)?.unwrap_or_default())
-    })?;
+    let rows =
+        rows(&format!("SELECT v::text FROM ({sql}) AS q(v)"), |row| Ok(row.get::<String>(1)?.unwrap_or_default()))?;
     Ok(rows.join("\n"))
 }
 

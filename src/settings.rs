@@ -9,6 +9,7 @@ static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
 static MAX_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(4);
 static DATABASES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static BATCH_TIME: GucSetting<i32> = GucSetting::<i32>::new(200);
+static MAX_ROW_TIME: GucSetting<i32> = GucSetting::<i32>::new(5 * 60 * 1000);
 static JOB_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(30 * 24 * 60);
 static ADMIN_ROLE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static MAX_JOBS_PER_ROLE: GucSetting<i32> = GucSetting::<i32>::new(100);
@@ -72,6 +73,16 @@ pub fn define() {
         &BATCH_TIME,
         *BATCH_TIME_RANGE.start(),
         *BATCH_TIME_RANGE.end(),
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
+        c"upkeep.max_row_time",
+        c"A row that takes a job longer than this is put aside.",
+        c"A step of a job that is about no single row ends in an error soon after. -1 or 0 is no limit.",
+        &MAX_ROW_TIME,
+        -1,
+        i32::MAX,
         GucContext::Sighup,
         GucFlags::UNIT_MS,
     );
@@ -311,6 +322,11 @@ pub fn databases() -> String {
 
 pub fn batch_time() -> Duration {
     Duration::from_millis(BATCH_TIME.get() as u64)
+}
+
+/// `None`: no limit.
+pub fn max_row_time() -> Option<Duration> {
+    u64::try_from(MAX_ROW_TIME.get()).ok().filter(|&ms| ms > 0).map(Duration::from_millis)
 }
 
 /// `None`: for ever.

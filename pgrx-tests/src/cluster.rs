@@ -20,11 +20,11 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use self::clock::Clock;
 use self::guardian::Guardian;
-use crate::command;
 use crate::room::{LONGEST_SOCKET, Room};
 use crate::session::Session;
 use crate::tree::Tree;
 use crate::wait::{wait_for, wait_until};
+use crate::{command, hostile};
 
 /// Set in the environment: statements within functions are counted as well, and by pg_stat_statements too.
 const EVERYTHING: &str = "UPKEEP_EVERYTHING";
@@ -151,10 +151,15 @@ impl Cluster {
             ("log_lock_waits", "on"),
             ("timezone", "UTC"),
         ];
+        let mut settings = settings.map(|(n, v)| (n.to_owned(), v.to_owned())).to_vec();
+        if hostile::wanted() {
+            set(&mut settings, "log_line_prefix", hostile::LOG_LINE_PREFIX.to_owned());
+            set(&mut settings, "log_statement", "all".to_owned());
+        }
         ClusterBuilder {
             tree: tree.clone(),
             name: name.to_owned(),
-            settings: settings.map(|(n, v)| (n.to_owned(), v.to_owned())).to_vec(),
+            settings,
             lasting: false,
             own_identity: false,
             initdb_options: Vec::new(),
@@ -311,9 +316,13 @@ impl Cluster {
 
     /// A session of the superuser, as soon as the server is back from restarting itself.
     pub fn connect_again(&self, database: &str) -> Result<Session> {
+        self.connect_again_as(database, SUPERUSER)
+    }
+
+    pub fn connect_again_as(&self, database: &str, user: &str) -> Result<Session> {
         wait_for("the server to accept connections again", PATIENCE, || {
             // The old postmaster's last moments accept a connection and end it.
-            let session = self.connect(database).and_then(|mut s| s.run("SELECT 1").map(|()| s));
+            let session = self.connect_as(database, user).and_then(|mut s| s.run("SELECT 1").map(|()| s));
             Ok(session.ok())
         })
     }
@@ -400,7 +409,9 @@ impl Drop for Cluster {
         }
         // Nothing to report to: the guardian gets another try when we are gone.
         let _ = self.stop(Stop::Immediate);
+        let guilty = if hostile::wanted() { hostile::judge(&self.log(), None) } else { Vec::new() };
         let _ = remove(&self.dir);
+        hostile::complain(&guilty);
     }
 }
 

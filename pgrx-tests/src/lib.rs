@@ -9,6 +9,8 @@ pub mod extension;
 pub mod faults;
 pub mod fetch;
 pub mod figures;
+pub mod fuzz;
+pub mod hostile;
 pub mod jobs;
 pub mod measure;
 pub mod observe;

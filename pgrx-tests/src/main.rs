@@ -7,7 +7,7 @@ use upkeep_tests::{args::Args, demo, measure, schema, verify};
 
 const USAGE: &str = "\
 usage: cargo demo     [--scale N] [--workers N] [--pg-config PATH] | [--stop]
-       cargo verify   [--only STEP,..] [--skip STEP,..] [--accept] [--pg-config PATH]
+       cargo verify   [--only STEP,..] [--skip STEP,..] [--accept] [--full] [--pg-config PATH]
        cargo measure NAME [--rows N] [--runs N] [--only ROW,..] [--pg-config PATH]
        cargo run -p pg_upkeep-tests -- schema      (writes sql/pg_upkeep--VERSION.sql)";
 

@@ -1,5 +1,6 @@
 //! A database session that reads well in tests: values by SQL, errors and notices as things to look at.
 
+use std::borrow::Cow;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex};
 
@@ -7,6 +8,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use postgres::error::DbError;
 use postgres::types::FromSqlOwned;
 use postgres::{Client, Config, NoTls, SimpleQueryMessage};
+
+use crate::hostile;
 
 /// A client of the `postgres` crate, and what the server told it on the side.
 pub struct Session {
@@ -29,19 +32,19 @@ impl Session {
 
     /// The one value of a query.
     pub fn value<T: FromSqlOwned>(&mut self, sql: &str) -> Result<T> {
-        let row = self.client.query_one(sql, &[]).map_err(|e| explain(&e, sql))?;
+        let row = self.client.query_one(&*plain(sql), &[]).map_err(|e| explain(&e, sql))?;
         row.try_get(0).with_context(|| sql.to_owned())
     }
 
     /// The first column of each row.
     pub fn values<T: FromSqlOwned>(&mut self, sql: &str) -> Result<Vec<T>> {
-        let rows = self.client.query(sql, &[]).map_err(|e| explain(&e, sql))?;
+        let rows = self.client.query(&*plain(sql), &[]).map_err(|e| explain(&e, sql))?;
         rows.iter().map(|row| row.try_get(0).with_context(|| sql.to_owned())).collect()
     }
 
     /// The rows as text, columns separated by `|`, null as nothing: what `psql -At` prints.
     pub fn rows(&mut self, sql: &str) -> Result<Vec<String>> {
-        let messages = self.client.simple_query(sql).map_err(|e| explain(&e, sql))?;
+        let messages = self.client.simple_query(&plain(sql)).map_err(|e| explain(&e, sql))?;
         let line = |row: postgres::SimpleQueryRow| {
             (0..row.len()).map(|i| row.get(i).unwrap_or_default().to_owned()).collect::<Vec<_>>().join("|")
         };
@@ -79,7 +82,7 @@ impl Session {
     }
 
     fn batch(&mut self, sql: &str) -> Result<(), postgres::Error> {
-        self.client.batch_execute(sql)
+        self.client.batch_execute(&plain(sql))
     }
 }
 
@@ -95,6 +98,11 @@ impl DerefMut for Session {
     fn deref_mut(&mut self) -> &mut Client {
         &mut self.client
     }
+}
+
+/// What is sent instead of this: the same, but in the hostile suite.
+fn plain(sql: &str) -> Cow<'_, str> {
+    if hostile::wanted() { hostile::with_plain_columns(sql) } else { Cow::Borrowed(sql) }
 }
 
 /// The server's whole answer: the crate's own text is only "db error".

@@ -3,13 +3,14 @@
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use crate::cluster::{Cluster, ClusterBuilder, PATIENCE};
 use crate::extension::Flavour;
+use crate::hostile;
 use crate::prepare::Postgres;
 use crate::session::Session;
 use crate::tree::Tree;
@@ -55,11 +56,14 @@ pub fn database_without_preload() -> Result<Database> {
 pub struct Database {
     pub server: &'static Cluster,
     pub name: String,
+    /// Where the server's log was when it was made, or since when it counts.
+    log: AtomicU64,
 }
 
 fn fresh(server: &'static Cluster) -> Result<Database> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    let database = Database { server, name: format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed)) };
+    let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+    let database = Database { server, name, log: server.log_position().into() };
     server.create_database(&database.name)?;
     database.connect()?.run("CREATE EXTENSION pg_upkeep")?;
     Ok(database)
@@ -75,6 +79,16 @@ impl Database {
         self.server.connect_as(&self.name, role)
     }
 
+    /// What the server logged since this database was made.
+    pub fn log(&self) -> String {
+        self.server.log_since(self.log.load(Ordering::Relaxed))
+    }
+
+    /// The traps that were set off by now were meant to be.
+    pub fn forgive(&self) {
+        self.log.store(self.server.log_position(), Ordering::Relaxed);
+    }
+
     /// A login role that no other test has. Roles belong to the whole server, hence the suffix.
     pub fn role(&self, name: &str) -> Result<String> {
         let role = format!("{name}_{}", self.name);
@@ -88,6 +102,9 @@ impl Drop for Database {
         // A database that cannot be dropped is a defect, but one that its own test must show.
         let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
         let _ = self.server.connect("postgres").and_then(|mut s| s.run(&drop));
+        if hostile::wanted() {
+            hostile::complain(&hostile::judge(&self.log(), Some(&self.name)));
+        }
     }
 }
 

@@ -3,12 +3,14 @@
 mod accounts;
 mod cargo_steps;
 mod examples;
+mod fuzz;
 mod in_server;
 mod markdown;
 mod pg_upgrade;
 mod pg_upgrade_tables;
 mod regress;
 mod report;
+mod sql_names;
 mod upgrade;
 
 use std::process::ExitCode;
@@ -34,6 +36,8 @@ pub struct Suite {
     tests: Option<Tree>,
     /// Whether regress and isolation write their expectations instead of comparing with them.
     accept: bool,
+    /// Everything of what is otherwise a choice: the hostile suite and the fuzzer of calls.
+    full: bool,
 }
 
 impl Suite {
@@ -69,18 +73,22 @@ const COMPILING: &[Step] = &[
 /// The steps that mostly wait for servers: one core compiles while the other runs these.
 const RUNNING: &[Step] = &[
     Step { name: "in-server", needs: Some(Flavour::Tests), run: in_server::run },
+    Step { name: "sql", needs: Some(Flavour::Tests), run: sql_names::run },
     Step { name: "regress", needs: Some(Flavour::Dev), run: regress::regress },
     Step { name: "isolation", needs: Some(Flavour::Dev), run: regress::isolation },
     Step { name: "examples", needs: Some(Flavour::Dev), run: examples::run },
     Step { name: "accounts", needs: Some(Flavour::Dev), run: accounts::run },
     Step { name: "upgrade", needs: Some(Flavour::Dev), run: upgrade::run },
     Step { name: "pg_upgrade", needs: Some(Flavour::Dev), run: pg_upgrade::run },
+    Step { name: "fuzz", needs: Some(Flavour::Dev), run: fuzz::run },
+    Step { name: "hostile", needs: Some(Flavour::Dev), run: cargo_steps::hostile },
     Step { name: "client", needs: Some(Flavour::Dev), run: cargo_steps::client },
 ];
 
 pub fn run(mut args: Args) -> Result<ExitCode> {
     let (only, skip) = (args.list("--only")?, args.list("--skip")?);
     let accept = args.flag("--accept");
+    let full = args.flag("--full");
     let lanes = choose(&only, &skip)?;
     let postgres = Postgres::from_args(&mut args)?;
     args.finish()?;
@@ -97,7 +105,7 @@ pub fn run(mut args: Args) -> Result<ExitCode> {
     };
     report.add(Finished { name: "build", took: clock.elapsed(), result: built });
     if let Ok((dev, tests)) = trees {
-        run_lanes(&Suite { postgres, dev, tests, accept }, lanes, &mut report);
+        run_lanes(&Suite { postgres, dev, tests, accept, full }, lanes, &mut report);
     }
     Ok(report.close())
 }

@@ -361,12 +361,12 @@ fn hostile_names_and_commands() -> Result<()> {
         let row = session
             .query_one("SELECT upkeep.schedule($1, '@yearly', 'INSERT INTO t VALUES ($$it''s$$)')::text", &[&name])?;
         let id: String = row.get(0);
-        let job: String = session.query_one("SELECT upkeep.run_now($1::text)::text", &[&name])?.get(0);
+        let job: String = session.query_one("SELECT upkeep.run_now($1::pg_catalog.text)::text", &[&name])?.get(0);
         wait_until_ended(&mut session, &job)?;
         let ended: String =
             session.query_one("SELECT last_status FROM upkeep.schedules WHERE name = $1", &[&name])?.get(0);
         assert_eq!(ended, "done", "{name}");
-        let gone: String = session.query_one("SELECT upkeep.unschedule($1::text)::text", &[&name])?.get(0);
+        let gone: String = session.query_one("SELECT upkeep.unschedule($1::pg_catalog.text)::text", &[&name])?.get(0);
         assert_eq!(gone, id, "{name}");
     }
     assert_eq!(session.text("SELECT count(*), min(n), max(n) FROM t")?, "7|it's|it's");

@@ -73,7 +73,8 @@ fn what_is_due_goes_with_what_references_it() -> Result<()> {
     assert_eq!(row(&mut session, &deletion)?, "f|rows of it were purged");
     assert_eq!(sqlstate(&mut session, &format!("SELECT upkeep.undelete('{old}'::uuid)"))?, "55000");
     assert_eq!(session.text("SELECT count(*) FROM upkeep.deletions WHERE restorable")?, "1");
-    assert_eq!(session.notices().len(), 0, "all indexes are there");
+    let warnings = session.notices().into_iter().filter(|notice| notice.severity() == "WARNING");
+    assert_eq!(warnings.count(), 0, "all indexes are there");
     Ok(())
 }
 
@@ -435,8 +436,8 @@ fn retention_schedules_a_purge_as_the_owner() -> Result<()> {
     session.run(&format!("CREATE TABLE t (id int PRIMARY KEY); ALTER TABLE t OWNER TO {owner}"))?;
     assert_eq!(sqlstate(&mut session, "SELECT upkeep.enable_soft_delete('t', retention => '30 days')")?, "42501");
     session.run(&format!(
-        "GRANT EXECUTE ON FUNCTION upkeep.schedule(text, text, text, text, interval, integer, interval, boolean, boolean, boolean) TO {owner};
-         GRANT EXECUTE ON FUNCTION upkeep.run_now(text) TO {owner};
+        "GRANT EXECUTE ON FUNCTION upkeep.schedule(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.text, interval, integer, interval, boolean, boolean, boolean) TO {owner};
+         GRANT EXECUTE ON FUNCTION upkeep.run_now(pg_catalog.text) TO {owner};
          SELECT upkeep.enable_soft_delete('t', retention => '30 days');
          INSERT INTO t SELECT generate_series(1, 10);
          SELECT upkeep.soft_delete('t', 'id <= 5');"

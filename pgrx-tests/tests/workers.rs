@@ -262,8 +262,12 @@ fn max_workers_holds_for_all_databases_together() -> Result<()> {
     let mut jobs = Vec::new();
     for name in ["one", "two"] {
         server.create_database(name)?;
-        let mut session = server.connect(name)?;
-        session.run("CREATE EXTENSION pg_upkeep")?;
+        server.connect(name)?.run(&format!(
+            "CREATE EXTENSION pg_upkeep; CREATE ROLE {name} LOGIN;
+             GRANT EXECUTE ON FUNCTION upkeep.run_in_background TO {name}"
+        ))?;
+        // One role's commands leave a worker to others.
+        let mut session = server.connect_as(name, name)?;
         for _ in 0..4 {
             let job = run_in_background(&mut session, "SELECT pg_sleep(0.4)")?;
             jobs.push((name, job));

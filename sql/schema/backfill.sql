@@ -115,7 +115,7 @@ CREATE TABLE upkeep._backfill_table (
     shared jsonb NOT NULL DEFAULT '{}',
     PRIMARY KEY (job, number)
 );
-CREATE INDEX _backfill_table_todo ON upkeep._backfill_table (job, weight, number) WHERE state = 'todo';
+CREATE INDEX _backfill_table_todo ON upkeep._backfill_table (job, weight, number) WHERE state OPERATOR(pg_catalog.=) 'todo';
 
 SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_table', '');
 SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_row', '');

@@ -8,7 +8,7 @@ CREATE FUNCTION upkeep._unindexed_foreign_keys() RETURNS TABLE (
 BEGIN ATOMIC
 WITH RECURSIVE tree (top, conoid, conrelid) AS (
     SELECT f.oid, f.oid, f.conrelid FROM pg_catalog.pg_constraint f
-    WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND f.conparentid OPERATOR(pg_catalog.=) 0::oid
+    WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
     UNION ALL
     SELECT t.top, f.oid, f.conrelid FROM tree t
     JOIN pg_catalog.pg_constraint f ON f.conparentid OPERATOR(pg_catalog.=) t.conoid
@@ -41,9 +41,9 @@ WITH RECURSIVE tree (top, conoid, conrelid) AS (
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
     LEFT JOIN bare b ON b.top OPERATOR(pg_catalog.=) f.oid
     LEFT JOIN supported s ON s.conoid OPERATOR(pg_catalog.=) f.oid
-    WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND f.conparentid OPERATOR(pg_catalog.=) 0::oid
+    WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
       AND CASE WHEN b.top IS NULL THEN s.conoid IS NULL ELSE NOT b.served END
-      AND n.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog', 'information_schema']::name[])
+      AND n.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog', 'information_schema']::pg_catalog.name[])
       AND NOT pg_catalog.pg_is_other_temp_schema(n.oid)
 ), referenced (root, relid) AS (
     SELECT DISTINCT w.confrelid, w.confrelid FROM wanting w
@@ -120,9 +120,9 @@ WITH scanned AS MATERIALIZED (
            pg_catalog.pg_stat_get_tuples_returned(c.oid) AS seq_tup_read
     FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-    WHERE c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'm']::"char"[])
-      AND n.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog', 'information_schema']::name[])
-      AND NOT pg_catalog.starts_with(n.nspname::text, 'pg_toast')
+    WHERE c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'm']::pg_catalog."char"[])
+      AND n.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog', 'information_schema']::pg_catalog.name[])
+      AND NOT pg_catalog.starts_with(n.nspname::pg_catalog.text, 'pg_toast')
       AND NOT pg_catalog.pg_is_other_temp_schema(n.oid)
 ), big AS MATERIALIZED (
     SELECT s.*, CASE WHEN s.relpersistence OPERATOR(pg_catalog.=) 't' THEN pg_catalog.pg_relation_size(s.oid)

@@ -11,7 +11,7 @@ SELECT i.schemaname, i.relname, i.indexrelname, i.relid, i.indexrelid, i.amname,
        i.indnkeyatts, i.indnatts, i.indnullsnotdistinct, i.reloptions,
        i.indkey::smallint[] AS attnums,
        (i.indkey::smallint[])[0:i.indnkeyatts OPERATOR(pg_catalog.-) 1] AS keys,
-       i.indclass::oid[] AS opclasses, i.indcollation::oid[] AS collations, i.indoption::smallint[] AS options,
+       i.indclass::pg_catalog.oid[] AS opclasses, i.indcollation::pg_catalog.oid[] AS collations, i.indoption::smallint[] AS options,
        ARRAY(SELECT (o.option OPERATOR(pg_catalog.#) 3::smallint)::smallint FROM pg_catalog.unnest(i.indoption::smallint[]) WITH ORDINALITY AS o (option, position)
              ORDER BY o.position) AS reverse_options,
        upkeep._node_text(i.indexprs) AS expressions, upkeep._node_text(i.indpred) AS predicate
@@ -57,7 +57,7 @@ CREATE FUNCTION upkeep._duplicate_indexes() RETURNS TABLE (indexrelid oid, kept 
 BEGIN ATOMIC
 WITH alike AS MATERIALIZED (
     -- Cheap first: most indexes have their columns for themselves.
-    SELECT i.indrelid AS relid, i.indclass::oid[] AS opclasses, i.indkey::smallint[] AS attnums
+    SELECT i.indrelid AS relid, i.indclass::pg_catalog.oid[] AS opclasses, i.indkey::smallint[] AS attnums
     FROM pg_catalog.pg_index i
     GROUP BY i.indrelid, i.indclass, i.indkey::smallint[] HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 1
 ), referenced AS MATERIALIZED (
@@ -71,7 +71,7 @@ WITH alike AS MATERIALIZED (
     JOIN alike a ON a.relid OPERATOR(pg_catalog.=) s.relid AND a.opclasses OPERATOR(pg_catalog.=) s.opclasses AND a.attnums OPERATOR(pg_catalog.=) s.attnums
     CROSS JOIN LATERAL (SELECT upkeep._scans(s.indexrelid) OPERATOR(pg_catalog.>) 0 AS used) u
     LEFT JOIN referenced r ON r.conindid OPERATOR(pg_catalog.=) s.indexrelid
-    LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) s.indexrelid AND c.contype OPERATOR(pg_catalog.=) ANY (ARRAY['p', 'u']::"char"[])
+    LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) s.indexrelid AND c.contype OPERATOR(pg_catalog.=) ANY (ARRAY['p', 'u']::pg_catalog."char"[])
     LEFT JOIN (SELECT t.attrelid, pg_catalog.string_agg(pg_catalog.concat(t.attnum, t.attoptions), ' ' ORDER BY t.attnum) AS list
                FROM pg_catalog.pg_attribute t WHERE t.attoptions IS NOT NULL GROUP BY t.attrelid) o ON o.attrelid OPERATOR(pg_catalog.=) s.indexrelid
     WHERE NOT s.indisexclusion
@@ -211,7 +211,7 @@ WITH broken AS MATERIALIZED (
     SELECT n.nspname, t.relname, c.relname AS indexrelname, i.indrelid, i.indexrelid, i.indislive, i.indisunique, c.relkind, c.relpersistence,
            c.relispartition, c.relfilenode, c.reltablespace,
            pg_catalog.format('%I.%I', n.nspname, c.relname) AS ident,
-           pg_catalog.substring(c.relname::text, '_cc(?:new|old)\d*$') AS leftover
+           pg_catalog.substring(c.relname::pg_catalog.text, '_cc(?:new|old)\d*$') AS leftover
     FROM pg_catalog.pg_index i
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
     JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) i.indrelid
@@ -236,7 +236,7 @@ WITH broken AS MATERIALIZED (
            CASE WHEN k.indexrelid IS NULL THEN 'missing' WHEN NOT k.indisvalid THEN 'invalid' END AS state,
            pg_catalog.format('%I.%I', pn.nspname, p.relname) AS partition, p.relkind,
            pg_catalog.quote_ident(kn.nspname) OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) pg_catalog.quote_ident(kc.relname) AS child_ident,
-           pn.nspname, pg_catalog.concat(p.relname, '_', b.indexrelname)::name AS new_name
+           pn.nspname, pg_catalog.concat(p.relname, '_', b.indexrelname)::pg_catalog.name AS new_name
     FROM broken b
     JOIN pg_catalog.pg_inherits h ON h.inhparent OPERATOR(pg_catalog.=) b.indrelid
     JOIN pg_catalog.pg_class p ON p.oid OPERATOR(pg_catalog.=) h.inhrelid AND p.relkind OPERATOR(pg_catalog.<>) 'f'

@@ -6,7 +6,7 @@
 -- A stored expression as text that does not depend on where in its statement it stood.
 CREATE FUNCTION upkeep._node_text(node pg_node_tree) RETURNS text
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-    RETURN pg_catalog.regexp_replace(node::text, ' :location -?\d+', '', 'g');
+    RETURN pg_catalog.regexp_replace(node::pg_catalog.text, ' :location -?\d+', '', 'g');
 COMMENT ON FUNCTION upkeep._node_text(pg_node_tree) IS 'internal: a stored expression, to be compared with another';
 
 -- Figures of standbys and the existence of statistics: functions run as the caller, who may know this much.
@@ -15,11 +15,11 @@ SELECT u.node, u.indexrelid, u.idx_scan, u.last_idx_scan FROM upkeep._index_usag
 COMMENT ON VIEW upkeep._index_usage_elsewhere IS 'internal: scans on standbys, as imported';
 
 CREATE VIEW upkeep._expression_statistics WITH (security_barrier) AS
-SELECT DISTINCT s.starelid AS indexrelid, NULL::oid AS relid, NULL::text AS expressions
+SELECT DISTINCT s.starelid AS indexrelid, NULL::pg_catalog.oid AS relid, NULL::pg_catalog.text AS expressions
 FROM pg_catalog.pg_statistic s JOIN pg_catalog.pg_index i ON i.indexrelid OPERATOR(pg_catalog.=) s.starelid
 WHERE i.indexprs IS NOT NULL
 UNION ALL
-SELECT NULL::oid, e.stxrelid, upkeep._node_text(e.stxexprs)
+SELECT NULL::pg_catalog.oid, e.stxrelid, upkeep._node_text(e.stxexprs)
 FROM pg_catalog.pg_statistic_ext e JOIN pg_catalog.pg_statistic_ext_data d ON d.stxoid OPERATOR(pg_catalog.=) e.oid
 WHERE d.stxdexpr IS NOT NULL;
 COMMENT ON VIEW upkeep._expression_statistics IS 'internal: which expressions have statistics, by an index or by CREATE STATISTICS';
@@ -38,7 +38,7 @@ CREATE FUNCTION upkeep._index_verdicts() RETURNS SETOF upkeep._index_verdict
     SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
 WITH RECURSIVE conditions AS MATERIALIZED (
-    SELECT (f.c OPERATOR(pg_catalog.->>) 'stats_since')::timestamptz AS stats_since,
+    SELECT (f.c OPERATOR(pg_catalog.->>) 'stats_since')::pg_catalog.timestamptz AS stats_since,
            (f.c OPERATOR(pg_catalog.->>) 'nodes')::integer AS nodes,
            -- Of this very server, fresh, and with counters old enough.
            ARRAY(SELECT pg_catalog.jsonb_array_elements_text(f.c OPERATOR(pg_catalog.->) 'fresh_nodes')) AS fresh_nodes,
@@ -58,14 +58,14 @@ WITH RECURSIVE conditions AS MATERIALIZED (
     WHERE u.node OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT pg_catalog.unnest(c.fresh_nodes) FROM conditions c))
     GROUP BY u.indexrelid
 ), foreign_key_target AS MATERIALIZED (
-    SELECT f.conindid, pg_catalog.min(f.conname::text) AS conname
-    FROM pg_catalog.pg_constraint f WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND f.conparentid OPERATOR(pg_catalog.=) 0::oid
+    SELECT f.conindid, pg_catalog.min(f.conname::pg_catalog.text) AS conname
+    FROM pg_catalog.pg_constraint f WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
     GROUP BY f.conindid
 ), extension_member AS MATERIALIZED (
-    SELECT d.objid, pg_catalog.min(e.extname::text) AS extname FROM pg_catalog.pg_depend d
+    SELECT d.objid, pg_catalog.min(e.extname::pg_catalog.text) AS extname FROM pg_catalog.pg_depend d
     JOIN pg_catalog.pg_extension e ON e.oid OPERATOR(pg_catalog.=) d.refobjid
-    WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::regclass AND d.deptype OPERATOR(pg_catalog.=) 'e'
-      AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::regclass
+    WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype OPERATOR(pg_catalog.=) 'e'
+      AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
     GROUP BY d.objid
 ), expression_statistics AS MATERIALIZED (
     SELECT s.indexrelid, s.relid, s.expressions FROM upkeep._expression_statistics s
@@ -138,7 +138,7 @@ WITH RECURSIVE conditions AS MATERIALIZED (
     LEFT JOIN idle u ON u.root OPERATOR(pg_catalog.=) r.root
     ORDER BY s.conoid, is_idle, s.width, r.root
 ), foreign_key AS MATERIALIZED (
-    SELECT o.root, pg_catalog.min(c.conname::text) AS conname
+    SELECT o.root, pg_catalog.min(c.conname::pg_catalog.text) AS conname
     FROM only_support o JOIN pg_catalog.pg_constraint c ON c.oid OPERATOR(pg_catalog.=) o.conoid
     WHERE o.is_idle
     GROUP BY o.root

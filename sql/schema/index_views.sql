@@ -39,12 +39,12 @@ WITH asked AS MATERIALIZED (
     SELECT w.indexrelid FROM pg_catalog.unnest(wanted) AS w (indexrelid)
 ), opclass AS MATERIALIZED (
     -- btree and hash, without parameters of their own (support functions 5 and 3).
-    SELECT o.oid, o.opcintype, y.typtype OPERATOR(pg_catalog.=) 'p' OR o.opcintype OPERATOR(pg_catalog.=) 'pg_catalog.text'::regtype AS broad
+    SELECT o.oid, o.opcintype, y.typtype OPERATOR(pg_catalog.=) 'p' OR o.opcintype OPERATOR(pg_catalog.=) 'pg_catalog.text'::pg_catalog.regtype AS broad
     FROM pg_catalog.pg_opclass o
     JOIN pg_catalog.pg_type y ON y.oid OPERATOR(pg_catalog.=) o.opcintype
     JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) o.opcmethod
     LEFT JOIN pg_catalog.pg_amproc p ON p.amprocfamily OPERATOR(pg_catalog.=) o.opcfamily AND p.amprocnum OPERATOR(pg_catalog.=) CASE m.amname WHEN 'btree' THEN 5 ELSE 3 END
-    WHERE o.opcdefault AND m.amname OPERATOR(pg_catalog.=) ANY (ARRAY['btree', 'hash']::name[]) AND p.oid IS NULL
+    WHERE o.opcdefault AND m.amname OPERATOR(pg_catalog.=) ANY (ARRAY['btree', 'hash']::pg_catalog.name[]) AND p.oid IS NULL
 ), index_column AS MATERIALIZED (
     SELECT i.indexrelid, i.indrelid, k.attnum, k.position, k.position OPERATOR(pg_catalog.<=) i.indnkeyatts AS is_key,
            i.indclass[k.position OPERATOR(pg_catalog.-) 1] AS opclass, i.indcollation[k.position OPERATOR(pg_catalog.-) 1] AS collation,
@@ -60,7 +60,7 @@ WITH asked AS MATERIALIZED (
                ', ' ORDER BY k.position) FILTER (WHERE k.is_key) AS keys,
            pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY k.position) FILTER (WHERE NOT k.is_key) AS included,
            pg_catalog.bool_and(NOT k.is_key OR coalesce(
-               (o.opcintype OPERATOR(pg_catalog.=) a.atttypid OR (o.broad AND a.atttypid OPERATOR(pg_catalog.<>) 'pg_catalog.name'::regtype))
+               (o.opcintype OPERATOR(pg_catalog.=) a.atttypid OR (o.broad AND a.atttypid OPERATOR(pg_catalog.<>) 'pg_catalog.name'::pg_catalog.regtype))
                AND k.collation OPERATOR(pg_catalog.=) a.attcollation, false)) AS certain
     FROM index_column k
     JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) k.indrelid AND a.attnum OPERATOR(pg_catalog.=) k.attnum AND a.attnum OPERATOR(pg_catalog.>) 0
@@ -132,8 +132,8 @@ SELECT v.schemaname, v.relname, v.indexrelname, v.relid, v.indexrelid,
 FROM upkeep._index_verdicts() v
 LEFT JOIN upkeep._index_definitions(ARRAY(
     SELECT c.oid FROM pg_catalog.pg_class c
-    WHERE c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['i', 'I']::"char"[])
-      AND c.relnamespace OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog'::regnamespace, 'pg_toast'::regnamespace]::oid[])), false) d
+    WHERE c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['i', 'I']::pg_catalog."char"[])
+      AND c.relnamespace OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog'::pg_catalog.regnamespace, 'pg_toast'::pg_catalog.regnamespace]::pg_catalog.oid[])), false) d
     ON d.indexrelid OPERATOR(pg_catalog.=) v.indexrelid;
 END;
 COMMENT ON FUNCTION upkeep._index_usage() IS 'internal: upkeep.index_usage, with settings that keep its plan good';
@@ -166,8 +166,8 @@ WITH asked AS MATERIALIZED (
     -- Columns within expressions and predicates.
     SELECT i.indexrelid, i.indrelid, d.refobjsubid::smallint
     FROM counted i
-    JOIN pg_catalog.pg_depend d ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::regclass AND d.objid OPERATOR(pg_catalog.=) i.indexrelid
-         AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::regclass AND d.refobjid OPERATOR(pg_catalog.=) i.indrelid AND d.refobjsubid OPERATOR(pg_catalog.>) 0
+    JOIN pg_catalog.pg_depend d ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid OPERATOR(pg_catalog.=) i.indexrelid
+         AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid OPERATOR(pg_catalog.=) i.indrelid AND d.refobjsubid OPERATOR(pg_catalog.>) 0
     WHERE i.computed
 ), sole AS MATERIALIZED (
     SELECT pg_catalog.min(k.indexrelid) AS indexrelid, k.indrelid, k.attnum

@@ -23,7 +23,7 @@ CREATE TABLE upkeep._index_usage (
 -- What transaction ids meant in time: the catalogs do not say when an index was created.
 CREATE TABLE upkeep._xid_mark (
     marked_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-    xid bigint NOT NULL DEFAULT (pg_catalog.pg_current_xact_id()::text)::bigint
+    xid bigint NOT NULL DEFAULT (pg_catalog.pg_current_xact_id()::pg_catalog.text)::bigint
 );
 INSERT INTO upkeep._xid_mark DEFAULT VALUES;
 
@@ -57,8 +57,8 @@ JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
 JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) i.indrelid
 JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
 JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) c.relam
-WHERE n.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog', 'information_schema']::name[])
-  AND NOT pg_catalog.starts_with(n.nspname::text, 'pg_toast')
+WHERE n.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog', 'information_schema']::pg_catalog.name[])
+  AND NOT pg_catalog.starts_with(n.nspname::pg_catalog.text, 'pg_toast')
   AND NOT pg_catalog.pg_is_other_temp_schema(n.oid);
 COMMENT ON VIEW upkeep._index IS 'internal: facts of the catalogs, one row per index of a user''s table';
 
@@ -94,7 +94,7 @@ WITH serving AS MATERIALIZED (
     WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND i.indisvalid AND i.indisready AND i.indislive
       AND i.indnkeyatts OPERATOR(pg_catalog.>=) pg_catalog.cardinality(f.conkey)
       AND (i.indkey::smallint[])[0:pg_catalog.cardinality(f.conkey) OPERATOR(pg_catalog.-) 1] OPERATOR(pg_catalog.@>) f.conkey
-      AND (i.indpred IS NULL OR upkeep._only_not_null(i.indpred::text, f.conkey))
+      AND (i.indpred IS NULL OR upkeep._only_not_null(i.indpred::pg_catalog.text, f.conkey))
 ), key_column AS MATERIALIZED (
     SELECT d.conoid, d.indexrelid, d.indnatts, d.width, d.conrelid, k.attnum, k.operator,
            d.indclass[q.position] AS opclass, d.indcollation[q.position] AS collation
@@ -106,7 +106,7 @@ SELECT k.conoid, k.indexrelid, k.indnatts
 FROM key_column k
 JOIN pg_catalog.pg_opclass o ON o.oid OPERATOR(pg_catalog.=) k.opclass
 JOIN serving s ON s.amopfamily OPERATOR(pg_catalog.=) o.opcfamily AND s.operator OPERATOR(pg_catalog.=) k.operator
-WHERE k.collation OPERATOR(pg_catalog.=) 0::oid
+WHERE k.collation OPERATOR(pg_catalog.=) 0::pg_catalog.oid
    OR k.collation OPERATOR(pg_catalog.=) (SELECT a.attcollation FROM pg_catalog.pg_attribute a
                        WHERE a.attrelid OPERATOR(pg_catalog.=) k.conrelid AND a.attnum OPERATOR(pg_catalog.=) k.attnum)
 GROUP BY k.conoid, k.indexrelid, k.indnatts, k.width

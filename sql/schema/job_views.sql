@@ -18,6 +18,7 @@ SELECT j.id, j.kind, j.relid, j.target, j.name,
             ELSE j.state END AS state,
        CASE WHEN NOT k.here AND j.live THEN 'restored'
             WHEN j.state OPERATOR(pg_catalog.=) 'running' THEN CASE WHEN s.all_wait THEN s.wait_reason END
+            WHEN k.own AND j.reason IS NOT NULL THEN pg_catalog.concat_ws(': ', j.reason, j.reason_detail)
             ELSE j.reason END AS wait_reason,
        p.percent,
        pg_catalog.concat('[', pg_catalog.repeat('#', (p.percent OPERATOR(pg_catalog./) 5)::integer),
@@ -54,7 +55,9 @@ CROSS JOIN LATERAL (
            pg_catalog.max(t.batch_rows) AS batch_rows,
            pg_catalog.sum(t.rows_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS rows_per_second,
            pg_catalog.sum(t.units_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS units_per_second,
-           pg_catalog.min(t.wait_reason) AS wait_reason,
+           pg_catalog.min(CASE WHEN k.own AND t.wait_reason IS NOT NULL
+                               THEN pg_catalog.concat_ws(': ', t.wait_reason, t.wait_detail)
+                               ELSE t.wait_reason END) AS wait_reason,
            coalesce(pg_catalog.bool_and(t.wait_reason IS NOT NULL) FILTER (WHERE t.pid IS NOT NULL), false) AS all_wait
     FROM upkeep._job_slot t WHERE t.job OPERATOR(pg_catalog.=) j.id) s
 CROSS JOIN LATERAL (

@@ -47,7 +47,9 @@ CREATE TABLE upkeep._job (
     run_between text,
     timezone text,
     -- It has made something outside of our tables that must go when it ends.
-    needs_cleanup boolean NOT NULL DEFAULT false
+    needs_cleanup boolean NOT NULL DEFAULT false,
+    -- What members of the owner are shown after the reason: an error's message, which contains data (LAW 5).
+    reason_detail text
 );
 CREATE INDEX ON upkeep._job (finished_at);
 CREATE UNIQUE INDEX _job_name_key ON upkeep._job (owner, name) WHERE state IN ('queued', 'running', 'paused');
@@ -66,6 +68,13 @@ CREATE TABLE upkeep._job_slot (
     units_done double precision NOT NULL DEFAULT 0,
     busy_time double precision NOT NULL DEFAULT 0, -- ms at work
     batch_rows bigint NOT NULL DEFAULT 0,
+    -- As reason_detail of the job.
+    wait_detail text,
+    -- Ends of its executor that were reported, in the middle of a step and with no progress since; starts that came to
+    -- nothing; and when the last of either was: the next start comes after a growing pause.
+    ends integer NOT NULL DEFAULT 0,
+    failed_starts integer NOT NULL DEFAULT 0,
+    ended_at timestamptz,
     PRIMARY KEY (job, slot)
 ) WITH (fillfactor = 20);
 

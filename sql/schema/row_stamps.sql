@@ -21,7 +21,7 @@ SELECT n.nspname AS schemaname, c.relname, c.oid AS relid,
        CASE WHEN s.version IS NOT NULL THEN coalesce(pg_catalog.substring(o.mode, 6), 'incremented') END AS version_mode,
        CASE WHEN s.version IS NOT NULL THEN 'required' OPERATOR(pg_catalog.=) ANY (g.args) END AS version_required,
        t.tgname AS trigger_name,
-       t.tgenabled OPERATOR(pg_catalog.=) ANY ('{O,A}'::"char"[]) AS enabled
+       t.tgenabled OPERATOR(pg_catalog.=) ANY ('{O,A}'::pg_catalog."char"[]) AS enabled
 FROM pg_catalog.pg_trigger t
 JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid
 JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
@@ -33,18 +33,18 @@ CROSS JOIN LATERAL (
     FROM pg_catalog.unnest(g.args) x (a)) o
 -- The n-th argument is the role of the n-th column that the WHEN names.
 CROSS JOIN LATERAL (
-    SELECT pg_catalog.max(a.attname::text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'created_at')::name AS created_at,
-           pg_catalog.max(a.attname::text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'updated_at')::name AS updated_at,
-           pg_catalog.max(a.attname::text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'created_by')::name AS created_by,
-           pg_catalog.max(a.attname::text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'updated_by')::name AS updated_by,
-           pg_catalog.max(a.attname::text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'version')::name AS version
+    SELECT pg_catalog.max(a.attname::pg_catalog.text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'created_at')::pg_catalog.name AS created_at,
+           pg_catalog.max(a.attname::pg_catalog.text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'updated_at')::pg_catalog.name AS updated_at,
+           pg_catalog.max(a.attname::pg_catalog.text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'created_by')::pg_catalog.name AS created_by,
+           pg_catalog.max(a.attname::pg_catalog.text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'updated_by')::pg_catalog.name AS updated_by,
+           pg_catalog.max(a.attname::pg_catalog.text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'version')::pg_catalog.name AS version
     FROM pg_catalog.unnest(g.args) WITH ORDINALITY r (role, i)
-    JOIN pg_catalog.regexp_matches(t.tgqual::text, ':varattno (\d+)', 'g') WITH ORDINALITY v (number, i)
+    JOIN pg_catalog.regexp_matches(t.tgqual::pg_catalog.text, ':varattno (\d+)', 'g') WITH ORDINALITY v (number, i)
          ON v.i OPERATOR(pg_catalog.=) r.i
     JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) t.tgrelid
          AND a.attnum OPERATOR(pg_catalog.=) (v.number)[1]::smallint) s
 WHERE t.tgfoid OPERATOR(pg_catalog.=) 'upkeep._stamp_row()'::pg_catalog.regprocedure
-  AND t.tgparentid OPERATOR(pg_catalog.=) 0::oid;
+  AND t.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid;
 COMMENT ON VIEW upkeep.row_stamps IS 'Tables whose rows are stamped, with the columns (null: not stamped) and how: clock (transaction, statement, clock), what a changed created_* column does (keep, refuse), version_mode (incremented, echo), version_required. Partitions are stamped with their table, and not listed. enabled: the trigger is not switched off. Everyone sees all, as in pg_trigger.';
 GRANT SELECT ON upkeep.row_stamps TO PUBLIC;
 

@@ -109,7 +109,8 @@ SELECT u.schedule, s.name, u.job, u.due_at,
        CASE WHEN u.finished_at IS NULL
             THEN (SELECT pg_catalog.sum(t.rows_done)::bigint FROM upkeep._job_slot t WHERE t.job OPERATOR(pg_catalog.=) j.id)
             ELSE u.rows_done END AS rows,
-       CASE WHEN k.own THEN coalesce(u.error_message, j.error_message, j.reason) END AS error
+       CASE WHEN k.own THEN coalesce(u.error_message, j.error_message,
+                                       nullif(pg_catalog.concat_ws(': ', j.reason, j.reason_detail), '')) END AS error
 FROM upkeep._schedule_run u
 JOIN upkeep._schedule s ON s.id OPERATOR(pg_catalog.=) u.schedule
 LEFT JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) u.job AND u.finished_at IS NULL

@@ -8,7 +8,7 @@ COMMENT ON FUNCTION upkeep.alter_soft_deleted(regclass, text) IS
 CREATE FUNCTION upkeep.repair_soft_delete(target regclass) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'repair_soft_delete_wrapper';
 COMMENT ON FUNCTION upkeep.repair_soft_delete(regclass) IS
-'Makes what upkeep.soft_delete_drift shows of a table as it should be: missing views and triggers are made, disabled triggers enabled, and called as they were, columns of the views follow the table''s. Views that were dropped come back with the grants of the table. A view that is not as soft delete has written it stays as it is, with a warning. For members of the table''s owner. Errors: 55000 no soft delete, 42501, 42P07 a view''s name is taken, 42710 a trigger''s name is.';
+'Makes what upkeep.soft_delete_drift shows of a table as it should be: missing views and triggers are made, disabled triggers enabled, and called as they were, others of its functions dropped, columns of the views follow the table''s. Views that were dropped come back with the grants of the table. A view that is not as soft delete has written it stays as it is, with a warning. For members of the table''s owner. Errors: 55000 no soft delete, 42501, 42P07 a view''s name is taken, 42710 a trigger''s name is.';
 
 CREATE FUNCTION upkeep._follow_ddl() RETURNS event_trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'follow_ddl_wrapper';
@@ -56,8 +56,8 @@ WITH managed AS MATERIALIZED (
     SELECT t.tgrelid, t.tgname, t.tgenabled, t.tgtype, t.tgdeferrable, t.tgqual, t.tgnargs, t.tgparentid, p.proname
     FROM pg_catalog.pg_trigger t
     JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
-    WHERE p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::regnamespace
-      AND pg_catalog.starts_with(p.proname::text, '_soft_delete_')
+    WHERE p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
+      AND pg_catalog.starts_with(p.proname::pg_catalog.text, '_soft_delete_')
 ), kind (proname, tgname, tgtype, deferred, conditional) AS (
     -- conditional: there is a WHEN; null: there may be one.
     VALUES ('_soft_delete_updated', 'upkeep_soft_delete', 16, false, false),
@@ -74,7 +74,7 @@ WITH managed AS MATERIALIZED (
            ('_soft_delete_live_parent', 'upkeep_live_parent_update_deferred', 17, true, true)
 ), member AS MATERIALIZED (
     SELECT m.relid AS root, t.relid FROM managed m
-    CROSS JOIN LATERAL (SELECT m.relid UNION SELECT p.relid::oid FROM pg_catalog.pg_partition_tree(m.relid) p) t (relid)
+    CROSS JOIN LATERAL (SELECT m.relid UNION SELECT p.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree(m.relid) p) t (relid)
 ), place AS MATERIALIZED (
     -- Where triggers of ours are wanted, of which functions.
     SELECT m.root, m.relid, f.proname, NULL::boolean AS deferred
@@ -91,7 +91,7 @@ WITH managed AS MATERIALIZED (
     SELECT DISTINCT m.root, f.conrelid, '_soft_delete_live_parent', f.condeferrable
     FROM member m
     JOIN pg_catalog.pg_constraint f ON f.confrelid OPERATOR(pg_catalog.=) m.relid AND f.contype OPERATOR(pg_catalog.=) 'f'
-     AND f.conparentid OPERATOR(pg_catalog.=) 0::oid
+     AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
 ), wanted AS MATERIALIZED (
     SELECT p.root, p.relid, k.proname, k.tgname, k.tgtype, k.deferred, k.conditional
     FROM place p JOIN kind k ON k.proname OPERATOR(pg_catalog.=) p.proname
@@ -100,17 +100,17 @@ WITH managed AS MATERIALIZED (
     -- What is there under the name, whosever it is.
     SELECT w.root, w.relid, w.tgname, w.proname, w.tgtype, w.deferred, t.oid,
            t.tgenabled,
-           p.proname OPERATOR(pg_catalog.=) w.proname::name AND p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::regnamespace
+           p.proname OPERATOR(pg_catalog.=) w.proname::pg_catalog.name AND p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
                AND t.tgtype OPERATOR(pg_catalog.=) w.tgtype AND t.tgdeferrable OPERATOR(pg_catalog.=) w.deferred
                AND t.tgnargs OPERATOR(pg_catalog.=) 0
                AND (w.conditional IS NULL OR (t.tgqual IS NOT NULL) OPERATOR(pg_catalog.=) w.conditional) AS is_ours
     FROM wanted w
     LEFT JOIN (pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid)
-        ON t.tgrelid OPERATOR(pg_catalog.=) w.relid AND t.tgname OPERATOR(pg_catalog.=) w.tgname::name
+        ON t.tgrelid OPERATOR(pg_catalog.=) w.relid AND t.tgname OPERATOR(pg_catalog.=) w.tgname::pg_catalog.name
 ), renamed AS MATERIALIZED (
     SELECT a.root, a.relid, a.tgname AS wanted, o.tgname
     FROM at_place a
-    JOIN ours o ON o.tgrelid OPERATOR(pg_catalog.=) a.relid AND o.proname OPERATOR(pg_catalog.=) a.proname::name
+    JOIN ours o ON o.tgrelid OPERATOR(pg_catalog.=) a.relid AND o.proname OPERATOR(pg_catalog.=) a.proname::pg_catalog.name
      AND o.tgtype OPERATOR(pg_catalog.=) a.tgtype AND o.tgdeferrable OPERATOR(pg_catalog.=) a.deferred
     WHERE a.oid IS NULL
 ), found (relid, problem, repair) AS (
@@ -118,7 +118,7 @@ WITH managed AS MATERIALIZED (
     FROM managed m CROSS JOIN LATERAL (VALUES ('live', m.live_view), ('deleted', m.deleted_view)) v (what, oid)
     WHERE m.hide OPERATOR(pg_catalog.<>) 'none' AND v.oid IS NULL
     UNION ALL
-    SELECT v.relid, pg_catalog.format('column %I is not in %s as it is in the table', coalesce(a.attname, b.attname), v.oid::regclass),
+    SELECT v.relid, pg_catalog.format('column %I is not in %s as it is in the table', coalesce(a.attname, b.attname), v.oid::pg_catalog.regclass),
            CASE WHEN v.differs IS NULL THEN v.repair ELSE v.anew END
     FROM shown v
     CROSS JOIN LATERAL (
@@ -128,61 +128,61 @@ WITH managed AS MATERIALIZED (
         AND b.atttypid OPERATOR(pg_catalog.=) a.atttypid AND b.atttypmod OPERATOR(pg_catalog.=) a.atttypmod
     WHERE b.attname IS NULL
     UNION ALL
-    SELECT v.relid, pg_catalog.format('%s is not as soft delete has written it: %s', v.oid::regclass, v.differs), v.anew
+    SELECT v.relid, pg_catalog.format('%s is not as soft delete has written it: %s', v.oid::pg_catalog.regclass, v.differs), v.anew
     FROM shown v WHERE v.differs IS NOT NULL
     UNION ALL
     SELECT v.relid,
-           pg_catalog.format('%s belongs to another role than the table', v.oid::regclass)
+           pg_catalog.format('%s belongs to another role than the table', v.oid::pg_catalog.regclass)
                OPERATOR(pg_catalog.||) coalesce(', and is not all of soft delete''s: ' OPERATOR(pg_catalog.||) v.all_differs, ''),
            CASE WHEN v.all_differs IS NULL THEN v.repair ELSE v.anew END
     FROM shown v WHERE v.is_anothers
     UNION ALL
-    SELECT v.relid, pg_catalog.format('rule %I stands in for DELETE on %s', r.rulename, v.oid::regclass),
+    SELECT v.relid, pg_catalog.format('rule %I stands in for DELETE on %s', r.rulename, v.oid::pg_catalog.regclass),
            pg_catalog.format('DROP RULE %I ON %s;', r.rulename, v.sql)
     FROM shown v
     JOIN pg_catalog.pg_rewrite r ON r.ev_class OPERATOR(pg_catalog.=) v.oid AND r.ev_type OPERATOR(pg_catalog.=) '4' AND r.is_instead
     UNION ALL
-    SELECT a.root, pg_catalog.format('a trigger %s of %s is missing', a.proname, a.relid::regclass), m.repair
+    SELECT a.root, pg_catalog.format('a trigger %s of %s is missing', a.proname, a.relid::pg_catalog.regclass), m.repair
     FROM at_place a JOIN managed m ON m.relid OPERATOR(pg_catalog.=) a.root
     WHERE a.oid IS NULL
       AND NOT EXISTS (SELECT FROM renamed r WHERE r.relid OPERATOR(pg_catalog.=) a.relid AND r.wanted OPERATOR(pg_catalog.=) a.tgname)
     UNION ALL
-    SELECT r.root, pg_catalog.format('trigger %I of %s is called %I', r.wanted, r.relid::regclass, r.tgname), m.repair
+    SELECT r.root, pg_catalog.format('trigger %I of %s is called %I', r.wanted, r.relid::pg_catalog.regclass, r.tgname), m.repair
     FROM renamed r JOIN managed m ON m.relid OPERATOR(pg_catalog.=) r.root
     UNION ALL
-    SELECT a.root, pg_catalog.format('trigger %I of %s is not the one of soft delete', a.tgname, a.relid::regclass),
-           pg_catalog.format('DROP TRIGGER %I ON %s; %s', a.tgname, a.relid::regclass, m.repair)
+    SELECT a.root, pg_catalog.format('trigger %I of %s is not the one of soft delete', a.tgname, a.relid::pg_catalog.regclass),
+           pg_catalog.format('DROP TRIGGER %I ON %s; %s', a.tgname, a.relid::pg_catalog.regclass, m.repair)
     FROM at_place a JOIN managed m ON m.relid OPERATOR(pg_catalog.=) a.root
     WHERE a.oid IS NOT NULL AND NOT a.is_ours
     UNION ALL
-    SELECT a.root, pg_catalog.format('trigger %I of %s is disabled', a.tgname, a.relid::regclass), m.repair
+    SELECT a.root, pg_catalog.format('trigger %I of %s is disabled', a.tgname, a.relid::pg_catalog.regclass), m.repair
     FROM at_place a JOIN managed m ON m.relid OPERATOR(pg_catalog.=) a.root
-    WHERE a.is_ours AND a.tgenabled OPERATOR(pg_catalog.=) ANY ('{D,R}'::"char"[])
+    WHERE a.is_ours AND a.tgenabled OPERATOR(pg_catalog.=) ANY ('{D,R}'::pg_catalog."char"[])
     UNION ALL
     -- Those of soft delete alone know what they were made for.
-    SELECT DISTINCT p.root, pg_catalog.format('trigger %I of %s runs %s, but is not one of soft delete', o.tgname, o.tgrelid::regclass, o.proname),
-           pg_catalog.format('DROP TRIGGER %I ON %s;', o.tgname, o.tgrelid::regclass)
+    SELECT DISTINCT p.root, pg_catalog.format('trigger %I of %s runs %s, but is not one of soft delete', o.tgname, o.tgrelid::pg_catalog.regclass, o.proname),
+           pg_catalog.format('DROP TRIGGER %I ON %s;', o.tgname, o.tgrelid::pg_catalog.regclass)
     FROM (SELECT q.root, q.relid, false AS only_checks FROM member q
           UNION SELECT v.relid, v.oid, false FROM shown v
           UNION SELECT q.root, q.relid, true FROM place q WHERE q.proname OPERATOR(pg_catalog.=) '_soft_delete_live_parent') p
-    JOIN ours o ON o.tgrelid OPERATOR(pg_catalog.=) p.relid AND o.tgparentid OPERATOR(pg_catalog.=) 0::oid
-     AND (NOT p.only_checks OR o.proname OPERATOR(pg_catalog.=) '_soft_delete_live_parent'::name)
-    WHERE NOT EXISTS (SELECT FROM wanted w WHERE w.relid OPERATOR(pg_catalog.=) o.tgrelid AND w.tgname::name OPERATOR(pg_catalog.=) o.tgname)
+    JOIN ours o ON o.tgrelid OPERATOR(pg_catalog.=) p.relid AND o.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+     AND (NOT p.only_checks OR o.proname OPERATOR(pg_catalog.=) '_soft_delete_live_parent'::pg_catalog.name)
+    WHERE NOT EXISTS (SELECT FROM wanted w WHERE w.relid OPERATOR(pg_catalog.=) o.tgrelid AND w.tgname::pg_catalog.name OPERATOR(pg_catalog.=) o.tgname)
       AND NOT EXISTS (SELECT FROM renamed r WHERE r.relid OPERATOR(pg_catalog.=) o.tgrelid AND r.tgname OPERATOR(pg_catalog.=) o.tgname)
-      AND NOT EXISTS (SELECT FROM kind k WHERE k.tgname::name OPERATOR(pg_catalog.=) o.tgname
-                        AND k.proname OPERATOR(pg_catalog.=) '_soft_delete_live_parent' AND k.proname::name OPERATOR(pg_catalog.=) o.proname)
+      AND NOT EXISTS (SELECT FROM kind k WHERE k.tgname::pg_catalog.name OPERATOR(pg_catalog.=) o.tgname
+                        AND k.proname OPERATOR(pg_catalog.=) '_soft_delete_live_parent' AND k.proname::pg_catalog.name OPERATOR(pg_catalog.=) o.proname)
 )
 SELECT m.relid, m.nspname AS schemaname, m.relname, f.problem, f.repair
 FROM found f JOIN managed m ON m.relid OPERATOR(pg_catalog.=) f.relid
 UNION ALL
 SELECT DISTINCT m.relid, m.nspname, m.relname,
-       pg_catalog.format('%s references it ON DELETE CASCADE, but has no soft delete', r.relid::regclass),
-       pg_catalog.format('SELECT upkeep.enable_soft_delete(%L);', r.relid::regclass)
+       pg_catalog.format('%s references it ON DELETE CASCADE, but has no soft delete', r.relid::pg_catalog.regclass),
+       pg_catalog.format('SELECT upkeep.enable_soft_delete(%L);', r.relid::pg_catalog.regclass)
 FROM managed m
 JOIN member p ON p.root OPERATOR(pg_catalog.=) m.relid
 JOIN pg_catalog.pg_constraint f ON f.confrelid OPERATOR(pg_catalog.=) p.relid AND f.contype OPERATOR(pg_catalog.=) 'f'
- AND f.conparentid OPERATOR(pg_catalog.=) 0::oid AND f.confdeltype OPERATOR(pg_catalog.=) 'c'
-CROSS JOIN LATERAL (SELECT coalesce(pg_catalog.pg_partition_root(f.conrelid)::oid, f.conrelid) AS relid) r
+ AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid AND f.confdeltype OPERATOR(pg_catalog.=) 'c'
+CROSS JOIN LATERAL (SELECT coalesce(pg_catalog.pg_partition_root(f.conrelid)::pg_catalog.oid, f.conrelid) AS relid) r
 WHERE m.on_unmanaged OPERATOR(pg_catalog.=) 'refuse'
   AND NOT EXISTS (SELECT FROM upkeep._soft_delete_table s WHERE s.relid OPERATOR(pg_catalog.=) r.relid)
 UNION ALL

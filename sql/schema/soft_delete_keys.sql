@@ -19,7 +19,7 @@ CREATE FUNCTION upkeep.explain_make_unique_keys_partial(target regclass) RETURNS
 )
     LANGUAGE sql VOLATILE PARALLEL UNSAFE ROWS 10
 BEGIN ATOMIC
-SELECT e.indexrelname::name, e.conname::name, e.action, e.reason, e.command
+SELECT e.indexrelname::pg_catalog.name, e.conname::pg_catalog.name, e.action, e.reason, e.command
 FROM upkeep._explain_make_unique_keys_partial($1) e;
 END;
 COMMENT ON FUNCTION upkeep.explain_make_unique_keys_partial(regclass) IS

@@ -22,7 +22,7 @@ CREATE FUNCTION upkeep.explain_purge(target regclass, older_than interval) RETUR
 )
     LANGUAGE sql VOLATILE PARALLEL UNSAFE ROWS 10
 BEGIN ATOMIC
-SELECT e.schemaname::name, e.relname::name, e.relid, e.rows, e.oldest, e.held, e.blocked, e.notes
+SELECT e.schemaname::pg_catalog.name, e.relname::pg_catalog.name, e.relid, e.rows, e.oldest, e.held, e.blocked, e.notes
 FROM upkeep._explain_purge($1, $2) e;
 END;
 COMMENT ON FUNCTION upkeep.explain_purge(regclass, interval) IS

@@ -295,7 +295,7 @@ fn instant_default(checked: &Checked) -> Result<Option<String>> {
     let (true, Some(value)) = (target.constant, &target.value) else { return Ok(None) };
     let column = identifier(&target.column);
     let only = if checked.table.is_tree { "" } else { "ONLY " };
-    let filled: Option<bool> = spi::query_one(
+    let filled: Option<bool> = spi::theirs::query_one(
         &format!(
             "SELECT EXISTS (SELECT FROM (SELECT {column} AS c FROM {only}{} LIMIT 1000) s
                             WHERE c IS NOT NULL)",

@@ -29,6 +29,11 @@ impl Glue {
         self
     }
 
+    /// The user's text in it.
+    pub fn fragments(&self) -> Vec<&str> {
+        self.fragments.iter().map(|(_, text)| text.as_str()).collect()
+    }
+
     pub fn text(&self) -> &str {
         &self.text
     }

@@ -31,8 +31,10 @@ pub fn preview(checked: &Checked, max_rows: i32) -> Result<Vec<Preview>> {
         }
         let key = checked.key_of(keys.get(&leaf.relid).map_or(&[], Vec::as_slice));
         let glue = select(checked, &checked.parts(leaf, key)?, wanted)?;
+        let values = checked.analysis.targets.iter().filter_map(|target| target.value.as_deref());
+        let fragments: Vec<&str> = glue.fragments().into_iter().chain(values).collect();
         let found = catch::subtransaction(|| {
-            spi::query(glue.text(), &[], |row| {
+            spi::theirs::query(glue.text(), &fragments, |row| {
                 Ok(Preview { row_key: row.require(1)?, old_row: row.require(2)?, new_row: row.require(3)? })
             })
         });

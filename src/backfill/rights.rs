@@ -96,7 +96,9 @@ fn plan(checked: &Checked, reach: &Reach) -> Result<()> {
     if let Some(condition) = &definition.condition {
         glue = glue.ours(" AND (").theirs(condition).ours(") RETURNING (").theirs(condition).ours(") IS TRUE");
     }
-    undone(|| Statement::new(glue.text(), &[]).rows(&[])).map(drop).map_err(|error| glue.blame(error))
+    undone(|| Statement::new(glue.text(), &[]).around(&glue.fragments()).rows(&[]))
+        .map(drop)
+        .map_err(|error| glue.blame(error))
 }
 
 fn with_grant(error: Error, tables: &[String]) -> Error {

@@ -47,6 +47,12 @@ pub enum Read {
 }
 
 impl Parts {
+    /// The user's own text in it.
+    pub fn fragments(&self) -> Vec<&str> {
+        let condition = self.condition.iter().map(|condition| condition.text.as_str());
+        condition.chain([self.assignments.as_str()]).collect()
+    }
+
     /// `UPDATE` of a range of blocks: parameters from tid, to tid, then those of [`Take`].
     pub fn update_blocks(&self, take: Take) -> String {
         self.update(&self.where_blocks(take))

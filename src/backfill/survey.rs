@@ -70,7 +70,8 @@ fn sample_rows(parts: &Parts, blocks: u32) -> Result<Sample> {
                 parts.table,
                 parts.own(),
             ));
-        let found: Option<(i64, i64)> = spi::query_one(glue.text(), &[], |row| Ok((row.require(1)?, row.require(2)?)))?;
+        let found: Option<(i64, i64)> =
+            spi::theirs::query_one(glue.text(), &glue.fragments(), |row| Ok((row.require(1)?, row.require(2)?)))?;
         let (rows, matching) = found.unwrap_or_default();
         sample.blocks += i64::from(last - first);
         sample.rows += rows;

@@ -287,9 +287,8 @@ mod tests {
                      WHERE ctid OPERATOR(pg_catalog.>=) $1 AND ctid OPERATOR(pg_catalog.<) $2 AND {filter} \
                      RETURNING ({condition}) IS TRUE"
                 )));
-                let plan = answer(crate::server::spi::execute_returning(
+                let plan = answer(crate::in_server_tests::rows(
                     &format!("EXPLAIN EXECUTE {name} ('(0,0)', '(9,0)', 10, 3)"),
-                    &[],
                     |row| row.require::<String>(1),
                 ));
                 assert!(plan.join("\n").contains("Tid Range Scan on t"), "{plan:#?}");

@@ -55,7 +55,7 @@ fn stats_since() -> Result<Time> {
                           (SELECT a.stats_reset FROM pg_catalog.pg_stat_archiver a),
                           (SELECT w.stats_reset FROM pg_catalog.pg_stat_wal w),
                           (SELECT pg_catalog.min(s.stats_reset) FROM pg_catalog.pg_stat_slru s))
-                )) OPERATOR(pg_catalog.*) 1000000)::bigint",
+                )) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8",
         &[],
         |row| row.get::<i64>(1),
     )?;
@@ -70,7 +70,7 @@ fn standbys() -> Result<Vec<Standby>> {
     spi::bookkeeping(|| {
         spi::query(
             "SELECT r.application_name, pg_catalog.count(*) OVER (PARTITION BY r.application_name) OPERATOR(pg_catalog.=) 1,
-                    s.slot_name::text, pg_catalog.host(r.client_addr)
+                    s.slot_name::pg_catalog.text, pg_catalog.host(r.client_addr)
              FROM pg_catalog.pg_stat_replication r
              JOIN pg_catalog.pg_stat_activity a ON a.pid OPERATOR(pg_catalog.=) r.pid
              LEFT JOIN pg_catalog.pg_replication_slots s ON s.active_pid OPERATOR(pg_catalog.=) r.pid
@@ -92,7 +92,7 @@ fn standbys() -> Result<Vec<Standby>> {
 /// Slots that wait for a standby which is not connected just now.
 fn away() -> Result<Vec<String>> {
     spi::query(
-        "SELECT s.slot_name::text FROM pg_catalog.pg_replication_slots s
+        "SELECT s.slot_name::pg_catalog.text FROM pg_catalog.pg_replication_slots s
          WHERE s.slot_type OPERATOR(pg_catalog.=) 'physical' AND NOT s.active AND NOT s.temporary ORDER BY 1",
         &[],
         |row| row.require(1),
@@ -103,8 +103,8 @@ fn away() -> Result<Vec<String>> {
 fn imported() -> Result<Vec<Node>> {
     spi::bookkeeping(|| {
         spi::query(
-            "SELECT node, (pg_catalog.date_part('epoch', taken_at) OPERATOR(pg_catalog.*) 1000000)::bigint,
-                    (pg_catalog.date_part('epoch', stats_since) OPERATOR(pg_catalog.*) 1000000)::bigint
+            "SELECT node, (pg_catalog.date_part('epoch', taken_at) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8,
+                    (pg_catalog.date_part('epoch', stats_since) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8
              FROM upkeep._index_usage_node
              WHERE system_identifier OPERATOR(pg_catalog.=) $1 AND database OPERATOR(pg_catalog.=) $2 ORDER BY node",
             &[catalog::system_identifier().into(), catalog::my_database().into()],
@@ -122,7 +122,7 @@ fn imported() -> Result<Vec<Node>> {
 fn marks(next: u64) -> Result<Vec<Mark>> {
     let mut marks = spi::bookkeeping(|| {
         spi::query(
-            "SELECT xid, (pg_catalog.date_part('epoch', marked_at) OPERATOR(pg_catalog.*) 1000000)::bigint FROM upkeep._xid_mark",
+            "SELECT xid, (pg_catalog.date_part('epoch', marked_at) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8 FROM upkeep._xid_mark",
             &[],
             |row| Ok(Mark { xid: row.require::<i64>(1)? as u64, time: from_unix(row.require(2)?), exact: true }),
         )

@@ -81,7 +81,7 @@ fn store(node: &str, snapshot: &Snapshot, figures: Value) -> Result<()> {
         let written = spi::execute(
             "INSERT INTO upkeep._index_usage_node AS n (node, taken_at, stats_since, system_identifier, database)
              SELECT $1, t.taken_at, t.stats_since, $4, $5
-             FROM (SELECT $2::timestamptz AS taken_at, $3::timestamptz AS stats_since) t
+             FROM (SELECT $2::pg_catalog.timestamptz AS taken_at, $3::pg_catalog.timestamptz AS stats_since) t
              WHERE t.taken_at OPERATOR(pg_catalog.<=) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) '1 hour'::interval)
              ON CONFLICT (node) DO UPDATE SET taken_at = excluded.taken_at, stats_since = excluded.stats_since,
                  imported_at = pg_catalog.clock_timestamp(), system_identifier = excluded.system_identifier,
@@ -104,8 +104,8 @@ fn store(node: &str, snapshot: &Snapshot, figures: Value) -> Result<()> {
         spi::execute("DELETE FROM upkeep._index_usage WHERE node OPERATOR(pg_catalog.=) $1", &[node.into()])?;
         spi::execute(
             "INSERT INTO upkeep._index_usage (node, indexrelid, idx_scan, last_idx_scan)
-             SELECT DISTINCT ON (1, 2) $1, (e.i OPERATOR(pg_catalog.->>) 0)::oid, (e.i OPERATOR(pg_catalog.->>) 1)::bigint,
-                    (e.i OPERATOR(pg_catalog.->>) 2)::timestamptz
+             SELECT DISTINCT ON (1, 2) $1, (e.i OPERATOR(pg_catalog.->>) 0)::pg_catalog.oid, (e.i OPERATOR(pg_catalog.->>) 1)::pg_catalog.int8,
+                    (e.i OPERATOR(pg_catalog.->>) 2)::pg_catalog.timestamptz
              FROM pg_catalog.jsonb_array_elements($2 OPERATOR(pg_catalog.->) 'indexes') AS e (i)",
             &[node.into(), JsonB(figures).into()],
         )?;

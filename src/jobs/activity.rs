@@ -1,9 +1,13 @@
 //! Who of us is running, read from the server's own list of processes: it cannot
 //! be out of date, and nothing has to be cleaned up after a crash.
 
+use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::Oid;
 
 use crate::error::Result;
+use crate::server::catch::transaction;
+use crate::server::lock::{Lock, Purpose};
+use crate::server::process::Process;
 use crate::server::segment::{self, Segment};
 use crate::server::{catalog, commit, spi};
 
@@ -58,6 +62,8 @@ pub fn launcher() -> Result<Option<Launcher>> {
 pub fn wake_at_commit() -> Result<bool> {
     let Some(launcher) = launcher()? else { return Ok(false) };
     let Some(entry) = launcher.segment.database(catalog::my_database()) else { return Ok(false) };
+    // Ours until we end, also if that is long after PREPARE TRANSACTION: the launcher asks for it.
+    Lock::new(Purpose::Uncommitted, 0).share_for_transaction();
     commit::wake_launcher(launcher.pid, entry);
     Ok(true)
 }
@@ -79,16 +85,16 @@ pub fn executors_before_me() -> Result<i64> {
 }
 
 /// Our workers that are connected to a database.
-pub fn workers_in(database: Oid) -> Result<Vec<i32>> {
+pub fn workers_in(database: Oid) -> Result<Vec<Process>> {
     spi::bookkeeping(|| {
         catalog::forget_process_list();
         spi::query(
-            "SELECT a.pid FROM pg_catalog.pg_stat_get_activity(NULL) a
+            "SELECT a.pid, a.backend_start FROM pg_catalog.pg_stat_get_activity(NULL) a
              WHERE a.datid OPERATOR(pg_catalog.=) $1
                AND a.backend_type OPERATOR(pg_catalog.=) ANY (ARRAY['pg_upkeep scheduler', 'pg_upkeep executor'])
              ORDER BY a.backend_type DESC",
             &[database.into()],
-            |row| row.require(1),
+            |row| process(&row),
         )
     })
 }
@@ -110,21 +116,49 @@ pub fn interrupt_executors(job: pgrx::Uuid) -> Result<()> {
     Ok(())
 }
 
-/// Has the executors of a job look at it at commit, where they wait.
-pub fn wake_executors(job: pgrx::Uuid) -> Result<()> {
-    executors(job)?.into_iter().for_each(commit::wake);
+/// Cancels what is still being done for jobs that were canceled a while ago: the signal at the commit may have hit their
+/// executor between two statements. In a worker, between transactions.
+pub fn interrupt_canceled() -> Result<()> {
+    let left = transaction(|| {
+        spi::bookkeeping(|| {
+            spi::query(
+                "SELECT s.pid, s.backend_start FROM upkeep._job_slot s
+                 JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) s.job
+                 WHERE s.pid IS NOT NULL AND j.state OPERATOR(pg_catalog.=) 'canceled'
+                   AND j.finished_at OPERATOR(pg_catalog.<)
+                       (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '2 s'::pg_catalog.interval)
+                   AND upkeep._is_executor(s.pid, s.backend_start)",
+                &[],
+                |row| process(&row),
+            )
+        })
+    })?;
+    for executor in left {
+        executor.signal(libc::SIGINT);
+    }
     Ok(())
 }
 
-fn executors(job: pgrx::Uuid) -> Result<Vec<i32>> {
+/// Has the executors of a job look at it at commit, where they wait.
+pub fn wake_executors(job: pgrx::Uuid) -> Result<()> {
+    executors(job)?.into_iter().for_each(|executor| commit::wake(executor.pid));
+    Ok(())
+}
+
+fn executors(job: pgrx::Uuid) -> Result<Vec<Process>> {
     spi::bookkeeping(|| {
         spi::query(
-            "SELECT s.pid FROM upkeep._job_slot s
+            "SELECT s.pid, s.backend_start FROM upkeep._job_slot s
              WHERE s.job OPERATOR(pg_catalog.=) $1 AND upkeep._is_executor(s.pid, s.backend_start)",
             &[job.into()],
-            |row| row.require(1),
+            |row| process(&row),
         )
     })
+}
+
+/// The first two columns of a row.
+fn process(row: &spi::Row<'_>) -> Result<Process> {
+    Ok(Process { pid: row.require(1)?, start: row.require::<TimestampWithTimeZone>(2)?.into_inner() })
 }
 
 /// Other people's processes are hidden from ordinary roles; ours must not be.

@@ -3,19 +3,31 @@
 //!
 //! The statements on `_job` at the end of this file run inside [`spi::bookkeeping`], as those of [`store`] do.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pgrx::Uuid;
 
+use super::chore::Visit;
 use super::{kind, store};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::server::catch::transaction;
 use crate::server::raise::{self, Level};
 use crate::server::spi;
 
-/// One try for every job that is due. None of them waits for anybody longer than a second.
-pub fn clean_up() -> Result<()> {
+/// Tries of one visit may wait so long together. None of them waits for anybody longer than a second; but there can be
+/// hundreds of them, and everything else that is due waits meanwhile.
+const VISIT: Duration = Duration::from_secs(1);
+/// Somebody has the row of a job locked that is to be cleaned up.
+const WHILE_LOCKED: Duration = Duration::from_secs(1);
+
+/// Tries the jobs that are due, those first that have waited longest since their last try.
+pub fn clean_up() -> Result<Visit> {
+    let started = Instant::now();
+    let mut visit = Visit::default();
     for (job, kind) in transaction(|| spi::bookkeeping(due_cleanups))? {
+        if started.elapsed() >= VISIT {
+            break;
+        }
         let tried = transaction(|| {
             if !spi::bookkeeping(|| lock_for_cleanup(job))? {
                 return Ok(None);
@@ -29,24 +41,31 @@ pub fn clean_up() -> Result<()> {
             }
             Ok(reason)
         });
-        let reason = match tried {
+        let (reason, detail) = match tried {
             Ok(None) => continue,
-            Ok(Some(reason)) => reason,
+            Ok(Some(reason)) => (reason, None),
             Err(error) => {
                 let message = format!("job {job} could not be cleaned up: {}", error.message);
-                raise::report(Level::Log, crate::error::Error { message: message.clone(), ..error });
-                message
+                let reason = format!("it could not be cleaned up: SQLSTATE {}", error.sqlstate);
+                let detail = error.message.clone();
+                raise::report(Level::Log, Error { message, ..error });
+                (reason, Some(detail))
             }
         };
-        transaction(|| spi::bookkeeping(|| clean_up_later(job, &reason)))?;
+        if let Err(error) = transaction(|| spi::bookkeeping(|| clean_up_later(job, &reason, detail.as_deref()))) {
+            visit.give_up(format!("job {job}, which is to be cleaned up"), error);
+        }
     }
-    Ok(())
+    Ok(visit)
 }
 
 /// When the next job is due, if any is to be cleaned up.
 pub fn next() -> Result<Option<Duration>> {
     let seconds = transaction(|| spi::bookkeeping(seconds_to_cleanup))?;
-    Ok(seconds.map(|seconds| Duration::from_secs_f64(seconds.clamp(0.0, 3600.0))))
+    // What is due already was in the way of somebody's lock or of this visit's end.
+    Ok(seconds
+        .map(|seconds| Duration::from_secs_f64(seconds.clamp(0.0, 3600.0)))
+        .map(|pause| if pause.is_zero() { WHILE_LOCKED } else { pause }))
 }
 
 /// The job is about to make something that must go when it ends. False: it does not run any more.
@@ -62,7 +81,7 @@ pub fn will_need_cleanup(job: Uuid) -> Result<bool> {
 /// Nothing of it is left.
 pub fn cleaned_up(job: Uuid) -> Result<()> {
     spi::execute(
-        "UPDATE upkeep._job SET needs_cleanup = false, reason = NULL, not_before = NULL
+        "UPDATE upkeep._job SET needs_cleanup = false, reason = NULL, reason_detail = NULL, not_before = NULL
          WHERE id OPERATOR(pg_catalog.=) $1",
         &[job.into()],
     )?;
@@ -84,7 +103,7 @@ fn due_cleanups() -> Result<Vec<(Uuid, String)>> {
         "SELECT id, kind FROM upkeep._job
          WHERE needs_cleanup AND state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'failed', 'canceled'])
            AND (not_before IS NULL OR not_before OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp())
-         ORDER BY finished_at",
+         ORDER BY not_before NULLS FIRST, finished_at",
         &[],
         |row| Ok((row.require(1)?, row.require(2)?)),
     )
@@ -105,15 +124,18 @@ fn lock_for_cleanup(job: Uuid) -> Result<bool> {
 
 /// Why a finished job could not be cleaned up. The next try comes after a quarter of the time that it has waited,
 /// 200 ms at least and 10 s at most.
-fn clean_up_later(job: Uuid, reason: &str) -> Result<()> {
+fn clean_up_later(job: Uuid, reason: &str, detail: Option<&str>) -> Result<()> {
     spi::execute(
-        "UPDATE upkeep._job SET reason = $2,
+        "UPDATE upkeep._job SET reason = $2, reason_detail = $3,
                 not_before = pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) least(greatest(
                     (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) finished_at) OPERATOR(pg_catalog./) 4,
                     '200 ms'::pg_catalog.interval), '10 s'::pg_catalog.interval)
-         WHERE id OPERATOR(pg_catalog.=) $1 AND needs_cleanup
-           AND state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'failed', 'canceled'])",
-        &[job.into(), reason.into()],
+         WHERE id OPERATOR(pg_catalog.=) (
+             SELECT j.id FROM upkeep._job j
+             WHERE j.id OPERATOR(pg_catalog.=) $1 AND j.needs_cleanup
+               AND j.state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'failed', 'canceled'])
+             FOR UPDATE SKIP LOCKED)",
+        &[job.into(), reason.into(), detail.into()],
     )?;
     Ok(())
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::kind::{Completion, Context, Job, Kind, Outcome, Plan};
 use super::queue::{self, NewJob};
 use super::store;
-use crate::error::{Error, INVALID_PARAMETER_VALUE, QUERY_CANCELED, Result};
+use crate::error::{Error, INVALID_PARAMETER_VALUE, QUERY_CANCELED, Result, SqlState};
 use crate::server::{raise, statement};
 
 pub const KIND: &str = "command";
@@ -61,10 +61,19 @@ pub fn retry_shared() -> Value {
 }
 
 /// How far the run of a command has come.
-#[derive(Serialize, Deserialize, PartialEq)]
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Progress {
     Started,
+    /// It has ended, which could not be recorded at once.
+    Answered(Answer),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Answer {
+    Completed { tag: String, rows: u64 },
+    Failed { sqlstate: String, message: String, detail: Option<String>, hint: Option<String>, timed_out: bool },
 }
 
 /// In the job's shared cursor: its run was ended by its schedule's timeout.
@@ -73,17 +82,23 @@ const TIMED_OUT: &str = "timed_out";
 pub struct Command {
     params: Params,
     started: Option<Instant>,
+    /// Its run was seen to be ended by its timeout.
+    timed_out: bool,
 }
 
 impl Command {
     pub fn open(job: &Job) -> Result<Self> {
-        Ok(Command { params: serde_json::from_value(job.params.clone())?, started: None })
+        Ok(Command { params: serde_json::from_value(job.params.clone())?, started: None, timed_out: false })
     }
 }
 
 impl Kind for Command {
     fn step(&mut self, context: &mut Context) -> Result<Outcome> {
-        if context.cursor.is_some() {
+        if let Some(cursor) = &context.cursor {
+            if let Progress::Answered(answer) = serde_json::from_value(cursor.clone())? {
+                let answer = self.recall(answer);
+                return self.top_level_done(context, answer);
+            }
             return Ok(Outcome::Fail(
                 Error::new(QUERY_CANCELED, "the command was interrupted and may be done in part")
                     .detail("The worker or the server ended while the command ran.")
@@ -111,7 +126,7 @@ impl Kind for Command {
             }
             Err(error) => {
                 context.cursor = None;
-                match self.time_limit().filter(|limit| self.was_timed_out(&error, *limit)) {
+                match self.time_limit().filter(|limit| self.timed_out || self.was_timed_out(&error, *limit)) {
                     Some(limit) => {
                         store::write_shared(context.job.id, json!({ TIMED_OUT: true }))?;
                         Ok(Outcome::Fail(timed_out(limit)))
@@ -120,6 +135,20 @@ impl Kind for Command {
                 }
             }
         }
+    }
+
+    fn keep_answer(&self, answer: &Result<Completion>) -> Option<Value> {
+        let answer = match answer.clone() {
+            Ok(Completion { tag, rows }) => Answer::Completed { tag, rows },
+            Err(error) => Answer::Failed {
+                timed_out: self.time_limit().is_some_and(|limit| self.was_timed_out(&error, limit)),
+                sqlstate: error.sqlstate.to_string(),
+                message: error.message,
+                detail: error.detail,
+                hint: error.hint,
+            },
+        };
+        serde_json::to_value(Progress::Answered(answer)).ok()
     }
 
     fn time_limit(&self) -> Option<Duration> {
@@ -150,6 +179,16 @@ impl Command {
         error.sqlstate == QUERY_CANCELED && self.started.is_some_and(|started| started.elapsed() >= limit)
     }
 
+    fn recall(&mut self, answer: Answer) -> Result<Completion> {
+        match answer {
+            Answer::Completed { tag, rows } => Ok(Completion { tag, rows }),
+            Answer::Failed { sqlstate, message, detail, hint, timed_out } => {
+                self.timed_out = timed_out;
+                Err(Error { sqlstate: SqlState::parse(&sqlstate), message, detail, hint, position: None })
+            }
+        }
+    }
+
     fn how_to_repeat(&self, context: &Context) -> String {
         match &self.params.run {
             None => format!("SELECT upkeep.retry('{}');", context.job.id),
@@ -169,6 +208,23 @@ mod tests {
         assert_eq!(backoff(60_000, 31), LONGEST_PAUSE);
         assert_eq!(backoff(u64::MAX, 99), LONGEST_PAUSE);
         assert_eq!(backoff(0, 3), Duration::ZERO);
+    }
+
+    #[test]
+    fn an_answer_survives_the_cursor() {
+        let params = Params { command: "VACUUM".into(), run: None };
+        let mut command = Command { params, started: None, timed_out: false };
+        let recalled = |command: &mut Command, answer: &Result<Completion>| {
+            let cursor = command.keep_answer(answer).unwrap();
+            let Progress::Answered(answer) = serde_json::from_value(cursor).unwrap() else { panic!("no answer") };
+            command.recall(answer)
+        };
+        let done = recalled(&mut command, &Ok(Completion { tag: "VACUUM".into(), rows: 3 })).unwrap();
+        assert_eq!((done.tag.as_str(), done.rows), ("VACUUM", 3));
+        let failed = recalled(&mut command, &Err(Error::new(SqlState::new(b"ABC01"), "no").hint("why"))).unwrap_err();
+        assert_eq!((failed.sqlstate.to_string().as_str(), failed.hint.as_deref()), ("ABC01", Some("why")));
+        // As 0.5.0 wrote it.
+        assert!(matches!(serde_json::from_value(json!("started")).unwrap(), Progress::Started));
     }
 
     #[test]

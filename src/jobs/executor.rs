@@ -8,18 +8,18 @@ use std::time::{Duration, Instant};
 use pgrx::pg_sys::{self, Oid};
 use pgrx::{Uuid, pg_guard};
 
-use super::kind::{self, Completion, Context, Job, Kind, Outcome};
+use super::kind::{self, Completion, Context, Event, Job, Kind, Outcome};
 use super::limits::Limits;
 use super::retry::{self, Verdict};
 use super::store::{self, Live};
 use super::throttle::Throttle;
 use super::throttle::calendar;
-use super::{activity, queue};
-use crate::error::{Error, LOCK_NOT_AVAILABLE, QUERY_CANCELED, Result};
+use super::{activity, queue, seat};
+use crate::error::{ADMIN_SHUTDOWN, Error, QUERY_CANCELED, Result};
 use crate::server::catch::transaction;
 use crate::server::raise::{self, Level};
 use crate::server::worker::{self, Registration};
-use crate::server::{catalog, lock, spi, system, timeout, top_level};
+use crate::server::{catalog, lock, segment, spi, system, timeout, top_level};
 use crate::settings;
 
 /// A batch waits at most this long for a lock: below `deadlock_timeout`, so that
@@ -73,6 +73,15 @@ impl Assignment {
 thread_local! {
     /// The slot that this process has taken, for the exit callback.
     static ATTENDED: Cell<Option<Assignment>> = const { Cell::new(None) };
+    /// A step is being made: what ends this process now may be the user's own text.
+    static AT_STEP: Cell<bool> = const { Cell::new(false) };
+}
+
+fn at_step<T>(f: impl FnOnce() -> T) -> T {
+    AT_STEP.set(true);
+    let result = f();
+    AT_STEP.set(false);
+    result
 }
 
 #[pg_guard]
@@ -81,31 +90,48 @@ pub extern "C-unwind" fn upkeep_executor_main(database: pg_sys::Datum) {
     let assignment = Assignment::decode(&worker::my_extra());
     worker::accept_signals();
     worker::connect(Oid::from(database.value() as u32), assignment.owner);
-    worker::forget_inherited_settings();
     spi::set_session("lock_timeout", LOCK_TIMEOUT);
     worker::report_application_name("pg_upkeep");
     worker::before_exit(at_exit);
 
-    if let Err(error) = Executor::start(assignment).and_then(|executor| executor.map_or(Ok(()), Executor::run)) {
-        raise::report(Level::Log, Error { message: format!("job {}: {}", assignment.job, error.message), ..error });
+    let ended = Executor::start(assignment).and_then(|executor| executor.map_or(Ok(()), Executor::run));
+    if let Err(error) = &ended {
+        let message = format!("job {}: {}", assignment.job, error.message);
+        raise::report(Level::Log, Error { message, ..error.clone() });
     }
-    release();
+    release(ended.is_err());
     worker::leave();
 }
 
-/// A termination that we live to report is no strike (LAW 18).
+/// A termination that we live to report is no strike (LAW 18). In the middle of a step it counts all the same: a text
+/// of the user's can send one too, at each start anew.
 #[pg_guard]
 unsafe extern "C-unwind" fn at_exit(_code: i32, _arg: pg_sys::Datum) {
+    seat::give_back();
     if worker::was_terminated() {
-        release();
+        release(AT_STEP.get() && !are_all_asked_to_leave());
     }
 }
 
-fn release() {
+/// The server shuts down, workers are stopped, or a statement on this database wants them gone: nothing that the job
+/// has to do with.
+fn are_all_asked_to_leave() -> bool {
+    /// From the request to our end; workers take signals at once.
+    const MOMENT: i64 = 5_000_000;
+    system::is_server_stopping()
+        || segment::attached().is_some_and(|segment| {
+            segment.is_stopping()
+                || segment
+                    .database(catalog::my_database())
+                    .is_some_and(|entry| entry.was_sent_away_since(catalog::now() - MOMENT))
+        })
+}
+
+fn release(interrupted: bool) {
     if let Some(Assignment { job, slot, .. }) = ATTENDED.take() {
         crate::server::catch::clean_up_after_error();
         // If the extension is gone there is nothing to release.
-        let _ = transaction(|| spi::bookkeeping(|| store::release_slot(job, slot)));
+        let _ = transaction(|| spi::bookkeeping(|| store::release_slot(job, slot, interrupted)));
     }
 }
 
@@ -118,7 +144,8 @@ enum Taken {
     Nothing,
 }
 
-fn take(job: Uuid, slot: i32) -> Result<Taken> {
+fn take(assignment: &Assignment) -> Result<Taken> {
+    let Assignment { job, slot, .. } = *assignment;
     transaction(|| {
         if !catalog::extension_exists()
             || !catalog::extension_is_current()?
@@ -128,14 +155,18 @@ fn take(job: Uuid, slot: i32) -> Result<Taken> {
         }
         spi::bookkeeping(|| {
             let Some(opened) = store::open(job)? else { return Ok(Taken::Nothing) };
+            if !seat::take(assignment, &opened.job.kind) {
+                return Ok(Taken::Nothing);
+            }
             if opened.state == "queued" && wait_for_hours(job, &opened.limits)? {
                 return Ok(Taken::Nothing);
             }
             let Some(taken) = store::attend_slot(job, slot)? else { return Ok(Taken::Busy) };
-            let strikes = taken.strikes;
-            if strikes >= store::MAX_STRIKES {
-                store::fail(job, &struck_out(strikes))?;
-                store::release_slot(job, slot)?;
+            let store::Slot { strikes, ends, .. } = taken;
+            if strikes >= store::MAX_STRIKES || ends >= store::MAX_ENDS {
+                let reason = if strikes >= store::MAX_STRIKES { struck_out(strikes) } else { ended_too_often(ends) };
+                store::fail(job, &reason)?;
+                store::release_slot(job, slot, false)?;
                 return Ok(Taken::Nothing);
             }
             if opened.state == "queued" {
@@ -144,6 +175,10 @@ fn take(job: Uuid, slot: i32) -> Result<Taken> {
             if strikes > 0 {
                 let count = format!("{strikes} of {}: a worker ended without a word", store::MAX_STRIKES);
                 store::add_event(job, "strike", Some(&count))?;
+            }
+            if ends > 0 {
+                let count = format!("{ends} of {}: the worker was ended in the middle of a step", store::MAX_ENDS);
+                store::add_event(job, "interrupted", Some(&count))?;
             }
             Ok(Taken::Slot(Box::new(opened), taken))
         })
@@ -164,6 +199,8 @@ pub(super) struct Executor {
     pub(super) throttle: Throttle,
     pub(super) context: Context,
     retries: i32,
+    /// The settings captured with the job.
+    session: serde_json::Value,
     /// The server's setting. Most steps commit asynchronously instead: cursor and rows are lost together or
     /// not at all.
     synchronous_commit: String,
@@ -172,6 +209,8 @@ pub(super) struct Executor {
     /// The run before ended without a word: if this one does too, nothing it has done may be
     /// forgotten, or the same steps would end the strikes each time.
     struck: bool,
+    /// Another executor has our slot: there is nothing here that we may still write.
+    lost: bool,
 }
 
 /// What the loop does after a step.
@@ -187,15 +226,19 @@ impl Executor {
     fn start(assignment: Assignment) -> Result<Option<Self>> {
         let Assignment { job, slot, .. } = assignment;
         // The previous executor of this slot may still be on its way out.
-        let taken = (0..20).find_map(|_| match take(job, slot) {
+        let taken = (0..20).find_map(|_| match take(&assignment) {
             Ok(Taken::Busy) => {
                 worker::wait(Duration::from_millis(50));
                 None
             }
             other => Some(other),
         });
-        let Some(Taken::Slot(opened, store::Slot { cursor, strikes })) = taken.transpose()? else { return Ok(None) };
+        let Some(Taken::Slot(opened, store::Slot { cursor, strikes, .. })) = taken.transpose()? else {
+            return Ok(None);
+        };
         ATTENDED.set(Some(assignment));
+        // For figures of the server, and to know whether all workers are sent away.
+        segment::attach(assignment.segment);
         queue::restore_session(&opened.session);
         let synchronous_commit = catalog::setting(c"synchronous_commit");
         spi::set_session("synchronous_commit", "off");
@@ -205,7 +248,7 @@ impl Executor {
             Ok(kind) => kind,
             Err(error) => {
                 log(&opened.job, &error);
-                transaction(|| spi::bookkeeping(|| store::fail(job, &error)))?;
+                insist(&opened.job, || spi::bookkeeping(|| store::fail(job, &error)))?;
                 return Ok(None);
             }
         };
@@ -228,7 +271,9 @@ impl Executor {
                 claimed: false,
             },
             retries: opened.retries,
+            session: opened.session,
             struck: strikes > 0,
+            lost: false,
             synchronous_commit,
             settled: false,
         }))
@@ -236,6 +281,7 @@ impl Executor {
 
     fn run(mut self) -> Result<()> {
         let mut tries = 0;
+        // Of a top-level statement. It is kept until the transaction that records it has committed (LAW 33).
         let mut answer = None;
         loop {
             worker::reload_configuration();
@@ -245,72 +291,140 @@ impl Executor {
             }
             let cursor = self.context.cursor.clone();
             let started = Instant::now();
-            match self.step(answer.take()) {
+            match at_step(|| self.step(answer.as_ref())) {
                 Ok(next) => {
                     tries = 0;
+                    answer = None;
                     self.settled = true;
                     self.note_step(started.elapsed());
                     match next {
-                        Next::Step => {}
+                        Next::Step => seat::works(),
                         Next::Wait(time) => {
+                            seat::rests();
                             worker::wait(time);
                         }
-                        Next::TopLevel(sql) => answer = Some(self.top_level(&sql)),
+                        Next::TopLevel(sql) => answer = Some(at_step(|| self.top_level(&sql))),
                         Next::Leave => return Ok(()),
                     }
                 }
+                Err(error) if self.lost => {
+                    log(&self.context.job, &error);
+                    return Ok(());
+                }
                 Err(error) => {
-                    self.context.cursor = cursor;
-                    let Some(pause) = self.after_error(error, tries)? else { return Ok(()) };
-                    tries += 1;
-                    worker::wait(pause);
-                    // What the kind remembers may have been rolled back.
-                    self.kind = open_kind(&self.context.job)?;
+                    self.context.cursor = cursor.clone();
+                    match &answer {
+                        Some(answer) if retry::is_transient(&error) => {
+                            self.keep(answer, &error, tries);
+                            seat::rests();
+                            worker::wait(retry::delay(tries));
+                            tries += 1;
+                        }
+                        _ => {
+                            answer = None;
+                            if !self.try_again(error, &cursor, &mut tries)? {
+                                return Ok(());
+                            }
+                        }
+                    }
                 }
             }
         }
     }
 
+    /// After an error of a step: waits, and opens the kind anew. `false`: leave.
+    fn try_again(&mut self, mut error: Error, cursor: &Option<serde_json::Value>, tries: &mut u32) -> Result<bool> {
+        loop {
+            let Some(pause) = self.after_error(error, *tries)? else { return Ok(false) };
+            *tries += 1;
+            seat::rests();
+            worker::wait(pause);
+            // What the kind remembers may have been rolled back.
+            match open_kind(&self.context.job) {
+                Ok(kind) => {
+                    self.kind = kind;
+                    return Ok(true);
+                }
+                Err(next) => {
+                    self.context.cursor = cursor.clone();
+                    error = next;
+                }
+            }
+        }
+    }
+
+    /// An answer could not be recorded: somebody has the job's row locked, the disk is full. It is tried again for as long
+    /// as it takes; should we be ended meanwhile, the next executor finds it in the slot.
+    fn keep(&self, answer: &Result<Completion>, error: &Error, tries: u32) {
+        if tries == 0 {
+            let message = format!("how a statement ended could not be recorded yet: {}", error.message);
+            log(&self.context.job, &Error { message, ..error.clone() });
+        }
+        let Assignment { job, slot, .. } = self.assignment;
+        if let Some(cursor) = self.kind.keep_answer(answer) {
+            // If not even this works, the next try may.
+            let _ = transaction(|| {
+                self.commit_for_good();
+                spi::bookkeeping(|| store::keep_answer(job, slot, cursor))
+            });
+        }
+    }
+
     /// One transaction: the step, and what it changed in the slot.
-    fn step(&mut self, answer: Option<Result<Completion>>) -> Result<Next> {
+    fn step(&mut self, answer: Option<&Result<Completion>>) -> Result<Next> {
         let started = Instant::now();
         self.context.rows = 0;
         self.context.units = 0.0;
         self.context.plan = None;
         self.context.events = self.throttle.history.pending().to_vec();
         self.context.claimed = false;
-        transaction(|| {
-            let live = spi::bookkeeping(|| store::live(self.context.job.id))?;
-            let Some(Live { workers, batch_time, limits, runnable: true }) = live else {
-                return Ok(Next::Leave);
-            };
-            // A statement that has run is recorded, whatever the settings say by now.
-            if answer.is_none() && self.must_leave(workers, &limits)? {
+        let limit = longest_step(settings::batch_time().max(self.context.usual_batch_time));
+        let result = transaction(|| {
+            let Some(live) = spi::bookkeeping(|| store::live(self.context.job.id))? else { return Ok(Next::Leave) };
+            // A statement that has run is recorded, whatever the settings say by now, and whoever paused or canceled the
+            // job meanwhile.
+            if answer.is_none() && (!live.is_runnable() || self.must_leave(live.workers, &live.limits)?) {
+                self.tell_pending()?;
                 return Ok(Next::Leave);
             }
+            let (runnable, ended) = (live.is_runnable(), live.is_final());
+            let Live { workers, batch_time, limits, .. } = live;
             self.throttle.set_limits(limits);
             self.context.usual_batch_time = batch_time;
             self.context.workers = workers;
             self.context.batch_time = self.throttle.begin_step(batch_time);
-            if self.context.cursor.is_none() && self.adopt_leftover(workers)? {
+            if answer.is_none() && self.context.cursor.is_none() && self.adopt_leftover(workers)? {
                 return Ok(Next::Step);
             }
             let outcome = match answer {
-                None => self.kind.step(&mut self.context)?,
-                Some(answer) => self.kind.top_level_done(&mut self.context, answer)?,
+                None => timeout::limited(limit, || self.kind.step(&mut self.context))?,
+                Some(answer) => self.kind.top_level_done(&mut self.context, answer.clone())?,
             };
-            self.conclude(outcome, started)
+            let next = self.conclude(outcome, started, answer.is_some(), ended)?;
+            Ok(if runnable { next } else { Next::Leave })
+        });
+        result.map_err(|error| match limit {
+            Some(limit) if error.sqlstate == QUERY_CANCELED && started.elapsed() >= limit => {
+                Error::new(QUERY_CANCELED, retry::TOO_SLOW)
+                    .detail(format!("It was ended after {} s.", limit.as_secs_f64()))
+                    .hint("Something in the job's text or in a trigger does not end: correct it, or raise upkeep.max_row_time; then upkeep.retry().")
+            }
+            _ => error,
         })
     }
 
-    /// Stores the outcome of a step in its transaction.
-    fn conclude(&mut self, outcome: Outcome, started: Instant) -> Result<Next> {
+    /// Stores the outcome of a step in its transaction. `answered`: it records a top-level statement; `ended`: of a job that
+    /// has an end already.
+    fn conclude(&mut self, outcome: Outcome, started: Instant, answered: bool, ended: bool) -> Result<Next> {
         let job = self.context.job.id;
         let wait_reason = match &outcome {
-            Outcome::Wait { reason, .. } => Some(reason.as_str()),
-            _ => self.throttle.history.pacing(),
+            Outcome::Wait { reason, .. } => Some(reason.clone()),
+            _ => self.throttle.history.pacing().map(str::to_owned),
         };
-        spi::bookkeeping(|| store::save(&self.context, wait_reason, started.elapsed()))?;
+        // To say what will be tried, and that a try came to nothing, is no progress.
+        let announced = matches!(outcome, Outcome::TopLevel(_))
+            || answered && matches!(outcome, Outcome::Continue | Outcome::Wait { .. }) && self.context.units == 0.0;
+        self.write_slot(wait_reason.as_deref(), started.elapsed(), announced)?;
         // A crash must not forget that a command was started, how a job ended, or that the strikes are over.
         if !self.settled
             || self.struck
@@ -325,14 +439,29 @@ impl Executor {
             Outcome::Wait { time, .. } => Ok(Next::Wait(time)),
             Outcome::TopLevel(sql) => Ok(Next::TopLevel(sql)),
             Outcome::Done { rows_left } => {
-                spi::bookkeeping(|| store::finish(job, rows_left))?;
+                spi::bookkeeping(|| store::finish(job, rows_left, answered))?;
                 Ok(Next::Leave)
             }
             Outcome::Fail(error) => {
-                self.fail(&error)?;
+                // What a canceled command was interrupted by is no news.
+                if !ended {
+                    self.fail(&error)?;
+                }
                 Ok(Next::Leave)
             }
         }
+    }
+
+    /// Writes what a step changed into the slot. Nothing of a step whose slot was taken over is committed.
+    fn write_slot(&mut self, wait_reason: Option<&str>, busy: Duration, announced: bool) -> Result<()> {
+        if spi::bookkeeping(|| store::save(&self.context, wait_reason, busy, announced))? {
+            return Ok(());
+        }
+        self.lost = true;
+        Err(Error::new(
+            crate::error::OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "another worker has taken this one's place; its last step is rolled back",
+        ))
     }
 
     /// As the server does, but at least to this server's disk.
@@ -350,14 +479,20 @@ impl Executor {
         if self.retries <= 0 {
             return spi::bookkeeping(|| store::fail(job.id, error));
         }
-        self.context.cursor = None;
+        let id = job.id;
         let shared = kind::retry_shared(&job.kind, serde_json::Value::Null, false);
-        store::write_shared(job.id, shared)?;
-        spi::bookkeeping(|| {
-            store::save(&self.context, None, Duration::ZERO)?;
-            let reason = format!("{} retries left after: {}", self.retries - 1, error.message);
-            store::requeue(job.id, self.kind.retry_delay(self.retries), self.retries - 1, &reason)
-        })
+        store::write_shared(id, shared)?;
+        // What this step has to tell is told already.
+        let told =
+            Context { cursor: None, rows: 0, units: 0.0, plan: None, events: Vec::new(), ..self.context.clone() };
+        let step = std::mem::replace(&mut self.context, told);
+        let written = self.write_slot(None, Duration::ZERO, true);
+        if written.is_err() {
+            self.context = step;
+            return written;
+        }
+        let delay = self.kind.retry_delay(self.retries);
+        spi::bookkeeping(|| store::requeue(id, delay, self.retries - 1, error))
     }
 
     /// Runs a statement between two steps. The executor's lock timeout is for our own
@@ -367,7 +502,8 @@ impl Executor {
         spi::set_session("synchronous_commit", &self.synchronous_commit);
         let answer = timeout::limited(self.kind.time_limit(), || top_level::run(sql));
         // The statement may have been a SET: a read-only session could not even record its end.
-        worker::forget_inherited_settings();
+        worker::forget_settings();
+        queue::restore_session(&self.session);
         spi::set_session("lock_timeout", LOCK_TIMEOUT);
         spi::set_session("synchronous_commit", "off");
         answer
@@ -380,38 +516,48 @@ impl Executor {
             if !catalog::extension_exists() {
                 return Ok(false);
             }
-            Ok(spi::bookkeeping(|| store::live(job))?.is_some_and(|live| live.runnable))
+            Ok(spi::bookkeeping(|| store::live(job))?.is_some_and(|live| live.is_runnable()))
         });
         match still_wanted {
             Ok(true) => {}
             Ok(false) => return Ok(None),
             // Somebody holds our own tables: DROP or ALTER EXTENSION. Look again in a moment.
-            Err(busy) if busy.sqlstate == LOCK_NOT_AVAILABLE => {
+            Err(busy) if retry::is_transient(&busy) => {
                 return Ok(Some(Duration::from_millis(200)));
             }
             Err(other) => return Err(other),
         }
         match retry::judge(&error, tries) {
             Verdict::Again(pause) => {
-                transaction(|| {
+                let reason = format!("waits to try again after SQLSTATE {}", error.sqlstate);
+                // The first of a series is news; the rest is in wait_reason.
+                let news = (tries == 0).then(|| Event { event: "waiting", detail: error.message.clone() });
+                let told = transaction(|| {
                     spi::bookkeeping(|| {
-                        store::set_wait_reason(job, slot, &error.message)?;
-                        // The first of a series is news; the rest is in wait_reason.
-                        if tries == 0 {
-                            store::add_event(job, "waiting", Some(&error.message))?;
-                        }
-                        Ok(())
+                        store::set_wait_reason(job, slot, &reason, Some(&error.message))?;
+                        news.as_ref().map_or(Ok(()), |news| store::add_event(job, news.event, Some(&news.detail)))
                     })
-                })?;
+                });
+                match told {
+                    Ok(()) => {}
+                    // Then with the next step.
+                    Err(busy) if retry::is_transient(&busy) => {
+                        if let Some(news) = news {
+                            self.throttle.history.tell(news);
+                        }
+                    }
+                    Err(other) => return Err(other),
+                }
                 Ok(Some(pause))
             }
             Verdict::Fail => {
-                let error = if error.sqlstate == QUERY_CANCELED {
+                let error = if error.sqlstate == QUERY_CANCELED && error.hint.is_none() {
                     error.hint(format!("SELECT upkeep.retry('{job}');"))
                 } else {
                     error
                 };
-                transaction(|| self.fail(&error))?;
+                let job = self.context.job.clone();
+                insist(&job, || self.fail(&error))?;
                 Ok(None)
             }
         }
@@ -427,9 +573,41 @@ impl Executor {
     }
 }
 
+/// What a step may take: a row that takes as long as it may, and what else there is in a step. So long at most a worker
+/// is out of reach of those who wait for one.
+fn longest_step(batch_time: Duration) -> Option<Duration> {
+    settings::max_row_time().map(|row_time| row_time + 2 * batch_time + Duration::from_secs(30))
+}
+
 /// Opening reads catalogs and plans the user's text: as the owner, in a transaction.
 fn open_kind(job: &Job) -> Result<Box<dyn Kind>> {
-    transaction(|| kind::open(job))
+    at_step(|| transaction(|| kind::open(job)))
+}
+
+/// Writes down how something ended, for as long as it takes: somebody may have the job's row locked.
+fn insist(job: &Job, mut write: impl FnMut() -> Result<()>) -> Result<()> {
+    for tries in 0.. {
+        match transaction(&mut write) {
+            Err(busy) if retry::is_transient(&busy) => {
+                if tries == 0 {
+                    let message = format!("how it ended could not be recorded yet: {}", busy.message);
+                    log(job, &Error { message, ..busy });
+                }
+                worker::wait(retry::delay(tries));
+            }
+            other => return other,
+        }
+    }
+    Ok(())
+}
+
+fn ended_too_often(ends: i32) -> Error {
+    Error::new(
+        ADMIN_SHUTDOWN,
+        format!("the worker was ended {ends} times in a row in the middle of a step, with no progress in between"),
+    )
+    .detail("Something terminates it each time: pg_terminate_backend(), perhaps in the job's own text or in a trigger below it; or the worker ends with an error of its own.")
+    .hint("Look into the server's log for the reason. upkeep.retry() tries again from the same place.")
 }
 
 fn struck_out(strikes: i32) -> Error {

@@ -7,8 +7,8 @@ use super::executor::Executor;
 use super::kind::Event;
 use super::limits::Limits;
 use super::throttle::{FIGURES, Hold};
-use super::{activity, store};
-use crate::error::{LOCK_NOT_AVAILABLE, Result};
+use super::{activity, retry, seat, store};
+use crate::error::Result;
 use crate::server::catch::transaction;
 use crate::server::{catalog, spi, system, worker};
 use crate::settings;
@@ -20,7 +20,10 @@ impl Executor {
     /// Waits until the next step may be made. `false`: leave instead.
     pub(super) fn hold_back(&mut self) -> Result<bool> {
         let mut looked = Instant::now();
+        let mut held = false;
         while let Some(hold) = self.throttle.hold(self.kind.relid()) {
+            seat::rests();
+            held = true;
             let news = self.throttle.history.held(&hold, system::monotonic());
             let woken = news.is_none() && worker::wait(hold.pause.min(LOOK_AT_JOB));
             if news.is_some() || woken || looked.elapsed() >= LOOK_AT_JOB {
@@ -29,6 +32,9 @@ impl Executor {
                     return Ok(false);
                 }
             }
+        }
+        if held {
+            seat::works();
         }
         self.throttle.history.released(system::monotonic());
         Ok(true)
@@ -41,16 +47,15 @@ impl Executor {
             if !catalog::extension_exists() {
                 return Ok(None);
             }
-            let Some(live) = spi::bookkeeping(|| store::live(job))?.filter(|live| live.runnable) else {
-                return Ok(None);
-            };
-            if self.must_leave(live.workers, &live.limits)? {
+            let Some(live) = spi::bookkeeping(|| store::live(job))? else { return Ok(None) };
+            if !live.is_runnable() || self.must_leave(live.workers, &live.limits)? {
+                self.tell_pending()?;
                 return Ok(None);
             }
-            if let Some((reason, event)) = news {
+            if let Some((reason, event)) = &news {
                 spi::bookkeeping(|| {
-                    store::set_wait_reason(job, slot, &reason)?;
-                    event.map_or(Ok(()), |event| store::add_event(job, event.event, Some(&event.detail)))
+                    store::set_wait_reason(job, slot, reason, None)?;
+                    event.as_ref().map_or(Ok(()), |event| store::add_event(job, event.event, Some(&event.detail)))
                 })?;
             }
             // Samples have stopped: perhaps there is another launcher, which puts them elsewhere.
@@ -66,15 +71,29 @@ impl Executor {
                 Ok(true)
             }
             Ok(None) => Ok(false),
-            // Somebody holds our own tables: DROP or ALTER EXTENSION. We wait anyway.
-            Err(busy) if busy.sqlstate == LOCK_NOT_AVAILABLE => Ok(true),
+            // Somebody holds our own tables (DROP or ALTER EXTENSION) or our job's row. We wait anyway.
+            Err(busy) if retry::is_transient(&busy) => {
+                if let Some((_, event)) = news {
+                    self.throttle.history.unwritten(event, system::monotonic());
+                }
+                Ok(true)
+            }
             Err(other) => Err(other),
         }
     }
 
+    /// Writes down what there is to tell although no step follows. Called in a transaction.
+    pub(super) fn tell_pending(&self) -> Result<()> {
+        let job = self.context.job.id;
+        spi::bookkeeping(|| {
+            let pending = self.throttle.history.pending();
+            pending.iter().try_for_each(|event| store::add_event(job, event.event, Some(&event.detail)))
+        })
+    }
+
     /// Is there no more work for this worker now? Called in a transaction.
     pub(super) fn must_leave(&self, workers: i32, limits: &Limits) -> Result<bool> {
-        if self.context.slot >= workers || !settings::enabled() {
+        if self.context.slot >= workers || !settings::enabled() || self.gives_way()? {
             return Ok(true);
         }
         spi::bookkeeping(|| super::executor::wait_for_hours(self.context.job.id, limits))

@@ -28,7 +28,7 @@ pub enum Outcome {
 }
 
 /// What a top-level statement answered: its command tag and row count.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Completion {
     pub tag: String,
     pub rows: u64,
@@ -51,9 +51,16 @@ pub trait Kind {
         None
     }
 
-    /// Called in a new transaction with the answer to [`Outcome::TopLevel`].
+    /// Called in a new transaction with the answer to [`Outcome::TopLevel`], and again with the same one until that
+    /// transaction has committed.
     fn top_level_done(&mut self, _context: &mut Context, answer: Result<Completion>) -> Result<Outcome> {
         answer.map(|_| Outcome::Continue)
+    }
+
+    /// The cursor that tells a later executor of an answer that this one could not record yet. `None`: it will look
+    /// for itself what the statement has done.
+    fn keep_answer(&self, _answer: &Result<Completion>) -> Option<Value> {
+        None
     }
 
     /// How long a top-level statement may take before it is canceled.
@@ -80,7 +87,7 @@ pub struct Job {
 
 /// The state of one worker slot, handed to each step. What a step changes here
 /// is stored in the step's own transaction.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Context {
     pub job: Job,
     pub slot: i32,
@@ -158,6 +165,11 @@ pub fn open(job: &Job) -> Result<Box<dyn Kind>> {
         )
         .hint("ALTER EXTENSION pg_upkeep UPDATE;")),
     }
+}
+
+/// Does it work in one piece, without steps after which it could give its worker up? Commands and builds of indexes.
+pub fn is_long(kind: &str) -> bool {
+    kind == super::command::KIND || kind == crate::soft_delete::unique_keys::KIND
 }
 
 /// May a finished job start again now?

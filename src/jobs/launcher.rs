@@ -9,12 +9,13 @@ use pgrx::pg_guard;
 use pgrx::pg_sys::{self, Oid};
 
 use super::{activity, scheduler};
-use crate::error::Result;
+use crate::error::{Error, Result, SqlState};
 use crate::queries::drain;
 use crate::server::catalog;
 use crate::server::catch::transaction;
+use crate::server::lock::{Lock, Purpose};
 use crate::server::raise::{self, Level};
-use crate::server::segment::{self, NEVER, Segment};
+use crate::server::segment::{self, Database, NEVER, Segment};
 use crate::server::worker::{self, Handle, Registration};
 use crate::settings;
 
@@ -25,6 +26,9 @@ const WITHOUT_ROOM: Duration = Duration::from_secs(5);
 
 /// With schedules, how often at least to look whether the clock was set.
 const CLOCK_WATCH: Duration = Duration::from_secs(60);
+/// Pauses between two looks whether a prepared transaction has ended.
+const SHORTEST_WATCH: Duration = Duration::from_millis(200);
+const LONGEST_WATCH: Duration = Duration::from_secs(10);
 /// A clock that is corrected bit by bit never does this much between two looks.
 const CLOCK_STEP: Duration = Duration::from_secs(1);
 
@@ -57,7 +61,17 @@ pub extern "C-unwind" fn upkeep_launcher_main(database: pg_sys::Datum) {
     let (handle, segment) = segment::create();
     worker::report_application_name(&activity::launcher_name(handle, only));
     worker::report_activity(None);
-    Launcher { only, handle, segment, schedulers: HashMap::new(), was_off: false, clock: WallClock::start() }.run();
+    Launcher {
+        only,
+        handle,
+        segment,
+        schedulers: HashMap::new(),
+        was_off: false,
+        clock: WallClock::start(),
+        prepared: HashMap::new(),
+        complaint: None,
+    }
+    .run();
     worker::leave();
 }
 
@@ -69,6 +83,16 @@ struct Launcher {
     schedulers: HashMap<Oid, Handle>,
     was_off: bool,
     clock: WallClock,
+    prepared: HashMap<Oid, Prepared>,
+    complaint: Option<SqlState>,
+}
+
+/// What is known of the prepared transactions of a database.
+struct Prepared {
+    /// `Database::prepared` when there was none any more that could have work for us.
+    settled: u32,
+    looking: u32,
+    since: Instant,
 }
 
 impl Launcher {
@@ -79,11 +103,18 @@ impl Launcher {
                 // The only database we serve is gone, or the extension in it.
                 Ok(None) => return,
                 Err(error) => {
-                    raise::report(Level::Log, error);
+                    self.complain(error);
                     WITHOUT_ROOM
                 }
             };
             worker::wait(pause);
+        }
+    }
+
+    /// An error is told once, and again when it is another one.
+    fn complain(&mut self, error: Error) {
+        if self.complaint.replace(error.sqlstate) != Some(error.sqlstate) {
+            raise::report(Level::Log, Error { message: format!("pg_upkeep launcher: {}", error.message), ..error });
         }
     }
 
@@ -96,19 +127,30 @@ impl Launcher {
         if std::mem::take(&mut self.was_off) | self.clock.was_set() {
             self.segment.make_all_due();
         }
-        let databases = transaction(|| Ok(catalog::connectable_databases()))?;
+        let mut databases = transaction(|| Ok(catalog::connectable_databases()))?;
         self.segment.retain(|oid| databases.iter().any(|database| database.oid == oid));
-        transaction(|| {
+        let forgotten = transaction(|| {
             drain::forget_databases(catalog::database_exists);
             Ok(())
-        })?;
+        });
+        // Who is to be visited does not wait for that.
+        match forgotten {
+            Ok(()) => self.complaint = None,
+            Err(error) => self.complain(error),
+        }
         self.schedulers.retain(|_, handle| handle.is_running());
+        self.prepared.retain(|oid, _| databases.iter().any(|database| database.oid == *oid));
+        // Where schedulers are few, whoever has waited for the longest goes first.
+        databases.sort_by_key(|database| {
+            self.segment.database(database.oid).map_or(NEVER, |entry| entry.next_due.load(Ordering::Acquire))
+        });
 
         let now = catalog::now();
         let mut next = NEVER;
         let mut served = false;
         for database in databases {
             if (self.only != 0 && database.oid.to_u32() != self.only) || !settings::allows_database(&database.name) {
+                drain::is_left_alone(database.oid);
                 continue;
             }
             let Some(entry) = self.segment.database(database.oid) else { continue };
@@ -116,6 +158,8 @@ impl Launcher {
                 return Ok(None);
             }
             served = true;
+            let pause = transaction(|| Ok(self.look_at_prepared(database.oid, entry)))?;
+            next = next.min(pause.map_or(NEVER, |pause| now + pause.as_micros() as i64));
             if let Some(handle) = self.schedulers.get(&database.oid) {
                 if entry.is_due(now)
                     && let Some(pid) = handle.pid()
@@ -156,6 +200,29 @@ impl Launcher {
         // Nobody tells us when the first statement after a quiet time was counted.
         let longest = drain::longest_pause().map_or(longest, |pause| longest.min(pause));
         Ok(Some(Duration::from_micros(pause).min(longest)))
+    }
+}
+
+impl Launcher {
+    /// A transaction of this database was prepared that may have work for a scheduler: nobody tells us when it is
+    /// committed, so look until it has ended, in growing pauses. The lock that it holds meanwhile outlives a restart of
+    /// ours and the server's; hence one look at each database in the beginning.
+    fn look_at_prepared(&mut self, oid: Oid, entry: &Database) -> Option<Duration> {
+        let count = entry.prepared.load(Ordering::Acquire);
+        let nothing_known = Prepared { settled: count.wrapping_sub(1), looking: count, since: Instant::now() };
+        let known = self.prepared.entry(oid).or_insert(nothing_known);
+        if known.settled == count {
+            return None;
+        }
+        if known.looking != count {
+            (known.looking, known.since) = (count, Instant::now());
+        }
+        if !Lock::new(Purpose::Uncommitted, 0).of(oid).is_free() {
+            return Some((known.since.elapsed() / 4).clamp(SHORTEST_WATCH, LONGEST_WATCH));
+        }
+        known.settled = count;
+        entry.wake.fetch_add(1, Ordering::AcqRel);
+        None
     }
 }
 

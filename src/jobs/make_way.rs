@@ -7,7 +7,7 @@ use pgrx::pg_sys::Oid;
 
 use super::activity;
 use crate::error::Result;
-use crate::server::{spi, worker};
+use crate::server::{catalog, spi, worker};
 
 /// The statement itself gives up after 5 s.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -18,16 +18,22 @@ const LOOK: Duration = Duration::from_millis(10);
 pub fn leave_database(name: &str) -> Result<()> {
     let owned = spi::query_one(
         "SELECT d.oid FROM pg_catalog.pg_database d
-         WHERE d.datname OPERATOR(pg_catalog.=) $1::name AND pg_catalog.pg_has_role(d.datdba, 'USAGE')",
+         WHERE d.datname OPERATOR(pg_catalog.=) $1::pg_catalog.name AND pg_catalog.pg_has_role(d.datdba, 'USAGE')",
         &[name.into()],
         |row| row.require::<Oid>(1),
     )?;
     let Some(database) = owned else { return Ok(()) };
+    let launcher = activity::launcher()?;
+    let entry = launcher.as_ref().and_then(|launcher| launcher.segment.database(database));
     let tries = PATIENCE.as_millis() / LOOK.as_millis();
     for _ in 0..tries {
         let workers = activity::workers_in(database)?;
         if workers.is_empty() {
             break;
+        }
+        // It says nothing against their jobs.
+        if let Some(entry) = entry {
+            entry.note_sent_away(catalog::now());
         }
         workers.into_iter().for_each(worker::terminate);
         worker::wait_in_session(LOOK);

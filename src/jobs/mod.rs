@@ -4,6 +4,8 @@
 //! due) -> executors (one per worker slot of a job, connected as the job's owner).
 
 pub mod activity;
+mod bounds;
+pub mod chore;
 pub mod clean_up;
 pub mod command;
 pub mod executor;
@@ -14,7 +16,10 @@ pub mod limits;
 pub mod make_way;
 pub mod queue;
 pub mod retry;
+mod room;
 pub mod scheduler;
+mod seat;
+mod shares;
 pub mod store;
 #[cfg(feature = "pg_test")]
 mod tests;

@@ -82,7 +82,7 @@ pub fn create(new: NewJob<'_>) -> Result<Uuid> {
         spi::execute(
             "INSERT INTO upkeep._job (id, kind, name, owner, owner_name, relid, target, params, session, state,
                                       workers, batch_time, retries, system_identifier, database)
-             VALUES ($1, $2, $3, $4, $5::name, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+             VALUES ($1, $2, $3, $4, $5::pg_catalog.name, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
             &[
                 id.into(),
                 new.kind.into(),
@@ -258,16 +258,24 @@ fn find_same(new: &NewJob<'_>, owner: Oid, name: &str) -> Result<Option<Uuid>> {
 /// Refuses one more unfinished job of this owner's than `upkeep.max_jobs_per_role` allows.
 pub fn check_limit(owner: Oid, owner_name: &str) -> Result<()> {
     let limit = settings::max_jobs_per_role();
+    // Requests of others that are not committed yet cannot be seen, but each of them holds a lock, and is not kept waiting
+    // for: first ours, then a look at theirs, then at what is committed. So of two that would be one too many at least one
+    // sees the other. The key's second half only tells the requests of one transaction apart.
+    let key = u64::from(owner.to_u32()) << 32 | catalog::chance() & 0xFFFF_FFFF;
+    Lock::new(Purpose::Owner, key).share_for_transaction();
+    let in_the_making = spi::bookkeeping(|| others_in_the_making(owner))?;
     let unfinished = spi::bookkeeping(|| {
-        spi::query_one(
-            "SELECT pg_catalog.count(*) FROM upkeep._job
-             WHERE owner OPERATOR(pg_catalog.=) $1
-               AND state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused'])",
-            &[owner.into()],
-            |row| row.require::<i64>(1),
-        )
+        spi::freshly(|| {
+            spi::query_one(
+                "SELECT pg_catalog.count(*) FROM upkeep._job
+                 WHERE owner OPERATOR(pg_catalog.=) $1
+                   AND state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused'])",
+                &[owner.into()],
+                |row| row.require::<i64>(1),
+            )
+        })
     })?;
-    if unfinished.unwrap_or(0) >= limit {
+    if unfinished.unwrap_or(0) + in_the_making >= limit {
         return Err(Error::new(
             CONFIGURATION_LIMIT_EXCEEDED,
             format!("role \"{owner_name}\" has too many unfinished jobs"),
@@ -278,6 +286,19 @@ pub fn check_limit(owner: Oid, owner_name: &str) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// Jobs of this owner's that other transactions, prepared ones too, have asked for and not committed.
+fn others_in_the_making(owner: Oid) -> Result<i64> {
+    let count = spi::query_one(
+        "SELECT pg_catalog.count(*) FROM pg_catalog.pg_lock_status() l
+         WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.database OPERATOR(pg_catalog.=) $1
+           AND l.classid OPERATOR(pg_catalog.=) $2 AND l.objsubid OPERATOR(pg_catalog.=) $3
+           AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()",
+        &[catalog::my_database().into(), owner.into(), (Purpose::Owner as i16).into()],
+        |row| row.require::<i64>(1),
+    )?;
+    Ok(count.unwrap_or(0))
 }
 
 pub fn captured_session() -> Value {

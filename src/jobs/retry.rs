@@ -20,11 +20,19 @@ const MAX_LOCK_TRIES: u32 = 20_000;
 /// Disk full, out of memory, canceled: worth a few tries, spread over minutes.
 const MAX_RESOURCE_TRIES: u32 = 60;
 
+/// A step that takes longer than it may: that was no accident twice.
+const MAX_SLOW_TRIES: u32 = 2;
+/// With which its job stops, where rows are not put aside.
+pub const ROW_TOO_SLOW: &str = "the row takes longer than upkeep.max_row_time";
+pub const TOO_SLOW: &str = "a step of the job takes longer than upkeep.max_row_time allows";
+
 /// Row errors (classes 22, 23, P0 and the user's own) never come here: the kind isolates the row.
 pub fn judge(error: &Error, tries: u32) -> Verdict {
     let limit = match &error.sqlstate.code() {
         // serialization failure, deadlock, lock timeout
         b"40001" | b"40P01" | b"55P03" => MAX_LOCK_TRIES,
+        b"57014" if error.message == TOO_SLOW => MAX_SLOW_TRIES,
+        b"57014" if error.message.starts_with(ROW_TOO_SLOW) => 0,
         // query canceled: somebody's pg_cancel_backend hit a step, which did nothing
         b"57014" => MAX_RESOURCE_TRIES,
         // insufficient resources: disk, memory, connections
@@ -34,8 +42,22 @@ pub fn judge(error: &Error, tries: u32) -> Verdict {
     if tries < limit { Verdict::Again(delay(tries)) } else { Verdict::Fail }
 }
 
+/// Is this something in the way, or a lack, that comes and goes by itself?
+pub fn is_transient(error: &Error) -> bool {
+    judge(error, 0) != Verdict::Fail
+}
+
+/// Before an executor is started that ended in the middle of a step, or could not start, so many times in a row: at
+/// once after the first time (an administrator ended it), then after 1 s, 2 s, .. 60 s.
+pub fn pause_before_restart(times: i32) -> Duration {
+    match u32::try_from(times).unwrap_or(0) {
+        0 | 1 => Duration::ZERO,
+        n => Duration::from_secs(1 << (n - 2).min(6)).min(Duration::from_secs(60)),
+    }
+}
+
 /// 50 ms, doubling up to 5 s.
-fn delay(tries: u32) -> Duration {
+pub fn delay(tries: u32) -> Duration {
     (Duration::from_millis(50) * 2u32.saturating_pow(tries.min(10))).min(MAX_DELAY)
 }
 
@@ -75,6 +97,15 @@ mod tests {
     }
 
     #[test]
+    fn a_step_that_takes_too_long_is_not_repeated_for_hours() {
+        let slow = Error::new(SqlState::new(b"57014"), TOO_SLOW);
+        assert!(matches!(judge(&slow, 1), Verdict::Again(_)));
+        assert_eq!(judge(&slow, 2), Verdict::Fail);
+        assert!(matches!(judge(&error(b"57014"), 2), Verdict::Again(_)));
+        assert_eq!(judge(&Error::new(SqlState::new(b"57014"), format!("{ROW_TOO_SLOW} (1 s)")), 0), Verdict::Fail);
+    }
+
+    #[test]
     fn what_cannot_get_better_fails_at_once() {
         for code in [b"42P01", b"42501", b"42703", b"XX000", b"0A000", b"25006"] {
             assert_eq!(judge(&error(code), 0), Verdict::Fail, "{}", SqlState::new(code));
@@ -89,6 +120,13 @@ mod tests {
         for code in [b"42703", b"40001", b"53100", b"57014", b"55P03", b"XX000"] {
             assert!(!is_row_error(SqlState::new(code)), "{}", SqlState::new(code));
         }
+    }
+
+    #[test]
+    fn a_worker_that_ends_again_and_again_comes_back_ever_later() {
+        let pauses: Vec<u64> = (0..11).map(|times| pause_before_restart(times).as_secs()).collect();
+        assert_eq!(pauses, [0, 0, 1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(pause_before_restart(i32::MAX), Duration::from_secs(60));
     }
 
     proptest! {

@@ -9,15 +9,16 @@ use pgrx::{Uuid, pg_guard};
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
-use super::activity;
+use super::chore::{Chore, GivenUp, SOON, Visit, locked};
 use super::executor::Assignment;
+use super::room::Room;
 use super::store::{self, Candidate};
 use super::throttle::sampler::Sampler;
+use super::{activity, bounds, retry};
 use crate::error::*;
 use crate::server::board::Board;
 use crate::server::catch::transaction;
-use crate::server::raise::{self, Level};
-use crate::server::segment::{Database, NEVER};
+use crate::server::segment::{Database, NEVER, Segment};
 use crate::server::worker::{self, Handle};
 use crate::server::{catalog, segment, spi};
 use crate::settings;
@@ -29,10 +30,8 @@ const WHILE_FULL: Duration = Duration::from_secs(1);
 /// How often to look whether the extension has been updated to the library's version.
 const OTHER_VERSION: Duration = Duration::from_secs(60);
 /// A look waits at most this long for a lock: below `deadlock_timeout`, so that a DROP EXTENSION or a migration of
-/// our tables that waits for us as well never loses (LAW 14).
+/// our tables that waits for us as well never loses (LAW 14). Of rows none is waited for.
 const LOCK_TIMEOUT: &str = "500ms";
-/// Somebody holds what a look needs.
-const WHILE_LOCKED: Duration = Duration::from_secs(1);
 /// After a termination the database is left alone for a while: somebody may be dropping it.
 pub const HANDS_OFF: Duration = Duration::from_secs(10);
 
@@ -47,12 +46,11 @@ pub extern "C-unwind" fn upkeep_scheduler_main(database: pg_sys::Datum) {
     worker::accept_signals();
     let extra = worker::my_extra();
     let handle = u32::from_ne_bytes([extra[0], extra[1], extra[2], extra[3]]);
-    let Some(segment) = segment::attach(handle) else { worker::leave() };
+    let Some(segment) = segment::attach_for_good(handle) else { worker::leave() };
     let Some(entry) = segment.database(database) else { worker::leave() };
     ENTRY.set(Some(entry));
     worker::before_exit(at_exit);
     worker::connect(database, Oid::INVALID);
-    worker::forget_inherited_settings();
     spi::set_session("lock_timeout", LOCK_TIMEOUT);
     worker::report_application_name("pg_upkeep");
     crate::server::queries::ignore_this_process();
@@ -61,8 +59,8 @@ pub extern "C-unwind" fn upkeep_scheduler_main(database: pg_sys::Datum) {
     Scheduler {
         entry,
         running: HashMap::new(),
-        failed_starts: HashMap::new(),
         segment: handle,
+        shared: segment,
         board,
         sampler: Sampler::default(),
         samples_wanted: false,
@@ -92,13 +90,45 @@ fn after(time: Duration) -> i64 {
 struct Scheduler {
     entry: &'static Database,
     running: HashMap<(Uuid, i32), (Handle, Instant)>,
-    /// How often in a row an executor ended without taking its slot, and when last.
-    failed_starts: HashMap<(Uuid, i32), (u32, Instant)>,
     /// Where samples of the server are put, for executors to judge by, and who takes them.
     segment: u32,
+    shared: &'static Segment,
     board: &'static Board,
     sampler: Sampler,
     samples_wanted: bool,
+}
+
+/// What is done on each look, in this order.
+const CHORES: [Chore; 7] = [
+    Chore { name: "jobs that came with a dump or a copy", visit: pause_foreign_jobs },
+    Chore { name: "what finished jobs have left", visit: |_| super::clean_up::clean_up() },
+    Chore {
+        name: "the history of statements",
+        visit: |_| Ok(Visit { next: crate::queries::drain::visit(), ..Visit::default() }),
+    },
+    Chore { name: "the schedules", visit: |entry| crate::schedules::due::look(entry, settings::job_retention()) },
+    Chore { name: "jobs to be forgotten", visit: forget_old_jobs },
+    Chore { name: "what a role has too much of", visit: |_| forget_too_many() },
+    Chore { name: "commands that were canceled", visit: |_| activity::interrupt_canceled().map(|()| Visit::default()) },
+];
+
+fn pause_foreign_jobs(_: &'static Database) -> Result<Visit> {
+    transaction(|| {
+        spi::bookkeeping(|| store::pause_foreign_jobs(catalog::system_identifier(), catalog::my_database()))
+    })?;
+    Ok(Visit::default())
+}
+
+fn forget_old_jobs(_: &'static Database) -> Result<Visit> {
+    if let Some(retention) = settings::job_retention() {
+        transaction(|| spi::bookkeeping(|| store::prune(retention)))?;
+    }
+    Ok(Visit::default())
+}
+
+fn forget_too_many() -> Result<Visit> {
+    transaction(|| spi::bookkeeping(bounds::prune))?;
+    Ok(Visit::default())
 }
 
 /// What a look around found.
@@ -125,13 +155,10 @@ impl Scheduler {
                 }
                 Ok(Found::Idle(Some(time))) => after(time),
                 Ok(Found::Idle(None) | Found::Nothing) => NEVER,
-                Err(error) if error.sqlstate == LOCK_NOT_AVAILABLE => after(WHILE_LOCKED),
                 Err(error) => {
-                    raise::report(
-                        Level::Log,
-                        Error { message: format!("pg_upkeep scheduler: {}", error.message), ..error },
-                    );
-                    after(HANDS_OFF)
+                    let pause = if retry::is_transient(&error) { SOON } else { HANDS_OFF };
+                    GivenUp::one("everything that is due in this database", error).tell(self.entry);
+                    after(pause)
                 }
             };
             self.entry.next_due.store(next_due, Ordering::Release);
@@ -172,110 +199,145 @@ impl Scheduler {
             // Its tables are not the ones that this library knows: until ALTER EXTENSION UPDATE.
             return Ok(Found::Idle(Some(OTHER_VERSION)));
         }
-        super::clean_up::clean_up()?;
-        let drain = crate::queries::drain::visit();
-        let retention = settings::job_retention();
-        let schedules = crate::schedules::due::look(self.entry, retention)?;
-        let (candidates, executors) = transaction(|| {
-            spi::bookkeeping(|| {
-                store::pause_foreign_jobs(catalog::system_identifier(), catalog::my_database())?;
-                retention.map_or(Ok(()), store::prune)?;
-                Ok((store::candidates()?, activity::worker_counts()?.1))
-            })
-        })?;
+        let mut visit = self.visit_chores();
+        let attended_elsewhere = match self.start_executors(&mut visit) {
+            Ok(attended_elsewhere) => attended_elsewhere,
+            Err(error) => {
+                visit.give_up("jobs that are to be started", error);
+                false
+            }
+        };
+        visit.given_up.tell(self.entry);
+        self.when_to_come_back(&visit, attended_elsewhere)
+    }
 
-        let mut free = i64::from(settings::max_workers()) - executors.max(self.running_count());
-        let mut waiting_for_room = schedules.waiting;
+    /// Each chore by itself: what ends one is nothing to the next.
+    fn visit_chores(&self) -> Visit {
+        let mut all = Visit::default();
+        for chore in &CHORES {
+            match (chore.visit)(self.entry) {
+                Ok(visit) => all.add(visit),
+                Err(error) => all.give_up(chore.name, error),
+            }
+        }
+        all
+    }
+
+    /// Starts an executor for every slot that wants one, as far as there is room. Does an earlier scheduler's work on?
+    fn start_executors(&mut self, visit: &mut Visit) -> Result<bool> {
+        let (candidates, executors) =
+            transaction(|| spi::bookkeeping(|| Ok((store::candidates()?, activity::worker_counts()?.1))))?;
+        let at_work = executors.max(self.running_count());
+        let is_running =
+            |slot: &Candidate| self.running.get(&(slot.job, slot.slot)).is_some_and(|(handle, _)| handle.is_running());
+        let in_hand = candidates.iter().filter(|slot| slot.attended || is_running(slot));
+        let mut room = Room::look(self.shared, self.entry, at_work, in_hand);
+        let candidates = room.order(candidates);
         let mut attended_elsewhere = false;
-        let mut later = schedules.next.into_iter().chain(drain).min();
         self.samples_wanted = candidates.iter().any(|candidate| candidate.throttled);
         if self.samples_wanted {
             self.sampler.visit(self.board);
         }
-        for candidate in candidates {
+        for mut candidate in candidates {
             let key = (candidate.job, candidate.slot);
             if self.running.get(&key).is_some_and(|(handle, _)| handle.is_running()) {
                 continue;
             }
-            self.note_ended_executor(&candidate);
+            if let Err(error) = self.note_ended_executor(&mut candidate) {
+                visit.give_up(format!("a note that job {} could not start", candidate.job), error);
+            }
             if candidate.attended {
                 attended_elsewhere = true;
                 continue;
             }
-            if let Some(error) = objection(&candidate) {
-                transaction(|| spi::bookkeeping(|| store::fail(candidate.job, &error)))?;
-                continue;
+            match stands_in_the_way(&candidate) {
+                Ok(None) => {}
+                Ok(Some(pause)) => {
+                    visit.again_in(pause);
+                    continue;
+                }
+                Err(error) => {
+                    visit.give_up(format!("job {}", candidate.job), error);
+                    continue;
+                }
             }
-            if let Some(pause) = self.pause_after_failed_starts(key) {
-                later = Some(later.map_or(pause, |time| time.min(pause)));
-                continue;
-            }
-            if free <= 0 {
-                waiting_for_room = true;
+            if !room.admits(&candidate) {
+                visit.waiting = true;
                 continue;
             }
             let assignment =
                 Assignment { owner: candidate.owner, slot: candidate.slot, job: candidate.job, segment: self.segment };
             match assignment.start() {
                 Some(handle) => {
-                    free -= 1;
+                    room.started(&candidate);
                     self.running.insert(key, (handle, Instant::now()));
                 }
                 None => {
-                    transaction(|| {
-                        spi::bookkeeping(|| {
-                            store::set_reason(candidate.job, "no free background worker (max_worker_processes)")
-                        })
-                    })?;
-                    waiting_for_room = true;
+                    let reason = "no free background worker (max_worker_processes)";
+                    visit.attempt("the reason why a job waits", || {
+                        transaction(|| spi::bookkeeping(|| store::set_reason(candidate.job, reason)))
+                    });
+                    visit.waiting = true;
                     break;
                 }
             }
         }
+        room.close();
+        Ok(attended_elsewhere)
+    }
+
+    fn when_to_come_back(&mut self, visit: &Visit, attended_elsewhere: bool) -> Result<Found> {
         self.running.retain(|_, (handle, _)| handle.is_running());
+        let earliest = |times: [Option<Duration>; 2]| times.into_iter().flatten().min();
         if !self.running.is_empty() || attended_elsewhere {
-            let time = if waiting_for_room || attended_elsewhere { WHILE_FULL } else { WHILE_RUNNING };
-            let time = super::clean_up::next()?.map_or(time, |pause| time.min(pause));
-            return Ok(Found::Busy(later.map_or(time, |pause| time.min(pause))));
+            let time = if visit.waiting || attended_elsewhere { WHILE_FULL } else { WHILE_RUNNING };
+            let next = earliest([visit.next, super::clean_up::next()?]);
+            return Ok(Found::Busy(next.map_or(time, |next| time.min(next))));
         }
-        if waiting_for_room {
+        if visit.waiting {
             // Others use all the room: give them our own process too.
             return Ok(Found::Idle(Some(WHILE_FULL)));
         }
-        let next = transaction(|| spi::bookkeeping(|| store::seconds_to_next(retention)))?
-            .map(|seconds| Duration::from_secs_f64(seconds.clamp(0.0, 1e9)));
-        Ok(Found::Idle(match (next, later) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }))
+        let next = transaction(|| spi::bookkeeping(|| store::seconds_to_next(settings::job_retention())))?
+            .map(|seconds| Duration::from_secs_f64(seconds.clamp(0.0, 1e9)))
+            // This look has passed it over: somebody has it locked.
+            .map(|time| if time.is_zero() { SOON } else { time });
+        Ok(Found::Idle(earliest([next, visit.next])))
     }
 
     fn running_count(&self) -> i64 {
         self.running.values().filter(|(handle, _)| handle.is_running()).count() as i64
     }
 
-    /// An executor that has ended and whose job still wants one: did it ever take its slot?
-    fn note_ended_executor(&mut self, candidate: &Candidate) {
+    /// An executor that has ended and whose job still wants one: did it ever take its slot? If it could not (its role was
+    /// refused, say), it is started again with growing pauses. The slot remembers, for the next scheduler too.
+    fn note_ended_executor(&mut self, candidate: &mut Candidate) -> Result<()> {
         let key = (candidate.job, candidate.slot);
-        let Some((_, started)) = self.running.remove(&key) else { return };
+        let Some((_, started)) = self.running.remove(&key) else { return Ok(()) };
         if candidate.last_taken.is_some_and(|ago| ago <= started.elapsed()) {
-            self.failed_starts.remove(&key);
-        } else {
-            let tries = self.failed_starts.get(&key).map_or(0, |(tries, _)| *tries);
-            self.failed_starts.insert(key, (tries + 1, Instant::now()));
+            return Ok(());
         }
+        candidate.ends += 1;
+        candidate.last_end = Some(Duration::ZERO);
+        transaction(|| spi::bookkeeping(|| store::note_failed_start(candidate.job, candidate.slot)))
     }
+}
 
-    /// An executor that cannot start (its role was refused, say) is started again with
-    /// growing pauses: at once the first time, then after 1 s, 2 s, .. 60 s.
-    fn pause_after_failed_starts(&self, key: (Uuid, i32)) -> Option<Duration> {
-        let (tries, when) = self.failed_starts.get(&key)?;
-        let pause = match tries {
-            0 | 1 => Duration::ZERO,
-            n => Duration::from_secs(1 << (n - 2).min(6)).min(Duration::from_secs(60)),
-        };
-        pause.checked_sub(when.elapsed()).filter(|left| !left.is_zero())
+/// May this slot not be started now? `Some`: look again after this time.
+fn stands_in_the_way(candidate: &Candidate) -> Result<Option<Duration>> {
+    if let Some(error) = objection(candidate) {
+        let failed = transaction(|| spi::bookkeeping(|| store::fail_unless_locked(candidate.job, &error)))?;
+        return if failed { Ok(Some(SOON)) } else { Err(locked()) };
     }
+    let pause = retry::pause_before_restart(candidate.ends);
+    if let Some(left) = pause.checked_sub(candidate.last_end.unwrap_or(pause)).filter(|left| !left.is_zero()) {
+        return Ok(Some(left));
+    }
+    // Further workers of a job that runs need nothing of its row.
+    if candidate.slot == 0 && !transaction(|| spi::bookkeeping(|| store::is_free(candidate.job)))? {
+        return Err(locked());
+    }
+    Ok(None)
 }
 
 /// The launcher sends no scheduler to a template, nor where `upkeep.databases` does not allow it; a database may

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::kind::{Context, Event, Job, Plan};
 use super::limits::Limits;
 use crate::error::{Error, Result};
+use crate::server::catalog;
 use crate::server::json::JsonB;
 use crate::server::spi::{self, Prepared};
 use crate::settings;
@@ -28,7 +29,7 @@ pub struct Opened {
 /// What can change under a running executor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Live {
-    pub runnable: bool,
+    pub state: String,
     pub workers: i32,
     pub batch_time: Duration,
     pub limits: Limits,
@@ -40,16 +41,36 @@ pub const RESTORED: &str = "restored";
 /// Why a finished job cannot be forgotten yet, until the first try says more.
 pub const CLEANUP_PENDING: &str = "what it made outside of pg_upkeep is still to be removed";
 
+/// Why a job is queued that has given its worker up.
+pub const WAITS_FOR_TURN: &str = "waits for a worker: it has given its own to others who waited";
+
+impl Live {
+    pub fn is_runnable(&self) -> bool {
+        self.state == "running"
+    }
+
+    pub fn is_final(&self) -> bool {
+        !matches!(self.state.as_str(), "queued" | "running" | "paused")
+    }
+}
+
 /// The strike that fails a job.
 pub const MAX_STRIKES: i32 = 3;
 
-/// Reads a job; `None` if it was dropped.
+/// So many ends in the middle of a step, with no progress in between, fail a job. With the pauses of
+/// [`retry::pause_before_restart`](super::retry::pause_before_restart) the last comes after three minutes: no
+/// administrator does that by hand, and the text of a job that ends its own worker is tried no more than that.
+pub const MAX_ENDS: i32 = 10;
+
+/// Reads a job; `None` if it was dropped, or belongs to another server or database (LAW 20).
 pub fn open(job: Uuid) -> Result<Option<Opened>> {
     spi::query_one(
         "SELECT max_replica_lag, max_replica_lag_bytes, max_wal_rate, throttle_work_ratio, run_between, timezone,
                 kind, owner, relid, target, params, session, state, retries
-         FROM upkeep._job WHERE id OPERATOR(pg_catalog.=) $1",
-        &[job.into()],
+         FROM upkeep._job
+         WHERE id OPERATOR(pg_catalog.=) $1
+           AND system_identifier OPERATOR(pg_catalog.=) $2 AND database OPERATOR(pg_catalog.=) $3",
+        &[job.into(), catalog::system_identifier().into(), catalog::my_database().into()],
         |row| {
             Ok(Opened {
                 job: Job {
@@ -90,26 +111,39 @@ pub struct Slot {
     pub cursor: Option<Value>,
     /// Ends without a word in a row, the last one included.
     pub strikes: i32,
+    /// Ends in the middle of a step since the last progress.
+    pub ends: i32,
 }
 
 /// Takes a slot: from here until [`release_slot`] an end without a word is a strike.
 /// `None`: another executor has it.
 pub fn attend_slot(job: Uuid, slot: i32) -> Result<Option<Slot>> {
-    let taken = spi::execute_returning(
-        "INSERT INTO upkeep._job_slot AS s (job, slot, pid, backend_start)
-         SELECT $1, $2, me.pid, me.backend_start
-         FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) me
-         ON CONFLICT (job, slot) DO UPDATE
-         SET pid = excluded.pid, backend_start = excluded.backend_start, wait_reason = NULL,
-             strikes = s.strikes OPERATOR(pg_catalog.+) (s.pid IS NOT NULL)::integer
-         WHERE upkeep._is_executor(s.pid, s.backend_start) IS NOT TRUE
-         RETURNING s.cursor, s.strikes",
+    spi::execute(
+        "INSERT INTO upkeep._job_slot (job, slot) VALUES ($1, $2) ON CONFLICT (job, slot) DO NOTHING",
         &[job.into(), slot.into()],
-        |row| Ok(Slot { cursor: row.get::<JsonB>(1)?.map(|cursor| cursor.0), strikes: row.require(2)? }),
+    )?;
+    if !lock_if_free(job, slot)? {
+        return Ok(None);
+    }
+    let taken = spi::execute_returning(
+        "UPDATE upkeep._job_slot s
+         SET pid = me.pid, backend_start = me.backend_start, wait_reason = NULL, wait_detail = NULL, failed_starts = 0,
+             strikes = s.strikes OPERATOR(pg_catalog.+) (s.pid IS NOT NULL)::integer
+         FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) me
+         WHERE s.job OPERATOR(pg_catalog.=) $1 AND s.slot OPERATOR(pg_catalog.=) $2
+         RETURNING s.cursor, s.strikes, s.ends",
+        &[job.into(), slot.into()],
+        |row| {
+            Ok(Slot {
+                cursor: row.get::<JsonB>(1)?.map(|cursor| cursor.0),
+                strikes: row.require(2)?,
+                ends: row.require(3)?,
+            })
+        },
     )?;
     let Some(slot) = taken.into_iter().next() else { return Ok(None) };
     spi::execute(
-        "UPDATE upkeep._job SET state = 'running', reason = NULL, not_before = NULL,
+        "UPDATE upkeep._job SET state = 'running', reason = NULL, reason_detail = NULL, not_before = NULL,
                 started_at = coalesce(started_at, pg_catalog.clock_timestamp())
          WHERE id OPERATOR(pg_catalog.=) $1 AND state OPERATOR(pg_catalog.=) 'queued'",
         &[job.into()],
@@ -117,13 +151,59 @@ pub fn attend_slot(job: Uuid, slot: i32) -> Result<Option<Slot>> {
     Ok(Some(slot))
 }
 
-/// An orderly end of the executor that this process is.
-pub fn release_slot(job: Uuid, slot: i32) -> Result<()> {
+/// Locks a slot, and looks only then whether somebody is at work on it: the server's list of processes is copied
+/// once per transaction, and in an older copy an executor that has started and taken the slot meanwhile is not there.
+fn lock_if_free(job: Uuid, slot: i32) -> Result<bool> {
+    spi::execute_returning(
+        "SELECT true FROM upkeep._job_slot
+         WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.=) $2 FOR UPDATE",
+        &[job.into(), slot.into()],
+        |row| row.require::<bool>(1),
+    )?;
+    catalog::forget_process_list();
+    let free = spi::execute_returning(
+        "SELECT upkeep._is_executor(s.pid, s.backend_start) IS NOT TRUE FROM upkeep._job_slot s
+         WHERE s.job OPERATOR(pg_catalog.=) $1 AND s.slot OPERATOR(pg_catalog.=) $2",
+        &[job.into(), slot.into()],
+        |row| row.require::<bool>(1),
+    )?;
+    Ok(free.into_iter().next().unwrap_or(false))
+}
+
+/// The end of the executor that this process is, which it lives to report. `interrupted`: in the middle of a step.
+pub fn release_slot(job: Uuid, slot: i32, interrupted: bool) -> Result<()> {
     spi::execute(
-        "UPDATE upkeep._job_slot SET pid = NULL, wait_reason = NULL
+        "UPDATE upkeep._job_slot SET pid = NULL, wait_reason = NULL, wait_detail = NULL,
+                ends = ends OPERATOR(pg_catalog.+) $3::integer,
+                ended_at = CASE WHEN $3 THEN pg_catalog.clock_timestamp() ELSE ended_at END
          WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.=) $2
            AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()",
+        &[job.into(), slot.into(), interrupted.into()],
+    )?;
+    Ok(())
+}
+
+/// An executor ended before it had taken its slot.
+pub fn note_failed_start(job: Uuid, slot: i32) -> Result<()> {
+    spi::execute(
+        "INSERT INTO upkeep._job_slot AS s (job, slot, failed_starts, ended_at)
+         SELECT j.id, $2, 1, pg_catalog.clock_timestamp() FROM upkeep._job j
+         WHERE j.id OPERATOR(pg_catalog.=) $1
+         FOR KEY SHARE SKIP LOCKED
+         ON CONFLICT (job, slot) DO UPDATE
+         SET failed_starts = least(s.failed_starts OPERATOR(pg_catalog.+) 1, 100), ended_at = excluded.ended_at",
         &[job.into(), slot.into()],
+    )?;
+    Ok(())
+}
+
+/// Keeps what a top-level statement answered in the slot, which nobody else ever locks, until it can be recorded.
+pub fn keep_answer(job: Uuid, slot: i32, cursor: Value) -> Result<()> {
+    spi::execute(
+        "UPDATE upkeep._job_slot SET cursor = $3
+         WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.=) $2
+           AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()",
+        &[job.into(), slot.into(), JsonB(cursor).into()],
     )?;
     Ok(())
 }
@@ -131,17 +211,20 @@ pub fn release_slot(job: Uuid, slot: i32) -> Result<()> {
 thread_local! {
     static LIVE: Prepared = Prepared::new(
         "SELECT j.max_replica_lag, j.max_replica_lag_bytes, j.max_wal_rate, j.throttle_work_ratio, j.run_between,
-                j.timezone, j.state OPERATOR(pg_catalog.=) 'running', j.workers, j.batch_time
+                j.timezone, j.state, j.workers, j.batch_time
          FROM upkeep._job j WHERE j.id OPERATOR(pg_catalog.=) $1",
         &[BuiltinOid::UUIDOID],
     );
     static SAVE: Prepared = Prepared::new(
-        "UPDATE upkeep._job_slot SET cursor = $3, wait_reason = $4, strikes = 0,
+        "UPDATE upkeep._job_slot SET cursor = $3, wait_reason = $4, wait_detail = NULL,
+                strikes = CASE WHEN $9 THEN strikes ELSE 0 END,
+                ends = CASE WHEN $5 OPERATOR(pg_catalog.>) 0 OR $6 OPERATOR(pg_catalog.>) 0 THEN 0 ELSE ends END,
                 rows_done = rows_done OPERATOR(pg_catalog.+) $5,
                 units_done = units_done OPERATOR(pg_catalog.+) $6,
                 busy_time = busy_time OPERATOR(pg_catalog.+) $7,
                 batch_rows = $8
-         WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.=) $2",
+         WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.=) $2
+           AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()",
         &[
             BuiltinOid::UUIDOID,
             BuiltinOid::INT4OID,
@@ -151,6 +234,7 @@ thread_local! {
             BuiltinOid::FLOAT8OID,
             BuiltinOid::FLOAT8OID,
             BuiltinOid::INT8OID,
+            BuiltinOid::BOOLOID,
         ],
     );
 }
@@ -161,7 +245,7 @@ pub fn live(job: Uuid) -> Result<Option<Live>> {
         statement.returning(&[job.into()], |row| {
             Ok(Live {
                 limits: limits(&row)?,
-                runnable: row.require(7)?,
+                state: row.require(7)?,
                 workers: row.require(8)?,
                 batch_time: row.get::<i32>(9)?.map_or_else(settings::batch_time, |ms| Duration::from_millis(ms as u64)),
             })
@@ -170,9 +254,10 @@ pub fn live(job: Uuid) -> Result<Option<Live>> {
     Ok(rows.into_iter().next())
 }
 
-/// Stores what a step did, in the step's own transaction.
-pub fn save(context: &Context, wait_reason: Option<&str>, busy: Duration) -> Result<()> {
-    SAVE.with(|statement| {
+/// Stores what a step did, in the step's own transaction. `announced`: it only says what will be tried next, which ends
+/// no strikes. False: the slot is somebody else's by now, and nothing of the step may be committed.
+pub fn save(context: &Context, wait_reason: Option<&str>, busy: Duration, announced: bool) -> Result<bool> {
+    let saved = SAVE.with(|statement| {
         statement.execute(&[
             context.job.id.into(),
             context.slot.into(),
@@ -182,15 +267,19 @@ pub fn save(context: &Context, wait_reason: Option<&str>, busy: Duration) -> Res
             context.units.into(),
             (busy.as_secs_f64() * 1000.0).into(),
             context.batch_rows.into(),
+            announced.into(),
         ])
     })?;
+    if saved == 0 {
+        return Ok(false);
+    }
     if let Some(plan) = &context.plan {
         set_plan(context.job.id, plan)?;
     }
     for Event { event, detail } in &context.events {
         add_event(context.job.id, event, Some(detail))?;
     }
-    Ok(())
+    Ok(true)
 }
 
 fn set_plan(job: Uuid, plan: &Plan) -> Result<()> {
@@ -202,12 +291,14 @@ fn set_plan(job: Uuid, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Shows why a slot is not working, outside a step.
-pub fn set_wait_reason(job: Uuid, slot: i32, reason: &str) -> Result<()> {
+/// Shows why a slot is not working, outside a step. `detail` (an error's message: it contains data) is for members of
+/// the owner only (LAW 5).
+pub fn set_wait_reason(job: Uuid, slot: i32, reason: &str, detail: Option<&str>) -> Result<()> {
     spi::execute(
-        "UPDATE upkeep._job_slot SET wait_reason = $3
-         WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.=) $2",
-        &[job.into(), slot.into(), reason.into()],
+        "UPDATE upkeep._job_slot SET wait_reason = $3, wait_detail = $4
+         WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.=) $2
+           AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()",
+        &[job.into(), slot.into(), reason.into(), detail.into()],
     )?;
     Ok(())
 }
@@ -215,7 +306,7 @@ pub fn set_wait_reason(job: Uuid, slot: i32, reason: &str) -> Result<()> {
 /// Until its hours begin again a job is queued; its executors leave, and the scheduler comes back by itself.
 pub fn wait_for_hours(job: Uuid, until: TimestampWithTimeZone, reason: &str) -> Result<()> {
     let waits = spi::execute(
-        "UPDATE upkeep._job SET state = 'queued', not_before = $2, reason = $3
+        "UPDATE upkeep._job SET state = 'queued', not_before = $2, reason = $3, reason_detail = NULL
          WHERE id OPERATOR(pg_catalog.=) $1 AND state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running'])",
         &[job.into(), until.into(), reason.into()],
     )?;
@@ -241,6 +332,8 @@ pub fn set_limits(job: Uuid, limits: &Limits) -> Result<()> {
              -- What it waited for may be over.
              reason = CASE WHEN (($6 IS NOT NULL OR $7 IS NOT NULL) AND not_before IS NOT NULL
                                  AND state OPERATOR(pg_catalog.=) 'queued') IS NOT TRUE THEN reason END,
+             reason_detail = CASE WHEN (($6 IS NOT NULL OR $7 IS NOT NULL) AND not_before IS NOT NULL
+                                        AND state OPERATOR(pg_catalog.=) 'queued') IS NOT TRUE THEN reason_detail END,
              not_before = CASE WHEN $6 IS NULL AND $7 IS NULL THEN not_before END
          WHERE id OPERATOR(pg_catalog.=) $1",
         &[
@@ -256,12 +349,15 @@ pub fn set_limits(job: Uuid, limits: &Limits) -> Result<()> {
     Ok(())
 }
 
-/// Why a job that is queued does not start.
+/// Why a job that is queued does not start. One that somebody has locked keeps the reason that it has.
 pub fn set_reason(job: Uuid, reason: &str) -> Result<()> {
     spi::execute(
-        "UPDATE upkeep._job SET reason = $2
-         WHERE id OPERATOR(pg_catalog.=) $1 AND state OPERATOR(pg_catalog.=) 'queued'
-           AND reason IS DISTINCT FROM $2",
+        "UPDATE upkeep._job SET reason = $2, reason_detail = NULL
+         WHERE id OPERATOR(pg_catalog.=) (
+             SELECT j.id FROM upkeep._job j
+             WHERE j.id OPERATOR(pg_catalog.=) $1 AND j.state OPERATOR(pg_catalog.=) 'queued'
+               AND j.reason IS DISTINCT FROM $2
+             FOR UPDATE SKIP LOCKED)",
         &[job.into(), reason.into()],
     )?;
     Ok(())
@@ -269,19 +365,21 @@ pub fn set_reason(job: Uuid, reason: &str) -> Result<()> {
 
 pub fn add_event(job: Uuid, event: &str, detail: Option<&str>) -> Result<()> {
     spi::execute(
-        "INSERT INTO upkeep._job_event (job, event, detail) VALUES ($1, $2, $3)",
-        &[job.into(), event.into(), detail.into()],
+        "INSERT INTO upkeep._job_event (job, event, detail) VALUES ($1, $2, pg_catalog.left($3, $4))",
+        &[job.into(), event.into(), detail.into(), super::bounds::LONGEST_DETAIL.into()],
     )?;
-    Ok(())
+    super::bounds::forget_events(job)
 }
 
-/// Ends a job that runs. Nothing happens if somebody paused or canceled it meanwhile.
-pub fn finish(job: Uuid, rows_left: i64) -> Result<()> {
+/// Ends a job that runs. Nothing happens if somebody canceled it meanwhile, or paused it, unless what it has done is
+/// `irrevocable`: a command that was paused in the moment in which it started.
+pub fn finish(job: Uuid, rows_left: i64, irrevocable: bool) -> Result<()> {
     let finished = spi::execute(
-        "UPDATE upkeep._job SET state = 'done', rows_left = $2, reason = NULL,
+        "UPDATE upkeep._job SET state = 'done', rows_left = $2, reason = NULL, reason_detail = NULL,
                 finished_at = pg_catalog.clock_timestamp()
-         WHERE id OPERATOR(pg_catalog.=) $1 AND state OPERATOR(pg_catalog.=) 'running'",
-        &[job.into(), rows_left.into()],
+         WHERE id OPERATOR(pg_catalog.=) $1
+           AND (state OPERATOR(pg_catalog.=) 'running' OR $3 AND state OPERATOR(pg_catalog.=) 'paused')",
+        &[job.into(), rows_left.into(), irrevocable.into()],
     )?;
     if finished > 0 {
         add_event(job, "done", (rows_left > 0).then(|| format!("{rows_left} rows left")).as_deref())?;
@@ -293,7 +391,7 @@ pub fn finish(job: Uuid, rows_left: i64) -> Result<()> {
 /// Fails a job that has not ended yet.
 pub fn fail(job: Uuid, error: &Error) -> Result<()> {
     let failed = spi::execute(
-        "UPDATE upkeep._job SET state = 'failed', reason = CASE WHEN needs_cleanup THEN $6 END,
+        "UPDATE upkeep._job SET state = 'failed', reason = CASE WHEN needs_cleanup THEN $6 END, reason_detail = NULL,
                 error_sqlstate = $2, error_message = $3, error_detail = $4, error_hint = $5,
                 finished_at = pg_catalog.clock_timestamp()
          WHERE id OPERATOR(pg_catalog.=) $1
@@ -349,22 +447,36 @@ pub fn retries(job: Uuid) -> Result<i32> {
     Ok(retries.unwrap_or(0))
 }
 
-/// Puts a job back into the queue, to run no earlier than after `delay`.
-pub fn requeue(job: Uuid, delay: Duration, retries: i32, reason: &str) -> Result<()> {
-    spi::execute(
-        "UPDATE upkeep._job SET state = 'queued', retries = $3, reason = $4,
+/// Puts a job that failed with `error` back into the queue, to run no earlier than after `delay`. One that was paused
+/// meanwhile stays so.
+pub fn requeue(job: Uuid, delay: Duration, retries: i32, error: &Error) -> Result<()> {
+    let reason = format!("{retries} retries left after SQLSTATE {}", error.sqlstate);
+    let requeued = spi::execute(
+        "UPDATE upkeep._job SET retries = $3,
+                state = CASE WHEN state OPERATOR(pg_catalog.=) 'running' THEN 'queued' ELSE state END,
+                reason = CASE WHEN state OPERATOR(pg_catalog.=) 'running' THEN $4 ELSE reason END,
+                reason_detail = CASE WHEN state OPERATOR(pg_catalog.=) 'running' THEN $5 ELSE reason_detail END,
                 not_before = pg_catalog.clock_timestamp()
                     OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => $2)
-         WHERE id OPERATOR(pg_catalog.=) $1 AND state OPERATOR(pg_catalog.=) 'running'",
-        &[job.into(), delay.as_secs_f64().into(), retries.into(), reason.into()],
+         WHERE id OPERATOR(pg_catalog.=) $1 AND state OPERATOR(pg_catalog.=) ANY (ARRAY['running', 'paused'])",
+        &[
+            job.into(),
+            delay.as_secs_f64().into(),
+            retries.into(),
+            reason.as_str().into(),
+            error.message.as_str().into(),
+        ],
     )?;
-    add_event(job, "retry", Some(reason))
+    if requeued == 0 {
+        return Ok(());
+    }
+    add_event(job, "retry", Some(&format!("{reason}: {}", error.message)))
 }
 
 /// `NOTIFY upkeep_job` with id and state.
 pub fn notify(job: Uuid, state: &str) -> Result<()> {
     spi::query(
-        "SELECT pg_catalog.pg_notify('upkeep_job', pg_catalog.json_build_object('id', $1, 'state', $2)::text)::text",
+        "SELECT pg_catalog.pg_notify('upkeep_job', pg_catalog.json_build_object('id', $1, 'state', $2)::pg_catalog.text)::pg_catalog.text",
         &[job.into(), state.into()],
         |_| Ok(()),
     )?;
@@ -407,11 +519,14 @@ pub fn adopt_leftover(job: Uuid, workers: i32, to: i32) -> Result<Option<Value>>
         "SELECT slot, cursor FROM upkeep._job_slot s
          WHERE s.job OPERATOR(pg_catalog.=) $1 AND s.slot OPERATOR(pg_catalog.>=) $2 AND s.cursor IS NOT NULL
            AND upkeep._is_executor(s.pid, s.backend_start) IS NOT TRUE
-         ORDER BY s.slot LIMIT 1 FOR UPDATE",
+         ORDER BY s.slot LIMIT 1 FOR UPDATE SKIP LOCKED",
         &[job.into(), workers.into()],
         |row| Ok((row.require::<i32>(1)?, json(row.get(2)?))),
     )?;
     let Some((from, cursor)) = left.into_iter().next() else { return Ok(None) };
+    if !lock_if_free(job, from)? {
+        return Ok(None);
+    }
     spi::execute(
         "UPDATE upkeep._job_slot
          SET cursor = CASE WHEN slot OPERATOR(pg_catalog.=) $3 THEN $4 END
@@ -428,16 +543,22 @@ pub struct Candidate {
     pub owner: Oid,
     /// Limits of the server hold its steps back.
     pub throttled: bool,
+    /// It works in one piece.
+    pub long: bool,
     /// An executor has it in hand, started by an earlier scheduler perhaps.
     pub attended: bool,
     /// How long ago the executor was started that took it last.
     pub last_taken: Option<Duration>,
+    /// How often in a row its executor ended without progress or could not start, and how long ago it last did.
+    pub ends: i32,
+    pub last_end: Option<Duration>,
     pub owner_exists: bool,
     pub may_connect: bool,
     pub may_log_in: bool,
 }
 
-/// Every slot of every job that wants to run now: first slots of all jobs first.
+/// Every slot of every job that wants to run now: first slots of all jobs first. Whose turn it is says
+/// [`super::room::Room`].
 pub fn candidates() -> Result<Vec<Candidate>> {
     spi::query(
         "SELECT j.id, n.slot, j.owner, coalesce(upkeep._is_executor(s.pid, s.backend_start), false),
@@ -448,7 +569,9 @@ pub fn candidates() -> Result<Vec<Candidate>> {
                      WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()), 'CONNECT'),
                 (r.rolcanlogin OR pg_catalog.current_setting('server_version_num')::integer OPERATOR(pg_catalog.>=) 170000)
                     AND (r.rolvaliduntil IS NULL OR r.rolvaliduntil OPERATOR(pg_catalog.>) pg_catalog.now()),
-                j.kind OPERATOR(pg_catalog.<>) 'command'
+                j.kind,
+                coalesce(greatest(s.ends, s.failed_starts), 0),
+                pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) s.ended_at)
          FROM upkeep._job j
          CROSS JOIN LATERAL pg_catalog.generate_series(0, j.workers OPERATOR(pg_catalog.-) 1) n(slot)
          LEFT JOIN upkeep._job_slot s
@@ -456,9 +579,12 @@ pub fn candidates() -> Result<Vec<Candidate>> {
          LEFT JOIN pg_catalog.pg_authid r ON r.oid OPERATOR(pg_catalog.=) j.owner
          WHERE j.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running'])
            AND (j.not_before IS NULL OR j.not_before OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp())
+           -- One of another server or database that somebody had locked when it was to be paused.
+           AND j.system_identifier OPERATOR(pg_catalog.=) $1 AND j.database OPERATOR(pg_catalog.=) $2
          ORDER BY n.slot, j.created_at",
-        &[],
+        &[catalog::system_identifier().into(), catalog::my_database().into()],
         |row| {
+            let kind: String = row.require(9)?;
             Ok(Candidate {
                 job: row.require(1)?,
                 slot: row.require(2)?,
@@ -468,19 +594,45 @@ pub fn candidates() -> Result<Vec<Candidate>> {
                 owner_exists: row.require(6)?,
                 may_connect: row.require(7)?,
                 may_log_in: row.get(8)?.unwrap_or(false),
-                throttled: row.require(9)?,
+                throttled: kind != super::command::KIND,
+                long: super::kind::is_long(&kind),
+                ends: row.require(10)?,
+                last_end: row.get::<f64>(11)?.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
             })
         },
     )
 }
 
-/// Jobs that came with a dump or a copied database wait for `resume_all()` (LAW 20).
+/// Is nobody in the way of a job's start? Its executor would wait for the row and give up.
+pub fn is_free(job: Uuid) -> Result<bool> {
+    let free = spi::execute_returning(
+        "SELECT true FROM upkeep._job WHERE id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE SKIP LOCKED",
+        &[job.into()],
+        |row| row.require::<bool>(1),
+    )?;
+    Ok(!free.is_empty())
+}
+
+/// Fails a job that cannot be started. False: somebody has its row locked.
+pub fn fail_unless_locked(job: Uuid, error: &Error) -> Result<bool> {
+    let free = is_free(job)?;
+    if free {
+        fail(job, error)?;
+    }
+    Ok(free)
+}
+
+/// Jobs that came with a dump or a copied database wait for `resume_all()` (LAW 20). One that somebody has locked is
+/// paused by a later look, and not started before ([`candidates`]).
 pub fn pause_foreign_jobs(system: i64, database: Oid) -> Result<()> {
     let paused = spi::execute_returning(
-        "UPDATE upkeep._job SET state = 'paused', reason = 'restored'
-         WHERE state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused'])
-           AND reason IS DISTINCT FROM 'restored'
-           AND (system_identifier OPERATOR(pg_catalog.<>) $1 OR database OPERATOR(pg_catalog.<>) $2)
+        "UPDATE upkeep._job SET state = 'paused', reason = 'restored', reason_detail = NULL
+         WHERE id OPERATOR(pg_catalog.=) ANY (ARRAY(
+             SELECT j.id FROM upkeep._job j
+             WHERE j.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused'])
+               AND j.reason IS DISTINCT FROM 'restored'
+               AND (j.system_identifier OPERATOR(pg_catalog.<>) $1 OR j.database OPERATOR(pg_catalog.<>) $2)
+             FOR UPDATE SKIP LOCKED))
          RETURNING id",
         &[system.into(), database.into()],
         |row| row.require::<Uuid>(1),
@@ -491,14 +643,19 @@ pub fn pause_foreign_jobs(system: i64, database: Oid) -> Result<()> {
     Ok(())
 }
 
-/// Drops what finished longer ago than the retention time.
+/// Drops what finished longer ago than the retention time, but for what somebody has locked.
 pub fn prune(retention: Duration) -> Result<()> {
     spi::execute(
-        "DELETE FROM upkeep._job
-         WHERE finished_at OPERATOR(pg_catalog.<)
-               (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => $1))
-           AND state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'failed', 'canceled'])
-           AND NOT needs_cleanup",
+        "DELETE FROM upkeep._job WHERE id OPERATOR(pg_catalog.=) ANY (ARRAY(
+             SELECT j.id FROM upkeep._job j
+             WHERE j.finished_at OPERATOR(pg_catalog.<)
+                   (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => $1))
+               AND j.state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'failed', 'canceled'])
+               AND NOT j.needs_cleanup
+               -- What came of a run is taken over first.
+               AND NOT EXISTS (SELECT 1 FROM upkeep._schedule_run u
+                               WHERE u.job OPERATOR(pg_catalog.=) j.id AND u.finished_at IS NULL)
+             FOR UPDATE SKIP LOCKED))",
         &[retention.as_secs_f64().into()],
     )?;
     Ok(())

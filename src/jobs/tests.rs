@@ -1,6 +1,7 @@
 //! Verbs and limits, in the server.
 
 use crate::in_server_tests::{error, run, sqlstate, text};
+use crate::server::process::Process;
 use crate::server::raise::answer;
 
 #[pgrx::pg_schema]
@@ -13,6 +14,22 @@ mod tests {
 
     fn state(job: &str) -> String {
         answer(text(&format!("SELECT state FROM upkeep.jobs WHERE id = '{job}'")))
+    }
+
+    #[pgrx::pg_test]
+    fn test_a_process_is_signalled_only_if_it_is_the_one_that_was_meant() {
+        let start = answer(text(
+            "SELECT (extract(epoch FROM backend_start) * 1000000)::bigint - 946684800000000
+             FROM pg_stat_activity WHERE pid = pg_backend_pid()",
+        ));
+        let me = Process { pid: crate::server::worker::my_pid(), start: start.parse().unwrap() };
+        // Signal 0 only asks.
+        assert!(me.signal(0));
+        assert!(!Process { start: me.start + 1, ..me }.signal(0), "who had the number before");
+        let launcher: i32 =
+            answer(text("SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'")).parse().unwrap();
+        assert!(!Process { pid: launcher, ..me }.signal(0));
+        assert!(!Process { pid: i32::MAX, ..me }.signal(0));
     }
 
     #[pgrx::pg_test]

@@ -238,7 +238,7 @@ pub fn caller_is_admin() -> bool {
 fn set_state(job: Uuid, state: &str, reason: Option<&str>) -> Result<()> {
     spi::bookkeeping(|| {
         spi::execute(
-            "UPDATE upkeep._job SET state = $2, not_before = NULL,
+            "UPDATE upkeep._job SET state = $2, not_before = NULL, reason_detail = NULL,
                     reason = CASE WHEN needs_cleanup AND $2 OPERATOR(pg_catalog.=) 'canceled' THEN $4 ELSE $3 END,
                     finished_at = CASE WHEN $2 OPERATOR(pg_catalog.=) 'canceled' THEN pg_catalog.clock_timestamp() END
              WHERE id OPERATOR(pg_catalog.=) $1",
@@ -321,13 +321,15 @@ fn retry_job(job: Uuid) -> Result<Uuid> {
     let forget_cursor = was_done || target.kind == super::command::KIND;
     spi::bookkeeping(|| {
         spi::execute(
-            "UPDATE upkeep._job SET state = 'queued', reason = NULL, not_before = NULL, finished_at = NULL, rows_left = NULL, shared = $2,
+            "UPDATE upkeep._job SET state = 'queued', reason = NULL, reason_detail = NULL, not_before = NULL,
+                    finished_at = NULL, rows_left = NULL, shared = $2,
                     error_sqlstate = NULL, error_message = NULL, error_detail = NULL, error_hint = NULL
              WHERE id OPERATOR(pg_catalog.=) $1",
             &[job.into(), JsonB(shared).into()],
         )?;
         spi::execute(
-            "UPDATE upkeep._job_slot SET strikes = 0, pid = NULL, backend_start = NULL, wait_reason = NULL,
+            "UPDATE upkeep._job_slot SET strikes = 0, ends = 0, failed_starts = 0, ended_at = NULL,
+                    pid = NULL, backend_start = NULL, wait_reason = NULL, wait_detail = NULL,
                     cursor = CASE WHEN $2 THEN NULL ELSE cursor END
              WHERE job OPERATOR(pg_catalog.=) $1",
             &[job.into(), forget_cursor.into()],
@@ -378,7 +380,7 @@ fn drop_finished(job: Uuid) -> Result<Uuid> {
             .hint("It is removed as soon as its table can be locked: SELECT wait_reason FROM upkeep.jobs; shows nothing then."));
     }
     // How a run of a schedule ended is not forgotten with its job.
-    spi::bookkeeping(crate::schedules::collect)?;
+    spi::bookkeeping(|| crate::schedules::collect_run_of(job))?;
     spi::bookkeeping(|| spi::execute("DELETE FROM upkeep._job WHERE id OPERATOR(pg_catalog.=) $1", &[job.into()]))?;
     Ok(job)
 }
@@ -442,7 +444,7 @@ fn pause_every_job(reason: Option<&str>) -> Result<i32> {
     queue::refuse_other_version()?;
     spi::bookkeeping(|| {
         let paused = spi::execute_returning(
-            "UPDATE upkeep._job j SET state = 'paused', reason = $1
+            "UPDATE upkeep._job j SET state = 'paused', reason = $1, reason_detail = NULL
              WHERE j.state OPERATOR(pg_catalog.=) 'queued'
                 OR j.state OPERATOR(pg_catalog.=) 'running'
                    AND (j.kind OPERATOR(pg_catalog.<>) 'command'
@@ -475,10 +477,10 @@ fn resume_every_job() -> Result<i32> {
         )?;
         crate::backfill::list::restore(catalog::system_identifier(), catalog::my_database())?;
         spi::execute(
-            "UPDATE upkeep._job j SET state = 'paused', reason = 'restored',
+            "UPDATE upkeep._job j SET state = 'paused', reason = 'restored', reason_detail = NULL,
                  owner = coalesce((SELECT r.oid FROM pg_catalog.pg_roles r
-                                   WHERE r.rolname OPERATOR(pg_catalog.=) j.owner_name), 0::oid),
-                 relid = CASE WHEN j.relid IS NOT NULL THEN pg_catalog.to_regclass(j.target)::oid END,
+                                   WHERE r.rolname OPERATOR(pg_catalog.=) j.owner_name), 0::pg_catalog.oid),
+                 relid = CASE WHEN j.relid IS NOT NULL THEN pg_catalog.to_regclass(j.target)::pg_catalog.oid END,
                  -- What names meant there says nothing here: the first run takes their meaning anew.
                  params = j.params OPERATOR(pg_catalog.-) 'fingerprint',
                  system_identifier = $1, database = $2
@@ -487,7 +489,7 @@ fn resume_every_job() -> Result<i32> {
             &[catalog::system_identifier().into(), catalog::my_database().into()],
         )?;
         let resumed = spi::execute_returning(
-            "UPDATE upkeep._job j SET state = 'queued', reason = NULL, not_before = NULL
+            "UPDATE upkeep._job j SET state = 'queued', reason = NULL, reason_detail = NULL, not_before = NULL
              WHERE j.state OPERATOR(pg_catalog.=) 'paused' RETURNING j.id",
             &[],
             |row| row.require::<Uuid>(1),
@@ -548,8 +550,8 @@ fn stop_launcher() -> Result<i32> {
     running.segment.stop();
     worker::wake(running.pid);
     let workers = activity::workers_in(catalog::my_database())?;
-    for &pid in &workers {
-        worker::terminate(pid);
+    for &process in &workers {
+        worker::terminate(process);
     }
     for _ in 0..500 {
         if activity::launcher()?.is_none() && activity::workers_in(catalog::my_database())?.is_empty() {

@@ -77,9 +77,9 @@ fn look(job: Uuid) -> Result<Option<Look>> {
     let look = spi::query_one(
         "SELECT j.state, j.wait_reason, j.percent,
                 pg_catalog.format('%s of %s: %s %%, %s rows done, %s rows/s, ETA %s', j.kind, j.target,
-                    pg_catalog.round(j.percent::numeric), j.rows_done,
-                    coalesce(pg_catalog.round(j.rows_per_second::numeric)::text, '?'),
-                    coalesce(pg_catalog.date_trunc('second', j.eta)::text, '?')),
+                    pg_catalog.round(j.percent::pg_catalog.numeric), j.rows_done,
+                    coalesce(pg_catalog.round(j.rows_per_second::pg_catalog.numeric)::pg_catalog.text, '?'),
+                    coalesce(pg_catalog.date_trunc('second', j.eta)::pg_catalog.text, '?')),
                 coalesce(j.rows_left, 0)
          FROM upkeep.jobs j WHERE j.id OPERATOR(pg_catalog.=) $1",
         &[job.into()],

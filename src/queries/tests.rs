@@ -55,7 +55,7 @@ mod tests {
             "SELECT pg_catalog.sum(pg_catalog.pg_total_relation_size(c.oid))::pg_catalog.float8 FROM pg_catalog.pg_class c
              WHERE c.relname LIKE '\\_query\\_{level}\\__' AND c.relkind OPERATOR(pg_catalog.=) 'r'"
         );
-        answer(spi::execute_returning(&sql, &[], |row| row.require::<f64>(1)))[0]
+        answer(crate::in_server_tests::rows(&sql, |row| row.require::<f64>(1)))[0]
     }
 
     fn write_day() -> Result<u64> {

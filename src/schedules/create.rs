@@ -91,7 +91,7 @@ fn create(new: &NewSchedule<'_>) -> Result<Uuid> {
             "INSERT INTO upkeep._schedule (id, name, owner, owner_name, schedule, every, timezone, command, target,
                                            session, timeout, retries, retry_backoff, catch_up, paused,
                                            next_run, based_on, system_identifier, database)
-             VALUES ($1, $2, $3, $4::name, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
+             VALUES ($1, $2, $3, $4::pg_catalog.name, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
             &[
                 id.into(),
                 new.name.into(),

@@ -6,12 +6,16 @@ use crate::error::Result;
 use crate::jobs::store::RESTORED;
 use crate::server::{catalog, spi};
 
-/// Schedules of another server or database wait for `resume_all()`.
+/// Schedules of another server or database wait for `resume_all()`. One that somebody has locked is held by a later
+/// look; nothing starts it before, since every other look asks where a schedule belongs.
 pub fn hold_foreign() -> Result<()> {
     spi::execute(
         "UPDATE upkeep._schedule SET hold = $3
-         WHERE hold IS DISTINCT FROM $3
-           AND (system_identifier OPERATOR(pg_catalog.<>) $1 OR database OPERATOR(pg_catalog.<>) $2)",
+         WHERE id OPERATOR(pg_catalog.=) ANY (ARRAY(
+             SELECT s.id FROM upkeep._schedule s
+             WHERE s.hold IS DISTINCT FROM $3
+               AND (s.system_identifier OPERATOR(pg_catalog.<>) $1 OR s.database OPERATOR(pg_catalog.<>) $2)
+             FOR UPDATE SKIP LOCKED))",
         &[catalog::system_identifier().into(), catalog::my_database().into(), RESTORED.into()],
     )?;
     Ok(())
@@ -35,7 +39,7 @@ pub fn release_all() -> Result<i32> {
     spi::execute(
         "UPDATE upkeep._schedule s SET hold = 'restored',
              owner = coalesce((SELECT r.oid FROM pg_catalog.pg_roles r
-                               WHERE r.rolname OPERATOR(pg_catalog.=) s.owner_name), 0::oid),
+                               WHERE r.rolname OPERATOR(pg_catalog.=) s.owner_name), 0::pg_catalog.oid),
              system_identifier = $1, database = $2
          WHERE s.system_identifier OPERATOR(pg_catalog.<>) $1 OR s.database OPERATOR(pg_catalog.<>) $2",
         &[system.into(), database.into()],

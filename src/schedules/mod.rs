@@ -16,5 +16,5 @@ mod tests;
 mod verbs;
 pub mod zone;
 
-pub use history::{check_retry, collect};
+pub use history::{check_retry, collect_run_of};
 pub use hold::{hold_all, release_all};

@@ -73,6 +73,19 @@ pub fn role_name(oid: Oid) -> Option<String> {
     }
 }
 
+/// A type as it is written in text that is stored, or read under somebody's search_path: qualified, unless its name is a
+/// keyword. -1: without a length.
+pub fn type_sql(oid: Oid, typmod: i32) -> String {
+    const FLAGS: u32 = pg_sys::FORMAT_TYPE_TYPEMOD_GIVEN | pg_sys::FORMAT_TYPE_FORCE_QUALIFY;
+    // SAFETY: a NUL-terminated string of the server's memory.
+    unsafe { encoding::text(pg_sys::format_type_extended(oid, typmod, FLAGS as pg_sys::bits16)) }
+}
+
+/// The type itself, or what a domain is made of.
+pub fn base_type(oid: Oid) -> Oid {
+    unsafe { pg_sys::getBaseType(oid) }
+}
+
 /// Is the extension installed in this database?
 pub fn extension_exists() -> bool {
     unsafe { pg_sys::get_extension_oid(c"pg_upkeep".as_ptr(), true) != Oid::INVALID }

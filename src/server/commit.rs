@@ -1,94 +1,142 @@
-//! What must happen when the caller's transaction commits, and not before:
-//! workers would look for rows that they cannot see yet.
+//! What must happen when the caller's transaction commits, and not before: workers would look for rows that they
+//! cannot see yet, and what is rolled back must wake and stop nobody.
+//!
+//! Each thing belongs to the subtransaction that asked for it, goes to its parent with its release and is forgotten
+//! with its rollback. A transaction that is prepared signals nobody and leaves nothing to the next one of its session: it
+//! tells the launcher that something may come of it, and the launcher looks until it has ended (`Purpose::Uncommitted`).
 
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 use std::sync::atomic::Ordering;
 
-use pgrx::pg_sys;
+use pgrx::pg_sys::{self, SubTransactionId};
 
+use super::process::Process;
 use super::segment::Database;
 
 /// Prepared before the commit, so that the callback neither allocates nor fails.
-struct Wake {
-    database: &'static Database,
-    launcher: *mut pg_sys::Latch,
+#[derive(Clone, Copy)]
+enum What {
+    /// The segment stays mapped for as long as this transaction ([`super::segment::attach`]).
+    Wake {
+        database: &'static Database,
+        launcher: *mut pg_sys::Latch,
+    },
+    /// A PGPROC outlives its process; at worst somebody else wakes up for nothing.
+    Latch(*mut pg_sys::Latch),
+    Interrupt(Process),
+}
+
+impl PartialEq for What {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (What::Wake { database: a, .. }, What::Wake { database: b, .. }) => std::ptr::eq(*a, *b),
+            (What::Latch(a), What::Latch(b)) => a == b,
+            (What::Interrupt(a), What::Interrupt(b)) => a == b,
+            _ => false,
+        }
+    }
+}
+
+struct Entry {
+    subtransaction: SubTransactionId,
+    what: What,
 }
 
 thread_local! {
-    static WAKES: RefCell<Vec<Wake>> = const { RefCell::new(Vec::new()) };
-    static INTERRUPTS: RefCell<Vec<i32>> = const { RefCell::new(Vec::new()) };
-    static LATCHES: RefCell<Vec<*mut pg_sys::Latch>> = const { RefCell::new(Vec::new()) };
+    static PENDING: RefCell<Vec<Entry>> = const { RefCell::new(Vec::new()) };
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Wakes the launcher at commit, with the message that `database` has work.
 pub fn wake_launcher(pid: i32, database: &'static Database) {
-    let process = unsafe { pg_sys::BackendPidGetProc(pid) };
-    if process.is_null() {
-        return;
+    if let Some(launcher) = latch_of(pid) {
+        add(What::Wake { database, launcher });
     }
-    // A PGPROC outlives its process; at worst somebody else wakes up for nothing.
-    let launcher = unsafe { &raw mut (*process).procLatch };
-    register();
-    WAKES.with_borrow_mut(|wakes| {
-        if wakes.is_empty() {
-            wakes.push(Wake { database, launcher });
-        }
-    });
 }
 
 /// Wakes process `pid` at commit, if it waits.
 pub fn wake(pid: i32) {
+    if let Some(latch) = latch_of(pid) {
+        add(What::Latch(latch));
+    }
+}
+
+/// Cancels the statement that a process runs, at commit.
+pub fn interrupt(process: Process) {
+    add(What::Interrupt(process));
+}
+
+fn latch_of(pid: i32) -> Option<*mut pg_sys::Latch> {
     let process = unsafe { pg_sys::BackendPidGetProc(pid) };
-    if !process.is_null() {
-        register();
-        let latch = unsafe { &raw mut (*process).procLatch };
-        LATCHES.with_borrow_mut(|latches| latches.push(latch));
-    }
+    (!process.is_null()).then(|| unsafe { &raw mut (*process).procLatch })
 }
 
-/// Cancels the statement that process `pid` runs, at commit.
-pub fn interrupt(pid: i32) {
-    register();
-    INTERRUPTS.with_borrow_mut(|pids| pids.push(pid));
-}
-
-fn register() {
+/// Each thing once: there are no more of them than processes, however many jobs a transaction creates or cancels. What
+/// is there already belongs to this subtransaction or one around it, and stays at least as long as we need it.
+fn add(what: What) {
     if !REGISTERED.replace(true) {
-        unsafe { pg_sys::RegisterXactCallback(Some(at_end), std::ptr::null_mut()) };
+        unsafe {
+            pg_sys::RegisterXactCallback(Some(at_end), std::ptr::null_mut());
+            pg_sys::RegisterSubXactCallback(Some(at_end_of_subtransaction), std::ptr::null_mut());
+        }
     }
+    let subtransaction = unsafe { pg_sys::GetCurrentSubTransactionId() };
+    PENDING.with_borrow_mut(|pending| {
+        if pending.iter().all(|entry| entry.what != what) {
+            pending.push(Entry { subtransaction, what });
+        }
+    });
 }
 
+/// # Safety
+/// Called by the server at the end of a transaction. Nothing in here allocates, fails or takes a lock but
+/// `ProcArrayLock`, which the server has just let go of.
 unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
-    let committed = event == pg_sys::XactEvent::XACT_EVENT_COMMIT;
-    if !committed && event != pg_sys::XactEvent::XACT_EVENT_ABORT {
+    use pg_sys::XactEvent::*;
+    if ![XACT_EVENT_COMMIT, XACT_EVENT_ABORT, XACT_EVENT_PREPARE].contains(&event) {
         return;
     }
-    unsafe extern "C" {
-        fn kill(pid: i32, signal: i32) -> i32;
-    }
-    const SIGINT: i32 = 2;
-    WAKES.with(|wakes| {
-        if let Ok(mut wakes) = wakes.try_borrow_mut() {
-            for wake in wakes.drain(..).filter(|_| committed) {
-                wake.database.wake.fetch_add(1, Ordering::AcqRel);
-                unsafe { pg_sys::SetLatch(wake.launcher) };
+    PENDING.with(|pending| {
+        let Ok(mut pending) = pending.try_borrow_mut() else { return };
+        for Entry { what, .. } in pending.drain(..) {
+            match (event, what) {
+                (XACT_EVENT_COMMIT, What::Wake { database, launcher }) => {
+                    database.wake.fetch_add(1, Ordering::AcqRel);
+                    unsafe { pg_sys::SetLatch(launcher) };
+                }
+                (XACT_EVENT_PREPARE, What::Wake { database, launcher }) => {
+                    database.prepared.fetch_add(1, Ordering::AcqRel);
+                    unsafe { pg_sys::SetLatch(launcher) };
+                }
+                (XACT_EVENT_COMMIT, What::Latch(latch)) => unsafe { pg_sys::SetLatch(latch) },
+                (XACT_EVENT_COMMIT, What::Interrupt(process)) => {
+                    process.signal(libc::SIGINT);
+                }
+                _ => {}
             }
         }
     });
-    LATCHES.with(|latches| {
-        if let Ok(mut latches) = latches.try_borrow_mut() {
-            for latch in latches.drain(..).filter(|_| committed) {
-                unsafe { pg_sys::SetLatch(latch) };
+}
+
+unsafe extern "C-unwind" fn at_end_of_subtransaction(
+    event: pg_sys::SubXactEvent::Type,
+    mine: SubTransactionId,
+    parent: SubTransactionId,
+    _arg: *mut c_void,
+) {
+    use pg_sys::SubXactEvent::*;
+    PENDING.with(|pending| {
+        let Ok(mut pending) = pending.try_borrow_mut() else { return };
+        match event {
+            SUBXACT_EVENT_COMMIT_SUB => {
+                for entry in pending.iter_mut().filter(|entry| entry.subtransaction == mine) {
+                    entry.subtransaction = parent;
+                }
             }
-        }
-    });
-    INTERRUPTS.with(|pids| {
-        if let Ok(mut pids) = pids.try_borrow_mut() {
-            for pid in pids.drain(..).filter(|_| committed) {
-                unsafe { kill(pid, SIGINT) };
-            }
+            // Those inside of it were handed to it or are gone.
+            SUBXACT_EVENT_ABORT_SUB => pending.retain(|entry| entry.subtransaction < mine),
+            _ => {}
         }
     });
 }

@@ -19,18 +19,26 @@ type Theirs = pgrx::datum::JsonB;
 pub struct JsonB(pub Value);
 
 impl FromDatum for JsonB {
-    unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, oid: pg_sys::Oid) -> Option<Self> {
-        if !encoding::is_converted() {
-            // SAFETY: a jsonb, says the caller.
-            return unsafe { Theirs::from_polymorphic_datum(datum, is_null, oid) }.map(|json| Self(json.0));
-        }
+    unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _oid: pg_sys::Oid) -> Option<Self> {
         if is_null {
             return None;
         }
-        // SAFETY: as above.
+        // SAFETY: a jsonb, says the caller.
         let text: &CStr = unsafe { direct_function_call(pg_sys::jsonb_out, &[Some(datum)]) }?;
         let text = encoding::from_server(text.to_bytes());
-        Some(Self(serde_json::from_str(&text).expect("the text of a jsonb is JSON")))
+        match serde_json::from_str(&text) {
+            Ok(value) => Some(Self(value)),
+            // The server's jsonb may be nested deeper, and its numbers may be larger, than what we read it into. An error
+            // report of pgrx's unwinds: there is a text to drop, and whatever the callers hold.
+            Err(error) => {
+                pgrx::ereport!(
+                    ERROR,
+                    pgrx::PgSqlErrorCode::ERRCODE_STATEMENT_TOO_COMPLEX,
+                    "this jsonb is nested too deeply, or has a number that is too large",
+                    error.to_string()
+                );
+            }
+        }
     }
 }
 

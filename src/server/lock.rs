@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 
-use pgrx::pg_sys;
+use pgrx::pg_sys::{self, Oid};
 
 /// What a lock protects.
 #[derive(Clone, Copy)]
@@ -12,23 +12,33 @@ pub enum Purpose {
     Target = 0x7571,
     /// Creating jobs of one name.
     Name = 0x7572,
+    /// Held, shared, by each transaction that has asked for an unfinished job: of a role, so that others count it.
+    Owner = 0x7577,
+    /// Held, shared, by each transaction that will wake the launcher, from the request until it has ended, prepared or not.
+    Uncommitted = 0x7578,
 }
 
 /// A lock of this database on a 64-bit key.
 #[derive(Clone, Copy)]
 pub struct Lock {
+    database: Oid,
     purpose: Purpose,
     key: u64,
 }
 
 impl Lock {
     pub fn new(purpose: Purpose, key: u64) -> Self {
-        Lock { purpose, key }
+        Lock { database: unsafe { pg_sys::MyDatabaseId }, purpose, key }
+    }
+
+    /// The same lock of another database.
+    pub fn of(self, database: Oid) -> Self {
+        Lock { database, ..self }
     }
 
     fn tag(self) -> pg_sys::LOCKTAG {
         pg_sys::LOCKTAG {
-            locktag_field1: unsafe { pg_sys::MyDatabaseId }.to_u32(),
+            locktag_field1: self.database.to_u32(),
             locktag_field2: (self.key >> 32) as u32,
             locktag_field3: self.key as u32,
             locktag_field4: self.purpose as u16,
@@ -40,6 +50,25 @@ impl Lock {
     /// Waits for the lock (bounded by `lock_timeout`) and holds it until the transaction ends.
     pub fn for_transaction(self) {
         unsafe { pg_sys::LockAcquire(&self.tag(), pg_sys::ExclusiveLock as i32, false, false) };
+    }
+
+    /// Holds it beside others that share it, until the transaction ends.
+    pub fn share_for_transaction(self) {
+        unsafe { pg_sys::LockAcquire(&self.tag(), pg_sys::ShareLock as i32, false, false) };
+    }
+
+    /// Is there nobody who has it? Asks without waiting, in a transaction.
+    pub fn is_free(self) -> bool {
+        let mode = pg_sys::ExclusiveLock as i32;
+        // SAFETY: what was taken is let go of at once.
+        unsafe {
+            let taken =
+                pg_sys::LockAcquire(&self.tag(), mode, false, true) != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL;
+            if taken {
+                pg_sys::LockRelease(&self.tag(), mode, false);
+            }
+            taken
+        }
     }
 }
 

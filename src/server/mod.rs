@@ -1,21 +1,27 @@
 //! The only room with `pg_sys` and `unsafe`: everything else calls these safe functions.
 
 pub mod analyze;
-pub mod board;
 pub mod catalog;
 pub mod catch;
 pub mod commit;
 pub mod deparse;
+mod door;
 pub mod encoding;
 pub mod filling;
 pub mod heap;
 pub mod hooks;
 pub mod index;
 pub mod index_pages;
+mod inherited;
 pub mod json;
 pub mod lock;
+#[cfg(feature = "pg_test")]
+mod names;
 pub mod parse;
 pub mod procedure;
+pub mod process;
+#[cfg(debug_assertions)]
+mod proof;
 pub mod queries;
 pub mod raise;
 pub(crate) mod raw;
@@ -33,3 +39,5 @@ pub mod top_level;
 pub mod view;
 pub mod worker;
 pub mod zone;
+
+pub use pg_upkeep_memory::board;

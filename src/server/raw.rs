@@ -10,6 +10,7 @@ use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
 
 use pgrx::pg_sys::{self, Datum, Oid};
 
+use super::door::{self, Pin};
 use super::encoding;
 
 unsafe extern "C-unwind" {
@@ -30,6 +31,7 @@ unsafe extern "C-unwind" {
     ) -> c_int;
     fn SPI_register_trigger_data(data: *mut pg_sys::TriggerData) -> c_int;
     fn SPI_keepplan(plan: pg_sys::SPIPlanPtr) -> c_int;
+    fn SPI_plan_get_plan_sources(plan: pg_sys::SPIPlanPtr) -> *mut pg_sys::List;
     fn SPI_execute_snapshot(
         plan: pg_sys::SPIPlanPtr,
         values: *mut Datum,
@@ -80,12 +82,51 @@ pub struct Statement {
     sql: CString,
     types: Vec<Oid>,
     plan: Cell<pg_sys::SPIPlanPtr>,
+    #[cfg(debug_assertions)]
+    fragments: Vec<String>,
+    /// The relation that it names; invalid: not looked at.
+    relation: Cell<Oid>,
 }
 
 impl Statement {
     pub fn new(sql: String, types: Vec<Oid>) -> Self {
         let sql = CString::new(encoding::to_server(&sql)).unwrap_or_default();
-        Statement { sql, types, plan: Cell::new(std::ptr::null_mut()) }
+        Statement {
+            sql,
+            types,
+            plan: Cell::new(std::ptr::null_mut()),
+            relation: Cell::new(Oid::INVALID),
+            #[cfg(debug_assertions)]
+            fragments: Vec::new(),
+        }
+    }
+
+    /// With text of the user's in it, whose names are his own.
+    #[cfg(debug_assertions)]
+    pub fn around(mut self, fragment: &str) -> Self {
+        self.fragments.push(fragment.to_owned());
+        self
+    }
+
+    #[cfg(not(debug_assertions))]
+    pub fn around(self, _fragment: &str) -> Self {
+        self
+    }
+
+    #[cfg(debug_assertions)]
+    pub fn sql(&self) -> &CStr {
+        &self.sql
+    }
+
+    #[cfg(debug_assertions)]
+    pub fn fragments(&self) -> &[String] {
+        &self.fragments
+    }
+
+    /// Its text names this relation, and is an error once the name is another's: the server looks names up again whenever
+    /// something has changed, in the middle of a statement of somebody's too.
+    pub fn names(&self, relation: Oid) {
+        self.relation.set(relation);
     }
 
     pub fn arguments(&self) -> usize {
@@ -126,8 +167,33 @@ pub unsafe fn see_transition_tables(trigger: *mut pg_sys::TriggerData) {
     unsafe { SPI_register_trigger_data(trigger) };
 }
 
-/// Runs a statement; gives the number of rows. Between [`connect`] and [`finish`].
-pub unsafe fn run(statement: &Statement, values: *mut Datum, nulls: *const c_char, sight: Sight) -> u64 {
+/// Runs a statement on our own tables or the catalogs, under the settings of the door; gives the number of rows. Between
+/// [`connect`] and [`finish`].
+pub unsafe fn run_ours(statement: &Statement, values: *mut Datum, nulls: *const c_char, sight: Sight) -> u64 {
+    unsafe {
+        let level = pin(door::OURS);
+        let rows = run(statement, values, nulls, sight, true);
+        unpin(level);
+        rows
+    }
+}
+
+/// The same under settings that make text of values mean the same whoever reads it: for what turns values into text or back.
+pub unsafe fn run_exactly(statement: &Statement, values: *mut Datum, nulls: *const c_char, sight: Sight) -> u64 {
+    unsafe {
+        let level = pin(&door::EXACT);
+        let rows = run(statement, values, nulls, sight, true);
+        unpin(level);
+        rows
+    }
+}
+
+/// Runs a statement on a user's table, in which every name is qualified, under the settings in force.
+pub unsafe fn run_theirs(statement: &Statement, values: *mut Datum, nulls: *const c_char, sight: Sight) -> u64 {
+    unsafe { run(statement, values, nulls, sight, false) }
+}
+
+unsafe fn run(statement: &Statement, values: *mut Datum, nulls: *const c_char, sight: Sight, pinned: bool) -> u64 {
     unsafe {
         if statement.plan.get().is_null() {
             let plan = SPI_prepare(
@@ -138,6 +204,10 @@ pub unsafe fn run(statement: &Statement, values: *mut Datum, nulls: *const c_cha
             if plan.is_null() || SPI_keepplan(plan) != 0 {
                 raise(&Report::new(c"XX000", c"a statement of soft delete could not be prepared"));
             }
+            #[cfg(debug_assertions)]
+            super::proof::plan(plan, statement, pinned);
+            #[cfg(not(debug_assertions))]
+            let _ = pinned;
             statement.plan.set(plan);
         }
         let (mut snapshot, mut crosscheck) = (std::ptr::null_mut(), std::ptr::null_mut());
@@ -150,7 +220,30 @@ pub unsafe fn run(statement: &Statement, values: *mut Datum, nulls: *const c_cha
         if result < 0 {
             raise(&Report::new(c"XX000", c"a statement of soft delete was not run"));
         }
+        if statement.relation.get() != Oid::INVALID && !reads(statement.plan.get(), statement.relation.get()) {
+            raise(&Report {
+                detail: c"Its name is another table's now.".as_ptr(),
+                hint: c"Try the transaction again.".as_ptr(),
+                ..Report::new(c"40001", c"a table was renamed in the middle of the statement")
+            });
+        }
         pg_sys::SPI_processed
+    }
+}
+
+/// Is that relation among those that the plan was made for?
+unsafe fn reads(plan: pg_sys::SPIPlanPtr, relation: Oid) -> bool {
+    unsafe {
+        let source: *mut pg_sys::CachedPlanSource = (*(*SPI_plan_get_plan_sources(plan)).elements).ptr_value.cast();
+        let relations = (*source).relationOids;
+        let mut i = 0;
+        while !relations.is_null() && i < (*relations).length {
+            if (*(*relations).elements.add(i as usize)).oid_value == relation {
+                return true;
+            }
+            i += 1;
+        }
+        false
     }
 }
 
@@ -258,32 +351,29 @@ pub unsafe fn become_again(identity: Identity) {
     unsafe { pg_sys::SetUserIdAndSecContext(identity.user, identity.security) };
 }
 
-/// From here until [`restore_settings`], or the abort, values are written and read as in every other session.
-pub unsafe fn set_unambiguously() -> c_int {
-    const SETTINGS: [(&CStr, &CStr); 3] =
-        [(c"DateStyle", c"ISO, MDY"), (c"IntervalStyle", c"postgres"), (c"extra_float_digits", c"1")];
-    unsafe {
-        let level = NewGUCNestLevel();
-        let mut i = 0;
-        while i < SETTINGS.len() {
+/// From here until [`unpin`], or the abort, statements of ours: `pins` of the door. What it gives is for `unpin`.
+pub unsafe fn pin(pins: &'static [Pin]) -> c_int {
+    unsafe fn set(name: &CStr, value: &CStr) {
+        unsafe {
             set_config_option(
-                SETTINGS[i].0.as_ptr(),
-                SETTINGS[i].1.as_ptr(),
-                pg_sys::GucContext::PGC_USERSET,
+                name.as_ptr(),
+                value.as_ptr(),
+                pg_sys::GucContext::PGC_SUSET,
                 pg_sys::GucSource::PGC_S_SESSION,
                 pg_sys::GucAction::GUC_ACTION_SAVE,
                 true,
                 0,
                 false,
             );
-            i += 1;
         }
-        level
     }
+    unsafe { door::pin(pins, || NewGUCNestLevel(), set) }
 }
 
-pub unsafe fn restore_settings(level: c_int) {
-    unsafe { AtEOXact_GUC(true, level) };
+pub unsafe fn unpin(level: c_int) {
+    if level > 0 {
+        unsafe { AtEOXact_GUC(true, level) };
+    }
 }
 
 /// An error of ours; null: not given.

@@ -1,16 +1,18 @@
 //! A statement on a user's table that runs many times: planned once, as whoever runs it.
 //!
 //! Unlike [`super::spi::Prepared`] its parameters have types that only the table knows
-//! (its key), and a million returned rows cost no memory.
+//! (its key), and a million returned rows cost no memory. It runs under the settings in force, for the triggers that it sets
+//! off; text becomes values before it, and values text after it, in a form that depends on none (see [`super::door`]).
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_int};
 use std::ptr;
 
 use pgrx::pg_sys;
 
+use super::door::Pinned;
 use super::encoding::{self, to_c};
-use crate::error::{Error, INTERNAL_ERROR, Result};
+use crate::error::{Error, INTERNAL_ERROR, Result, SERIALIZATION_FAILURE};
 
 /// A parameter's value.
 #[derive(Clone, Debug)]
@@ -45,11 +47,39 @@ pub struct Statement {
     sql: String,
     types: Vec<pg_sys::Oid>,
     plan: Cell<pg_sys::SPIPlanPtr>,
+    #[cfg(debug_assertions)]
+    fragments: Vec<String>,
+    relations: RefCell<Vec<pg_sys::Oid>>,
 }
 
 impl Statement {
     pub fn new(sql: impl Into<String>, types: &[pg_sys::Oid]) -> Self {
-        Statement { sql: sql.into(), types: types.to_vec(), plan: Cell::new(ptr::null_mut()) }
+        Statement {
+            sql: sql.into(),
+            types: types.to_vec(),
+            plan: Cell::new(ptr::null_mut()),
+            relations: RefCell::default(),
+            #[cfg(debug_assertions)]
+            fragments: Vec::new(),
+        }
+    }
+
+    /// With text of the user's in it, whose names are his own.
+    #[cfg(debug_assertions)]
+    pub fn around(mut self, fragments: &[&str]) -> Self {
+        self.fragments.extend(fragments.iter().map(|text| (*text).to_owned()));
+        self
+    }
+
+    #[cfg(not(debug_assertions))]
+    pub fn around(self, _fragments: &[&str]) -> Self {
+        self
+    }
+
+    /// Its text names these relations, from here on. If a name is another's when it runs, that is a serialization failure:
+    /// the server looks names up again whenever something has changed, and who wrote the text may have looked before.
+    pub fn names(&self, relations: &[pg_sys::Oid]) {
+        *self.relations.borrow_mut() = relations.to_vec();
     }
 
     pub fn sql(&self) -> &str {
@@ -76,6 +106,7 @@ impl Statement {
                 if table.is_null() {
                     return Ok(Vec::new());
                 }
+                let _pinned = (pg_sys::SPI_processed > 0).then(Pinned::exact);
                 Ok((0..pg_sys::SPI_processed as usize)
                     .map(|row| text_row(*(*table).vals.add(row), (*table).tupdesc))
                     .collect())
@@ -88,12 +119,19 @@ impl Statement {
         unsafe {
             let plan = self.plan()?;
             let options = pg_sys::SPIExecuteOptions { params: self.parameters(args)?, dest, ..Default::default() };
-            check(pg_sys::SPI_execute_plan_extended(plan, &options))
+            check(pg_sys::SPI_execute_plan_extended(plan, &options))?;
+            if self.relations.borrow().iter().all(|&relation| reads(plan, relation)) {
+                return Ok(());
+            }
         }
+        Err(Error::new(SERIALIZATION_FAILURE, "a table was renamed in the middle of a step")
+            .detail("Its name is another table's now, which is left as it was."))
     }
 
     unsafe fn plan(&self) -> Result<pg_sys::SPIPlanPtr> {
         if self.plan.get().is_null() {
+            #[cfg(debug_assertions)]
+            super::proof::names(&self.sql, false, &self.fragments.iter().map(String::as_str).collect::<Vec<_>>())?;
             let text = to_c(&self.sql)?;
             let mut types = self.types.clone();
             // SAFETY: inside SPI_connect; types are copied.
@@ -110,6 +148,7 @@ impl Statement {
     }
 
     unsafe fn parameters(&self, args: &[Arg<'_>]) -> Result<pg_sys::ParamListInfo> {
+        let _pinned = args.iter().any(|arg| matches!(arg, Arg::Text(_))).then(Pinned::exact);
         // SAFETY: makeParamList allocates room for as many parameters as are filled in.
         unsafe {
             let list = pg_sys::makeParamList(self.types.len() as c_int);
@@ -134,6 +173,16 @@ impl Drop for Statement {
             // SAFETY: a kept plan of ours.
             unsafe { pg_sys::SPI_freeplan(plan) };
         }
+    }
+}
+
+/// Is that relation among those that the plan was made for?
+unsafe fn reads(plan: pg_sys::SPIPlanPtr, relation: pg_sys::Oid) -> bool {
+    // SAFETY: a plan of one statement, which was just run.
+    unsafe {
+        let source: *mut pg_sys::CachedPlanSource =
+            (*(*pg_sys::SPI_plan_get_plan_sources(plan)).elements).ptr_value.cast();
+        pg_sys::list_member_oid((*source).relationOids, relation)
     }
 }
 

@@ -2,16 +2,20 @@
 //!
 //! [`bookkeeping`] is the only way to the private tables: static statements of
 //! ours under the switched user (LAW 1). Everything else runs as whoever is asking.
+//!
+//! What is run by the functions of this file is a statement of ours, and the door pins its settings (LAW 28). Statements on
+//! users' tables, and text of theirs, go through [`theirs`].
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::rc::Rc;
 
 use pgrx::datum::{DatumWithOid, FromDatum, IntoDatum};
 use pgrx::pg_sys;
 use pgrx::spi::{Spi, SpiClient, SpiHeapTupleData};
 
+use super::door::{self, Pinned};
 use super::encoding;
 use crate::error::{Error, FEATURE_NOT_SUPPORTED, Result};
 
@@ -45,9 +49,9 @@ impl Row<'_> {
 
 /// Reads without a transaction id (LAW: looking costs nothing, and works on a standby).
 pub fn query<T>(sql: &str, args: &[DatumWithOid<'_>], each: impl Fn(Row<'_>) -> Result<T>) -> Result<Vec<T>> {
-    with_snapshot(|| {
-        Spi::connect(|client| client.select(sendable(sql)?, None, args)?.map(|tuple| each(Row(tuple))).collect())
-    })
+    let _pinned = Pinned::ours();
+    prove(sql, args)?;
+    read(sql, args, each)
 }
 
 /// Read-only SPI looks with the active snapshot; a worker's transaction has none by itself.
@@ -82,7 +86,9 @@ pub fn query_one<T>(sql: &str, args: &[DatumWithOid<'_>], each: impl Fn(Row<'_>)
 
 /// Writes; returns the number of rows.
 pub fn execute(sql: &str, args: &[DatumWithOid<'_>]) -> Result<u64> {
-    Spi::connect_mut(|client: &mut SpiClient<'_>| Ok(client.update(sendable(sql)?, None, args)?.len() as u64))
+    let _pinned = Pinned::ours();
+    prove(sql, args)?;
+    write(sql, args)
 }
 
 /// Writes and reads what `RETURNING` gives (or any SELECT that must see this
@@ -92,128 +98,136 @@ pub fn execute_returning<T>(
     args: &[DatumWithOid<'_>],
     each: impl Fn(Row<'_>) -> Result<T>,
 ) -> Result<Vec<T>> {
+    let _pinned = Pinned::ours();
+    prove(sql, args)?;
+    write_returning(sql, args, each)
+}
+
+/// Lets builds for tests look at a statement of ours.
+fn prove(sql: &str, args: &[DatumWithOid<'_>]) -> Result<()> {
+    #[cfg(debug_assertions)]
+    super::proof::ours(sql, &args.iter().map(DatumWithOid::oid).collect::<Vec<_>>())?;
+    #[cfg(not(debug_assertions))]
+    let _ = (sql, args);
+    Ok(())
+}
+
+fn read<T>(sql: &str, args: &[DatumWithOid<'_>], each: impl Fn(Row<'_>) -> Result<T>) -> Result<Vec<T>> {
+    with_snapshot(|| {
+        Spi::connect(|client| client.select(sendable(sql)?, None, args)?.map(|tuple| each(Row(tuple))).collect())
+    })
+}
+
+fn write(sql: &str, args: &[DatumWithOid<'_>]) -> Result<u64> {
+    Spi::connect_mut(|client: &mut SpiClient<'_>| Ok(client.update(sendable(sql)?, None, args)?.len() as u64))
+}
+
+fn write_returning<T>(sql: &str, args: &[DatumWithOid<'_>], each: impl Fn(Row<'_>) -> Result<T>) -> Result<Vec<T>> {
     if super::worker::in_recovery() {
         // There is nothing of our own to see, and a transaction id, which the other way takes, there cannot be.
-        return query(sql, args, each);
+        return read(sql, args, each);
     }
     Spi::connect_mut(|client| client.update(sendable(sql)?, None, args)?.map(|tuple| each(Row(tuple))).collect())
 }
 
-/// Restores user and settings however the scope is left; after an error the
-/// abort of the (sub)transaction does the same again, which is harmless.
+/// The same under the settings in force: for statements on users' tables, in which every name is qualified but for those in
+/// their `fragments`, text of the user's that runs as himself.
+pub mod theirs {
+    use super::{DatumWithOid, Result, Row};
+
+    fn prove(sql: &str, fragments: &[&str]) -> Result<()> {
+        #[cfg(debug_assertions)]
+        crate::server::proof::names(sql, false, fragments)?;
+        #[cfg(not(debug_assertions))]
+        let _ = (sql, fragments);
+        Ok(())
+    }
+
+    pub fn query<T>(sql: &str, fragments: &[&str], each: impl Fn(Row<'_>) -> Result<T>) -> Result<Vec<T>> {
+        prove(sql, fragments)?;
+        super::read(sql, &[], each)
+    }
+
+    /// The first row, if there is one.
+    pub fn query_one<T>(sql: &str, fragments: &[&str], each: impl Fn(Row<'_>) -> Result<T>) -> Result<Option<T>> {
+        Ok(query(sql, fragments, each)?.into_iter().next())
+    }
+
+    pub fn execute(sql: &str, fragments: &[&str]) -> Result<u64> {
+        prove(sql, fragments)?;
+        super::write(sql, &[] as &[DatumWithOid<'_>])
+    }
+
+    #[cfg(feature = "pg_test")]
+    pub fn execute_returning<T>(sql: &str, fragments: &[&str], each: impl Fn(Row<'_>) -> Result<T>) -> Result<Vec<T>> {
+        prove(sql, fragments)?;
+        super::write_returning(sql, &[], each)
+    }
+}
+
+/// Puts the user back however the scope is left; after an error the abort of the (sub)transaction does the same again, which
+/// is harmless.
 struct Switch {
     user: pg_sys::Oid,
     security: i32,
-    guc_level: i32,
+}
+
+impl Switch {
+    fn to(role: pg_sys::Oid) -> Self {
+        let mut switch = Switch { user: pg_sys::InvalidOid, security: 0 };
+        // SAFETY: plain reads and writes of this backend's identity.
+        unsafe {
+            pg_sys::GetUserIdAndSecContext(&mut switch.user, &mut switch.security);
+            pg_sys::SetUserIdAndSecContext(role, switch.security | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32);
+        }
+        switch
+    }
 }
 
 impl Drop for Switch {
     fn drop(&mut self) {
         // SAFETY: the values were read when the switch was made, in this same transaction.
-        unsafe {
-            if !std::thread::panicking() {
-                pg_sys::AtEOXact_GUC(true, self.guc_level);
-            }
-            pg_sys::SetUserIdAndSecContext(self.user, self.security);
-        }
+        unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.security) };
     }
 }
 
 /// Runs static statements of ours on the private tables: as the bootstrap
-/// superuser, search_path pinned. No text of a user's may run inside `f`.
+/// superuser. No text of a user's may run inside `f`.
 pub fn bookkeeping<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
     let _quiet = super::queries::Quiet::begin();
-    let mut user = pg_sys::InvalidOid;
-    let mut security = 0;
-    // SAFETY: plain reads and writes of this backend's identity and settings.
-    let _switch = unsafe {
-        pg_sys::GetUserIdAndSecContext(&mut user, &mut security);
-        let switch = Switch { user, security, guc_level: pg_sys::NewGUCNestLevel() };
-        pg_sys::SetUserIdAndSecContext(
-            pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID),
-            security | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32,
-        );
-        switch
-    };
-    set_local(c"search_path", c"pg_catalog, pg_temp");
-    f()
+    as_owner(pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID), f)
 }
 
-/// Runs statements of ours as the owner of a table, search_path pinned: DDL on it, which must not make it anybody else's.
+/// Runs statements of ours as the owner of a table: DDL on it, which must not make it anybody else's.
 pub fn as_owner<T>(owner: pg_sys::Oid, f: impl FnOnce() -> Result<T>) -> Result<T> {
-    let mut user = pg_sys::InvalidOid;
-    let mut security = 0;
-    // SAFETY: as in `bookkeeping`.
-    let _switch = unsafe {
-        pg_sys::GetUserIdAndSecContext(&mut user, &mut security);
-        let switch = Switch { user, security, guc_level: pg_sys::NewGUCNestLevel() };
-        pg_sys::SetUserIdAndSecContext(owner, security | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32);
-        switch
-    };
-    set_local(c"search_path", c"pg_catalog, pg_temp");
+    let _switch = Switch::to(owner);
+    // For all of `f`: what the server deparses for us is no statement.
+    let _pinned = Pinned::ours();
     f()
 }
 
-/// Settings under which text that the server wrote means the same when it is read.
-const UNAMBIGUOUS: [(&CStr, &CStr); 6] = [
-    (c"search_path", c"pg_catalog, pg_temp"),
-    (c"DateStyle", c"ISO, MDY"),
-    (c"IntervalStyle", c"postgres"),
-    (c"extra_float_digits", c"1"),
-    (c"standard_conforming_strings", c"on"),
-    (c"quote_all_identifiers", c"off"),
-];
-
-/// Runs `f` under those settings, as whoever is asking; they end with `f`, or with the abort after its error.
+/// Runs `f`, as whoever is asking, under settings that make text which the server writes mean the same when it is read.
 pub fn unambiguous<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
-    // SAFETY: the level is closed here, or by the abort of the (sub)transaction.
-    let level = unsafe { pg_sys::NewGUCNestLevel() };
-    for (name, value) in UNAMBIGUOUS {
-        set_local(name, value);
-    }
-    let result = f();
-    unsafe { pg_sys::AtEOXact_GUC(true, level) };
-    result
+    let _pinned = Pinned::exact();
+    f()
 }
 
 /// For the rest of this session, which runs text that the server wrote and none of a user's.
 pub fn unambiguous_session() {
-    for (name, value) in UNAMBIGUOUS {
-        set_option(name, value, pg_sys::GucAction::GUC_ACTION_SET);
-    }
-}
-
-fn set_local(name: &CStr, value: &CStr) {
-    set_option(name, value, pg_sys::GucAction::GUC_ACTION_SAVE);
+    door::pin_session();
 }
 
 /// Sets a setting of this session, as `SET` does.
 pub fn set_session(name: &str, value: &str) {
     if let (Ok(name), Ok(value)) = (CString::new(name), CString::new(value)) {
-        set_option(&name, &value, pg_sys::GucAction::GUC_ACTION_SET);
+        door::set(&name, &value, pg_sys::GucAction::GUC_ACTION_SET);
     }
 }
 
 /// Sets a setting until the end of the transaction, as `SET LOCAL` does.
 pub fn set_transaction(name: &str, value: &str) {
     if let (Ok(name), Ok(value)) = (CString::new(name), CString::new(value)) {
-        set_option(&name, &value, pg_sys::GucAction::GUC_ACTION_LOCAL);
-    }
-}
-
-fn set_option(name: &CStr, value: &CStr, action: pg_sys::GucAction::Type) {
-    // SAFETY: both strings are NUL-terminated and copied by the server.
-    unsafe {
-        pg_sys::set_config_option(
-            name.as_ptr(),
-            value.as_ptr(),
-            pg_sys::GucContext::PGC_SUSET,
-            pg_sys::GucSource::PGC_S_SESSION,
-            action,
-            true,
-            0,
-            false,
-        );
+        door::set(&name, &value, pg_sys::GucAction::GUC_ACTION_LOCAL);
     }
 }
 
@@ -235,6 +249,8 @@ impl Prepared {
 
     fn plan(&self, client: &SpiClient<'_>) -> Result<&pgrx::spi::OwnedPreparedStatement> {
         if self.plan.get().is_none() {
+            #[cfg(debug_assertions)]
+            super::proof::ours(&self.sql, &self.types.iter().map(|oid| oid.value()).collect::<Vec<_>>())?;
             let plan = client.prepare_mut(sendable(&self.sql)?, &self.types)?.keep();
             let _ = self.plan.set(plan);
         }
@@ -243,6 +259,7 @@ impl Prepared {
 
     /// Writes; returns the number of rows.
     pub fn execute(&self, args: &[DatumWithOid<'_>]) -> Result<u64> {
+        let _pinned = Pinned::ours();
         Spi::connect_mut(|client| {
             let plan = self.plan(client)?;
             Ok(client.update(plan, None, args)?.len() as u64)
@@ -251,6 +268,7 @@ impl Prepared {
 
     /// Writes or reads with a fresh snapshot; gives the rows that come back.
     pub fn returning<T>(&self, args: &[DatumWithOid<'_>], each: impl Fn(Row<'_>) -> Result<T>) -> Result<Vec<T>> {
+        let _pinned = Pinned::ours();
         Spi::connect_mut(|client| {
             let plan = self.plan(client)?;
             client.update(plan, None, args)?.map(|tuple| each(Row(tuple))).collect()

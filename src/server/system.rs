@@ -75,3 +75,11 @@ pub fn number_setting(name: &CStr) -> Option<i64> {
     let value = super::catalog::setting(name);
     value.parse().ok()
 }
+
+/// Does the server shut down? Its main process tells its children no more than "end"; to others it says why in its
+/// lock file, in the line for its status, before it tells them (`PM_STATUS_STOPPING`).
+pub fn is_server_stopping() -> bool {
+    // A process of the server is at home in its data directory.
+    std::fs::read_to_string("postmaster.pid")
+        .is_ok_and(|file| file.lines().nth(7).is_some_and(|status| status.trim() == "stopping"))
+}

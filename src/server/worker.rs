@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use pgrx::pg_sys::{self, Oid};
 
+use super::inherited::{self, Inherited};
+use super::process::Process;
 use crate::error::{Error, INTERNAL_ERROR, Result};
 
 /// Set by our SIGTERM handler, so that an exit callback can tell an orderly
@@ -41,15 +43,10 @@ unsafe extern "C-unwind" fn on_sighup(_signal: c_int) {
 /// (FORCE) runs makes that DROP hang for ever.
 pub fn accept_signals() {
     unsafe {
-        install(libc_signal::SIGTERM, on_sigterm);
-        install(libc_signal::SIGHUP, on_sighup);
+        install(libc::SIGTERM, on_sigterm);
+        install(libc::SIGHUP, on_sighup);
         pg_sys::BackgroundWorkerUnblockSignals();
     }
-}
-
-mod libc_signal {
-    pub const SIGHUP: i32 = 1;
-    pub const SIGTERM: i32 = 15;
 }
 
 unsafe fn install(signal: c_int, handler: unsafe extern "C-unwind" fn(c_int)) {
@@ -68,18 +65,29 @@ pub fn connect_without_database() {
     unsafe { pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0) };
 }
 
-/// Connects to a database as a role; the bootstrap superuser if none is given.
+/// Connects to a database as a role; the bootstrap superuser if none is given. What ALTER DATABASE or ALTER ROLE have set
+/// for it is not taken over (LAW 8).
 /// From 17 on a role without LOGIN may own work as well (LAW 10).
 pub fn connect(database: Oid, role: Oid) {
     #[cfg(any(feature = "pg15", feature = "pg16"))]
     let flags = 0;
     #[cfg(not(any(feature = "pg15", feature = "pg16")))]
     let flags = pg_sys::BGWORKER_BYPASS_ROLELOGINCHECK;
+    let inherited = Inherited::note();
     unsafe { pg_sys::BackgroundWorkerInitializeConnectionByOid(database, role, flags) };
+    inherited.take_back();
+    begin_session();
 }
 
-/// Settings that any ALTER DATABASE or ALTER ROLE could have set for us (LAW 8).
-pub fn forget_inherited_settings() {
+/// After a statement of a user's, which may have been a SET: as when the session began (LAW 8).
+pub fn forget_settings() {
+    inherited::reset_session();
+    begin_session();
+}
+
+/// What workers do differently from the server's own settings. A user's text in a job meets these, the door pins the rest for
+/// statements of ours.
+fn begin_session() {
     for (name, value) in [
         ("role", "none"),
         ("session_replication_role", "origin"),
@@ -95,9 +103,7 @@ pub fn forget_inherited_settings() {
         ("transaction_timeout", "0"),
         ("TimeZone", "UTC"),
         ("DateStyle", "ISO, MDY"),
-        ("IntervalStyle", "postgres"),
         ("row_security", "on"),
-        ("check_function_bodies", "on"),
         ("track_activities", "on"),
         ("client_min_messages", "warning"),
     ] {
@@ -235,11 +241,8 @@ fn wait_for_latch(time: Duration) -> bool {
 }
 
 /// Asks one of our workers to end.
-pub fn terminate(pid: i32) {
-    unsafe extern "C" {
-        fn kill(pid: i32, signal: c_int) -> c_int;
-    }
-    unsafe { kill(pid, libc_signal::SIGTERM) };
+pub fn terminate(process: Process) {
+    process.signal(libc::SIGTERM);
 }
 
 pub fn reload_configuration() {

@@ -9,8 +9,8 @@ use pgrx::spi::quote_identifier;
 use super::managed::{self, Column, ForeignKey, Managed, literal, qualified};
 use crate::backfill::statements::identifier;
 use crate::error::{Error, FEATURE_NOT_SUPPORTED, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
-use crate::server::encoding;
 use crate::server::raw::Statement;
+use crate::server::{catalog, encoding};
 
 /// A key column of the table, and where it is in the relation whose rows a trigger sees.
 pub struct Key {
@@ -38,11 +38,20 @@ pub enum Action {
     /// Live rows go too; `child` is the table with soft delete, its keys come back.
     Cascade { child: Oid, statement: Statement },
     /// References are cleared, and remembered.
-    Clear { child: Oid, statement: Statement, remember: Statement },
+    Clear { child: Oid, clearing: Clearing },
     /// No live row may be there: now (RESTRICT), or once everything else is done.
-    Refuse { now: bool, statement: Statement, refusal: Refusal },
+    Refuse { now: bool, statement: Statement, names_table: bool, refusal: Refusal },
     /// Its table has no soft delete, and was to be ignored.
     Nothing,
+}
+
+/// How references are cleared.
+pub struct Clearing {
+    /// The UPDATE: the number of rows, and an array of records of what is to be remembered of them.
+    pub clear: Statement,
+    /// Makes text of the records' values, three arrays of it. Apart, because that needs settings which no trigger may see.
+    pub write: Statement,
+    pub remember: Statement,
 }
 
 /// What a refusal says.
@@ -56,6 +65,8 @@ pub struct Refusal {
 }
 
 pub struct Child {
+    /// The table that the statements of `action` name.
+    pub relid: Oid,
     /// The one as whom it is done, as the server's own foreign keys do it.
     pub owner: Oid,
     /// Which of the table's keys the foreign key references.
@@ -106,6 +117,7 @@ pub struct Own {
     pub look_many: Statement,
     pub row_type: Oid,
     pub deleted_at: i16,
+    pub deletion_id: i16,
     pub has_timezone: bool,
     /// 0: there is none.
     pub flag: i16,
@@ -116,6 +128,8 @@ pub struct Program {
     pub parents: Vec<Parent>,
     /// Relations whose changes make it out of date.
     pub relations: Vec<Oid>,
+    /// The same for types and roles, as the server calls them when they change.
+    pub hashes: Vec<u32>,
 }
 
 /// The statements for a table with soft delete, a partition or live view of one, or a table that references one.
@@ -127,7 +141,49 @@ pub fn build(relid: Oid) -> Result<Program> {
         None => None,
     };
     let parents = parents(relid, &mut relations)?;
-    Ok(Program { own, parents, relations })
+    let mut program = Program { own, parents, relations, hashes: Vec::new() };
+    program.fix_names();
+    program.hashes = program.objects();
+    Ok(program)
+}
+
+impl Program {
+    /// Tells the statements which tables they are about: an error if a name is another table's when they run.
+    fn fix_names(&self) {
+        if let Some(own) = &self.own {
+            let statements =
+                [&own.lock, &own.stamp, &own.unstamp, &own.delete_one, &own.look_one, &own.delete_many, &own.look_many];
+            statements.iter().for_each(|statement| statement.names(own.relid));
+            for child in &own.children {
+                match &child.action {
+                    Action::Cascade { statement, .. } | Action::Refuse { statement, names_table: true, .. } => {
+                        statement.names(child.relid)
+                    }
+                    Action::Clear { clearing, .. } => clearing.clear.names(child.relid),
+                    Action::Refuse { .. } | Action::Nothing => {}
+                }
+            }
+        }
+        for parent in &self.parents {
+            parent.look.names(parent.relid);
+            parent.look_all.names(parent.relid);
+        }
+    }
+
+    fn objects(&self) -> Vec<u32> {
+        let (mut types, mut roles) = (Vec::new(), Vec::new());
+        if let Some(own) = &self.own {
+            types.push(own.row_type);
+            types.extend(own.keys.iter().map(|key| key.type_oid));
+            roles.push(own.owner);
+            roles.extend(own.children.iter().map(|child| child.owner));
+        }
+        for parent in &self.parents {
+            types.extend(parent.columns.iter().map(|key| key.type_oid));
+            roles.push(parent.owner);
+        }
+        crate::server::soft_delete::programs::hashes(&types, &roles)
+    }
 }
 
 fn common() -> Vec<Oid> {
@@ -278,6 +334,7 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
         ),
         row_type,
         deleted_at: number(&managed.deleted_at),
+        deletion_id: number(&managed.deletion_id),
         has_timezone: type_of_at != pg_sys::TIMESTAMPOID,
         flag: managed.flag.as_deref().map_or(0, number),
     })
@@ -391,6 +448,7 @@ fn child(managed: &Managed, key: &ForeignKey, keys: &[Column]) -> Result<Vec<Chi
                 ),
                 with_arrays(&used),
             ),
+            names_table: true,
             refusal,
         }
     };
@@ -415,7 +473,7 @@ fn child(managed: &Managed, key: &ForeignKey, keys: &[Column]) -> Result<Vec<Chi
     if !key.child_owner_may {
         actions.insert(0, refuse_without_rights(managed, key, with_arrays(&used)));
     }
-    let child = |action| Child { owner: key.child_owner, keys: positions.clone(), action };
+    let child = |action| Child { relid: key.child, owner: key.child_owner, keys: positions.clone(), action };
     Ok(actions.into_iter().map(child).collect())
 }
 
@@ -423,7 +481,7 @@ fn child(managed: &Managed, key: &ForeignKey, keys: &[Column]) -> Result<Vec<Chi
 /// at again each time, because a grant on a schema is no change of the table.
 fn refuse_without_rights(managed: &Managed, key: &ForeignKey, types: Vec<Oid>) -> Action {
     let (table, oid) = (qualified(&key.child_schema, &key.child_name), key.child.to_u32());
-    let owner = crate::server::catalog::role_name(key.child_owner).unwrap_or_default();
+    let owner = catalog::role_name(key.child_owner).unwrap_or_default();
     let (schema, role) = (quote_identifier(&key.child_schema), quote_identifier(&owner));
     let detail = format!(
         "Foreign key \"{}\" references table \"{}\": what becomes of its rows is done as their table's owner.",
@@ -441,6 +499,7 @@ fn refuse_without_rights(managed: &Managed, key: &ForeignKey, types: Vec<Oid>) -
             ),
             types,
         ),
+        names_table: false,
         refusal: Refusal {
             sqlstate: c"42501",
             message: text(&format!("role \"{owner}\" may not change its table {table}")),
@@ -499,28 +558,34 @@ fn clear(key: &ForeignKey, used: &[Column], table: &str, rows: &str, matching: &
     }
     let value = if key.on_delete == 'n' { "NULL" } else { "DEFAULT" };
     let set: Vec<String> = key.set_columns.iter().map(|name| format!("{} = {value}", identifier(name))).collect();
-    let build = |values: Vec<String>| format!("pg_catalog.jsonb_build_array({})", values.join(", "));
-    let of_child = |names: &[String]| build(names.iter().map(|name| format!("c.{}", identifier(name))).collect());
-    let old: Vec<String> = key
-        .set_columns
-        .iter()
-        .filter_map(|name| key.child_columns.iter().position(|column| column == name))
-        // Out of jsonb inside jsonb a string would come without its quotes.
-        .map(|i| format!("d.k{i}{}", if used[i].type_oid == pg_sys::JSONBOID { "::pg_catalog.text" } else { "" }))
-        .collect();
+    let columns = managed::columns(key.child)?;
+    let type_of = |name: &String| {
+        columns.iter().find(|column| &column.name == name).map_or(Oid::INVALID, |column| column.type_oid)
+    };
+    // The key of the row, the reference that it had, and what it has now.
+    let mut record = Record::default();
+    let of_child = |name: &String| format!("c.{}", identifier(name));
+    record.extend('k', child_key.iter().map(|name| (of_child(name), type_of(name))));
+    let old = key.set_columns.iter().filter_map(|name| key.child_columns.iter().position(|column| column == name));
+    record.extend('o', old.map(|i| (format!("d.k{i}"), used[i].type_oid)));
+    record.extend('n', key.set_columns.iter().map(|name| (of_child(name), type_of(name))));
     let names = |names: &[String]| {
         let quoted: Vec<String> = names.iter().map(|name| literal(name)).collect();
         format!("ARRAY[{}]::pg_catalog.name[]", quoted.join(", "))
     };
-    let statement = format!(
-        "WITH gone AS (UPDATE {table} AS c SET {} FROM {rows} WHERE {matching}
-                       RETURNING {} AS key, {} AS old, {} AS new)
-         SELECT pg_catalog.count(*), pg_catalog.array_agg(gone.key), pg_catalog.array_agg(gone.old),
-                pg_catalog.array_agg(gone.new) FROM gone",
+    let clear = format!(
+        "WITH gone AS (UPDATE {table} AS c SET {} FROM {rows} WHERE {matching} RETURNING {} AS r)
+         SELECT pg_catalog.count(*), pg_catalog.array_agg(gone.r) FROM gone",
         set.join(", "),
-        of_child(&child_key),
-        build(old),
-        of_child(&key.set_columns)
+        record.row(),
+    );
+    let write = format!(
+        "SELECT pg_catalog.count(*), pg_catalog.array_agg({}), pg_catalog.array_agg({}), pg_catalog.array_agg({})
+         FROM {}",
+        record.texts('k'),
+        record.texts('o'),
+        record.texts('n'),
+        record.rows(4),
     );
     let remember = format!(
         "INSERT INTO upkeep._deletion_cleared
@@ -534,11 +599,60 @@ fn clear(key: &ForeignKey, used: &[Column], table: &str, rows: &str, matching: &
     );
     let mut types = common();
     types.extend([pg_sys::JSONBARRAYOID; 3]);
+    let mut records = common();
+    records.push(pg_sys::RECORDARRAYOID);
     Ok(Action::Clear {
         child: key.child_root,
-        statement: Statement::new(statement, with_arrays(used)),
-        remember: Statement::new(remember, types),
+        clearing: Clearing {
+            clear: Statement::new(clear, with_arrays(used)),
+            write: Statement::new(write, records),
+            remember: Statement::new(remember, types),
+        },
     })
+}
+
+/// Values of a row as one record, so that rows go from one statement to the next in an array whatever their types are.
+#[derive(Default)]
+pub struct Record {
+    /// Name, value, and type; of a domain what it is made of: it is checked where the value is stored.
+    fields: Vec<(String, String, String)>,
+}
+
+impl Record {
+    /// Fields with names of that letter and a number.
+    pub fn extend(&mut self, letter: char, values: impl Iterator<Item = (String, Oid)>) {
+        self.fields.extend(values.enumerate().map(|(i, (value, type_oid))| {
+            (format!("{letter}{i}"), value, catalog::type_sql(catalog::base_type(type_oid), -1))
+        }));
+    }
+
+    pub fn row(&self) -> String {
+        let values: Vec<String> = self.fields.iter().map(|(_, value, kind)| format!("({value})::{kind}")).collect();
+        format!("ROW({})", values.join(", "))
+    }
+
+    /// In FROM, out of that parameter: rows `r`.
+    pub fn rows(&self, parameter: usize) -> String {
+        let columns: Vec<String> = self.fields.iter().map(|(name, _, kind)| format!("{name} {kind}")).collect();
+        format!("pg_catalog.unnest(${parameter}) AS r ({})", columns.join(", "))
+    }
+
+    /// The fields of that letter as an array of strings, or nulls, in jsonb. By the output functions of their types: a cast to
+    /// text or json may be anything.
+    fn texts(&self, letter: char) -> String {
+        let texts: Vec<String> = self
+            .fields
+            .iter()
+            .filter(|(name, ..)| name.starts_with(letter))
+            .map(|(name, ..)| {
+                format!(
+                    "CASE WHEN pg_catalog.num_nulls(r.{name}) OPERATOR(pg_catalog.=) 0
+                          THEN pg_catalog.concat(r.{name}) END"
+                )
+            })
+            .collect();
+        format!("pg_catalog.jsonb_build_array({})", texts.join(", "))
+    }
 }
 
 /// The tables with soft delete that a table references, and the columns by which it does.

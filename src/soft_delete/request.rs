@@ -6,7 +6,7 @@ use pgrx::pg_sys::{self, Oid};
 
 use super::managed::{self, Managed, literal, qualified};
 use super::objects;
-use super::program::{self, counted};
+use super::program::{self, Record, counted};
 use crate::backfill::fragments;
 use crate::backfill::glue::Glue;
 use crate::backfill::statements::identifier;
@@ -17,7 +17,7 @@ use crate::error::{
 use crate::jobs::queue;
 use crate::server::analyze::analyse;
 use crate::server::raw::Statement;
-use crate::server::{heap, spi};
+use crate::server::{catalog, heap, spi};
 
 /// An UPDATE of one table.
 pub struct Selection {
@@ -31,7 +31,6 @@ pub struct Restore {
     pub tables: Vec<Table>,
     pub cleared: Vec<Cleared>,
     pub mark: Statement,
-    pub forget: Statement,
 }
 
 pub struct Table {
@@ -39,13 +38,21 @@ pub struct Table {
     pub owner: Oid,
     /// Somebody has deleted from it himself: so it is he who brings back.
     pub as_caller: bool,
+    pub name: String,
+    /// How many rows the deletion has counted there; if fewer come back, `left` looks for those that it still has.
+    pub rows: u64,
+    pub left: Statement,
 }
 
 /// References that were cleared by one foreign key.
 pub struct Cleared {
     pub owner: Oid,
     pub load: Statement,
+    /// Makes values of the texts, a record a row. Apart, because that needs settings which no trigger may see.
+    pub read: Statement,
     pub restore: Statement,
+    /// Once all of them are as they were.
+    pub forget: Statement,
 }
 
 fn types(more: &[Oid]) -> Vec<Oid> {
@@ -93,7 +100,8 @@ fn selection(
             .ours(")");
     let keys = keys(&managed)?;
     let arrays = keys.len();
-    let statement = Statement::new(counted(glue.text(), &format!("{alias}."), &keys), types(&[]));
+    let statement = Statement::new(counted(glue.text(), &format!("{alias}."), &keys), types(&[])).around(condition);
+    statement.names(if Some(relid) == managed.live_view { managed.relid } else { relid });
     Ok(Selection { relid: managed.relid, statement, arrays })
 }
 
@@ -129,6 +137,7 @@ struct Part {
     relid: Oid,
     direct: bool,
     name: String,
+    rows: i64,
 }
 
 /// What is gone for good cannot be brought back, and a part of a deletion is not that deletion.
@@ -169,10 +178,17 @@ pub fn restores(id: Option<Uuid>) -> Result<Restore> {
     refuse_purged(id)?;
     let parts = spi::bookkeeping(|| {
         spi::execute_returning(
-            "SELECT t.relid::pg_catalog.oid, t.direct, t.relid::pg_catalog.text FROM upkeep._deletion_table t
+            "SELECT t.relid::pg_catalog.oid, t.direct, t.relid::pg_catalog.text, t.rows FROM upkeep._deletion_table t
              WHERE t.deletion OPERATOR(pg_catalog.=) $1 ORDER BY t.direct DESC, t.relid::pg_catalog.oid",
             &[id.into()],
-            |row| Ok(Part { relid: row.require(1)?, direct: row.require(2)?, name: row.require(3)? }),
+            |row| {
+                Ok(Part {
+                    relid: row.require(1)?,
+                    direct: row.require(2)?,
+                    name: row.require(3)?,
+                    rows: row.require(4)?,
+                })
+            },
         )
     })?;
     let mut tables = Vec::new();
@@ -188,18 +204,20 @@ pub fn restores(id: Option<Uuid>) -> Result<Restore> {
             require_update(&managed)?;
         }
         let references = program::references(managed.relid)?.1;
-        let update = format!(
-            "UPDATE {} AS t SET {} WHERE t.{} OPERATOR(pg_catalog.=) $1 AND NOT ({})",
-            managed.sql(),
-            managed.set_live(),
-            identifier(&managed.deletion_id),
-            managed.live("t")
-        );
+        let of_it =
+            format!("t.{} OPERATOR(pg_catalog.=) $1 AND NOT ({})", identifier(&managed.deletion_id), managed.live("t"));
+        let update = format!("UPDATE {} AS t SET {} WHERE {of_it}", managed.sql(), managed.set_live());
         let statement = Statement::new(counted(&update, "t.", &references), types(&[]));
+        let left = format!("SELECT pg_catalog.count(*) FROM {} AS t WHERE {of_it}", managed.sql());
+        let left = Statement::new(left, types(&[]));
+        [&statement, &left].iter().for_each(|statement| statement.names(managed.relid));
         tables.push(Table {
             selection: Selection { relid: managed.relid, statement, arrays: references.len() },
             owner: managed.owner,
             as_caller: part.direct,
+            name: managed.sql(),
+            rows: u64::try_from(part.rows).unwrap_or_default(),
+            left,
         });
     }
     Ok(Restore {
@@ -211,11 +229,22 @@ pub fn restores(id: Option<Uuid>) -> Result<Restore> {
                 .to_owned(),
             types(&[]),
         ),
-        forget: Statement::new(
-            "DELETE FROM upkeep._deletion_cleared WHERE deletion OPERATOR(pg_catalog.=) $1".to_owned(),
-            types(&[]),
-        ),
     })
+}
+
+/// Rows that the deletion still has after all was brought back that could be: half of it would be no undelete.
+pub fn incomplete(table: &Table, back: u64, left: u64) -> Error {
+    Error::new(
+        OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("not all rows of the deletion can be brought back in {}", table.name),
+    )
+    .detail(format!(
+        "{back} rows came back, {left} are still deleted: row security hides them, or a trigger keeps them as they are."
+    ))
+    .hint(format!(
+        "Undelete it as a role that may change all of them. SELECT upkeep.undelete({}, '..'); brings back single rows.",
+        literal(&table.name)
+    ))
 }
 
 /// Asked here, because rows that the cascade took come back as the tables' owners.
@@ -265,7 +294,7 @@ fn cleared(id: Uuid) -> Result<Vec<Cleared>> {
         let Some((schema, name_of_table)) = heap::name(group.relid) else { continue };
         let columns = managed::columns(group.relid)?;
         let type_of = |name: &String| {
-            columns.iter().find(|column| &column.name == name).map(|column| column.type_sql.clone()).ok_or_else(|| {
+            columns.iter().find(|column| &column.name == name).map(|column| column.type_oid).ok_or_else(|| {
                 Error::new(
                     OBJECT_NOT_IN_PREREQUISITE_STATE,
                     format!("column \"{name}\" of {} is not there any more", qualified(&schema, &name_of_table)),
@@ -276,9 +305,9 @@ fn cleared(id: Uuid) -> Result<Vec<Cleared>> {
         let primary_key = managed::primary_key(group.relid)?;
         let mut set = Vec::new();
         let mut conditions = Vec::new();
-        // Every name and operator as the server knows it: this runs as the table's owner, whatever the caller's settings.
+        let mut record = Record::default();
+        let text = |of: &str, i: usize| format!("t.{of} OPERATOR(pg_catalog.->>) {i}");
         for (i, name) in group.key_columns.iter().enumerate() {
-            let kind = type_of(name)?;
             let equal =
                 primary_key.iter().find(|(column, _)| column == name).map(|(_, equal)| equal).ok_or_else(|| {
                     Error::new(
@@ -289,15 +318,19 @@ fn cleared(id: Uuid) -> Result<Vec<Cleared>> {
                         ),
                     )
                 })?;
-            conditions.push(format!("c.{} {equal} (r.key OPERATOR(pg_catalog.->>) {i})::{kind}", identifier(name)));
+            conditions.push(format!("c.{} {equal} r.k{i}", identifier(name)));
         }
-        for (i, name) in group.columns.iter().enumerate() {
-            let (column, kind) = (identifier(name), type_of(name)?);
-            set.push(format!("{column} = (r.old OPERATOR(pg_catalog.->>) {i})::{kind}"));
-            conditions.push(format!(
-                "coalesce(pg_catalog.to_jsonb(c.{column}), 'null'::pg_catalog.jsonb)
-                 OPERATOR(pg_catalog.=) (r.new OPERATOR(pg_catalog.->) {i})"
-            ));
+        let types = |names: &[String]| names.iter().map(type_of).collect::<Result<Vec<Oid>>>();
+        let (of_key, of_columns) = (types(&group.key_columns)?, types(&group.columns)?);
+        record.extend('k', of_key.into_iter().enumerate().map(|(i, kind)| (text("key", i), kind)));
+        record.extend('o', of_columns.iter().enumerate().map(|(i, &kind)| (text("old", i), kind)));
+        record.extend('n', of_columns.iter().enumerate().map(|(i, &kind)| (text("new", i), kind)));
+        for (i, (name, &kind)) in group.columns.iter().zip(&of_columns).enumerate() {
+            let column = identifier(name);
+            let kind = catalog::type_sql(catalog::base_type(kind), -1);
+            set.push(format!("{column} = r.o{i}"));
+            // Has anybody changed it since?
+            conditions.push(format!("pg_catalog.record_image_eq(ROW(c.{column}::{kind}), ROW(r.n{i}))"));
         }
         let filter = format!(
             "deletion OPERATOR(pg_catalog.=) $1 AND relid OPERATOR(pg_catalog.=) {}::pg_catalog.oid
@@ -312,18 +345,27 @@ fn cleared(id: Uuid) -> Result<Vec<Cleared>> {
                     "SELECT pg_catalog.count(*), pg_catalog.array_agg(key), pg_catalog.array_agg(old_values),
                             pg_catalog.array_agg(new_values) FROM upkeep._deletion_cleared WHERE {filter}"
                 ),
-                types(&[]),
+                self::types(&[]),
+            ),
+            read: Statement::new(
+                format!(
+                    "SELECT pg_catalog.count(*), pg_catalog.array_agg({}) FROM ROWS FROM (pg_catalog.unnest($4),
+                         pg_catalog.unnest($5), pg_catalog.unnest($6)) AS t (key, old, new)",
+                    record.row()
+                ),
+                self::types(&[pg_sys::JSONBARRAYOID; 3]),
             ),
             restore: Statement::new(
                 format!(
-                    "UPDATE {} AS c SET {} FROM ROWS FROM (pg_catalog.unnest($4), pg_catalog.unnest($5),
-                         pg_catalog.unnest($6)) AS r (key, old, new) WHERE {}",
+                    "UPDATE {} AS c SET {} FROM {} WHERE {}",
                     qualified(&schema, &name_of_table),
                     set.join(", "),
+                    record.rows(4),
                     conditions.join(" AND ")
                 ),
-                types(&[pg_sys::JSONBARRAYOID; 3]),
+                self::types(&[pg_sys::RECORDARRAYOID]),
             ),
+            forget: Statement::new(format!("DELETE FROM upkeep._deletion_cleared WHERE {filter}"), self::types(&[])),
         });
     }
     Ok(cleared)

@@ -7,8 +7,8 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail};
 
 use super::{Cluster, PATIENCE, SUPERUSER};
-use crate::command;
 use crate::wait::wait_until;
+use crate::{command, hostile};
 
 impl Cluster {
     /// A streaming standby, caught up once with what this server has now.
@@ -64,7 +64,12 @@ impl Cluster {
 
     /// pg_dump of a database, as a script.
     pub fn dump(&self, database: &str) -> Result<String> {
-        command::capture(&mut self.client_command("pg_dump", database))
+        let mut pg_dump = self.client_command("pg_dump", database);
+        if hostile::wanted() {
+            // The traps are in the new database already.
+            pg_dump.arg("--exclude-schema=traps");
+        }
+        command::capture(&mut pg_dump)
     }
 
     /// Runs a dump in a new database of this server.
@@ -85,6 +90,11 @@ impl Cluster {
 
     pub fn create_database(&self, database: &str) -> Result<()> {
         let quoted = database.replace('"', "\"\"");
-        self.connect("postgres")?.run(&format!("CREATE DATABASE \"{quoted}\""))
+        let mut session = self.connect("postgres")?;
+        session.run(&format!("CREATE DATABASE \"{quoted}\""))?;
+        if hostile::wanted() {
+            session.run(&format!("ALTER DATABASE \"{quoted}\" SET search_path = {}", hostile::SEARCH_PATH))?;
+        }
+        Ok(())
     }
 }

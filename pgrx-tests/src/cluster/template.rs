@@ -7,11 +7,12 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::SUPERUSER;
-use crate::command;
 use crate::tree::Tree;
+use crate::{command, hostile};
 
 pub fn copy(tree: &Tree, data: &Path) -> Result<()> {
-    let dir = tree.dir.join("template");
+    let name = if hostile::wanted() { "hostile-template" } else { "template" };
+    let dir = tree.dir.join(name);
     {
         let lock = File::create(tree.dir.join("template.lock"))?;
         lock.lock()?;
@@ -35,5 +36,8 @@ pub fn initdb(tree: &Tree, data: &Path, options: &[String]) -> Result<()> {
     let mut initdb = tree.server_command("initdb");
     initdb.args(["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C", "--username", SUPERUSER]);
     command::capture(initdb.args(options).arg("--pgdata").arg(data)).context("could not create a database cluster")?;
+    if hostile::wanted() {
+        hostile::prepare(tree, data)?;
+    }
     Ok(())
 }

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use super::{Passed, Suite};
 use crate::testing::TREE_VARIABLE;
-use crate::{command, paths};
+use crate::{command, hostile, paths};
 
 /// Client tests mostly wait for workers: more of them than cores keep both cores busy.
 const CLIENT_THREADS: &str = "4";
@@ -33,16 +33,43 @@ pub fn unit(suite: &Suite) -> Result<Passed> {
     passed(compiler.cargo("test").args(["--quiet", "--lib"]).args(compiler.package_args("")))
 }
 
+/// The part of the client suite that is hostile in every run: each verb, and what works in the background, in about five minutes.
+const HOSTILE_CHOICE: &[&str] = &["hostile", "soft_delete", "soft_delete_types", "databases"];
+
+/// The client tests with traps in front of every name: a choice of them, or all.
+pub fn hostile(suite: &Suite) -> Result<Passed> {
+    let mut cargo = plain_cargo("test");
+    cargo.args(["--package", "pg_upkeep-tests", "--no-fail-fast"]);
+    if suite.full {
+        cargo.arg("--tests");
+    } else {
+        cargo.args(HOSTILE_CHOICE.iter().flat_map(|name| ["--test", name]));
+    }
+    cargo.args(["--", "--test-threads", CLIENT_THREADS]);
+    skip_what_cannot_be_hostile(&mut cargo);
+    cargo.env(TREE_VARIABLE, &suite.tree()?.pg.pg_config).env("RUST_BACKTRACE", "0").env(hostile::VARIABLE, "1");
+    let mut tested = passed(&mut cargo)?;
+    tested.output += &format!("{} tests passed in hostile databases\n", count_passed(&tested.output));
+    Ok(tested)
+}
+
 /// The harness's own unit tests, and the client tests on the prepared tree.
 pub fn client(suite: &Suite) -> Result<Passed> {
     let mut cargo = plain_cargo("test");
     cargo.args(["--package", "pg_upkeep-tests", "--lib", "--tests", "--no-fail-fast"]);
     cargo.args(["--", "--test-threads", CLIENT_THREADS]);
+    if hostile::wanted() {
+        skip_what_cannot_be_hostile(&mut cargo);
+    }
     // A failed test says what it saw; frames of the harness add nothing to that.
     cargo.env(TREE_VARIABLE, &suite.tree()?.pg.pg_config).env("RUST_BACKTRACE", "0");
     let mut tested = passed(&mut cargo)?;
     tested.output += &format!("{} client and harness tests passed\n", count_passed(&tested.output));
     Ok(tested)
+}
+
+fn skip_what_cannot_be_hostile(cargo: &mut Command) {
+    cargo.args(hostile::SKIPPED.iter().flat_map(|(test, _)| ["--skip", test]));
 }
 
 /// The sum over the closing lines of several test binaries: "test result: ok. 20 passed; 0 failed; ...".

@@ -123,7 +123,7 @@ fn create_functions(names: &Names, text: &Text<'_>) -> Result<()> {
     // Outside of the switch, where the settings are the ones that were captured with the job.
     spi::set_transaction("search_path", &text::with_temporary_last(&catalog::setting(c"search_path")));
     let settings: String = SETTINGS.iter().map(|name| format!(" SET \"{name}\" FROM CURRENT")).collect();
-    spi::execute(&format!("ALTER FUNCTION upkeep.\"{}\"(){settings}", names.function), &[])?;
+    spi::theirs::execute(&format!("ALTER FUNCTION upkeep.\"{}\"(){settings}", names.function), &[])?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! The trigger against what UPDATE does, in the server: same rows, same errors.
 
-use crate::in_server_tests::{error, run, sqlstate, text};
+use crate::in_server_tests::{error, rows, run, sqlstate, text};
 use crate::server::catch::subtransaction;
 use crate::server::raise::answer;
 
@@ -12,7 +12,6 @@ mod tests {
     use super::*;
     use crate::backfill::definition::Definition;
     use crate::backfill::new_rows::{Installed, Removed, install, remove};
-    use crate::server::spi;
 
     /// The same columns in `t`, which gets the trigger, and `u`, which is updated.
     fn tables() {
@@ -48,13 +47,11 @@ mod tests {
         let sql = format!(
             "SELECT upkeep.backfill('t', $f${assignments}$f$, $f${condition}$f$, paused => true, fill_new_rows => true)"
         );
-        let job: Vec<Uuid> = answer(spi::execute_returning(&sql, &[], |row| row.require(1)));
+        let job: Vec<Uuid> = answer(rows(&sql, |row| row.require(1)));
         answer(run("UPDATE upkeep._job SET state = 'running'"));
-        let found = answer(spi::execute_returning(
-            "SELECT relid, params FROM upkeep._job WHERE id = $1",
-            &[job[0].into()],
-            |row| Ok((row.require::<Oid>(1)?, row.require::<crate::server::json::JsonB>(2)?.0)),
-        ));
+        let found = answer(rows(&format!("SELECT relid, params FROM upkeep._job WHERE id = '{}'", job[0]), |row| {
+            Ok((row.require::<Oid>(1)?, row.require::<crate::server::json::JsonB>(2)?.0))
+        }));
         let (relid, params) = found.into_iter().next().expect("the job is there");
         (job[0], relid, serde_json::from_value(params).expect("a definition"))
     }
@@ -190,9 +187,9 @@ mod tests {
         let made = "SELECT upkeep.backfill($t$\"upkeep; drop\".\"T\"\"$f$'\\\"$t$,
                         '\"NEW\"\".a\" = ''x'' || \"i''d\", \"new\" = column1, column1 = filled, filled = \"new\"',
                         '\"NEW\"\".a\" IS NULL', paused => true, fill_new_rows => true)";
-        let job: Vec<Uuid> = answer(spi::execute_returning(made, &[], |row| row.require(1)));
+        let job: Vec<Uuid> = answer(rows(made, |row| row.require(1)));
         answer(run("UPDATE upkeep._job SET state = 'running'"));
-        let found = answer(spi::execute_returning("SELECT relid, params FROM upkeep._job", &[], |row| {
+        let found = answer(rows("SELECT relid, params FROM upkeep._job", |row| {
             Ok((row.require::<Oid>(1)?, row.require::<crate::server::json::JsonB>(2)?.0))
         }));
         let definition: Definition = serde_json::from_value(found[0].1.clone()).expect("a definition");
@@ -293,7 +290,7 @@ mod tests {
         let (job, _, definition) = job("s = twice(a)::text, b = id", "done IS NULL");
         let oids = |names: &str| -> Vec<Oid> {
             let sql = format!("SELECT x::regclass::oid FROM unnest(ARRAY[{names}]) x");
-            answer(spi::execute_returning(&sql, &[], |row| row.require(1)))
+            answer(rows(&sql, |row| row.require(1)))
         };
         // The leaf has its columns elsewhere.
         answer(run("CREATE TABLE p (id int, a int, b int, s text, done boolean) PARTITION BY RANGE (id);

@@ -3,19 +3,23 @@
 
 use std::collections::HashSet;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::Run;
+use super::fill::{Limit, longest};
 use super::session::{Session, Which};
 use crate::backfill::definition::OnError;
 use crate::backfill::store;
-use crate::error::{Error, INTERNAL_ERROR, LOCK_NOT_AVAILABLE, Result, SqlState};
+use crate::error::{Error, INTERNAL_ERROR, LOCK_NOT_AVAILABLE, QUERY_CANCELED, Result, SqlState};
 use crate::jobs::kind::{Context, Outcome};
-use crate::jobs::retry::is_row_error;
+use crate::jobs::retry::{ROW_TOO_SLOW, is_row_error};
 use crate::server::catch::subtransaction;
 use crate::server::heap;
 use crate::server::repeated::{Arg, Flagged, Statement, TextRow, Tid};
+use crate::server::timeout::limited;
+use crate::settings;
 
 /// When none of so many rows could be updated, it is not the rows.
 const FIRST_TRIES: i64 = 20;
@@ -37,6 +41,8 @@ pub struct Tally {
     pub quarantined: i64,
     /// Locked by others.
     pub locked: Vec<Value>,
+    /// Not done, because they or others of their range take long: each is done by itself later.
+    pub slow: Vec<Value>,
     /// The transaction id that wrote them, if it was one.
     pub xid: Option<u32>,
 }
@@ -79,12 +85,13 @@ impl Run {
         let taken: HashSet<String> = free.iter().map(|row| row.row_key.to_string()).collect();
         let locked: Vec<Value> =
             all.into_iter().map(|row| row.row_key).filter(|key| !taken.contains(&key.to_string())).collect();
-        let mut tally = self.update_candidates(session, &free)?;
+        let mut tally = self.update_candidates(context, session, &free)?;
         tally.locked.extend(locked);
         // With a condition the sweep finds them again by itself.
         if self.definition.condition.is_none() {
             store::remember_locked(self.job, self.relid, &tally.locked)?;
         }
+        self.leave_slow(context, &tally)?;
         self.tell_of_locks(context, tally.locked.len());
         Ok(tally)
     }
@@ -97,17 +104,69 @@ impl Run {
         }
     }
 
-    /// Updates rows that this transaction has locked; puts those aside that cannot be.
-    pub(super) fn update_candidates(&mut self, session: &Session, rows: &[Candidate]) -> Result<Tally> {
+    /// Rows that take long are remembered as those that somebody has locked: they are done after the others, one by one.
+    pub(super) fn leave_slow(&mut self, context: &mut Context, tally: &Tally) -> Result<()> {
+        if tally.slow.is_empty() {
+            return Ok(());
+        }
+        store::remember_locked(self.job, self.relid, &tally.slow)?;
+        if !self.told_of_slow {
+            self.told_of_slow = true;
+            let text = format!(
+                "{} rows take long, or are beside one that does, and are done by themselves later",
+                tally.slow.len()
+            );
+            self.tell(context, "slow rows", text);
+        }
+        Ok(())
+    }
+
+    /// Updates rows that this transaction has locked; puts those aside that cannot be, and leaves those that take long.
+    pub(super) fn update_candidates(
+        &mut self,
+        context: &Context,
+        session: &Session,
+        rows: &[Candidate],
+    ) -> Result<Tally> {
         let mut tally = Tally::default();
         let budget = Budget {
             already: store::quarantined(self.job)?,
             most: self.definition.options.max_quarantined(),
             first_tries: !self.proved,
+            started: Instant::now(),
+            time: Limit::of_page(context).time,
+            of_one: settings::max_row_time().map(|row_time| row_time.min(longest(context))),
         };
         let update = session.statement(Which::UpdatePlaces);
         self.halve(&update, rows, &budget, &mut tally)?;
         Ok(tally)
+    }
+
+    /// Updates one row that this transaction has locked, which has all the time that a row may have (LAW 35); then it is
+    /// put aside like one whose new value is an error.
+    pub(super) fn update_one(&mut self, session: &Session, row: &Candidate, time: Option<Duration>) -> Result<Tally> {
+        let mut tally = Tally::default();
+        let budget = Budget {
+            already: 0,
+            most: i64::MAX,
+            first_tries: false,
+            started: Instant::now(),
+            time: None,
+            of_one: time,
+        };
+        let update = session.statement(Which::UpdatePlaces);
+        self.halve(&update, std::slice::from_ref(row), &budget, &mut tally)?;
+        Ok(tally)
+    }
+
+    /// A row had all the time that it may have.
+    pub(super) fn quarantine_slow(&mut self, row_key: &Value, limit: Duration) -> Result<()> {
+        let error = Error::new(QUERY_CANCELED, format!("{ROW_TOO_SLOW} ({} s)", limit.as_secs_f64()))
+            .hint("Something in the assignments or in a trigger does not end: correct it, or raise upkeep.max_row_time; then upkeep.retry().");
+        if self.definition.on_error == OnError::Stop {
+            return Err(Error { detail: Some(row_detail(&error, row_key)), ..error });
+        }
+        store::quarantine(self.job, self.relid, row_key, &error)
     }
 
     fn halve(&mut self, update: &Statement, rows: &[Candidate], budget: &Budget, tally: &mut Tally) -> Result<()> {
@@ -115,15 +174,25 @@ impl Run {
         if rows.is_empty() || budget.is_spent(tally) {
             return Ok(());
         }
+        if budget.is_out_of_time() {
+            tally.slow.extend(rows.iter().map(|row| row.row_key.clone()));
+            return Ok(());
+        }
         let places = tid_array(rows);
         let job = self.job;
-        let result = subtransaction(|| {
-            let done = update.count(&[Arg::Text(&places)])?;
-            if done.flagged > 0 {
-                store::note_still_matching(job, heap::current_xid())?;
-            }
-            Ok(done)
+        let started = Instant::now();
+        let result = limited(budget.of_one, || {
+            subtransaction(|| {
+                let done = update.count(&[Arg::Text(&places)])?;
+                if done.flagged > 0 {
+                    store::note_still_matching(job, heap::current_xid())?;
+                }
+                Ok(done)
+            })
         });
+        let too_long = |error: &Error| {
+            error.sqlstate == QUERY_CANCELED && budget.of_one.is_some_and(|time| started.elapsed() >= time)
+        };
         match (result, rows) {
             (Ok(done), _) => {
                 tally.rows += done.rows;
@@ -136,6 +205,11 @@ impl Run {
                 drop(error);
                 Ok(())
             }
+            (Err(error), [row]) if too_long(&error) => {
+                tally.slow.push(row.row_key.clone());
+                drop(error);
+                Ok(())
+            }
             (Err(error), [row]) if is_row_error(error.sqlstate) => {
                 if self.definition.on_error == OnError::Stop {
                     return Err(Error { detail: Some(row_detail(&error, &row.row_key)), position: None, ..error });
@@ -143,7 +217,9 @@ impl Run {
                 tally.quarantined += 1;
                 store::quarantine(job, self.relid, &row.row_key, &error)
             }
-            (Err(error), _) if error.sqlstate == LOCK_NOT_AVAILABLE || is_row_error(error.sqlstate) => {
+            (Err(error), _)
+                if error.sqlstate == LOCK_NOT_AVAILABLE || is_row_error(error.sqlstate) || too_long(&error) =>
+            {
                 let (left, right) = rows.split_at(rows.len() / 2);
                 self.halve(update, left, budget, tally)?;
                 self.halve(update, right, budget, tally)
@@ -181,9 +257,17 @@ struct Budget {
     already: i64,
     most: i64,
     first_tries: bool,
+    /// What all of them together may take, and each try.
+    started: Instant,
+    time: Option<Duration>,
+    of_one: Option<Duration>,
 }
 
 impl Budget {
+    fn is_out_of_time(&self) -> bool {
+        self.time.is_some_and(|time| self.started.elapsed() >= time)
+    }
+
     fn is_spent(&self, tally: &Tally) -> bool {
         let quarantined = self.already + tally.quarantined;
         quarantined > self.most || (self.first_tries && tally.rows == 0 && quarantined >= FIRST_TRIES)

@@ -20,6 +20,7 @@ use crate::server::catch::subtransaction;
 use crate::server::heap;
 use crate::server::repeated::{Arg, Flagged, Tid};
 use crate::server::timeout::limited;
+use crate::settings;
 
 /// Slack for transactions that begin between our look at the counter and our snapshot.
 const SPAN_SLACK: u64 = 1 << 20;
@@ -44,7 +45,7 @@ impl Run {
         let to = from.saturating_add(full).min(blocks.last);
         let bounds = [Arg::Tid(start_of(from)), Arg::Tid(start_of(to))];
         self.proved |= blocks.proved;
-        let limit = (to - from > 1).then(|| longest(context));
+        let limit = Limit::of(context, to - from > 1);
         let filled = loop {
             let take = match (self.filtering, blocks.strides) {
                 (true, _) => Take::OldStride,
@@ -101,7 +102,7 @@ impl Run {
             lock: session.statement(Which::ReadKeys(begin, take, Read::Lock)),
             args,
         };
-        let limit = (self.indivisible.as_ref() != Some(&upto)).then(|| longest(context));
+        let limit = Limit::of(context, self.indivisible.as_ref() != Some(&upto));
         let filled = loop {
             if let Some(filled) = self.fill_range(context, session, &range, limit)? {
                 break filled;
@@ -180,7 +181,7 @@ impl Run {
         context: &mut Context,
         session: &Session,
         range: &Range<'_>,
-        limit: Option<Duration>,
+        limit: Limit,
     ) -> Result<Option<Filled>> {
         let started = Instant::now();
         let mut must_filter = false;
@@ -198,13 +199,15 @@ impl Run {
             }
             Ok((done, heap::current_xid()))
         };
-        match limited(limit, || subtransaction(fast)) {
+        match limited(limit.time, || subtransaction(fast)) {
             Ok((done, xid)) => {
                 self.filtering |= done.flagged > 0;
                 Ok(Some(Filled::Done(Tally { xid: Some(xid), ..Tally::of(done) })))
             }
-            Err(error) if error.sqlstate == QUERY_CANCELED && limit.is_some_and(|limit| started.elapsed() >= limit) => {
-                Ok(Some(Filled::TooLong))
+            Err(error) if limit.is_over(&error, started) && limit.divisible => Ok(Some(Filled::TooLong)),
+            // It cannot be made smaller: some row of it takes long, and is looked for.
+            Err(error) if limit.is_over(&error, started) => {
+                self.fill_carefully(context, session, range).map(|tally| Some(Filled::Done(tally)))
             }
             Err(_) if must_filter => {
                 self.filtering = true;
@@ -255,8 +258,45 @@ impl Run {
 const SHORTEST_ROWS: u32 = 10;
 
 /// What a batch may take at most, half way between its target and what must never be.
-fn longest(context: &Context) -> Duration {
+pub(super) fn longest(context: &Context) -> Duration {
     context.usual_batch_time * 3 / 2
+}
+
+/// What a page, or another range that cannot be divided, may take before its rows are done one by one. Its rows are
+/// locked meanwhile.
+const LONGEST_PAGE: Duration = Duration::from_secs(10);
+
+/// How long a statement may take.
+#[derive(Clone, Copy)]
+pub(super) struct Limit {
+    pub time: Option<Duration>,
+    /// Of a range: there are smaller ones.
+    divisible: bool,
+}
+
+impl Limit {
+    fn of(context: &Context, divisible: bool) -> Self {
+        let longest = longest(context);
+        let time = match settings::max_row_time() {
+            _ if divisible => Some(longest),
+            row_time => row_time.map(|row_time| row_time.min(LONGEST_PAGE).max(longest)),
+        };
+        Limit { time, divisible }
+    }
+
+    /// For all rows of such a range together, where they are done one by one.
+    pub(super) fn of_page(context: &Context) -> Self {
+        Limit::of(context, false)
+    }
+
+    /// For a look at a range, which locks no row: what cannot be divided has all the time of its step.
+    pub(super) fn of_look(context: &Context, divisible: bool) -> Self {
+        Limit { time: divisible.then(|| longest(context)), divisible }
+    }
+
+    pub(super) fn is_over(self, error: &Error, started: Instant) -> bool {
+        error.sqlstate == QUERY_CANCELED && self.time.is_some_and(|time| started.elapsed() >= time)
+    }
 }
 
 const HOPELESS: &str = "the assignments do not make rows stop matching the condition";

@@ -75,6 +75,7 @@ pub struct Run {
     still_matching: HashSet<u32>,
     /// Said once, not for every batch.
     told_of_locks: bool,
+    told_of_slow: bool,
     /// Some row was updated and did stop matching.
     proved: bool,
     /// How far it is with its trigger, and how often in a row somebody had the table locked.
@@ -112,6 +113,7 @@ impl Run {
             filtering: false,
             still_matching: HashSet::new(),
             told_of_locks: false,
+            told_of_slow: false,
             proved: false,
             trigger: trigger::Trigger::default(),
             busy: 0,
@@ -179,7 +181,7 @@ impl Kind for Run {
         }
         // Else what a deferred constraint finds would only show at the commit, where no row can
         // be put aside any more.
-        spi::execute("SET CONSTRAINTS ALL IMMEDIATE", &[])?;
+        spi::theirs::execute("SET CONSTRAINTS ALL IMMEDIATE", &[])?;
         let session = self.session()?;
         row_stamps::leave_alone((!self.definition.options.touch_stamps).then_some(self.relid));
         if self.range_blocks == 0 && !self.recall()? {

@@ -42,6 +42,7 @@ pub struct Session {
     names: [(String, String); 2],
     /// The statements name the table that was asked for: its row security applies.
     pub through_root: bool,
+    table: Oid,
     pub parts: Parts,
     statements: RefCell<HashMap<Which, Rc<Statement>>>,
 }
@@ -74,6 +75,7 @@ impl Session {
         Ok(Session {
             names,
             through_root,
+            table: if through_root { root } else { leaf.relid },
             parts: definition::parts(reach, leaf.relid, definition, &analysis, key)?,
             statements: RefCell::default(),
         })
@@ -87,7 +89,9 @@ impl Session {
     pub fn statement(&self, which: Which) -> Rc<Statement> {
         Rc::clone(self.statements.borrow_mut().entry(which).or_insert_with(|| {
             let (sql, types) = self.text(which);
-            Rc::new(Statement::new(sql, &types))
+            let statement = Statement::new(sql, &types).around(&self.parts.fragments());
+            statement.names(&[self.table]);
+            Rc::new(statement)
         }))
     }
 

@@ -9,13 +9,16 @@ use serde_json::Value;
 use super::Run;
 use super::careful::{Candidate, Tally, candidates, tid_array};
 use super::cursor::{EXAMPLES, Portion, Sweep};
+use super::fill::Limit;
 use super::pace::next_size;
 use super::session::{Session, Which};
 use super::start::{ALL_UNITS, FILL_UNITS};
 use crate::backfill::store;
 use crate::error::Result;
 use crate::jobs::kind::{Context, Outcome};
+use crate::server::catch::subtransaction;
 use crate::server::repeated::{Arg, TextRow, Tid};
+use crate::server::timeout::limited;
 
 /// The first range of a worker, and the largest.
 pub const FIRST_BLOCKS: u32 = 256;
@@ -37,15 +40,19 @@ impl Run {
         let started = Instant::now();
         let from = sweep.next;
         let to = from.saturating_add(self.sweep_blocks).min(sweep.last);
-        let rows = session.statement(Which::VerifyBlocks).rows(&[
-            Arg::Tid(Tid { block: from, offset: 0 }),
-            Arg::Tid(Tid { block: to, offset: 0 }),
-            Arg::Int(MOST_ROWS),
-        ])?;
-        if rows.len() >= MOST_ROWS as usize && to - from > 1 {
-            self.sweep_blocks = ((to - from) / 4).max(1);
-            return Ok(Outcome::Continue);
-        }
+        let verify = session.statement(Which::VerifyBlocks);
+        let args =
+            [Arg::Tid(Tid { block: from, offset: 0 }), Arg::Tid(Tid { block: to, offset: 0 }), Arg::Int(MOST_ROWS)];
+        let limit = Limit::of_look(context, to - from > 1);
+        let rows = match limited(limit.time, || subtransaction(|| verify.rows(&args))) {
+            Ok(rows) if rows.len() < MOST_ROWS as usize || to - from == 1 => rows,
+            Err(error) if !limit.is_over(&error, started) => return Err(error),
+            // Too many, or a condition that takes long.
+            _ => {
+                self.sweep_blocks = ((to - from) / 4).max(1);
+                return Ok(Outcome::Continue);
+            }
+        };
         let matches: Vec<Match> = rows.iter().map(read_match).collect::<Result<_>>()?;
         let (unknown, left) = self.sort_out(matches)?;
         let mut tally = Tally::default();
@@ -60,7 +67,8 @@ impl Run {
         sweep.found += done as i64;
         // With time up the range is looked at again; unless nothing in it can be done.
         if done == unknown.len() || tally.rows == 0 {
-            let undone = unknown.len() as i64 - tally.rows as i64 - tally.quarantined - tally.locked.len() as i64;
+            let remembered = (tally.locked.len() + tally.slow.len()) as i64;
+            let undone = unknown.len() as i64 - tally.rows as i64 - tally.quarantined - remembered;
             sweep.left += left.len() as i64 + tally.flagged as i64 + undone.max(0);
             sweep.examples.extend(left);
             sweep.examples.truncate(EXAMPLES);
@@ -105,17 +113,19 @@ impl Run {
     ) -> Result<()> {
         let places = tid_array(unknown);
         let free = candidates(&session.statement(Which::LockPlaces).rows(&[Arg::Text(&places)])?)?;
-        let mut done = self.update_candidates(session, &free)?;
+        let mut done = self.update_candidates(context, session, &free)?;
         // By key: a row that somebody changed between the two looks has moved.
         let taken: HashSet<String> = free.iter().map(|row| row.row_key.to_string()).collect();
         let keys = unknown.iter().map(|row| &row.row_key);
         done.locked.extend(keys.filter(|key| !taken.contains(&key.to_string())).cloned());
         store::remember_locked(self.job, self.relid, &done.locked)?;
         self.tell_of_locks(context, done.locked.len());
+        self.leave_slow(context, &done)?;
         tally.rows += done.rows;
         tally.flagged += done.flagged;
         tally.quarantined += done.quarantined;
         tally.locked.extend(done.locked);
+        tally.slow.extend(done.slow);
         Ok(())
     }
 }

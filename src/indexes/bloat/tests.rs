@@ -229,7 +229,7 @@ mod tests {
     }
 
     fn spi_text(sql: &str) -> String {
-        let rows = crate::server::spi::execute_returning(sql, &[], |row| row.require::<String>(1));
+        let rows = crate::in_server_tests::rows(sql, |row| row.require::<String>(1));
         answer(rows).join("\n")
     }
 

@@ -17,7 +17,7 @@ pub struct Closed {
 fn second_of_day(timezone: &str) -> Result<f64> {
     let second = spi::query_one(
         "SELECT pg_catalog.date_part('epoch',
-                    pg_catalog.timezone($1, pg_catalog.clock_timestamp())::time)",
+                    pg_catalog.timezone($1, pg_catalog.clock_timestamp())::pg_catalog.time)",
         &[timezone.into()],
         |row| row.require(1),
     )?;
@@ -37,7 +37,7 @@ pub fn closed(hours: &str, timezone: &str) -> Result<Option<Closed>> {
     let (until, shown) = spi::query_one(
         "SELECT t.next, pg_catalog.to_char(pg_catalog.timezone($1, t.next), 'YYYY-MM-DD HH24:MI')
          FROM (SELECT greatest(
-                   pg_catalog.timezone($1, pg_catalog.timezone($1, pg_catalog.clock_timestamp())::date::timestamp
+                   pg_catalog.timezone($1, pg_catalog.timezone($1, pg_catalog.clock_timestamp())::pg_catalog.date::pg_catalog.timestamp
                        OPERATOR(pg_catalog.+) pg_catalog.make_interval(days => $2, mins => $3)),
                    pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(mins => 1)) AS next) t",
         &[timezone.into(), days.into(), minute.into()],

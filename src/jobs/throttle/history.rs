@@ -68,6 +68,12 @@ impl History {
         Some((hold.reason.clone(), news.then(|| Event { event: "throttled", detail: hold.reason.clone() })))
     }
 
+    /// What [`held`](Self::held) gave could not be written down: the event comes with the next step, the reason a while later.
+    pub fn unwritten(&mut self, event: Option<Event>, now: Duration) {
+        self.shown = Some((String::new(), now));
+        self.pending.extend(event);
+    }
+
     /// A step may begin.
     pub fn released(&mut self, now: Duration) {
         let waited = self.since.take().map_or(Duration::ZERO, |since| now.saturating_sub(since));
@@ -156,6 +162,18 @@ mod tests {
         history.released(at(61.0));
         assert_eq!(history.pending()[0].detail, "after 61.0 s");
         assert_eq!(events(&mut history), ["resumed"]);
+    }
+
+    #[test]
+    fn what_could_not_be_written_comes_again() {
+        let mut history = History::default();
+        history.held(&hold("2 s"), at(0.0));
+        let (_, event) = history.held(&hold("2 s"), at(1.0)).unwrap();
+        history.unwritten(event, at(1.0));
+        assert_eq!(history.held(&hold("2 s"), at(1.2)), None, "not each moment");
+        assert_eq!(history.held(&hold("2 s"), at(6.5)), Some(("2 s".to_owned(), None)));
+        history.released(at(7.0));
+        assert_eq!(events(&mut history), ["throttled", "resumed"]);
     }
 
     #[test]

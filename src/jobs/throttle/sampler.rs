@@ -129,16 +129,16 @@ struct Seen {
 /// Everyone who follows our log, and the slots of those who are not there. A slot that is lost cannot be saved any more.
 fn replicas() -> Result<Vec<Seen>> {
     spi::query(
-        "SELECT coalesce(nullif(r.application_name, ''), s.slot_name::text, r.pid::text), s.slot_name::text, true,
-                (r.replay_lsn OPERATOR(pg_catalog.-) '0/0'::pg_lsn)::text,
+        "SELECT coalesce(nullif(r.application_name, ''), s.slot_name::pg_catalog.text, r.pid::pg_catalog.text), s.slot_name::pg_catalog.text, true,
+                (r.replay_lsn OPERATOR(pg_catalog.-) '0/0'::pg_catalog.pg_lsn)::pg_catalog.text,
                 pg_catalog.date_part('epoch', r.reply_time),
                 pg_catalog.date_part('epoch', r.replay_lag) OPERATOR(pg_catalog.*) 1000
          FROM pg_catalog.pg_stat_replication r
          LEFT JOIN pg_catalog.pg_replication_slots s ON s.active_pid OPERATOR(pg_catalog.=) r.pid
          WHERE r.replay_lsn IS NOT NULL
          UNION ALL
-         SELECT s.slot_name::text, s.slot_name::text, false,
-                (coalesce(s.confirmed_flush_lsn, s.restart_lsn) OPERATOR(pg_catalog.-) '0/0'::pg_lsn)::text,
+         SELECT s.slot_name::pg_catalog.text, s.slot_name::pg_catalog.text, false,
+                (coalesce(s.confirmed_flush_lsn, s.restart_lsn) OPERATOR(pg_catalog.-) '0/0'::pg_catalog.pg_lsn)::pg_catalog.text,
                 NULL, NULL
          FROM pg_catalog.pg_replication_slots s
          WHERE NOT s.active AND coalesce(s.confirmed_flush_lsn, s.restart_lsn) IS NOT NULL
@@ -169,7 +169,7 @@ fn slots() -> Result<Vec<Slot>> {
     // A tenth of what is kept, and four segments, unless all that is kept is hardly more.
     let danger = keep.map(|keep| (keep / 10).max(segments.min(keep / 2)));
     spi::query(
-        "SELECT s.slot_name::text, coalesce(s.safe_wal_size, -1), s.wal_status OPERATOR(pg_catalog.=) 'unreserved'
+        "SELECT s.slot_name::pg_catalog.text, coalesce(s.safe_wal_size, -1), s.wal_status OPERATOR(pg_catalog.=) 'unreserved'
          FROM pg_catalog.pg_replication_slots s
          WHERE s.wal_status OPERATOR(pg_catalog.=) 'unreserved'
             OR s.wal_status OPERATOR(pg_catalog.<>) 'lost' AND s.safe_wal_size IS NOT NULL",
@@ -197,7 +197,7 @@ fn archive_backlog() -> Result<Option<u64>> {
 
 fn last_checkpoint(now: Duration) -> Result<Option<Mark>> {
     spi::query_one(
-        "SELECT (c.redo_lsn OPERATOR(pg_catalog.-) '0/0'::pg_lsn)::text,
+        "SELECT (c.redo_lsn OPERATOR(pg_catalog.-) '0/0'::pg_catalog.pg_lsn)::pg_catalog.text,
                 pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) c.checkpoint_time)
          FROM pg_catalog.pg_control_checkpoint() c",
         &[],

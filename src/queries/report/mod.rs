@@ -110,7 +110,7 @@ fn report(window: Window) -> Result<Value> {
         })
         .collect();
     let server = spi::query_one(
-        "SELECT pg_catalog.current_database()::text, pg_catalog.current_setting('server_version')",
+        "SELECT pg_catalog.current_database()::pg_catalog.text, pg_catalog.current_setting('server_version')",
         &[],
         |row| Ok((row.require::<String>(1)?, row.require::<String>(2)?)),
     )?;

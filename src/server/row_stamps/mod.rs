@@ -54,6 +54,9 @@ pub unsafe extern "C-unwind" fn upkeep_stamp_row(fcinfo: pg_sys::FunctionCallInf
         let mut layout = (*function).fn_extra.cast::<Layout>();
         if layout.is_null() {
             layout = Layout::read(data, (*function).fn_mcxt);
+            if !is_made_by_us(data) {
+                raise::wrong_trigger();
+            }
             (*function).fn_extra = layout.cast();
         }
         let tuple =
@@ -72,6 +75,21 @@ const BEFORE: u32 = 8;
 unsafe fn is_before_row(data: *const pg_sys::TriggerData) -> bool {
     let event = unsafe { (*data).tg_event };
     event & ROW != 0 && event & TIMING == BEFORE && matches!(event & EVENT, INSERT | UPDATE)
+}
+
+/// Whatever its name: all that it does its arguments say, and it keeps nothing for others.
+unsafe fn is_made_by_us(data: *const pg_sys::TriggerData) -> bool {
+    const BEFORE_ROW_INSERT_OR_UPDATE: i16 = 1 | 2 | 4 | 16;
+    unsafe {
+        let (trigger, class) = (&*(*data).tg_trigger, &*(*(*data).tg_relation).rd_rel);
+        let is_table = match class.relkind as u8 {
+            pg_sys::RELKIND_RELATION | pg_sys::RELKIND_PARTITIONED_TABLE => true,
+            // A copy of its table's.
+            pg_sys::RELKIND_FOREIGN_TABLE => class.relispartition,
+            _ => false,
+        };
+        is_table && trigger.tgtype == BEFORE_ROW_INSERT_OR_UPDATE && trigger.tgnattr == 0
+    }
 }
 
 unsafe fn is_update(data: *const pg_sys::TriggerData) -> bool {

@@ -35,7 +35,9 @@ unsafe fn column_name(relation: Relation, attnum: i32) -> *const c_char {
 pub unsafe fn wrong_trigger() -> ! {
     unsafe {
         begin(INVALID_TRIGGER_PROTOCOL);
-        raw::errmsg_internal(c"upkeep._stamp_row() must be a trigger BEFORE INSERT OR UPDATE FOR EACH ROW".as_ptr());
+        raw::errmsg_internal(
+            c"upkeep._stamp_row() must be a trigger BEFORE INSERT OR UPDATE FOR EACH ROW of a table".as_ptr(),
+        );
         raw::errhint(c"SELECT upkeep.enable_timestamps('table');".as_ptr());
         end()
     }

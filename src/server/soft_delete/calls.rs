@@ -8,7 +8,7 @@ use pgrx::pg_guard;
 use pgrx::pg_sys::{self, Datum, Oid};
 
 use super::engine::{self, Keys};
-use super::{programs, state};
+use super::{programs, state, statements};
 use crate::server::encoding;
 use crate::server::raise::answer;
 use crate::server::raw::{self, Report, Sight};
@@ -40,6 +40,7 @@ pub(super) unsafe fn to_text(text: *const c_char) -> Option<String> {
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_soft_delete(call: pg_sys::FunctionCallInfo) -> Datum {
     unsafe {
+        statements::refuse_unfinished(0);
         let selection = &*deletes(oid_argument(call, 0), text_argument(call, 1));
         let deletion = state::begin(text_argument(call, 2));
         raw::connect();
@@ -81,6 +82,7 @@ pub(super) fn keep<T: 'static>(what: T) -> *const T {
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_undelete_where(call: pg_sys::FunctionCallInfo) -> Datum {
     unsafe {
+        statements::refuse_unfinished(0);
         let selection = &*undeletes(oid_argument(call, 0), text_argument(call, 1));
         raw::connect();
         let keys = bring_back(selection, null_mut());
@@ -106,7 +108,7 @@ unsafe fn bring_back(selection: &Selection, deletion: *mut state::Deletion) -> K
         if !deletion.is_null() {
             nulls = *b"   ";
         }
-        let rows = raw::run(&selection.statement, values, nulls.as_ptr().cast(), Sight::Transaction);
+        let rows = raw::run_theirs(&selection.statement, values, nulls.as_ptr().cast(), Sight::Transaction);
         state::leave();
         if selection.arrays == 0 { Keys { rows, arrays: null_mut() } } else { Keys::of_result(selection.arrays) }
     }
@@ -135,8 +137,8 @@ unsafe fn check_parents(relid: Oid, keys: &Keys) {
             }
             let before = raw::become_user(parent.owner, pg_sys::SECURITY_NOFORCE_RLS);
             // Twice: the first waits for who deletes a row, and then gives the version that it had found before.
-            raw::run(&parent.look_all, values, nulls, Sight::Latest);
-            raw::run(&parent.look_all, values, nulls, Sight::Latest);
+            raw::run_theirs(&parent.look_all, values, nulls, Sight::Latest);
+            raw::run_theirs(&parent.look_all, values, nulls, Sight::Latest);
             raw::become_again(before);
             if raw::value(1).is_some() {
                 engine::refuse(&parent.refusal, raw::value(1), parent.relid);
@@ -150,6 +152,7 @@ unsafe fn check_parents(relid: Oid, keys: &Keys) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_undelete(call: pg_sys::FunctionCallInfo) -> Datum {
     unsafe {
+        statements::refuse_unfinished(0);
         let id = argument(call, 0).map_or(null(), |id| id.cast_mut_ptr::<[u8; 16]>().cast_const());
         let restore = &*restores(id);
         let deletion = state::begin(null());
@@ -179,6 +182,11 @@ pub unsafe extern "C-unwind" fn upkeep_undelete(call: pg_sys::FunctionCallInfo) 
         }
         i = 0;
         while i < restore.tables.len() {
+            refuse_less(&*restore.tables.as_ptr().add(i), values, (*all.add(i)).rows);
+            i += 1;
+        }
+        i = 0;
+        while i < restore.tables.len() {
             check_parents((*restore.tables.as_ptr().add(i)).selection.relid, &*all.add(i));
             i += 1;
         }
@@ -187,23 +195,49 @@ pub unsafe extern "C-unwind" fn upkeep_undelete(call: pg_sys::FunctionCallInfo) 
             let cleared = &*restore.cleared.as_ptr().add(i);
             i += 1;
             engine::keep_books(&cleared.load, values, null());
-            let arrays = Keys::of_result(3);
-            if arrays.rows == 0 {
+            let texts = Keys::of_result(3);
+            if texts.rows == 0 {
                 continue;
             }
             let values = engine::parameters(deletion, 3);
-            std::ptr::copy_nonoverlapping(arrays.arrays, values.add(3), 3);
+            std::ptr::copy_nonoverlapping(texts.arrays, values.add(3), 3);
             let before = raw::become_user(cleared.owner, pg_sys::SECURITY_NOFORCE_RLS);
-            let settings = raw::set_unambiguously();
-            raw::run(&cleared.restore, values, null(), Sight::Latest);
-            raw::restore_settings(settings);
+            raw::run_exactly(&cleared.read, values, null(), Sight::Transaction);
+            let values = engine::parameters(deletion, 1);
+            *values.add(3) = *Keys::of_result(1).arrays;
+            let restored = raw::run_theirs(&cleared.restore, values, null(), Sight::Latest);
             raw::become_again(before);
+            // What somebody has set to something else stays remembered.
+            if restored == texts.rows {
+                engine::keep_books(&cleared.forget, values, null());
+            }
         }
-        engine::keep_books(&restore.forget, values, null());
         raw::finish();
         state::close(id);
         Datum::from(total as i64)
     }
+}
+
+/// Fewer rows than the deletion has counted: some may have come back before, or have gone with a later one. The owner, from
+/// whom no policy hides any, looks whether it still has others.
+unsafe fn refuse_less(table: &request::Table, values: *mut Datum, back: u64) {
+    unsafe {
+        if back == table.rows {
+            return;
+        }
+        let before = raw::become_user(table.owner, pg_sys::SECURITY_NOFORCE_RLS);
+        raw::run_theirs(&table.left, values, null(), Sight::Transaction);
+        raw::become_again(before);
+        let left = raw::value(1).map_or(0, |left| left.value() as u64);
+        if left > 0 {
+            incomplete(table, back, left);
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn incomplete(table: *const request::Table, back: u64, left: u64) {
+    answer(Err(request::incomplete(unsafe { &*table }, back, left)))
 }
 
 #[pg_guard]

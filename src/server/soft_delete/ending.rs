@@ -25,7 +25,7 @@ pub unsafe extern "C-unwind" fn upkeep_disable_soft_delete(call: pg_sys::Functio
             raw::connect();
             // As the owner, and all rows: those that his own policies hide would look like any other.
             let before = raw::become_user(ending.owner, pg_sys::SECURITY_NOFORCE_RLS);
-            let found = raw::run(look, null_mut(), null(), Sight::Latest);
+            let found = raw::run_theirs(look, null_mut(), null(), Sight::Latest);
             raw::become_again(before);
             raw::finish();
             if found > 0 {
@@ -36,7 +36,7 @@ pub unsafe extern "C-unwind" fn upkeep_disable_soft_delete(call: pg_sys::Functio
             raw::connect();
             state::begin_purge(None);
             let before = raw::become_user(ending.owner, pg_sys::SECURITY_NOFORCE_RLS);
-            raw::run(purge, null_mut(), null(), Sight::Latest);
+            raw::run_theirs(purge, null_mut(), null(), Sight::Latest);
             raw::become_again(before);
             state::end_purge();
             raw::finish();

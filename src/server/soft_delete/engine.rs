@@ -10,7 +10,7 @@ use pgrx::pg_sys::{self, Datum, Oid};
 use super::programs;
 use super::state::{self, Deletion};
 use crate::server::raw::{self, Report, Sight, Statement};
-use crate::soft_delete::program::{Action, Child, Own, Refusal};
+use crate::soft_delete::program::{Action, Child, Clearing, Own, Refusal};
 
 /// Keys of some rows: an array for each key column.
 pub struct Keys {
@@ -68,7 +68,7 @@ pub unsafe fn run_own(
 ) -> u64 {
     unsafe {
         state::enter(relid, deletion, false);
-        let rows = raw::run(statement, values, nulls, sight);
+        let rows = raw::run_theirs(statement, values, nulls, sight);
         state::leave();
         rows
     }
@@ -122,7 +122,7 @@ unsafe fn children(deletion: *mut Deletion, own: &Own, work: *mut Work, mut last
         let values = parameters(deletion, own.primary);
         std::ptr::copy_nonoverlapping(keys.arrays, values.add(3), own.primary);
         let before = raw::become_user(own.owner, pg_sys::SECURITY_NOFORCE_RLS);
-        raw::run(&own.lock, values, null(), Sight::Latest);
+        raw::run_theirs(&own.lock, values, null(), Sight::Latest);
         raw::become_again(before);
         refuse_all(own, keys, true);
         let mut i = 0;
@@ -182,36 +182,33 @@ unsafe fn clear_all(deletion: *mut Deletion, own: &Own, keys: &Keys) {
         let mut i = 0;
         while i < own.children.len() {
             let child = &*own.children.as_ptr().add(i);
-            if let Action::Clear { child: relid, statement, remember } = &child.action {
-                clear(deletion, child, *relid, statement, remember, keys);
+            if let Action::Clear { child: relid, clearing } = &child.action {
+                clear(deletion, child, *relid, clearing, keys);
             }
             i += 1;
         }
     }
 }
 
-unsafe fn clear(
-    deletion: *mut Deletion,
-    child: &Child,
-    relid: Oid,
-    statement: &Statement,
-    remember: &Statement,
-    keys: &Keys,
-) {
+unsafe fn clear(deletion: *mut Deletion, child: &Child, relid: Oid, clearing: &Clearing, keys: &Keys) {
     unsafe {
         let values = parameters_for(deletion, child, keys);
         let before = raw::become_user(child.owner, pg_sys::SECURITY_NOFORCE_RLS);
-        let settings = raw::set_unambiguously();
-        run_own(relid, deletion, statement, values, null(), Sight::Latest);
-        raw::restore_settings(settings);
-        raw::become_again(before);
-        let cleared = Keys::of_result(3);
-        if cleared.rows > 0 {
-            write(deletion);
-            let values = parameters(deletion, 3);
-            std::ptr::copy_nonoverlapping(cleared.arrays, values.add(3), 3);
-            keep_books(remember, values, null());
+        run_own(relid, deletion, &clearing.clear, values, null(), Sight::Latest);
+        let cleared = Keys::of_result(1);
+        if cleared.rows == 0 {
+            raw::become_again(before);
+            return;
         }
+        let values = parameters(deletion, 1);
+        *values.add(3) = *cleared.arrays;
+        raw::run_exactly(&clearing.write, values, null(), Sight::Transaction);
+        raw::become_again(before);
+        let texts = Keys::of_result(3);
+        write(deletion);
+        let values = parameters(deletion, 3);
+        std::ptr::copy_nonoverlapping(texts.arrays, values.add(3), 3);
+        keep_books(&clearing.remember, values, null());
     }
 }
 
@@ -223,7 +220,7 @@ unsafe fn refuse_all(own: &Own, keys: &Keys, immediately: bool) {
         let mut i = 0;
         while i < own.children.len() {
             let child = &*own.children.as_ptr().add(i);
-            if let Action::Refuse { now, statement, refusal } = &child.action
+            if let Action::Refuse { now, statement, refusal, .. } = &child.action
                 && *now == immediately
             {
                 let values = parameters_for(null(), child, keys);
@@ -231,7 +228,7 @@ unsafe fn refuse_all(own: &Own, keys: &Keys, immediately: bool) {
                 std::ptr::write_bytes(nulls, b' ', statement.arguments());
                 std::ptr::write_bytes(nulls, b'n', 3);
                 let before = raw::become_user(child.owner, pg_sys::SECURITY_NOFORCE_RLS);
-                let found = raw::run(statement, values, nulls, Sight::Latest);
+                let found = raw::run_theirs(statement, values, nulls, Sight::Latest);
                 raw::become_again(before);
                 if found > 0 {
                     refuse(refusal, raw::value(1), own.relid);
@@ -310,7 +307,7 @@ fn books() -> &'static Books {
 pub unsafe fn keep_books(statement: &Statement, values: *mut Datum, nulls: *const c_char) -> u64 {
     unsafe {
         let before = raw::become_user(Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID), 0);
-        let rows = raw::run(statement, values, nulls, Sight::Transaction);
+        let rows = raw::run_ours(statement, values, nulls, Sight::Transaction);
         raw::become_again(before);
         rows
     }

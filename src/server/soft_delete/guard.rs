@@ -6,12 +6,18 @@ use std::ptr::{null, null_mut};
 
 use pgrx::pg_sys;
 
-use super::{engine, programs, state, triggers};
+use super::attached::{self, Made};
+use super::{engine, programs, state};
 use crate::error::Result;
 use crate::server::raw::{self, Report};
 use crate::soft_delete::program::Own;
 
 raw::version_1!(pg_finfo_upkeep_soft_delete_guard);
+
+const MADE: [Made; 2] = [
+    Made { old_table: true, ..Made::on_table(c"upkeep_soft_delete_no_delete", attached::DELETE) },
+    Made::on_table(c"upkeep_soft_delete_no_truncate", attached::BEFORE | attached::TRUNCATE),
+];
 
 unsafe extern "C-unwind" {
     fn tuplestore_tuple_count(store: *mut pg_sys::Tuplestorestate) -> i64;
@@ -33,12 +39,12 @@ pub fn while_purging<T>(before: pg_sys::TimestampTz, f: impl FnOnce() -> Result<
 pub unsafe extern "C-unwind" fn upkeep_soft_delete_guard(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     unsafe {
         let nothing = pg_sys::Datum::from(0usize);
-        let trigger = triggers::data(call, &[triggers::DELETE, triggers::BEFORE | triggers::TRUNCATE]);
+        let trigger = attached::data(call, &MADE);
         if crate::settings::allow_hard_delete() {
             return nothing;
         }
         let truncate = (*trigger).tg_event & pg_sys::TRIGGER_EVENT_OPMASK == pg_sys::TRIGGER_EVENT_TRUNCATE;
-        if !truncate && ((*trigger).tg_oldtable.is_null() || tuplestore_tuple_count((*trigger).tg_oldtable) == 0) {
+        if !truncate && tuplestore_tuple_count((*trigger).tg_oldtable) == 0 {
             return nothing;
         }
         let Some(own) = &programs::of((*(*trigger).tg_relation).rd_id).own else { return nothing };

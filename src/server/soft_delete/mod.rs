@@ -1,6 +1,7 @@
 //! Soft delete inside other people's statements: triggers and the functions that run their conditions (LAW 12). Everything
 //! here but [`programs`] is raw: no pgrx guard, nothing to drop, foreign errors pass by longjmp.
 
+mod attached;
 mod calls;
 mod ending;
 mod engine;
@@ -8,6 +9,7 @@ mod guard;
 mod pending;
 pub(crate) mod programs;
 mod state;
+mod statements;
 mod triggers;
 mod view;
 

@@ -1,11 +1,12 @@
-//! Rows whose deletion was set or cleared and that the end of their statement will see to: their keys, in the
-//! transaction's memory.
+//! Rows whose deletion an UPDATE has set or cleared, and that its end will see to: their keys, in memory that belongs to that
+//! statement.
 
 use std::ptr::null_mut;
 
-use pgrx::pg_sys::{self, Datum, Oid};
+use pgrx::pg_sys::{self, Datum, MemoryContext};
 
 use super::engine::Keys;
+use super::statements::{self, Begun, Kind};
 use crate::server::raw;
 use crate::soft_delete::program::Own;
 
@@ -19,28 +20,33 @@ pub enum What {
 
 struct Node {
     next: *mut Node,
-    relid: Oid,
-    subid: u32,
     count: usize,
     values: *mut Datum,
     nulls: *mut bool,
 }
 
-/// One list for each [`What`]: every UPDATE of ours ends in a look at those by hand, which must not go through the others.
-static mut FIRST: [*mut Node; KINDS] = [null_mut(); KINDS];
+#[repr(C)]
+struct Rows {
+    begun: Begun,
+    /// One list for each [`What`].
+    first: [*mut Node; KINDS],
+}
 
-/// Notes a row: attributes of `tuple`, by the numbers of `own`.
-pub unsafe fn note(own: &Own, what: What, tuple: pg_sys::HeapTuple, desc: pg_sys::TupleDesc) {
+/// Notes a row of that execution: attributes of `tuple`, by the numbers of `own`.
+pub unsafe fn note(query: MemoryContext, own: &Own, what: What, tuple: pg_sys::HeapTuple, desc: pg_sys::TupleDesc) {
     unsafe {
-        let subid = pg_sys::GetCurrentSubTransactionId();
+        let mut rows: *mut Rows = statements::find(Kind::Update, query, own.relid);
+        if rows.is_null() {
+            rows = statements::begin(Kind::Update, query, own.relid);
+            (*rows).first = [null_mut(); KINDS];
+        }
+        let context = (*rows).begun.context;
         let count = own.keys.len();
-        super::state::register();
-        let size = size_of::<Node>() + count * (size_of::<Datum>() + size_of::<bool>());
-        let node: *mut Node = raw::allocate_for_transaction::<u8>(size).cast();
-        let values: *mut Datum = node.add(1).cast();
-        let nulls: *mut bool = values.add(count).cast();
-        let context = pg_sys::CurrentMemoryContext;
-        pg_sys::CurrentMemoryContext = pg_sys::TopTransactionContext;
+        let node: *mut Node = raw::allocate_in(context, 1);
+        let values: *mut Datum = raw::allocate_in(context, count);
+        let nulls: *mut bool = raw::allocate_in(context, count);
+        let before = pg_sys::CurrentMemoryContext;
+        pg_sys::CurrentMemoryContext = context;
         let mut i = 0;
         while i < count {
             let key = &*own.keys.as_ptr().add(i);
@@ -52,46 +58,55 @@ pub unsafe fn note(own: &Own, what: What, tuple: pg_sys::HeapTuple, desc: pg_sys
             };
             i += 1;
         }
-        pg_sys::CurrentMemoryContext = context;
-        *node = Node { next: FIRST[what as usize], relid: own.relid, subid, count, values, nulls };
-        FIRST[what as usize] = node;
+        pg_sys::CurrentMemoryContext = before;
+        *node = Node { next: (*rows).first[what as usize], count, values, nulls };
+        (*rows).first[what as usize] = node;
+        (*rows).begun.unfinished += 1;
     }
 }
 
-pub unsafe fn is_empty(what: What) -> bool {
-    unsafe { FIRST[what as usize].is_null() }
+/// What was noted, deleted and brought back; `None`: nothing.
+pub struct Noted {
+    pub deleted: Option<Keys>,
+    pub undeleted: Option<Keys>,
 }
 
-/// Takes the rows of a table that were noted as `what`, as arrays.
-pub unsafe fn take(own: &Own, what: What) -> Option<Keys> {
+/// Takes the rows of a table that were noted for that execution, as arrays in the memory of now.
+pub unsafe fn take(query: MemoryContext, own: &Own) -> Option<Noted> {
     unsafe {
-        let mut taken: *mut Node = null_mut();
-        let mut link = &raw mut FIRST[what as usize];
-        let (mut rows, mut complete) = (0, true);
-        while !(*link).is_null() {
-            let node = *link;
-            if (*node).relid == own.relid {
-                *link = (*node).next;
-                (*node).next = taken;
-                taken = node;
-                rows += 1;
-                complete &= (*node).count == own.keys.len();
-            } else {
-                link = &raw mut (*node).next;
-            }
-        }
-        if taken.is_null() {
+        let rows: *mut Rows = statements::find(Kind::Update, query, own.relid);
+        if rows.is_null() {
             return None;
         }
-        if !complete {
-            raw::raise(&raw::Report::new(c"40001", c"a key of the table has changed meanwhile"));
+        let noted = Noted {
+            deleted: keys((*rows).first[What::DeletedByHand as usize], own),
+            undeleted: keys((*rows).first[What::UndeletedByHand as usize], own),
+        };
+        statements::end(rows.cast());
+        Some(noted)
+    }
+}
+
+unsafe fn keys(first: *mut Node, own: &Own) -> Option<Keys> {
+    unsafe {
+        if first.is_null() {
+            return None;
+        }
+        let mut rows = 0;
+        let mut node = first;
+        while !node.is_null() {
+            if (*node).count != own.keys.len() {
+                raw::raise(&raw::Report::new(c"40001", c"a key of the table has changed meanwhile"));
+            }
+            rows += 1;
+            node = (*node).next;
         }
         let keys = Keys::new(own.keys.len());
         let mut i = 0;
         while i < own.keys.len() {
             let key = &*own.keys.as_ptr().add(i);
             let mut array = raw::Array::new(key.type_oid);
-            let mut node = taken;
+            node = first;
             while !node.is_null() {
                 array.add(*(*node).values.add(i), *(*node).nulls.add(i));
                 node = (*node).next;
@@ -100,19 +115,5 @@ pub unsafe fn take(own: &Own, what: What) -> Option<Keys> {
             i += 1;
         }
         Some(Keys { rows, ..keys })
-    }
-}
-
-/// Drops what was noted since that savepoint; 0: everything.
-pub unsafe fn forget(subid: u32) {
-    unsafe {
-        let mut i = 0;
-        while i < KINDS {
-            // The newest are in front.
-            while !FIRST[i].is_null() && (subid == 0 || (*FIRST[i]).subid >= subid) {
-                FIRST[i] = if subid == 0 { null_mut() } else { (*FIRST[i]).next };
-            }
-            i += 1;
-        }
     }
 }

@@ -47,8 +47,8 @@ pub unsafe fn of(relid: Oid) -> &'static Program {
 #[pg_guard]
 unsafe extern "C-unwind" fn build(relid: Oid) -> *const Program {
     if !REGISTERED.replace(true) {
-        // SAFETY: once per session; neither callback allocates nor fails.
-        unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(changed), Datum::from(0usize)) };
+        // SAFETY: once per session; no callback allocates or fails.
+        unsafe { register() };
     }
     let before = CHANGES.get();
     let program = Box::new(answer(program::build(relid)));
@@ -63,14 +63,53 @@ unsafe extern "C-unwind" fn build(relid: Oid) -> *const Program {
     address
 }
 
+/// Everything that a program names. What changes seldom makes all programs out of date, as the server does with its plans;
+/// types, of which each new table is one, and roles only those that have to do with them.
+unsafe fn register() {
+    use pg_sys::SysCacheIdentifier::{AMOPOPID, AUTHOID, COLLOID, NAMESPACEOID, OPEROID, TYPEOID};
+    unsafe {
+        pg_sys::CacheRegisterRelcacheCallback(Some(changed), Datum::from(0usize));
+        for cache in [NAMESPACEOID, OPEROID, AMOPOPID, COLLOID] {
+            pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(any_changed), Datum::from(0usize));
+        }
+        for cache in [TYPEOID, AUTHOID] {
+            pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(object_changed), Datum::from(0usize));
+        }
+    }
+}
+
+/// How the server's messages call an object: by a hash. A type and a role that have the same are one too many.
+pub fn hashes(types: &[Oid], roles: &[Oid]) -> Vec<u32> {
+    use pg_sys::SysCacheIdentifier::{AUTHOID, TYPEOID};
+    let zero = Datum::from(0usize);
+    // SAFETY: hashes an OID; the caches are there in every session.
+    let hash =
+        |cache, oid: &Oid| unsafe { pg_sys::GetSysCacheHashValue(cache as i32, Datum::from(*oid), zero, zero, zero) };
+    let mut hashes: Vec<u32> = types.iter().map(|oid| hash(TYPEOID, oid)).collect();
+    hashes.extend(roles.iter().map(|oid| hash(AUTHOID, oid)));
+    hashes.sort_unstable();
+    hashes.dedup();
+    hashes
+}
+
 unsafe extern "C-unwind" fn changed(_arg: Datum, relid: Oid) {
+    out_of_date(|program| relid == Oid::INVALID || program.relations.contains(&relid));
+}
+
+unsafe extern "C-unwind" fn any_changed(_arg: Datum, _cache: i32, _hash: u32) {
+    out_of_date(|_| true);
+}
+
+unsafe extern "C-unwind" fn object_changed(_arg: Datum, _cache: i32, hash: u32) {
+    out_of_date(|program| hash == 0 || program.hashes.contains(&hash));
+}
+
+fn out_of_date(is: impl Fn(&Program) -> bool) {
     CHANGES.set(CHANGES.get() + 1);
     ENTRIES.with(|entries| {
         let Ok(mut entries) = entries.try_borrow_mut() else { return };
         for entry in entries.iter_mut() {
-            if relid == Oid::INVALID || entry.program.relations.contains(&relid) {
-                entry.stale = true;
-            }
+            entry.stale |= is(&entry.program);
         }
     });
 }

@@ -184,14 +184,15 @@ pub fn completes_row() -> bool {
 }
 
 /// Is the UPDATE of this table that is being run somebody's own? `id`: the row's, null if it has none.
-pub unsafe fn is_by_hand(relid: Oid, id: *const [u8; 16]) -> bool {
+/// `below`: triggers between that UPDATE and who asks.
+pub unsafe fn is_by_hand(relid: Oid, id: *const [u8; 16], below: i32) -> bool {
     unsafe {
         if COUNT == 0 {
             return true;
         }
         let frame = FRAMES[COUNT - 1];
         let same = if id.is_null() { frame.undeletes } else { !frame.undeletes && *id == (*frame.deletion).id };
-        !(same && frame.relid == relid && frame.depth == pg_trigger_depth(null_mut()).value() as i32)
+        !(same && frame.relid == relid && frame.depth + below == pg_trigger_depth(null_mut()).value() as i32)
     }
 }
 
@@ -220,6 +221,9 @@ pub unsafe fn end_purge() {
 
 unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
     use pg_sys::XactEvent::*;
+    if event == XACT_EVENT_PRE_COMMIT || event == XACT_EVENT_PRE_PREPARE {
+        unsafe { super::statements::refuse_unfinished(0) };
+    }
     if ![XACT_EVENT_COMMIT, XACT_EVENT_ABORT, XACT_EVENT_PREPARE].contains(&event) {
         return;
     }
@@ -227,8 +231,7 @@ unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _arg: *mut c_
         COUNT = 0;
         OF_TRANSACTION = null_mut();
         PURGE = null_mut();
-        super::pending::forget(0);
-        super::view::forget(0);
+        super::statements::forget(0);
     }
     super::programs::forget_old();
 }
@@ -239,6 +242,9 @@ unsafe extern "C-unwind" fn at_end_of_savepoint(
     _parent: u32,
     _arg: *mut c_void,
 ) {
+    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_PRE_COMMIT_SUB {
+        unsafe { super::statements::refuse_unfinished(subid) };
+    }
     if event != pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
         return;
     }
@@ -264,7 +270,6 @@ unsafe extern "C-unwind" fn at_end_of_savepoint(
         while !PURGE.is_null() && (*PURGE).since >= subid {
             PURGE = (*PURGE).outer;
         }
-        super::pending::forget(subid);
-        super::view::forget(subid);
+        super::statements::forget(subid);
     }
 }

@@ -5,10 +5,11 @@ use std::ptr::null;
 
 use pgrx::pg_sys::{self, Datum};
 
+use super::attached::{self, Made};
 use super::engine::{self, Keys};
 use super::pending::{self, What};
-use super::{programs, state};
-use crate::server::raw::{self, Report, Sight};
+use super::{programs, state, statements};
+use crate::server::raw::{self, Sight};
 use crate::soft_delete::program::Own;
 
 raw::version_1!(
@@ -28,6 +29,7 @@ unsafe extern "C-unwind" {
         values: *const Datum,
         nulls: *const bool,
     ) -> pg_sys::HeapTuple;
+    static SessionReplicationRole: i32;
     fn datum_image_eq(one: Datum, other: Datum, by_value: bool, length: i32) -> bool;
     fn timestamptz_timestamp(call: pg_sys::FunctionCallInfo) -> Datum;
     fn DirectFunctionCall1Coll(
@@ -39,37 +41,18 @@ unsafe extern "C-unwind" {
 
 pub const NOTHING: Datum = Datum::null();
 
-pub const DELETE: u32 = pg_sys::TRIGGER_EVENT_DELETE;
-pub const TRUNCATE: u32 = pg_sys::TRIGGER_EVENT_TRUNCATE;
-pub const BEFORE: u32 = pg_sys::TRIGGER_EVENT_BEFORE;
-const INSERT: u32 = pg_sys::TRIGGER_EVENT_INSERT;
-const UPDATE: u32 = pg_sys::TRIGGER_EVENT_UPDATE;
-pub const ROW: u32 = pg_sys::TRIGGER_EVENT_ROW;
-pub const INSTEAD: u32 = pg_sys::TRIGGER_EVENT_INSTEAD;
-
-/// What the trigger was called for. Anybody can make a trigger of these functions: an error if it was not called as one, or
-/// not for one of these events, without whose rows there would be nothing to look at.
-pub unsafe fn data(call: pg_sys::FunctionCallInfo, events: &[u32]) -> *mut pg_sys::TriggerData {
-    const WHAT: u32 = pg_sys::TRIGGER_EVENT_OPMASK | pg_sys::TRIGGER_EVENT_ROW | pg_sys::TRIGGER_EVENT_TIMINGMASK;
-    unsafe {
-        let context = (*call).context;
-        if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
-            raw::raise(&Report::new(c"39P01", c"this function can only be called as a trigger"));
-        }
-        let trigger: *mut pg_sys::TriggerData = context.cast();
-        let mut i = 0;
-        while i < events.len() {
-            if *events.as_ptr().add(i) == (*trigger).tg_event & WHAT {
-                return trigger;
-            }
-            i += 1;
-        }
-        raw::raise(&Report {
-            hint: c"Its triggers are made by upkeep.enable_soft_delete(); drop this one.".as_ptr(),
-            ..Report::new(c"39P01", c"this function of soft delete was made a trigger for another event than its own")
-        })
-    }
-}
+const UPDATED_ROW: [Made; 1] = [Made::on_table(c"upkeep_soft_delete_row", attached::ROW | attached::UPDATE)];
+const UPDATED: [Made; 1] = [Made::on_table(c"upkeep_soft_delete", attached::UPDATE)];
+const FLAG: [Made; 1] = [Made::on_table(
+    c"zz_upkeep_soft_delete_flag",
+    attached::ROW | attached::BEFORE | attached::INSERT | attached::UPDATE,
+)];
+const LIVE_PARENT: [Made; 4] = [
+    Made::constraint(c"upkeep_live_parent_insert", attached::ROW | attached::INSERT, false),
+    Made::constraint(c"upkeep_live_parent_update", attached::ROW | attached::UPDATE, false),
+    Made::constraint(c"upkeep_live_parent_insert_deferred", attached::ROW | attached::INSERT, true),
+    Made::constraint(c"upkeep_live_parent_update_deferred", attached::ROW | attached::UPDATE, true),
+];
 
 pub unsafe fn own(trigger: *mut pg_sys::TriggerData) -> Option<&'static Own> {
     unsafe { programs::of((*(*trigger).tg_relation).rd_id).own.as_ref() }
@@ -86,7 +69,7 @@ pub unsafe extern "C-unwind" fn upkeep_is_by_hand(call: pg_sys::FunctionCallInfo
         let relid = pg_sys::Oid::from((*arguments).value.value() as u32);
         let id = &*arguments.add(1);
         let id = if id.isnull { null() } else { id.value.cast_mut_ptr::<[u8; 16]>().cast_const() };
-        Datum::from(state::is_by_hand(relid, id))
+        Datum::from(state::is_by_hand(relid, id, 0))
     }
 }
 
@@ -97,11 +80,22 @@ pub unsafe extern "C-unwind" fn upkeep_is_by_hand(call: pg_sys::FunctionCallInfo
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_soft_delete_updated_row(call: pg_sys::FunctionCallInfo) -> Datum {
     unsafe {
-        let trigger = data(call, &[ROW | UPDATE]);
+        let query = statements::query();
+        let trigger = attached::data(call, &UPDATED_ROW);
+        // What was done elsewhere is done, and who replicates it fires no trigger at the end of a statement.
+        if SessionReplicationRole == pg_sys::SESSION_REPLICATION_ROLE_REPLICA as i32 {
+            return NOTHING;
+        }
         let Some(own) = own(trigger) else { return NOTHING };
-        let (new, desc) = ((*trigger).tg_newtuple, (*(*trigger).tg_relation).rd_att);
+        let (old, new) = ((*trigger).tg_trigtuple, (*trigger).tg_newtuple);
+        let desc = (*(*trigger).tg_relation).rd_att;
         let live = raw::attribute(new, desc, own.deleted_at).is_none();
-        pending::note(own, if live { What::UndeletedByHand } else { What::DeletedByHand }, new, desc);
+        // As the trigger's condition says, which its table's owner may have left out.
+        let id = raw::attribute(new, desc, own.deletion_id);
+        let id = id.map_or(null(), |id| id.cast_mut_ptr::<[u8; 16]>().cast_const());
+        if live != raw::attribute(old, desc, own.deleted_at).is_none() && state::is_by_hand(own.relid, id, 1) {
+            pending::note(query, own, if live { What::UndeletedByHand } else { What::DeletedByHand }, new, desc);
+        }
         NOTHING
     }
 }
@@ -113,19 +107,22 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_updated_row(call: pg_sys::Fun
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_soft_delete_updated(call: pg_sys::FunctionCallInfo) -> Datum {
     unsafe {
-        let trigger = data(call, &[UPDATE]);
-        if pending::is_empty(What::DeletedByHand) && pending::is_empty(What::UndeletedByHand) {
+        let query = statements::query();
+        let trigger = attached::data(call, &UPDATED);
+        if statements::none() {
             return NOTHING;
         }
         let Some(own) = own(trigger) else { return NOTHING };
         raw::connect();
-        if let Some(keys) = pending::take(own, What::DeletedByHand) {
-            let deletion = state::current();
-            stamp(own, deletion, &keys, false);
-            engine::carry_on(deletion, own, keys, true);
-        }
-        if let Some(keys) = pending::take(own, What::UndeletedByHand) {
-            stamp(own, state::current(), &keys, true);
+        if let Some(noted) = pending::take(query, own) {
+            if let Some(keys) = noted.deleted {
+                let deletion = state::current();
+                stamp(own, deletion, &keys, false);
+                engine::carry_on(deletion, own, keys, true);
+            }
+            if let Some(keys) = noted.undeleted {
+                stamp(own, state::current(), &keys, true);
+            }
         }
         raw::finish();
         NOTHING
@@ -141,7 +138,7 @@ unsafe fn stamp(own: &Own, deletion: *mut state::Deletion, keys: &Keys, undelete
         state::enter(own.relid, deletion, undeletes);
         state::complete();
         let statement = if undeletes { &own.unstamp } else { &own.stamp };
-        raw::run(statement, values, null(), Sight::Latest);
+        raw::run_theirs(statement, values, null(), Sight::Latest);
         state::leave();
         raw::become_again(before);
     }
@@ -154,7 +151,7 @@ unsafe fn stamp(own: &Own, deletion: *mut state::Deletion, keys: &Keys, undelete
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_soft_delete_flag(call: pg_sys::FunctionCallInfo) -> Datum {
     unsafe {
-        let trigger = data(call, &[ROW | BEFORE | INSERT, ROW | BEFORE | UPDATE]);
+        let trigger = attached::data(call, &FLAG);
         let update = (*trigger).tg_event & pg_sys::TRIGGER_EVENT_OPMASK == pg_sys::TRIGGER_EVENT_UPDATE;
         let new = if update { (*trigger).tg_newtuple } else { (*trigger).tg_trigtuple };
         let desc = (*(*trigger).tg_relation).rd_att;
@@ -196,7 +193,7 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_flag(call: pg_sys::FunctionCa
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_soft_delete_live_parent(call: pg_sys::FunctionCallInfo) -> Datum {
     unsafe {
-        let trigger = data(call, &[ROW | INSERT, ROW | UPDATE]);
+        let trigger = attached::data(call, &LIVE_PARENT);
         let update = (*trigger).tg_event & pg_sys::TRIGGER_EVENT_OPMASK == pg_sys::TRIGGER_EVENT_UPDATE;
         let new = if update { (*trigger).tg_newtuple } else { (*trigger).tg_trigtuple };
         let desc = (*(*trigger).tg_relation).rd_att;
@@ -245,9 +242,9 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_live_parent(call: pg_sys::Fun
             // KEY SHARE waits for who deletes the row, and then gives the version that it had found before. An INSERT has
             // waited in the foreign key's own check.
             if update {
-                raw::run(&parent.look, values, nulls, Sight::Transaction);
+                raw::run_theirs(&parent.look, values, nulls, Sight::Transaction);
             }
-            raw::run(&parent.look, values, nulls, Sight::Latest);
+            raw::run_theirs(&parent.look, values, nulls, Sight::Latest);
             raw::become_again(before);
             if raw::value(1).is_some() {
                 engine::refuse(&parent.refusal, raw::value(1), parent.relid);

@@ -7,13 +7,22 @@ use std::ptr::{null, null_mut};
 
 use pgrx::pg_sys::{self, Datum, Oid};
 
+use super::attached::{self, Made};
 use super::engine::{self, Keys};
 use super::state;
-use super::triggers::{BEFORE, DELETE, INSTEAD, NOTHING, ROW, data, own};
+use super::statements::{self, Begun, Kind};
+use super::triggers::{NOTHING, own};
 use crate::server::raw::{self, Array, Report, Sight};
 use crate::soft_delete::program::Own;
 
 raw::version_1!(pg_finfo_upkeep_soft_delete_view_row, pg_finfo_upkeep_soft_delete_view);
+
+const EACH: [Made; 1] =
+    [Made::on_view(c"upkeep_soft_delete_row", attached::ROW | attached::INSTEAD | attached::DELETE)];
+const BEGIN_AND_END: [Made; 2] = [
+    Made::on_view(c"upkeep_soft_delete_begin", attached::BEFORE | attached::DELETE),
+    Made::on_view(c"upkeep_soft_delete", attached::DELETE),
+];
 
 /// A statement for each row, up to here.
 const ONE_BY_ONE: u64 = 100;
@@ -35,13 +44,10 @@ unsafe extern "C-unwind" {
     ) -> *mut c_void;
 }
 
-/// A DELETE on a live view that is being run. In a memory context of its own.
+/// A DELETE on a live view that is being run. Its rows are unfinished until its end has carried their deletion on.
+#[repr(C)]
 struct Level {
-    next: *mut Level,
-    view: Oid,
-    subid: u32,
-    context: pg_sys::MemoryContext,
-    rows: u64,
+    begun: Begun,
     /// Digests of the rows that it has deleted or gathered: a join may show it a row again.
     seen: *mut pg_sys::HTAB,
     /// What was gathered, in a context that goes with it.
@@ -63,54 +69,38 @@ struct Batch {
 
 const NO_BATCH: Batch = Batch { context: null_mut(), rows: 0, bytes: 0, columns: null_mut() };
 
-/// The innermost in front.
-static mut FIRST: *mut Level = null_mut();
-
-/// Drops the statements of that savepoint; 0: all. Their memory goes with the transaction.
-pub unsafe fn forget(subid: u32) {
+unsafe fn begin(query: pg_sys::MemoryContext, view: Oid) {
     unsafe {
-        while !FIRST.is_null() && (subid == 0 || (*FIRST).subid >= subid) {
-            FIRST = if subid == 0 { null_mut() } else { (*FIRST).next };
+        statements::refuse_unfinished(0);
+        // One query may delete from a view in several places: the server begins it once, and ends it once.
+        if !statements::find::<Level>(Kind::Delete, query, view).is_null() {
+            return;
         }
-    }
-}
-
-unsafe fn begin(view: Oid) {
-    unsafe {
-        state::register();
-        let context = raw::new_context(pg_sys::TopTransactionContext);
-        let level: *mut Level = raw::allocate_in(context, 1);
+        let level: *mut Level = statements::begin(Kind::Delete, query, view);
+        let context = (*level).begun.context;
         let mut info = pg_sys::HASHCTL { keysize: 8, entrysize: 8, hcxt: context, ..Default::default() };
         let flags = pg_sys::HASH_ELEM | pg_sys::HASH_BLOBS | pg_sys::HASH_CONTEXT;
-        let seen = hash_create(c"rows of a DELETE".as_ptr(), 256, &raw mut info, flags as c_int);
-        *level = Level {
-            next: FIRST,
-            view,
-            subid: pg_sys::GetCurrentSubTransactionId(),
-            context,
-            rows: 0,
-            seen,
-            batch: NO_BATCH,
-            keys: null_mut(),
-            width: 0,
-            noted: 0,
-        };
-        FIRST = level;
+        (*level).seen = hash_create(c"rows of a DELETE".as_ptr(), 256, &raw mut info, flags as c_int);
+        (*level).batch = NO_BATCH;
+        (*level).keys = null_mut();
+        (*level).width = 0;
+        (*level).noted = 0;
     }
 }
 
 /// The statement on that view that is being run. One query may delete from several views.
-unsafe fn level_of(view: Oid) -> *mut Level {
+unsafe fn level_of(query: pg_sys::MemoryContext, view: Oid) -> *mut Level {
     unsafe {
-        let mut level = FIRST;
-        while !level.is_null() && (*level).view != view {
-            level = (*level).next;
-        }
+        let level: *mut Level = statements::find(Kind::Delete, query, view);
         if level.is_null() {
             raw::raise(&Report {
                 hint: c"SELECT * FROM upkeep.soft_delete_drift; shows what is missing, and how to repair it.".as_ptr(),
                 ..Report::new(c"55000", c"a trigger of this view is missing")
             });
+        }
+        // Nobody calls us twice at a time for the same execution; what would follow is memory that is gone.
+        if (*level).begun.busy {
+            raw::raise(&Report::new(c"55000", c"this DELETE is being carried out already"));
         }
         level
     }
@@ -152,7 +142,7 @@ unsafe fn note(level: *mut Level, own: &Own, row: pg_sys::HeapTuple, desc: pg_sy
             return;
         }
         if (*level).keys.is_null() {
-            (*level).keys = arrays((*level).context, None, own, own.keys.len());
+            (*level).keys = arrays((*level).begun.context, None, own, own.keys.len());
             (*level).width = own.keys.len();
         }
         if (*level).width != own.keys.len() {
@@ -171,7 +161,7 @@ unsafe fn note(level: *mut Level, own: &Own, row: pg_sys::HeapTuple, desc: pg_sy
 unsafe fn gather(level: *mut Level, own: &Own, row: pg_sys::HeapTuple, desc: pg_sys::TupleDesc) {
     unsafe {
         if (*level).batch.rows == 0 {
-            let context = raw::new_context((*level).context);
+            let context = raw::new_context((*level).begun.context);
             (*level).batch =
                 Batch { context, columns: arrays(context, Some(own.row_type), own, own.primary), ..NO_BATCH };
         }
@@ -216,7 +206,7 @@ unsafe fn flush(level: *mut Level, own: &Own) {
 /// from being updated, which a DELETE passes over; but the gathered rows are counted already.
 unsafe fn explain_fewer(own: &Own, values: *mut Datum, wanted: u64) {
     unsafe {
-        raw::run(&own.look_many, values, null(), Sight::Latest);
+        raw::run_theirs(&own.look_many, values, null(), Sight::Latest);
         let count = |number| raw::value(number).map_or(0, |rows| rows.value() as u64);
         if count(1) >= wanted {
             return;
@@ -258,7 +248,7 @@ unsafe fn delete_one(own: &Own, row: pg_sys::HeapTuple, desc: pg_sys::TupleDesc)
         }
         let gone = engine::run_own(own.relid, deletion, &own.delete_one, values, null(), Sight::Transaction) > 0;
         if !gone
-            && raw::run(&own.look_one, values, null(), Sight::Latest) > 0
+            && raw::run_theirs(&own.look_one, values, null(), Sight::Latest) > 0
             && raw::value(1).is_none_or(|unchanged| unchanged.value() as u8 == 0)
         {
             changed();
@@ -274,7 +264,8 @@ unsafe fn delete_one(own: &Own, row: pg_sys::HeapTuple, desc: pg_sys::TupleDesc)
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_soft_delete_view_row(call: pg_sys::FunctionCallInfo) -> Datum {
     unsafe {
-        let trigger = data(call, &[ROW | INSTEAD | DELETE]);
+        let query = statements::query();
+        let trigger = attached::data(call, &EACH);
         let (row, desc) = ((*trigger).tg_trigtuple, (*(*trigger).tg_relation).rd_att);
         let own = match own(trigger) {
             Some(own) if own.keys.first().is_some_and(|key| key.number > 0) => own,
@@ -282,29 +273,33 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_view_row(call: pg_sys::Functi
                 hint: c"SELECT * FROM upkeep.soft_delete_drift; shows what is missing.".as_ptr(),
                 ..Report::new(c"55000", c"the table of this view has no primary key any more")
             }),
-            None => raw::raise(&Report::new(c"55000", c"soft delete is not enabled on the table of this view")),
+            None => not_enabled(),
         };
-        let level = level_of((*(*trigger).tg_relation).rd_id);
-        (*level).rows += 1;
+        let level = level_of(query, (*(*trigger).tg_relation).rd_id);
+        (*level).begun.unfinished += 1;
         let known = is_known(level, row);
-        if !known && (*level).rows > ONE_BY_ONE {
+        if !known && (*level).begun.unfinished > ONE_BY_ONE {
             gather(level, own, row, desc);
             note(level, own, row, desc);
             if (*level).batch.rows == BATCH || (*level).batch.bytes > BATCH_BYTES {
+                (*level).begun.busy = true;
                 raw::connect();
                 flush(level, own);
                 raw::finish();
+                (*level).begun.busy = false;
             }
             return Datum::from(row);
         }
+        (*level).begun.busy = true;
         raw::connect();
         if known {
             flush(level, own);
         }
         let gone = delete_one(own, row, desc);
         raw::finish();
+        (*level).begun.busy = false;
         if !gone {
-            (*level).rows -= 1;
+            (*level).begun.unfinished -= 1;
             return NOTHING;
         }
         note(level, own, row, desc);
@@ -319,23 +314,24 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_view_row(call: pg_sys::Functi
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_soft_delete_view(call: pg_sys::FunctionCallInfo) -> Datum {
     unsafe {
-        let trigger = data(call, &[BEFORE | DELETE, DELETE]);
+        let query = statements::query();
+        let trigger = attached::data(call, &BEGIN_AND_END);
         let view = (*(*trigger).tg_relation).rd_id;
-        if (*trigger).tg_event & pg_sys::TRIGGER_EVENT_TIMINGMASK == BEFORE {
-            begin(view);
+        if (*trigger).tg_event & pg_sys::TRIGGER_EVENT_TIMINGMASK == pg_sys::TRIGGER_EVENT_BEFORE {
+            begin(query, view);
             return NOTHING;
         }
-        let level = level_of(view);
-        if (*level).rows > 0
-            && let Some(own) = own(trigger)
-        {
+        let level = level_of(query, view);
+        if (*level).begun.unfinished > 0 {
+            let Some(own) = own(trigger) else { not_enabled() };
+            (*level).begun.busy = true;
             raw::connect();
             flush(level, own);
-            let keys = Keys { rows: (*level).rows, ..keys(level, own) };
+            let keys = Keys { rows: (*level).begun.unfinished, ..keys(level, own) };
             engine::carry_on(state::current(), own, keys, true);
             raw::finish();
         }
-        leave(level);
+        statements::end(level.cast());
         NOTHING
     }
 }
@@ -345,7 +341,7 @@ unsafe fn keys(level: *mut Level, own: &Own) -> Keys {
         if own.children.is_empty() {
             return Keys { rows: 0, arrays: null_mut() };
         }
-        if (*level).width != own.keys.len() || (*level).noted != (*level).rows {
+        if (*level).width != own.keys.len() || (*level).noted != (*level).begun.unfinished {
             other_keys();
         }
         let keys = Keys::new(own.keys.len());
@@ -358,17 +354,10 @@ unsafe fn keys(level: *mut Level, own: &Own) -> Keys {
     }
 }
 
-unsafe fn other_keys() -> ! {
-    unsafe { raw::raise(&Report::new(c"40001", c"a foreign key was added to the table meanwhile")) }
+unsafe fn not_enabled() -> ! {
+    unsafe { raw::raise(&Report::new(c"55000", c"soft delete is not enabled on the table of this view")) }
 }
 
-unsafe fn leave(level: *mut Level) {
-    unsafe {
-        let mut link = &raw mut FIRST;
-        while *link != level {
-            link = &raw mut (**link).next;
-        }
-        *link = (*level).next;
-        MemoryContextDelete((*level).context);
-    }
+unsafe fn other_keys() -> ! {
+    unsafe { raw::raise(&Report::new(c"40001", c"a foreign key was added to the table meanwhile")) }
 }

@@ -35,11 +35,48 @@ fn repair(target: Oid) -> Result<()> {
         follow::note_renamed(managed.relid)?;
         let managed = find(managed.relid)?;
         rename_triggers(&managed)?;
+        drop_strange_triggers(&managed)?;
         put_up_views(&managed)?;
         enable_triggers(&managed)?;
         objects::warn(objects::ensure(&find(managed.relid)?)?);
         Ok(())
     })
+}
+
+/// Triggers of soft delete's functions that refuse to be what they are: renamed, or made by somebody else.
+fn drop_strange_triggers(managed: &Managed) -> Result<()> {
+    let strange = spi::execute_returning(
+        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.quote_ident(t.tgname), c.relowner
+         FROM pg_catalog.pg_trigger t
+         JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
+              AND p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
+              AND pg_catalog.starts_with(p.proname::pg_catalog.text, '_soft_delete_')
+         JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid
+         JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+         WHERE t.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+           AND t.tgrelid OPERATOR(pg_catalog.=) ANY (
+               ARRAY(SELECT m.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree($1) m) OPERATOR(pg_catalog.||) ARRAY[$1, $2])
+           AND NOT EXISTS (SELECT FROM (VALUES
+               ('_soft_delete_updated_row', 'upkeep_soft_delete_row', 17), ('_soft_delete_updated', 'upkeep_soft_delete', 16),
+               ('_soft_delete_guard', 'upkeep_soft_delete_no_delete', 8),
+               ('_soft_delete_guard', 'upkeep_soft_delete_no_truncate', 34),
+               ('_soft_delete_flag', 'zz_upkeep_soft_delete_flag', 23),
+               ('_soft_delete_view_row', 'upkeep_soft_delete_row', 73),
+               ('_soft_delete_view', 'upkeep_soft_delete_begin', 10), ('_soft_delete_view', 'upkeep_soft_delete', 8),
+               ('_soft_delete_live_parent', 'upkeep_live_parent_insert', 5),
+               ('_soft_delete_live_parent', 'upkeep_live_parent_update', 17),
+               ('_soft_delete_live_parent', 'upkeep_live_parent_insert_deferred', 5),
+               ('_soft_delete_live_parent', 'upkeep_live_parent_update_deferred', 17)) f (proname, tgname, tgtype)
+               WHERE f.proname::pg_catalog.name OPERATOR(pg_catalog.=) p.proname
+                 AND f.tgname::pg_catalog.name OPERATOR(pg_catalog.=) t.tgname
+                 AND f.tgtype OPERATOR(pg_catalog.=) t.tgtype)",
+        &[managed.relid.into(), managed.live_view.into()],
+        |row| Ok((row.require::<String>(1)?, row.require::<String>(2)?, row.require::<Oid>(3)?)),
+    )?;
+    for (table, trigger, owner) in strange {
+        spi::as_owner(owner, || spi::execute(&format!("DROP TRIGGER {trigger} ON {table}"), &[]))?;
+    }
+    Ok(())
 }
 
 /// Missing views are made, missing triggers of the live view, and columns follow; what is not ours stays, with a warning.

@@ -100,6 +100,7 @@ impl Purge<'_> {
         let mut locked = Vec::with_capacity(places.len());
         for (leaf, tids) in by_leaf(places) {
             let statement = self.statements.get(statements::lock(&name(leaf)?, managed), &[TIME, UUIDS, TIDS]);
+            statement.names(&[leaf]);
             let asked: HashSet<Tid> = tids.iter().copied().collect();
             let tids = tid_array(&tids);
             for row in statement.rows(&[Arg::Text(self.cutoff), Arg::Text(self.held), Arg::Text(&tids)])? {
@@ -121,6 +122,7 @@ impl Purge<'_> {
         let mut too_many: Vec<Place> = Vec::new();
         for (leaf, tids) in by_leaf(parents) {
             let statement = self.statements.get(statements::references(&name(leaf)?, edge), &[TIDS, pg_sys::INT4OID]);
+            statement.names(&[leaf]);
             let rows = statement.rows(&[Arg::Text(&tid_array(&tids)), Arg::Int(MOST_REFERENCES as i32 + 1)])?;
             if rows.len() > MOST_REFERENCES {
                 too_many.extend(tids.iter().map(|&tid| Place { leaf, tid }));
@@ -167,6 +169,7 @@ impl Purge<'_> {
         }
         let leaves = going.iter().map(|(leaf, _)| name(*leaf)).collect::<Result<Vec<_>>>()?;
         let statement = self.statements.get(statements::delete(&leaves), &vec![TIDS; leaves.len()]);
+        statement.names(&going.iter().map(|(leaf, _)| *leaf).collect::<Vec<_>>());
         let tids: Vec<String> = going.iter().map(|(_, tids)| tid_array(tids)).collect();
         let args: Vec<Arg<'_>> = tids.iter().map(|tids| Arg::Text(tids)).collect();
         let before: TimestampWithTimeZone = (self.cutoff.parse())
@@ -216,5 +219,5 @@ pub fn name(relid: Oid) -> Result<String> {
 
 /// What deferred constraints find must show in the batch and not at the commit.
 pub fn check_at_once() -> Result<()> {
-    spi::execute("SET CONSTRAINTS ALL IMMEDIATE", &[]).map(drop)
+    spi::theirs::execute("SET CONSTRAINTS ALL IMMEDIATE", &[]).map(drop)
 }

@@ -123,6 +123,7 @@ impl Run {
         let mut types = vec![pg_sys::TIMESTAMPTZOID, pg_sys::UUIDARRAYOID, pg_sys::INT4OID];
         types.extend(more.then_some(pg_sys::TIMESTAMPTZOID));
         let statement = self.statements.get(statements::due(&table, managed, more), &types);
+        statement.names(&[self.relid]);
         // As many as it takes to get beyond those that have been seen.
         let limit = i32::try_from(self.seen.len()).unwrap_or(i32::MAX / 2) + self.read_rows as i32;
         let mut args = vec![Arg::Text(&self.cutoff), Arg::Text(held), Arg::Int(limit)];

@@ -47,8 +47,6 @@ enum Found {
 impl Run {
     pub fn open(job: &Job) -> Result<Self> {
         let relid = job.relid.ok_or_else(|| gone(&job.target))?;
-        // The definitions were written so, and are read outside of our transactions.
-        spi::unambiguous_session();
         Ok(Run { job: job.id, relid, busy: 0 })
     }
 
@@ -163,6 +161,8 @@ impl Run {
 
 impl Kind for Run {
     fn step(&mut self, context: &mut Context) -> Result<Outcome> {
+        // The definitions were written so, and are read outside of our transactions.
+        spi::unambiguous_session();
         let cursor: Cursor = match &context.cursor {
             Some(stored) => serde_json::from_value(stored.clone())?,
             None => Cursor::default(),
@@ -192,8 +192,10 @@ impl Kind for Run {
         context.cursor = Some(serde_json::to_value(cursor)?);
         match retry::judge(&error, tries) {
             Verdict::Again(_) if tries < MOST_TRIES => {
-                context.event("build failed", error.message.clone());
-                Ok(Outcome::Wait { reason: error.message, time: Duration::from_secs(1) })
+                let reason = format!("waits to build an index again after SQLSTATE {}", error.sqlstate);
+                // What the error says contains data, which events show to the owner only (LAW 5).
+                context.event("build failed", error.message);
+                Ok(Outcome::Wait { reason, time: Duration::from_secs(1) })
             }
             _ => Ok(Outcome::Fail(error)),
         }

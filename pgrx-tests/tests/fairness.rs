@@ -1,0 +1,296 @@
+//! Nobody keeps all workers, all slots or all room while others wait.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use upkeep_tests::cluster::{Cluster, PATIENCE};
+use upkeep_tests::jobs::{ENDLESS, executors_of, run_in_background, sqlstate, state, wait, wait_for_error};
+use upkeep_tests::session::Session;
+use upkeep_tests::testing::{self, wait_for_state, wait_for_text};
+use upkeep_tests::wait::wait_until;
+
+const WORKERS_OF: &str =
+    "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_upkeep executor' AND usename = ";
+
+/// Four workers, and roles that own tables in `postgres`.
+fn server(name: &str) -> Result<(Cluster, Session)> {
+    let server = testing::server(name).preloaded().set("upkeep.max_workers", 4).start()?;
+    let mut session = server.connect("postgres")?;
+    session.run(
+        "CREATE EXTENSION pg_upkeep; CREATE ROLE mallory LOGIN; CREATE ROLE alice LOGIN;
+         GRANT CREATE ON SCHEMA public TO mallory, alice;
+         GRANT EXECUTE ON FUNCTION upkeep.run_in_background TO mallory, alice",
+    )?;
+    Ok((server, session))
+}
+
+fn change(server: &mut Cluster, setting: &str, value: impl ToString) -> Result<()> {
+    server.set(setting, value)?;
+    server.reload()
+}
+
+/// A backfill that takes half an hour if it is let, in steps of a page, with so many workers.
+fn slow_backfill(session: &mut Session, table: &str, workers: u32) -> Result<String> {
+    session.run(&format!(
+        "CREATE TABLE {table} (id int PRIMARY KEY, v int, filler text) WITH (fillfactor = 50);
+         INSERT INTO {table} SELECT g, NULL, repeat('x', 500) FROM generate_series(1, 20000) g;
+         CREATE OR REPLACE FUNCTION slowly() RETURNS int LANGUAGE plpgsql AS
+         $$BEGIN PERFORM pg_sleep(0.01); RETURN 1; END$$"
+    ))?;
+    session.text(&format!("SELECT upkeep.backfill('{table}', 'v = slowly()', 'v IS NULL', workers => {workers})"))
+}
+
+fn wait_for_workers(session: &mut Session, role: &str, count: u32) -> Result<()> {
+    wait_for_text(session, &format!("{WORKERS_OF}'{role}'"), &count.to_string())
+}
+
+#[test]
+fn rows_that_never_end_keep_no_worker() -> Result<()> {
+    let (mut server, mut superuser) = server("endless_rows")?;
+    change(&mut server, "upkeep.max_row_time", "2s")?;
+    let mut mallory = server.connect_as("postgres", "mallory")?;
+    let mut jobs = Vec::new();
+    for table in 1..=4 {
+        mallory.run(&format!(
+            "CREATE TABLE r{table} (id int PRIMARY KEY, v int); INSERT INTO r{table} VALUES (1, NULL)"
+        ))?;
+        jobs.push(mallory.text(&format!("SELECT upkeep.backfill('r{table}', 'v = (SELECT 1 FROM pg_sleep(3600))')"))?);
+    }
+    wait_for_text(
+        &mut superuser,
+        "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_upkeep executor' AND wait_event = 'PgSleep'",
+        "4",
+    )?;
+    let job = run_in_background(&mut superuser, "SELECT 1")?;
+    wait_for_state(&mut superuser, &job, "done")?;
+    for job in jobs {
+        wait_for_state(&mut superuser, &job, "done")?;
+        assert_eq!(
+            superuser.text(&format!("SELECT rows_left, quarantined FROM upkeep.jobs WHERE id = '{job}'"))?,
+            "1|1"
+        );
+    }
+    assert_eq!(superuser.text("SELECT DISTINCT sqlstate FROM upkeep.quarantined_rows")?, "57014");
+    Ok(())
+}
+
+#[test]
+fn one_endless_row_is_put_aside_and_its_page_is_done() -> Result<()> {
+    let (mut server, mut session) = server("one_row")?;
+    change(&mut server, "upkeep.max_row_time", "1s")?;
+    session.run(
+        "CREATE TABLE page (id int PRIMARY KEY, v int); INSERT INTO page SELECT g, NULL FROM generate_series(1, 150) g;
+         CREATE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql AS
+         $$BEGIN IF NEW.id = 77 THEN PERFORM pg_sleep(3600); END IF; RETURN NEW; END$$;
+         CREATE TRIGGER hang BEFORE UPDATE ON page FOR EACH ROW EXECUTE FUNCTION hang()",
+    )?;
+    for (condition, arguments) in [("NULL", ""), ("'v IS DISTINCT FROM 2'", "")] {
+        let value = if condition == "NULL" { 1 } else { 2 };
+        let job = session.text(&format!("SELECT upkeep.backfill('page', 'v = {value}', {condition}{arguments})"))?;
+        wait_for_state(&mut session, &job, "done")?;
+        let left = format!("SELECT rows_done, rows_left, quarantined FROM upkeep.jobs WHERE id = '{job}'");
+        assert_eq!(session.text(&left)?, "149|1|1", "{condition}");
+        let row = format!("SELECT row_key, sqlstate, message FROM upkeep.quarantined_rows WHERE job = '{job}'");
+        assert_eq!(
+            session.text(&row)?,
+            "{\"id\": 77}|57014|the row takes longer than upkeep.max_row_time (1 s)",
+            "{condition}"
+        );
+        assert_eq!(session.text(&format!("SELECT count(*) FROM page WHERE v = {value}"))?, "149");
+    }
+    let job = session.text("SELECT upkeep.backfill('page', 'v = 3', on_error => 'stop')")?;
+    let error = wait_for_error(&mut session, &job)?;
+    assert_eq!(error.code().code(), "57014");
+    assert!(error.detail().unwrap_or_default().contains("77"), "{error:?}");
+    // One cause never puts a hundred rows aside.
+    session.run("ALTER TRIGGER hang ON page RENAME TO hangs; DROP TRIGGER hangs ON page")?;
+    session.run(
+        "CREATE FUNCTION every() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM pg_sleep(3600); RETURN NEW; END$$;
+                 CREATE TRIGGER every BEFORE UPDATE ON page FOR EACH ROW EXECUTE FUNCTION every()",
+    )?;
+    change(&mut server, "upkeep.max_row_time", "50ms")?;
+    let job = session.text("SELECT upkeep.backfill('page', 'v = 4')")?;
+    let error = wait_for_error(&mut session, &job)?;
+    assert!(error.message().starts_with("none of the first 20 rows could be updated"), "{error:?}");
+    Ok(())
+}
+
+#[test]
+fn a_role_gives_workers_up_for_another_and_has_all_when_it_is_alone() -> Result<()> {
+    let (server, mut superuser) = server("roles")?;
+    let mut mallory = server.connect_as("postgres", "mallory")?;
+    let hers = slow_backfill(&mut mallory, "hers", 4)?;
+    wait_for_workers(&mut superuser, "mallory", 4)?;
+    let mut alice = server.connect_as("postgres", "alice")?;
+    alice.run("CREATE TABLE quick AS SELECT g AS id, 0 AS v FROM generate_series(1, 10) g")?;
+    let job = alice.text("SELECT upkeep.backfill('quick', 'v = 1', 'v = 0')")?;
+    wait_for_state(&mut alice, &job, "done")?;
+    wait_for_workers(&mut superuser, "mallory", 4)?;
+    // With as much to do as the other one: half and half.
+    mallory.run("GRANT EXECUTE ON FUNCTION slowly() TO PUBLIC")?;
+    alice.run(
+        "CREATE TABLE slow (id int PRIMARY KEY, v int, filler text) WITH (fillfactor = 50);
+               INSERT INTO slow SELECT g, NULL, repeat('x', 500) FROM generate_series(1, 20000) g",
+    )?;
+    let his = alice.text("SELECT upkeep.backfill('slow', 'v = slowly()', 'v IS NULL', workers => 4)")?;
+    wait_for_workers(&mut superuser, "alice", 2)?;
+    wait_for_workers(&mut superuser, "mallory", 2)?;
+    superuser.run(&format!("SELECT upkeep.cancel('{his}')"))?;
+    wait_for_workers(&mut superuser, "mallory", 4)?;
+    assert_eq!(state(&mut superuser, &hers)?, "running");
+    superuser.run(&format!("SELECT upkeep.cancel('{hers}')"))
+}
+
+#[test]
+fn a_database_gives_workers_up_for_another() -> Result<()> {
+    let (server, mut session) = server("databases")?;
+    for name in ["second", "third"] {
+        server.create_database(name)?;
+        server.connect(name)?.run("CREATE EXTENSION pg_upkeep")?;
+    }
+    let of = |database: &str| {
+        format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_upkeep executor' AND datname = '{database}'"
+        )
+    };
+    slow_backfill(&mut session, "first_one", 4)?;
+    wait_for_text(&mut session, &of("postgres"), "4")?;
+    let (mut second, mut third) = (server.connect("second")?, server.connect("third")?);
+    slow_backfill(&mut second, "second_one", 4)?;
+    wait_for_text(&mut session, &of("second"), "2")?;
+    wait_for_text(&mut session, &of("postgres"), "2")?;
+    let job = run_in_background(&mut third, "SELECT 1")?;
+    wait(&mut third, &job)?;
+    slow_backfill(&mut third, "third_one", 1)?;
+    wait_for_text(&mut session, &of("third"), "1")?;
+    for session in [&mut session, &mut second, &mut third] {
+        session.run("SELECT upkeep.cancel(id) FROM upkeep.jobs WHERE finished_at IS NULL")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn one_workers_turn_passes_to_others_when_there_are_more_than_workers() -> Result<()> {
+    let (mut server, mut superuser) = server("turns")?;
+    change(&mut server, "upkeep.max_workers", 1)?;
+    let mut mallory = server.connect_as("postgres", "mallory")?;
+    let hers = slow_backfill(&mut mallory, "hers", 1)?;
+    wait_for_state(&mut superuser, &hers, "running")?;
+    let job = run_in_background(&mut superuser, "SELECT 1")?;
+    // A turn is a minute.
+    testing::wait_for_state_within(&mut superuser, &job, "done", Duration::from_secs(90))?;
+    wait_for_state(&mut superuser, &hers, "running")?;
+    superuser.run(&format!("SELECT upkeep.cancel('{hers}')"))
+}
+
+#[test]
+fn one_roles_commands_leave_a_worker_to_others() -> Result<()> {
+    let (server, mut superuser) = server("commands")?;
+    let mut mallory = server.connect_as("postgres", "mallory")?;
+    for _ in 0..4 {
+        run_in_background(&mut mallory, ENDLESS)?;
+    }
+    wait_for_workers(&mut superuser, "mallory", 3)?;
+    let job = run_in_background(&mut server.connect_as("postgres", "alice")?, "SELECT 1")?;
+    wait_for_state(&mut superuser, &job, "done")?;
+    assert_eq!(superuser.text(&format!("{WORKERS_OF}'mallory'"))?, "3");
+    assert_eq!(superuser.text("SELECT count(*) FROM upkeep.jobs WHERE state = 'queued'")?, "1");
+    superuser.run("SELECT upkeep.cancel(id) FROM upkeep.jobs WHERE finished_at IS NULL")
+}
+
+#[test]
+fn a_job_that_is_held_back_gives_its_worker_to_whoever_waits() -> Result<()> {
+    let (mut server, mut superuser) = server("held_back")?;
+    change(&mut server, "upkeep.max_workers", 1)?;
+    // A disk that is never large enough.
+    change(&mut server, "upkeep.min_free_disk", "900TB")?;
+    superuser.run("CREATE TABLE waits AS SELECT 0 AS v")?;
+    let waits = superuser.text("SELECT upkeep.backfill('waits', 'v = 1', 'v = 0')")?;
+    wait_for_state(&mut superuser, &waits, "waiting")?;
+    let [executor] = executors_of(&mut superuser, &waits)?[..] else { anyhow::bail!("one executor is expected") };
+    // Of the same role, too.
+    let job = run_in_background(&mut superuser, "SELECT 1")?;
+    wait_for_state(&mut superuser, &job, "done")?;
+    let reason = format!("SELECT state, wait_reason LIKE '%free on the disk%' FROM upkeep.jobs WHERE id = '{waits}'");
+    assert_eq!(superuser.text(&reason)?, "queued|t");
+    // It comes back by itself, and waits again.
+    wait_for_state(&mut superuser, &waits, "waiting")?;
+    assert_ne!(executors_of(&mut superuser, &waits)?, [executor]);
+    change(&mut server, "upkeep.min_free_disk", 0)?;
+    wait(&mut superuser, &waits)
+}
+
+#[test]
+fn two_sessions_are_not_both_the_last_one() -> Result<()> {
+    let server =
+        testing::server("count").set("upkeep.max_jobs_per_role", 2).set("max_prepared_transactions", 2).start()?;
+    let mut one = server.connect("postgres")?;
+    one.run("CREATE EXTENSION pg_upkeep")?;
+    run_in_background(&mut one, "SELECT 1")?;
+    let mut other = server.connect("postgres")?;
+    let create = "SELECT upkeep.run_in_background('SELECT 1')";
+    one.run("BEGIN")?;
+    run_in_background(&mut one, "SELECT 1")?;
+    assert_eq!(sqlstate(&mut other, create)?, "53400", "nobody waits, and nobody is one too many");
+    one.run("ROLLBACK")?;
+    one.run("BEGIN; SAVEPOINT s")?;
+    run_in_background(&mut one, "SELECT 1")?;
+    one.run("ROLLBACK TO s")?;
+    other.run("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM upkeep.jobs")?;
+    one.run(create)?;
+    one.run("COMMIT")?;
+    assert_eq!(sqlstate(&mut other, create)?, "53400", "an old snapshot hides none");
+    other.run("ROLLBACK")?;
+    one.run("SELECT upkeep.cancel(id) FROM upkeep.jobs WHERE finished_at IS NULL LIMIT 1")?;
+    one.run(&format!("BEGIN; {create}"))?;
+    one.run("PREPARE TRANSACTION 'x'")?;
+    assert_eq!(sqlstate(&mut one, create)?, "53400", "a prepared one counts");
+    one.run("ROLLBACK PREPARED 'x'")?;
+    one.run(create)?;
+    Ok(())
+}
+
+#[test]
+fn what_one_role_leaves_behind_is_bounded() -> Result<()> {
+    let server = testing::server("bounds")
+        .preloaded()
+        .set("upkeep.max_jobs_per_role", 5)
+        .set("upkeep.job_retention", -1)
+        .start()?;
+    let mut session = server.connect("postgres")?;
+    session.run("CREATE EXTENSION pg_upkeep")?;
+    let first = run_in_background(&mut session, "SELECT 1")?;
+    wait(&mut session, &first)?;
+    let jobs = "SELECT count(*) FROM upkeep.jobs WHERE finished_at IS NOT NULL";
+    // One that somebody has locked is passed over.
+    let mut holder = server.connect("postgres")?;
+    holder.run(&format!("BEGIN; SELECT id FROM upkeep._job WHERE id = '{first}' FOR UPDATE"))?;
+    session.run(
+        "DO $$BEGIN FOR i IN 1..150 LOOP PERFORM upkeep.cancel(upkeep.run_in_background('SELECT 1')); END LOOP; END$$",
+    )?;
+    let job = run_in_background(&mut session, "SELECT 1")?;
+    wait(&mut session, &job)?;
+    wait_until("the oldest to go", PATIENCE, || {
+        session.text(jobs).is_ok_and(|count| count == "101" || count == "100")
+    })?;
+    assert_eq!(state(&mut session, &first)?, "done");
+    holder.run("ROLLBACK")?;
+    let job = run_in_background(&mut session, "SELECT 1")?;
+    wait(&mut session, &job)?;
+    wait_for_text(&mut session, &format!("SELECT count(*) FROM upkeep.jobs WHERE id = '{first}'"), "0")?;
+    wait_until("a hundred to be left", PATIENCE, || {
+        session.text(jobs).is_ok_and(|count| count == "100" || count == "101")
+    })?;
+
+    let job = session.text("SELECT upkeep.run_in_background('SELECT pg_sleep(3600)', 'events')")?;
+    session.run(&format!(
+        "DO $$BEGIN FOR i IN 1..1500 LOOP PERFORM upkeep.alter_job('{job}', name => 'n' || i); END LOOP; END$$"
+    ))?;
+    let events = format!(
+        "SELECT count(*) <= 1000, min(event) FILTER (WHERE n = 1), max(detail) FILTER (WHERE n = c)
+        FROM (SELECT *, row_number() OVER (ORDER BY happened_at) n, count(*) OVER () c
+              FROM upkeep.job_events WHERE job = '{job}' AND event <> 'started') e"
+    );
+    assert_eq!(session.text(&events)?, "t|queued|name n1500");
+    session.run(&format!("SELECT upkeep.cancel('{job}')"))
+}

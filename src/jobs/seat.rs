@@ -1,0 +1,111 @@
+//! The executor's seat in the launcher's segment: what others see of it, and how it learns that somebody else waits
+//! for its worker. Looks cost a read of shared memory.
+
+use std::cell::Cell;
+use std::sync::atomic::Ordering;
+
+use pgrx::Uuid;
+
+use super::executor::{Assignment, Executor};
+use super::{kind, room, shares, store};
+use crate::error::Result;
+use crate::server::segment::{self, Seat, Segment, micros};
+use crate::server::{catalog, spi, system, worker};
+
+thread_local! {
+    static MINE: Cell<Option<(&'static Segment, &'static Seat)>> = const { Cell::new(None) };
+}
+
+/// Takes a seat for a job of this kind. `false`: there is no room for it beside its like.
+pub fn take(assignment: &Assignment, job_kind: &str) -> bool {
+    if MINE.get().is_some() {
+        return true;
+    }
+    // Without a launcher nobody shares anything out.
+    let Some(segment) = segment::attach_for_good(assignment.segment) else { return true };
+    let who = (catalog::my_database(), assignment.owner);
+    let number = room::job_number(assignment.job);
+    let Some(seat) = segment.sit_down(worker::my_pid(), who, number, system::monotonic()) else { return true };
+    MINE.set(Some((segment, seat)));
+    if !kind::is_long(job_kind) {
+        return true;
+    }
+    seat.long.store(1, Ordering::Release);
+    let stays = !room::is_one_too_many(segment, seat);
+    if !stays {
+        give_back();
+    }
+    stays
+}
+
+/// This process leaves.
+pub fn give_back() {
+    if let Some((_, seat)) = MINE.take() {
+        seat.stand_up();
+    }
+}
+
+/// From here on it only waits.
+pub fn rests() {
+    if let Some((_, seat)) = MINE.get()
+        && seat.resting.load(Ordering::Relaxed) == 0
+    {
+        seat.resting.store(micros(system::monotonic()), Ordering::Release);
+    }
+}
+
+/// It has got something done.
+pub fn works() {
+    if let Some((_, seat)) = MINE.get() {
+        seat.resting.store(0, Ordering::Release);
+    }
+}
+
+impl Executor {
+    /// Is it to leave for somebody who waits for a worker? Its job then goes on as soon as there is another one. Called
+    /// in a transaction, between two steps.
+    pub(super) fn gives_way(&self) -> Result<bool> {
+        let Some((segment, seat)) = MINE.get() else { return Ok(false) };
+        if !self.kind.is_throttled() {
+            return Ok(false);
+        }
+        // The next launcher has seats of its own, and would not see this one.
+        if segment.is_abandoned() {
+            return Ok(true);
+        }
+        if seat.asked.load(Ordering::Acquire) == 0 {
+            return Ok(false);
+        }
+        if !room::somebody_waits(segment) {
+            seat.asked.store(0, Ordering::Release);
+            return Ok(false);
+        }
+        let now = micros(system::monotonic());
+        let rested = match seat.resting.load(Ordering::Relaxed) {
+            0 => false,
+            since => now.saturating_sub(since) >= micros(shares::LONGEST_REST),
+        };
+        spi::bookkeeping(|| wait_for_turn(self.context.job.id, self.context.slot, rested))?;
+        Ok(true)
+    }
+}
+
+/// The job waits for a worker again, if this was its last. One that was only waiting comes back after a while; it says
+/// for what.
+fn wait_for_turn(job: Uuid, slot: i32, rested: bool) -> Result<()> {
+    spi::execute(
+        "UPDATE upkeep._job j SET state = 'queued',
+                reason = coalesce((SELECT s.wait_reason FROM upkeep._job_slot s
+                                   WHERE s.job OPERATOR(pg_catalog.=) j.id AND s.slot OPERATOR(pg_catalog.=) $2 AND $3), $4),
+                reason_detail = (SELECT s.wait_detail FROM upkeep._job_slot s
+                                 WHERE s.job OPERATOR(pg_catalog.=) j.id AND s.slot OPERATOR(pg_catalog.=) $2 AND $3),
+                not_before = CASE WHEN $3 THEN pg_catalog.clock_timestamp()
+                                                   OPERATOR(pg_catalog.+) '10 s'::pg_catalog.interval END
+         WHERE j.id OPERATOR(pg_catalog.=) $1 AND j.state OPERATOR(pg_catalog.=) 'running'
+           AND NOT EXISTS (SELECT 1 FROM upkeep._job_slot s
+                           WHERE s.job OPERATOR(pg_catalog.=) j.id AND s.slot OPERATOR(pg_catalog.<>) $2
+                             AND s.pid IS NOT NULL AND upkeep._is_executor(s.pid, s.backend_start))",
+        &[job.into(), slot.into(), rested.into(), store::WAITS_FOR_TURN.into()],
+    )?;
+    Ok(())
+}
