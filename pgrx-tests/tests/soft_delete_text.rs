@@ -416,9 +416,8 @@ fn others_triggers_are_left_alone_and_ours_show_what_became_of_them() -> Result<
     assert_eq!(
         session.rows(DRIFT)?,
         [
-            format!(
-                "c|trigger more of c runs _soft_delete_updated, but is not one of soft delete|DROP TRIGGER more ON c;"
-            ),
+            "c|trigger more of c runs _soft_delete_updated, but is not one of soft delete|DROP TRIGGER more ON c;"
+                .to_owned(),
             format!("c|trigger upkeep_soft_delete of c_live is called \"an other\"|{c}"),
             format!("c|trigger upkeep_soft_delete_no_delete of c is disabled|{c}"),
             format!("c|trigger upkeep_soft_delete_no_truncate of c is disabled|{c}"),
@@ -465,6 +464,11 @@ fn others_triggers_are_left_alone_and_ours_show_what_became_of_them() -> Result<
     assert_eq!(sqlstate(&mut session, "DELETE FROM p")?, "55000");
     session.run("DELETE FROM p_live")?;
     assert_eq!(session.text("SELECT count(*) FROM c_live")?, "0");
+    session.run("CREATE RULE \"k p\" AS ON DELETE TO p_live DO INSTEAD NOTHING; CREATE RULE too AS ON DELETE TO p_live DO ALSO NOTIFY x")?;
+    assert_eq!(
+        session.rows(DRIFT)?,
+        ["p|rule \"k p\" stands in for DELETE on p_live|DROP RULE \"k p\" ON public.p_live;"]
+    );
     Ok(())
 }
 

@@ -177,7 +177,7 @@ unsafe fn only_relation(query: *mut pg_sys::Query, view: Oid) -> Option<(i32, Oi
         (*plain).inFromCl = true;
         #[cfg(feature = "pg15")]
         {
-            (*plain).requiredPerms = pg_sys::ACL_SELECT.into();
+            (*plain).requiredPerms = pg_sys::ACL_SELECT;
             (*plain).selectedCols = (*entry).selectedCols;
         }
         #[cfg(not(feature = "pg15"))]
