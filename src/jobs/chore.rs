@@ -148,7 +148,7 @@ mod tests {
         let (a, b) = (("a", Error::new(INTERNAL_ERROR, "1")), ("b", locked()));
         let other = ("a", Error::new(INTERNAL_ERROR, "2"));
         assert_eq!(about(&[a.clone(), b.clone()]), about(&[b.clone(), other]));
-        assert_ne!(about(&[a.clone()]), about(&[a, b]));
+        assert_ne!(about(std::slice::from_ref(&a)), about(&[a, b]));
         assert_ne!(about(&[("a", locked())]), about(&[("a", Error::new(QUERY_CANCELED, ""))]));
     }
 }
