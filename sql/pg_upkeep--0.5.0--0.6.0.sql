@@ -313,3 +313,8 @@ JOIN upkeep._schedule s ON s.id OPERATOR(pg_catalog.=) u.schedule
 LEFT JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) u.job AND u.finished_at IS NULL
 CROSS JOIN LATERAL (SELECT pg_catalog.pg_has_role(s.owner, 'USAGE') AS own) k
 WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
+
+-- Keys and values survive the way through text.
+-- Rows of unfinished backfills, and references that deletions have cleared, are read as they were written: false.
+ALTER TABLE upkeep._backfill_row ADD COLUMN exact boolean NOT NULL DEFAULT false;
+ALTER TABLE upkeep._deletion_cleared ADD COLUMN exact boolean NOT NULL DEFAULT false;

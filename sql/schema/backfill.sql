@@ -87,6 +87,8 @@ CREATE TABLE upkeep._backfill_row (
     message text,
     attempts integer NOT NULL DEFAULT 0,
     last_tried_at timestamptz,
+    -- The key is written so that the same values come back, which versions before 0.6.0 did not see to.
+    exact boolean NOT NULL DEFAULT false,
     -- Without keys rows are told apart by their places, which repeat from table to table.
     PRIMARY KEY (job, relid, row_key)
 );

@@ -46,7 +46,7 @@ CREATE TABLE upkeep._deletion_table (
     PRIMARY KEY (deletion, relid)
 );
 
--- What ON DELETE SET NULL and SET DEFAULT have changed. Key and values as text: they come back by the types' input.
+-- What ON DELETE SET NULL and SET DEFAULT have changed. Key and values as text, in arrays.
 CREATE TABLE upkeep._deletion_cleared (
     deletion uuid NOT NULL REFERENCES upkeep._deletion ON DELETE CASCADE,
     relid regclass NOT NULL,
@@ -56,7 +56,9 @@ CREATE TABLE upkeep._deletion_cleared (
     columns name[] NOT NULL,
     key jsonb NOT NULL,
     old_values jsonb NOT NULL,
-    new_values jsonb NOT NULL
+    new_values jsonb NOT NULL,
+    -- All three are texts from which the same values come back; versions before 0.6.0 left it to jsonb.
+    exact boolean NOT NULL DEFAULT false
 );
 CREATE INDEX ON upkeep._deletion_cleared (deletion);
 

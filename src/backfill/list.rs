@@ -301,9 +301,9 @@ pub fn restore(system_identifier: i64, database: Oid) -> Result<()> {
                  RETURNING r.*, coalesce(pg_catalog.to_regclass(t.relname)::pg_catalog.oid, 0::pg_catalog.oid) AS here
              )
              INSERT INTO upkeep._backfill_row
-                 (job, relid, row_key, number, state, sqlstate, message, attempts, last_tried_at)
+                 (job, relid, row_key, exact, number, state, sqlstate, message, attempts, last_tried_at)
              OVERRIDING SYSTEM VALUE
-             SELECT m.job, m.here, m.row_key, m.number, m.state, m.sqlstate, m.message, m.attempts, m.last_tried_at
+             SELECT m.job, m.here, m.row_key, m.exact, m.number, m.state, m.sqlstate, m.message, m.attempts, m.last_tried_at
              FROM moved m WHERE m.here OPERATOR(pg_catalog.<>) 0::pg_catalog.oid ORDER BY m.number"
         ),
         &args(),

@@ -1,6 +1,6 @@
 //! The SQL that a backfill speaks: text only, every name quoted and qualified.
 
-use super::key::Key;
+use super::key::{Column, Key, Operators};
 
 /// The parts that every statement of one backfill is made of.
 #[derive(Clone, Debug)]
@@ -86,7 +86,8 @@ impl Parts {
     /// The row with one key (parameters: its columns), if it still needs it.
     pub fn read_by_key(&self, read: Read) -> String {
         let equal = self.key().columns.iter().enumerate().map(|(i, column)| {
-            format!("{} OPERATOR({}.=) ${}", identifier(&column.name), identifier(&self.key().operator_schema), i + 1)
+            let (name, collate) = (identifier(&column.name), column.collate());
+            format!("{name} OPERATOR({}) ${}{collate}", column.operators.equal, i + 1)
         });
         let equal = equal.collect::<Vec<_>>().join(" AND ");
         self.read(&self.and_condition(&equal), read)
@@ -100,8 +101,8 @@ impl Parts {
     /// Rows of a range of blocks that still match: place, key, xmin; at most $3.
     pub fn verify_blocks(&self) -> String {
         format!(
-            "SELECT ctid, {}, xmin FROM {} WHERE {}{} LIMIT $3",
-            self.row_key(),
+            "SELECT ctid{}, xmin FROM {} WHERE {}{} LIMIT $3",
+            self.and_key(),
             self.table,
             self.own(),
             self.and_condition(BLOCKS),
@@ -110,9 +111,9 @@ impl Parts {
 
     /// The greatest key.
     pub fn last_key(&self) -> String {
-        let order = self.key_columns().map(|column| format!("{column} DESC")).collect::<Vec<_>>().join(", ");
-        let texts = self.key_texts(self.key_columns());
-        format!("SELECT {texts} FROM {} WHERE {}true ORDER BY {order} LIMIT 1", self.table, self.own())
+        let columns = self.key_columns().collect::<Vec<_>>().join(", ");
+        let order = self.order(" DESC");
+        format!("SELECT {columns} FROM {} WHERE {}true ORDER BY {order} LIMIT 1", self.table, self.own())
     }
 
     /// Every $n-th key: parameters after key (if any), up to key, rows in all, rows per range.
@@ -125,15 +126,15 @@ impl Parts {
             .map(|(i, column)| format!("{column} AS k{}", i + 1))
             .collect::<Vec<_>>()
             .join(", ");
-        let order = self.key_columns().collect::<Vec<_>>().join(", ");
+        let order = self.order("");
         format!(
-            "SELECT {texts} FROM (
+            "SELECT {keys} FROM (
                  SELECT *, pg_catalog.row_number() OVER () AS n FROM (
                      SELECT {inner} FROM {table} WHERE {own}{range} ORDER BY {order} LIMIT ${first_free}
                  ) rows
              ) numbered
              WHERE n OPERATOR(pg_catalog.%) ${per} OPERATOR(pg_catalog.=) 0 ORDER BY n",
-            texts = self.key_texts((1..=width).map(|i| format!("k{i}"))),
+            keys = (1..=width).map(|i| format!("k{i}")).collect::<Vec<_>>().join(", "),
             table = self.table,
             own = self.own(),
             range = self.key_range(from),
@@ -160,7 +161,7 @@ impl Parts {
             Read::Lock if self.changes_unique_column => " FOR UPDATE SKIP LOCKED",
             Read::Lock => " FOR NO KEY UPDATE SKIP LOCKED",
         };
-        format!("SELECT ctid, {} FROM {} WHERE {}{filter}{lock}", self.row_key(), self.table, self.own())
+        format!("SELECT ctid{} FROM {} WHERE {}{filter}{lock}", self.and_key(), self.table, self.own())
     }
 
     /// Goes before every filter.
@@ -217,19 +218,61 @@ impl Parts {
     /// After the first key (if there is one), up to and including the second.
     fn key_range(&self, from: Begin) -> String {
         let width = self.key().columns.len();
-        let compare = |operator: &str, first: usize| {
-            let columns = self.key_columns().collect::<Vec<_>>().join(", ");
-            let values = (first..first + width).map(|i| format!("${i}")).collect::<Vec<_>>().join(", ");
-            let schema = identifier(&self.key().operator_schema);
-            format!("ROW({columns}) OPERATOR({schema}.{operator}) ROW({values})")
-        };
         match from {
-            Begin::Start => compare("<=", 1),
-            Begin::AfterKey => format!("{} AND {}", compare(">", 1), compare("<=", 1 + width)),
+            Begin::Start => self.up_to(1),
+            Begin::AfterKey => {
+                let after = self.compare(1, |of| &of.greater, |of| &of.greater_or_equal);
+                format!("{after} AND {}", self.up_to(1 + width))
+            }
         }
     }
 
-    /// What finds a row again, and shows it to a person: its key, else its place.
+    fn up_to(&self, first: usize) -> String {
+        self.compare(first, |of| &of.less_or_equal, |of| &of.less_or_equal)
+    }
+
+    /// The key against the parameters from `first` on: as rows, for which the operators of all columns must have one name;
+    /// else column by column, all but the last by `or_equal`.
+    fn compare(
+        &self,
+        first: usize,
+        operator: fn(&Operators) -> &String,
+        or_equal: fn(&Operators) -> &String,
+    ) -> String {
+        let columns = &self.key().columns;
+        let names: Vec<String> = self.key_columns().collect();
+        let values: Vec<String> =
+            columns.iter().enumerate().map(|(i, column)| format!("${}{}", first + i, column.collate())).collect();
+        let Some((last, before)) = columns.split_last() else { return "false".to_owned() };
+        let by = operator(&last.operators);
+        if before.iter().all(|column| operator(&column.operators) == by) {
+            return format!("ROW({}) OPERATOR({by}) ROW({})", names.join(", "), values.join(", "));
+        }
+        let end = before.len();
+        let mut text = format!("{} OPERATOR({by}) {}", names[end], values[end]);
+        for (i, Column { operators, .. }) in before.iter().enumerate().rev() {
+            let (name, value) = (&names[i], &values[i]);
+            text = format!(
+                "({name} OPERATOR({}) {value} AND (NOT {name} OPERATOR({}) {value} OR {text}))",
+                or_equal(operators),
+                operators.equal
+            );
+        }
+        text
+    }
+
+    /// In the order of the key: of its columns' own collations, which other than these could not be compared with bounds.
+    fn order(&self, direction: &str) -> String {
+        let column = |column: &Column| format!("{}{}{direction}", identifier(&column.name), column.collate());
+        self.key().columns.iter().map(column).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The columns of the key behind others, as they are: text is made of them outside of the statement.
+    fn and_key(&self) -> String {
+        self.key_columns().map(|column| format!(", {column}")).collect()
+    }
+
+    /// A row's key, or its place, for people.
     pub fn row_key(&self) -> String {
         let pairs = match &self.key {
             Some(key) => key
@@ -243,21 +286,13 @@ impl Parts {
         format!("pg_catalog.jsonb_build_object({pairs})")
     }
 
-    /// Keys as text: jsonb's form of a date or a time does not depend on settings.
-    fn key_texts(&self, columns: impl Iterator<Item = String>) -> String {
-        columns
-            .map(|column| format!("pg_catalog.to_jsonb({column}) OPERATOR(pg_catalog.#>>) '{{}}'"))
-            .collect::<Vec<_>>()
-            .join(", ")
-    }
-
     fn key_columns(&self) -> impl Iterator<Item = String> + '_ {
         self.key().columns.iter().map(|column| identifier(&column.name))
     }
 
     /// Statements by key are only asked for where there is one.
     fn key(&self) -> &Key {
-        static NONE: Key = Key { columns: Vec::new(), operator_schema: String::new(), correlation: None };
+        static NONE: Key = Key { columns: Vec::new(), is_hashable: false, correlation: None };
         self.key.as_ref().unwrap_or(&NONE)
     }
 }
@@ -281,20 +316,15 @@ pub fn literal(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backfill::key::Column;
+    use crate::backfill::key::tests::key;
 
     fn parts(condition: Option<&str>, sub_selects: bool) -> Parts {
-        let column = |name: &str| Column { name: name.into(), type_oid: 20 };
         Parts {
             table: "ONLY \"s\".\"t\"".into(),
             own_rows: None,
             assignments: "n = n + 1 -- up".into(),
             condition: condition.map(|text| Condition { text: text.into(), sub_selects }),
-            key: Some(Key {
-                columns: vec![column("a"), column("b\"c")],
-                operator_schema: "pg_catalog".into(),
-                correlation: None,
-            }),
+            key: Some(key(&["a", "b\"c"], 20)),
             changes_unique_column: false,
         }
     }
@@ -317,9 +347,27 @@ mod tests {
     fn composite_keys_are_compared_as_rows() {
         let sql = parts(None, false).update_keys(Begin::AfterKey, Take::All);
         assert!(sql.ends_with(
-            "ROW(\"a\", \"b\"\"c\") OPERATOR(\"pg_catalog\".>) ROW($1, $2) AND \
-             ROW(\"a\", \"b\"\"c\") OPERATOR(\"pg_catalog\".<=) ROW($3, $4)"
+            "ROW(\"a\", \"b\"\"c\") OPERATOR(pg_catalog.>) ROW($1, $2) AND \
+             ROW(\"a\", \"b\"\"c\") OPERATOR(pg_catalog.<=) ROW($3, $4)"
         ));
+    }
+
+    #[test]
+    fn operators_of_several_schemas_are_compared_column_by_column() {
+        let mut parts = parts(None, false);
+        let first = &mut parts.key.as_mut().unwrap().columns[0];
+        first.collation = Some("x.\"C\"".into());
+        first.operators.greater = "x.>".into();
+        first.operators.greater_or_equal = "x.>=".into();
+        let sql = parts.boundaries(Begin::AfterKey);
+        assert!(
+            sql.contains(
+                "(\"a\" OPERATOR(x.>=) $1 COLLATE x.\"C\" AND (NOT \"a\" OPERATOR(pg_catalog.=) $1 COLLATE x.\"C\" \
+                 OR \"b\"\"c\" OPERATOR(pg_catalog.>) $2)) AND ROW(\"a\", \"b\"\"c\") OPERATOR(pg_catalog.<=) \
+                 ROW($3 COLLATE x.\"C\", $4) ORDER BY \"a\" COLLATE x.\"C\", \"b\"\"c\" LIMIT"
+            ),
+            "{sql}"
+        );
     }
 
     #[test]

@@ -65,8 +65,8 @@ pub fn remember_locked(job: Uuid, relid: Oid, keys: &[Value]) -> Result<()> {
     }
     spi::bookkeeping(|| {
         spi::execute(
-            "INSERT INTO upkeep._backfill_row (job, relid, row_key, state)
-             SELECT $1, $2, k.key, 'locked' FROM pg_catalog.jsonb_array_elements($3) k (key)
+            "INSERT INTO upkeep._backfill_row (job, relid, row_key, exact, state)
+             SELECT $1, $2, k.key, true, 'locked' FROM pg_catalog.jsonb_array_elements($3) k (key)
              ON CONFLICT (job, relid, row_key) DO NOTHING",
             &[job.into(), relid.into(), JsonB(Value::Array(keys.to_vec())).into()],
         )
@@ -77,10 +77,11 @@ pub fn remember_locked(job: Uuid, relid: Oid, keys: &[Value]) -> Result<()> {
 pub fn quarantine(job: Uuid, relid: Oid, row_key: &Value, error: &Error) -> Result<()> {
     spi::bookkeeping(|| {
         spi::execute(
-            "INSERT INTO upkeep._backfill_row AS r (job, relid, row_key, state, sqlstate, message, attempts, last_tried_at)
-             VALUES ($1, $2, $3, 'quarantined', $4, $5, 1, pg_catalog.clock_timestamp())
+            "INSERT INTO upkeep._backfill_row AS r
+                 (job, relid, row_key, exact, state, sqlstate, message, attempts, last_tried_at)
+             VALUES ($1, $2, $3, true, 'quarantined', $4, $5, 1, pg_catalog.clock_timestamp())
              ON CONFLICT (job, relid, row_key) DO UPDATE
-             SET state = 'quarantined', sqlstate = excluded.sqlstate, message = excluded.message,
+             SET state = 'quarantined', exact = true, sqlstate = excluded.sqlstate, message = excluded.message,
                  attempts = r.attempts OPERATOR(pg_catalog.+) 1, last_tried_at = excluded.last_tried_at",
             &[
                 job.into(),
@@ -148,18 +149,63 @@ pub fn most_frequent_error(job: Uuid) -> Result<Option<(String, String, i64)>> {
     })
 }
 
+/// A row that the job has to come back to.
+pub struct Remembered {
+    pub number: i64,
+    pub row_key: Value,
+    /// The key is written by this version: as text from which the same values come back.
+    pub exact: bool,
+}
+
+fn remembered_row(row: spi::Row<'_>) -> Result<Remembered> {
+    Ok(Remembered { number: row.require(1)?, row_key: row.require::<JsonB>(2)?.0, exact: row.require(3)? })
+}
+
 /// Some rows of a table that wait for their lock, in order, after the last one looked at.
-pub fn locked_after(job: Uuid, relid: Oid, after: i64, limit: i64) -> Result<Vec<(i64, Value)>> {
+pub fn locked_after(job: Uuid, relid: Oid, after: i64, limit: i64) -> Result<Vec<Remembered>> {
     spi::bookkeeping(|| {
         spi::query(
-            "SELECT r.number, r.row_key FROM upkeep._backfill_row r
+            "SELECT r.number, r.row_key, r.exact FROM upkeep._backfill_row r
              WHERE r.job OPERATOR(pg_catalog.=) $1 AND r.state OPERATOR(pg_catalog.=) 'locked'
                AND r.relid OPERATOR(pg_catalog.=) $2 AND r.number OPERATOR(pg_catalog.>) $3
              ORDER BY r.number LIMIT $4",
             &[job.into(), relid.into(), after.into(), limit.into()],
-            |row| Ok((row.require(1)?, row.require::<JsonB>(2)?.0)),
+            remembered_row,
         )
     })
+}
+
+/// Rows that a version before 0.6.0 has remembered.
+pub fn remembered_of_old(job: Uuid, relid: Oid) -> Result<Vec<Remembered>> {
+    spi::bookkeeping(|| {
+        spi::execute_returning(
+            "SELECT r.number, r.row_key, r.exact FROM upkeep._backfill_row r
+             WHERE r.job OPERATOR(pg_catalog.=) $1 AND r.relid OPERATOR(pg_catalog.=) $2 AND NOT r.exact
+             ORDER BY r.number",
+            &[job.into(), relid.into()],
+            remembered_row,
+        )
+    })
+}
+
+/// Writes the key of a remembered row anew; if it is there already, one of the two goes.
+pub fn rename(job: Uuid, relid: Oid, row: &Remembered, row_key: &Value) -> Result<()> {
+    spi::bookkeeping(|| {
+        let args = [job.into(), relid.into(), row.number.into(), JsonB(row_key.clone()).into()];
+        spi::execute(
+            "DELETE FROM upkeep._backfill_row r
+             WHERE r.job OPERATOR(pg_catalog.=) $1 AND r.relid OPERATOR(pg_catalog.=) $2
+               AND r.row_key OPERATOR(pg_catalog.=) $4 AND r.number OPERATOR(pg_catalog.<>) $3",
+            &args,
+        )?;
+        spi::execute(
+            "UPDATE upkeep._backfill_row SET row_key = $4, exact = true
+             WHERE job OPERATOR(pg_catalog.=) $1 AND relid OPERATOR(pg_catalog.=) $2
+               AND number OPERATOR(pg_catalog.=) $3",
+            &args,
+        )
+    })
+    .map(drop)
 }
 
 /// Which of these keys are remembered, as of now: not as of the step's first snapshot.

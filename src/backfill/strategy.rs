@@ -31,6 +31,7 @@ pub struct Facts {
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeyFacts {
     pub names: String,
+    pub is_hashable: bool,
     pub correlation: Option<f32>,
 }
 
@@ -72,7 +73,9 @@ const IN_ORDER: f32 = 0.9;
 pub fn choose(facts: &Facts, options: &Options) -> Choice {
     let (walk, walk_reason) = walk(facts, options);
     let in_order = walk == Walk::Blocks || follows_disk(facts);
+    let hashable = walk == Walk::Blocks || facts.key.as_ref().is_none_or(|key| key.is_hashable);
     let (strides, stride_reason) = match options.strides {
+        _ if !hashable => (1, "one stride, since a type of the key has no hash function".to_owned()),
         Some(strides) => (strides, "strides as asked".to_owned()),
         None if !in_order => (1, "one stride, since the key does not follow the order on disk".to_owned()),
         None => strides(facts),
@@ -178,7 +181,7 @@ mod tests {
             page_used: 8000.0,
             page_free: 100.0,
             has_condition: true,
-            key: Some(KeyFacts { names: "id".into(), correlation: Some(1.0) }),
+            key: Some(KeyFacts { names: "id".into(), is_hashable: true, correlation: Some(1.0) }),
             filled_index: None,
             held_by: None,
         }
@@ -206,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_random_key_is_not_followed_for_its_own_sake() {
-        let key = Some(KeyFacts { names: "id".into(), correlation: Some(0.01) });
+        let key = Some(KeyFacts { names: "id".into(), is_hashable: true, correlation: Some(0.01) });
         let facts = Facts { filled_index: Some("i".into()), key, ..full_table() };
         assert_eq!(automatic(&facts).walk, Walk::Blocks);
         let facts = Facts { has_condition: false, filled_index: None, ..facts };
@@ -259,7 +262,7 @@ mod tests {
         ) {
             let facts = Facts {
                 blocks, rows, matching, page_used, page_free, has_condition,
-                key: Some(KeyFacts { names: "id".into(), correlation }),
+                key: Some(KeyFacts { names: "id".into(), is_hashable: true, correlation }),
                 filled_index: None,
                 held_by: held.then(|| "pid 1".to_owned()),
             };

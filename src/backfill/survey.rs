@@ -31,7 +31,11 @@ pub fn facts(relid: Oid, parts: &Parts, columns: &[String]) -> Result<Facts> {
         page_used: (USABLE - page_free).max(1.0),
         page_free,
         has_condition: parts.condition.is_some(),
-        key: parts.key.as_ref().map(|key| KeyFacts { names: key.names(), correlation: key.correlation }),
+        key: parts.key.as_ref().map(|key| KeyFacts {
+            names: key.names(),
+            is_hashable: key.is_hashable,
+            correlation: key.correlation,
+        }),
         filled_index: filled_index(relid, columns)?,
         held_by: held_by()?,
     })

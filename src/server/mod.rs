@@ -36,6 +36,7 @@ pub mod stride;
 pub mod system;
 pub mod timeout;
 pub mod top_level;
+pub mod value;
 pub mod view;
 pub mod worker;
 pub mod zone;

@@ -178,16 +178,6 @@ pub unsafe fn run_ours(statement: &Statement, values: *mut Datum, nulls: *const 
     }
 }
 
-/// The same under settings that make text of values mean the same whoever reads it: for what turns values into text or back.
-pub unsafe fn run_exactly(statement: &Statement, values: *mut Datum, nulls: *const c_char, sight: Sight) -> u64 {
-    unsafe {
-        let level = pin(&door::EXACT);
-        let rows = run(statement, values, nulls, sight, true);
-        unpin(level);
-        rows
-    }
-}
-
 /// Runs a statement on a user's table, in which every name is qualified, under the settings in force.
 pub unsafe fn run_theirs(statement: &Statement, values: *mut Datum, nulls: *const c_char, sight: Sight) -> u64 {
     unsafe { run(statement, values, nulls, sight, false) }
@@ -258,6 +248,19 @@ pub unsafe fn value(number: c_int) -> Option<Datum> {
         let datum = SPI_getbinval(*(*table).vals, (*table).tupdesc, number, &mut null);
         if null { None } else { Some(datum) }
     }
+}
+
+/// The last result as a whole: what runs next does not touch it.
+pub unsafe fn result() -> *mut pg_sys::SPITupleTable {
+    unsafe { pg_sys::SPI_tuptable }
+}
+
+/// The type of a column (from 0) of a result.
+pub unsafe fn column_type(result: *mut pg_sys::SPITupleTable, column: usize) -> Oid {
+    unsafe extern "C-unwind" {
+        fn SPI_gettypeid(desc: pg_sys::TupleDesc, number: c_int) -> Oid;
+    }
+    unsafe { SPI_gettypeid((*result).tupdesc, column as c_int + 1) }
 }
 
 /// Attribute `number` of a tuple.
@@ -353,21 +356,27 @@ pub unsafe fn become_again(identity: Identity) {
 
 /// From here until [`unpin`], or the abort, statements of ours: `pins` of the door. What it gives is for `unpin`.
 pub unsafe fn pin(pins: &'static [Pin]) -> c_int {
-    unsafe fn set(name: &CStr, value: &CStr) {
-        unsafe {
-            set_config_option(
-                name.as_ptr(),
-                value.as_ptr(),
-                pg_sys::GucContext::PGC_SUSET,
-                pg_sys::GucSource::PGC_S_SESSION,
-                pg_sys::GucAction::GUC_ACTION_SAVE,
-                true,
-                0,
-                false,
-            );
-        }
+    unsafe { door::pin(pins, new_level, set) }
+}
+
+/// For [`set`]; it ends with [`unpin`].
+pub unsafe fn new_level() -> c_int {
+    unsafe { NewGUCNestLevel() }
+}
+
+pub unsafe fn set(name: &CStr, value: &CStr) {
+    unsafe {
+        set_config_option(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
     }
-    unsafe { door::pin(pins, || NewGUCNestLevel(), set) }
 }
 
 pub unsafe fn unpin(level: c_int) {

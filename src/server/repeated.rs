@@ -11,7 +11,8 @@ use std::ptr;
 use pgrx::pg_sys;
 
 use super::door::Pinned;
-use super::encoding::{self, to_c};
+use super::encoding::to_c;
+use super::value;
 use crate::error::{Error, INTERNAL_ERROR, Result, SERIALIZATION_FAILURE};
 
 /// A parameter's value.
@@ -21,8 +22,10 @@ pub enum Arg<'a> {
     /// A transaction id.
     Xid(u32),
     Tid(Tid),
-    /// Read by the input function of the parameter's type.
+    /// In the form that [`Statement::rows`] gives: the value that it was there.
     Text(&'a str),
+    /// Stored by a version before 0.6.0: read as it was then, under the session's settings.
+    Old(&'a str),
 }
 
 /// A row's place: block and line pointer.
@@ -40,7 +43,7 @@ pub struct Flagged {
     pub flagged: u64,
 }
 
-/// A row in text form, as a client would get it.
+/// A row as texts from which the same values come back ([`value`]).
 pub type TextRow = Vec<Option<String>>;
 
 pub struct Statement {
@@ -186,7 +189,7 @@ unsafe fn reads(plan: pg_sys::SPIPlanPtr, relation: pg_sys::Oid) -> bool {
     }
 }
 
-unsafe fn datum(type_oid: pg_sys::Oid, arg: &Arg<'_>) -> Result<pg_sys::Datum> {
+fn datum(type_oid: pg_sys::Oid, arg: &Arg<'_>) -> Result<pg_sys::Datum> {
     Ok(match arg {
         Arg::Int(value) => pg_sys::Datum::from(*value),
         Arg::Xid(value) => pg_sys::Datum::from(*value),
@@ -201,17 +204,8 @@ unsafe fn datum(type_oid: pg_sys::Oid, arg: &Arg<'_>) -> Result<pg_sys::Datum> {
             }
             pg_sys::Datum::from(pointer)
         }
-        Arg::Text(text) => {
-            let text = to_c(text)?;
-            let mut input = pg_sys::InvalidOid;
-            let mut parameter = pg_sys::InvalidOid;
-            // SAFETY: the server's own lookup and input function of that type.
-            unsafe {
-                pg_sys::getTypeInputInfo(type_oid, &mut input, &mut parameter);
-                let owned = pg_sys::pstrdup(text.as_ptr());
-                pg_sys::OidInputFunctionCall(input, owned, parameter, -1)
-            }
-        }
+        Arg::Text(text) => value::from_text(type_oid, text)?,
+        Arg::Old(text) => value::from_old_text(type_oid, text)?,
     })
 }
 
@@ -220,8 +214,9 @@ unsafe fn text_row(tuple: pg_sys::HeapTuple, descriptor: pg_sys::TupleDesc) -> T
     unsafe {
         (1..=(*descriptor).natts)
             .map(|column| {
-                let value = pg_sys::SPI_getvalue(tuple, descriptor, column);
-                (!value.is_null()).then(|| encoding::text(value))
+                let mut null = true;
+                let datum = pg_sys::SPI_getbinval(tuple, descriptor, column, &mut null);
+                (!null).then(|| value::to_text(pg_sys::SPI_gettypeid(descriptor, column), datum))
             })
             .collect()
     }

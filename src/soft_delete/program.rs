@@ -47,10 +47,11 @@ pub enum Action {
 
 /// How references are cleared.
 pub struct Clearing {
-    /// The UPDATE: the number of rows, and an array of records of what is to be remembered of them.
+    /// The UPDATE. It returns of each row its `keys`, `columns` values that it had (of the row itself, and as the deleted row
+    /// has them), and those that it has now. They become text outside of it, under settings which no trigger may see.
     pub clear: Statement,
-    /// Makes text of the records' values, three arrays of it. Apart, because that needs settings which no trigger may see.
-    pub write: Statement,
+    pub keys: usize,
+    pub columns: usize,
     pub remember: Statement,
 }
 
@@ -544,7 +545,7 @@ fn unmanaged(managed: &Managed, key: &ForeignKey) -> Refusal {
 }
 
 fn clear(key: &ForeignKey, used: &[Column], table: &str, rows: &str, matching: &str) -> Result<Action> {
-    let child_key: Vec<String> = managed::primary_key(key.child_root)?.into_iter().map(|(name, _)| name).collect();
+    let child_key = managed::primary_key(key.child_root)?;
     if child_key.is_empty() {
         return Err(Error::new(
             OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -558,101 +559,60 @@ fn clear(key: &ForeignKey, used: &[Column], table: &str, rows: &str, matching: &
     }
     let value = if key.on_delete == 'n' { "NULL" } else { "DEFAULT" };
     let set: Vec<String> = key.set_columns.iter().map(|name| format!("{} = {value}", identifier(name))).collect();
-    let columns = managed::columns(key.child)?;
-    let type_of = |name: &String| {
-        columns.iter().find(|column| &column.name == name).map_or(Oid::INVALID, |column| column.type_oid)
-    };
-    // The key of the row, the reference that it had, and what it has now.
-    let mut record = Record::default();
     let of_child = |name: &String| format!("c.{}", identifier(name));
-    record.extend('k', child_key.iter().map(|name| (of_child(name), type_of(name))));
-    let old = key.set_columns.iter().filter_map(|name| key.child_columns.iter().position(|column| column == name));
-    record.extend('o', old.map(|i| (format!("d.k{i}"), used[i].type_oid)));
-    record.extend('n', key.set_columns.iter().map(|name| (of_child(name), type_of(name))));
-    let names = |names: &[String]| {
-        let quoted: Vec<String> = names.iter().map(|name| literal(name)).collect();
+    // As the row has it: equal is not the same (1.0 and 1.00, one month and 30 days). The statement's snapshot still shows it
+    // to itself; unless a trigger has changed the row's key, or another transaction has just changed the row.
+    let same: Vec<String> =
+        child_key.iter().map(|(name, equal)| format!("o.{0} {equal} c.{0}", identifier(name))).collect();
+    let own = |name: &String| format!("(SELECT o.{} FROM {table} AS o WHERE {})", identifier(name), same.join(" AND "));
+    let of_parent =
+        key.set_columns.iter().filter_map(|name| key.child_columns.iter().position(|column| column == name));
+    let mut returned: Vec<String> = child_key.iter().map(|(name, _)| of_child(name)).collect();
+    returned.extend(key.set_columns.iter().map(own));
+    returned.extend(of_parent.map(|i| format!("d.k{i}")));
+    returned.extend(key.set_columns.iter().map(of_child));
+    let clear = format!(
+        "UPDATE {table} AS c SET {} FROM {rows} WHERE {matching} RETURNING {}",
+        set.join(", "),
+        returned.join(", ")
+    );
+    let names = |names: &mut dyn Iterator<Item = &String>| {
+        let quoted: Vec<String> = names.map(|name| literal(name)).collect();
         format!("ARRAY[{}]::pg_catalog.name[]", quoted.join(", "))
     };
-    let clear = format!(
-        "WITH gone AS (UPDATE {table} AS c SET {} FROM {rows} WHERE {matching} RETURNING {} AS r)
-         SELECT pg_catalog.count(*), pg_catalog.array_agg(gone.r) FROM gone",
-        set.join(", "),
-        record.row(),
-    );
-    let write = format!(
-        "SELECT pg_catalog.count(*), pg_catalog.array_agg({}), pg_catalog.array_agg({}), pg_catalog.array_agg({})
-         FROM {}",
-        record.texts('k'),
-        record.texts('o'),
-        record.texts('n'),
-        record.rows(4),
-    );
+    let (keys, columns) = (child_key.len(), key.set_columns.len());
+    let texts = |from: usize, count: usize| {
+        let texts: Vec<String> = (from..from + count).map(|i| format!("r.t{i}")).collect();
+        format!("pg_catalog.jsonb_build_array({})", texts.join(", "))
+    };
+    let count = keys + 2 * columns;
+    let arrays: Vec<String> = (0..count).map(|i| format!("pg_catalog.unnest(${})", 4 + i)).collect();
+    let aliases: Vec<String> = (0..count).map(|i| format!("t{i}")).collect();
     let remember = format!(
         "INSERT INTO upkeep._deletion_cleared
-             (deletion, relid, conname, key_columns, columns, key, old_values, new_values)
-         SELECT $1, {}::pg_catalog.oid, {}, {}, {}, r.key, r.old, r.new
-         FROM ROWS FROM (pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6)) AS r (key, old, new)",
+             (deletion, relid, conname, key_columns, columns, key, old_values, new_values, exact)
+         SELECT $1, {}::pg_catalog.oid, {}, {}, {}, {}, {}, {}, true FROM ROWS FROM ({}) AS r ({})",
         key.child.to_u32(),
         literal(&key.name),
-        names(&child_key),
-        names(&key.set_columns)
+        names(&mut child_key.iter().map(|(name, _)| name)),
+        names(&mut key.set_columns.iter()),
+        texts(0, keys),
+        texts(keys, columns),
+        texts(keys + columns, columns),
+        arrays.join(", "),
+        aliases.join(", ")
     );
     let mut types = common();
-    types.extend([pg_sys::JSONBARRAYOID; 3]);
-    let mut records = common();
-    records.push(pg_sys::RECORDARRAYOID);
+    types.extend(vec![pg_sys::TEXTARRAYOID; count]);
     Ok(Action::Clear {
         child: key.child_root,
         clearing: Clearing {
             clear: Statement::new(clear, with_arrays(used)),
-            write: Statement::new(write, records),
+            keys,
+            columns,
             remember: Statement::new(remember, types),
         },
     })
-}
-
-/// Values of a row as one record, so that rows go from one statement to the next in an array whatever their types are.
-#[derive(Default)]
-pub struct Record {
-    /// Name, value, and type; of a domain what it is made of: it is checked where the value is stored.
-    fields: Vec<(String, String, String)>,
-}
-
-impl Record {
-    /// Fields with names of that letter and a number.
-    pub fn extend(&mut self, letter: char, values: impl Iterator<Item = (String, Oid)>) {
-        self.fields.extend(values.enumerate().map(|(i, (value, type_oid))| {
-            (format!("{letter}{i}"), value, catalog::type_sql(catalog::base_type(type_oid), -1))
-        }));
-    }
-
-    pub fn row(&self) -> String {
-        let values: Vec<String> = self.fields.iter().map(|(_, value, kind)| format!("({value})::{kind}")).collect();
-        format!("ROW({})", values.join(", "))
-    }
-
-    /// In FROM, out of that parameter: rows `r`.
-    pub fn rows(&self, parameter: usize) -> String {
-        let columns: Vec<String> = self.fields.iter().map(|(name, _, kind)| format!("{name} {kind}")).collect();
-        format!("pg_catalog.unnest(${parameter}) AS r ({})", columns.join(", "))
-    }
-
-    /// The fields of that letter as an array of strings, or nulls, in jsonb. By the output functions of their types: a cast to
-    /// text or json may be anything.
-    fn texts(&self, letter: char) -> String {
-        let texts: Vec<String> = self
-            .fields
-            .iter()
-            .filter(|(name, ..)| name.starts_with(letter))
-            .map(|(name, ..)| {
-                format!(
-                    "CASE WHEN pg_catalog.num_nulls(r.{name}) OPERATOR(pg_catalog.=) 0
-                          THEN pg_catalog.concat(r.{name}) END"
-                )
-            })
-            .collect();
-        format!("pg_catalog.jsonb_build_array({})", texts.join(", "))
-    }
 }
 
 /// The tables with soft delete that a table references, and the columns by which it does.

@@ -6,7 +6,7 @@ use pgrx::pg_sys::{self, Oid};
 
 use super::managed::{self, Managed, literal, qualified};
 use super::objects;
-use super::program::{self, Record, counted};
+use super::program::{self, counted};
 use crate::backfill::fragments;
 use crate::backfill::glue::Glue;
 use crate::backfill::statements::identifier;
@@ -47,9 +47,12 @@ pub struct Table {
 /// References that were cleared by one foreign key.
 pub struct Cleared {
     pub owner: Oid,
+    /// Gives whether a row's texts are exact (else a version before 0.6.0 has written them), and the texts: of the key, the
+    /// values that were there, and those that the deletion has left.
     pub load: Statement,
-    /// Makes values of the texts, a record a row. Apart, because that needs settings which no trigger may see.
-    pub read: Statement,
+    /// Of these columns, as which rows of values go into `restore`. They are read outside of it, under settings which no
+    /// trigger may see.
+    pub types: Vec<Oid>,
     pub restore: Statement,
     /// Once all of them are as they were.
     pub forget: Statement,
@@ -305,8 +308,8 @@ fn cleared(id: Uuid) -> Result<Vec<Cleared>> {
         let primary_key = managed::primary_key(group.relid)?;
         let mut set = Vec::new();
         let mut conditions = Vec::new();
-        let mut record = Record::default();
-        let text = |of: &str, i: usize| format!("t.{of} OPERATOR(pg_catalog.->>) {i}");
+        let mut types_of = Vec::new();
+        let mut texts = Vec::new();
         for (i, name) in group.key_columns.iter().enumerate() {
             let equal =
                 primary_key.iter().find(|(column, _)| column == name).map(|(_, equal)| equal).ok_or_else(|| {
@@ -318,54 +321,69 @@ fn cleared(id: Uuid) -> Result<Vec<Cleared>> {
                         ),
                     )
                 })?;
-            conditions.push(format!("c.{} {equal} r.k{i}", identifier(name)));
+            types_of.push(catalog::base_type(type_of(name)?));
+            texts.push(("key", i));
+            conditions.push(format!("c.{} {equal} r.t{i}", identifier(name)));
         }
-        let types = |names: &[String]| names.iter().map(type_of).collect::<Result<Vec<Oid>>>();
-        let (of_key, of_columns) = (types(&group.key_columns)?, types(&group.columns)?);
-        record.extend('k', of_key.into_iter().enumerate().map(|(i, kind)| (text("key", i), kind)));
-        record.extend('o', of_columns.iter().enumerate().map(|(i, &kind)| (text("old", i), kind)));
-        record.extend('n', of_columns.iter().enumerate().map(|(i, &kind)| (text("new", i), kind)));
-        for (i, (name, &kind)) in group.columns.iter().zip(&of_columns).enumerate() {
-            let column = identifier(name);
-            let kind = catalog::type_sql(catalog::base_type(kind), -1);
-            set.push(format!("{column} = r.o{i}"));
-            // Has anybody changed it since?
-            conditions.push(format!("pg_catalog.record_image_eq(ROW(c.{column}::{kind}), ROW(r.n{i}))"));
+        let (keys, count) = (group.key_columns.len(), group.columns.len());
+        for (first, of) in [(keys, "old_values"), (keys + count, "new_values")] {
+            for (i, name) in group.columns.iter().enumerate() {
+                let (column, kind) = (identifier(name), catalog::base_type(type_of(name)?));
+                types_of.push(kind);
+                texts.push((of, i));
+                if of == "old_values" {
+                    set.push(format!("{column} = r.t{}", first + i));
+                    continue;
+                }
+                // Has anybody changed it since?
+                let kind = catalog::type_sql(kind, -1);
+                conditions.push(format!("pg_catalog.record_image_eq(ROW(c.{column}::{kind}), ROW(r.t{}))", first + i));
+            }
         }
+        let rows: Vec<String> = types_of
+            .iter()
+            .enumerate()
+            .map(|(i, &type_oid)| format!("t{i} {}", catalog::type_sql(type_oid, -1)))
+            .collect();
+        let texts: Vec<String> = texts
+            .iter()
+            .zip(&types_of)
+            .map(|((column, i), &type_oid)| {
+                let text = format!("(c.{column} OPERATOR(pg_catalog.->>) {i})");
+                // What was put into jsonb as such is text again only as a whole; old values of type jsonb were text already.
+                if type_oid != pg_sys::JSONBOID || *column == "old_values" {
+                    return text;
+                }
+                format!(
+                    "CASE WHEN c.exact OR {text} IS NULL THEN {text}
+                          ELSE (c.{column} OPERATOR(pg_catalog.->) {i})::pg_catalog.text END"
+                )
+            })
+            .collect();
         let filter = format!(
-            "deletion OPERATOR(pg_catalog.=) $1 AND relid OPERATOR(pg_catalog.=) {}::pg_catalog.oid
-             AND conname OPERATOR(pg_catalog.=) {}",
+            "c.deletion OPERATOR(pg_catalog.=) $1 AND c.relid OPERATOR(pg_catalog.=) {}::pg_catalog.oid
+             AND c.conname OPERATOR(pg_catalog.=) {}",
             group.relid.to_u32(),
             literal(&group.name)
         );
         cleared.push(Cleared {
             owner: objects::owner(group.relid)?,
             load: Statement::new(
-                format!(
-                    "SELECT pg_catalog.count(*), pg_catalog.array_agg(key), pg_catalog.array_agg(old_values),
-                            pg_catalog.array_agg(new_values) FROM upkeep._deletion_cleared WHERE {filter}"
-                ),
-                self::types(&[]),
+                format!("SELECT c.exact, {} FROM upkeep._deletion_cleared AS c WHERE {filter}", texts.join(", ")),
+                types(&[]),
             ),
-            read: Statement::new(
-                format!(
-                    "SELECT pg_catalog.count(*), pg_catalog.array_agg({}) FROM ROWS FROM (pg_catalog.unnest($4),
-                         pg_catalog.unnest($5), pg_catalog.unnest($6)) AS t (key, old, new)",
-                    record.row()
-                ),
-                self::types(&[pg_sys::JSONBARRAYOID; 3]),
-            ),
+            types: types_of,
             restore: Statement::new(
                 format!(
-                    "UPDATE {} AS c SET {} FROM {} WHERE {}",
+                    "UPDATE {} AS c SET {} FROM pg_catalog.unnest($4) AS r ({}) WHERE {}",
                     qualified(&schema, &name_of_table),
                     set.join(", "),
-                    record.rows(4),
+                    rows.join(", "),
                     conditions.join(" AND ")
                 ),
-                self::types(&[pg_sys::RECORDARRAYOID]),
+                types(&[pg_sys::RECORDARRAYOID]),
             ),
-            forget: Statement::new(format!("DELETE FROM upkeep._deletion_cleared WHERE {filter}"), self::types(&[])),
+            forget: Statement::new(format!("DELETE FROM upkeep._deletion_cleared AS c WHERE {filter}"), types(&[])),
         });
     }
     Ok(cleared)

@@ -5,12 +5,15 @@ use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Run;
 use super::fill::{Limit, longest};
+use super::revisit::find;
 use super::session::{Session, Which};
 use crate::backfill::definition::OnError;
+use crate::backfill::key::Key;
+use crate::backfill::statements::Read;
 use crate::backfill::store;
 use crate::error::{Error, INTERNAL_ERROR, LOCK_NOT_AVAILABLE, QUERY_CANCELED, Result, SqlState};
 use crate::jobs::kind::{Context, Outcome};
@@ -61,13 +64,16 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    pub fn read(row: &TextRow) -> Result<Self> {
-        match row.as_slice() {
-            [Some(tid), Some(row_key), ..] => {
-                Ok(Candidate { tid: tid.parse()?, row_key: serde_json::from_str(row_key)? })
-            }
-            _ => Err(Error::new(INTERNAL_ERROR, "a row without a place or a key")),
-        }
+    /// Of a row that begins with its place and the columns of its key, if it has one.
+    pub fn read(row: &TextRow, key: Option<&Key>) -> Result<Self> {
+        let Some((Some(tid), values)) = row.split_first() else {
+            return Err(Error::new(INTERNAL_ERROR, "a row without a place"));
+        };
+        let row_key = match key {
+            Some(key) => key.row_key(values)?,
+            None => json!({ "ctid": tid }),
+        };
+        Ok(Candidate { tid: tid.parse()?, row_key })
     }
 }
 
@@ -78,13 +84,26 @@ impl Run {
         session: &Session,
         range: &Range<'_>,
     ) -> Result<Tally> {
-        let all = candidates(&range.look.rows(&range.args)?)?;
-        let free = candidates(&range.lock.rows(&range.args)?)?;
+        let key = session.parts.key.as_ref();
+        let all = candidates(&range.look.rows(&range.args)?, key)?;
+        let free = candidates(&range.lock.rows(&range.args)?, key)?;
         // By key and not by place: a row that somebody changed between the two looks has moved,
         // and would be done now and once more as a locked one.
-        let taken: HashSet<String> = free.iter().map(|row| row.row_key.to_string()).collect();
-        let locked: Vec<Value> =
-            all.into_iter().map(|row| row.row_key).filter(|key| !taken.contains(&key.to_string())).collect();
+        let taken: HashSet<&Value> = free.iter().map(|row| &row.row_key).collect();
+        let known: HashSet<&Value> = all.iter().map(|row| &row.row_key).collect();
+        let mut locked: Vec<Value> =
+            (all.iter().map(|row| &row.row_key)).filter(|key| !taken.contains(key)).cloned().collect();
+        // Or its key is equal to what it was, but not the same.
+        if !known.is_superset(&taken) {
+            let mut left = Vec::with_capacity(locked.len());
+            for row_key in locked {
+                let now = candidates(&find(session, &row_key, true, Read::Look)?, key)?;
+                if !now.iter().any(|row| taken.contains(&row.row_key)) {
+                    left.push(row_key);
+                }
+            }
+            locked = left;
+        }
         let mut tally = self.update_candidates(context, session, &free)?;
         tally.locked.extend(locked);
         // With a condition the sweep finds them again by itself.
@@ -274,8 +293,8 @@ impl Budget {
     }
 }
 
-pub fn candidates(rows: &[TextRow]) -> Result<Vec<Candidate>> {
-    rows.iter().map(Candidate::read).collect()
+pub fn candidates(rows: &[TextRow], key: Option<&Key>) -> Result<Vec<Candidate>> {
+    rows.iter().map(|row| Candidate::read(row, key)).collect()
 }
 
 /// The literal of a tid[].

@@ -53,6 +53,7 @@ impl Run {
         let Some((mut shared, others)) = list::lock(self.job, number, context.slot)? else {
             return Ok(Outcome::Continue);
         };
+        self.modernize(session, &mut shared)?;
         shared.absorb(&finished);
         shared.proved |= self.proved;
         self.adopt(&shared);
@@ -207,12 +208,31 @@ impl Run {
         bounds.dedup();
         shared.claimed_rows += f64::from(rows) * bounds.len().saturating_sub(1) as f64;
         shared.after_key = bounds.last().cloned();
-        Ok(Some(Portion::Keys(Keys { bounds, next: 0, rows, strides, stride: 0, proved: shared.proved })))
+        Ok(Some(Portion::Keys(Keys { bounds, exact: true, next: 0, rows, strides, stride: 0, proved: shared.proved })))
+    }
+
+    /// Keys that an older version has written, as this one writes them. The last one may have been rounded: then rows behind
+    /// it would be left out.
+    fn modernize(&self, session: &Session, shared: &mut Shared) -> Result<()> {
+        if shared.exact || session.parts.key.is_none() {
+            return Ok(());
+        }
+        shared.exact = true;
+        if let Some(after) = &mut shared.after_key {
+            *after = session.modern(after)?;
+        }
+        if let Some(last) = &mut shared.last_key {
+            *last = session.modern(last)?;
+            if shared.phase == Phase::Fill {
+                shared.last_key = session.last_key()?.or(shared.last_key.take());
+            }
+        }
+        Ok(())
     }
 
     fn take_rows(&self, shared: &mut Shared) -> Result<Option<Portion>> {
         let rows = store::locked_after(self.job, self.relid, shared.after_number, ROWS)?;
-        let Some(&(until, _)) = rows.last() else { return Ok(None) };
+        let Some(&store::Remembered { number: until, .. }) = rows.last() else { return Ok(None) };
         let after = std::mem::replace(&mut shared.after_number, until);
         Ok(Some(Portion::Rows(Rows { after, until, found: 0 })))
     }

@@ -6,7 +6,8 @@ use serde_json::Value;
 use crate::backfill::strategy::Choice;
 use crate::error::Result;
 
-/// A key's columns as text.
+/// A key's columns as texts that give back the same values (`server::value`); as an older version wrote them, where what
+/// holds them is not `exact`.
 pub type KeyText = Vec<String>;
 
 /// The passes of a run, in order. A run without a condition has no sweep.
@@ -30,6 +31,8 @@ pub struct Shared {
     pub phase: Phase,
     /// The columns of the key that finds its rows again; `None`: those of the definition.
     pub key: Option<Vec<String>>,
+    /// What the key's order depends on, column by column; `None`: begun before 0.6.0.
+    pub order: Option<Vec<String>>,
     pub choice: Option<Choice>,
     /// Of the table when its blocks were counted: another one means that rows moved.
     pub filenode: u32,
@@ -39,6 +42,8 @@ pub struct Shared {
     /// The greatest key nobody needs to look at any more, and the last of all.
     pub after_key: Option<KeyText>,
     pub last_key: Option<KeyText>,
+    /// Both are written by this version.
+    pub exact: bool,
     /// Rows of a range of keys; also how many rows the run expects.
     pub range_rows: u32,
     pub rows_estimate: f64,
@@ -105,6 +110,9 @@ const LEAST_STEPS: usize = 20;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Keys {
     pub bounds: Vec<KeyText>,
+    /// They are written by this version.
+    #[serde(default)]
+    pub exact: bool,
     pub next: usize,
     /// Rows of one range, about.
     pub rows: u32,
@@ -262,10 +270,28 @@ mod tests {
     }
 
     #[test]
+    fn bounds_of_an_older_version_are_known_for_it() {
+        let stored = json!({"pass": "keys", "bounds": [[], ["5"]], "next": 0, "rows": 9, "strides": 1, "stride": 0,
+                            "proved": true, "table": 1});
+        let Portion::Keys(keys) = Hand::read(Some(&stored)).unwrap().unwrap().portion else { panic!("not keys") };
+        assert!(!keys.exact && keys.bounds == [vec![], vec!["5".to_owned()]]);
+        let shared: Shared =
+            serde_json::from_value(json!({"phase": "fill", "after_key": ["5"], "last_key": ["9"]})).unwrap();
+        assert!(!shared.exact && shared.order.is_none());
+    }
+
+    #[test]
     fn a_window_of_keys_visits_each_range_once_per_stride() {
         let key = |text: &str| vec![text.to_owned()];
-        let mut keys =
-            Keys { bounds: vec![vec![], key("5"), key("9")], next: 0, rows: 5, strides: 2, stride: 0, proved: false };
+        let mut keys = Keys {
+            bounds: vec![vec![], key("5"), key("9")],
+            exact: true,
+            next: 0,
+            rows: 5,
+            strides: 2,
+            stride: 0,
+            proved: false,
+        };
         let mut seen = Vec::new();
         while !Portion::Keys(keys.clone()).is_finished() {
             let (after, upto) = keys.range(1).unwrap();
@@ -286,7 +312,7 @@ mod tests {
     #[test]
     fn small_ranges_are_taken_together_but_never_a_whole_window() {
         let bounds: Vec<KeyText> = (0..=100).map(|key| vec![key.to_string()]).collect();
-        let mut keys = Keys { bounds, next: 0, rows: 4, strides: 2, stride: 0, proved: false };
+        let mut keys = Keys { bounds, exact: true, next: 0, rows: 4, strides: 2, stride: 0, proved: false };
         assert_eq!(keys.widest_span(), 5);
         let mut steps = 0;
         while keys.stride < keys.strides {
@@ -301,8 +327,15 @@ mod tests {
     #[test]
     fn a_range_that_takes_too_long_is_split_in_place() {
         let key = |text: &str| vec![text.to_owned()];
-        let mut keys =
-            Keys { bounds: vec![key("1"), key("5"), key("9")], next: 1, rows: 4, strides: 1, stride: 0, proved: false };
+        let mut keys = Keys {
+            bounds: vec![key("1"), key("5"), key("9")],
+            exact: true,
+            next: 1,
+            rows: 4,
+            strides: 1,
+            stride: 0,
+            proved: false,
+        };
         keys.split(vec![key("7"), key("9")]);
         assert_eq!(keys.bounds, [key("1"), key("5"), key("7"), key("9")]);
         assert_eq!(keys.range(1), Some((Some(&key("5")), &key("7"))));

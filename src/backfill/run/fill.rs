@@ -85,6 +85,11 @@ impl Run {
     pub(super) fn fill_keys(&mut self, context: &mut Context, session: &Session, mut keys: Keys) -> Result<Outcome> {
         let started = Instant::now();
         self.proved |= keys.proved;
+        if !keys.exact {
+            let modern = |bound: &KeyText| session.modern(bound);
+            keys.bounds = keys.bounds.iter().map(modern).collect::<Result<_>>()?;
+            keys.exact = true;
+        }
         let span = self.span.min(keys.widest_span());
         let Some((after, upto)) = keys.range(span).map(|(after, upto)| (after.cloned(), upto.clone())) else {
             // A window without a range: nothing between its bounds.

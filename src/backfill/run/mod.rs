@@ -155,6 +155,7 @@ impl Run {
         self.session = Some(Rc::clone(&session));
         self.through_root = session.through_root;
         self.filtering = super::store::any_still_matching(self.job)?;
+        self.modernize_rows(&session)?;
         Ok(session)
     }
 }

@@ -11,9 +11,10 @@ use super::cursor::{Portion, Rows};
 use super::fill::longest;
 use super::session::{Session, Which};
 use crate::backfill::statements::Read;
-use crate::backfill::store;
+use crate::backfill::store::{self, Remembered};
 use crate::error::{Error, INTERNAL_ERROR, Result};
 use crate::jobs::kind::{Context, Outcome};
+use crate::server::catch::subtransaction;
 use crate::server::repeated::{Arg, TextRow};
 use crate::settings;
 
@@ -27,16 +28,16 @@ impl Run {
         let mut tally = Tally::default();
         let rows = store::locked_after(self.job, self.relid, portion.after, ROWS)?;
         // Past the end of the portion rows belong to another worker.
-        let mine: Vec<_> = rows.iter().filter(|(number, _)| *number <= portion.until).collect();
+        let mine: Vec<_> = rows.iter().filter(|row| row.number <= portion.until).collect();
         if mine.is_empty() {
             portion.after = portion.until;
         }
-        for (number, row_key) in mine {
+        for row in mine {
             let first = portion.after == from;
-            if !self.revisit_row(context, session, row_key, first, &mut portion, &mut tally)? {
+            if !self.revisit_row(context, session, row, first, &mut portion, &mut tally)? {
                 break;
             }
-            portion.after = *number;
+            portion.after = row.number;
             // What was put aside is judged at the end of the step, one by one.
             if tally.quarantined > 0 || started.elapsed() > context.batch_time {
                 break;
@@ -52,60 +53,76 @@ impl Run {
         &mut self,
         context: &Context,
         session: &Session,
-        row_key: &Value,
+        row: &Remembered,
         first: bool,
         portion: &mut Rows,
         tally: &mut Tally,
     ) -> Result<bool> {
-        if find(session, row_key, Read::Look)?.is_empty() {
+        if find(session, &row.row_key, row.exact, Read::Look)?.is_empty() {
             // Gone, or somebody else has done it. By its place alone a row that was
             // changed cannot be found: the next sweep does.
             if session.parts.key.is_none() {
                 portion.found += 1;
             }
-            store::forget(self.job, self.relid, row_key)?;
+            store::forget(self.job, self.relid, &row.row_key)?;
             return Ok(true);
         }
-        let free: Vec<Candidate> = candidates(&find(session, row_key, Read::Lock)?)?;
-        let [row, ..] = &free[..] else { return Ok(true) };
+        let free: Vec<Candidate> =
+            candidates(&find(session, &row.row_key, row.exact, Read::Lock)?, session.parts.key.as_ref())?;
+        let [found, ..] = &free[..] else { return Ok(true) };
+        // Under an equal key that is written otherwise it is remembered once more.
+        let renamed = found.row_key != row.row_key;
         let row_time = settings::max_row_time();
         let time = row_time.map(|row_time| if first { row_time } else { row_time.min(longest(context)) });
-        let done = self.update_one(session, row, time)?;
+        let done = self.update_one(session, found, time)?;
         if let (Some(limit), false) = (row_time, done.slow.is_empty()) {
             if !first {
                 return Ok(false);
             }
-            self.quarantine_slow(row_key, limit)?;
+            self.quarantine_slow(&found.row_key, limit)?;
+            if renamed {
+                store::forget(self.job, self.relid, &row.row_key)?;
+            }
             tally.quarantined += 1;
             return Ok(true);
         }
         tally.rows += done.rows;
         tally.flagged += done.flagged;
         tally.quarantined += done.quarantined;
-        if done.quarantined == 0 && done.locked.is_empty() {
-            store::forget(self.job, self.relid, row_key)?;
+        if renamed {
+            store::remember_locked(self.job, self.relid, &done.locked)?;
+        }
+        if renamed || (done.quarantined == 0 && done.locked.is_empty()) {
+            store::forget(self.job, self.relid, &row.row_key)?;
         }
         Ok(true)
     }
-}
 
-fn find(session: &Session, row_key: &Value, read: Read) -> Result<Vec<TextRow>> {
-    let Some(key) = &session.parts.key else {
-        let place = text(row_key, "ctid")?;
-        return session.statement(Which::ReadByPlace(read)).rows(&[Arg::Text(&place)]);
-    };
-    let values: Vec<String> = key.columns.iter().map(|column| text(row_key, &column.name)).collect::<Result<_>>()?;
-    let args: Vec<Arg<'_>> = values.iter().map(|value| Arg::Text(value)).collect();
-    session.statement(Which::ReadByKey(read)).rows(&args)
-}
-
-/// A column of a stored key in the form that its type's input function reads.
-fn text(row_key: &Value, column: &str) -> Result<String> {
-    match row_key.get(column) {
-        Some(Value::String(text)) => Ok(text.clone()),
-        Some(Value::Null) | None => {
-            Err(Error::new(INTERNAL_ERROR, format!("a stored key without {column}: {row_key}")))
+    /// Rows that an older version has remembered, under the keys that they have now: else the sweep would not know them.
+    pub(super) fn modernize_rows(&self, session: &Session) -> Result<()> {
+        let Some(key) = &session.parts.key else { return Ok(()) };
+        for row in store::remembered_of_old(self.job, self.relid)? {
+            // What was written under other settings may be no value at all.
+            let found = subtransaction(|| candidates(&find(session, &row.row_key, row.exact, Read::Look)?, Some(key)));
+            if let Ok(found) = found
+                && let Some(found) = found.first()
+            {
+                store::rename(self.job, self.relid, &row, &found.row_key)?;
+            }
         }
-        Some(other) => Ok(other.to_string()),
+        Ok(())
     }
+}
+
+/// The row that a stored key is equal to, by the operator class.
+pub(super) fn find(session: &Session, row_key: &Value, exact: bool, read: Read) -> Result<Vec<TextRow>> {
+    let Some(key) = &session.parts.key else {
+        let place = row_key.get("ctid").and_then(Value::as_str);
+        let place = place.ok_or_else(|| Error::new(INTERNAL_ERROR, format!("a stored row without ctid: {row_key}")))?;
+        return session.statement(Which::ReadByPlace(read)).rows(&[Arg::Text(place)]);
+    };
+    let texts = key.texts(row_key)?;
+    let arg = |text| if exact { Arg::Text(text) } else { Arg::Old(text) };
+    let args: Vec<Arg<'_>> = texts.iter().map(|text| arg(text)).collect();
+    session.statement(Which::ReadByKey(read)).rows(&args)
 }

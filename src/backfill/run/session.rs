@@ -15,11 +15,11 @@ use crate::backfill::options::Walk;
 use crate::backfill::statements::{Begin, Parts, Read, Take, identifier};
 use crate::backfill::target::{self, Table};
 
-use super::cursor::Phase;
+use super::cursor::{KeyText, Phase};
 use crate::error::{Error, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, UNDEFINED_TABLE};
 use crate::server::catch::undone;
 use crate::server::repeated::Statement;
-use crate::server::{heap, spi};
+use crate::server::{heap, spi, value};
 
 /// The statements that are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -93,6 +93,22 @@ impl Session {
             statement.names(&[self.table]);
             Rc::new(statement)
         }))
+    }
+
+    /// The greatest key.
+    pub fn last_key(&self) -> Result<Option<KeyText>> {
+        let last = self.statement(Which::LastKey).rows(&[])?;
+        Ok(last.into_iter().next().and_then(|row| row.into_iter().collect()))
+    }
+
+    /// A key that an older version has written under the job's settings, as this one writes it.
+    pub fn modern(&self, key: &KeyText) -> Result<KeyText> {
+        let values: Vec<_> = self
+            .key_types()
+            .zip(key)
+            .map(|(kind, text)| Ok((kind, value::from_old_text(kind, text)?)))
+            .collect::<Result<_>>()?;
+        spi::unambiguous(|| Ok(values.into_iter().map(|(kind, value)| value::to_text(kind, value)).collect()))
     }
 
     fn text(&self, which: Which) -> (String, Vec<Oid>) {
@@ -173,6 +189,17 @@ fn find_key(root: Oid, leaf: &Listed, definition: &Definition, job: Uuid) -> Res
         )
         .detail(format!("It was a unique index of {}.", leaf.sql))
         .hint("Create the unique index again and call upkeep.retry()."));
+    }
+    if let (Some(found), Some(order)) = (&found, &shared.order)
+        && shared.last_key.is_some()
+        && found.order() != *order
+    {
+        return Err(Error::new(
+            OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("the key ({}) that the backfill goes by has another order now", names.join(", ")),
+        )
+        .detail(format!("A column of it in {} has got another type or another collation.", leaf.sql))
+        .hint("Cancel this job, and start one that names the rows which still need it in its condition."));
     }
     Ok(found)
 }

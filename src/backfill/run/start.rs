@@ -3,7 +3,8 @@
 use super::Run;
 use super::choose::plan_of;
 use super::cursor::{Phase, Shared};
-use super::session::{Session, Which};
+use super::session::Session;
+use crate::backfill::key::Key;
 use crate::backfill::options::Walk;
 use crate::backfill::strategy::{self, Choice};
 use crate::backfill::{list, survey};
@@ -72,6 +73,8 @@ impl Run {
         *shared = Shared {
             phase: Phase::Fill,
             key: Some(session.parts.key.iter().flat_map(|key| &key.columns).map(|c| c.name.clone()).collect()),
+            order: session.parts.key.as_ref().map(Key::order),
+            exact: true,
             filenode: filenode(self.relid)?,
             end_block: facts.blocks,
             range_rows: ((rows_per_block * f64::from(choice.range_blocks)) as u32).max(100),
@@ -83,8 +86,7 @@ impl Run {
             ..Shared::default()
         };
         if choice.walk == Walk::Keys {
-            let last = session.statement(Which::LastKey).rows(&[])?;
-            shared.last_key = last.into_iter().next().and_then(|row| row.into_iter().collect());
+            shared.last_key = session.last_key()?;
         }
         self.tell(context, "strategy", format!("{}: {}", choice.describe(), choice.reason));
         shared.choice = Some(choice);

@@ -13,6 +13,7 @@ use super::fill::Limit;
 use super::pace::next_size;
 use super::session::{Session, Which};
 use super::start::{ALL_UNITS, FILL_UNITS};
+use crate::backfill::key::Key;
 use crate::backfill::store;
 use crate::error::Result;
 use crate::jobs::kind::{Context, Outcome};
@@ -53,7 +54,8 @@ impl Run {
                 return Ok(Outcome::Continue);
             }
         };
-        let matches: Vec<Match> = rows.iter().map(read_match).collect::<Result<_>>()?;
+        let matches: Vec<Match> =
+            rows.iter().map(|row| read_match(row, session.parts.key.as_ref())).collect::<Result<_>>()?;
         let (unknown, left) = self.sort_out(matches)?;
         let mut tally = Tally::default();
         let mut done = 0;
@@ -112,7 +114,8 @@ impl Run {
         tally: &mut Tally,
     ) -> Result<()> {
         let places = tid_array(unknown);
-        let free = candidates(&session.statement(Which::LockPlaces).rows(&[Arg::Text(&places)])?)?;
+        let free =
+            candidates(&session.statement(Which::LockPlaces).rows(&[Arg::Text(&places)])?, session.parts.key.as_ref())?;
         let mut done = self.update_candidates(context, session, &free)?;
         // By key: a row that somebody changed between the two looks has moved.
         let taken: HashSet<String> = free.iter().map(|row| row.row_key.to_string()).collect();
@@ -130,7 +133,8 @@ impl Run {
     }
 }
 
-fn read_match(row: &TextRow) -> Result<Match> {
-    let xmin = row.get(2).and_then(|text| text.as_deref()?.parse().ok()).unwrap_or(0);
-    Ok(Match { row: Candidate::read(row)?, xmin })
+/// Behind its key comes the transaction that wrote it.
+fn read_match(row: &TextRow, key: Option<&Key>) -> Result<Match> {
+    let xmin = row.last().and_then(|text| text.as_deref()?.parse().ok()).unwrap_or(0);
+    Ok(Match { row: Candidate::read(row, key)?, xmin })
 }

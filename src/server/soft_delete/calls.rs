@@ -9,10 +9,12 @@ use pgrx::pg_sys::{self, Datum, Oid};
 
 use super::engine::{self, Keys};
 use super::{programs, state, statements};
+use crate::server::door;
 use crate::server::encoding;
 use crate::server::raise::answer;
 use crate::server::raw::{self, Report, Sight};
-use crate::soft_delete::request::{self, Restore, Selection};
+use crate::server::value::{self, Records};
+use crate::soft_delete::request::{self, Cleared, Restore, Selection};
 
 raw::version_1!(pg_finfo_upkeep_soft_delete, pg_finfo_upkeep_undelete, pg_finfo_upkeep_undelete_where);
 
@@ -194,27 +196,55 @@ pub unsafe extern "C-unwind" fn upkeep_undelete(call: pg_sys::FunctionCallInfo) 
         while i < restore.cleared.len() {
             let cleared = &*restore.cleared.as_ptr().add(i);
             i += 1;
-            engine::keep_books(&cleared.load, values, null());
-            let texts = Keys::of_result(3);
-            if texts.rows == 0 {
+            let rows = engine::keep_books(&cleared.load, values, null());
+            if rows == 0 {
                 continue;
             }
-            let values = engine::parameters(deletion, 3);
-            std::ptr::copy_nonoverlapping(texts.arrays, values.add(3), 3);
             let before = raw::become_user(cleared.owner, pg_sys::SECURITY_NOFORCE_RLS);
-            raw::run_exactly(&cleared.read, values, null(), Sight::Transaction);
             let values = engine::parameters(deletion, 1);
-            *values.add(3) = *Keys::of_result(1).arrays;
+            *values.add(3) = references(cleared, rows);
             let restored = raw::run_theirs(&cleared.restore, values, null(), Sight::Latest);
             raw::become_again(before);
             // What somebody has set to something else stays remembered.
-            if restored == texts.rows {
+            if restored == rows {
                 engine::keep_books(&cleared.forget, values, null());
             }
         }
         raw::finish();
         state::close(id);
         Datum::from(total as i64)
+    }
+}
+
+/// The rows that have just been loaded, as values.
+unsafe fn references(cleared: &Cleared, rows: u64) -> Datum {
+    unsafe {
+        let result = raw::result();
+        let count = cleared.types.len();
+        let mut records = Records::new(&cleared.types);
+        let values: *mut Datum = raw::allocate(count);
+        let nulls: *mut bool = raw::allocate(count);
+        let mut row = 0;
+        while row < rows as usize {
+            let tuple = *(*result).vals.add(row);
+            let exact = raw::attribute(tuple, (*result).tupdesc, 1).is_some_and(|exact| exact.value() != 0);
+            // An older version wrote amounts of money as the session's locale has them.
+            let pinned = raw::pin(if exact { &door::EXACT } else { door::OURS });
+            let mut i = 0;
+            while i < count {
+                let text = raw::attribute(tuple, (*result).tupdesc, i as i16 + 2);
+                *nulls.add(i) = text.is_none();
+                if let Some(text) = text {
+                    let (type_oid, text) = (*cleared.types.as_ptr().add(i), raw::to_c(text));
+                    *values.add(i) = if exact { value::read(type_oid, text) } else { value::read_old(type_oid, text) };
+                }
+                i += 1;
+            }
+            raw::unpin(pinned);
+            records.add(values, nulls);
+            row += 1;
+        }
+        records.finish()
     }
 }
 

@@ -10,6 +10,7 @@ use pgrx::pg_sys::{self, Datum, Oid};
 use super::programs;
 use super::state::{self, Deletion};
 use crate::server::raw::{self, Report, Sight, Statement};
+use crate::server::{door, value};
 use crate::soft_delete::program::{Action, Child, Clearing, Own, Refusal};
 
 /// Keys of some rows: an array for each key column.
@@ -194,21 +195,52 @@ unsafe fn clear(deletion: *mut Deletion, child: &Child, relid: Oid, clearing: &C
     unsafe {
         let values = parameters_for(deletion, child, keys);
         let before = raw::become_user(child.owner, pg_sys::SECURITY_NOFORCE_RLS);
-        run_own(relid, deletion, &clearing.clear, values, null(), Sight::Latest);
-        let cleared = Keys::of_result(1);
-        if cleared.rows == 0 {
-            raw::become_again(before);
-            return;
-        }
-        let values = parameters(deletion, 1);
-        *values.add(3) = *cleared.arrays;
-        raw::run_exactly(&clearing.write, values, null(), Sight::Transaction);
+        let rows = run_own(relid, deletion, &clearing.clear, values, null(), Sight::Latest);
+        let texts = written(rows, clearing.keys, clearing.columns);
         raw::become_again(before);
-        let texts = Keys::of_result(3);
-        write(deletion);
-        let values = parameters(deletion, 3);
-        std::ptr::copy_nonoverlapping(texts.arrays, values.add(3), 3);
-        keep_books(&clearing.remember, values, null());
+        if rows > 0 {
+            write(deletion);
+            let count = clearing.keys + 2 * clearing.columns;
+            let values = parameters(deletion, count);
+            std::ptr::copy_nonoverlapping(texts, values.add(3), count);
+            keep_books(&clearing.remember, values, null());
+        }
+    }
+}
+
+/// What a statement has returned of cleared references, as arrays of text from which the same values come back: the keys, the
+/// values that were there, those that are there now.
+unsafe fn written(rows: u64, keys: usize, columns: usize) -> *mut Datum {
+    unsafe {
+        let count = keys + 2 * columns;
+        let texts: *mut Datum = raw::allocate(count);
+        let result = raw::result();
+        let pinned = raw::pin(&door::EXACT);
+        let mut i = 0;
+        while i < count {
+            let mut array = raw::Array::new(pg_sys::TEXTOID);
+            let mut row = 0;
+            while row < rows as usize {
+                // Of the values that were there the row's own, else the deleted row's; behind them those of now.
+                let text = if i < keys + columns { value_text(result, row, i) } else { null_mut() };
+                let text = if text.is_null() && i >= keys { value_text(result, row, i + columns) } else { text };
+                array.add(if text.is_null() { Datum::null() } else { raw::text(text) }, text.is_null());
+                row += 1;
+            }
+            *texts.add(i) = array.finish();
+            i += 1;
+        }
+        raw::unpin(pinned);
+        texts
+    }
+}
+
+unsafe fn value_text(result: *mut pg_sys::SPITupleTable, row: usize, column: usize) -> *mut c_char {
+    unsafe {
+        match raw::attribute(*(*result).vals.add(row), (*result).tupdesc, column as i16 + 1) {
+            Some(found) => value::write(raw::column_type(result, column), found),
+            None => null_mut(),
+        }
     }
 }
 
