@@ -1,98 +1,167 @@
 \echo Use "ALTER EXTENSION pg_upkeep UPDATE" to load this file. \quit
 
--- Soft delete: triggers of its functions that are none of its own show as drift, and are repaired.
-COMMENT ON FUNCTION upkeep.repair_soft_delete(regclass) IS
-'Makes what upkeep.soft_delete_drift shows of a table as it should be: missing views and triggers are made, disabled triggers enabled, triggers of its functions under other names dropped, columns of the views follow the table''s. Views that were dropped come back with the grants of the table. For members of the table''s owner. Errors: 55000 no soft delete, 42501, 2BP01 something depends on a view that has to be made anew, 42P07 a view''s name is taken.';
+-- Soft delete: text that somebody else wrote stays his, and no setting says what a dump is.
+
+CREATE FUNCTION upkeep._make_way_for_trigger() RETURNS event_trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'make_way_for_trigger_wrapper';
+COMMENT ON FUNCTION upkeep._make_way_for_trigger() IS 'Private event trigger: a trigger of soft delete that is created again, as a dump does it, replaces the one that is there.';
+REVOKE EXECUTE ON FUNCTION upkeep._make_way_for_trigger() FROM PUBLIC;
+CREATE FUNCTION upkeep._soft_delete_view_differs(view oid, completely boolean) RETURNS text
+    LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'soft_delete_view_differs_wrapper';
+COMMENT ON FUNCTION upkeep._soft_delete_view_differs(oid, boolean) IS
+'Private: what of a view of soft delete is not as soft delete has written it (null: nothing, or it is no such view). completely: rules, triggers, defaults and rights to add triggers too.';
 
 CREATE OR REPLACE VIEW upkeep.soft_delete_drift WITH (security_barrier) AS
 WITH managed AS MATERIALIZED (
     SELECT c.oid AS relid, n.nspname, c.relname, c.relowner, s.hide, s.flag, s.on_unmanaged,
-           l.oid AS live_view, d.oid AS deleted_view
+           l.oid AS live_view, d.oid AS deleted_view,
+           pg_catalog.format('SELECT upkeep.repair_soft_delete(%L);', pg_catalog.format('%I.%I', n.nspname, c.relname)) AS repair
     FROM upkeep._soft_delete_table s
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) s.relid
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
     LEFT JOIN pg_catalog.pg_class l ON l.oid OPERATOR(pg_catalog.=) s.live_view AND l.relkind OPERATOR(pg_catalog.=) 'v'
     LEFT JOIN pg_catalog.pg_class d ON d.oid OPERATOR(pg_catalog.=) s.deleted_view AND d.relkind OPERATOR(pg_catalog.=) 'v'
     WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE')
+), shown AS MATERIALIZED (
+    SELECT m.relid, v.oid, d.differs, a.differs AS all_differs, c.relowner OPERATOR(pg_catalog.<>) m.relowner AS is_anothers,
+           x.sql,
+           -- Nobody is told to hand over what somebody else has written.
+           CASE WHEN d.differs OPERATOR(pg_catalog.=) 'its option security_invoker' AND c.relowner OPERATOR(pg_catalog.=) m.relowner
+                THEN pg_catalog.format('ALTER VIEW %s SET (security_invoker = true);', x.sql)
+                ELSE pg_catalog.format('DROP VIEW %s; %s', x.sql, m.repair) END AS anew,
+           m.repair
+    FROM managed m CROSS JOIN LATERAL (VALUES (m.live_view), (m.deleted_view)) v (oid)
+    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) v.oid
+    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+    CROSS JOIN LATERAL (SELECT upkeep._soft_delete_view_differs(v.oid, false) AS differs OFFSET 0) d
+    CROSS JOIN LATERAL (SELECT upkeep._soft_delete_view_differs(v.oid, true) AS differs OFFSET 0) a
+    CROSS JOIN LATERAL (SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) AS sql) x
 ), ours AS MATERIALIZED (
-    SELECT t.tgrelid, t.tgname, t.tgenabled, t.tgtype, p.proname
+    SELECT t.tgrelid, t.tgname, t.tgenabled, t.tgtype, t.tgdeferrable, t.tgqual, t.tgnargs, t.tgparentid, p.proname
     FROM pg_catalog.pg_trigger t
     JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
-    WHERE p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::regnamespace
-      AND pg_catalog.starts_with(p.proname::text, '_soft_delete_')
+    WHERE p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
+      AND pg_catalog.starts_with(p.proname::pg_catalog.text, '_soft_delete_')
+), kind (proname, tgname, tgtype, deferred, conditional) AS (
+    -- conditional: there is a WHEN; null: there may be one.
+    VALUES ('_soft_delete_updated', 'upkeep_soft_delete', 16, false, false),
+           ('_soft_delete_guard', 'upkeep_soft_delete_no_delete', 8, false, false),
+           ('_soft_delete_guard', 'upkeep_soft_delete_no_truncate', 34, false, false),
+           ('_soft_delete_updated_row', 'upkeep_soft_delete_row', 17, false, true),
+           ('_soft_delete_flag', 'zz_upkeep_soft_delete_flag', 23, false, false),
+           ('_soft_delete_view_row', 'upkeep_soft_delete_row', 73, false, false),
+           ('_soft_delete_view', 'upkeep_soft_delete_begin', 10, false, false),
+           ('_soft_delete_view', 'upkeep_soft_delete', 8, false, false),
+           ('_soft_delete_live_parent', 'upkeep_live_parent_insert', 5, false, NULL::boolean),
+           ('_soft_delete_live_parent', 'upkeep_live_parent_update', 17, false, true),
+           ('_soft_delete_live_parent', 'upkeep_live_parent_insert_deferred', 5, true, NULL),
+           ('_soft_delete_live_parent', 'upkeep_live_parent_update_deferred', 17, true, true)
 ), member AS MATERIALIZED (
     SELECT m.relid AS root, t.relid FROM managed m
-    CROSS JOIN LATERAL (SELECT m.relid UNION SELECT p.relid::oid FROM pg_catalog.pg_partition_tree(m.relid) p) t (relid)
-), wanted AS (
-    SELECT m.root, m.relid, f.proname, f.number
+    CROSS JOIN LATERAL (SELECT m.relid UNION SELECT p.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree(m.relid) p) t (relid)
+), place AS MATERIALIZED (
+    -- Where triggers of ours are wanted, of which functions.
+    SELECT m.root, m.relid, f.proname, NULL::boolean AS deferred
     FROM member m
-    CROSS JOIN (VALUES ('_soft_delete_updated', 1), ('_soft_delete_guard', 2), ('_soft_delete_updated_row', 1)) f (proname, number)
+    CROSS JOIN (VALUES ('_soft_delete_updated'), ('_soft_delete_guard'), ('_soft_delete_updated_row')) f (proname)
     UNION ALL
-    SELECT m.relid, m.relid, '_soft_delete_flag', 1 FROM managed m WHERE m.flag IS NOT NULL
+    SELECT m.root, m.relid, '_soft_delete_flag', NULL
+    FROM member m JOIN managed r ON r.relid OPERATOR(pg_catalog.=) m.root WHERE r.flag IS NOT NULL
     UNION ALL
-    SELECT m.relid, m.live_view, f.proname, f.number
-    FROM managed m CROSS JOIN (VALUES ('_soft_delete_view_row', 1), ('_soft_delete_view', 2)) f (proname, number)
+    SELECT m.relid, m.live_view, f.proname, NULL
+    FROM managed m CROSS JOIN (VALUES ('_soft_delete_view_row'), ('_soft_delete_view')) f (proname)
     WHERE m.live_view IS NOT NULL
     UNION ALL
-    SELECT DISTINCT m.root, f.conrelid, '_soft_delete_live_parent', 2
+    SELECT DISTINCT m.root, f.conrelid, '_soft_delete_live_parent', f.condeferrable
     FROM member m
     JOIN pg_catalog.pg_constraint f ON f.confrelid OPERATOR(pg_catalog.=) m.relid AND f.contype OPERATOR(pg_catalog.=) 'f'
-     AND f.conparentid OPERATOR(pg_catalog.=) 0::oid
-), found (relid, problem) AS (
-    SELECT m.relid, pg_catalog.format('its view of %s rows is missing', v.what)
+     AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+), wanted AS MATERIALIZED (
+    SELECT p.root, p.relid, k.proname, k.tgname, k.tgtype, k.deferred, k.conditional
+    FROM place p JOIN kind k ON k.proname OPERATOR(pg_catalog.=) p.proname
+     AND (p.deferred IS NULL OR p.deferred OPERATOR(pg_catalog.=) k.deferred)
+), at_place AS MATERIALIZED (
+    -- What is there under the name, whosever it is.
+    SELECT w.root, w.relid, w.tgname, w.proname, w.tgtype, w.deferred, t.oid,
+           t.tgenabled,
+           p.proname OPERATOR(pg_catalog.=) w.proname::pg_catalog.name AND p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
+               AND t.tgtype OPERATOR(pg_catalog.=) w.tgtype AND t.tgdeferrable OPERATOR(pg_catalog.=) w.deferred
+               AND t.tgnargs OPERATOR(pg_catalog.=) 0
+               AND (w.conditional IS NULL OR (t.tgqual IS NOT NULL) OPERATOR(pg_catalog.=) w.conditional) AS is_ours
+    FROM wanted w
+    LEFT JOIN (pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid)
+        ON t.tgrelid OPERATOR(pg_catalog.=) w.relid AND t.tgname OPERATOR(pg_catalog.=) w.tgname::pg_catalog.name
+), renamed AS MATERIALIZED (
+    SELECT a.root, a.relid, a.tgname AS wanted, o.tgname
+    FROM at_place a
+    JOIN ours o ON o.tgrelid OPERATOR(pg_catalog.=) a.relid AND o.proname OPERATOR(pg_catalog.=) a.proname::pg_catalog.name
+     AND o.tgtype OPERATOR(pg_catalog.=) a.tgtype AND o.tgdeferrable OPERATOR(pg_catalog.=) a.deferred
+    WHERE a.oid IS NULL
+), found (relid, problem, repair) AS (
+    SELECT m.relid, pg_catalog.format('its view of %s rows is missing', v.what), m.repair
     FROM managed m CROSS JOIN LATERAL (VALUES ('live', m.live_view), ('deleted', m.deleted_view)) v (what, oid)
     WHERE m.hide OPERATOR(pg_catalog.<>) 'none' AND v.oid IS NULL
     UNION ALL
-    SELECT m.relid, pg_catalog.format('column %I is not in %s as it is in the table', coalesce(a.attname, b.attname), v.oid::regclass)
-    FROM managed m CROSS JOIN LATERAL (VALUES (m.live_view), (m.deleted_view)) v (oid)
+    SELECT v.relid, pg_catalog.format('column %I is not in %s as it is in the table', coalesce(a.attname, b.attname), v.oid::pg_catalog.regclass),
+           CASE WHEN v.differs IS NULL THEN v.repair ELSE v.anew END
+    FROM shown v
     CROSS JOIN LATERAL (
         SELECT x.attname, x.atttypid, x.atttypmod FROM pg_catalog.pg_attribute x
-        WHERE x.attrelid OPERATOR(pg_catalog.=) m.relid AND x.attnum OPERATOR(pg_catalog.>) 0 AND NOT x.attisdropped) a
+        WHERE x.attrelid OPERATOR(pg_catalog.=) v.relid AND x.attnum OPERATOR(pg_catalog.>) 0 AND NOT x.attisdropped) a
     LEFT JOIN pg_catalog.pg_attribute b ON b.attrelid OPERATOR(pg_catalog.=) v.oid AND b.attname OPERATOR(pg_catalog.=) a.attname
         AND b.atttypid OPERATOR(pg_catalog.=) a.atttypid AND b.atttypmod OPERATOR(pg_catalog.=) a.atttypmod
-    WHERE v.oid IS NOT NULL AND b.attname IS NULL
+    WHERE b.attname IS NULL
     UNION ALL
-    SELECT m.relid, pg_catalog.format('%s belongs to another role than the table', v.oid::regclass)
-    FROM managed m CROSS JOIN LATERAL (VALUES (m.live_view), (m.deleted_view)) w (oid)
-    JOIN pg_catalog.pg_class v ON v.oid OPERATOR(pg_catalog.=) w.oid AND v.relowner OPERATOR(pg_catalog.<>) m.relowner
+    SELECT v.relid, pg_catalog.format('%s is not as soft delete has written it: %s', v.oid::pg_catalog.regclass, v.differs), v.anew
+    FROM shown v WHERE v.differs IS NOT NULL
     UNION ALL
-    SELECT w.root, pg_catalog.format('a trigger %s of %s is missing', w.proname, w.relid::regclass)
-    FROM wanted w
-    WHERE (SELECT pg_catalog.count(*) FROM ours o WHERE o.tgrelid OPERATOR(pg_catalog.=) w.relid
-                                                   AND o.proname OPERATOR(pg_catalog.=) w.proname::name) OPERATOR(pg_catalog.<) w.number
+    SELECT v.relid,
+           pg_catalog.format('%s belongs to another role than the table', v.oid::pg_catalog.regclass)
+               OPERATOR(pg_catalog.||) coalesce(', and is not all of soft delete''s: ' OPERATOR(pg_catalog.||) v.all_differs, ''),
+           CASE WHEN v.all_differs IS NULL THEN v.repair ELSE v.anew END
+    FROM shown v WHERE v.is_anothers
     UNION ALL
-    SELECT w.root, pg_catalog.format('trigger %I of %s is disabled', o.tgname, w.relid::regclass)
-    FROM wanted w
-    JOIN ours o ON o.tgrelid OPERATOR(pg_catalog.=) w.relid AND o.proname OPERATOR(pg_catalog.=) w.proname::name
-    WHERE o.tgenabled OPERATOR(pg_catalog.=) 'D'
+    SELECT a.root, pg_catalog.format('a trigger %s of %s is missing', a.proname, a.relid::pg_catalog.regclass), m.repair
+    FROM at_place a JOIN managed m ON m.relid OPERATOR(pg_catalog.=) a.root
+    WHERE a.oid IS NULL
+      AND NOT EXISTS (SELECT FROM renamed r WHERE r.relid OPERATOR(pg_catalog.=) a.relid AND r.wanted OPERATOR(pg_catalog.=) a.tgname)
     UNION ALL
-    -- The functions refuse to be any other trigger than the one that was made.
-    SELECT m.root, pg_catalog.format('trigger %I of %s is none that soft delete has made', o.tgname, o.tgrelid::regclass)
-    FROM (SELECT r.root, r.relid FROM member r UNION SELECT v.relid, v.live_view FROM managed v) m
-    JOIN ours o ON o.tgrelid OPERATOR(pg_catalog.=) m.relid
-    WHERE NOT EXISTS (SELECT FROM (VALUES
-        ('_soft_delete_updated_row', 'upkeep_soft_delete_row', 17), ('_soft_delete_updated', 'upkeep_soft_delete', 16),
-        ('_soft_delete_guard', 'upkeep_soft_delete_no_delete', 8), ('_soft_delete_guard', 'upkeep_soft_delete_no_truncate', 34),
-        ('_soft_delete_flag', 'zz_upkeep_soft_delete_flag', 23), ('_soft_delete_view_row', 'upkeep_soft_delete_row', 73),
-        ('_soft_delete_view', 'upkeep_soft_delete_begin', 10), ('_soft_delete_view', 'upkeep_soft_delete', 8),
-        ('_soft_delete_live_parent', 'upkeep_live_parent_insert', 5), ('_soft_delete_live_parent', 'upkeep_live_parent_update', 17),
-        ('_soft_delete_live_parent', 'upkeep_live_parent_insert_deferred', 5),
-        ('_soft_delete_live_parent', 'upkeep_live_parent_update_deferred', 17)) f (proname, tgname, tgtype)
-        WHERE f.proname::name OPERATOR(pg_catalog.=) o.proname AND f.tgname::name OPERATOR(pg_catalog.=) o.tgname
-          AND f.tgtype OPERATOR(pg_catalog.=) o.tgtype)
+    SELECT r.root, pg_catalog.format('trigger %I of %s is called %I', r.wanted, r.relid::pg_catalog.regclass, r.tgname), m.repair
+    FROM renamed r JOIN managed m ON m.relid OPERATOR(pg_catalog.=) r.root
+    UNION ALL
+    SELECT a.root, pg_catalog.format('trigger %I of %s is not the one of soft delete', a.tgname, a.relid::pg_catalog.regclass),
+           pg_catalog.format('DROP TRIGGER %I ON %s; %s', a.tgname, a.relid::pg_catalog.regclass, m.repair)
+    FROM at_place a JOIN managed m ON m.relid OPERATOR(pg_catalog.=) a.root
+    WHERE a.oid IS NOT NULL AND NOT a.is_ours
+    UNION ALL
+    SELECT a.root, pg_catalog.format('trigger %I of %s is disabled', a.tgname, a.relid::pg_catalog.regclass), m.repair
+    FROM at_place a JOIN managed m ON m.relid OPERATOR(pg_catalog.=) a.root
+    WHERE a.is_ours AND a.tgenabled OPERATOR(pg_catalog.=) ANY ('{D,R}'::pg_catalog."char"[])
+    UNION ALL
+    -- Those of soft delete alone know what they were made for.
+    SELECT DISTINCT p.root, pg_catalog.format('trigger %I of %s runs %s, but is not one of soft delete', o.tgname, o.tgrelid::pg_catalog.regclass, o.proname),
+           pg_catalog.format('DROP TRIGGER %I ON %s;', o.tgname, o.tgrelid::pg_catalog.regclass)
+    FROM (SELECT q.root, q.relid, false AS only_checks FROM member q
+          UNION SELECT v.relid, v.oid, false FROM shown v
+          UNION SELECT q.root, q.relid, true FROM place q WHERE q.proname OPERATOR(pg_catalog.=) '_soft_delete_live_parent') p
+    JOIN ours o ON o.tgrelid OPERATOR(pg_catalog.=) p.relid AND o.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+     AND (NOT p.only_checks OR o.proname OPERATOR(pg_catalog.=) '_soft_delete_live_parent'::pg_catalog.name)
+    WHERE NOT EXISTS (SELECT FROM wanted w WHERE w.relid OPERATOR(pg_catalog.=) o.tgrelid AND w.tgname::pg_catalog.name OPERATOR(pg_catalog.=) o.tgname)
+      AND NOT EXISTS (SELECT FROM renamed r WHERE r.relid OPERATOR(pg_catalog.=) o.tgrelid AND r.tgname OPERATOR(pg_catalog.=) o.tgname)
+      AND NOT EXISTS (SELECT FROM kind k WHERE k.tgname::pg_catalog.name OPERATOR(pg_catalog.=) o.tgname
+                        AND k.proname OPERATOR(pg_catalog.=) '_soft_delete_live_parent' AND k.proname::pg_catalog.name OPERATOR(pg_catalog.=) o.proname)
 )
-SELECT m.relid, m.nspname AS schemaname, m.relname, f.problem,
-       pg_catalog.format('SELECT upkeep.repair_soft_delete(%L);', pg_catalog.format('%I.%I', m.nspname, m.relname)) AS repair
+SELECT m.relid, m.nspname AS schemaname, m.relname, f.problem, f.repair
 FROM found f JOIN managed m ON m.relid OPERATOR(pg_catalog.=) f.relid
 UNION ALL
 SELECT DISTINCT m.relid, m.nspname, m.relname,
-       pg_catalog.format('%s references it ON DELETE CASCADE, but has no soft delete', r.relid::regclass),
-       pg_catalog.format('SELECT upkeep.enable_soft_delete(%L);', r.relid::regclass)
+       pg_catalog.format('%s references it ON DELETE CASCADE, but has no soft delete', r.relid::pg_catalog.regclass),
+       pg_catalog.format('SELECT upkeep.enable_soft_delete(%L);', r.relid::pg_catalog.regclass)
 FROM managed m
 JOIN member p ON p.root OPERATOR(pg_catalog.=) m.relid
 JOIN pg_catalog.pg_constraint f ON f.confrelid OPERATOR(pg_catalog.=) p.relid AND f.contype OPERATOR(pg_catalog.=) 'f'
- AND f.conparentid OPERATOR(pg_catalog.=) 0::oid AND f.confdeltype OPERATOR(pg_catalog.=) 'c'
-CROSS JOIN LATERAL (SELECT coalesce(pg_catalog.pg_partition_root(f.conrelid)::oid, f.conrelid) AS relid) r
+ AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid AND f.confdeltype OPERATOR(pg_catalog.=) 'c'
+CROSS JOIN LATERAL (SELECT coalesce(pg_catalog.pg_partition_root(f.conrelid)::pg_catalog.oid, f.conrelid) AS relid) r
 WHERE m.on_unmanaged OPERATOR(pg_catalog.=) 'refuse'
   AND NOT EXISTS (SELECT FROM upkeep._soft_delete_table s WHERE s.relid OPERATOR(pg_catalog.=) r.relid)
 UNION ALL
@@ -102,7 +171,50 @@ FROM managed m
 WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid OPERATOR(pg_catalog.=) m.relid
                   AND k.contype OPERATOR(pg_catalog.=) 'p' AND NOT k.condeferrable);
 COMMENT ON VIEW upkeep.soft_delete_drift IS
-'What is not as it should be with tables with soft delete (views and columns, triggers missing, disabled or under another name, foreign keys that came later), and the statement that repairs it. Visible to members of the tables'' owners. Empty: all is well.';
+'What is not as it should be with tables with soft delete (views and columns, views that somebody else has written or owns, triggers missing, disabled, renamed, replaced or added, foreign keys that came later), and the statements that repair it. Visible to members of the tables'' owners. Empty: all is well.';
+
+CREATE OR REPLACE VIEW upkeep.deletions WITH (security_barrier) AS
+    SELECT d.id, d.deleted_at, d.deleted_by, d.reason, d.relid::pg_catalog.oid AS relid, n.nspname AS schemaname, c.relname,
+           (SELECT pg_catalog.jsonb_object_agg(k.name, k.rows)
+            FROM (SELECT n.name, pg_catalog.sum(t.rows)::bigint AS rows
+                  FROM upkeep._deletion_table t
+                  LEFT JOIN pg_catalog.pg_class r ON r.oid OPERATOR(pg_catalog.=) t.relid
+                  CROSS JOIN LATERAL (
+                      -- Any right on a table is a right to its name. A quoted name would have its quotes.
+                      SELECT CASE WHEN r.oid IS NULL OR pg_catalog.pg_has_role(r.relowner, 'USAGE')
+                                       OR pg_catalog.has_table_privilege(r.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
+                                       OR pg_catalog.has_any_column_privilege(r.oid, 'SELECT, INSERT, UPDATE, REFERENCES')
+                                  THEN t.relid::pg_catalog.text ELSE 'other tables' END AS name) n
+                  WHERE t.deletion OPERATOR(pg_catalog.=) d.id
+                  GROUP BY n.name) k) AS rows,
+           d.undeleted_at, d.undeleted_by, d.held, w.why_not IS NULL AS restorable, w.why_not
+    FROM upkeep._deletion d
+    LEFT JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) d.relid
+    LEFT JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+    CROSS JOIN LATERAL (
+        SELECT CASE
+            WHEN d.undeleted_at IS NOT NULL THEN 'undeleted already'
+            WHEN c.oid IS NULL THEN 'the table is gone'
+            WHEN EXISTS (SELECT FROM upkeep._deletion_table t
+                         WHERE t.deletion OPERATOR(pg_catalog.=) d.id AND t.purged OPERATOR(pg_catalog.>) 0)
+                THEN 'rows of it were purged'
+            WHEN EXISTS (SELECT FROM upkeep._deletion_table t
+                         WHERE t.deletion OPERATOR(pg_catalog.=) d.id
+                           AND NOT EXISTS (SELECT FROM upkeep._soft_delete_table s WHERE s.relid OPERATOR(pg_catalog.=) t.relid))
+                THEN 'soft delete is not enabled on one of its tables any more'
+        END AS why_not) w
+    WHERE CASE WHEN c.oid IS NULL THEN pg_catalog.pg_has_role('pg_read_all_data', 'USAGE')
+               ELSE pg_catalog.pg_has_role(c.relowner, 'USAGE') END;
+COMMENT ON COLUMN upkeep.deletions.rows IS 'How many rows were deleted in which table. Those of tables on which the reader has no right at all are one number, under "other tables".';
+COMMENT ON FUNCTION upkeep.alter_soft_deleted(regclass, text) IS
+'Runs one ALTER TABLE on a table with soft delete, as the caller, where its views stand in the way (DROP COLUMN, ALTER TYPE): they are dropped and made again in the same transaction, with their grants, options, comments, defaults, rules and triggers. For members of the table''s owner. Errors: 42601 not one statement, 0A000 not an ALTER TABLE of columns, constraints or options, 22023 about another table, 2BP01 something else depends on a view, 55000 no soft delete, one of its own columns is dropped, or a view is not as soft delete has written it, is another role''s, or has a trigger that may be, 42501.';
+COMMENT ON FUNCTION upkeep.repair_soft_delete(regclass) IS
+'Makes what upkeep.soft_delete_drift shows of a table as it should be: missing views and triggers are made, disabled triggers enabled, and called as they were, others of its functions dropped, columns of the views follow the table''s. Views that were dropped come back with the grants of the table. A view that is not as soft delete has written it stays as it is, with a warning. For members of the table''s owner. Errors: 55000 no soft delete, 42501, 42P07 a view''s name is taken, 42710 a trigger''s name is.';
+
+CREATE EVENT TRIGGER upkeep_before_trigger ON ddl_command_start WHEN TAG IN ('CREATE TRIGGER')
+    EXECUTE FUNCTION upkeep._make_way_for_trigger();
+COMMENT ON EVENT TRIGGER upkeep_before_trigger IS 'pg_upkeep: a dump may create the triggers of soft delete, whatever made them before. Never raises an error.';
+
 -- Jobs: what error messages say is for members of the owner only, and ends of a worker are counted.
 
 ALTER TABLE upkeep._job ADD COLUMN reason_detail text;

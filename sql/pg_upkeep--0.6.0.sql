@@ -51,9 +51,7 @@ CREATE TABLE upkeep._job (
     run_between text,
     timezone text,
     -- It has made something outside of our tables that must go when it ends.
-    needs_cleanup boolean NOT NULL DEFAULT false,
-    -- What members of the owner are shown after the reason: an error's message, which contains data (LAW 5).
-    reason_detail text
+    needs_cleanup boolean NOT NULL DEFAULT false
 );
 CREATE INDEX ON upkeep._job (finished_at);
 CREATE UNIQUE INDEX _job_name_key ON upkeep._job (owner, name) WHERE state IN ('queued', 'running', 'paused');
@@ -72,13 +70,6 @@ CREATE TABLE upkeep._job_slot (
     units_done double precision NOT NULL DEFAULT 0,
     busy_time double precision NOT NULL DEFAULT 0, -- ms at work
     batch_rows bigint NOT NULL DEFAULT 0,
-    -- As reason_detail of the job.
-    wait_detail text,
-    -- Ends of its executor that were reported, in the middle of a step and with no progress since; starts that came to
-    -- nothing; and when the last of either was: the next start comes after a growing pause.
-    ends integer NOT NULL DEFAULT 0,
-    failed_starts integer NOT NULL DEFAULT 0,
-    ended_at timestamptz,
     PRIMARY KEY (job, slot)
 ) WITH (fillfactor = 20);
 
@@ -231,7 +222,7 @@ CREATE TABLE upkeep._backfill_table (
     shared jsonb NOT NULL DEFAULT '{}',
     PRIMARY KEY (job, number)
 );
-CREATE INDEX _backfill_table_todo ON upkeep._backfill_table (job, weight, number) WHERE state OPERATOR(pg_catalog.=) 'todo';
+CREATE INDEX _backfill_table_todo ON upkeep._backfill_table (job, weight, number) WHERE state = 'todo';
 
 SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_table', '');
 SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_row', '');
@@ -274,7 +265,6 @@ SELECT j.id, j.kind, j.relid, j.target, j.name,
             ELSE j.state END AS state,
        CASE WHEN NOT k.here AND j.live THEN 'restored'
             WHEN j.state OPERATOR(pg_catalog.=) 'running' THEN CASE WHEN s.all_wait THEN s.wait_reason END
-            WHEN k.own AND j.reason IS NOT NULL THEN pg_catalog.concat_ws(': ', j.reason, j.reason_detail)
             ELSE j.reason END AS wait_reason,
        p.percent,
        pg_catalog.concat('[', pg_catalog.repeat('#', (p.percent OPERATOR(pg_catalog./) 5)::integer),
@@ -311,9 +301,7 @@ CROSS JOIN LATERAL (
            pg_catalog.max(t.batch_rows) AS batch_rows,
            pg_catalog.sum(t.rows_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS rows_per_second,
            pg_catalog.sum(t.units_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS units_per_second,
-           pg_catalog.min(CASE WHEN k.own AND t.wait_reason IS NOT NULL
-                               THEN pg_catalog.concat_ws(': ', t.wait_reason, t.wait_detail)
-                               ELSE t.wait_reason END) AS wait_reason,
+           pg_catalog.min(t.wait_reason) AS wait_reason,
            coalesce(pg_catalog.bool_and(t.wait_reason IS NOT NULL) FILTER (WHERE t.pid IS NOT NULL), false) AS all_wait
     FROM upkeep._job_slot t WHERE t.job OPERATOR(pg_catalog.=) j.id) s
 CROSS JOIN LATERAL (
@@ -549,8 +537,7 @@ SELECT u.schedule, s.name, u.job, u.due_at,
        CASE WHEN u.finished_at IS NULL
             THEN (SELECT pg_catalog.sum(t.rows_done)::bigint FROM upkeep._job_slot t WHERE t.job OPERATOR(pg_catalog.=) j.id)
             ELSE u.rows_done END AS rows,
-       CASE WHEN k.own THEN coalesce(u.error_message, j.error_message,
-                                       nullif(pg_catalog.concat_ws(': ', j.reason, j.reason_detail), '')) END AS error
+       CASE WHEN k.own THEN coalesce(u.error_message, j.error_message, j.reason) END AS error
 FROM upkeep._schedule_run u
 JOIN upkeep._schedule s ON s.id OPERATOR(pg_catalog.=) u.schedule
 LEFT JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) u.job AND u.finished_at IS NULL
@@ -660,7 +647,7 @@ CREATE TABLE upkeep._index_usage (
 -- What transaction ids meant in time: the catalogs do not say when an index was created.
 CREATE TABLE upkeep._xid_mark (
     marked_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-    xid bigint NOT NULL DEFAULT (pg_catalog.pg_current_xact_id()::pg_catalog.text)::bigint
+    xid bigint NOT NULL DEFAULT (pg_catalog.pg_current_xact_id()::text)::bigint
 );
 INSERT INTO upkeep._xid_mark DEFAULT VALUES;
 
@@ -694,8 +681,8 @@ JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
 JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) i.indrelid
 JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
 JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) c.relam
-WHERE n.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog', 'information_schema']::pg_catalog.name[])
-  AND NOT pg_catalog.starts_with(n.nspname::pg_catalog.text, 'pg_toast')
+WHERE n.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog', 'information_schema']::name[])
+  AND NOT pg_catalog.starts_with(n.nspname::text, 'pg_toast')
   AND NOT pg_catalog.pg_is_other_temp_schema(n.oid);
 COMMENT ON VIEW upkeep._index IS 'internal: facts of the catalogs, one row per index of a user''s table';
 
@@ -731,7 +718,7 @@ WITH serving AS MATERIALIZED (
     WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND i.indisvalid AND i.indisready AND i.indislive
       AND i.indnkeyatts OPERATOR(pg_catalog.>=) pg_catalog.cardinality(f.conkey)
       AND (i.indkey::smallint[])[0:pg_catalog.cardinality(f.conkey) OPERATOR(pg_catalog.-) 1] OPERATOR(pg_catalog.@>) f.conkey
-      AND (i.indpred IS NULL OR upkeep._only_not_null(i.indpred::pg_catalog.text, f.conkey))
+      AND (i.indpred IS NULL OR upkeep._only_not_null(i.indpred::text, f.conkey))
 ), key_column AS MATERIALIZED (
     SELECT d.conoid, d.indexrelid, d.indnatts, d.width, d.conrelid, k.attnum, k.operator,
            d.indclass[q.position] AS opclass, d.indcollation[q.position] AS collation
@@ -743,7 +730,7 @@ SELECT k.conoid, k.indexrelid, k.indnatts
 FROM key_column k
 JOIN pg_catalog.pg_opclass o ON o.oid OPERATOR(pg_catalog.=) k.opclass
 JOIN serving s ON s.amopfamily OPERATOR(pg_catalog.=) o.opcfamily AND s.operator OPERATOR(pg_catalog.=) k.operator
-WHERE k.collation OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+WHERE k.collation OPERATOR(pg_catalog.=) 0::oid
    OR k.collation OPERATOR(pg_catalog.=) (SELECT a.attcollation FROM pg_catalog.pg_attribute a
                        WHERE a.attrelid OPERATOR(pg_catalog.=) k.conrelid AND a.attnum OPERATOR(pg_catalog.=) k.attnum)
 GROUP BY k.conoid, k.indexrelid, k.indnatts, k.width
@@ -764,7 +751,7 @@ COMMENT ON FUNCTION upkeep._foreign_key_support() IS 'internal: the indexes that
 -- A stored expression as text that does not depend on where in its statement it stood.
 CREATE FUNCTION upkeep._node_text(node pg_node_tree) RETURNS text
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-    RETURN pg_catalog.regexp_replace(node::pg_catalog.text, ' :location -?\d+', '', 'g');
+    RETURN pg_catalog.regexp_replace(node::text, ' :location -?\d+', '', 'g');
 COMMENT ON FUNCTION upkeep._node_text(pg_node_tree) IS 'internal: a stored expression, to be compared with another';
 
 -- Figures of standbys and the existence of statistics: functions run as the caller, who may know this much.
@@ -773,11 +760,11 @@ SELECT u.node, u.indexrelid, u.idx_scan, u.last_idx_scan FROM upkeep._index_usag
 COMMENT ON VIEW upkeep._index_usage_elsewhere IS 'internal: scans on standbys, as imported';
 
 CREATE VIEW upkeep._expression_statistics WITH (security_barrier) AS
-SELECT DISTINCT s.starelid AS indexrelid, NULL::pg_catalog.oid AS relid, NULL::pg_catalog.text AS expressions
+SELECT DISTINCT s.starelid AS indexrelid, NULL::oid AS relid, NULL::text AS expressions
 FROM pg_catalog.pg_statistic s JOIN pg_catalog.pg_index i ON i.indexrelid OPERATOR(pg_catalog.=) s.starelid
 WHERE i.indexprs IS NOT NULL
 UNION ALL
-SELECT NULL::pg_catalog.oid, e.stxrelid, upkeep._node_text(e.stxexprs)
+SELECT NULL::oid, e.stxrelid, upkeep._node_text(e.stxexprs)
 FROM pg_catalog.pg_statistic_ext e JOIN pg_catalog.pg_statistic_ext_data d ON d.stxoid OPERATOR(pg_catalog.=) e.oid
 WHERE d.stxdexpr IS NOT NULL;
 COMMENT ON VIEW upkeep._expression_statistics IS 'internal: which expressions have statistics, by an index or by CREATE STATISTICS';
@@ -796,7 +783,7 @@ CREATE FUNCTION upkeep._index_verdicts() RETURNS SETOF upkeep._index_verdict
     SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
 WITH RECURSIVE conditions AS MATERIALIZED (
-    SELECT (f.c OPERATOR(pg_catalog.->>) 'stats_since')::pg_catalog.timestamptz AS stats_since,
+    SELECT (f.c OPERATOR(pg_catalog.->>) 'stats_since')::timestamptz AS stats_since,
            (f.c OPERATOR(pg_catalog.->>) 'nodes')::integer AS nodes,
            -- Of this very server, fresh, and with counters old enough.
            ARRAY(SELECT pg_catalog.jsonb_array_elements_text(f.c OPERATOR(pg_catalog.->) 'fresh_nodes')) AS fresh_nodes,
@@ -816,14 +803,14 @@ WITH RECURSIVE conditions AS MATERIALIZED (
     WHERE u.node OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT pg_catalog.unnest(c.fresh_nodes) FROM conditions c))
     GROUP BY u.indexrelid
 ), foreign_key_target AS MATERIALIZED (
-    SELECT f.conindid, pg_catalog.min(f.conname::pg_catalog.text) AS conname
-    FROM pg_catalog.pg_constraint f WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+    SELECT f.conindid, pg_catalog.min(f.conname::text) AS conname
+    FROM pg_catalog.pg_constraint f WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND f.conparentid OPERATOR(pg_catalog.=) 0::oid
     GROUP BY f.conindid
 ), extension_member AS MATERIALIZED (
-    SELECT d.objid, pg_catalog.min(e.extname::pg_catalog.text) AS extname FROM pg_catalog.pg_depend d
+    SELECT d.objid, pg_catalog.min(e.extname::text) AS extname FROM pg_catalog.pg_depend d
     JOIN pg_catalog.pg_extension e ON e.oid OPERATOR(pg_catalog.=) d.refobjid
-    WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype OPERATOR(pg_catalog.=) 'e'
-      AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
+    WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::regclass AND d.deptype OPERATOR(pg_catalog.=) 'e'
+      AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::regclass
     GROUP BY d.objid
 ), expression_statistics AS MATERIALIZED (
     SELECT s.indexrelid, s.relid, s.expressions FROM upkeep._expression_statistics s
@@ -896,7 +883,7 @@ WITH RECURSIVE conditions AS MATERIALIZED (
     LEFT JOIN idle u ON u.root OPERATOR(pg_catalog.=) r.root
     ORDER BY s.conoid, is_idle, s.width, r.root
 ), foreign_key AS MATERIALIZED (
-    SELECT o.root, pg_catalog.min(c.conname::pg_catalog.text) AS conname
+    SELECT o.root, pg_catalog.min(c.conname::text) AS conname
     FROM only_support o JOIN pg_catalog.pg_constraint c ON c.oid OPERATOR(pg_catalog.=) o.conoid
     WHERE o.is_idle
     GROUP BY o.root
@@ -1000,12 +987,12 @@ WITH asked AS MATERIALIZED (
     SELECT w.indexrelid FROM pg_catalog.unnest(wanted) AS w (indexrelid)
 ), opclass AS MATERIALIZED (
     -- btree and hash, without parameters of their own (support functions 5 and 3).
-    SELECT o.oid, o.opcintype, y.typtype OPERATOR(pg_catalog.=) 'p' OR o.opcintype OPERATOR(pg_catalog.=) 'pg_catalog.text'::pg_catalog.regtype AS broad
+    SELECT o.oid, o.opcintype, y.typtype OPERATOR(pg_catalog.=) 'p' OR o.opcintype OPERATOR(pg_catalog.=) 'pg_catalog.text'::regtype AS broad
     FROM pg_catalog.pg_opclass o
     JOIN pg_catalog.pg_type y ON y.oid OPERATOR(pg_catalog.=) o.opcintype
     JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) o.opcmethod
     LEFT JOIN pg_catalog.pg_amproc p ON p.amprocfamily OPERATOR(pg_catalog.=) o.opcfamily AND p.amprocnum OPERATOR(pg_catalog.=) CASE m.amname WHEN 'btree' THEN 5 ELSE 3 END
-    WHERE o.opcdefault AND m.amname OPERATOR(pg_catalog.=) ANY (ARRAY['btree', 'hash']::pg_catalog.name[]) AND p.oid IS NULL
+    WHERE o.opcdefault AND m.amname OPERATOR(pg_catalog.=) ANY (ARRAY['btree', 'hash']::name[]) AND p.oid IS NULL
 ), index_column AS MATERIALIZED (
     SELECT i.indexrelid, i.indrelid, k.attnum, k.position, k.position OPERATOR(pg_catalog.<=) i.indnkeyatts AS is_key,
            i.indclass[k.position OPERATOR(pg_catalog.-) 1] AS opclass, i.indcollation[k.position OPERATOR(pg_catalog.-) 1] AS collation,
@@ -1021,7 +1008,7 @@ WITH asked AS MATERIALIZED (
                ', ' ORDER BY k.position) FILTER (WHERE k.is_key) AS keys,
            pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY k.position) FILTER (WHERE NOT k.is_key) AS included,
            pg_catalog.bool_and(NOT k.is_key OR coalesce(
-               (o.opcintype OPERATOR(pg_catalog.=) a.atttypid OR (o.broad AND a.atttypid OPERATOR(pg_catalog.<>) 'pg_catalog.name'::pg_catalog.regtype))
+               (o.opcintype OPERATOR(pg_catalog.=) a.atttypid OR (o.broad AND a.atttypid OPERATOR(pg_catalog.<>) 'pg_catalog.name'::regtype))
                AND k.collation OPERATOR(pg_catalog.=) a.attcollation, false)) AS certain
     FROM index_column k
     JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) k.indrelid AND a.attnum OPERATOR(pg_catalog.=) k.attnum AND a.attnum OPERATOR(pg_catalog.>) 0
@@ -1093,8 +1080,8 @@ SELECT v.schemaname, v.relname, v.indexrelname, v.relid, v.indexrelid,
 FROM upkeep._index_verdicts() v
 LEFT JOIN upkeep._index_definitions(ARRAY(
     SELECT c.oid FROM pg_catalog.pg_class c
-    WHERE c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['i', 'I']::pg_catalog."char"[])
-      AND c.relnamespace OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog'::pg_catalog.regnamespace, 'pg_toast'::pg_catalog.regnamespace]::pg_catalog.oid[])), false) d
+    WHERE c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['i', 'I']::"char"[])
+      AND c.relnamespace OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog'::regnamespace, 'pg_toast'::regnamespace]::oid[])), false) d
     ON d.indexrelid OPERATOR(pg_catalog.=) v.indexrelid;
 END;
 COMMENT ON FUNCTION upkeep._index_usage() IS 'internal: upkeep.index_usage, with settings that keep its plan good';
@@ -1127,8 +1114,8 @@ WITH asked AS MATERIALIZED (
     -- Columns within expressions and predicates.
     SELECT i.indexrelid, i.indrelid, d.refobjsubid::smallint
     FROM counted i
-    JOIN pg_catalog.pg_depend d ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid OPERATOR(pg_catalog.=) i.indexrelid
-         AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid OPERATOR(pg_catalog.=) i.indrelid AND d.refobjsubid OPERATOR(pg_catalog.>) 0
+    JOIN pg_catalog.pg_depend d ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::regclass AND d.objid OPERATOR(pg_catalog.=) i.indexrelid
+         AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::regclass AND d.refobjid OPERATOR(pg_catalog.=) i.indrelid AND d.refobjsubid OPERATOR(pg_catalog.>) 0
     WHERE i.computed
 ), sole AS MATERIALIZED (
     SELECT pg_catalog.min(k.indexrelid) AS indexrelid, k.indrelid, k.attnum
@@ -1191,7 +1178,7 @@ SELECT i.schemaname, i.relname, i.indexrelname, i.relid, i.indexrelid, i.amname,
        i.indnkeyatts, i.indnatts, i.indnullsnotdistinct, i.reloptions,
        i.indkey::smallint[] AS attnums,
        (i.indkey::smallint[])[0:i.indnkeyatts OPERATOR(pg_catalog.-) 1] AS keys,
-       i.indclass::pg_catalog.oid[] AS opclasses, i.indcollation::pg_catalog.oid[] AS collations, i.indoption::smallint[] AS options,
+       i.indclass::oid[] AS opclasses, i.indcollation::oid[] AS collations, i.indoption::smallint[] AS options,
        ARRAY(SELECT (o.option OPERATOR(pg_catalog.#) 3::smallint)::smallint FROM pg_catalog.unnest(i.indoption::smallint[]) WITH ORDINALITY AS o (option, position)
              ORDER BY o.position) AS reverse_options,
        upkeep._node_text(i.indexprs) AS expressions, upkeep._node_text(i.indpred) AS predicate
@@ -1237,7 +1224,7 @@ CREATE FUNCTION upkeep._duplicate_indexes() RETURNS TABLE (indexrelid oid, kept 
 BEGIN ATOMIC
 WITH alike AS MATERIALIZED (
     -- Cheap first: most indexes have their columns for themselves.
-    SELECT i.indrelid AS relid, i.indclass::pg_catalog.oid[] AS opclasses, i.indkey::smallint[] AS attnums
+    SELECT i.indrelid AS relid, i.indclass::oid[] AS opclasses, i.indkey::smallint[] AS attnums
     FROM pg_catalog.pg_index i
     GROUP BY i.indrelid, i.indclass, i.indkey::smallint[] HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 1
 ), referenced AS MATERIALIZED (
@@ -1251,7 +1238,7 @@ WITH alike AS MATERIALIZED (
     JOIN alike a ON a.relid OPERATOR(pg_catalog.=) s.relid AND a.opclasses OPERATOR(pg_catalog.=) s.opclasses AND a.attnums OPERATOR(pg_catalog.=) s.attnums
     CROSS JOIN LATERAL (SELECT upkeep._scans(s.indexrelid) OPERATOR(pg_catalog.>) 0 AS used) u
     LEFT JOIN referenced r ON r.conindid OPERATOR(pg_catalog.=) s.indexrelid
-    LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) s.indexrelid AND c.contype OPERATOR(pg_catalog.=) ANY (ARRAY['p', 'u']::pg_catalog."char"[])
+    LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) s.indexrelid AND c.contype OPERATOR(pg_catalog.=) ANY (ARRAY['p', 'u']::"char"[])
     LEFT JOIN (SELECT t.attrelid, pg_catalog.string_agg(pg_catalog.concat(t.attnum, t.attoptions), ' ' ORDER BY t.attnum) AS list
                FROM pg_catalog.pg_attribute t WHERE t.attoptions IS NOT NULL GROUP BY t.attrelid) o ON o.attrelid OPERATOR(pg_catalog.=) s.indexrelid
     WHERE NOT s.indisexclusion
@@ -1391,7 +1378,7 @@ WITH broken AS MATERIALIZED (
     SELECT n.nspname, t.relname, c.relname AS indexrelname, i.indrelid, i.indexrelid, i.indislive, i.indisunique, c.relkind, c.relpersistence,
            c.relispartition, c.relfilenode, c.reltablespace,
            pg_catalog.format('%I.%I', n.nspname, c.relname) AS ident,
-           pg_catalog.substring(c.relname::pg_catalog.text, '_cc(?:new|old)\d*$') AS leftover
+           pg_catalog.substring(c.relname::text, '_cc(?:new|old)\d*$') AS leftover
     FROM pg_catalog.pg_index i
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
     JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) i.indrelid
@@ -1416,7 +1403,7 @@ WITH broken AS MATERIALIZED (
            CASE WHEN k.indexrelid IS NULL THEN 'missing' WHEN NOT k.indisvalid THEN 'invalid' END AS state,
            pg_catalog.format('%I.%I', pn.nspname, p.relname) AS partition, p.relkind,
            pg_catalog.quote_ident(kn.nspname) OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) pg_catalog.quote_ident(kc.relname) AS child_ident,
-           pn.nspname, pg_catalog.concat(p.relname, '_', b.indexrelname)::pg_catalog.name AS new_name
+           pn.nspname, pg_catalog.concat(p.relname, '_', b.indexrelname)::name AS new_name
     FROM broken b
     JOIN pg_catalog.pg_inherits h ON h.inhparent OPERATOR(pg_catalog.=) b.indrelid
     JOIN pg_catalog.pg_class p ON p.oid OPERATOR(pg_catalog.=) h.inhrelid AND p.relkind OPERATOR(pg_catalog.<>) 'f'
@@ -1492,7 +1479,7 @@ CREATE FUNCTION upkeep._unindexed_foreign_keys() RETURNS TABLE (
 BEGIN ATOMIC
 WITH RECURSIVE tree (top, conoid, conrelid) AS (
     SELECT f.oid, f.oid, f.conrelid FROM pg_catalog.pg_constraint f
-    WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+    WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND f.conparentid OPERATOR(pg_catalog.=) 0::oid
     UNION ALL
     SELECT t.top, f.oid, f.conrelid FROM tree t
     JOIN pg_catalog.pg_constraint f ON f.conparentid OPERATOR(pg_catalog.=) t.conoid
@@ -1525,9 +1512,9 @@ WITH RECURSIVE tree (top, conoid, conrelid) AS (
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
     LEFT JOIN bare b ON b.top OPERATOR(pg_catalog.=) f.oid
     LEFT JOIN supported s ON s.conoid OPERATOR(pg_catalog.=) f.oid
-    WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+    WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND f.conparentid OPERATOR(pg_catalog.=) 0::oid
       AND CASE WHEN b.top IS NULL THEN s.conoid IS NULL ELSE NOT b.served END
-      AND n.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog', 'information_schema']::pg_catalog.name[])
+      AND n.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog', 'information_schema']::name[])
       AND NOT pg_catalog.pg_is_other_temp_schema(n.oid)
 ), referenced (root, relid) AS (
     SELECT DISTINCT w.confrelid, w.confrelid FROM wanting w
@@ -1604,9 +1591,9 @@ WITH scanned AS MATERIALIZED (
            pg_catalog.pg_stat_get_tuples_returned(c.oid) AS seq_tup_read
     FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-    WHERE c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'm']::pg_catalog."char"[])
-      AND n.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog', 'information_schema']::pg_catalog.name[])
-      AND NOT pg_catalog.starts_with(n.nspname::pg_catalog.text, 'pg_toast')
+    WHERE c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'm']::"char"[])
+      AND n.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog', 'information_schema']::name[])
+      AND NOT pg_catalog.starts_with(n.nspname::text, 'pg_toast')
       AND NOT pg_catalog.pg_is_other_temp_schema(n.oid)
 ), big AS MATERIALIZED (
     SELECT s.*, CASE WHEN s.relpersistence OPERATOR(pg_catalog.=) 't' THEN pg_catalog.pg_relation_size(s.oid)
@@ -1833,7 +1820,7 @@ SELECT n.nspname AS schemaname, c.relname, c.oid AS relid,
        CASE WHEN s.version IS NOT NULL THEN coalesce(pg_catalog.substring(o.mode, 6), 'incremented') END AS version_mode,
        CASE WHEN s.version IS NOT NULL THEN 'required' OPERATOR(pg_catalog.=) ANY (g.args) END AS version_required,
        t.tgname AS trigger_name,
-       t.tgenabled OPERATOR(pg_catalog.=) ANY ('{O,A}'::pg_catalog."char"[]) AS enabled
+       t.tgenabled OPERATOR(pg_catalog.=) ANY ('{O,A}'::"char"[]) AS enabled
 FROM pg_catalog.pg_trigger t
 JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid
 JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
@@ -1845,18 +1832,18 @@ CROSS JOIN LATERAL (
     FROM pg_catalog.unnest(g.args) x (a)) o
 -- The n-th argument is the role of the n-th column that the WHEN names.
 CROSS JOIN LATERAL (
-    SELECT pg_catalog.max(a.attname::pg_catalog.text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'created_at')::pg_catalog.name AS created_at,
-           pg_catalog.max(a.attname::pg_catalog.text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'updated_at')::pg_catalog.name AS updated_at,
-           pg_catalog.max(a.attname::pg_catalog.text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'created_by')::pg_catalog.name AS created_by,
-           pg_catalog.max(a.attname::pg_catalog.text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'updated_by')::pg_catalog.name AS updated_by,
-           pg_catalog.max(a.attname::pg_catalog.text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'version')::pg_catalog.name AS version
+    SELECT pg_catalog.max(a.attname::text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'created_at')::name AS created_at,
+           pg_catalog.max(a.attname::text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'updated_at')::name AS updated_at,
+           pg_catalog.max(a.attname::text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'created_by')::name AS created_by,
+           pg_catalog.max(a.attname::text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'updated_by')::name AS updated_by,
+           pg_catalog.max(a.attname::text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'version')::name AS version
     FROM pg_catalog.unnest(g.args) WITH ORDINALITY r (role, i)
-    JOIN pg_catalog.regexp_matches(t.tgqual::pg_catalog.text, ':varattno (\d+)', 'g') WITH ORDINALITY v (number, i)
+    JOIN pg_catalog.regexp_matches(t.tgqual::text, ':varattno (\d+)', 'g') WITH ORDINALITY v (number, i)
          ON v.i OPERATOR(pg_catalog.=) r.i
     JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) t.tgrelid
          AND a.attnum OPERATOR(pg_catalog.=) (v.number)[1]::smallint) s
 WHERE t.tgfoid OPERATOR(pg_catalog.=) 'upkeep._stamp_row()'::pg_catalog.regprocedure
-  AND t.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid;
+  AND t.tgparentid OPERATOR(pg_catalog.=) 0::oid;
 COMMENT ON VIEW upkeep.row_stamps IS 'Tables whose rows are stamped, with the columns (null: not stamped) and how: clock (transaction, statement, clock), what a changed created_* column does (keep, refuse), version_mode (incremented, echo), version_required. Partitions are stamped with their table, and not listed. enabled: the trigger is not switched off. Everyone sees all, as in pg_trigger.';
 GRANT SELECT ON upkeep.row_stamps TO PUBLIC;
 
@@ -2055,8 +2042,18 @@ GRANT SELECT ON upkeep.soft_delete_tables TO PUBLIC;
 
 CREATE VIEW upkeep.deletions WITH (security_barrier) AS
     SELECT d.id, d.deleted_at, d.deleted_by, d.reason, d.relid::pg_catalog.oid AS relid, n.nspname AS schemaname, c.relname,
-           (SELECT pg_catalog.jsonb_object_agg(t.relid::pg_catalog.text, t.rows)
-            FROM upkeep._deletion_table t WHERE t.deletion OPERATOR(pg_catalog.=) d.id) AS rows,
+           (SELECT pg_catalog.jsonb_object_agg(k.name, k.rows)
+            FROM (SELECT n.name, pg_catalog.sum(t.rows)::bigint AS rows
+                  FROM upkeep._deletion_table t
+                  LEFT JOIN pg_catalog.pg_class r ON r.oid OPERATOR(pg_catalog.=) t.relid
+                  CROSS JOIN LATERAL (
+                      -- Any right on a table is a right to its name. A quoted name would have its quotes.
+                      SELECT CASE WHEN r.oid IS NULL OR pg_catalog.pg_has_role(r.relowner, 'USAGE')
+                                       OR pg_catalog.has_table_privilege(r.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
+                                       OR pg_catalog.has_any_column_privilege(r.oid, 'SELECT, INSERT, UPDATE, REFERENCES')
+                                  THEN t.relid::pg_catalog.text ELSE 'other tables' END AS name) n
+                  WHERE t.deletion OPERATOR(pg_catalog.=) d.id
+                  GROUP BY n.name) k) AS rows,
            d.undeleted_at, d.undeleted_by, d.held, w.why_not IS NULL AS restorable, w.why_not
     FROM upkeep._deletion d
     LEFT JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) d.relid
@@ -2077,7 +2074,7 @@ CREATE VIEW upkeep.deletions WITH (security_barrier) AS
                ELSE pg_catalog.pg_has_role(c.relowner, 'USAGE') END;
 COMMENT ON VIEW upkeep.deletions IS
 'What was deleted together: by one call of soft_delete(), or by all other statements of one transaction. Visible to members of the owner of the first table.';
-COMMENT ON COLUMN upkeep.deletions.rows IS 'How many rows were deleted in which table.';
+COMMENT ON COLUMN upkeep.deletions.rows IS 'How many rows were deleted in which table. Those of tables on which the reader has no right at all are one number, under "other tables".';
 COMMENT ON COLUMN upkeep.deletions.restorable IS 'Can undelete(id) be tried? Unique keys that are in use again, and deleted parents, show only then.';
 GRANT SELECT ON upkeep.deletions TO PUBLIC;
 /* </end connected objects> */
@@ -2110,7 +2107,7 @@ CREATE FUNCTION upkeep.explain_purge(target regclass, older_than interval) RETUR
 )
     LANGUAGE sql VOLATILE PARALLEL UNSAFE ROWS 10
 BEGIN ATOMIC
-SELECT e.schemaname::pg_catalog.name, e.relname::pg_catalog.name, e.relid, e.rows, e.oldest, e.held, e.blocked, e.notes
+SELECT e.schemaname::name, e.relname::name, e.relid, e.rows, e.oldest, e.held, e.blocked, e.notes
 FROM upkeep._explain_purge($1, $2) e;
 END;
 COMMENT ON FUNCTION upkeep.explain_purge(regclass, interval) IS
@@ -2152,7 +2149,7 @@ CREATE FUNCTION upkeep.explain_make_unique_keys_partial(target regclass) RETURNS
 )
     LANGUAGE sql VOLATILE PARALLEL UNSAFE ROWS 10
 BEGIN ATOMIC
-SELECT e.indexrelname::pg_catalog.name, e.conname::pg_catalog.name, e.action, e.reason, e.command
+SELECT e.indexrelname::name, e.conname::name, e.action, e.reason, e.command
 FROM upkeep._explain_make_unique_keys_partial($1) e;
 END;
 COMMENT ON FUNCTION upkeep.explain_make_unique_keys_partial(regclass) IS
@@ -2168,12 +2165,12 @@ COMMENT ON FUNCTION upkeep.explain_make_unique_keys_partial(regclass) IS
 CREATE FUNCTION upkeep.alter_soft_deleted(target regclass, ddl text) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'alter_soft_deleted_wrapper';
 COMMENT ON FUNCTION upkeep.alter_soft_deleted(regclass, text) IS
-'Runs one ALTER TABLE on a table with soft delete, as the caller, where its views stand in the way (DROP COLUMN, ALTER TYPE): they are dropped and made again in the same transaction, with their grants, owner, options, comments, defaults, rules and triggers. For members of the table''s owner. Errors: 42601 not one statement, 0A000 not an ALTER TABLE of columns, constraints or options, 22023 about another table, 2BP01 something else depends on a view, 55000 no soft delete, or one of its own columns is dropped, 42501.';
+'Runs one ALTER TABLE on a table with soft delete, as the caller, where its views stand in the way (DROP COLUMN, ALTER TYPE): they are dropped and made again in the same transaction, with their grants, options, comments, defaults, rules and triggers. For members of the table''s owner. Errors: 42601 not one statement, 0A000 not an ALTER TABLE of columns, constraints or options, 22023 about another table, 2BP01 something else depends on a view, 55000 no soft delete, one of its own columns is dropped, or a view is not as soft delete has written it, is another role''s, or has a trigger that may be, 42501.';
 
 CREATE FUNCTION upkeep.repair_soft_delete(target regclass) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'repair_soft_delete_wrapper';
 COMMENT ON FUNCTION upkeep.repair_soft_delete(regclass) IS
-'Makes what upkeep.soft_delete_drift shows of a table as it should be: missing views and triggers are made, disabled triggers enabled, triggers of its functions under other names dropped, columns of the views follow the table''s. Views that were dropped come back with the grants of the table. For members of the table''s owner. Errors: 55000 no soft delete, 42501, 2BP01 something depends on a view that has to be made anew, 42P07 a view''s name is taken.';
+'Makes what upkeep.soft_delete_drift shows of a table as it should be: missing views and triggers are made, disabled triggers enabled, and called as they were, columns of the views follow the table''s. Views that were dropped come back with the grants of the table. A view that is not as soft delete has written it stays as it is, with a warning. For members of the table''s owner. Errors: 55000 no soft delete, 42501, 42P07 a view''s name is taken, 42710 a trigger''s name is.';
 
 CREATE FUNCTION upkeep._follow_ddl() RETURNS event_trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'follow_ddl_wrapper';
@@ -2181,97 +2178,168 @@ COMMENT ON FUNCTION upkeep._follow_ddl() IS 'Private event trigger: views, parti
 CREATE FUNCTION upkeep._follow_drops() RETURNS event_trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'follow_drops_wrapper';
 COMMENT ON FUNCTION upkeep._follow_drops() IS 'Private event trigger: forgets tables with soft delete that were dropped.';
-REVOKE EXECUTE ON FUNCTION upkeep._follow_ddl(), upkeep._follow_drops() FROM PUBLIC;
+CREATE FUNCTION upkeep._make_way_for_trigger() RETURNS event_trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'make_way_for_trigger_wrapper';
+COMMENT ON FUNCTION upkeep._make_way_for_trigger() IS 'Private event trigger: a trigger of soft delete that is created again, as a dump does it, replaces the one that is there.';
+REVOKE EXECUTE ON FUNCTION upkeep._follow_ddl(), upkeep._follow_drops(), upkeep._make_way_for_trigger() FROM PUBLIC;
+
+-- In the view below, hence everyone's.
+CREATE FUNCTION upkeep._soft_delete_view_differs(view oid, completely boolean) RETURNS text
+    LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'soft_delete_view_differs_wrapper';
+COMMENT ON FUNCTION upkeep._soft_delete_view_differs(oid, boolean) IS
+'Private: what of a view of soft delete is not as soft delete has written it (null: nothing, or it is no such view). completely: rules, triggers, defaults and rights to add triggers too.';
 
 CREATE VIEW upkeep.soft_delete_drift WITH (security_barrier) AS
 WITH managed AS MATERIALIZED (
     SELECT c.oid AS relid, n.nspname, c.relname, c.relowner, s.hide, s.flag, s.on_unmanaged,
-           l.oid AS live_view, d.oid AS deleted_view
+           l.oid AS live_view, d.oid AS deleted_view,
+           pg_catalog.format('SELECT upkeep.repair_soft_delete(%L);', pg_catalog.format('%I.%I', n.nspname, c.relname)) AS repair
     FROM upkeep._soft_delete_table s
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) s.relid
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
     LEFT JOIN pg_catalog.pg_class l ON l.oid OPERATOR(pg_catalog.=) s.live_view AND l.relkind OPERATOR(pg_catalog.=) 'v'
     LEFT JOIN pg_catalog.pg_class d ON d.oid OPERATOR(pg_catalog.=) s.deleted_view AND d.relkind OPERATOR(pg_catalog.=) 'v'
     WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE')
+), shown AS MATERIALIZED (
+    SELECT m.relid, v.oid, d.differs, a.differs AS all_differs, c.relowner OPERATOR(pg_catalog.<>) m.relowner AS is_anothers,
+           x.sql,
+           -- Nobody is told to hand over what somebody else has written.
+           CASE WHEN d.differs OPERATOR(pg_catalog.=) 'its option security_invoker' AND c.relowner OPERATOR(pg_catalog.=) m.relowner
+                THEN pg_catalog.format('ALTER VIEW %s SET (security_invoker = true);', x.sql)
+                ELSE pg_catalog.format('DROP VIEW %s; %s', x.sql, m.repair) END AS anew,
+           m.repair
+    FROM managed m CROSS JOIN LATERAL (VALUES (m.live_view), (m.deleted_view)) v (oid)
+    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) v.oid
+    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+    CROSS JOIN LATERAL (SELECT upkeep._soft_delete_view_differs(v.oid, false) AS differs OFFSET 0) d
+    CROSS JOIN LATERAL (SELECT upkeep._soft_delete_view_differs(v.oid, true) AS differs OFFSET 0) a
+    CROSS JOIN LATERAL (SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) AS sql) x
 ), ours AS MATERIALIZED (
-    SELECT t.tgrelid, t.tgname, t.tgenabled, t.tgtype, p.proname
+    SELECT t.tgrelid, t.tgname, t.tgenabled, t.tgtype, t.tgdeferrable, t.tgqual, t.tgnargs, t.tgparentid, p.proname
     FROM pg_catalog.pg_trigger t
     JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
-    WHERE p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
-      AND pg_catalog.starts_with(p.proname::pg_catalog.text, '_soft_delete_')
+    WHERE p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::regnamespace
+      AND pg_catalog.starts_with(p.proname::text, '_soft_delete_')
+), kind (proname, tgname, tgtype, deferred, conditional) AS (
+    -- conditional: there is a WHEN; null: there may be one.
+    VALUES ('_soft_delete_updated', 'upkeep_soft_delete', 16, false, false),
+           ('_soft_delete_guard', 'upkeep_soft_delete_no_delete', 8, false, false),
+           ('_soft_delete_guard', 'upkeep_soft_delete_no_truncate', 34, false, false),
+           ('_soft_delete_updated_row', 'upkeep_soft_delete_row', 17, false, true),
+           ('_soft_delete_flag', 'zz_upkeep_soft_delete_flag', 23, false, false),
+           ('_soft_delete_view_row', 'upkeep_soft_delete_row', 73, false, false),
+           ('_soft_delete_view', 'upkeep_soft_delete_begin', 10, false, false),
+           ('_soft_delete_view', 'upkeep_soft_delete', 8, false, false),
+           ('_soft_delete_live_parent', 'upkeep_live_parent_insert', 5, false, NULL::boolean),
+           ('_soft_delete_live_parent', 'upkeep_live_parent_update', 17, false, true),
+           ('_soft_delete_live_parent', 'upkeep_live_parent_insert_deferred', 5, true, NULL),
+           ('_soft_delete_live_parent', 'upkeep_live_parent_update_deferred', 17, true, true)
 ), member AS MATERIALIZED (
     SELECT m.relid AS root, t.relid FROM managed m
-    CROSS JOIN LATERAL (SELECT m.relid UNION SELECT p.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree(m.relid) p) t (relid)
-), wanted AS (
-    SELECT m.root, m.relid, f.proname, f.number
+    CROSS JOIN LATERAL (SELECT m.relid UNION SELECT p.relid::oid FROM pg_catalog.pg_partition_tree(m.relid) p) t (relid)
+), place AS MATERIALIZED (
+    -- Where triggers of ours are wanted, of which functions.
+    SELECT m.root, m.relid, f.proname, NULL::boolean AS deferred
     FROM member m
-    CROSS JOIN (VALUES ('_soft_delete_updated', 1), ('_soft_delete_guard', 2), ('_soft_delete_updated_row', 1)) f (proname, number)
+    CROSS JOIN (VALUES ('_soft_delete_updated'), ('_soft_delete_guard'), ('_soft_delete_updated_row')) f (proname)
     UNION ALL
-    SELECT m.relid, m.relid, '_soft_delete_flag', 1 FROM managed m WHERE m.flag IS NOT NULL
+    SELECT m.root, m.relid, '_soft_delete_flag', NULL
+    FROM member m JOIN managed r ON r.relid OPERATOR(pg_catalog.=) m.root WHERE r.flag IS NOT NULL
     UNION ALL
-    SELECT m.relid, m.live_view, f.proname, f.number
-    FROM managed m CROSS JOIN (VALUES ('_soft_delete_view_row', 1), ('_soft_delete_view', 2)) f (proname, number)
+    SELECT m.relid, m.live_view, f.proname, NULL
+    FROM managed m CROSS JOIN (VALUES ('_soft_delete_view_row'), ('_soft_delete_view')) f (proname)
     WHERE m.live_view IS NOT NULL
     UNION ALL
-    SELECT DISTINCT m.root, f.conrelid, '_soft_delete_live_parent', 2
+    SELECT DISTINCT m.root, f.conrelid, '_soft_delete_live_parent', f.condeferrable
     FROM member m
     JOIN pg_catalog.pg_constraint f ON f.confrelid OPERATOR(pg_catalog.=) m.relid AND f.contype OPERATOR(pg_catalog.=) 'f'
-     AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
-), found (relid, problem) AS (
-    SELECT m.relid, pg_catalog.format('its view of %s rows is missing', v.what)
+     AND f.conparentid OPERATOR(pg_catalog.=) 0::oid
+), wanted AS MATERIALIZED (
+    SELECT p.root, p.relid, k.proname, k.tgname, k.tgtype, k.deferred, k.conditional
+    FROM place p JOIN kind k ON k.proname OPERATOR(pg_catalog.=) p.proname
+     AND (p.deferred IS NULL OR p.deferred OPERATOR(pg_catalog.=) k.deferred)
+), at_place AS MATERIALIZED (
+    -- What is there under the name, whosever it is.
+    SELECT w.root, w.relid, w.tgname, w.proname, w.tgtype, w.deferred, t.oid,
+           t.tgenabled,
+           p.proname OPERATOR(pg_catalog.=) w.proname::name AND p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::regnamespace
+               AND t.tgtype OPERATOR(pg_catalog.=) w.tgtype AND t.tgdeferrable OPERATOR(pg_catalog.=) w.deferred
+               AND t.tgnargs OPERATOR(pg_catalog.=) 0
+               AND (w.conditional IS NULL OR (t.tgqual IS NOT NULL) OPERATOR(pg_catalog.=) w.conditional) AS is_ours
+    FROM wanted w
+    LEFT JOIN (pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid)
+        ON t.tgrelid OPERATOR(pg_catalog.=) w.relid AND t.tgname OPERATOR(pg_catalog.=) w.tgname::name
+), renamed AS MATERIALIZED (
+    SELECT a.root, a.relid, a.tgname AS wanted, o.tgname
+    FROM at_place a
+    JOIN ours o ON o.tgrelid OPERATOR(pg_catalog.=) a.relid AND o.proname OPERATOR(pg_catalog.=) a.proname::name
+     AND o.tgtype OPERATOR(pg_catalog.=) a.tgtype AND o.tgdeferrable OPERATOR(pg_catalog.=) a.deferred
+    WHERE a.oid IS NULL
+), found (relid, problem, repair) AS (
+    SELECT m.relid, pg_catalog.format('its view of %s rows is missing', v.what), m.repair
     FROM managed m CROSS JOIN LATERAL (VALUES ('live', m.live_view), ('deleted', m.deleted_view)) v (what, oid)
     WHERE m.hide OPERATOR(pg_catalog.<>) 'none' AND v.oid IS NULL
     UNION ALL
-    SELECT m.relid, pg_catalog.format('column %I is not in %s as it is in the table', coalesce(a.attname, b.attname), v.oid::pg_catalog.regclass)
-    FROM managed m CROSS JOIN LATERAL (VALUES (m.live_view), (m.deleted_view)) v (oid)
+    SELECT v.relid, pg_catalog.format('column %I is not in %s as it is in the table', coalesce(a.attname, b.attname), v.oid::regclass),
+           CASE WHEN v.differs IS NULL THEN v.repair ELSE v.anew END
+    FROM shown v
     CROSS JOIN LATERAL (
         SELECT x.attname, x.atttypid, x.atttypmod FROM pg_catalog.pg_attribute x
-        WHERE x.attrelid OPERATOR(pg_catalog.=) m.relid AND x.attnum OPERATOR(pg_catalog.>) 0 AND NOT x.attisdropped) a
+        WHERE x.attrelid OPERATOR(pg_catalog.=) v.relid AND x.attnum OPERATOR(pg_catalog.>) 0 AND NOT x.attisdropped) a
     LEFT JOIN pg_catalog.pg_attribute b ON b.attrelid OPERATOR(pg_catalog.=) v.oid AND b.attname OPERATOR(pg_catalog.=) a.attname
         AND b.atttypid OPERATOR(pg_catalog.=) a.atttypid AND b.atttypmod OPERATOR(pg_catalog.=) a.atttypmod
-    WHERE v.oid IS NOT NULL AND b.attname IS NULL
+    WHERE b.attname IS NULL
     UNION ALL
-    SELECT m.relid, pg_catalog.format('%s belongs to another role than the table', v.oid::pg_catalog.regclass)
-    FROM managed m CROSS JOIN LATERAL (VALUES (m.live_view), (m.deleted_view)) w (oid)
-    JOIN pg_catalog.pg_class v ON v.oid OPERATOR(pg_catalog.=) w.oid AND v.relowner OPERATOR(pg_catalog.<>) m.relowner
+    SELECT v.relid, pg_catalog.format('%s is not as soft delete has written it: %s', v.oid::regclass, v.differs), v.anew
+    FROM shown v WHERE v.differs IS NOT NULL
     UNION ALL
-    SELECT w.root, pg_catalog.format('a trigger %s of %s is missing', w.proname, w.relid::pg_catalog.regclass)
-    FROM wanted w
-    WHERE (SELECT pg_catalog.count(*) FROM ours o WHERE o.tgrelid OPERATOR(pg_catalog.=) w.relid
-                                                   AND o.proname OPERATOR(pg_catalog.=) w.proname::pg_catalog.name) OPERATOR(pg_catalog.<) w.number
+    SELECT v.relid,
+           pg_catalog.format('%s belongs to another role than the table', v.oid::regclass)
+               OPERATOR(pg_catalog.||) coalesce(', and is not all of soft delete''s: ' OPERATOR(pg_catalog.||) v.all_differs, ''),
+           CASE WHEN v.all_differs IS NULL THEN v.repair ELSE v.anew END
+    FROM shown v WHERE v.is_anothers
     UNION ALL
-    SELECT w.root, pg_catalog.format('trigger %I of %s is disabled', o.tgname, w.relid::pg_catalog.regclass)
-    FROM wanted w
-    JOIN ours o ON o.tgrelid OPERATOR(pg_catalog.=) w.relid AND o.proname OPERATOR(pg_catalog.=) w.proname::pg_catalog.name
-    WHERE o.tgenabled OPERATOR(pg_catalog.=) 'D'
+    SELECT a.root, pg_catalog.format('a trigger %s of %s is missing', a.proname, a.relid::regclass), m.repair
+    FROM at_place a JOIN managed m ON m.relid OPERATOR(pg_catalog.=) a.root
+    WHERE a.oid IS NULL
+      AND NOT EXISTS (SELECT FROM renamed r WHERE r.relid OPERATOR(pg_catalog.=) a.relid AND r.wanted OPERATOR(pg_catalog.=) a.tgname)
     UNION ALL
-    -- The functions refuse to be any other trigger than the one that was made.
-    SELECT m.root, pg_catalog.format('trigger %I of %s is none that soft delete has made', o.tgname, o.tgrelid::regclass)
-    FROM (SELECT r.root, r.relid FROM member r UNION SELECT v.relid, v.live_view FROM managed v) m
-    JOIN ours o ON o.tgrelid OPERATOR(pg_catalog.=) m.relid
-    WHERE NOT EXISTS (SELECT FROM (VALUES
-        ('_soft_delete_updated_row', 'upkeep_soft_delete_row', 17), ('_soft_delete_updated', 'upkeep_soft_delete', 16),
-        ('_soft_delete_guard', 'upkeep_soft_delete_no_delete', 8), ('_soft_delete_guard', 'upkeep_soft_delete_no_truncate', 34),
-        ('_soft_delete_flag', 'zz_upkeep_soft_delete_flag', 23), ('_soft_delete_view_row', 'upkeep_soft_delete_row', 73),
-        ('_soft_delete_view', 'upkeep_soft_delete_begin', 10), ('_soft_delete_view', 'upkeep_soft_delete', 8),
-        ('_soft_delete_live_parent', 'upkeep_live_parent_insert', 5), ('_soft_delete_live_parent', 'upkeep_live_parent_update', 17),
-        ('_soft_delete_live_parent', 'upkeep_live_parent_insert_deferred', 5),
-        ('_soft_delete_live_parent', 'upkeep_live_parent_update_deferred', 17)) f (proname, tgname, tgtype)
-        WHERE f.proname::name OPERATOR(pg_catalog.=) o.proname AND f.tgname::name OPERATOR(pg_catalog.=) o.tgname
-          AND f.tgtype OPERATOR(pg_catalog.=) o.tgtype)
+    SELECT r.root, pg_catalog.format('trigger %I of %s is called %I', r.wanted, r.relid::regclass, r.tgname), m.repair
+    FROM renamed r JOIN managed m ON m.relid OPERATOR(pg_catalog.=) r.root
+    UNION ALL
+    SELECT a.root, pg_catalog.format('trigger %I of %s is not the one of soft delete', a.tgname, a.relid::regclass),
+           pg_catalog.format('DROP TRIGGER %I ON %s; %s', a.tgname, a.relid::regclass, m.repair)
+    FROM at_place a JOIN managed m ON m.relid OPERATOR(pg_catalog.=) a.root
+    WHERE a.oid IS NOT NULL AND NOT a.is_ours
+    UNION ALL
+    SELECT a.root, pg_catalog.format('trigger %I of %s is disabled', a.tgname, a.relid::regclass), m.repair
+    FROM at_place a JOIN managed m ON m.relid OPERATOR(pg_catalog.=) a.root
+    WHERE a.is_ours AND a.tgenabled OPERATOR(pg_catalog.=) ANY ('{D,R}'::"char"[])
+    UNION ALL
+    -- Those of soft delete alone know what they were made for.
+    SELECT DISTINCT p.root, pg_catalog.format('trigger %I of %s runs %s, but is not one of soft delete', o.tgname, o.tgrelid::regclass, o.proname),
+           pg_catalog.format('DROP TRIGGER %I ON %s;', o.tgname, o.tgrelid::regclass)
+    FROM (SELECT q.root, q.relid, false AS only_checks FROM member q
+          UNION SELECT v.relid, v.oid, false FROM shown v
+          UNION SELECT q.root, q.relid, true FROM place q WHERE q.proname OPERATOR(pg_catalog.=) '_soft_delete_live_parent') p
+    JOIN ours o ON o.tgrelid OPERATOR(pg_catalog.=) p.relid AND o.tgparentid OPERATOR(pg_catalog.=) 0::oid
+     AND (NOT p.only_checks OR o.proname OPERATOR(pg_catalog.=) '_soft_delete_live_parent'::name)
+    WHERE NOT EXISTS (SELECT FROM wanted w WHERE w.relid OPERATOR(pg_catalog.=) o.tgrelid AND w.tgname::name OPERATOR(pg_catalog.=) o.tgname)
+      AND NOT EXISTS (SELECT FROM renamed r WHERE r.relid OPERATOR(pg_catalog.=) o.tgrelid AND r.tgname OPERATOR(pg_catalog.=) o.tgname)
+      AND NOT EXISTS (SELECT FROM kind k WHERE k.tgname::name OPERATOR(pg_catalog.=) o.tgname
+                        AND k.proname OPERATOR(pg_catalog.=) '_soft_delete_live_parent' AND k.proname::name OPERATOR(pg_catalog.=) o.proname)
 )
-SELECT m.relid, m.nspname AS schemaname, m.relname, f.problem,
-       pg_catalog.format('SELECT upkeep.repair_soft_delete(%L);', pg_catalog.format('%I.%I', m.nspname, m.relname)) AS repair
+SELECT m.relid, m.nspname AS schemaname, m.relname, f.problem, f.repair
 FROM found f JOIN managed m ON m.relid OPERATOR(pg_catalog.=) f.relid
 UNION ALL
 SELECT DISTINCT m.relid, m.nspname, m.relname,
-       pg_catalog.format('%s references it ON DELETE CASCADE, but has no soft delete', r.relid::pg_catalog.regclass),
-       pg_catalog.format('SELECT upkeep.enable_soft_delete(%L);', r.relid::pg_catalog.regclass)
+       pg_catalog.format('%s references it ON DELETE CASCADE, but has no soft delete', r.relid::regclass),
+       pg_catalog.format('SELECT upkeep.enable_soft_delete(%L);', r.relid::regclass)
 FROM managed m
 JOIN member p ON p.root OPERATOR(pg_catalog.=) m.relid
 JOIN pg_catalog.pg_constraint f ON f.confrelid OPERATOR(pg_catalog.=) p.relid AND f.contype OPERATOR(pg_catalog.=) 'f'
- AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid AND f.confdeltype OPERATOR(pg_catalog.=) 'c'
-CROSS JOIN LATERAL (SELECT coalesce(pg_catalog.pg_partition_root(f.conrelid)::pg_catalog.oid, f.conrelid) AS relid) r
+ AND f.conparentid OPERATOR(pg_catalog.=) 0::oid AND f.confdeltype OPERATOR(pg_catalog.=) 'c'
+CROSS JOIN LATERAL (SELECT coalesce(pg_catalog.pg_partition_root(f.conrelid)::oid, f.conrelid) AS relid) r
 WHERE m.on_unmanaged OPERATOR(pg_catalog.=) 'refuse'
   AND NOT EXISTS (SELECT FROM upkeep._soft_delete_table s WHERE s.relid OPERATOR(pg_catalog.=) r.relid)
 UNION ALL
@@ -2281,7 +2349,7 @@ FROM managed m
 WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid OPERATOR(pg_catalog.=) m.relid
                   AND k.contype OPERATOR(pg_catalog.=) 'p' AND NOT k.condeferrable);
 COMMENT ON VIEW upkeep.soft_delete_drift IS
-'What is not as it should be with tables with soft delete (views and columns, triggers missing, disabled or under another name, foreign keys that came later), and the statement that repairs it. Visible to members of the tables'' owners. Empty: all is well.';
+'What is not as it should be with tables with soft delete (views and columns, views that somebody else has written or owns, triggers missing, disabled, renamed, replaced or added, foreign keys that came later), and the statements that repair it. Visible to members of the tables'' owners. Empty: all is well.';
 GRANT SELECT ON upkeep.soft_delete_drift TO PUBLIC;
 
 CREATE EVENT TRIGGER upkeep_follow_ddl ON ddl_command_end WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE')
@@ -2289,6 +2357,9 @@ CREATE EVENT TRIGGER upkeep_follow_ddl ON ddl_command_end WHEN TAG IN ('ALTER TA
 COMMENT ON EVENT TRIGGER upkeep_follow_ddl IS 'pg_upkeep: what belongs to tables with soft delete follows ALTER and CREATE TABLE. Never raises an error.';
 CREATE EVENT TRIGGER upkeep_follow_drops ON sql_drop EXECUTE FUNCTION upkeep._follow_drops();
 COMMENT ON EVENT TRIGGER upkeep_follow_drops IS 'pg_upkeep: forgets tables with soft delete that were dropped. Never raises an error.';
+CREATE EVENT TRIGGER upkeep_before_trigger ON ddl_command_start WHEN TAG IN ('CREATE TRIGGER')
+    EXECUTE FUNCTION upkeep._make_way_for_trigger();
+COMMENT ON EVENT TRIGGER upkeep_before_trigger IS 'pg_upkeep: a dump may create the triggers of soft delete, whatever made them before. Never raises an error.';
 /* </end connected objects> */
 
 /* <begin connected objects> */

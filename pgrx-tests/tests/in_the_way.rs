@@ -202,3 +202,24 @@ fn nobody_can_lock_the_tables_themselves() -> Result<()> {
     let job = run_in_background(&mut alice, "INSERT INTO a DEFAULT VALUES")?;
     wait(&mut alice, &job).with_context(|| describe(&mut admin, &job))
 }
+
+#[test]
+fn a_database_in_which_nothing_works_stops_no_other() -> Result<()> {
+    let (server, mut admin, _mallory, mut alice) = two_roles("databases", "30 d")?;
+    server.create_database("broken")?;
+    let mut broken = server.connect("broken")?;
+    broken.run("CREATE EXTENSION pg_upkeep; CREATE TABLE b (n int)")?;
+    let since = server.log_position();
+    broken.run("ALTER TABLE upkeep._job RENAME COLUMN needs_cleanup TO somewhere_else")?;
+    let job = broken.text("SELECT upkeep.run_in_background('INSERT INTO b VALUES (1)')")?;
+    let told = "passed over what finished jobs have left: column \"needs_cleanup\" does not exist";
+    wait_until("a word in the log", PATIENCE, || server.log_since(since).contains(told))?;
+    others_work(&mut alice)?;
+    schedule(&mut alice, "mine", "1 second", "INSERT INTO a DEFAULT VALUES")?;
+    schedules_work(&mut alice)?;
+    assert_eq!(server.log_since(since).matches(told).count(), 1, "once");
+    broken.run("ALTER TABLE upkeep._job RENAME COLUMN somewhere_else TO needs_cleanup")?;
+    wait(&mut broken, &job).with_context(|| describe(&mut broken, &job))?;
+    assert_eq!(admin.text("SELECT count(*) FROM upkeep.jobs WHERE state = 'running'")?, "0");
+    Ok(())
+}

@@ -142,8 +142,18 @@ GRANT SELECT ON upkeep.soft_delete_tables TO PUBLIC;
 
 CREATE VIEW upkeep.deletions WITH (security_barrier) AS
     SELECT d.id, d.deleted_at, d.deleted_by, d.reason, d.relid::pg_catalog.oid AS relid, n.nspname AS schemaname, c.relname,
-           (SELECT pg_catalog.jsonb_object_agg(t.relid::pg_catalog.text, t.rows)
-            FROM upkeep._deletion_table t WHERE t.deletion OPERATOR(pg_catalog.=) d.id) AS rows,
+           (SELECT pg_catalog.jsonb_object_agg(k.name, k.rows)
+            FROM (SELECT n.name, pg_catalog.sum(t.rows)::bigint AS rows
+                  FROM upkeep._deletion_table t
+                  LEFT JOIN pg_catalog.pg_class r ON r.oid OPERATOR(pg_catalog.=) t.relid
+                  CROSS JOIN LATERAL (
+                      -- Any right on a table is a right to its name. A quoted name would have its quotes.
+                      SELECT CASE WHEN r.oid IS NULL OR pg_catalog.pg_has_role(r.relowner, 'USAGE')
+                                       OR pg_catalog.has_table_privilege(r.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
+                                       OR pg_catalog.has_any_column_privilege(r.oid, 'SELECT, INSERT, UPDATE, REFERENCES')
+                                  THEN t.relid::pg_catalog.text ELSE 'other tables' END AS name) n
+                  WHERE t.deletion OPERATOR(pg_catalog.=) d.id
+                  GROUP BY n.name) k) AS rows,
            d.undeleted_at, d.undeleted_by, d.held, w.why_not IS NULL AS restorable, w.why_not
     FROM upkeep._deletion d
     LEFT JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) d.relid
@@ -164,6 +174,6 @@ CREATE VIEW upkeep.deletions WITH (security_barrier) AS
                ELSE pg_catalog.pg_has_role(c.relowner, 'USAGE') END;
 COMMENT ON VIEW upkeep.deletions IS
 'What was deleted together: by one call of soft_delete(), or by all other statements of one transaction. Visible to members of the owner of the first table.';
-COMMENT ON COLUMN upkeep.deletions.rows IS 'How many rows were deleted in which table.';
+COMMENT ON COLUMN upkeep.deletions.rows IS 'How many rows were deleted in which table. Those of tables on which the reader has no right at all are one number, under "other tables".';
 COMMENT ON COLUMN upkeep.deletions.restorable IS 'Can undelete(id) be tried? Unique keys that are in use again, and deleted parents, show only then.';
 GRANT SELECT ON upkeep.deletions TO PUBLIC;

@@ -84,6 +84,7 @@ struct Launcher {
     was_off: bool,
     clock: WallClock,
     prepared: HashMap<Oid, Prepared>,
+    complaint: Option<SqlState>,
 }
 
 /// What is known of the prepared transactions of a database.
@@ -92,7 +93,6 @@ struct Prepared {
     settled: u32,
     looking: u32,
     since: Instant,
-    complaint: Option<SqlState>,
 }
 
 impl Launcher {
@@ -150,6 +150,7 @@ impl Launcher {
         let mut served = false;
         for database in databases {
             if (self.only != 0 && database.oid.to_u32() != self.only) || !settings::allows_database(&database.name) {
+                drain::is_left_alone(database.oid);
                 continue;
             }
             let Some(entry) = self.segment.database(database.oid) else { continue };

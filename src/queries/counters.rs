@@ -4,12 +4,11 @@
 //! remembered last lives beside the statement's entry in shared memory, and goes with it.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
 
 use super::figures::{COUNTERS, Key};
 use crate::error::*;
 use crate::server::catch::subtransaction;
-use crate::server::queries::memory::{Database, Entry};
+use crate::server::queries::memory::{self, Database, Entry};
 use crate::server::{catalog, spi};
 
 /// Marks an entry of a version that does not say since when it counts.
@@ -46,11 +45,11 @@ impl Sample {
     pub fn remember(&self, database: &Database, entries: &[Entry]) {
         for (entry, found) in entries.iter().zip(&self.found) {
             if let Some((_, reading)) = found {
-                entry.set_counters(&reading.counters, reading.since);
+                memory::set_counters(entry, &reading.counters, reading.since);
             }
         }
         if let Some(dealloc) = self.dealloc {
-            database.dealloc.store(dealloc + 1, Ordering::Relaxed);
+            database.set_dealloc(dealloc);
         }
     }
 }
@@ -94,21 +93,18 @@ fn difference(before: (Counters, i64), now: &Reading, ours: Ours) -> Counters {
 }
 
 /// Reads it, if it is there. An error of it costs its counters and nothing else.
-pub fn sample(database: &Database, entries: &[Entry]) -> Result<Sample> {
-    let Some(source) = source()? else { return Ok(Sample::default()) };
-    let Ok((readings, dealloc)) = subtransaction(|| Ok((source.read()?, source.dealloc()?))) else {
-        return Ok(Sample::default());
-    };
+pub fn sample(database: &Database, entries: &[Entry]) -> Sample {
+    let read = subtransaction(|| source()?.map(|source| Ok((source.read()?, source.dealloc()?))).transpose());
+    let Ok(Some((readings, dealloc))) = read else { return Sample::default() };
     let found = entries
         .iter()
         .map(|entry| {
             let now = readings.get(&entry.key)?;
-            Some((difference(entry.counters()?, now, Ours::of(entry)), *now))
+            Some((difference(memory::counters(entry)?, now, Ours::of(entry)), *now))
         })
         .collect();
-    let before = database.dealloc.load(Ordering::Relaxed);
-    let lossy = before > 0 && dealloc.is_some_and(|dealloc| dealloc + 1 != before);
-    Ok(Sample { found, dealloc, lossy })
+    let lossy = database.dealloc().is_some_and(|before| dealloc.is_some_and(|dealloc| dealloc != before));
+    Sample { found, dealloc, lossy }
 }
 
 struct Source {

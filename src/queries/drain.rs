@@ -12,7 +12,7 @@ use super::store::{self, Interval};
 use super::{counters, packed};
 use crate::error::*;
 use crate::server::catch::{subtransaction, transaction};
-use crate::server::queries::memory::{self as memory, Drained};
+use crate::server::queries::memory::{self, Drained, Presence};
 use crate::server::queries::texts::{self, Waiting};
 use crate::server::raise::{self, Level};
 use crate::server::{catalog, spi, worker};
@@ -50,9 +50,8 @@ pub fn visit() -> Option<Duration> {
         return None;
     }
     let here = catalog::my_database();
-    if let Some(database) = memory::database(here.to_u32()) {
-        database.set_absent(false);
-    }
+    memory::set_presence(here.to_u32(), Presence::Present);
+    memory::tend();
     let left = due(here)? - catalog::now();
     if left > 0 {
         return Some(Duration::from_micros(left as u64));
@@ -66,20 +65,24 @@ pub fn visit() -> Option<Duration> {
 
 /// The extension is not in this database: what runs here is not kept apart.
 pub fn extension_is_absent() {
-    if let Some(database) = memory::database(catalog::my_database().to_u32()) {
-        database.set_absent(true);
-    }
+    memory::set_presence(catalog::my_database().to_u32(), Presence::Absent);
+}
+
+/// The launcher sends no scheduler to this database: nobody will fetch its texts.
+pub fn is_left_alone(database: pgrx::pg_sys::Oid) {
+    memory::leave_alone(database.to_u32());
 }
 
 /// Databases that do not exist any more are not kept apart. In a transaction.
 pub fn forget_databases(exists: impl Fn(pgrx::pg_sys::Oid) -> bool) {
+    memory::tend();
     memory::forget_databases(|oid| exists(oid.into()));
 }
 
 /// Called when the process ends, however that came about.
 pub fn give_back() {
     if let Some(drained) = UNDER_WAY.take() {
-        drained.back();
+        memory::give_back(&drained);
     }
 }
 
@@ -87,20 +90,20 @@ fn drain(here: u32) -> Result<()> {
     let now = catalog::now();
     let (Some(database), Some(drained)) = (memory::database(here), memory::drain(here)) else { return Ok(()) };
     let first_use = drained.first_use;
-    let before = database.drained_at.load(std::sync::atomic::Ordering::Relaxed);
+    let before = database.drained_at();
     let drained = Rc::new(drained);
     UNDER_WAY.set(Some(Rc::clone(&drained)));
     let written = transaction(|| {
         let started = if first_use > 0 { first_use.min(now) } else { now };
         let span = Span { level: 0, period: started, started, finished: now.max(started + 1) };
-        let sample = counters::sample(database, &drained.entries)?;
+        let sample = counters::sample(database, &drained.entries);
         spi::bookkeeping(|| write(span, before == 0, &drained, sample))
     });
     match written {
         Ok(sample) => {
             UNDER_WAY.take();
             sample.remember(database, &drained.entries);
-            database.drained_at.store(now, std::sync::atomic::Ordering::Relaxed);
+            database.set_drained_at(now);
         }
         Err(error) => {
             give_back();
@@ -116,14 +119,12 @@ fn drain(here: u32) -> Result<()> {
 }
 
 fn write(span: Span, first: bool, drained: &Drained, sample: counters::Sample) -> Result<counters::Sample> {
-    let records: BTreeMap<Key, Record> = drained
-        .entries
-        .iter()
-        .enumerate()
-        .map(|(i, entry)| {
-            (entry.key, Record { key: entry.key, figures: entry.figures.clone(), counters: sample.delta(i) })
-        })
-        .collect();
+    // One that was given up and entered anew meanwhile is there twice.
+    let mut records: BTreeMap<Key, Record> = BTreeMap::new();
+    for (i, entry) in drained.entries.iter().enumerate() {
+        let record = Record { key: entry.key, figures: entry.figures.clone(), counters: sample.delta(i) };
+        packed::merge(&mut records, vec![record]);
+    }
     if !records.is_empty() {
         let mut flags = if sample.lossy { store::FORGOTTEN } else { 0 };
         if first && store::has_history()? {
@@ -165,14 +166,33 @@ fn store_texts(here: u32) -> Result<()> {
     transaction(|| {
         spi::bookkeeping(|| {
             for text in &texts {
-                let Waiting { queryid, user, text, search_path, truncated, .. } = text;
-                // One that is not valid in this database's encoding is left out.
-                let _ = subtransaction(|| store::insert_text(*queryid, *user, text, *truncated, search_path));
+                store_text(text)?;
             }
             bound_texts()
         })
     })?;
     all.done(&texts);
+    Ok(())
+}
+
+/// One that is not valid in this database's encoding (its search_path may be from the configuration file) is stored without what is not
+/// ASCII. Any other error ends the transaction: they all wait for the next time.
+fn store_text(waiting: &Waiting) -> Result<()> {
+    let Waiting { queryid, user, text, search_path, truncated, .. } = waiting;
+    let ascii = |bytes: &[u8]| bytes.iter().map(|byte| if byte.is_ascii() { *byte } else { b'?' }).collect::<Vec<_>>();
+    let insert =
+        |text: &[u8], path: &[u8]| match subtransaction(|| store::insert_text(*queryid, *user, text, *truncated, path))
+        {
+            Err(error) if error.sqlstate.class() != *b"22" => Err(error),
+            result => Ok(result.is_ok()),
+        };
+    if insert(text, search_path)? || insert(text, &ascii(search_path))? || insert(&ascii(text), &ascii(search_path))? {
+        return Ok(());
+    }
+    // Nor so: perhaps when it is next met.
+    if let Some(texts) = texts::texts() {
+        texts.forget(*queryid, waiting.who);
+    }
     Ok(())
 }
 

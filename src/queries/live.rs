@@ -148,8 +148,12 @@ fn reset(user: Option<u32>, queryid: Option<i64>, history: Option<bool>) -> Resu
     if history {
         super::store::forget_history()?;
     }
-    memory::reset(catalog::my_database().to_u32(), catalog::now(), |id, role| {
+    let whole = memory::reset(catalog::my_database().to_u32(), catalog::now(), |id, role| {
         user.is_none_or(|user| user == role) && queryid.is_none_or(|queryid| queryid == id)
     });
-    Ok(())
+    if whole {
+        return Ok(());
+    }
+    Err(Error::new(LOCK_NOT_AVAILABLE, "not all figures begin anew: another process is at some of them")
+        .hint("Call upkeep.reset_query_stats() again."))
 }

@@ -1,12 +1,12 @@
 //! Query statistics: what ran, how often, how long, and how that was spread, since the server started and back in time.
 
+pub use pg_upkeep_memory::{figures, histogram};
+
 pub mod arguments;
 pub mod buckets;
 pub mod counters;
 pub mod cover;
 pub mod drain;
-pub mod figures;
-pub mod histogram;
 pub mod history;
 pub mod live;
 pub mod normalize;

@@ -30,12 +30,14 @@ impl FromDatum for JsonB {
             Ok(value) => Some(Self(value)),
             // The server's jsonb may be nested deeper, and its numbers may be larger, than what we read it into. An error
             // report of pgrx's unwinds: there is a text to drop, and whatever the callers hold.
-            Err(error) => pgrx::ereport!(
-                ERROR,
-                pgrx::PgSqlErrorCode::ERRCODE_STATEMENT_TOO_COMPLEX,
-                "this jsonb is nested too deeply, or has a number that is too large",
-                error.to_string()
-            ),
+            Err(error) => {
+                pgrx::ereport!(
+                    ERROR,
+                    pgrx::PgSqlErrorCode::ERRCODE_STATEMENT_TOO_COMPLEX,
+                    "this jsonb is nested too deeply, or has a number that is too large",
+                    error.to_string()
+                );
+            }
         }
     }
 }

@@ -1,7 +1,6 @@
 //! The only room with `pg_sys` and `unsafe`: everything else calls these safe functions.
 
 pub mod analyze;
-pub mod board;
 pub mod catalog;
 pub mod catch;
 pub mod commit;
@@ -40,3 +39,5 @@ pub mod top_level;
 pub mod view;
 pub mod worker;
 pub mod zone;
+
+pub use pg_upkeep_memory::board;

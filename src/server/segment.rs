@@ -7,8 +7,6 @@
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
-use std::cell::Cell;
-use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use pgrx::pg_sys::{self, Oid};
 
@@ -48,6 +46,11 @@ pub struct Database {
     pub wants: AtomicU32,
     pub wants_at: AtomicU64,
     pub wants_since: AtomicU64,
+    /// When our workers were last asked to leave this database for a statement on it.
+    sent_away: AtomicI64,
+    /// What the last look that gave something up has said in the log (a hash), and when.
+    pub complaint: AtomicU64,
+    pub complained_at: AtomicI64,
 }
 
 /// A worker at work, for whoever shares out the workers. Its process alone writes it, but for `asked`. Times are
@@ -67,11 +70,6 @@ pub struct Seat {
     pub resting: AtomicU64,
     /// When it was asked to leave after its step; 0: it was not.
     pub asked: AtomicU64,
-    /// When our workers were last asked to leave this database for a statement on it.
-    sent_away: AtomicI64,
-    /// What the last look that gave something up has said in the log (a hash), and when.
-    pub complaint: AtomicU64,
-    pub complained_at: AtomicI64,
 }
 
 #[repr(C)]
@@ -230,10 +228,16 @@ fn place_of<'a, T>(
     });
     claiming.store(0, Ordering::Release);
     place
-/// The segment that this session is attached to, if it is to any. It attaches nothing: also for a process that ends.
+}
+
+/// The segment that this process keeps to, if it does to one. It attaches nothing: also for a process that ends.
 pub fn attached() -> Option<&'static Segment> {
-    // SAFETY: mapped until `attach` says otherwise.
-    ATTACHED.get().map(|(_, segment)| unsafe { &*pg_sys::dsm_segment_address(segment).cast::<Segment>() })
+    ATTACHED.with(|attached| {
+        let attached = attached.try_borrow().ok()?;
+        let kept = attached.0.iter().find(|kept| kept.for_good)?;
+        // SAFETY: what was taken for good is mapped as long as this process lives.
+        Some(unsafe { &*pg_sys::dsm_segment_address(kept.what).cast::<Segment>() })
+    })
 }
 
 impl Segment {

@@ -4,8 +4,9 @@
 use pgrx::Uuid;
 use pgrx::pg_sys::Oid;
 
+use super::ddl::ours;
 use super::enable::{require_owner, required};
-use super::managed::{self, Managed, literal, qualified};
+use super::managed::{self, Managed, literal};
 use super::{objects, request};
 use crate::backfill::statements::identifier;
 use crate::error::*;
@@ -107,12 +108,27 @@ pub fn end(ending: &Ending) -> Result<()> {
     Ok(())
 }
 
+/// What depends on a view is the server's to say; what is part of it, and not ours, would go without a word.
 fn drop_views(managed: &Managed) -> Result<()> {
     for view in [managed.live_view, managed.deleted_view].into_iter().flatten() {
-        if let Some((schema, name)) = heap::name(view) {
-            let drop = format!("DROP VIEW {}", qualified(&schema, &name));
-            spi::as_owner(managed.owner, || spi::execute(&drop, &[]))?;
+        let Some(seen) = ours::locked(view)? else { continue };
+        let mut reasons = seen.all_differences();
+        if !seen.is_the_tables_owners() {
+            reasons.insert(0, "its owner".to_owned());
         }
+        if !reasons.is_empty() {
+            return Err(ours::refuse(
+                "disable_soft_delete does not drop",
+                &seen,
+                &reasons,
+                format!(
+                    "Drop it yourself, or what somebody has put on it, and call it again: DROP VIEW {}; SELECT upkeep.disable_soft_delete({}, ..);",
+                    seen.sql,
+                    literal(&managed.sql())
+                ),
+            ));
+        }
+        spi::as_owner(managed.owner, || spi::execute(&format!("DROP VIEW {}", seen.sql), &[]))?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
 use super::managed::{self, literal, qualified};
-use super::{objects, program};
+use super::{ddl, objects, program};
 use crate::backfill::statements::identifier;
 use crate::error::*;
 use crate::jobs::queue;
@@ -300,16 +300,12 @@ fn enable(relid: Oid, request: &Request<'_>) -> Result<()> {
         managed::find(relid)?.ok_or_else(|| Error::new(INTERNAL_ERROR, "what was just stored is not there"))?;
     if hide != "none" {
         let live = if swap { class.name.clone() } else { objects::with_ending(&class.name, "_live") };
-        let views = objects::create_views(&managed, &live, &objects::with_ending(&class.name, "_deleted"))?;
-        spi::bookkeeping(|| {
-            spi::execute(
-                "UPDATE upkeep._soft_delete_table SET live_view = $2, deleted_view = $3
-                 WHERE relid OPERATOR(pg_catalog.=) $1",
-                &[relid.into(), views.0.into(), views.1.into()],
-            )
-        })?;
+        ddl::views::make(&managed, &managed.schema, &live, true)?;
+        ddl::views::make(&managed, &managed.schema, &objects::with_ending(&class.name, "_deleted"), false)?;
     }
-    objects::ensure(&managed)?;
+    if let Some(taken) = objects::ensure(&managed)?.first() {
+        return Err(taken.error());
+    }
     super::retention::begin(&managed)?;
     // Finds out now what could not be done later.
     program::build(relid).map(drop)

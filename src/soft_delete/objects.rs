@@ -5,7 +5,8 @@ use pgrx::pg_sys::Oid;
 use super::managed::{self, Managed, literal, qualified};
 use super::program;
 use crate::backfill::statements::identifier;
-use crate::error::Result;
+use crate::error::{DUPLICATE_OBJECT, Error, Result};
+use crate::server::raise::{self, Level};
 use crate::server::spi;
 
 const ROW: &str = "upkeep_soft_delete_row";
@@ -39,20 +40,78 @@ fn tree(relid: Oid) -> Result<Vec<Member>> {
     })
 }
 
-fn triggers(relid: Oid) -> Result<Vec<String>> {
-    spi::bookkeeping(|| {
+/// Names of the triggers that run functions of soft delete, and of all others.
+struct Triggers {
+    ours: Vec<String>,
+    others: Vec<String>,
+}
+
+fn triggers(relid: Oid) -> Result<Triggers> {
+    let found: Vec<(String, bool)> = spi::bookkeeping(|| {
         spi::look_up(
-            "SELECT t.tgname::pg_catalog.text FROM pg_catalog.pg_trigger t
+            "SELECT t.tgname::pg_catalog.text,
+                    p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
+                        AND pg_catalog.starts_with(p.proname::pg_catalog.text, '_soft_delete_')
+             FROM pg_catalog.pg_trigger t
+             JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
              WHERE t.tgrelid OPERATOR(pg_catalog.=) $1",
             &[relid.into()],
-            |row| row.require(1),
+            |row| Ok((row.require(1)?, row.require(2)?)),
         )
-    })
+    })?;
+    let (ours, others): (Vec<_>, Vec<_>) = found.into_iter().partition(|(_, is_ours)| *is_ours);
+    let names = |found: Vec<(String, bool)>| found.into_iter().map(|(name, _)| name).collect();
+    Ok(Triggers { ours: names(ours), others: names(others) })
+}
+
+impl Triggers {
+    fn has(&self, name: &str) -> bool {
+        self.ours.iter().any(|known| known == name)
+    }
+
+    /// Is it to be made? Somebody's own trigger of that name stays, and is reported in `taken`.
+    fn lack(&self, name: &str, table: &str, taken: &mut Vec<Taken>) -> bool {
+        let is_taken = self.others.iter().any(|known| known == name);
+        if is_taken {
+            taken.push(Taken { trigger: name.to_owned(), table: table.to_owned() });
+        }
+        !is_taken && !self.has(name)
+    }
+}
+
+/// Somebody's own trigger that has the name of one of ours.
+#[must_use]
+pub struct Taken {
+    trigger: String,
+    table: String,
+}
+
+impl Taken {
+    pub fn error(&self) -> Error {
+        let Taken { trigger, table } = self;
+        Error::new(DUPLICATE_OBJECT, format!("trigger {trigger} of {table} is not the one of soft delete"))
+            .detail("Somebody has made another trigger of that name; soft delete leaves it alone, and lacks its own.")
+            .hint(format!("ALTER TRIGGER {trigger} ON {table} RENAME TO ..; and call upkeep.repair_soft_delete()"))
+    }
+}
+
+/// Nothing that is in the way stops the rest.
+pub fn warn(taken: Vec<Taken>) {
+    for taken in taken {
+        raise::report(Level::Warning, taken.error());
+    }
+}
+
+/// Is this the name of a trigger that soft delete makes?
+pub fn is_name_of_ours(trigger: &str) -> bool {
+    [ROW, STATEMENT, BEGIN, NO_DELETE, NO_TRUNCATE, FLAG].contains(&trigger)
+        || trigger.strip_prefix(LIVE_PARENT).is_some_and(|rest| rest.starts_with('_'))
 }
 
 /// Makes all triggers of a table with soft delete that are missing: after enabling, and after it got a partition or a
-/// foreign key.
-pub fn ensure(managed: &Managed) -> Result<()> {
+/// foreign key. What cannot be made, because somebody's own trigger has the name, comes back.
+pub fn ensure(managed: &Managed) -> Result<Vec<Taken>> {
+    let mut taken = Vec::new();
     let root = managed.sql();
     for member in tree(managed.relid)? {
         let there = triggers(member.relid)?;
@@ -98,20 +157,20 @@ pub fn ensure(managed: &Managed) -> Result<()> {
         }
         spi::as_owner(managed.owner, || {
             for (name, rest) in &wanted {
-                if !there.iter().any(|known| known == name) {
+                if there.lack(name, table, &mut taken) {
                     spi::execute(&format!("CREATE TRIGGER {name} {rest}"), &[])?;
                 }
             }
             Ok(())
         })?;
     }
-    ensure_live_parents(managed.relid)?;
+    taken.extend(ensure_live_parents(managed.relid)?);
     let mut children: Vec<Oid> = managed::referencing(managed.relid)?.into_iter().map(|key| key.child).collect();
     children.dedup();
     for child in children.into_iter().filter(|&child| child != managed.relid) {
-        ensure_live_parents(child)?;
+        taken.extend(ensure_live_parents(child)?);
     }
-    Ok(())
+    Ok(taken)
 }
 
 /// Removes what [`ensure`] has made; the table is not in the catalog any more.
@@ -121,25 +180,26 @@ pub fn remove(managed: &Managed) -> Result<()> {
         for name in [STATEMENT, NO_DELETE, NO_TRUNCATE, ROW, FLAG] {
             // The partitions' copies of a row trigger go with the one they were made from.
             let copied = member.relid != managed.relid && (name == ROW || name == FLAG);
-            if !copied && there.iter().any(|known| known == name) {
+            if !copied && there.has(name) {
                 spi::as_owner(managed.owner, || {
                     spi::execute(&format!("DROP TRIGGER {name} ON {}", member.table), &[])
                 })?;
             }
         }
     }
-    ensure_live_parents(managed.relid)?;
+    warn(ensure_live_parents(managed.relid)?);
     for key in managed::referencing(managed.relid)? {
-        ensure_live_parents(key.child)?;
+        warn(ensure_live_parents(key.child)?);
     }
     Ok(())
 }
 
 /// Makes the check of a table that references tables with soft delete anew, or removes it if it references none.
-pub fn ensure_live_parents(relid: Oid) -> Result<()> {
+pub fn ensure_live_parents(relid: Oid) -> Result<Vec<Taken>> {
+    let mut taken = Vec::new();
     let there = triggers(relid)?;
     let (all, _) = program::references(relid)?;
-    let Some((schema, name)) = crate::server::heap::name(relid) else { return Ok(()) };
+    let Some((schema, name)) = crate::server::heap::name(relid) else { return Ok(taken) };
     let table = qualified(&schema, &name);
     let managed = managed::find(relid)?;
     let owner = owner(relid)?;
@@ -174,15 +234,16 @@ pub fn ensure_live_parents(relid: Oid) -> Result<()> {
             if deferrable { ("_deferred", "DEFERRABLE INITIALLY DEFERRED") } else { ("", "NOT DEFERRABLE") };
         for (event, when) in [("insert", insert), ("update", update)] {
             let name = format!("{LIVE_PARENT}_{event}{suffix}");
-            let is_there = there.contains(&name);
-            if !is_there && keys.is_empty() {
+            let is_there = there.has(&name);
+            let is_wanted = !keys.is_empty() && (is_there || there.lack(&name, &table, &mut taken));
+            if !is_there && !is_wanted {
                 continue;
             }
             spi::as_owner(owner, || {
                 if is_there {
                     spi::execute(&format!("DROP TRIGGER {name} ON {table}"), &[])?;
                 }
-                if !keys.is_empty() {
+                if is_wanted {
                     spi::execute(
                         &format!(
                             "CREATE CONSTRAINT TRIGGER {name} AFTER {event} ON {table} {timing} FOR EACH ROW {when}
@@ -195,7 +256,7 @@ pub fn ensure_live_parents(relid: Oid) -> Result<()> {
             })?;
         }
     }
-    Ok(())
+    Ok(taken)
 }
 
 pub(super) fn owner(relid: Oid) -> Result<Oid> {
@@ -217,51 +278,60 @@ pub fn with_ending(name: &str, ending: &str) -> String {
     format!("{}{ending}", &name[..end])
 }
 
-/// Creates both views of a table under these names in its schema, with its grants; gives their OIDs.
-pub fn create_views(managed: &Managed, live: &str, deleted: &str) -> Result<(Oid, Oid)> {
+/// Creates the view of live rows of a table, or that of deleted ones, under this name, with the table's grants.
+pub fn create_view(managed: &Managed, schema: &str, name: &str, live: bool) -> Result<Oid> {
     let columns = managed::columns(managed.relid)?;
     let list: Vec<String> = columns.iter().map(|column| format!("t.{}", identifier(&column.name))).collect();
-    let list = list.join(", ");
-    let at = identifier(&managed.deleted_at);
-    let (live, deleted) = (qualified(&managed.schema, live), qualified(&managed.schema, deleted));
+    let view = qualified(schema, name);
+    let condition = if live { "IS NULL" } else { "IS NOT NULL" };
     spi::as_owner(managed.owner, || {
-        for (view, condition) in [(&live, "IS NULL"), (&deleted, "IS NOT NULL")] {
-            spi::execute(
-                &format!(
-                    "CREATE VIEW {view} WITH (security_invoker = true) AS
-                     SELECT {list} FROM {} AS t WHERE t.{at} {condition}",
-                    managed.sql()
-                ),
-                &[],
-            )?;
-        }
         spi::execute(
             &format!(
-                "CREATE TRIGGER {ROW} INSTEAD OF DELETE ON {live} FOR EACH ROW
-                 EXECUTE FUNCTION upkeep._soft_delete_view_row()"
+                "CREATE VIEW {view} WITH (security_invoker = true) AS
+                 SELECT {} FROM {} AS t WHERE t.{} {condition}",
+                list.join(", "),
+                managed.sql(),
+                identifier(&managed.deleted_at)
             ),
             &[],
-        )?;
-        for (name, when) in [(BEGIN, "BEFORE"), (STATEMENT, "AFTER")] {
-            spi::execute(
-                &format!(
-                    "CREATE TRIGGER {name} {when} DELETE ON {live} FOR EACH STATEMENT
-                     EXECUTE FUNCTION upkeep._soft_delete_view()"
-                ),
-                &[],
-            )?;
-        }
-        copy_grants(managed, &live, &["SELECT", "INSERT", "UPDATE", "DELETE"])?;
-        copy_grants(managed, &deleted, &["SELECT"])
+        )
     })?;
-    let oid = |view: &String| {
-        let found =
-            spi::execute_returning("SELECT $1::pg_catalog.regclass::pg_catalog.oid", &[view.as_str().into()], |row| {
-                row.require::<Oid>(1)
-            })?;
-        Result::Ok(found.into_iter().next().unwrap_or(Oid::INVALID))
-    };
-    Ok((oid(&live)?, oid(&deleted)?))
+    let found =
+        spi::execute_returning("SELECT $1::pg_catalog.regclass::pg_catalog.oid", &[view.as_str().into()], |row| {
+            row.require::<Oid>(1)
+        })?;
+    let oid = found.into_iter().next().unwrap_or(Oid::INVALID);
+    if live {
+        // It is new: nobody has put anything on it.
+        warn(ensure_view_triggers(managed, oid)?);
+    }
+    let privileges: &[&str] = if live { &["SELECT", "INSERT", "UPDATE", "DELETE"] } else { &["SELECT"] };
+    spi::as_owner(managed.owner, || copy_grants(managed, &view, privileges))?;
+    Ok(oid)
+}
+
+/// Makes the triggers of a live view that are missing.
+pub fn ensure_view_triggers(managed: &Managed, view: Oid) -> Result<Vec<Taken>> {
+    let mut taken = Vec::new();
+    let there = triggers(view)?;
+    let Some((schema, name)) = crate::server::heap::name(view) else { return Ok(taken) };
+    let view = qualified(&schema, &name);
+    spi::as_owner(managed.owner, || {
+        for (name, rest) in [
+            (ROW, format!("INSTEAD OF DELETE ON {view} FOR EACH ROW EXECUTE FUNCTION upkeep._soft_delete_view_row()")),
+            (BEGIN, format!("BEFORE DELETE ON {view} FOR EACH STATEMENT EXECUTE FUNCTION upkeep._soft_delete_view()")),
+            (
+                STATEMENT,
+                format!("AFTER DELETE ON {view} FOR EACH STATEMENT EXECUTE FUNCTION upkeep._soft_delete_view()"),
+            ),
+        ] {
+            if there.lack(name, &view, &mut taken) {
+                spi::execute(&format!("CREATE TRIGGER {name} {rest}"), &[])?;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(taken)
 }
 
 /// Whoever may do it to the table may do it to the view; the table's own rights are looked at as well.

@@ -156,9 +156,10 @@ impl Program {
             statements.iter().for_each(|statement| statement.names(own.relid));
             for child in &own.children {
                 match &child.action {
-                    Action::Cascade { statement, .. }
-                    | Action::Clear { statement, .. }
-                    | Action::Refuse { statement, names_table: true, .. } => statement.names(child.relid),
+                    Action::Cascade { statement, .. } | Action::Refuse { statement, names_table: true, .. } => {
+                        statement.names(child.relid)
+                    }
+                    Action::Clear { clearing, .. } => clearing.clear.names(child.relid),
                     Action::Refuse { .. } | Action::Nothing => {}
                 }
             }

@@ -365,7 +365,7 @@ fn cleared(id: Uuid) -> Result<Vec<Cleared>> {
                 ),
                 self::types(&[pg_sys::RECORDARRAYOID]),
             ),
-            forget: Statement::new(format!("DELETE FROM upkeep._deletion_cleared WHERE {filter}"), types(&[])),
+            forget: Statement::new(format!("DELETE FROM upkeep._deletion_cleared WHERE {filter}"), self::types(&[])),
         });
     }
     Ok(cleared)

@@ -241,3 +241,14 @@ pub unsafe fn is_explained(depth: usize) -> bool {
         above != NO_FRAME && (*frame(above)).explain
     }
 }
+
+/// What EXPLAIN runs is counted as EXPLAIN: its text is not wanted. Before 18 the server does not say either where in the text that was sent it
+/// is, so that the text would be that of all the statements of a message, with what those hold. Also where so much runs that one cannot know.
+#[inline]
+pub unsafe fn may_be_explained() -> bool {
+    unsafe {
+        let books = books();
+        let depth = (*books).level;
+        depth > MOST_LEVELS || (depth > 0 && (*books).top >= MOST_FRAMES) || is_explained(depth)
+    }
+}

@@ -5,7 +5,8 @@ use std::ffi::{CStr, c_char, c_int};
 
 use pgrx::pg_sys::{self, NodeTag};
 
-use super::texts::{self, Texts, Writer};
+use super::memory;
+use super::texts::{self, Taker, Texts, Writer};
 use crate::queries::normalize::constant_length;
 
 unsafe extern "C-unwind" {
@@ -39,6 +40,7 @@ pub unsafe fn analyzed(
         if texts.is_known(queryid, who(user)) || (*state).p_sourcetext.is_null() {
             return;
         }
+        let Some(taker) = memory::taker_of_texts(user) else { return };
         let Some((text, offset)) = part((*state).p_sourcetext, (*query).stmt_location, (*query).stmt_len) else {
             return;
         };
@@ -51,7 +53,7 @@ pub unsafe fn analyzed(
             };
         // The server sorts nothing; whoever comes after us may find them sorted.
         constants.sort_unstable_by_key(|constant| constant.location);
-        store(texts, queryid, user, |out| normalize(out, text, offset, constants, first_parameter));
+        store(texts, queryid, taker, |out| normalize(out, text, offset, constants, first_parameter));
     }
 }
 
@@ -72,9 +74,10 @@ pub unsafe fn utility(
         let queryid = if shown { own } else { id_of_tag(tag) };
         if let Some(texts) = texts::texts()
             && !texts.is_known(queryid, who(user))
+            && let Some(taker) = memory::taker_of_texts(user)
         {
             let text = if shown { part(query, (*statement).stmt_location, (*statement).stmt_len) } else { None };
-            store(texts, queryid, user, |out| out.push(text.map_or(tag, |(text, _)| clip(text))));
+            store(texts, queryid, taker, |out| push_within(out, text.map_or(tag, |(text, _)| text)));
         }
         queryid
     }
@@ -120,24 +123,36 @@ unsafe fn part<'a>(source: *const c_char, location: c_int, length: c_int) -> Opt
 }
 
 /// Not in the middle of a character.
-fn clip(text: &[u8]) -> &[u8] {
-    if text.len() <= LONGEST {
+fn clip(text: &[u8], longest: usize) -> &[u8] {
+    if text.len() <= longest {
         return text;
     }
     // SAFETY: within the text.
-    let length = unsafe { pg_mbcliplen(text.as_ptr().cast(), text.len() as c_int, LONGEST as c_int) };
+    let length = unsafe { pg_mbcliplen(text.as_ptr().cast(), text.len() as c_int, longest as c_int) };
     text.get(..length.max(0) as usize).unwrap_or(&[])
 }
 
+/// As much as a text may have; false: it was longer.
+fn push_within(out: &mut Writer, bytes: &[u8]) -> bool {
+    let clipped = clip(bytes, LONGEST.saturating_sub(out.written()));
+    out.push(clipped) && clipped.len() == bytes.len()
+}
+
 /// `write` says whether all of the text was written.
-fn store(texts: &'static Texts, queryid: i64, user: u32, write: impl FnOnce(&mut Writer) -> bool) {
-    let Some(mut out) = texts.begin() else { return };
+fn store(texts: &'static Texts, queryid: i64, taker: Taker, write: impl FnOnce(&mut Writer) -> bool) {
+    let Some(mut out) = texts.begin(taker) else { return };
     let whole = write(&mut out);
     let bytes = out.written();
     // SAFETY: the value of search_path, which is never null.
     let path = unsafe { CStr::from_ptr(pg_sys::namespace_search_path) }.to_bytes();
-    let whole = out.push(path.get(..path.len().min(LONGEST_PATH)).unwrap_or(&[])) && whole;
-    out.publish(queryid, who(user), bytes, !whole);
+    let clipped = clip(path, LONGEST_PATH);
+    out.push(clipped);
+    if out.has_room() {
+        out.publish(queryid, bytes, !whole || clipped.len() < path.len());
+    } else {
+        // Half a text, cut anywhere, is no use to anybody; at the next occasion there may be room.
+        out.give_up();
+    }
 }
 
 fn normalize(
@@ -147,8 +162,6 @@ fn normalize(
     constants: &[pg_sys::LocationLen],
     first_parameter: c_int,
 ) -> bool {
-    let whole = clip(text).len() == text.len();
-    let text = clip(text);
     // SAFETY: a setting.
     let standard_strings = unsafe { pg_sys::standard_conforming_strings };
     let mut parameter = first_parameter;
@@ -172,16 +185,16 @@ fn normalize(
             Some(length) => (true, length.min(rest.len())),
             None => (false, constant_length(rest, standard_strings)),
         };
-        if !out.push(before)
-            || !out.push(b"$")
+        if !push_within(out, before)
+            || !push_within(out, b"$")
             || !push_number(out, parameter)
-            || (squashed && !out.push(b" /*, ... */"))
+            || (squashed && !push_within(out, b" /*, ... */"))
         {
             return false;
         }
         done = at.wrapping_add(length);
     }
-    out.push(text.get(done..).unwrap_or(&[])) && whole
+    push_within(out, text.get(done..).unwrap_or(&[]))
 }
 
 #[cfg(feature = "pg18")]
@@ -217,5 +230,5 @@ fn push_number(out: &mut Writer, number: c_int) -> bool {
             break;
         }
     }
-    out.push(digits.get(from..).unwrap_or(&[]))
+    push_within(out, digits.get(from..).unwrap_or(&[]))
 }

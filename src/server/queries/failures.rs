@@ -23,8 +23,13 @@ pub unsafe extern "C-unwind" fn emit_log(error: *mut pg_sys::ErrorData) {
             let failure = kind(error);
             let books = books();
             (*books).last_error = Some(failure);
-            // Before the executor: an error of the planner, or of a permission.
-            if (*books).level == 0 && pg_sys::MyDatabaseId != pg_sys::InvalidOid && memory::is_available() {
+            // Before the executor: an error of the planner, or of a permission. A session that waits for its client has the id of its
+            // last statement still, and no text: what ends it then is no failure of that statement.
+            if (*books).level == 0
+                && !pg_sys::debug_query_string.is_null()
+                && pg_sys::MyDatabaseId != pg_sys::InvalidOid
+                && memory::is_available()
+            {
                 let queryid = pgstat_get_my_query_id();
                 if queryid != 0 {
                     (*books).last_error = None;

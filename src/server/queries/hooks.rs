@@ -7,7 +7,7 @@ use pgrx::pg_sys;
 
 use super::books::{
     FREE, Frame, NO_FRAME, TRACK_ALL, TRACK_NONE, TRACK_TOP, books, counts_here, enter, find, forget, frame,
-    is_counting, is_explained, leave, push,
+    is_counting, is_explained, leave, may_be_explained, push,
 };
 use super::{Global, capture, failures, memory};
 
@@ -274,7 +274,7 @@ unsafe extern "C-unwind" fn post_parse_analyze(
         if let Some(next) = next().analyze {
             next(state, query, jumble);
         }
-        if counts_here() && (*query).queryId != 0 && (*query).utilityStmt.is_null() {
+        if counts_here() && (*query).queryId != 0 && (*query).utilityStmt.is_null() && !may_be_explained() {
             capture::analyzed(state, query, jumble, GetUserId().to_u32());
         }
     }

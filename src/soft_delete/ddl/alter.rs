@@ -48,7 +48,8 @@ fn alter(target: Oid, text: &str) -> Result<()> {
         if let Some(dropped) = &dropped {
             views::restore(&managed, dropped)?;
         }
-        objects::ensure(&managed)
+        objects::warn(objects::ensure(&managed)?);
+        Ok(())
     })
 }
 

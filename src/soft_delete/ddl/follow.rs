@@ -7,11 +7,12 @@ use std::cell::Cell;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
-use super::views;
+use super::{ours, views};
+use crate::backfill::statements::identifier;
 use crate::error::{Error, QUERY_CANCELED, Result};
 use crate::server::catch::subtransaction;
 use crate::server::raise::{self, Level};
-use crate::server::{catalog, heap, spi, worker};
+use crate::server::{catalog, heap, spi, view, worker};
 use crate::soft_delete::managed::{self, Managed};
 use crate::soft_delete::objects;
 
@@ -43,9 +44,47 @@ fn follow_drops() {
     unless_ours(forget);
 }
 
+/// A dump brings the triggers itself, by CREATE TRIGGER, and in an order that is not ours to know: in one transaction, or by
+/// several sessions at once, a partition or a foreign key may have got them before, from [`follow_ddl`]. So whoever may
+/// drop a trigger of ours may also create it again: the one that is there makes way. No setting says that this is a dump (LAW 6).
+#[pg_extern(sql = false)]
+fn make_way_for_trigger(fcinfo: pgrx::pg_sys::FunctionCallInfo) {
+    // SAFETY: the call's own.
+    let Some(new) = (unsafe { view::trigger_to_be(fcinfo) }) else { return };
+    if objects::is_name_of_ours(&new.name) {
+        unless_ours(|| make_way(&new));
+    }
+}
+
+fn make_way(new: &view::TriggerToBe) -> Result<()> {
+    // The statement itself says what is wrong with the name of its table.
+    let Ok(relid) = new.table() else { return Ok(()) };
+    // As whoever creates it, whose right to drop is looked at.
+    spi::unambiguous(|| {
+        let known = spi::execute_returning(
+            "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname)
+             FROM pg_catalog.pg_trigger t
+             JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
+             JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid
+             JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+             WHERE t.tgrelid OPERATOR(pg_catalog.=) $1 AND t.tgname OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.name
+               AND t.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+               AND p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
+               AND p.proname OPERATOR(pg_catalog.=) $3::pg_catalog.text::pg_catalog.name
+               AND pg_catalog.pg_has_role(c.relowner, 'USAGE')",
+            &[relid.into(), new.name.as_str().into(), new.function.as_str().into()],
+            |row| row.require::<String>(1),
+        )?;
+        for table in known {
+            spi::execute(&format!("DROP TRIGGER {} ON {table}", identifier(&new.name)), &[])?;
+        }
+        Ok(())
+    })
+}
+
 fn unless_ours(f: impl FnOnce() -> Result<()>) {
-    // While a dump comes back its own statements make everything.
-    if OURS.get() || worker::is_binary_upgrade() || catalog::setting(c"application_name") == "pg_restore" {
+    // pg_upgrade's dump is of a server that had everything, and its statements are not DDL of anybody's.
+    if OURS.get() || worker::is_binary_upgrade() {
         return;
     }
     let done = subtransaction(|| quietly(f));
@@ -100,11 +139,11 @@ fn follow_table(relid: Oid) -> Result<()> {
             views::follow(&managed)?;
         }
         if lacks_guards(&managed)? {
-            objects::ensure(&managed)?;
+            objects::warn(objects::ensure(&managed)?);
         }
     }
     if lacks_checks(relid)? {
-        objects::ensure_live_parents(relid)?;
+        objects::warn(objects::ensure_live_parents(relid)?);
     }
     Ok(())
 }
@@ -143,10 +182,15 @@ pub fn note_renamed(relid: Oid) -> Result<()> {
     .map(drop)
 }
 
-/// The number of the column that was called so: the row trigger's condition or the statement itself knows it.
+/// The number of the column that was called so: the live view, while it is ours, or the statement itself knows it.
 fn renamed(managed: &Managed, old: &str) -> Result<Option<i16>> {
-    if let Some(view) = managed.live_view {
-        let shown = crate::server::view::columns(view)?;
+    if let Some(live) = managed.live_view.and_then(|live| ours::look(live).transpose()).transpose()?
+        && let Some(shape) = live.trusted_shape()
+    {
+        if old == managed.deleted_at {
+            return Ok(Some(shape.tested));
+        }
+        let shown = view::columns(live.oid)?;
         if let Some(column) = shown.iter().find(|column| column.name == old) {
             return Ok(Some(column.number));
         }

@@ -3,7 +3,7 @@
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
-use super::{follow, views};
+use super::{follow, ours, views};
 use crate::error::*;
 use crate::jobs::queue;
 use crate::server::raise::answer;
@@ -34,10 +34,12 @@ fn repair(target: Oid) -> Result<()> {
         }
         follow::note_renamed(managed.relid)?;
         let managed = find(managed.relid)?;
+        rename_triggers(&managed)?;
         drop_strange_triggers(&managed)?;
         put_up_views(&managed)?;
         enable_triggers(&managed)?;
-        objects::ensure(&find(managed.relid)?)
+        objects::warn(objects::ensure(&find(managed.relid)?)?);
+        Ok(())
     })
 }
 
@@ -77,46 +79,67 @@ fn drop_strange_triggers(managed: &Managed) -> Result<()> {
     Ok(())
 }
 
-/// Missing views are made; of one that is there alone, or lacks its trigger, a new pair.
+/// Missing views are made, missing triggers of the live view, and columns follow; what is not ours stays, with a warning.
 fn put_up_views(managed: &Managed) -> Result<()> {
     if managed.hide == "none" {
         return Ok(());
     }
-    let there = |view: Option<Oid>| view.filter(|&view| heap::exists(view));
-    let (live, deleted) = (there(managed.live_view), there(managed.deleted_view));
-    if live.is_some() && deleted.is_some() {
-        if has_trigger(live)? {
-            views::follow(managed)?;
-        } else if let Some(dropped) = views::drop_both(managed)? {
-            views::restore(managed, &dropped)?;
-        }
-        return Ok(());
-    }
-    let name = |view: Option<Oid>, ending: &str| match view.and_then(heap::name) {
-        Some((_, name)) => name,
-        None => objects::with_ending(&managed.name, ending),
-    };
-    let live_name = name(live, if managed.hide == "swap" { "" } else { "_live" });
-    let deleted_name = name(deleted, "_deleted");
-    for view in [live, deleted].into_iter().flatten() {
-        if let Some((schema, name)) = heap::name(view) {
-            let drop = format!("DROP VIEW {}", managed::qualified(&schema, &name));
-            spi::as_owner(managed.owner, || spi::execute(&drop, &[]))?;
+    let live_ending = if managed.hide == "swap" { "" } else { "_live" };
+    for (view, live, ending) in [(managed.live_view, true, live_ending), (managed.deleted_view, false, "_deleted")] {
+        if !view.is_some_and(heap::exists) {
+            views::make(managed, &managed.schema, &objects::with_ending(&managed.name, ending), live)?;
         }
     }
-    views::make(managed, &live_name, &deleted_name)
+    views::follow(managed)?;
+    for view in ours::views(managed)? {
+        if view.is_live() && view.is_the_tables_owners() {
+            objects::warn(objects::ensure_view_triggers(managed, view.oid)?);
+        }
+    }
+    Ok(())
 }
 
-fn has_trigger(view: Option<Oid>) -> Result<bool> {
-    let count = spi::execute_returning(
-        "SELECT pg_catalog.count(*) FROM pg_catalog.pg_trigger t
-         JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
-         WHERE t.tgrelid OPERATOR(pg_catalog.=) $1 AND p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
-           AND p.proname OPERATOR(pg_catalog.=) ANY (ARRAY['_soft_delete_view', '_soft_delete_view_row']::pg_catalog.name[])",
-        &[view.into()],
-        |row| row.require::<i64>(1),
+/// Triggers of ours that are called otherwise: nothing else of them can have been changed without making them anew.
+fn rename_triggers(managed: &Managed) -> Result<()> {
+    let mut relations = vec![managed.relid];
+    relations.extend(managed.live_view);
+    relations.extend(managed::referencing(managed.relid)?.into_iter().map(|key| key.child));
+    let renamed = spi::execute_returning(
+        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.quote_ident(x.tgname), x.wanted, c.relowner
+         FROM (SELECT t.tgrelid, pg_catalog.min(t.tgname::pg_catalog.text) AS tgname, w.tgname AS wanted
+               FROM (VALUES ('_soft_delete_updated', 16, false, 'upkeep_soft_delete'),
+                            ('_soft_delete_guard', 8, false, 'upkeep_soft_delete_no_delete'),
+                            ('_soft_delete_guard', 34, false, 'upkeep_soft_delete_no_truncate'),
+                            ('_soft_delete_updated_row', 17, false, 'upkeep_soft_delete_row'),
+                            ('_soft_delete_flag', 23, false, 'zz_upkeep_soft_delete_flag'),
+                            ('_soft_delete_view_row', 73, false, 'upkeep_soft_delete_row'),
+                            ('_soft_delete_view', 10, false, 'upkeep_soft_delete_begin'),
+                            ('_soft_delete_view', 8, false, 'upkeep_soft_delete'),
+                            ('_soft_delete_live_parent', 5, false, 'upkeep_live_parent_insert'),
+                            ('_soft_delete_live_parent', 17, false, 'upkeep_live_parent_update'),
+                            ('_soft_delete_live_parent', 5, true, 'upkeep_live_parent_insert_deferred'),
+                            ('_soft_delete_live_parent', 17, true, 'upkeep_live_parent_update_deferred'))
+                    w (proname, tgtype, deferred, tgname)
+               JOIN pg_catalog.pg_proc p ON p.proname OPERATOR(pg_catalog.=) w.proname::pg_catalog.name
+                    AND p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
+               JOIN pg_catalog.pg_trigger t ON t.tgfoid OPERATOR(pg_catalog.=) p.oid
+                    AND t.tgtype OPERATOR(pg_catalog.=) w.tgtype AND t.tgdeferrable OPERATOR(pg_catalog.=) w.deferred
+               WHERE t.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+                 AND (t.tgrelid OPERATOR(pg_catalog.=) ANY ($2) OR t.tgrelid OPERATOR(pg_catalog.=) ANY (
+                          ARRAY(SELECT m.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree($1) m)))
+                 AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger o WHERE o.tgrelid OPERATOR(pg_catalog.=) t.tgrelid
+                                   AND o.tgname OPERATOR(pg_catalog.=) w.tgname::pg_catalog.name)
+               GROUP BY t.tgrelid, w.tgname) x
+         JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) x.tgrelid
+         JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace",
+        &[managed.relid.into(), relations.into()],
+        |row| Ok((row.require::<String>(1)?, row.require::<String>(2)?, row.require::<String>(3)?, row.require::<Oid>(4)?)),
     )?;
-    Ok(count == [3])
+    for (table, trigger, wanted, owner) in renamed {
+        let rename = format!("ALTER TRIGGER {trigger} ON {table} RENAME TO {wanted}");
+        spi::as_owner(owner, || spi::execute(&rename, &[]))?;
+    }
+    Ok(())
 }
 
 /// Triggers of ours that somebody has disabled, wherever they are for this table.
@@ -129,7 +152,7 @@ fn enable_triggers(managed: &Managed) -> Result<()> {
               AND pg_catalog.starts_with(p.proname::pg_catalog.text, '_soft_delete_')
          JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid
          JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-         WHERE t.tgenabled OPERATOR(pg_catalog.=) 'D'
+         WHERE t.tgenabled OPERATOR(pg_catalog.=) ANY ('{D,R}'::pg_catalog.\"char\"[])
            AND t.tgrelid OPERATOR(pg_catalog.=) ANY (
                ARRAY(SELECT m.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree($1) m) OPERATOR(pg_catalog.||) ARRAY[$1, $2])",
         &[managed.relid.into(), managed.live_view.into()],

@@ -3,7 +3,16 @@
 use super::histogram::Histogram;
 
 /// Counters that come from pg_stat_statements.
+#[cfg(not(loom))]
 pub const COUNTERS: usize = 19;
+#[cfg(loom)]
+pub const COUNTERS: usize = 1;
+
+/// Ways to fail that are told apart.
+#[cfg(not(loom))]
+pub const FAILURES: usize = 4;
+#[cfg(loom)]
+pub const FAILURES: usize = 1;
 
 /// Times are in nanoseconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,7 +24,7 @@ pub struct Figures {
     pub min: u64,
     pub max: u64,
     /// Errors, cancellations, statement timeouts, errors of unknown cause.
-    pub failures: [u64; 4],
+    pub failures: [u64; FAILURES],
 }
 
 impl Figures {

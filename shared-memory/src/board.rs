@@ -3,16 +3,30 @@
 //!
 //! One process writes, any number read; none of them ever waits for another.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
 
+use crate::sync::{AtomicU64, Mistake, Ordering, fence, made};
+
 /// Longest sample, in bytes.
+#[cfg(not(loom))]
 pub const SAMPLE_BYTES: usize = 16 * 1024;
+#[cfg(loom)]
+pub const SAMPLE_BYTES: usize = 8;
 const SAMPLE_WORDS: usize = SAMPLE_BYTES / 8;
 /// Positions remembered: more than a quarter of an hour.
+#[cfg(not(loom))]
 const POSITIONS: usize = 4096;
+#[cfg(loom)]
+const POSITIONS: usize = 2;
 /// Shortest time between two remembered positions.
 const POSITION_GAP: Duration = Duration::from_millis(250);
+/// How often to look again at a sample that is being written.
+#[cfg(not(loom))]
+const LOOKS: u32 = 100;
+#[cfg(loom)]
+const LOOKS: u32 = 1;
+/// A process's number takes this many bits on Linux.
+const PID_BITS: u32 = 22;
 
 #[repr(C)]
 pub struct Board {
@@ -20,10 +34,11 @@ pub struct Board {
     sequence: AtomicU64,
     /// When it was taken, in µs of the shared clock; 0: never.
     taken_at: AtomicU64,
-    /// Until when the process that takes the samples has the right to, in µs.
-    held_until: AtomicU64,
-    holder: AtomicU64,
+    /// The process that takes the samples, and until when it has the right to, in ms: one word, so that no two have it.
+    lease: AtomicU64,
     length: AtomicU64,
+    /// Of the sample: two processes write at once if the lease of one ended while it wrote.
+    sum: AtomicU64,
     words: [AtomicU64; SAMPLE_WORDS],
     /// How many positions were ever written.
     count: AtomicU64,
@@ -47,39 +62,70 @@ fn micros(time: Duration) -> u64 {
     time.as_micros() as u64
 }
 
+fn lease(pid: i32, until: Duration) -> u64 {
+    (until.as_millis() as u64) << PID_BITS | holder_bits(pid)
+}
+
+fn holder_bits(pid: i32) -> u64 {
+    pid as u64 & ((1 << PID_BITS) - 1)
+}
+
+/// Never 0.
+fn sum(bytes: &[u8], at: u64) -> u64 {
+    let start = 0xCBF2_9CE4_8422_2325_u64 ^ at;
+    bytes.iter().fold(start, |sum, &byte| (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3)) | 1
+}
+
 impl Board {
+    #[cfg(all(test, loom))]
+    pub fn empty() -> Self {
+        let zero = || AtomicU64::new(0);
+        Board {
+            sequence: zero(),
+            taken_at: zero(),
+            lease: zero(),
+            length: zero(),
+            sum: zero(),
+            words: std::array::from_fn(|_| zero()),
+            count: zero(),
+            positions: std::array::from_fn(|_| Position { wal: zero(), at: zero() }),
+        }
+    }
+
     /// Takes or keeps the right to write, for this long. `false`: another process has it.
-    pub fn hold(&self, pid: i32, now: Duration, lease: Duration) -> bool {
-        let until = self.held_until.load(Ordering::Acquire);
-        if self.holder.load(Ordering::Acquire) != pid as u64 {
-            if until > micros(now) {
-                return false;
-            }
-            let new = micros(now + lease);
-            if self.held_until.compare_exchange(until, new, Ordering::AcqRel, Ordering::Acquire).is_err() {
-                return false;
-            }
-            self.holder.store(pid as u64, Ordering::Release);
+    pub fn hold(&self, pid: i32, now: Duration, time: Duration) -> bool {
+        let held = self.lease.load(Ordering::Acquire);
+        let is_over = held >> PID_BITS <= now.as_millis() as u64;
+        let is_mine = held & ((1 << PID_BITS) - 1) == holder_bits(pid);
+        if made(Mistake::LeaseWithoutLooking) && (is_mine || is_over) {
+            self.lease.store(lease(pid, now + time), Ordering::Release);
             return true;
         }
-        self.held_until.store(micros(now + lease), Ordering::Release);
-        true
+        (is_mine || is_over)
+            && self.lease.compare_exchange(held, lease(pid, now + time), Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// Gives the right back, so that nobody has to wait for the end of the lease.
     pub fn let_go(&self, pid: i32) {
-        if self.holder.compare_exchange(pid as u64, 0, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-            self.held_until.store(0, Ordering::Release);
+        let held = self.lease.load(Ordering::Acquire);
+        if held & ((1 << PID_BITS) - 1) == holder_bits(pid) {
+            // Who has taken it since keeps it.
+            let _ = self.lease.compare_exchange(held, 0, Ordering::AcqRel, Ordering::Acquire);
         }
     }
 
-    /// Puts up a sample; one that does not fit is left out, and the old one becomes stale.
+    /// Puts up a sample; one that does not fit is left out, and the old one becomes stale. So it does if another process has begun
+    /// to write one meanwhile.
     pub fn publish(&self, sample: &[u8], now: Duration) -> bool {
         if sample.len() > SAMPLE_BYTES {
             return false;
         }
-        let sequence = self.sequence.load(Ordering::Relaxed) | 1;
-        self.sequence.store(sequence, Ordering::Relaxed);
+        // Odd already: whoever was at it is gone, or its lease is over.
+        let before = self.sequence.load(Ordering::Relaxed);
+        let sequence = (before + 1) | 1;
+        if self.sequence.compare_exchange(before, sequence, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            return false;
+        }
         fence(Ordering::Release);
         for (word, bytes) in self.words.iter().zip(sample.chunks(8)) {
             let mut padded = [0; 8];
@@ -88,8 +134,8 @@ impl Board {
         }
         self.length.store(sample.len() as u64, Ordering::Relaxed);
         self.taken_at.store(micros(now), Ordering::Relaxed);
-        self.sequence.store(sequence + 1, Ordering::Release);
-        true
+        self.sum.store(sum(sample, micros(now)), Ordering::Relaxed);
+        self.sequence.compare_exchange(sequence, sequence + 1, Ordering::Release, Ordering::Relaxed).is_ok()
     }
 
     /// When the last sample was taken.
@@ -99,7 +145,7 @@ impl Board {
 
     /// The last sample and its time. `None`: there is none, or it is being written this moment, every time one looks.
     pub fn read(&self) -> Option<(Vec<u8>, Duration)> {
-        (0..100).find_map(|_| {
+        (0..LOOKS).find_map(|_| {
             let before = self.sequence.load(Ordering::Acquire);
             if before % 2 == 1 {
                 std::hint::spin_loop();
@@ -112,8 +158,10 @@ impl Board {
                 .collect();
             bytes.truncate(length);
             let at = self.taken_at.load(Ordering::Relaxed);
+            let written = self.sum.load(Ordering::Relaxed);
             fence(Ordering::Acquire);
             let undisturbed = self.sequence.load(Ordering::Relaxed) == before;
+            let undisturbed = undisturbed && (written == sum(&bytes, at) || made(Mistake::BelieveTheSequence));
             (undisturbed && at > 0).then(|| (bytes, Duration::from_micros(at)))
         })
     }
@@ -126,6 +174,8 @@ impl Board {
             return;
         }
         let place = &self.positions[count as usize % POSITIONS];
+        // Who sees any of it also sees that the count has come so far.
+        fence(Ordering::Release);
         place.wal.store(mark.wal, Ordering::Relaxed);
         place.at.store(micros(mark.at), Ordering::Relaxed);
         self.count.store(count + 1, Ordering::Release);
@@ -134,21 +184,31 @@ impl Board {
     /// The remembered positions, oldest first.
     pub fn positions(&self) -> Vec<Mark> {
         let count = self.count.load(Ordering::Acquire) as usize;
-        let mut marks: Vec<Mark> = Vec::with_capacity(count.min(POSITIONS));
-        for i in count.saturating_sub(POSITIONS)..count {
-            let place = &self.positions[i % POSITIONS];
-            let at = Duration::from_micros(place.at.load(Ordering::Relaxed));
-            let mark = Mark { wal: place.wal.load(Ordering::Relaxed), at };
-            // Written over while we read: what does not go up is not from here.
-            if marks.last().is_none_or(|last| last.wal <= mark.wal && last.at <= mark.at) {
-                marks.push(mark);
-            }
-        }
+        let first = count.saturating_sub(POSITIONS);
+        let mut marks: Vec<Mark> = (first..count)
+            .map(|i| {
+                let place = &self.positions[i % POSITIONS];
+                let at = Duration::from_micros(place.at.load(Ordering::Relaxed));
+                Mark { wal: place.wal.load(Ordering::Relaxed), at }
+            })
+            .collect();
+        fence(Ordering::Acquire);
+        // Written over while we read, or just being written over.
+        let now = self.count.load(Ordering::Relaxed) as usize;
+        let gone = if made(Mistake::BelieveOverwritten) { 0 } else { (now + 1).saturating_sub(POSITIONS + first) };
+        marks.drain(..gone.min(marks.len()));
+        // Two have written at once: what does not go up is left out.
+        let mut last = Mark { wal: 0, at: Duration::ZERO };
+        marks.retain(|mark| {
+            let goes_up = last.wal <= mark.wal && last.at <= mark.at;
+            last = if goes_up { *mark } else { last };
+            goes_up
+        });
         marks
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
@@ -185,13 +245,27 @@ mod tests {
     }
 
     #[test]
+    fn a_sample_that_two_have_written_is_none() {
+        let board = board();
+        assert!(board.publish(b"the whole of it", SECOND));
+        board.words[0].store(7, Ordering::Relaxed);
+        assert_eq!(board.read(), None);
+        // One who never came to the end of it is in nobody's way.
+        board.sequence.store(9, Ordering::Relaxed);
+        assert_eq!(board.read(), None);
+        assert!(board.publish(b"anew", SECOND * 2));
+        assert_eq!(board.read(), Some((b"anew".to_vec(), SECOND * 2)));
+    }
+
+    #[test]
     fn positions_come_at_a_distance_and_the_oldest_go() {
         let board = board();
         for i in 0..20_000 {
             board.note_position(Mark { wal: i, at: Duration::from_millis(100 * i) });
         }
         let marks = board.positions();
-        assert_eq!(marks.len(), POSITIONS);
+        // The oldest is always about to be written over.
+        assert_eq!(marks.len(), POSITIONS - 1);
         assert!(marks.windows(2).all(|pair| pair[1].at - pair[0].at >= POSITION_GAP));
         assert_eq!(marks.last().map(|mark| mark.wal), Some(19_998));
     }
