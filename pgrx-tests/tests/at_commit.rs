@@ -92,7 +92,8 @@ fn a_job_of_a_prepared_transaction_starts_when_it_is_committed() -> Result<()> {
     }
     session.run("BEGIN")?;
     run_in_background(&mut session, "SELECT 1")?;
-    session.run("PREPARE TRANSACTION 'y'; ROLLBACK PREPARED 'y'")?;
+    session.run("PREPARE TRANSACTION 'y'")?;
+    session.run("ROLLBACK PREPARED 'y'")?;
     assert_eq!(session.text("SELECT count(*) FROM upkeep.jobs")?, "3");
     // It notifies, and what notifies cannot be prepared, by PostgreSQL's own rule.
     let job = run_in_background(&mut session, "SELECT pg_sleep(3600)")?;
@@ -108,7 +109,8 @@ fn a_job_of_a_prepared_transaction_starts_when_it_is_committed() -> Result<()> {
 fn a_prepared_transaction_is_looked_after_by_the_next_launcher_too() -> Result<()> {
     let server = testing::server("restarted").preloaded().set("max_prepared_transactions", 5).start()?;
     let mut session = server.connect("postgres")?;
-    session.run("CREATE EXTENSION pg_upkeep; BEGIN")?;
+    session.run("CREATE EXTENSION pg_upkeep")?;
+    session.run("BEGIN")?;
     let job = run_in_background(&mut session, "SELECT 1")?;
     session.run("PREPARE TRANSACTION 'x'")?;
     let [launcher] = testing::workers(&mut session, "launcher")?[..] else { anyhow::bail!("one launcher is expected") };
@@ -123,7 +125,8 @@ fn a_prepared_transaction_is_looked_after_by_the_next_launcher_too() -> Result<(
 fn a_segment_that_a_commit_points_into_outlives_its_launcher() -> Result<()> {
     let server = testing::server("segments").preloaded().start()?;
     let mut session = server.connect("postgres")?;
-    session.run("CREATE EXTENSION pg_upkeep; BEGIN")?;
+    session.run("CREATE EXTENSION pg_upkeep")?;
+    session.run("BEGIN")?;
     let job = run_in_background(&mut session, "SELECT 1")?;
     let mut other = server.connect("postgres")?;
     for _ in 0..3 {

@@ -24,6 +24,11 @@ fn server(name: &str) -> Result<(Cluster, Session)> {
     Ok((server, session))
 }
 
+fn change(server: &mut Cluster, setting: &str, value: impl ToString) -> Result<()> {
+    server.set(setting, value)?;
+    server.reload()
+}
+
 /// A backfill that takes half an hour if it is let, in steps of a page, with so many workers.
 fn slow_backfill(session: &mut Session, table: &str, workers: u32) -> Result<String> {
     session.run(&format!(
@@ -42,7 +47,7 @@ fn wait_for_workers(session: &mut Session, role: &str, count: u32) -> Result<()>
 #[test]
 fn rows_that_never_end_keep_no_worker() -> Result<()> {
     let (mut server, mut superuser) = server("endless_rows")?;
-    server.set("upkeep.max_row_time", "2s")?;
+    change(&mut server, "upkeep.max_row_time", "2s")?;
     let mut mallory = server.connect_as("postgres", "mallory")?;
     let mut jobs = Vec::new();
     for table in 1..=4 {
@@ -72,7 +77,7 @@ fn rows_that_never_end_keep_no_worker() -> Result<()> {
 #[test]
 fn one_endless_row_is_put_aside_and_its_page_is_done() -> Result<()> {
     let (mut server, mut session) = server("one_row")?;
-    server.set("upkeep.max_row_time", "1s")?;
+    change(&mut server, "upkeep.max_row_time", "1s")?;
     session.run(
         "CREATE TABLE page (id int PRIMARY KEY, v int); INSERT INTO page SELECT g, NULL FROM generate_series(1, 150) g;
          CREATE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql AS
@@ -103,7 +108,7 @@ fn one_endless_row_is_put_aside_and_its_page_is_done() -> Result<()> {
         "CREATE FUNCTION every() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM pg_sleep(3600); RETURN NEW; END$$;
                  CREATE TRIGGER every BEFORE UPDATE ON page FOR EACH ROW EXECUTE FUNCTION every()",
     )?;
-    server.set("upkeep.max_row_time", "50ms")?;
+    change(&mut server, "upkeep.max_row_time", "50ms")?;
     let job = session.text("SELECT upkeep.backfill('page', 'v = 4')")?;
     let error = wait_for_error(&mut session, &job)?;
     assert!(error.message().starts_with("none of the first 20 rows could be updated"), "{error:?}");
@@ -123,7 +128,6 @@ fn a_role_gives_workers_up_for_another_and_has_all_when_it_is_alone() -> Result<
     wait_for_workers(&mut superuser, "mallory", 4)?;
     // With as much to do as the other one: half and half.
     mallory.run("GRANT EXECUTE ON FUNCTION slowly() TO PUBLIC")?;
-    alice.run("CREATE SCHEMA IF NOT EXISTS own").ok();
     alice.run(
         "CREATE TABLE slow (id int PRIMARY KEY, v int, filler text) WITH (fillfactor = 50);
                INSERT INTO slow SELECT g, NULL, repeat('x', 500) FROM generate_series(1, 20000) g",
@@ -168,7 +172,7 @@ fn a_database_gives_workers_up_for_another() -> Result<()> {
 #[test]
 fn one_workers_turn_passes_to_others_when_there_are_more_than_workers() -> Result<()> {
     let (mut server, mut superuser) = server("turns")?;
-    server.set("upkeep.max_workers", 1)?;
+    change(&mut server, "upkeep.max_workers", 1)?;
     let mut mallory = server.connect_as("postgres", "mallory")?;
     let hers = slow_backfill(&mut mallory, "hers", 1)?;
     wait_for_state(&mut superuser, &hers, "running")?;
@@ -197,9 +201,9 @@ fn one_roles_commands_leave_a_worker_to_others() -> Result<()> {
 #[test]
 fn a_job_that_is_held_back_gives_its_worker_to_whoever_waits() -> Result<()> {
     let (mut server, mut superuser) = server("held_back")?;
-    server.set("upkeep.max_workers", 1)?;
+    change(&mut server, "upkeep.max_workers", 1)?;
     // A disk that is never large enough.
-    server.set("upkeep.min_free_disk", "1PB")?;
+    change(&mut server, "upkeep.min_free_disk", "900TB")?;
     superuser.run("CREATE TABLE waits AS SELECT 0 AS v")?;
     let waits = superuser.text("SELECT upkeep.backfill('waits', 'v = 1', 'v = 0')")?;
     wait_for_state(&mut superuser, &waits, "waiting")?;
@@ -212,7 +216,7 @@ fn a_job_that_is_held_back_gives_its_worker_to_whoever_waits() -> Result<()> {
     // It comes back by itself, and waits again.
     wait_for_state(&mut superuser, &waits, "waiting")?;
     assert_ne!(executors_of(&mut superuser, &waits)?, [executor]);
-    server.set("upkeep.min_free_disk", 0)?;
+    change(&mut server, "upkeep.min_free_disk", 0)?;
     wait(&mut superuser, &waits)
 }
 
@@ -228,15 +232,18 @@ fn two_sessions_are_not_both_the_last_one() -> Result<()> {
     one.run("BEGIN")?;
     run_in_background(&mut one, "SELECT 1")?;
     assert_eq!(sqlstate(&mut other, create)?, "53400", "nobody waits, and nobody is one too many");
-    one.run("ROLLBACK; BEGIN; SAVEPOINT s")?;
+    one.run("ROLLBACK")?;
+    one.run("BEGIN; SAVEPOINT s")?;
     run_in_background(&mut one, "SELECT 1")?;
     one.run("ROLLBACK TO s")?;
     other.run("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM upkeep.jobs")?;
-    one.run(&format!("{create}; COMMIT"))?;
+    one.run(create)?;
+    one.run("COMMIT")?;
     assert_eq!(sqlstate(&mut other, create)?, "53400", "an old snapshot hides none");
     other.run("ROLLBACK")?;
     one.run("SELECT upkeep.cancel(id) FROM upkeep.jobs WHERE finished_at IS NULL LIMIT 1")?;
-    one.run(&format!("BEGIN; {create}; PREPARE TRANSACTION 'x'"))?;
+    one.run(&format!("BEGIN; {create}"))?;
+    one.run("PREPARE TRANSACTION 'x'")?;
     assert_eq!(sqlstate(&mut one, create)?, "53400", "a prepared one counts");
     one.run("ROLLBACK PREPARED 'x'")?;
     one.run(create)?;
@@ -254,13 +261,13 @@ fn what_one_role_leaves_behind_is_bounded() -> Result<()> {
     session.run("CREATE EXTENSION pg_upkeep")?;
     let first = run_in_background(&mut session, "SELECT 1")?;
     wait(&mut session, &first)?;
-    session.run(
-        "DO $$BEGIN FOR i IN 1..150 LOOP PERFORM upkeep.cancel(upkeep.run_in_background('SELECT 1')); END LOOP; END$$",
-    )?;
     let jobs = "SELECT count(*) FROM upkeep.jobs WHERE finished_at IS NOT NULL";
     // One that somebody has locked is passed over.
     let mut holder = server.connect("postgres")?;
-    holder.run(&format!("BEGIN; SELECT FROM upkeep._job WHERE id = '{first}' FOR UPDATE"))?;
+    holder.run(&format!("BEGIN; SELECT id FROM upkeep._job WHERE id = '{first}' FOR UPDATE"))?;
+    session.run(
+        "DO $$BEGIN FOR i IN 1..150 LOOP PERFORM upkeep.cancel(upkeep.run_in_background('SELECT 1')); END LOOP; END$$",
+    )?;
     let job = run_in_background(&mut session, "SELECT 1")?;
     wait(&mut session, &job)?;
     wait_until("the oldest to go", PATIENCE, || {

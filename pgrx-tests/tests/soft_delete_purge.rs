@@ -73,7 +73,8 @@ fn what_is_due_goes_with_what_references_it() -> Result<()> {
     assert_eq!(row(&mut session, &deletion)?, "f|rows of it were purged");
     assert_eq!(sqlstate(&mut session, &format!("SELECT upkeep.undelete('{old}'::uuid)"))?, "55000");
     assert_eq!(session.text("SELECT count(*) FROM upkeep.deletions WHERE restorable")?, "1");
-    assert_eq!(session.notices().len(), 0, "all indexes are there");
+    let warnings = session.notices().into_iter().filter(|notice| notice.severity() == "WARNING");
+    assert_eq!(warnings.count(), 0, "all indexes are there");
     Ok(())
 }
 

@@ -22,6 +22,8 @@ const MAX_RESOURCE_TRIES: u32 = 60;
 
 /// A step that takes longer than it may: that was no accident twice.
 const MAX_SLOW_TRIES: u32 = 2;
+/// With which its job stops, where rows are not put aside.
+pub const ROW_TOO_SLOW: &str = "the row takes longer than upkeep.max_row_time";
 pub const TOO_SLOW: &str = "a step of the job takes longer than upkeep.max_row_time allows";
 
 /// Row errors (classes 22, 23, P0 and the user's own) never come here: the kind isolates the row.
@@ -30,6 +32,7 @@ pub fn judge(error: &Error, tries: u32) -> Verdict {
         // serialization failure, deadlock, lock timeout
         b"40001" | b"40P01" | b"55P03" => MAX_LOCK_TRIES,
         b"57014" if error.message == TOO_SLOW => MAX_SLOW_TRIES,
+        b"57014" if error.message.starts_with(ROW_TOO_SLOW) => 0,
         // query canceled: somebody's pg_cancel_backend hit a step, which did nothing
         b"57014" => MAX_RESOURCE_TRIES,
         // insufficient resources: disk, memory, connections
@@ -99,6 +102,7 @@ mod tests {
         assert!(matches!(judge(&slow, 1), Verdict::Again(_)));
         assert_eq!(judge(&slow, 2), Verdict::Fail);
         assert!(matches!(judge(&error(b"57014"), 2), Verdict::Again(_)));
+        assert_eq!(judge(&Error::new(SqlState::new(b"57014"), format!("{ROW_TOO_SLOW} (1 s)")), 0), Verdict::Fail);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::shares::{self, Holder, Turn, Waiting, Want};
+use super::shares::{self, Holder, Server, Turn, Waiting, Want};
 use super::store::Candidate;
 use crate::server::segment::{Database, Seat, Segment, micros};
 use crate::server::{catalog, system};
@@ -22,7 +22,7 @@ pub struct Room<'a> {
     segment: &'a Segment,
     entry: &'a Database,
     database: u32,
-    max_workers: usize,
+    server: Server,
     free: i64,
     holders: Vec<Holder>,
     others: Vec<Waiting>,
@@ -51,7 +51,7 @@ impl<'a> Room<'a> {
             segment,
             entry,
             database,
-            max_workers: settings::max_workers().max(0) as usize,
+            server: server(segment),
             free: i64::from(settings::max_workers()) - at_work,
             holders,
             others,
@@ -74,7 +74,7 @@ impl<'a> Room<'a> {
     pub fn admits(&mut self, slot: &Candidate) -> bool {
         let want = Want { database: self.database, role: slot.owner.to_u32(), job: job_number(slot.job) };
         // Not for want of a worker: nobody has to leave, and nothing is kept for it.
-        if slot.long && !shares::may_be_long(&self.holders, want, self.max_workers) {
+        if slot.long && !shares::may_be_long(&self.holders, want, self.server) {
             return false;
         }
         let reserved = shares::reserved(&self.holders, &self.others, self.database, self.since) as i64;
@@ -116,6 +116,11 @@ impl<'a> Room<'a> {
 
 fn holder(database: u32, slot: &Candidate) -> Holder {
     Holder { database, role: slot.owner.to_u32(), job: job_number(slot.job), long: slot.long, ..Holder::default() }
+}
+
+fn server(segment: &Segment) -> Server {
+    let with_jobs = segment.databases().filter(|(_, entry)| entry.absent.load(Ordering::Acquire) == 0);
+    Server { max_workers: settings::max_workers().max(0) as usize, several_databases: with_jobs.count() > 1 }
 }
 
 /// Everybody who is at work, and where he sits.
@@ -161,7 +166,7 @@ pub fn is_one_too_many(segment: &Segment, seat: &Seat) -> bool {
         job: seat.job.load(Ordering::Relaxed),
     };
     let before = seated(segment, 0).take_while(|(other, _)| !std::ptr::eq(*other, seat)).map(|(_, holder)| holder);
-    !shares::may_be_long(&before.collect::<Vec<_>>(), me, settings::max_workers().max(0) as usize)
+    !shares::may_be_long(&before.collect::<Vec<_>>(), me, server(segment))
 }
 
 pub fn job_number(job: pgrx::Uuid) -> u64 {

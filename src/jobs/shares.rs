@@ -55,12 +55,25 @@ pub fn of_role(holders: &[Holder], role: u32) -> usize {
     count(holders, |holder| holder.role == role)
 }
 
-/// May one more of this role's in this database be begun that has no steps? One role's, and one database's, never have
-/// all workers of the server.
-pub fn may_be_long(holders: &[Holder], want: Want, max_workers: usize) -> bool {
-    let most = if max_workers > 1 { max_workers - 1 } else { max_workers };
-    count(holders, |holder| holder.long && holder.role == want.role) < most
-        && count(holders, |holder| holder.long && holder.database == want.database) < most
+/// The server, as far as it says who can come.
+#[derive(Clone, Copy)]
+pub struct Server {
+    pub max_workers: usize,
+    /// There is more than one database with jobs.
+    pub several_databases: bool,
+}
+
+/// May one more of this role's in this database be begun that has no steps? Those of one role never have all workers of
+/// the server. Where there are several databases, those of one do not either, nor those of a role all that its database
+/// can have.
+pub fn may_be_long(holders: &[Holder], want: Want, server: Server) -> bool {
+    let all_but = |n: usize| server.max_workers.saturating_sub(n).max(1);
+    let long = |counts: &dyn Fn(&Holder) -> bool| count(holders, |holder| holder.long && counts(holder));
+    let of_role = |holder: &Holder| holder.role == want.role;
+    let of_database = |holder: &Holder| holder.database == want.database;
+    long(&of_role) < all_but(1)
+        && (!server.several_databases
+            || long(&of_database) < all_but(1) && long(&|holder| of_role(holder) && of_database(holder)) < all_but(2))
 }
 
 /// How many of the free workers are for other databases: those that have fewer than this one, or as many and have
@@ -195,16 +208,25 @@ mod tests {
     #[test]
     fn one_worker_is_out_of_reach_of_one_roles_commands() {
         let command = |database, role| Holder { long: true, ..at_work(database, role) };
-        let three = [command(1, MALLORY), command(2, MALLORY), command(3, MALLORY)];
-        assert!(may_be_long(&three[..2], wants(1, MALLORY), 4));
-        assert!(!may_be_long(&three, wants(4, MALLORY), 4), "of his in all databases");
-        assert!(may_be_long(&three, wants(1, ALICE), 4));
-        let here = [command(1, 21), command(1, 22), command(1, 23)];
-        assert!(!may_be_long(&here, wants(1, ALICE), 4), "of all roles in one database");
-        assert!(may_be_long(&here, wants(2, ALICE), 4));
-        assert!(may_be_long(&[], wants(1, ALICE), 1), "of one there is nothing to keep free");
-        assert!(!may_be_long(&[command(1, ALICE)], wants(1, ALICE), 2));
-        assert!(may_be_long(&[at_work(1, ALICE)], wants(1, ALICE), 2), "what has steps does not count");
+        let one = |max_workers| Server { max_workers, several_databases: false };
+        let several = |max_workers| Server { max_workers, several_databases: true };
+        let three = vec![command(1, MALLORY); 3];
+        assert!(may_be_long(&three[..2], wants(1, MALLORY), one(4)));
+        assert!(!may_be_long(&three, wants(1, MALLORY), one(4)));
+        assert!(may_be_long(&three, wants(1, ALICE), one(4)));
+        assert!(may_be_long(&[], wants(1, ALICE), one(1)), "of one there is nothing to keep free");
+        assert!(!may_be_long(&[command(1, ALICE)], wants(1, ALICE), one(2)));
+        assert!(may_be_long(&[at_work(1, ALICE)], wants(1, ALICE), one(2)), "what has steps does not count");
+
+        // One for other databases, and one for other roles of this one.
+        assert!(!may_be_long(&three[..2], wants(1, MALLORY), several(4)));
+        assert!(may_be_long(&three[..2], wants(1, ALICE), several(4)));
+        assert!(!may_be_long(&three, wants(1, ALICE), several(4)));
+        assert!(may_be_long(&three, wants(2, ALICE), several(4)));
+        let everywhere = [command(1, MALLORY), command(2, MALLORY), command(3, MALLORY)];
+        assert!(!may_be_long(&everywhere, wants(4, MALLORY), several(4)), "of his in all databases");
+        assert!(may_be_long(&[], wants(1, ALICE), several(1)));
+        assert!(may_be_long(&[command(1, MALLORY)], wants(2, MALLORY), several(3)));
     }
 
     #[test]

@@ -199,11 +199,14 @@ unsafe fn objects(queries: *mut pg_sys::List, sql: &str) -> Result<()> {
     }
     let ours = unsafe { pg_sys::get_namespace_oid(c"upkeep".as_ptr(), true) };
     let mut words = trees.split_ascii_whitespace();
+    // A transition table has the OID of the table whose rows it holds.
+    let mut in_transition = false;
     while let Some(word) = words.next() {
+        in_transition = (in_transition && word != ":rtekind") || word == ":enrname";
         let schema: unsafe fn(Oid) -> Oid = match word {
             ":funcid" | ":opfuncid" | ":aggfnoid" | ":winfnoid" => |oid| unsafe { pg_sys::get_func_namespace(oid) },
             ":opno" => |_| Oid::INVALID,
-            ":relid" => |oid| unsafe { pg_sys::get_rel_namespace(oid) },
+            ":relid" if !in_transition => |oid| unsafe { pg_sys::get_rel_namespace(oid) },
             _ => continue,
         };
         let oid = words.next().and_then(|oid| oid.parse::<u32>().ok()).unwrap_or(0);

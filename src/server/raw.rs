@@ -102,10 +102,14 @@ impl Statement {
     }
 
     /// With text of the user's in it, whose names are his own.
-    #[cfg_attr(not(debug_assertions), expect(unused_mut, unused_variables, reason = "for the proof only"))]
+    #[cfg(debug_assertions)]
     pub fn around(mut self, fragment: &str) -> Self {
-        #[cfg(debug_assertions)]
         self.fragments.push(fragment.to_owned());
+        self
+    }
+
+    #[cfg(not(debug_assertions))]
+    pub fn around(self, _fragment: &str) -> Self {
         self
     }
 
@@ -189,7 +193,6 @@ pub unsafe fn run_theirs(statement: &Statement, values: *mut Datum, nulls: *cons
     unsafe { run(statement, values, nulls, sight, false) }
 }
 
-#[cfg_attr(not(debug_assertions), expect(unused_variables, reason = "for the proof only"))]
 unsafe fn run(statement: &Statement, values: *mut Datum, nulls: *const c_char, sight: Sight, pinned: bool) -> u64 {
     unsafe {
         if statement.plan.get().is_null() {
@@ -203,6 +206,8 @@ unsafe fn run(statement: &Statement, values: *mut Datum, nulls: *const c_char, s
             }
             #[cfg(debug_assertions)]
             super::proof::plan(plan, statement, pinned);
+            #[cfg(not(debug_assertions))]
+            let _ = pinned;
             statement.plan.set(plan);
         }
         let (mut snapshot, mut crosscheck) = (std::ptr::null_mut(), std::ptr::null_mut());

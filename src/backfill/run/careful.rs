@@ -14,7 +14,7 @@ use crate::backfill::definition::OnError;
 use crate::backfill::store;
 use crate::error::{Error, INTERNAL_ERROR, LOCK_NOT_AVAILABLE, QUERY_CANCELED, Result, SqlState};
 use crate::jobs::kind::{Context, Outcome};
-use crate::jobs::retry::is_row_error;
+use crate::jobs::retry::{ROW_TOO_SLOW, is_row_error};
 use crate::server::catch::subtransaction;
 use crate::server::heap;
 use crate::server::repeated::{Arg, Flagged, Statement, TextRow, Tid};
@@ -161,7 +161,7 @@ impl Run {
 
     /// A row had all the time that it may have.
     pub(super) fn quarantine_slow(&mut self, row_key: &Value, limit: Duration) -> Result<()> {
-        let error = Error::new(QUERY_CANCELED, format!("the row takes longer than upkeep.max_row_time ({} s)", limit.as_secs_f64()))
+        let error = Error::new(QUERY_CANCELED, format!("{ROW_TOO_SLOW} ({} s)", limit.as_secs_f64()))
             .hint("Something in the assignments or in a trigger does not end: correct it, or raise upkeep.max_row_time; then upkeep.retry().");
         if self.definition.on_error == OnError::Stop {
             return Err(Error { detail: Some(row_detail(&error, row_key)), ..error });
