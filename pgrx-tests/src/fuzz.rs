@@ -65,16 +65,11 @@ pub fn run(tree: &Tree, calls: u32) -> Result<String> {
     };
     let mut fuzz = Fuzz::new(tree, seed)?;
     let before = world::rights(&mut fuzz.server.connect(DATABASE)?)?;
-    for number in 0..calls {
-        if number % LOOK_AGAIN == 0 {
-            fuzz.ids = Ids::look(&mut fuzz.server.connect(DATABASE)?)?;
-        }
-        fuzz.step(number)?;
-        if fuzz.crashes >= ENOUGH_CRASHES {
-            break;
-        }
+    // What was found until then is worth telling, whatever ends it early.
+    let ended = fuzz.make(calls).and_then(|()| fuzz.finish(&before));
+    if let Err(error) = ended {
+        fuzz.found(format!("it could not go on: {error:#}"), String::new());
     }
-    fuzz.finish(&before)?;
     let mut text = format!("{calls} calls of {} functions, seed {seed}; how they ended:", fuzz.functions.len());
     for (state, count) in &fuzz.states {
         write!(text, " {state} {count}")?;
@@ -115,6 +110,19 @@ impl Fuzz {
             crashes: 0,
             states: BTreeMap::new(),
         })
+    }
+
+    fn make(&mut self, calls: u32) -> Result<()> {
+        for number in 0..calls {
+            if number % LOOK_AGAIN == 0 {
+                self.ids = Ids::look(&mut self.server.connect(DATABASE)?)?;
+            }
+            self.step(number)?;
+            if self.crashes >= ENOUGH_CRASHES {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn step(&mut self, number: u32) -> Result<()> {

@@ -42,10 +42,6 @@ pub const SKIPPED: &[(&str, &str)] = &[
     ),
     ("what_was_deleted_can_be_registered_again", "its own index is on a function and an operator that are traps"),
     ("a_schedule_is_altered", "compares an interval as the session's IntervalStyle prints it"),
-    (
-        "hostile_names_and_commands",
-        "the driver sends parameters of pg_catalog's types only, and these are written $1::text",
-    ),
     ("what_a_standby_uses_is_used", "counts scans of an index, and none is used for an operator that is a trap"),
     ("within_a_transaction_counters_stand_still", "as above"),
     ("every_text_is_evaluated_as_who_gave_it", "finds functions by 'text'::regtype, which is a trap"),
