@@ -41,7 +41,7 @@ fn alter(target: Oid, text: &str) -> Result<()> {
         let dropped = views::drop_both(&managed)?;
         drop_checks(&managed)?;
         // As the caller, with his search_path: nothing of ours is switched here (LAW 1).
-        spi::execute(text, &[])?;
+        spi::theirs::execute(text, &[text])?;
         ddl::follow::note_renamed(managed.relid)?;
         let managed = find(managed.relid)?;
         require_columns(&managed)?;
