@@ -557,7 +557,10 @@ impl Executor {
                     error
                 };
                 let job = self.context.job.clone();
-                insist(&job, || self.fail(&error))?;
+                insist(&job, || {
+                    self.tell_pending()?;
+                    self.fail(&error)
+                })?;
                 Ok(None)
             }
         }
