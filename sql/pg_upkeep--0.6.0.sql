@@ -2316,6 +2316,11 @@ WITH managed AS MATERIALIZED (
            CASE WHEN v.all_differs IS NULL THEN v.repair ELSE v.anew END
     FROM shown v WHERE v.is_anothers
     UNION ALL
+    SELECT v.relid, pg_catalog.format('rule %I stands in for DELETE on %s', r.rulename, v.oid::pg_catalog.regclass),
+           pg_catalog.format('DROP RULE %I ON %s;', r.rulename, v.sql)
+    FROM shown v
+    JOIN pg_catalog.pg_rewrite r ON r.ev_class OPERATOR(pg_catalog.=) v.oid AND r.ev_type OPERATOR(pg_catalog.=) '4' AND r.is_instead
+    UNION ALL
     SELECT a.root, pg_catalog.format('a trigger %s of %s is missing', a.proname, a.relid::pg_catalog.regclass), m.repair
     FROM at_place a JOIN managed m ON m.relid OPERATOR(pg_catalog.=) a.root
     WHERE a.oid IS NULL
