@@ -12,7 +12,7 @@ use crate::backfill::statements::identifier;
 use crate::error::*;
 use crate::jobs::queue;
 use crate::server::raise::answer;
-use crate::server::{encoding, heap, spi};
+use crate::server::{catalog, encoding, heap, spi};
 
 struct Request<'a> {
     hide: &'a str,
@@ -313,13 +313,17 @@ fn enable(relid: Oid, request: &Request<'_>) -> Result<()> {
 
 fn check_flag(table: &str, class: &Class, request: &Request<'_>, flag: &str) -> Result<()> {
     let (at, flag) = (identifier(request.deleted_at), identifier(flag));
-    let apart = spi::as_owner(class.owner, || {
-        spi::execute_returning(
-            &format!("SELECT EXISTS (SELECT FROM {table} AS t WHERE (t.{at} IS NOT NULL) IS DISTINCT FROM t.{flag})"),
-            &[],
-            |row| row.require::<bool>(1),
-        )
-    })?;
+    let sql = format!(
+        "SELECT EXISTS (SELECT FROM {table} AS t
+                        WHERE t.{flag} IS NULL OR (t.{at} IS NOT NULL) OPERATOR(pg_catalog.<>) t.{flag})"
+    );
+    let look = || spi::execute_returning(&sql, &[], |row| row.require::<bool>(1));
+    // All rows, whatever row security hides from other members of the owner's role.
+    let apart = if class.owner == catalog::current_user() {
+        spi::unambiguous(look)?
+    } else {
+        spi::as_owner(class.owner, look)?
+    };
     if apart != [true] {
         return Ok(());
     }
