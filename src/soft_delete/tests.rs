@@ -84,16 +84,16 @@ fn swap() {
 #[pg_extern]
 fn test_a_kept_statement_leaves_another_table_of_that_name_alone() {
     let table = twins();
-    let kept = repeated::Statement::new("UPDATE a.t SET v = v + 1 RETURNING true", &[]);
+    let kept = repeated::Statement::new("UPDATE a.t SET v = v OPERATOR(pg_catalog.+) 1 RETURNING true", &[]);
     kept.names(&[table]);
-    let raw = raw::Statement::new("UPDATE a.t SET v = v + 10".to_owned(), Vec::new());
+    let raw = raw::Statement::new("UPDATE a.t SET v = v OPERATOR(pg_catalog.+) 10".to_owned(), Vec::new());
     raw.names(table);
     // Its errors pass Rust by a jump; the boundary stops them.
     let run_raw = || {
         subtransaction(|| unsafe {
             Ok(pgrx::pg_sys::ffi::pg_guard_ffi_boundary(|| {
                 raw::connect();
-                let rows = raw::run(&raw, null_mut(), null(), Sight::Latest);
+                let rows = raw::run_theirs(&raw, null_mut(), null(), Sight::Latest);
                 raw::finish();
                 rows
             }))

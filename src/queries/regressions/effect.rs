@@ -146,7 +146,8 @@ impl<'a> Strata<'a> {
 
     fn compare(&self, same_hours: bool) -> Comparison {
         let now = self.shares(&self.current, |cell| cell.calls / self.total);
-        let slower = now.iter().map(|share| share.weight * share.mean).sum::<f64>();
+        // The weights' sum may be 1 + a rounding error.
+        let slower = now.iter().map(|share| share.weight * share.mean).sum::<f64>().clamp(0.0, 1.0);
         let growth = (0..HOURS).map(|hour| self.weight(hour) * (self.now[hour].log - self.then[hour].log)).sum::<f64>();
         let Variance { value, freedom } = self.variance(&now);
         let p_value = student::above((slower - 0.5) / value.sqrt(), freedom);

@@ -239,12 +239,9 @@ impl Texts {
 
     fn free_piece(&self, piece: &Piece) {
         let share = piece.share.load(Ordering::Relaxed);
-        for count in
-            [Some(&self.header().used), Some(self.role(share as usize & 0xFFFF)), memory::pieces_of(share >> 16)]
-        {
-            if let Some(count) = count {
-                count.fetch_sub(1, Ordering::Relaxed);
-            }
+        let role = self.role(share as usize & 0xFFFF);
+        for count in [Some(&self.header().used), Some(role), memory::pieces_of(share >> 16)].into_iter().flatten() {
+            count.fetch_sub(1, Ordering::Relaxed);
         }
         piece.owner.store(0, Ordering::Relaxed);
         piece.state.store(FREE, Ordering::Release);
