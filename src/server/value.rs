@@ -14,7 +14,7 @@
 #![allow(clippy::missing_safety_doc)]
 
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::ptr::{null, null_mut};
+use std::ptr::null;
 
 use pgrx::pg_sys::{self, Datum, Oid};
 
@@ -128,7 +128,7 @@ impl Type {
                 type_: pg_sys::NodeTag::T_ErrorSaveContext,
                 error_occurred: false,
                 details_wanted: false,
-                error_data: null_mut(),
+                error_data: std::ptr::null_mut(),
             };
             let mut value = Datum::null();
             let read = InputFunctionCallSafe(info, text, parameter, -1, (&raw mut context).cast(), &mut value);
