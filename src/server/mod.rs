@@ -15,7 +15,7 @@ pub mod index_pages;
 mod inherited;
 pub mod json;
 pub mod lock;
-#[cfg(feature = "pg_test")]
+#[cfg(any(debug_assertions, feature = "pg_test"))]
 mod names;
 pub mod parse;
 pub mod procedure;

@@ -1,13 +1,15 @@
-//! For the check of our own SQL (`cargo verify --only sql`): which names in a text are left to somebody's search_path. The
-//! server's own parser reads it. Only in builds with the in-server tests.
+//! Which names in a text of SQL are left to somebody's search_path? Read by the server's own parser, for builds that prove it:
+//! of what was put together, by the door ([`super::proof`]); of what is written in the sources, by `cargo verify --only sql`.
 
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{CStr, c_int, c_void};
 
 use pgrx::PgList;
 use pgrx::pg_sys::{self, A_Expr_Kind, Node, NodeTag};
 
-use super::encoding::to_c;
-use super::raise::answer;
+use super::encoding;
+
+#[cfg(feature = "pg_test")]
+mod sources;
 
 unsafe extern "C-unwind" {
     #[cfg_attr(not(feature = "pg15"), link_name = "raw_expression_tree_walker_impl")]
@@ -18,288 +20,158 @@ unsafe extern "C-unwind" {
     ) -> bool;
 }
 
-#[derive(Default)]
-struct Names {
-    /// Names of common table expressions, which no path resolves.
+pub struct Names {
+    /// Operators that the grammar implies (`IN`, `IS DISTINCT FROM`, `USING`) count: they cannot be written with a schema.
+    implied: bool,
+    /// Bytes of the text that are the user's.
+    fragments: Vec<(usize, usize)>,
     ctes: Vec<String>,
-    /// In the body of a function, which is resolved anew in every session.
-    in_body: bool,
+    relations: Vec<String>,
     found: Vec<String>,
 }
 
-/// A line for each name without a schema: what it is, and the name.
-#[pgrx::pg_extern(sql = false)]
-fn names_by_path(sql: &str) -> String {
-    let mut names = Names::default();
-    // SAFETY: in a transaction; the tree lives in the current memory context.
-    unsafe { read(&mut names, sql) };
-    names.found.join("\n")
+/// The statements of a text.
+pub unsafe fn parse_raw(text: &CStr) -> impl Iterator<Item = *mut pg_sys::RawStmt> {
+    let statements = unsafe { pg_sys::raw_parser(text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT) };
+    let statements = unsafe { PgList::<pg_sys::RawStmt>::from_pg(statements) };
+    statements.iter_ptr().collect::<Vec<_>>().into_iter()
 }
 
-unsafe fn read(names: &mut Names, sql: &str) {
-    unsafe {
-        let text = answer(to_c(sql));
-        let statements = PgList::<pg_sys::RawStmt>::from_pg(pg_sys::raw_parser(
-            text.as_ptr(),
-            pg_sys::RawParseMode::RAW_PARSE_DEFAULT,
-        ));
-        for statement in statements.iter_ptr() {
-            top((*statement).stmt, names);
-        }
-    }
+pub unsafe fn parse(text: &CStr) -> impl Iterator<Item = *mut Node> {
+    unsafe { parse_raw(text) }.map(|statement| unsafe { (*statement).stmt })
 }
 
-unsafe fn text(text: *const c_char) -> String {
-    unsafe { if text.is_null() { String::new() } else { CStr::from_ptr(text).to_string_lossy().into_owned() } }
-}
-
-/// The last part of a name, if it is the only one.
-unsafe fn alone(name: *mut pg_sys::List) -> Option<String> {
-    unsafe {
-        let parts = PgList::<pg_sys::String>::from_pg(name);
-        (parts.len() == 1).then(|| text((*parts.get_ptr(0).unwrap_or(std::ptr::null_mut())).sval))
-    }
+pub unsafe fn is_query(statement: *mut Node) -> bool {
+    matches!(
+        unsafe { (*statement).type_ },
+        NodeTag::T_SelectStmt
+            | NodeTag::T_InsertStmt
+            | NodeTag::T_UpdateStmt
+            | NodeTag::T_DeleteStmt
+            | NodeTag::T_MergeStmt
+    )
 }
 
 impl Names {
-    unsafe fn list(&mut self, what: &str, name: *mut pg_sys::List) {
-        if let Some(name) = unsafe { alone(name) } {
-            self.found.push(format!("{what} {name}"));
+    pub fn new(implied: bool, fragments: Vec<(usize, usize)>) -> Self {
+        Names { implied, fragments, ctes: Vec::new(), relations: Vec::new(), found: Vec::new() }
+    }
+
+    /// Reads a query, or the one in an EXPLAIN; other statements of ours run under the pins.
+    pub unsafe fn read(&mut self, statement: *mut Node) {
+        unsafe {
+            let query = match (*statement).type_ {
+                NodeTag::T_ExplainStmt => (*statement.cast::<pg_sys::ExplainStmt>()).query,
+                _ => statement,
+            };
+            if is_query(query) {
+                self.walk(query);
+            }
         }
     }
 
-    /// An operator that the grammar implies cannot be written with a schema; only where the path is pinned may it stand.
-    fn implied(&mut self, operator: &str, by: &str) {
-        if self.in_body {
-            self.found.push(format!("operator {operator} of {by}"));
+    pub unsafe fn walk(&mut self, node: *mut Node) {
+        unsafe { look(node, (self as *mut Names).cast()) };
+    }
+
+    /// What was found: what it is, and its name.
+    pub fn found(self) -> Vec<String> {
+        let Names { relations, ctes, mut found, .. } = self;
+        // The transition table of our guard is called `deleted`, which it makes sure of.
+        let unknown = relations.into_iter().filter(|name| !ctes.contains(name) && name != "deleted");
+        found.extend(unknown.map(|name| format!("relation {name}")));
+        found
+    }
+
+    fn is_theirs(&self, location: c_int) -> bool {
+        usize::try_from(location).is_ok_and(|at| self.fragments.iter().any(|&(from, to)| from <= at && at < to))
+    }
+
+    /// A name in a list of its parts.
+    unsafe fn list(&mut self, what: &str, name: *mut pg_sys::List, location: c_int) {
+        unsafe {
+            if !name.is_null() && (*name).length == 1 && !self.is_theirs(location) {
+                let name = (*pg_sys::list_nth(name, 0).cast::<pg_sys::String>()).sval;
+                self.found.push(format!("{what} {}", encoding::text(name)));
+            }
         }
     }
 
     unsafe fn relation(&mut self, relation: *const pg_sys::RangeVar) {
         unsafe {
-            if !relation.is_null() && (*relation).schemaname.is_null() {
-                let name = text((*relation).relname);
-                if !self.ctes.contains(&name) {
-                    self.found.push(format!("relation {name}"));
-                }
+            if !relation.is_null() && (*relation).schemaname.is_null() && !self.is_theirs((*relation).location) {
+                self.relations.push(encoding::text((*relation).relname));
             }
         }
     }
 
-    unsafe fn walk(&mut self, node: *mut Node) {
-        unsafe { walker(node, (self as *mut Names).cast()) };
-    }
-}
-
-unsafe fn top(node: *mut Node, names: &mut Names) {
-    unsafe {
-        names.walk_ctes(node);
-        match (*node).type_ {
-            NodeTag::T_SelectStmt
-            | NodeTag::T_InsertStmt
-            | NodeTag::T_UpdateStmt
-            | NodeTag::T_DeleteStmt
-            | NodeTag::T_MergeStmt => names.walk(node),
-            NodeTag::T_ViewStmt => {
-                let view = &*node.cast::<pg_sys::ViewStmt>();
-                names.relation(view.view);
-                names.walk_ctes(view.query);
-                names.walk(view.query);
-            }
-            NodeTag::T_CreateTableAsStmt => {
-                let create = &*node.cast::<pg_sys::CreateTableAsStmt>();
-                names.relation((*create.into).rel);
-                top(create.query, names);
-            }
-            NodeTag::T_ExplainStmt => top((*node.cast::<pg_sys::ExplainStmt>()).query, names),
-            NodeTag::T_LockStmt => names.walk((*node.cast::<pg_sys::LockStmt>()).relations.cast()),
-            NodeTag::T_CreateFunctionStmt => function(&*node.cast::<pg_sys::CreateFunctionStmt>(), names),
-            NodeTag::T_CreateStmt => {
-                let create = &*node.cast::<pg_sys::CreateStmt>();
-                names.relation(create.relation);
-                for element in PgList::<Node>::from_pg(create.tableElts).iter_ptr() {
-                    match (*element).type_ {
-                        NodeTag::T_ColumnDef => {
-                            // Types of columns are looked up by the path of CREATE EXTENSION, which is the server's.
-                            for constraint in
-                                PgList::<Node>::from_pg((*element.cast::<pg_sys::ColumnDef>()).constraints).iter_ptr()
-                            {
-                                constraint_of(constraint, names);
-                            }
-                        }
-                        NodeTag::T_Constraint => constraint_of(element, names),
-                        _ => {}
-                    }
-                }
-            }
-            NodeTag::T_IndexStmt => {
-                let index = &*node.cast::<pg_sys::IndexStmt>();
-                names.relation(index.relation);
-                names.walk(index.whereClause);
-                for element in PgList::<pg_sys::IndexElem>::from_pg(index.indexParams).iter_ptr() {
-                    names.walk((*element).expr);
-                    names.list("collation", (*element).collation);
-                    names.list("operator class", (*element).opclass);
-                }
-            }
-            NodeTag::T_CreateTrigStmt => {
-                let trigger = &*node.cast::<pg_sys::CreateTrigStmt>();
-                names.relation(trigger.relation);
-                names.list("function", trigger.funcname);
-                names.walk(trigger.whenClause);
-            }
-            NodeTag::T_AlterTableStmt => {
-                let alter = &*node.cast::<pg_sys::AlterTableStmt>();
-                names.relation(alter.relation);
-                for command in PgList::<pg_sys::AlterTableCmd>::from_pg(alter.cmds).iter_ptr() {
-                    if !(*command).def.is_null() && (*(*command).def).type_ == NodeTag::T_Constraint {
-                        constraint_of((*command).def, names);
-                    }
-                }
-            }
-            NodeTag::T_RenameStmt => names.relation((*node.cast::<pg_sys::RenameStmt>()).relation),
-            _ => {}
+    fn implied(&mut self, what: &str, location: c_int) {
+        if self.implied && !self.is_theirs(location) {
+            self.found.push(format!("operator of {what}"));
         }
     }
 }
 
-unsafe fn constraint_of(node: *mut Node, names: &mut Names) {
-    unsafe {
-        let constraint = &*node.cast::<pg_sys::Constraint>();
-        names.walk(constraint.raw_expr);
-        names.walk(constraint.where_clause);
-        names.relation(constraint.pktable);
-    }
-}
-
-/// The body of a function of SQL is read in every session anew, unless it is of the new kind; others' bodies cannot be read.
-unsafe fn function(create: &pg_sys::CreateFunctionStmt, names: &mut Names) {
-    unsafe {
-        names.list("function", create.funcname);
-        let (mut body, mut language, mut pinned) = (None, String::new(), false);
-        for option in PgList::<pg_sys::DefElem>::from_pg(create.options).iter_ptr() {
-            match text((*option).defname).as_str() {
-                "as" => {
-                    body = PgList::<pg_sys::String>::from_pg((*option).arg.cast())
-                        .get_ptr(0)
-                        .map(|body| text((*body).sval));
-                }
-                "language" => language = text((*(*option).arg.cast::<pg_sys::String>()).sval),
-                "set" => {
-                    let set = &*(*option).arg.cast::<pg_sys::VariableSetStmt>();
-                    pinned |= text(set.name) == "search_path";
-                }
-                _ => {}
-            }
-        }
-        if let Some(body) = body.filter(|_| language == "sql") {
-            let before = std::mem::replace(&mut names.in_body, !pinned);
-            read(names, &body);
-            names.in_body = before;
-        }
-        if !create.sql_body.is_null() {
-            new_body(create.sql_body, names);
-        }
-    }
-}
-
-/// `RETURN ..`, or the statements of BEGIN ATOMIC, in lists.
-unsafe fn new_body(node: *mut Node, names: &mut Names) {
-    unsafe {
-        match (*node).type_ {
-            NodeTag::T_List => {
-                for statement in PgList::<Node>::from_pg(node.cast()).iter_ptr() {
-                    new_body(statement, names);
-                }
-            }
-            NodeTag::T_ReturnStmt => names.walk((*node.cast::<pg_sys::ReturnStmt>()).returnval),
-            _ => top(node, names),
-        }
-    }
-}
-
-impl Names {
-    /// The names of common table expressions anywhere in a statement.
-    unsafe fn walk_ctes(&mut self, node: *mut Node) {
-        unsafe extern "C-unwind" fn collect(node: *mut Node, context: *mut c_void) -> bool {
-            unsafe {
-                if node.is_null() {
-                    return false;
-                }
-                if (*node).type_ == NodeTag::T_CommonTableExpr {
-                    let name = text((*node.cast::<pg_sys::CommonTableExpr>()).ctename);
-                    (*context.cast::<Names>()).ctes.push(name);
-                }
-                raw_expression_tree_walker(node, collect, context)
-            }
-        }
-        unsafe {
-            if matches!(
-                (*node).type_,
-                NodeTag::T_SelectStmt
-                    | NodeTag::T_InsertStmt
-                    | NodeTag::T_UpdateStmt
-                    | NodeTag::T_DeleteStmt
-                    | NodeTag::T_MergeStmt
-            ) {
-                collect(node, (self as *mut Names).cast());
-            }
-        }
-    }
-}
-
-unsafe extern "C-unwind" fn walker(node: *mut Node, context: *mut c_void) -> bool {
+unsafe extern "C-unwind" fn look(node: *mut Node, context: *mut c_void) -> bool {
     unsafe {
         if node.is_null() {
             return false;
         }
         let names = &mut *context.cast::<Names>();
         match (*node).type_ {
-            NodeTag::T_FuncCall => names.list("function", (*node.cast::<pg_sys::FuncCall>()).funcname),
-            NodeTag::T_TypeName => names.list("type", (*node.cast::<pg_sys::TypeName>()).names),
-            NodeTag::T_CollateClause => names.list("collation", (*node.cast::<pg_sys::CollateClause>()).collname),
-            NodeTag::T_SortBy => names.list("operator", (*node.cast::<pg_sys::SortBy>()).useOp),
+            NodeTag::T_FuncCall => {
+                let call = &*node.cast::<pg_sys::FuncCall>();
+                names.list("function", call.funcname, call.location);
+            }
+            NodeTag::T_TypeName => {
+                let kind = &*node.cast::<pg_sys::TypeName>();
+                names.list("type", kind.names, kind.location);
+            }
+            NodeTag::T_CollateClause => {
+                let clause = &*node.cast::<pg_sys::CollateClause>();
+                names.list("collation", clause.collname, clause.location);
+            }
+            NodeTag::T_SortBy => {
+                let sort = &*node.cast::<pg_sys::SortBy>();
+                names.list("operator", sort.useOp, sort.location);
+            }
             NodeTag::T_RangeVar => names.relation(node.cast()),
+            NodeTag::T_CommonTableExpr => {
+                names.ctes.push(encoding::text((*node.cast::<pg_sys::CommonTableExpr>()).ctename));
+            }
             // FOR UPDATE OF names aliases.
             NodeTag::T_LockingClause => return false,
             NodeTag::T_A_Expr => {
                 let expression = &*node.cast::<pg_sys::A_Expr>();
                 match expression.kind {
                     A_Expr_Kind::AEXPR_OP | A_Expr_Kind::AEXPR_OP_ANY | A_Expr_Kind::AEXPR_OP_ALL => {
-                        names.list("operator", expression.name);
+                        names.list("operator", expression.name, expression.location);
                     }
-                    A_Expr_Kind::AEXPR_DISTINCT | A_Expr_Kind::AEXPR_NOT_DISTINCT => {
-                        names.implied("=", "IS DISTINCT FROM");
-                    }
-                    A_Expr_Kind::AEXPR_NULLIF => names.implied("=", "NULLIF"),
-                    A_Expr_Kind::AEXPR_IN => names.implied("=", "IN"),
-                    A_Expr_Kind::AEXPR_LIKE | A_Expr_Kind::AEXPR_ILIKE | A_Expr_Kind::AEXPR_SIMILAR => {
-                        names.implied("~~", "LIKE");
-                    }
-                    _ => names.implied(">=", "BETWEEN"),
+                    _ => names.implied("IN, IS DISTINCT FROM, NULLIF, LIKE or BETWEEN", expression.location),
                 }
             }
             NodeTag::T_SubLink => {
-                let sublink = &*node.cast::<pg_sys::SubLink>();
-                if sublink.operName.is_null() {
-                    if !sublink.testexpr.is_null() {
-                        names.implied("=", "IN");
-                    }
-                } else {
-                    names.list("operator", sublink.operName);
+                let link = &*node.cast::<pg_sys::SubLink>();
+                if link.operName.is_null() && !link.testexpr.is_null() {
+                    names.implied("IN (SELECT ..)", link.location);
                 }
+                names.list("operator", link.operName, link.location);
             }
-            NodeTag::T_CaseExpr if !(*node.cast::<pg_sys::CaseExpr>()).arg.is_null() => {
-                names.implied("=", "CASE .. WHEN");
+            NodeTag::T_CaseExpr => {
+                let case = &*node.cast::<pg_sys::CaseExpr>();
+                if !case.arg.is_null() {
+                    names.implied("CASE value WHEN", case.location);
+                }
             }
             NodeTag::T_JoinExpr => {
                 let join = &*node.cast::<pg_sys::JoinExpr>();
-                if join.isNatural || !join.usingClause.is_null() {
-                    names.implied("=", "USING");
+                // It does not say where it is written.
+                if (join.isNatural || !join.usingClause.is_null()) && names.fragments.is_empty() {
+                    names.implied("USING", -1);
                 }
             }
             _ => {}
         }
-        raw_expression_tree_walker(node, walker, context)
+        raw_expression_tree_walker(node, look, context)
     }
 }

@@ -26,7 +26,6 @@ pub const STAND_IN: &str = "stand_in";
 
 /// Names that are looked up nowhere else.
 const KNOWN: &[(&str, &str)] = &[
-    ("relation deleted", "a transition table, which comes before any relation"),
     ("relation v", "a common table expression that is put in front"),
 ];
 
@@ -141,7 +140,7 @@ impl Parser {
             ("SELECT FROM x", "relation x"),
             ("SELECT a COLLATE \"C\"", "collation C"),
             ("SELECT FROM pg_catalog.a WHERE EXISTS (SELECT a ~ b)", "operator ~"),
-            ("CREATE FUNCTION upkeep.f() RETURNS int LANGUAGE sql AS 'SELECT 1 IN (2)'", "operator = of IN"),
+            ("CREATE FUNCTION upkeep.f() RETURNS int LANGUAGE sql AS 'SELECT 1 IN (2)'", "operator of IN, IS DISTINCT FROM, NULLIF, LIKE or BETWEEN"),
             ("WITH x AS (SELECT 1) SELECT FROM x", ""),
             ("SELECT a::integer, coalesce(b, c), extract(epoch FROM d)", ""),
         ] {
