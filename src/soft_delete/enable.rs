@@ -317,9 +317,12 @@ fn enable(relid: Oid, request: &Request<'_>) -> Result<()> {
 
 fn check_flag(table: &str, class: &Class, request: &Request<'_>, flag: &str) -> Result<()> {
     let (at, flag) = (identifier(request.deleted_at), identifier(flag));
-    let apart = spi::as_owner(class.owner, || {
-        spi::execute_returning(
-            &format!("SELECT EXISTS (SELECT FROM {table} AS t WHERE (t.{at} IS NOT NULL) IS DISTINCT FROM t.{flag})"),
+    let apart = spi::theirs::as_owner(class.owner, || {
+        spi::theirs::execute_returning(
+            &format!(
+                "SELECT EXISTS (SELECT FROM {table} AS t
+                     WHERE (t.{at} IS NULL AND t.{flag} IS NOT FALSE) OR (t.{at} IS NOT NULL AND t.{flag} IS NOT TRUE))"
+            ),
             &[],
             |row| row.require::<bool>(1),
         )
