@@ -26,7 +26,6 @@ unsafe extern "C" {
     static xmlbinary: c_int;
     static xmloption: c_int;
     static locale_monetary: *const c_char;
-    fn pg_get_timezone_name(zone: *mut pg_sys::pg_tz) -> *const c_char;
 }
 
 /// A setting of the server's and the value that it has to have.
@@ -43,11 +42,13 @@ unsafe fn is(found: *const c_char, wanted: &CStr) -> bool {
 
 const SEARCH_PATH: &CStr = c"pg_catalog, pg_temp";
 
-/// Left out on purpose: `escape_string_warning` and `backslash_quote` say nothing about what we write while
-/// `standard_conforming_strings` is on; `row_security`: nothing of ours has policies, and on a table of theirs it is theirs;
-/// `lc_numeric` and `lc_time` are for patterns of to_char() that we do not use; `timezone_abbreviations`: we write offsets.
-/// Collations are part of a column or written with COLLATE; `default_*` of a transaction are read when it begins.
-pub static EXACT: [Pin; 14] = [
+/// Left out on purpose: `TimeZone`, because times with a zone are written with their offset, and another zone would change
+/// what a time without one means beside them (a purge compares such columns); `escape_string_warning` and `backslash_quote`
+/// say nothing about what we write while `standard_conforming_strings` is on; `row_security`: nothing of ours has policies,
+/// and on a table of theirs it is theirs; `lc_numeric` and `lc_time` are for patterns of to_char() that we do not use;
+/// `timezone_abbreviations`: we write offsets. Collations are part of a column or written with COLLATE; `default_*` of a
+/// transaction are read when it begins.
+pub static EXACT: [Pin; 13] = [
     // What a name means. Temporary objects last, and nothing else.
     Pin {
         name: c"search_path",
@@ -87,15 +88,7 @@ pub static EXACT: [Pin; 14] = [
     Pin { name: c"bytea_output", value: c"hex", holds: || unsafe { bytea_output == 1 } },
     Pin { name: c"xmlbinary", value: c"base64", holds: || unsafe { xmlbinary == 0 } },
     Pin { name: c"xmloption", value: c"content", holds: || unsafe { xmloption == 1 } },
-    // From here on only where text of values is kept: people are shown times in their zone, and these two differ from the
-    // server's own nearly everywhere.
-    Pin {
-        name: c"TimeZone",
-        value: c"UTC",
-        holds: || unsafe {
-            !pg_sys::session_timezone.is_null() && is(pg_get_timezone_name(pg_sys::session_timezone), c"UTC")
-        },
-    },
+    // Only where text of values is kept: it differs from the server's own nearly everywhere, and is slow to set.
     Pin { name: c"lc_monetary", value: c"C", holds: || unsafe { is(locale_monetary, c"C") } },
 ];
 

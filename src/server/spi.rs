@@ -143,6 +143,12 @@ pub mod theirs {
         Ok(())
     }
 
+    /// Runs statements on a user's table as its owner.
+    pub fn as_owner<T>(owner: super::pg_sys::Oid, f: impl FnOnce() -> Result<T>) -> Result<T> {
+        let _switch = super::Switch::to(owner);
+        f()
+    }
+
     pub fn query<T>(sql: &str, fragments: &[&str], each: impl Fn(Row<'_>) -> Result<T>) -> Result<Vec<T>> {
         prove(sql, fragments)?;
         super::read(sql, &[], each)
@@ -158,7 +164,6 @@ pub mod theirs {
         super::write(sql, &[] as &[DatumWithOid<'_>])
     }
 
-    #[cfg(feature = "pg_test")]
     pub fn execute_returning<T>(sql: &str, fragments: &[&str], each: impl Fn(Row<'_>) -> Result<T>) -> Result<Vec<T>> {
         prove(sql, fragments)?;
         super::write_returning(sql, &[], each)

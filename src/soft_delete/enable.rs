@@ -313,17 +313,16 @@ fn enable(relid: Oid, request: &Request<'_>) -> Result<()> {
 
 fn check_flag(table: &str, class: &Class, request: &Request<'_>, flag: &str) -> Result<()> {
     let (at, flag) = (identifier(request.deleted_at), identifier(flag));
-    let sql = format!(
-        "SELECT EXISTS (SELECT FROM {table} AS t
-                        WHERE t.{flag} IS NULL OR (t.{at} IS NOT NULL) OPERATOR(pg_catalog.<>) t.{flag})"
-    );
-    let look = || spi::execute_returning(&sql, &[], |row| row.require::<bool>(1));
-    // All rows, whatever row security hides from other members of the owner's role.
-    let apart = if class.owner == catalog::current_user() {
-        spi::unambiguous(look)?
-    } else {
-        spi::as_owner(class.owner, look)?
-    };
+    let apart = spi::theirs::as_owner(class.owner, || {
+        spi::theirs::execute_returning(
+            &format!(
+                "SELECT EXISTS (SELECT FROM {table} AS t
+                     WHERE (t.{at} IS NULL AND t.{flag} IS NOT FALSE) OR (t.{at} IS NOT NULL AND t.{flag} IS NOT TRUE))"
+            ),
+            &[],
+            |row| row.require::<bool>(1),
+        )
+    })?;
     if apart != [true] {
         return Ok(());
     }

@@ -20,8 +20,8 @@ use crate::error::{Error, INTERNAL_ERROR, Result, UNDEFINED_TABLE};
 use crate::jobs::kind::{Context, Job, Kind, Outcome, Plan};
 use crate::jobs::retry::is_row_error;
 use crate::server::catch::subtransaction;
+use crate::server::heap;
 use crate::server::repeated::Arg;
-use crate::server::{heap, spi};
 
 /// Rows of one read, and of one batch.
 const READ_ROWS: (u32, u32) = (1_000, 200_000);
@@ -295,8 +295,7 @@ impl Kind for Run {
                 // After an interruption those of this time are seen, and counted, again.
                 cursor.left_at = 0;
             }
-            // Times are written so that they are read everywhere; the caller's triggers have his settings.
-            if !spi::unambiguous(|| self.read(context, &managed, &cursor, &held))? {
+            if !self.read(context, &managed, &cursor, &held)? {
                 return self.end_round(context, cursor);
             }
         }
