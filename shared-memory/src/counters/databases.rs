@@ -46,11 +46,9 @@ impl Database {
         }
     }
 
-    /// Somebody has just created the extension, or is about to.
-    pub fn note_that_it_may_exist(&self) {
-        if self.presence() == Presence::Absent {
-            self.set_presence(Presence::Unknown);
-        }
+    /// Somebody has just created the extension. If that is undone, the next scheduler says so.
+    pub fn note_that_it_is_there(&self) {
+        self.set_presence(Presence::Present);
     }
 
     /// Gives what was known before.

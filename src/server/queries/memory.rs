@@ -138,7 +138,7 @@ pub fn extension_may_exist() {
     // SAFETY: one thread.
     let number = unsafe { &mut *OWN.get() }.database(&memory, me);
     if (number as usize) < counters::DATABASES {
-        memory.place(number).note_that_it_may_exist();
+        memory.place(number).note_that_it_is_there();
     }
     // Its table of texts is empty.
     if let Some(texts) = texts::texts() {
