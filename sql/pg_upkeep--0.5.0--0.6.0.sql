@@ -318,3 +318,32 @@ WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin
 -- Rows of unfinished backfills, and references that deletions have cleared, are read as they were written: false.
 ALTER TABLE upkeep._backfill_row ADD COLUMN exact boolean NOT NULL DEFAULT false;
 ALTER TABLE upkeep._deletion_cleared ADD COLUMN exact boolean NOT NULL DEFAULT false;
+
+-- In a database that publishes all tables, nothing can be deleted from one whose rows nothing identifies.
+ALTER TABLE upkeep._job_event REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._deletion_cleared REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._xid_mark REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_minutes_0 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_minutes_1 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_minutes_2 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_minutes_3 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_minutes_4 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_minutes_5 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_minutes_6 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_minutes_7 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_hours_0 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_hours_1 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_hours_2 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_hours_3 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_hours_4 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_hours_5 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_hours_6 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_hours_7 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_days_0 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_days_1 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_days_2 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_days_3 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_days_4 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_days_5 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_days_6 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_days_7 REPLICA IDENTITY FULL;

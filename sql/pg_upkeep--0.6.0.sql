@@ -103,6 +103,8 @@ CREATE TABLE upkeep._job_event (
     detail text
 );
 CREATE INDEX ON upkeep._job_event (job, happened_at);
+-- In a database that publishes all tables, nothing can be deleted from one whose rows nothing identifies.
+ALTER TABLE upkeep._job_event REPLICA IDENTITY FULL;
 
 -- pg_dump carries the jobs; where they are restored they wait for resume_all() (LAW 20).
 SELECT pg_catalog.pg_extension_config_dump('upkeep._job', '');
@@ -664,6 +666,8 @@ CREATE TABLE upkeep._xid_mark (
     marked_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     xid bigint NOT NULL DEFAULT (pg_catalog.pg_current_xact_id()::pg_catalog.text)::bigint
 );
+-- As upkeep._job_event.
+ALTER TABLE upkeep._xid_mark REPLICA IDENTITY FULL;
 INSERT INTO upkeep._xid_mark DEFAULT VALUES;
 
 CREATE FUNCTION upkeep._index_conditions() RETURNS jsonb
@@ -1976,6 +1980,8 @@ CREATE TABLE upkeep._deletion_cleared (
     exact boolean NOT NULL DEFAULT false
 );
 CREATE INDEX ON upkeep._deletion_cleared (deletion);
+-- As upkeep._job_event.
+ALTER TABLE upkeep._deletion_cleared REPLICA IDENTITY FULL;
 
 SELECT pg_catalog.pg_extension_config_dump('upkeep._soft_delete_table', '');
 SELECT pg_catalog.pg_extension_config_dump('upkeep._deletion', '');
@@ -2446,6 +2452,31 @@ ALTER TABLE upkeep._query_days_4 ALTER COLUMN entries SET STORAGE EXTERNAL;
 ALTER TABLE upkeep._query_days_5 ALTER COLUMN entries SET STORAGE EXTERNAL;
 ALTER TABLE upkeep._query_days_6 ALTER COLUMN entries SET STORAGE EXTERNAL;
 ALTER TABLE upkeep._query_days_7 ALTER COLUMN entries SET STORAGE EXTERNAL;
+-- In a database that publishes all tables, nothing can be deleted from one whose rows nothing identifies.
+ALTER TABLE upkeep._query_minutes_0 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_minutes_1 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_minutes_2 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_minutes_3 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_minutes_4 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_minutes_5 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_minutes_6 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_minutes_7 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_hours_0 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_hours_1 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_hours_2 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_hours_3 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_hours_4 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_hours_5 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_hours_6 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_hours_7 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_days_0 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_days_1 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_days_2 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_days_3 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_days_4 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_days_5 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_days_6 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_days_7 REPLICA IDENTITY FULL;
 CREATE INDEX _query_interval_period ON upkeep._query_interval (period);
 
 -- Where each level's ring is.

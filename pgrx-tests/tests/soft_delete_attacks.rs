@@ -126,8 +126,10 @@ fn our_functions_are_no_triggers_of_others() -> Result<()> {
     assert_eq!(session.text("SELECT string_agg(w, ' ') FROM seen, unnest(wrong) w")?, "");
     let seen = session.text("SELECT sum(tried), sum(refused) FROM seen")?;
     assert_eq!(session.text("SELECT sum(tried) > 800 AND sum(refused) > 400 FROM seen")?, "t", "{seen}");
-    // All is as it was, and works.
-    assert_eq!(session.text("SELECT count(*) FROM upkeep.soft_delete_drift")?, "0");
+    // A trigger that is created under the name of one of ours takes its place, as in a dump: so the last one that was dropped
+    // here was ours. All is as it was then, and works.
+    session.run("SELECT upkeep.repair_soft_delete('t')")?;
+    assert_eq!(session.rows("SELECT problem, repair FROM upkeep.soft_delete_drift")?, [""; 0]);
     session.run("DELETE FROM t_live WHERE id <= 250; DELETE FROM parts_live WHERE id <= 150")?;
     assert_eq!(session.text(LIVE)?, "250|250");
     assert_eq!(session.text("SELECT count(*) FROM parts_live")?, "50");
@@ -486,7 +488,7 @@ fn triggers_may_be_enabled_otherwise_but_not_be_called_otherwise() -> Result<()>
     assert_eq!(sqlstate(&mut session, "UPDATE t SET v = 2")?, "39P01");
     assert_eq!(
         session.text("SELECT problem FROM upkeep.soft_delete_drift")?,
-        "trigger mine of t is none that soft delete has made"
+        "trigger upkeep_soft_delete of t is called mine"
     );
     session.run("SELECT upkeep.repair_soft_delete('t'); UPDATE t SET deleted_at = now() WHERE id = 3")?;
     assert_eq!(session.text("SELECT count(*) FROM upkeep.soft_delete_drift")?, "0");

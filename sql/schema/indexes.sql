@@ -25,6 +25,8 @@ CREATE TABLE upkeep._xid_mark (
     marked_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     xid bigint NOT NULL DEFAULT (pg_catalog.pg_current_xact_id()::pg_catalog.text)::bigint
 );
+-- As upkeep._job_event.
+ALTER TABLE upkeep._xid_mark REPLICA IDENTITY FULL;
 INSERT INTO upkeep._xid_mark DEFAULT VALUES;
 
 CREATE FUNCTION upkeep._index_conditions() RETURNS jsonb

@@ -99,6 +99,8 @@ CREATE TABLE upkeep._job_event (
     detail text
 );
 CREATE INDEX ON upkeep._job_event (job, happened_at);
+-- In a database that publishes all tables, nothing can be deleted from one whose rows nothing identifies.
+ALTER TABLE upkeep._job_event REPLICA IDENTITY FULL;
 
 -- pg_dump carries the jobs; where they are restored they wait for resume_all() (LAW 20).
 SELECT pg_catalog.pg_extension_config_dump('upkeep._job', '');

@@ -56,6 +56,31 @@ ALTER TABLE upkeep._query_days_4 ALTER COLUMN entries SET STORAGE EXTERNAL;
 ALTER TABLE upkeep._query_days_5 ALTER COLUMN entries SET STORAGE EXTERNAL;
 ALTER TABLE upkeep._query_days_6 ALTER COLUMN entries SET STORAGE EXTERNAL;
 ALTER TABLE upkeep._query_days_7 ALTER COLUMN entries SET STORAGE EXTERNAL;
+-- In a database that publishes all tables, nothing can be deleted from one whose rows nothing identifies.
+ALTER TABLE upkeep._query_minutes_0 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_minutes_1 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_minutes_2 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_minutes_3 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_minutes_4 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_minutes_5 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_minutes_6 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_minutes_7 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_hours_0 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_hours_1 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_hours_2 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_hours_3 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_hours_4 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_hours_5 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_hours_6 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_hours_7 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_days_0 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_days_1 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_days_2 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_days_3 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_days_4 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_days_5 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_days_6 REPLICA IDENTITY FULL;
+ALTER TABLE upkeep._query_days_7 REPLICA IDENTITY FULL;
 CREATE INDEX _query_interval_period ON upkeep._query_interval (period);
 
 -- Where each level's ring is.

@@ -61,6 +61,8 @@ CREATE TABLE upkeep._deletion_cleared (
     exact boolean NOT NULL DEFAULT false
 );
 CREATE INDEX ON upkeep._deletion_cleared (deletion);
+-- As upkeep._job_event.
+ALTER TABLE upkeep._deletion_cleared REPLICA IDENTITY FULL;
 
 SELECT pg_catalog.pg_extension_config_dump('upkeep._soft_delete_table', '');
 SELECT pg_catalog.pg_extension_config_dump('upkeep._deletion', '');

@@ -6,6 +6,7 @@ use pgrx::pg_sys::Oid;
 
 use super::target::{FIRST_NORMAL_OID, Table};
 use crate::error::{Error, FEATURE_NOT_SUPPORTED, Result};
+use crate::server::qualify;
 use crate::server::spi::{self, Row};
 
 /// A table that holds rows of its own.
@@ -190,7 +191,7 @@ pub fn own_rows(leaf: Oid) -> Result<String> {
             .flatten();
     let own = format!("tableoid OPERATOR(pg_catalog.=) {}::pg_catalog.oid", leaf.to_u32());
     Ok(match constraint {
-        Some(constraint) => format!("{own} AND ({constraint})"),
+        Some(constraint) => format!("{own} AND ({})", qualify::expression(&constraint)?),
         None => own,
     })
 }

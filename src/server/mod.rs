@@ -22,6 +22,7 @@ pub mod procedure;
 pub mod process;
 #[cfg(debug_assertions)]
 mod proof;
+pub mod qualify;
 pub mod queries;
 pub mod raise;
 pub(crate) mod raw;

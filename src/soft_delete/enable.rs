@@ -12,7 +12,7 @@ use crate::backfill::statements::identifier;
 use crate::error::*;
 use crate::jobs::queue;
 use crate::server::raise::answer;
-use crate::server::{catalog, encoding, heap, spi};
+use crate::server::{encoding, heap, spi};
 
 struct Request<'a> {
     hide: &'a str,

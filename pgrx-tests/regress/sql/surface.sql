@@ -29,6 +29,11 @@ SELECT c.relname FROM pg_class c
  WHERE c.relnamespace = 'upkeep'::regnamespace AND c.relkind IN ('r', 'p', 'S')
    AND (c.relname NOT LIKE '\_%' OR has_table_privilege('public', c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE'));
 
+-- Tables from which nothing could be deleted where all tables are published.
+SELECT c.relname FROM pg_class c
+ WHERE c.relnamespace = 'upkeep'::regnamespace AND c.relkind = 'r' AND c.relreplident = 'd'
+   AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary);
+
 -- Views that a cheap function in WHERE could see through.
 SELECT c.relname FROM pg_class c
  WHERE c.relnamespace = 'upkeep'::regnamespace AND c.relkind = 'v'

@@ -25,9 +25,7 @@ const DATABASE: &str = "sql_names";
 pub const STAND_IN: &str = "stand_in";
 
 /// Names that are looked up nowhere else.
-const KNOWN: &[(&str, &str)] = &[
-    ("relation v", "a common table expression that is put in front"),
-];
+const KNOWN: &[(&str, &str)] = &[("relation v", "a common table expression that is put in front")];
 
 /// Where a part of a statement may belong, in the order in which they are tried.
 const SHAPES: &[(&str, &str)] = &[
@@ -140,7 +138,10 @@ impl Parser {
             ("SELECT FROM x", "relation x"),
             ("SELECT a COLLATE \"C\"", "collation C"),
             ("SELECT FROM pg_catalog.a WHERE EXISTS (SELECT a ~ b)", "operator ~"),
-            ("CREATE FUNCTION upkeep.f() RETURNS int LANGUAGE sql AS 'SELECT 1 IN (2)'", "operator of IN, IS DISTINCT FROM, NULLIF, LIKE or BETWEEN"),
+            (
+                "CREATE FUNCTION upkeep.f() RETURNS int LANGUAGE sql AS 'SELECT 1 IN (2)'",
+                "operator of IN, IS DISTINCT FROM, NULLIF, LIKE or BETWEEN",
+            ),
             ("WITH x AS (SELECT 1) SELECT FROM x", ""),
             ("SELECT a::integer, coalesce(b, c), extract(epoch FROM d)", ""),
         ] {
