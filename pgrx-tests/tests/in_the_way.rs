@@ -223,3 +223,56 @@ fn a_database_in_which_nothing_works_stops_no_other() -> Result<()> {
     assert_eq!(admin.text("SELECT count(*) FROM upkeep.jobs WHERE state = 'running'")?, "0");
     Ok(())
 }
+
+/// Anybody can fill the queue of notifications; an end is recorded all the same, once, and a job can be canceled.
+#[test]
+fn a_full_queue_of_notifications_is_nothing_to_jobs() -> Result<()> {
+    let server = testing::server("notify").preloaded();
+    // Before 17 the queue has 8 GB, and filling it takes a minute.
+    if testing::tree().pg.major < 17 {
+        return Ok(());
+    }
+    let server = server.set("max_notify_queue_pages", 64).start()?;
+    let mut session = server.connect("postgres")?;
+    session.run("CREATE EXTENSION pg_upkeep; CREATE TABLE a (at timestamptz)")?;
+    let mut listener = server.connect("postgres")?;
+    listener.run("LISTEN x")?;
+    listener.run("BEGIN; SELECT 1 FROM a")?;
+    let mut filler = server.connect("postgres")?;
+    wait_until("the queue to be full", PATIENCE, || {
+        filler.run("SELECT count(pg_notify('x', repeat('a', 7000) || g)) FROM generate_series(1, 10) g").is_err()
+    })?;
+    let job =
+        session.text("SELECT upkeep.run_in_background('INSERT INTO a SELECT clock_timestamp()', retries => 3)")?;
+    wait_for_state(&mut session, &job, "done")?;
+    assert_eq!(session.text("SELECT count(*) FROM a")?, "1");
+    let job = session.text("SELECT upkeep.run_in_background('SELECT pg_sleep(3600)')")?;
+    wait_for_state(&mut session, &job, "running")?;
+    session.run(&format!("SELECT upkeep.cancel('{job}')"))?;
+    wait_for_text(
+        &mut session,
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(3600)' AND pid <> pg_backend_pid()",
+        "0",
+    )
+}
+
+/// Whoever ends a schedule in a transaction that stays open leaves the runs of others alone.
+#[test]
+fn the_end_of_a_schedule_is_nothing_to_the_runs_of_others() -> Result<()> {
+    let (_server, mut admin, mut mallory, mut alice) = two_roles("ends", "30 d")?;
+    let job = run_in_background(&mut alice, "INSERT INTO a DEFAULT VALUES")?;
+    wait(&mut alice, &job)?;
+    schedule(&mut mallory, "hers", "24 hours", "SELECT 1")?;
+    // A run of alice's that has ended and was not taken over yet.
+    admin.run(&format!(
+        "INSERT INTO upkeep._schedule_run (schedule, job, due_at)
+         SELECT s.id, '{job}', now() FROM upkeep._schedule s WHERE s.name = 'hers'"
+    ))?;
+    schedule(&mut alice, "his", "24 hours", "SELECT 1")?;
+    admin.run(&format!(
+        "UPDATE upkeep._schedule_run SET schedule = (SELECT id FROM upkeep._schedule WHERE name = 'his') WHERE job = '{job}'"
+    ))?;
+    mallory.run("BEGIN; SELECT upkeep.unschedule('hers')")?;
+    admin.run(&format!("SET lock_timeout = '1s'; SELECT FROM upkeep._schedule_run WHERE job = '{job}' FOR UPDATE"))?;
+    mallory.run("ROLLBACK")
+}

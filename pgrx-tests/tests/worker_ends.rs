@@ -268,3 +268,22 @@ fn a_worker_whose_place_was_taken_leaves_without_a_trace() -> Result<()> {
     session.run(&format!("SELECT upkeep.cancel('{decoy}')"))?;
     wait_for_state(&mut session, &decoy, "canceled")
 }
+
+/// A text that takes the slot away from its own worker has ended it.
+#[test]
+fn a_job_that_takes_its_own_slot_away_does_not_run_for_ever() -> Result<()> {
+    for verbs in
+        ["PERFORM upkeep.cancel(j); PERFORM upkeep.retry(j)", "PERFORM upkeep.cancel(j); PERFORM upkeep.drop_job(j)"]
+    {
+        let db = testing::database()?;
+        let mut session = db.connect()?;
+        session.run(&format!(
+            "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, NULL);
+             CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $$DECLARE j uuid;
+             BEGIN SELECT id INTO j FROM upkeep.jobs WHERE name = 'own'; {verbs}; RETURN 1; END$$"
+        ))?;
+        session.run("SELECT upkeep.backfill('t', 'v = f()', 'v IS NULL', name => 'own')")?;
+        wait_for_text(&mut session, "SELECT max(ends) >= 2 FROM upkeep._job_slot", "t")?;
+    }
+    Ok(())
+}

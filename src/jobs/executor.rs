@@ -309,12 +309,15 @@ impl Executor {
                 }
                 Err(error) if self.lost => {
                     log(&self.context.job, &error);
+                    // The text of the step may have taken the slot away from itself, which is undone by now. If another
+                    // worker has it, this counts nothing.
+                    release(true);
                     return Ok(());
                 }
                 Err(error) => {
                     self.context.cursor = cursor.clone();
                     match &answer {
-                        Some(answer) if retry::is_transient(&error) => {
+                        Some(answer) if retry::may_pass(&error) => {
                             self.keep(answer, &error, tries);
                             seat::rests();
                             worker::wait(retry::delay(tries));
@@ -591,7 +594,7 @@ fn open_kind(job: &Job) -> Result<Box<dyn Kind>> {
 fn insist(job: &Job, mut write: impl FnMut() -> Result<()>) -> Result<()> {
     for tries in 0.. {
         match transaction(&mut write) {
-            Err(busy) if retry::is_transient(&busy) => {
+            Err(busy) if retry::may_pass(&busy) => {
                 if tries == 0 {
                     let message = format!("how it ended could not be recorded yet: {}", busy.message);
                     log(job, &Error { message, ..busy });

@@ -27,7 +27,9 @@ pub fn leave_database(name: &str) -> Result<()> {
     let entry = launcher.as_ref().and_then(|launcher| launcher.segment.database(database));
     let tries = PATIENCE.as_millis() / LOOK.as_millis();
     for _ in 0..tries {
-        let workers = activity::workers_in(database)?;
+        let mut workers = activity::workers_in(database)?;
+        // A command of a job may be this very statement.
+        workers.retain(|worker| worker.pid != worker::my_pid());
         if workers.is_empty() {
             break;
         }

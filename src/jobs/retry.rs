@@ -47,6 +47,11 @@ pub fn is_transient(error: &Error) -> bool {
     judge(error, 0) != Verdict::Fail
 }
 
+/// May what could not be written down now be written down later? Whatever the server lacked, or had a fault with.
+pub fn may_pass(error: &Error) -> bool {
+    is_transient(error) || matches!(&error.sqlstate.class(), b"53" | b"54" | b"57" | b"58" | b"XX")
+}
+
 /// Before an executor is started that ended in the middle of a step, or could not start, so many times in a row: at
 /// once after the first time (an administrator ended it), then after 1 s, 2 s, .. 60 s.
 pub fn pause_before_restart(times: i32) -> Duration {

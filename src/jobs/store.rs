@@ -473,10 +473,12 @@ pub fn requeue(job: Uuid, delay: Duration, retries: i32, error: &Error) -> Resul
     add_event(job, "retry", Some(&format!("{reason}: {}", error.message)))
 }
 
-/// `NOTIFY upkeep_job` with id and state.
+/// `NOTIFY upkeep_job` with id and state. Not when the queue is nearly full: the commit would fail, and with it the record of
+/// how a job ended, or the cancel; anybody can fill the queue.
 pub fn notify(job: Uuid, state: &str) -> Result<()> {
     spi::query(
-        "SELECT pg_catalog.pg_notify('upkeep_job', pg_catalog.json_build_object('id', $1, 'state', $2)::pg_catalog.text)::pg_catalog.text",
+        "SELECT pg_catalog.pg_notify('upkeep_job', pg_catalog.json_build_object('id', $1, 'state', $2)::pg_catalog.text)::pg_catalog.text
+         WHERE pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.<) 0.8",
         &[job.into(), state.into()],
         |_| Ok(()),
     )?;

@@ -44,6 +44,11 @@ pub fn collect_run_of(job: Uuid) -> Result<()> {
     collect_of(Some(job)).map(drop)
 }
 
+/// The same for the last run of one schedule.
+pub fn collect_last_run_of(schedule: Uuid) -> Result<()> {
+    super::runs::unfinished(schedule)?.map_or(Ok(()), collect_run_of)
+}
+
 /// Of one job, or of all that nobody has locked. Gives the schedules.
 fn collect_of(job: Option<Uuid>) -> Result<Vec<Uuid>> {
     macro_rules! ended {

@@ -223,7 +223,7 @@ fn lock(id: Uuid) -> Result<Option<Target>> {
 fn unschedule(by: By<'_>) -> Result<Uuid> {
     let target = find(by, Right::OwnerOrAdmin, "end")?;
     spi::bookkeeping(|| {
-        history::collect()?;
+        history::collect_last_run_of(target.id)?;
         // A run that has not started never will; one that has is the last.
         spi::execute(
             "UPDATE upkeep._job SET retries = 0,
@@ -247,7 +247,7 @@ fn run_now(by: By<'_>) -> Result<Uuid> {
         return Err(restored(&target, "run"));
     }
     let job = spi::bookkeeping(|| {
-        history::collect()?;
+        history::collect_last_run_of(target.id)?;
         if let Some(job) = runs::unfinished(target.id)? {
             return Err(Error::new(OBJECT_IN_USE, format!("a run of schedule \"{}\" has not ended", target.name))
                 .detail(format!("It is job {job}."))

@@ -105,7 +105,11 @@ impl Type {
         #[cfg(feature = "pg15")]
         unsafe {
             // The only types of the server's whose text may be ambiguous to themselves.
-            if matches!(self.oid, pg_sys::REGPROCOID | pg_sys::REGOPEROID) { None } else { Some(self.input(text)) }
+            let ambiguous = matches!(
+                self.oid,
+                pg_sys::REGPROCOID | pg_sys::REGOPEROID | pg_sys::REGPROCARRAYOID | pg_sys::REGOPERARRAYOID
+            );
+            if ambiguous { None } else { Some(self.input(text)) }
         }
         #[cfg(not(feature = "pg15"))]
         unsafe {

@@ -435,6 +435,10 @@ mod tests {
         let oid = answer(spi::theirs::query_one(LOSSY, &[LOSSY], |row| row.require::<Oid>(1))).expect("a type");
         let value = Datum::from(0.5_f64.to_bits());
         let error = subtransaction(|| spi::unambiguous(|| Ok(value::to_text(oid, value)))).expect_err("it is lost");
+        // 15 has no other way to read a text than one that raises what is wrong with it.
+        if cfg!(feature = "pg15") {
+            return assert_eq!(error.sqlstate.to_string(), "22P02");
+        }
         assert_eq!(error.sqlstate.to_string(), "0A000");
         assert!(error.detail.is_some_and(|detail| detail.contains("lossy")) && error.hint.is_some());
         answer(run(

@@ -108,6 +108,9 @@ impl Literal {
     pub fn readings(&self) -> Vec<String> {
         let placeholder = Regex::new(r"\{[^{}]*\}").expect("a pattern");
         let plain = self.text.replace("{{", "\u{1}").replace("}}", "\u{2}");
+        // A part that is an operator, qualified.
+        let in_operator = Regex::new(r"OPERATOR\(\{[^{}]*\}\)").expect("a pattern");
+        let plain = in_operator.replace_all(&plain, format!("OPERATOR({STAND_IN}.=)")).into_owned();
         let back = |text: String| text.replace('\u{1}', "{").replace('\u{2}', "}");
         let count = placeholder.find_iter(&plain).count();
         let operator = format!("OPERATOR({STAND_IN}.=)");
