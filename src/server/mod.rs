@@ -8,6 +8,7 @@ pub mod deparse;
 mod door;
 pub mod encoding;
 pub mod filling;
+pub mod function;
 pub mod heap;
 pub mod hooks;
 pub mod index;

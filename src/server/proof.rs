@@ -6,6 +6,8 @@
 //!   set a trap for them.
 //! - [`objects`]: as it was analysed. A statement that runs as superuser on our tables calls no function or operator, and
 //!   reads no table, that is neither the server's nor ours.
+//! - [`bodies`]: DDL that runs as superuser, whatever it is made of, has no place for an expression, a query or a body: the
+//!   server would read it, and reading a literal can call a function of whoever wrote it.
 //!
 //! It cannot see what a user's operator, type or trigger does inside: that runs as whoever the place wants, under settings
 //! that `tests/door.rs` records.
@@ -85,6 +87,41 @@ unsafe fn objects(queries: *mut pg_sys::List, sql: &str) -> Result<()> {
     Ok(())
 }
 
+/// Is there anything in the statements that the server would read as an expression?
+fn bodies(sql: &str) -> Result<()> {
+    let text = encoding::to_c(sql)?;
+    // SAFETY: in a transaction; the tree lives in the current memory context.
+    for statement in unsafe { names::parse(&text) } {
+        if unsafe { names::is_query(statement) || has_no_body(statement) } {
+            continue;
+        }
+        return Err(Error::new(INTERNAL_ERROR, "a body, as superuser").detail(sql.to_owned()));
+    }
+    Ok(())
+}
+
+unsafe fn has_no_body(statement: *mut pg_sys::Node) -> bool {
+    use pg_sys::NodeTag::*;
+    // SAFETY: a raw tree of the server's parser.
+    unsafe {
+        match (*statement).type_ {
+            T_DropStmt
+            | T_RenameStmt
+            | T_AlterOwnerStmt
+            | T_AlterObjectSchemaStmt
+            | T_GrantStmt
+            | T_LockStmt
+            | T_NotifyStmt
+            | T_TruncateStmt
+            | T_CommentStmt
+            | T_VariableSetStmt
+            | T_AlterFunctionStmt => true,
+            T_CreateTrigStmt => (*statement.cast::<pg_sys::CreateTrigStmt>()).whenClause.is_null(),
+            _ => false,
+        }
+    }
+}
+
 fn is_superuser() -> bool {
     unsafe { pg_sys::GetUserId() == Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID) && pg_sys::InLocalUserIdChange() }
 }
@@ -93,6 +130,9 @@ fn is_superuser() -> bool {
 pub fn ours(sql: &str, types: &[Oid]) -> Result<()> {
     let first = !SEEN.with_borrow(|seen| seen.contains(&(sql.to_owned(), true)));
     names(sql, true, &[])?;
+    if super::spi::in_bookkeeping() {
+        bodies(sql)?;
+    }
     if !first || !is_superuser() {
         return Ok(());
     }

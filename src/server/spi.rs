@@ -6,7 +6,7 @@
 //! What is run by the functions of this file is a statement of ours, and the door pins its settings (LAW 28). Statements on
 //! users' tables, and text of theirs, go through [`theirs`].
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::rc::Rc;
@@ -145,7 +145,7 @@ pub mod theirs {
 
     /// Runs statements on a user's table as its owner.
     pub fn as_owner<T>(owner: super::pg_sys::Oid, f: impl FnOnce() -> Result<T>) -> Result<T> {
-        let _switch = super::Switch::to(owner);
+        let _switch = super::Switch::to(owner, false);
         f()
     }
 
@@ -175,11 +175,23 @@ pub mod theirs {
 struct Switch {
     user: pg_sys::Oid,
     security: i32,
+    was_bookkeeping: bool,
+}
+
+thread_local! {
+    static IN_BOOKKEEPING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Is this inside of [`bookkeeping`], and not as the owner of some table, who may be a superuser?
+#[cfg(debug_assertions)]
+pub(super) fn in_bookkeeping() -> bool {
+    IN_BOOKKEEPING.get()
 }
 
 impl Switch {
-    fn to(role: pg_sys::Oid) -> Self {
-        let mut switch = Switch { user: pg_sys::InvalidOid, security: 0 };
+    fn to(role: pg_sys::Oid, bookkeeping: bool) -> Self {
+        let was_bookkeeping = IN_BOOKKEEPING.replace(bookkeeping);
+        let mut switch = Switch { user: pg_sys::InvalidOid, security: 0, was_bookkeeping };
         // SAFETY: plain reads and writes of this backend's identity.
         unsafe {
             pg_sys::GetUserIdAndSecContext(&mut switch.user, &mut switch.security);
@@ -193,19 +205,22 @@ impl Drop for Switch {
     fn drop(&mut self) {
         // SAFETY: the values were read when the switch was made, in this same transaction.
         unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.security) };
+        IN_BOOKKEEPING.set(self.was_bookkeeping);
     }
 }
 
 /// Runs static statements of ours on the private tables: as the bootstrap
-/// superuser. No text of a user's may run inside `f`.
+/// superuser. No text of a user's may run inside `f`, nor be read: analysing a literal can call a function of his.
 pub fn bookkeeping<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
     let _quiet = super::queries::Quiet::begin();
-    as_owner(pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID), f)
+    let _switch = Switch::to(pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID), true);
+    let _pinned = Pinned::ours();
+    f()
 }
 
 /// Runs statements of ours as the owner of a table: DDL on it, which must not make it anybody else's.
 pub fn as_owner<T>(owner: pg_sys::Oid, f: impl FnOnce() -> Result<T>) -> Result<T> {
-    let _switch = Switch::to(owner);
+    let _switch = Switch::to(owner, false);
     // For all of `f`: what the server deparses for us is no statement.
     let _pinned = Pinned::ours();
     f()

@@ -9,17 +9,15 @@ use crate::server::spi;
 pub struct Column {
     pub number: i16,
     pub name: String,
-    /// Qualified, without a length.
-    pub type_sql: String,
+    pub type_oid: Oid,
     /// Qualified; only if it is not the type's own.
     pub collation: Option<String>,
     pub identity: bool,
     pub generated: bool,
 }
 
-/// Length -1, not null: without one, `bpchar` would be called `character`, which is another type.
 const COLUMNS: &str = "
-    SELECT a.attnum, a.attname::pg_catalog.text, pg_catalog.format_type(a.atttypid, -1),
+    SELECT a.attnum, a.attname::pg_catalog.text, a.atttypid,
            CASE WHEN a.attcollation OPERATOR(pg_catalog.<>) t.typcollation
                 THEN pg_catalog.format('%I.%I', n.nspname, l.collname) END,
            a.attidentity OPERATOR(pg_catalog.<>) '', a.attgenerated OPERATOR(pg_catalog.<>) ''
@@ -36,7 +34,7 @@ pub fn columns(relid: Oid) -> Result<Vec<Column>> {
             Ok(Column {
                 number: row.require(1)?,
                 name: row.require(2)?,
-                type_sql: row.require(3)?,
+                type_oid: row.require(3)?,
                 collation: row.get(4)?,
                 identity: row.require(5)?,
                 generated: row.require(6)?,

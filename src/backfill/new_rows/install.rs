@@ -12,6 +12,7 @@ use crate::backfill::statements::identifier;
 use crate::error::{Error, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, UNDEFINED_TABLE};
 use crate::jobs::clean_up;
 use crate::server::deparse::{self, Filling};
+use crate::server::function::{create_sql, create_trigger};
 use crate::server::{catalog, heap, spi};
 
 pub enum Installed {
@@ -99,18 +100,16 @@ fn changed() -> Error {
         .hint("Look at the definition, cancel this job and start a new one.")
 }
 
-/// Under the switch, because only we may create anything in our schema. Neither statement runs text of a user's: SQL
-/// is analysed and PL/pgSQL compiled, no more.
+/// The values are analysed as the current user, who owns the job, and never again: reading a literal can run his code.
+/// Under the switch, because only we may create anything in our schema, nothing is done but DDL on names of ours.
 fn create_functions(names: &Names, text: &Text<'_>) -> Result<()> {
     let owner = catalog::role_name(catalog::current_user()).unwrap_or_default();
     let owner = identifier(&owner);
-    let create_values = text.create_values().ok_or_else(changed)?;
+    let values = text.values().ok_or_else(changed)?;
+    spi::bookkeeping(|| spi::execute(&format!("DROP FUNCTION IF EXISTS upkeep.\"{}\"", names.values), &[]))?;
+    spi::unambiguous(|| create_sql(&names.values, &text.takes(), &text.gives(), &values))?;
+    create_trigger(&names.function, &text.function())?;
     spi::bookkeeping(|| {
-        spi::unambiguous(|| {
-            spi::execute(&format!("DROP FUNCTION IF EXISTS upkeep.\"{}\"", names.values), &[])?;
-            spi::execute(&create_values, &[])?;
-            spi::execute(&text.create_function(), &[])
-        })?;
         for name in [&names.values, &names.function] {
             spi::execute(&format!("REVOKE ALL ON FUNCTION upkeep.\"{name}\" FROM PUBLIC"), &[])?;
             spi::execute(&format!("ALTER FUNCTION upkeep.\"{name}\" OWNER TO {owner}"), &[])?;
@@ -123,9 +122,13 @@ fn create_functions(names: &Names, text: &Text<'_>) -> Result<()> {
     // Outside of the switch, where the settings are the ones that were captured with the job.
     spi::set_transaction("search_path", &text::with_temporary_last(&catalog::setting(c"search_path")));
     let settings: String = SETTINGS.iter().map(|name| format!(" SET \"{name}\" FROM CURRENT")).collect();
-    spi::theirs::execute(&format!("ALTER FUNCTION upkeep.\"{}\"(){settings}", names.function), &[])?;
+    spi::theirs::execute(&format!("ALTER FUNCTION upkeep.\"{}\"(){FIXED}{settings}", names.function), &[])?;
     Ok(())
 }
+
+/// Planned once for all values: planned for one, `10 / n` would be computed before any CASE around it.
+const FIXED: &str =
+    " SET row_security TO on SET standard_conforming_strings TO on SET plan_cache_mode TO force_generic_plan";
 
 /// What functions that the expressions call may depend on: the settings captured with a job (LAW 8), and how values
 /// become text.

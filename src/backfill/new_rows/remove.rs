@@ -14,17 +14,22 @@ pub enum Removed {
     Busy(String),
 }
 
-/// Drops the job's triggers and functions, whoever owns the tables. What somebody else has dropped is not missed.
+/// Drops the job's triggers and functions, whoever owns the tables. What somebody else has dropped is not missed; what else
+/// somebody has made of the functions stays, and is an error that names it: their owner can let others use them.
 pub fn remove(job: Uuid) -> Result<Removed> {
     let names = Names::of(job);
-    let relids = tables(&names)?;
+    let relids = triggers(&names)?.into_iter().map(|(relid, _)| relid).collect::<Vec<_>>();
     let gone = without_waiting(|| {
         spi::bookkeeping(|| {
             for &relid in &relids {
                 heap::lock_exclusively(relid);
             }
+            for (_, trigger) in triggers(&names)? {
+                spi::execute(&format!("DROP TRIGGER {trigger}"), &[])?;
+            }
+            // The one that calls the other first.
             for function in [&names.function, &names.values] {
-                spi::execute(&format!("DROP FUNCTION IF EXISTS upkeep.\"{function}\" CASCADE"), &[])?;
+                spi::execute(&format!("DROP FUNCTION IF EXISTS upkeep.\"{function}\""), &[])?;
             }
             Ok(())
         })
@@ -38,18 +43,21 @@ pub fn remove(job: Uuid) -> Result<Removed> {
     })
 }
 
-/// Tables whose triggers call the job's function; of a partitioned tree the top.
-fn tables(names: &Names) -> Result<Vec<Oid>> {
+/// Triggers that call the job's function, as `trigger ON table`, and their tables; of a partitioned tree the top's.
+fn triggers(names: &Names) -> Result<Vec<(Oid, String)>> {
     spi::bookkeeping(|| {
         spi::execute_returning(
-            "SELECT DISTINCT t.tgrelid FROM pg_catalog.pg_trigger t
+            "SELECT t.tgrelid, pg_catalog.format('%I ON %I.%I', t.tgname, n.nspname, c.relname)
+             FROM pg_catalog.pg_trigger t
+             JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid
+             JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
              JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
              WHERE p.proname OPERATOR(pg_catalog.=) $1
                AND p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
                AND t.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
-             ORDER BY t.tgrelid",
+             ORDER BY t.tgrelid, t.tgname",
             &[names.function.as_str().into()],
-            |row| row.require(1),
+            |row| Ok((row.require(1)?, row.require(2)?)),
         )
     })
 }

@@ -6,6 +6,8 @@
 //! collations, exactly what the UPDATE's expressions see, all of them before any is assigned. The trigger's own
 //! names its columns in text, and looks first whether they are still there.
 
+use pgrx::pg_sys::{BOOLOID, Oid};
+
 use super::Names;
 use super::columns::Column;
 use crate::backfill::statements::{identifier, literal};
@@ -36,12 +38,19 @@ impl<'a> Text<'a> {
         Some(Text { names, filling, simple, reads: reads.collect::<Option<_>>()?, sets: sets.collect::<Option<_>>()? })
     }
 
-    /// The function that computes the values: no row if the condition does not hold. `None`: some value is not an
+    /// What the function that computes the values takes.
+    pub fn takes(&self) -> Vec<Oid> {
+        self.reads.iter().map(|column| column.type_oid).collect()
+    }
+
+    /// What it gives. Never a single value: that would be no row.
+    pub fn gives(&self) -> Vec<Oid> {
+        self.sets.iter().map(|column| column.type_oid).chain([BOOLOID]).collect()
+    }
+
+    /// Its query, which only the job's owner may read: no row if the condition does not hold. `None`: some value is not an
     /// expression.
-    pub fn create_values(&self) -> Option<String> {
-        let ins = self.reads.iter().map(|column| column.type_sql.clone());
-        // Never a single one: that would be no row.
-        let outs = self.sets.iter().map(|column| format!("OUT {}", column.type_sql)).chain(["OUT bool".to_owned()]);
+    pub fn values(&self) -> Option<String> {
         let values: Option<Vec<String>> =
             self.filling.values.iter().map(|value| Some(format!("({})", value.sql.as_ref()?))).collect();
         let row = self.reads.iter().enumerate().map(|(i, column)| {
@@ -50,16 +59,11 @@ impl<'a> Text<'a> {
         });
         let from = if self.reads.is_empty() { String::new() } else { format!(" FROM (SELECT {}) AS new", list(row)) };
         let filter = if self.simple { String::new() } else { format!(" WHERE ({})", self.filling.condition) };
-        Some(format!(
-            "CREATE FUNCTION upkeep.{name}({arguments}) RETURNS SETOF record LANGUAGE sql VOLATILE ROWS 1
-             BEGIN ATOMIC SELECT {values}, true{from}{filter}; END",
-            name = identifier(&self.names.values),
-            arguments = list(ins.chain(outs)),
-            values = values?.join(", "),
-        ))
+        Some(format!("SELECT {}, true{from}{filter}", values?.join(", ")))
     }
 
-    pub fn create_function(&self) -> String {
+    /// The body of the trigger's function.
+    pub fn function(&self) -> String {
         let names = self.reads.iter().chain(&self.sets).map(|column| literal(&column.name));
         let new = self.reads.iter().map(|column| format!("NEW.{}", identifier(&column.name)));
         let assignments: String = self
@@ -68,7 +72,7 @@ impl<'a> Text<'a> {
             .enumerate()
             .map(|(i, column)| format!("        NEW.{} := filled.column{};\n", identifier(&column.name), i + 1))
             .collect();
-        let body = format!(
+        format!(
             "DECLARE filled record;
 BEGIN
     -- A column that is gone, or called or typed otherwise by now, stops the job; it is no business of the writer's.
@@ -93,14 +97,6 @@ END",
             values_name = literal(&self.names.values),
             values = identifier(&self.names.values),
             new = list(new),
-        );
-        // Planned once for all values: planned for one, `10 / n` would be computed before any CASE around it.
-        format!(
-            "CREATE FUNCTION upkeep.{}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-             SET row_security TO on SET standard_conforming_strings TO on SET plan_cache_mode TO force_generic_plan
-             AS {}",
-            identifier(&self.names.function),
-            literal(&body)
         )
     }
 
@@ -161,18 +157,13 @@ pub fn called(tree: &str) -> Option<(Vec<u32>, Vec<u32>)> {
 
 #[cfg(test)]
 mod tests {
+    use pgrx::pg_sys::INT4OID;
+
     use super::*;
     use crate::server::deparse::Value;
 
     fn column(number: i16, name: &str) -> Column {
-        Column {
-            number,
-            name: name.to_owned(),
-            type_sql: "integer".to_owned(),
-            collation: None,
-            identity: false,
-            generated: false,
-        }
+        Column { number, name: name.to_owned(), type_oid: INT4OID, collation: None, identity: false, generated: false }
     }
 
     fn filling() -> Filling {
@@ -192,22 +183,23 @@ mod tests {
         let filling = filling();
         let simple = Text::new(&names, &filling, &columns, true).unwrap();
         assert!(simple.create_trigger("s.t", "id").contains("WHEN ((new.a IS NULL) AND NOT upkeep._is_filling("));
-        assert!(simple.create_values().unwrap().contains("true FROM (SELECT $1 AS \"we\"\"ird'\") AS new; END"));
+        assert!(simple.values().unwrap().ends_with("true FROM (SELECT $1 AS \"we\"\"ird'\") AS new"));
         let other = Text::new(&names, &filling, &columns, false).unwrap();
         assert!(other.create_trigger("s.t", "id").contains("WHEN (NOT upkeep._is_filling("));
-        assert!(other.create_values().unwrap().contains("$2 AS \"we\"\"ird'\") AS new WHERE (new.a IS NULL); END"));
+        assert!(other.values().unwrap().ends_with("$2 AS \"we\"\"ird'\") AS new WHERE (new.a IS NULL)"));
     }
 
     #[test]
-    fn the_body_is_one_literal_whatever_the_columns_are_called() {
+    fn a_column_is_one_literal_whatever_it_is_called() {
         let names = Names::of(pgrx::Uuid::from_bytes([1; 16]));
         let columns = [column(1, "a"), column(2, "b"), column(3, "'; DROP TABLE x; --\\")];
         let filling = filling();
-        let sql = Text::new(&names, &filling, &columns, true).unwrap().create_function();
-        let body = sql.split_once(" AS ").unwrap().1;
-        assert!(body.trim_start().starts_with("E'") && body.ends_with("END'"));
-        let inner = &body.trim_start()[2..body.trim_start().len() - 1];
-        assert!(!inner.replace("''", "").contains('\''));
+        let sql = Text::new(&names, &filling, &columns, true).unwrap().function();
+        assert!(
+            sql.contains(r"ARRAY[ E'''; DROP TABLE x; --\\', ") || sql.contains(r"E'''; DROP TABLE x; --\\'"),
+            "{sql}"
+        );
+        assert!(sql.contains("(NEW.\"'; DROP TABLE x; --\\\")"), "{sql}");
     }
 
     #[test]
