@@ -39,6 +39,7 @@ pgrx::extension_sql_file!("../sql/schema/query_reports.sql", requires = ["query_
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     settings::define();
+    server::named::install();
     if server::worker::is_preloading() && !server::worker::is_binary_upgrade() {
         jobs::launcher::register();
         server::hooks::install();

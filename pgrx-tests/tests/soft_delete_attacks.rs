@@ -503,3 +503,112 @@ fn triggers_may_be_enabled_otherwise_but_not_be_called_otherwise() -> Result<()>
     assert_eq!(session.text("SELECT count(*) FROM part")?, "2");
     Ok(())
 }
+
+/// The superuser has a table in a schema of somebody else's, who puts something of his own under its name, in a trigger of
+/// his on another table, in the middle of a statement that goes on as the superuser.
+struct Swap {
+    db: Database,
+    session: Session,
+    mallory: String,
+}
+
+impl Swap {
+    fn new() -> Result<Self> {
+        let db = testing::database()?;
+        let mallory = db.role("mallory")?;
+        db.connect()?.run(&format!("GRANT CREATE ON DATABASE {} TO {mallory}", db.name))?;
+        let mut session = db.connect_as(&mallory)?;
+        session.run(
+            "CREATE SCHEMA shop;
+             CREATE FUNCTION evil() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+                 RAISE NOTICE 'evil as %', current_user; RETURN NEW; END$$;
+             CREATE FUNCTION folded() RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS $$BEGIN
+                 RAISE NOTICE 'planned as %', current_user; RETURN true; END$$;
+             CREATE TABLE p (id int PRIMARY KEY); INSERT INTO p VALUES (1); GRANT REFERENCES, SELECT ON p TO PUBLIC",
+        )?;
+        Ok(Swap { db, session, mallory })
+    }
+
+    /// Before each row of her table, once.
+    fn swap_before_update(&mut self, table: &str, instead: &str) -> Result<()> {
+        self.session.run(&format!(
+            "CREATE FUNCTION swap() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+                 IF to_regnamespace('shop_old') IS NULL AND current_setting('test.swap', true) = 'on' THEN
+                     ALTER SCHEMA shop RENAME TO shop_old; CREATE SCHEMA shop; GRANT ALL ON SCHEMA shop TO PUBLIC;
+                     {instead};
+                     RAISE NOTICE 'swapped';
+                 END IF;
+                 RETURN NEW; END$$;
+             CREATE TRIGGER swap BEFORE UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION swap()"
+        ))
+    }
+
+    fn ends_in_an_error(&mut self, sql: &str) -> Result<()> {
+        self.session.run("SET test.swap = on")?;
+        self.session.notices();
+        let result = self.session.error(sql);
+        let notices: Vec<String> = self.session.notices().iter().map(|notice| notice.message().to_owned()).collect();
+        assert_eq!(notices, ["swapped"], "{result:?}");
+        assert_eq!(result?.code().code(), "40001");
+        assert_eq!(self.session.text("SELECT to_regnamespace('shop_old') IS NULL")?, "t");
+        self.session.run("SET test.swap = off")
+    }
+}
+
+const EVIL_TABLE: &str = "CREATE TABLE shop.note AS SELECT * FROM shop_old.note; GRANT ALL ON shop.note TO PUBLIC;
+     CREATE TRIGGER evil BEFORE UPDATE ON shop.note FOR EACH ROW EXECUTE FUNCTION evil()";
+const EVIL_VIEW: &str =
+    "CREATE VIEW shop.note AS SELECT * FROM shop_old.note WHERE folded(); GRANT ALL ON shop.note TO PUBLIC;
+     CREATE TRIGGER evil INSTEAD OF UPDATE ON shop.note FOR EACH ROW EXECUTE FUNCTION evil()";
+const EVIL_RULE: &str = "CREATE TABLE shop.note AS SELECT * FROM shop_old.note; GRANT ALL ON shop.note TO PUBLIC;
+     CREATE RULE evil AS ON UPDATE TO shop.note DO INSTEAD SELECT folded()";
+
+#[test]
+fn a_cleared_reference_comes_back_in_the_table_that_had_it() -> Result<()> {
+    for instead in [EVIL_TABLE, EVIL_VIEW, EVIL_RULE] {
+        let mut swap = Swap::new()?;
+        swap.db.connect()?.run(&format!(
+            "CREATE TABLE shop.note (code text PRIMARY KEY, p int REFERENCES p ON DELETE SET NULL);
+             INSERT INTO shop.note VALUES ('a', 1); GRANT ALL ON shop.note TO {}",
+            swap.mallory
+        ))?;
+        swap.session.run("SELECT upkeep.enable_soft_delete('p')")?;
+        swap.swap_before_update("p", instead)?;
+        let id = swap.session.text("SELECT upkeep.soft_delete('p', 'id = 1')")?;
+        assert_eq!(swap.session.text("SELECT code, p IS NULL FROM shop.note")?, "a|t");
+        swap.ends_in_an_error(&format!("SELECT upkeep.undelete('{id}')"))?;
+        assert_eq!(swap.session.text("SELECT code, p IS NULL FROM shop.note")?, "a|t");
+        assert_eq!(swap.session.text(&format!("SELECT upkeep.undelete('{id}')"))?, "1");
+        assert_eq!(swap.session.text("SELECT code, p FROM shop.note")?, "a|1");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_cascade_goes_to_the_table_that_was_meant() -> Result<()> {
+    for instead in [EVIL_TABLE, EVIL_VIEW, EVIL_RULE] {
+        let mut swap = Swap::new()?;
+        swap.session.run(
+            "CREATE TABLE c1 (id int PRIMARY KEY, p int REFERENCES p ON DELETE CASCADE); INSERT INTO c1 VALUES (1, 1);
+             SELECT upkeep.enable_soft_delete('c1')",
+        )?;
+        swap.db.connect()?.run(&format!(
+            "CREATE TABLE shop.note (code text PRIMARY KEY, p int REFERENCES p ON DELETE CASCADE);
+             SELECT upkeep.enable_soft_delete('shop.note');
+             INSERT INTO shop.note VALUES ('a', 1); GRANT ALL ON shop.note TO {}",
+            swap.mallory
+        ))?;
+        swap.session.run("SELECT upkeep.enable_soft_delete('p')")?;
+        swap.swap_before_update("c1", instead)?;
+        let live = "SELECT (SELECT deleted_at IS NULL FROM p), (SELECT deleted_at IS NULL FROM c1), (SELECT deleted_at IS NULL FROM shop.note)";
+        for call in
+            ["SELECT upkeep.soft_delete('p', 'id = 1')", "DELETE FROM p_live", "UPDATE p SET deleted_at = now()"]
+        {
+            swap.ends_in_an_error(call)?;
+            assert_eq!(swap.session.text(live)?, "t|t|t", "{call}");
+        }
+        swap.session.run("DELETE FROM p_live")?;
+        assert_eq!(swap.session.text(live)?, "f|f|f");
+    }
+    Ok(())
+}

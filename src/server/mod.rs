@@ -16,6 +16,7 @@ pub mod index_pages;
 mod inherited;
 pub mod json;
 pub mod lock;
+pub mod named;
 #[cfg(any(debug_assertions, feature = "pg_test"))]
 mod names;
 pub mod parse;

@@ -11,7 +11,7 @@ use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
 use pgrx::pg_sys::{self, Datum, Oid};
 
 use super::door::{self, Pin};
-use super::encoding;
+use super::{encoding, named};
 
 unsafe extern "C-unwind" {
     fn SPI_connect() -> c_int;
@@ -31,7 +31,6 @@ unsafe extern "C-unwind" {
     ) -> c_int;
     fn SPI_register_trigger_data(data: *mut pg_sys::TriggerData) -> c_int;
     fn SPI_keepplan(plan: pg_sys::SPIPlanPtr) -> c_int;
-    fn SPI_plan_get_plan_sources(plan: pg_sys::SPIPlanPtr) -> *mut pg_sys::List;
     fn SPI_execute_snapshot(
         plan: pg_sys::SPIPlanPtr,
         values: *mut Datum,
@@ -82,6 +81,7 @@ pub struct Statement {
     sql: CString,
     types: Vec<Oid>,
     plan: Cell<pg_sys::SPIPlanPtr>,
+    has_fragments: bool,
     #[cfg(debug_assertions)]
     fragments: Vec<String>,
     /// The relation that it names; invalid: not looked at.
@@ -96,6 +96,7 @@ impl Statement {
             types,
             plan: Cell::new(std::ptr::null_mut()),
             relation: Cell::new(Oid::INVALID),
+            has_fragments: false,
             #[cfg(debug_assertions)]
             fragments: Vec::new(),
         }
@@ -104,12 +105,14 @@ impl Statement {
     /// With text of the user's in it, whose names are his own.
     #[cfg(debug_assertions)]
     pub fn around(mut self, fragment: &str) -> Self {
+        self.has_fragments = true;
         self.fragments.push(fragment.to_owned());
         self
     }
 
     #[cfg(not(debug_assertions))]
-    pub fn around(self, _fragment: &str) -> Self {
+    pub fn around(mut self, _fragment: &str) -> Self {
+        self.has_fragments = true;
         self
     }
 
@@ -123,8 +126,8 @@ impl Statement {
         &self.fragments
     }
 
-    /// Its text names this relation, and is an error once the name is another's: the server looks names up again whenever
-    /// something has changed, in the middle of a statement of somebody's too.
+    /// Its text names this relation, and none but it outside of what is the user's. If a name is another's when it runs, it
+    /// is an error and nothing is done ([`named`]). Before it runs for the first time.
     pub fn names(&self, relation: Oid) {
         self.relation.set(relation);
     }
@@ -137,9 +140,13 @@ impl Statement {
 impl Drop for Statement {
     fn drop(&mut self) {
         let plan = self.plan.get();
-        if !plan.is_null() {
-            // SAFETY: a kept plan that nobody runs.
-            unsafe { pg_sys::SPI_freeplan(plan) };
+        // SAFETY: a kept plan that nobody runs.
+        unsafe {
+            named::forget(self.sql.as_ptr());
+            if !plan.is_null() {
+                named::forget(named::text_of(plan));
+                pg_sys::SPI_freeplan(plan);
+            }
         }
     }
 }
@@ -186,6 +193,10 @@ pub unsafe fn run_theirs(statement: &Statement, values: *mut Datum, nulls: *cons
 unsafe fn run(statement: &Statement, values: *mut Datum, nulls: *const c_char, sight: Sight, pinned: bool) -> u64 {
     unsafe {
         if statement.plan.get().is_null() {
+            let relation = statement.relation.get();
+            if relation != Oid::INVALID {
+                named::expect(statement.sql.as_ptr(), &[relation], !statement.has_fragments, false);
+            }
             let plan = SPI_prepare(
                 statement.sql.as_ptr(),
                 statement.types.len() as c_int,
@@ -193,6 +204,9 @@ unsafe fn run(statement: &Statement, values: *mut Datum, nulls: *const c_char, s
             );
             if plan.is_null() || SPI_keepplan(plan) != 0 {
                 raise(&Report::new(c"XX000", c"a statement of soft delete could not be prepared"));
+            }
+            if relation != Oid::INVALID {
+                named::expect(named::text_of(plan), &[relation], !statement.has_fragments, false);
             }
             #[cfg(debug_assertions)]
             super::proof::plan(plan, statement, pinned);
@@ -210,30 +224,7 @@ unsafe fn run(statement: &Statement, values: *mut Datum, nulls: *const c_char, s
         if result < 0 {
             raise(&Report::new(c"XX000", c"a statement of soft delete was not run"));
         }
-        if statement.relation.get() != Oid::INVALID && !reads(statement.plan.get(), statement.relation.get()) {
-            raise(&Report {
-                detail: c"Its name is another table's now.".as_ptr(),
-                hint: c"Try the transaction again.".as_ptr(),
-                ..Report::new(c"40001", c"a table was renamed in the middle of the statement")
-            });
-        }
         pg_sys::SPI_processed
-    }
-}
-
-/// Is that relation among those that the plan was made for?
-unsafe fn reads(plan: pg_sys::SPIPlanPtr, relation: Oid) -> bool {
-    unsafe {
-        let source: *mut pg_sys::CachedPlanSource = (*(*SPI_plan_get_plan_sources(plan)).elements).ptr_value.cast();
-        let relations = (*source).relationOids;
-        let mut i = 0;
-        while !relations.is_null() && i < (*relations).length {
-            if (*(*relations).elements.add(i as usize)).oid_value == relation {
-                return true;
-            }
-            i += 1;
-        }
-        false
     }
 }
 

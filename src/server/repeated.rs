@@ -5,15 +5,15 @@
 //! off; text becomes values before it, and values text after it, in a form that depends on none (see [`super::door`]).
 
 use std::cell::{Cell, RefCell};
-use std::ffi::{CStr, c_int};
+use std::ffi::{CStr, c_char, c_int};
 use std::ptr;
 
 use pgrx::pg_sys;
 
 use super::door::Pinned;
 use super::encoding::to_c;
-use super::value;
-use crate::error::{Error, INTERNAL_ERROR, Result, SERIALIZATION_FAILURE};
+use super::{named, value};
+use crate::error::{Error, INTERNAL_ERROR, Result};
 
 /// A parameter's value.
 #[derive(Clone, Debug)]
@@ -50,6 +50,7 @@ pub struct Statement {
     sql: String,
     types: Vec<pg_sys::Oid>,
     plan: Cell<pg_sys::SPIPlanPtr>,
+    has_fragments: bool,
     #[cfg(debug_assertions)]
     fragments: Vec<String>,
     relations: RefCell<Vec<pg_sys::Oid>>,
@@ -62,6 +63,7 @@ impl Statement {
             types: types.to_vec(),
             plan: Cell::new(ptr::null_mut()),
             relations: RefCell::default(),
+            has_fragments: false,
             #[cfg(debug_assertions)]
             fragments: Vec::new(),
         }
@@ -70,19 +72,44 @@ impl Statement {
     /// With text of the user's in it, whose names are his own.
     #[cfg(debug_assertions)]
     pub fn around(mut self, fragments: &[&str]) -> Self {
+        self.has_fragments = fragments.iter().any(|text| !text.is_empty());
         self.fragments.extend(fragments.iter().map(|text| (*text).to_owned()));
         self
     }
 
     #[cfg(not(debug_assertions))]
-    pub fn around(self, _fragments: &[&str]) -> Self {
+    pub fn around(mut self, fragments: &[&str]) -> Self {
+        self.has_fragments = fragments.iter().any(|text| !text.is_empty());
         self
     }
 
-    /// Its text names these relations, from here on. If a name is another's when it runs, that is a serialization failure:
-    /// the server looks names up again whenever something has changed, and who wrote the text may have looked before.
+    /// Its text names these relations, from here on, and none but them outside of what is the user's. If a name is another's
+    /// when it runs, that is a serialization failure, and nothing is done ([`named`]).
     pub fn names(&self, relations: &[pg_sys::Oid]) {
-        *self.relations.borrow_mut() = relations.to_vec();
+        if *self.relations.borrow() != relations {
+            self.forget_plan();
+            *self.relations.borrow_mut() = relations.to_vec();
+        }
+    }
+
+    fn forget_plan(&self) {
+        let plan = self.plan.replace(ptr::null_mut());
+        if !plan.is_null() {
+            // SAFETY: a kept plan of ours, which nobody runs.
+            unsafe {
+                named::forget(named::text_of(plan));
+                pg_sys::SPI_freeplan(plan);
+            }
+        }
+    }
+
+    fn expect(&self, text: *const c_char) -> Option<Expected> {
+        let relations = self.relations.borrow();
+        // SAFETY: forgotten before the text goes.
+        (!relations.is_empty()).then(|| unsafe {
+            named::expect(text, &relations, !self.has_fragments, true);
+            Expected(text)
+        })
     }
 
     pub fn sql(&self) -> &str {
@@ -122,13 +149,8 @@ impl Statement {
         unsafe {
             let plan = self.plan()?;
             let options = pg_sys::SPIExecuteOptions { params: self.parameters(args)?, dest, ..Default::default() };
-            check(pg_sys::SPI_execute_plan_extended(plan, &options))?;
-            if self.relations.borrow().iter().all(|&relation| reads(plan, relation)) {
-                return Ok(());
-            }
+            check(pg_sys::SPI_execute_plan_extended(plan, &options))
         }
-        Err(Error::new(SERIALIZATION_FAILURE, "a table was renamed in the middle of a step")
-            .detail("Its name is another table's now, which is left as it was."))
     }
 
     unsafe fn plan(&self) -> Result<pg_sys::SPIPlanPtr> {
@@ -139,11 +161,14 @@ impl Statement {
             let mut types = self.types.clone();
             // SAFETY: inside SPI_connect; types are copied.
             unsafe {
+                let expected = self.expect(text.as_ptr());
                 let plan = pg_sys::SPI_prepare(text.as_ptr(), types.len() as c_int, types.as_mut_ptr());
                 if plan.is_null() {
                     check(pg_sys::SPI_result)?;
                 }
                 check(pg_sys::SPI_keepplan(plan))?;
+                drop(expected);
+                self.expect(named::text_of(plan)).map(std::mem::forget);
                 self.plan.set(plan);
             }
         }
@@ -169,23 +194,20 @@ impl Statement {
 
 impl Drop for Statement {
     fn drop(&mut self) {
-        let plan = self.plan.get();
         // While a panic unwinds the server is in an error state: then the plan is left to the
         // session, which ends soon.
-        if !plan.is_null() && !std::thread::panicking() {
-            // SAFETY: a kept plan of ours.
-            unsafe { pg_sys::SPI_freeplan(plan) };
+        if !std::thread::panicking() {
+            self.forget_plan();
         }
     }
 }
 
-/// Is that relation among those that the plan was made for?
-unsafe fn reads(plan: pg_sys::SPIPlanPtr, relation: pg_sys::Oid) -> bool {
-    // SAFETY: a plan of one statement, which was just run.
-    unsafe {
-        let source: *mut pg_sys::CachedPlanSource =
-            (*(*pg_sys::SPI_plan_get_plan_sources(plan)).elements).ptr_value.cast();
-        pg_sys::list_member_oid((*source).relationOids, relation)
+/// Until this goes.
+struct Expected(*const c_char);
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        unsafe { named::forget(self.0) };
     }
 }
 

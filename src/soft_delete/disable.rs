@@ -43,7 +43,11 @@ pub fn begin(target: Oid, deleted_rows: Option<&str>) -> Result<Ending> {
         refuse_held(&managed)?;
     }
     let deleted = format!("{table} AS t WHERE NOT ({})", managed.live("t"));
-    let statement = |sql: String| Statement::new(sql, Vec::new());
+    let statement = |sql: String| {
+        let statement = Statement::new(sql, Vec::new());
+        statement.names(managed.relid);
+        statement
+    };
     Ok(Ending {
         relid: managed.relid,
         owner: managed.owner,

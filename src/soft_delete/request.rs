@@ -366,6 +366,17 @@ fn cleared(id: Uuid) -> Result<Vec<Cleared>> {
             group.relid.to_u32(),
             literal(&group.name)
         );
+        let restore = Statement::new(
+            format!(
+                "UPDATE {} AS c SET {} FROM pg_catalog.unnest($4) AS r ({}) WHERE {}",
+                qualified(&schema, &name_of_table),
+                set.join(", "),
+                rows.join(", "),
+                conditions.join(" AND ")
+            ),
+            types(&[pg_sys::RECORDARRAYOID]),
+        );
+        restore.names(group.relid);
         cleared.push(Cleared {
             owner: objects::owner(group.relid)?,
             load: Statement::new(
@@ -373,16 +384,7 @@ fn cleared(id: Uuid) -> Result<Vec<Cleared>> {
                 types(&[]),
             ),
             types: types_of,
-            restore: Statement::new(
-                format!(
-                    "UPDATE {} AS c SET {} FROM pg_catalog.unnest($4) AS r ({}) WHERE {}",
-                    qualified(&schema, &name_of_table),
-                    set.join(", "),
-                    rows.join(", "),
-                    conditions.join(" AND ")
-                ),
-                types(&[pg_sys::RECORDARRAYOID]),
-            ),
+            restore,
             forget: Statement::new(format!("DELETE FROM upkeep._deletion_cleared AS c WHERE {filter}"), types(&[])),
         });
     }

@@ -122,7 +122,7 @@ impl Purge<'_> {
         let mut too_many: Vec<Place> = Vec::new();
         for (leaf, tids) in by_leaf(parents) {
             let statement = self.statements.get(statements::references(&name(leaf)?, edge), &[TIDS, pg_sys::INT4OID]);
-            statement.names(&[leaf]);
+            statement.names(&[leaf, edge.child_relid]);
             let rows = statement.rows(&[Arg::Text(&tid_array(&tids)), Arg::Int(MOST_REFERENCES as i32 + 1)])?;
             if rows.len() > MOST_REFERENCES {
                 too_many.extend(tids.iter().map(|&tid| Place { leaf, tid }));

@@ -107,6 +107,7 @@ impl Run {
         self.started = true;
         let sql = statements::due_estimate(&batch::name(self.relid)?, managed);
         let statement = self.statements.get(sql, &[pg_sys::TIMESTAMPTZOID]);
+        statement.names(&[self.relid]);
         let rows = statement.rows(&[Arg::Text(&self.cutoff)])?;
         let plan = rows.first().and_then(|row| row.first()?.as_deref());
         let plan: serde_json::Value = serde_json::from_str(plan.unwrap_or("null"))?;
