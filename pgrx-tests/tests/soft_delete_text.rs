@@ -6,7 +6,7 @@ use std::fs;
 use anyhow::Result;
 use upkeep_tests::cluster::Cluster;
 use upkeep_tests::command;
-use upkeep_tests::jobs::sqlstate;
+use upkeep_tests::jobs::{sqlstate, wait};
 use upkeep_tests::session::Session;
 use upkeep_tests::testing::{self, Database};
 
@@ -617,5 +617,141 @@ fn deletions_show_no_names_that_are_not_ones_to_see() -> Result<()> {
     assert_eq!(owner.text(rows)?, "{\"p\": 1, \"other tables\": 1, \"hidden.redundancies\": 2}");
     admin.run(&format!("GRANT UPDATE ON hidden.\"other tables\" TO {his}; REVOKE SELECT (id) ON hidden.redundancies FROM {his}; GRANT {hers} TO {his}"))?;
     assert_eq!(owner.text(rows)?, "{\"p\": 1, \"hidden.redundancies\": 2, \"hidden.\\\"other tables\\\"\": 1}");
+    Ok(())
+}
+
+/// Things in a schema of mallory's that run code of hers: a domain whose check says who runs it, and tries to leave behind
+/// what would act as the caller later. Gives her, and a member of her role.
+fn ambush(db: &Database) -> Result<(Session, Session)> {
+    let (her, friend) = (db.role("mallory")?, db.role("friend")?);
+    let mut admin = db.connect()?;
+    admin.run(&format!(
+        "CREATE SCHEMA mallory AUTHORIZATION {her}; GRANT {her} TO {friend}; GRANT USAGE ON SCHEMA mallory TO PUBLIC"
+    ))?;
+    let mut mallory = db.connect_as(&her)?;
+    mallory.run(
+        "SET search_path = mallory; CREATE TABLE ran (who text); GRANT INSERT, SELECT ON ran TO PUBLIC;
+         CREATE TABLE late (who text); CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS
+             $$BEGIN INSERT INTO mallory.ran VALUES ('late ' || current_user); RETURN NULL; END$$;
+         CREATE CONSTRAINT TRIGGER late AFTER INSERT ON late DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION noted();
+         CREATE FUNCTION settle() RETURNS bool LANGUAGE plpgsql AS $$BEGIN
+             PERFORM pg_catalog.set_config('search_path', 'mallory, pg_catalog', false),
+                     pg_catalog.set_config('work_mem', '65kB', false), pg_catalog.set_config('mallory.was', 'here', false);
+             RETURN true; END$$;
+         CREATE FUNCTION act(int) RETURNS bool LANGUAGE plpgsql AS $$BEGIN
+             IF current_setting('mallory.quiet', true) = 'yes' THEN RETURN true; END IF;
+             INSERT INTO mallory.ran VALUES (current_user);
+             BEGIN CREATE TEMP TABLE pg_am_i (x int); EXCEPTION WHEN insufficient_privilege OR duplicate_table THEN END;
+             BEGIN INSERT INTO mallory.late VALUES ('x'); EXCEPTION WHEN insufficient_privilege THEN END;
+             RETURN mallory.settle(); END$$;
+         CREATE FUNCTION now() RETURNS timestamptz LANGUAGE plpgsql AS
+             $$BEGIN INSERT INTO mallory.ran VALUES ('now ' || current_user); RETURN pg_catalog.now(); END$$;
+         CREATE DOMAIN d AS int CHECK (act(VALUE));
+         SET mallory.quiet = 'yes'",
+    )?;
+    Ok((mallory, db.connect_as(&friend)?))
+}
+
+const SETTINGS: &str = "SELECT pg_catalog.concat_ws('|', pg_catalog.current_setting('search_path'), pg_catalog.current_setting('work_mem'),
+    nullif(pg_catalog.current_setting('mallory.was', true), ''), pg_catalog.to_regclass('pg_temp.pg_am_i'))";
+
+/// Code of a table's owner that a verb sets off in the session of a superuser, or of another member of the owner's role, runs
+/// as the owner and leaves nothing behind.
+#[test]
+fn an_owners_code_leaves_nothing_in_the_callers_session() -> Result<()> {
+    let db = testing::database()?;
+    let (mut mallory, mut friend) = ambush(&db)?;
+    let her = mallory.text("SELECT current_user")?;
+    let mut admin = db.connect()?;
+    // A stored default is read when a view is made again, and its literal is checked then. A policy, and a function that the
+    // planner computes, run in a look at the table.
+    for i in 1..=2 {
+        mallory.run(&format!(
+            "CREATE TABLE av{i} (id int PRIMARY KEY, n int, x int); SELECT upkeep.enable_soft_delete('av{i}');
+             ALTER VIEW av{i}_live ALTER COLUMN n SET DEFAULT ('{{7}}'::d[])[1];
+             CREATE TABLE doc{i} (id int PRIMARY KEY, n int, gone bool NOT NULL DEFAULT false, deleted_at timestamptz);
+             CREATE FUNCTION seems{i}(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$BEGIN
+                 RAISE NOTICE 'planned as %', current_user; PERFORM settle(); RETURN $1; END$$;
+             ALTER FUNCTION seems{i}(int) SET search_path = mallory;
+             CREATE FUNCTION shows{i}() RETURNS bool LANGUAGE plpgsql AS $$BEGIN RETURN mallory.act(1); END$$;
+             INSERT INTO doc{i} VALUES (1, 1, true, NULL); CREATE INDEX ON doc{i} ((n + seems{i}(3)));
+             CREATE POLICY p ON doc{i} USING (shows{i}() AND false); ALTER TABLE doc{i} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"
+        ))?;
+    }
+    admin.run("TRUNCATE mallory.ran")?;
+    for (i, caller) in [(1, &mut admin), (2, &mut friend)] {
+        let before = caller.text(SETTINGS)?;
+        caller.run(&format!(
+            "SELECT upkeep.alter_soft_deleted('mallory.av{i}', 'ALTER TABLE mallory.av{i} DROP COLUMN x')"
+        ))?;
+        assert_eq!(caller.text(SETTINGS)?, before);
+        assert_eq!(caller.rows("SELECT DISTINCT who FROM mallory.ran")?, [her.as_str()]);
+        caller.run("SELECT now()")?;
+        // A row that says two things is seen, whatever a policy of hers hides.
+        let enable = format!("SELECT upkeep.enable_soft_delete('mallory.doc{i}', flag => 'gone')");
+        caller.notices();
+        assert_eq!(sqlstate(caller, &enable)?, "55000");
+        let planned: Vec<String> = caller.notices().iter().map(|notice| notice.message().to_owned()).collect();
+        assert!(!planned.is_empty() && planned.iter().all(|said| *said == format!("planned as {her}")), "{planned:?}");
+        mallory.run(&format!(
+            "ALTER TABLE doc{i} NO FORCE ROW LEVEL SECURITY; UPDATE doc{i} SET gone = false; ALTER TABLE doc{i} FORCE ROW LEVEL SECURITY"
+        ))?;
+        caller.run(&enable)?;
+        assert_eq!(caller.text(SETTINGS)?, before);
+        caller.run("SELECT now()")?;
+        assert_eq!(caller.rows("SELECT DISTINCT who FROM mallory.ran")?, [her.as_str()]);
+    }
+    Ok(())
+}
+
+/// An index is not built again from somebody's text by another role.
+#[test]
+fn a_key_with_somebodys_text_in_it_is_his_to_make_partial() -> Result<()> {
+    let db = testing::database()?;
+    let (mut mallory, mut friend) = ambush(&db)?;
+    let her = mallory.text("SELECT current_user")?;
+    let mut admin = db.connect()?;
+    mallory.run(
+        "CREATE TABLE uk (id int PRIMARY KEY, n int, m int, plain text UNIQUE); SELECT upkeep.enable_soft_delete('uk');
+         CREATE UNIQUE INDEX uk_n ON uk ((n + ('{7}'::d[])[1])); CREATE UNIQUE INDEX uk_m ON uk (m) WHERE m > ('{7}'::d[])[1];
+         INSERT INTO uk VALUES (1, 1, 1, 'x')",
+    )?;
+    admin.run("TRUNCATE mallory.ran")?;
+    let explain = "SELECT indexrelname, action FROM upkeep.explain_make_unique_keys_partial('mallory.uk') ORDER BY 1";
+    for caller in [&mut admin, &mut friend] {
+        let before = caller.text(SETTINGS)?;
+        caller.notices();
+        assert_eq!(caller.rows(explain)?[..2], ["uk_m|keep", "uk_n|keep"]);
+        let job = caller.text("SELECT upkeep.make_unique_keys_partial('mallory.uk')")?;
+        let kept = caller.notices();
+        for key in ["uk_n", "uk_m"] {
+            let said = format!(
+                "unique key \"{key}\" stays as it is: its expressions or its condition are text of {her}, which does not run as another role"
+            );
+            let notice = kept.iter().find(|notice| notice.message() == said);
+            let hint = notice.and_then(|notice| notice.hint()).unwrap_or_default();
+            assert_eq!(
+                hint,
+                format!("SET ROLE {her}; SELECT upkeep.make_unique_keys_partial('mallory.uk'); RESET ROLE;")
+            );
+        }
+        // A key of columns has no text of anybody's. The second caller finds it done.
+        if !job.is_empty() {
+            wait(caller, &job)?;
+        }
+        assert_eq!(
+            caller
+                .text("SELECT indpred IS NOT NULL FROM pg_index WHERE indexrelid = 'mallory.uk_plain_key'::regclass")?,
+            "t"
+        );
+        assert_eq!(caller.text(SETTINGS)?, before);
+        assert_eq!(caller.rows("SELECT DISTINCT who FROM mallory.ran")?, NONE);
+    }
+    assert_eq!(mallory.rows(explain)?[..2], ["uk_m|replace", "uk_n|replace"]);
+    let job = mallory.text("SELECT upkeep.make_unique_keys_partial('uk')")?;
+    wait(&mut mallory, &job)?;
+    assert_eq!(mallory.rows(explain)?[..2], ["uk_m|none", "uk_n|none"]);
+    let ran = admin.rows("SELECT DISTINCT who FROM mallory.ran WHERE who NOT LIKE 'late%'")?;
+    assert_eq!(ran, [her.as_str()]);
     Ok(())
 }

@@ -323,6 +323,11 @@ pub unsafe fn concat(pieces: &[*const c_char]) -> *mut c_char {
 
 /// Another user for some statements, as the server's foreign keys switch to a table's owner. Nothing is dropped when an error
 /// passes: its (sub)transaction puts the user back.
+///
+/// Not a restricted operation, and settings are not put back: the triggers that a cascade sets off are to find what they find
+/// below ON DELETE CASCADE, where they may queue deferred triggers, create temporary tables and set variables of the session.
+/// It opens nothing that is not open: whoever writes to a table runs its owner's triggers, and a superuser runs them as
+/// superuser. For DDL and looks, which set off no triggers by themselves, `spi::as_owner` is stricter.
 #[derive(Clone, Copy)]
 pub struct Identity {
     user: Oid,

@@ -143,9 +143,10 @@ pub mod theirs {
         Ok(())
     }
 
-    /// Runs statements on a user's table as its owner.
+    /// Runs looks at a user's table as its owner: they see all rows, whatever FORCE ROW LEVEL SECURITY hides from him, and no
+    /// policy is asked.
     pub fn as_owner<T>(owner: super::pg_sys::Oid, f: impl FnOnce() -> Result<T>) -> Result<T> {
-        let _switch = super::Switch::to(owner, false);
+        let _confined = super::Confined::to(owner, super::pg_sys::SECURITY_NOFORCE_RLS);
         f()
     }
 
@@ -189,13 +190,14 @@ pub(super) fn in_bookkeeping() -> bool {
 }
 
 impl Switch {
-    fn to(role: pg_sys::Oid, bookkeeping: bool) -> Self {
+    fn to(role: pg_sys::Oid, more: u32, bookkeeping: bool) -> Self {
         let was_bookkeeping = IN_BOOKKEEPING.replace(bookkeeping);
         let mut switch = Switch { user: pg_sys::InvalidOid, security: 0, was_bookkeeping };
         // SAFETY: plain reads and writes of this backend's identity.
         unsafe {
             pg_sys::GetUserIdAndSecContext(&mut switch.user, &mut switch.security);
-            pg_sys::SetUserIdAndSecContext(role, switch.security | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32);
+            let more = (pg_sys::SECURITY_LOCAL_USERID_CHANGE | more) as i32;
+            pg_sys::SetUserIdAndSecContext(role, switch.security | more);
         }
         switch
     }
@@ -209,18 +211,58 @@ impl Drop for Switch {
     }
 }
 
+/// What is set while this lives, is not set afterwards, not by a plain `SET` either.
+struct Unset {
+    level: i32,
+}
+
+impl Unset {
+    fn begin() -> Self {
+        // SAFETY: in a transaction; a counter.
+        Unset { level: unsafe { pg_sys::NewGUCNestLevel() } }
+    }
+}
+
+impl Drop for Unset {
+    fn drop(&mut self) {
+        // An error unsets it all itself, when its (sub)transaction is aborted.
+        if !std::thread::panicking() {
+            // SAFETY: the level was opened by us, and those above it are closed.
+            unsafe { pg_sys::AtEOXact_GUC(false, self.level) };
+        }
+    }
+}
+
+/// A table's owner in the session of somebody else. A statement of ours on his table may run code of his: checks of domains
+/// whose values a default contains, functions that the planner computes, policies. It runs as himself, and leaves nothing
+/// behind that would act as the caller later: as in the server's own maintenance commands no setting survives, and temporary
+/// objects, deferred triggers and the like are refused.
+struct Confined {
+    // Dropped in this order.
+    _settings: Unset,
+    _switch: Switch,
+}
+
+impl Confined {
+    fn to(owner: pg_sys::Oid, more: u32) -> Self {
+        Confined { _settings: Unset::begin(), _switch: Switch::to(owner, pg_sys::SECURITY_RESTRICTED_OPERATION | more, false) }
+    }
+}
+
 /// Runs static statements of ours on the private tables: as the bootstrap
-/// superuser. No text of a user's may run inside `f`, nor be read: analysing a literal can call a function of his.
+/// superuser. No text of a user's may run inside `f`, nor be read: analysing a literal can call a function of his; hence
+/// nothing has to be confined.
 pub fn bookkeeping<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
     let _quiet = super::queries::Quiet::begin();
-    let _switch = Switch::to(pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID), true);
+    let _switch = Switch::to(pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID), 0, true);
+    // For all of `f`: what the server deparses for us is no statement.
     let _pinned = Pinned::ours();
     f()
 }
 
 /// Runs statements of ours as the owner of a table: DDL on it, which must not make it anybody else's.
 pub fn as_owner<T>(owner: pg_sys::Oid, f: impl FnOnce() -> Result<T>) -> Result<T> {
-    let _switch = Switch::to(owner, false);
+    let _confined = Confined::to(owner, 0);
     // For all of `f`: what the server deparses for us is no statement.
     let _pinned = Pinned::ours();
     f()

@@ -5,7 +5,8 @@ use pgrx::spi::quote_identifier;
 
 use crate::error::*;
 use crate::jobs::queue;
-use crate::server::spi;
+use crate::server::{catalog, spi};
+use crate::soft_delete::managed;
 use crate::soft_delete::purge::graph;
 
 /// A soft-deleted table whose owner asks.
@@ -15,6 +16,8 @@ pub struct Subject {
     /// Quoted and qualified.
     pub sql: String,
     pub deleted_at: String,
+    /// Whose table it is, where it is not that of whoever asks himself: he may have the owner's rights, or be a superuser.
+    owner: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -47,13 +50,13 @@ pub fn subject(target: Option<Oid>) -> Result<Subject> {
     let relid = managed.as_ref().map_or(relid, |managed| managed.relid);
     let found = spi::query_one(
         "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.pg_has_role(c.relowner, 'USAGE'),
-                c.relkind OPERATOR(pg_catalog.=) 'p'
+                c.relkind OPERATOR(pg_catalog.=) 'p', c.relowner
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
          WHERE c.oid OPERATOR(pg_catalog.=) $1",
         &[relid.into()],
-        |row| Ok((row.require::<String>(1)?, row.require::<bool>(2)?, row.require::<bool>(3)?)),
+        |row| Ok((row.require::<String>(1)?, row.require::<bool>(2)?, row.require::<bool>(3)?, row.require::<Oid>(4)?)),
     )?;
-    let Some((sql, owned, partitioned)) = found else {
+    let Some((sql, owned, partitioned, owner)) = found else {
         return Err(Error::new(UNDEFINED_TABLE, format!("relation with OID {} does not exist", relid.to_u32())));
     };
     let Some(managed) = managed else { return Err(crate::soft_delete::purge::not_soft_deleted(&sql)) };
@@ -69,13 +72,15 @@ pub fn subject(target: Option<Oid>) -> Result<Subject> {
                  then CREATE UNIQUE INDEX .. WHERE {at} IS NULL on {sql}, which finds them there, then drop the constraint."
             )));
     }
-    Ok(Subject { relid, sql, deleted_at: managed.deleted_at })
+    let owner = (owner != catalog::current_user()).then(|| catalog::role_name(owner).unwrap_or_default());
+    Ok(Subject { relid, sql, deleted_at: managed.deleted_at, owner })
 }
 
 /// An index as the catalogs describe it.
 struct Facts {
     definition: String,
     predicate: Option<String>,
+    has_expressions: bool,
     tablespace: Option<String>,
     constraint_definition: Option<String>,
     primary: bool,
@@ -98,7 +103,8 @@ const KEYS: &str = "
            i.indisvalid AND i.indisready AND i.indislive, x.relispartition,
            (SELECT pg_catalog.string_agg(pg_catalog.format('%I of %s', f.conname, f.conrelid::pg_catalog.regclass), ', ' ORDER BY f.oid)
             FROM pg_catalog.pg_constraint f
-            WHERE f.conindid OPERATOR(pg_catalog.=) i.indexrelid AND f.contype OPERATOR(pg_catalog.=) 'f')
+            WHERE f.conindid OPERATOR(pg_catalog.=) i.indexrelid AND f.contype OPERATOR(pg_catalog.=) 'f'),
+           i.indexprs IS NOT NULL
     FROM pg_catalog.pg_index i
     JOIN pg_catalog.pg_class x ON x.oid OPERATOR(pg_catalog.=) i.indexrelid
     LEFT JOIN pg_catalog.pg_constraint k
@@ -123,6 +129,7 @@ pub fn keys(subject: &Subject) -> Result<Vec<Key>> {
                 valid: row.require(13)?,
                 attached: row.require(14)?,
                 referenced_by: row.get(15)?,
+                has_expressions: row.require(16)?,
             };
             let name: String = row.require(2)?;
             let fate = facts.fate(&name, subject);
@@ -146,6 +153,19 @@ impl Facts {
             return kept(
                 "it is the primary key, and deleted rows keep theirs",
                 "Give rows generated keys, and what people type a unique key of its own.".to_owned(),
+            );
+        }
+        // To build an index its text is read, and values in it are made by functions of the owner's: the checks of domains.
+        if let Some(owner) = &subject.owner
+            && (self.has_expressions || self.predicate.is_some())
+        {
+            let owner = quote_identifier(owner);
+            return kept(
+                &format!("its expressions or its condition are text of {owner}, which does not run as another role"),
+                format!(
+                    "SET ROLE {owner}; SELECT upkeep.make_unique_keys_partial({}); RESET ROLE;",
+                    managed::literal(&subject.sql)
+                ),
             );
         }
         if let Some(references) = &self.referenced_by {
