@@ -347,3 +347,10 @@ ALTER TABLE upkeep._query_days_4 REPLICA IDENTITY FULL;
 ALTER TABLE upkeep._query_days_5 REPLICA IDENTITY FULL;
 ALTER TABLE upkeep._query_days_6 REPLICA IDENTITY FULL;
 ALTER TABLE upkeep._query_days_7 REPLICA IDENTITY FULL;
+
+-- What deletions remember follows columns, and forgets tables that are dropped.
+CREATE INDEX ON upkeep._deletion (relid);
+CREATE INDEX ON upkeep._deletion_table (relid);
+CREATE INDEX ON upkeep._deletion_cleared (relid);
+COMMENT ON FUNCTION upkeep._soft_delete_view_differs(oid, boolean) IS
+'Private: what of a view of soft delete is not as soft delete has written it (null: nothing, it is no such view, or the caller is neither a member of its owner nor of the table''s). completely: rules, triggers, defaults and rights to add triggers too.';

@@ -1953,6 +1953,8 @@ CREATE TABLE upkeep._deletion (
     undeleted_by text
 );
 CREATE INDEX ON upkeep._deletion (deleted_at);
+-- Every table that is dropped is looked for.
+CREATE INDEX ON upkeep._deletion (relid);
 
 CREATE TABLE upkeep._deletion_table (
     deletion uuid NOT NULL REFERENCES upkeep._deletion ON DELETE CASCADE,
@@ -1964,6 +1966,7 @@ CREATE TABLE upkeep._deletion_table (
     purged bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (deletion, relid)
 );
+CREATE INDEX ON upkeep._deletion_table (relid);
 
 -- What ON DELETE SET NULL and SET DEFAULT have changed. Key and values as text, in arrays.
 CREATE TABLE upkeep._deletion_cleared (
@@ -1980,6 +1983,7 @@ CREATE TABLE upkeep._deletion_cleared (
     exact boolean NOT NULL DEFAULT false
 );
 CREATE INDEX ON upkeep._deletion_cleared (deletion);
+CREATE INDEX ON upkeep._deletion_cleared (relid);
 -- As upkeep._job_event.
 ALTER TABLE upkeep._deletion_cleared REPLICA IDENTITY FULL;
 
@@ -2210,7 +2214,7 @@ REVOKE EXECUTE ON FUNCTION upkeep._follow_ddl(), upkeep._follow_drops(), upkeep.
 CREATE FUNCTION upkeep._soft_delete_view_differs(view oid, completely boolean) RETURNS text
     LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'soft_delete_view_differs_wrapper';
 COMMENT ON FUNCTION upkeep._soft_delete_view_differs(oid, boolean) IS
-'Private: what of a view of soft delete is not as soft delete has written it (null: nothing, or it is no such view). completely: rules, triggers, defaults and rights to add triggers too.';
+'Private: what of a view of soft delete is not as soft delete has written it (null: nothing, it is no such view, or the caller is neither a member of its owner nor of the table''s). completely: rules, triggers, defaults and rights to add triggers too.';
 
 CREATE VIEW upkeep.soft_delete_drift WITH (security_barrier) AS
 WITH managed AS MATERIALIZED (

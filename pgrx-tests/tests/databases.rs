@@ -188,6 +188,45 @@ fn a_restored_dump_does_not_wake_up() -> Result<()> {
     end_endless_backfill(&mut session, &running)
 }
 
+/// Text never changes hands: somebody who has the author's former name now is not its author.
+#[test]
+fn a_job_stays_with_its_author_whatever_he_is_called() -> Result<()> {
+    let here = testing::server("authors").preloaded().start()?;
+    let elsewhere = testing::server("others").preloaded().own_identity().start()?;
+    elsewhere.connect("postgres")?.run("CREATE ROLE intern LOGIN; CREATE ROLE boss LOGIN SUPERUSER")?;
+    let mut session = new_database(&here, "office")?;
+    session.run(
+        "CREATE ROLE boss LOGIN; CREATE TABLE t (id int PRIMARY KEY, who text); INSERT INTO t VALUES (1, 'nobody');
+         ALTER TABLE t OWNER TO boss; GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA upkeep TO boss; SET ROLE boss; BEGIN",
+    )?;
+    let job = session.text("SELECT upkeep.backfill('t', 'who = current_user')")?;
+    session.run(&format!(
+        "SELECT upkeep.pause('{job}'); SELECT upkeep.schedule('yearly', '@yearly', 'SELECT 1'); COMMIT;
+         RESET ROLE; ALTER ROLE boss RENAME TO intern; CREATE ROLE boss LOGIN SUPERUSER"
+    ))?;
+    drop(session);
+    here.connect("postgres")?.run("CREATE DATABASE copy TEMPLATE office")?;
+    let owners = "SELECT j.owner, s.owner FROM upkeep.jobs j, upkeep.schedules s WHERE j.kind = 'backfill'";
+
+    let mut copy = here.connect("copy")?;
+    assert_eq!(copy.text("SELECT upkeep.resume_all()")?, "2");
+    wait(&mut copy, &job)?;
+    assert_eq!(copy.text(owners)?, "intern|intern");
+    assert_eq!(copy.text("SELECT who FROM t")?, "intern");
+
+    // A look follows the name; it comes by itself, too.
+    let mut session = here.connect("office")?;
+    let look = run_in_background(&mut session, "SELECT 1")?;
+    wait(&mut session, &look)?;
+    wait_for_text(&mut session, "SELECT count(*) FROM upkeep._job WHERE owner_name = 'boss'", "0")?;
+    wait_for_text(&mut session, "SELECT owner_name FROM upkeep._schedule", "intern")?;
+    elsewhere.restore("office", &here.dump("office")?)?;
+    let mut restored = elsewhere.connect("office")?;
+    assert_eq!(restored.text("SELECT upkeep.resume_all()")?, "2");
+    assert_eq!(restored.text(owners)?, "intern|intern");
+    Ok(())
+}
+
 #[test]
 fn a_dump_taken_in_the_middle_is_finished_elsewhere() -> Result<()> {
     let here = testing::server("middle").preloaded().start()?;

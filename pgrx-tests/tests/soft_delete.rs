@@ -291,7 +291,7 @@ fn tables_of_other_owners_go_along_as_their_owners() -> Result<()> {
         admin.run(&gain)?;
         ann_session
             .run("DELETE FROM a.parent_live WHERE id IN (2, 100); SELECT upkeep.undelete('a.parent', 'id = 2')")?;
-        ann_session.run("SELECT upkeep.undelete(id) FROM upkeep.deletions WHERE undeleted_at IS NULL; UPDATE a.parent SET deleted_at = now() WHERE id = 100")?;
+        ann_session.run("SELECT upkeep.undelete(id) FROM (SELECT id FROM upkeep.deletions ORDER BY deleted_at DESC LIMIT 1) d; UPDATE a.parent SET deleted_at = now() WHERE id = 100")?;
         admin.run("SET upkeep.allow_hard_delete = on; DELETE FROM a.parent WHERE id = 100")?;
     }
     Ok(())
@@ -365,9 +365,8 @@ fn ddl_between_two_deletions() -> Result<()> {
     assert_eq!(session.text("SELECT count(*) FROM late WHERE parent IS NULL")?, "2");
     assert_eq!(session.text(LIVE)?, "1|4|4");
     session.run("ALTER TABLE note RENAME id TO number")?;
-    let error = session.error("SELECT upkeep.undelete(id) FROM upkeep.deletions ORDER BY deleted_at LIMIT 1")?;
-    assert_eq!(error.code().code(), "55000", "the key that it remembers has another name: {error:?}");
-    session.run("ALTER TABLE note RENAME number TO id; SELECT upkeep.undelete(id) FROM upkeep.deletions")?;
+    session.run("SELECT upkeep.undelete(id) FROM upkeep.deletions")?;
+    session.run("ALTER TABLE note RENAME number TO id")?;
     assert_eq!(session.text(LIVE)?, "5|20|0");
     Ok(())
 }

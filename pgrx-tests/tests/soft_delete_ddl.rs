@@ -320,7 +320,79 @@ fn what_is_dropped_is_forgotten() -> Result<()> {
         session.rows(&format!("SELECT restorable, why_not FROM upkeep.deletions WHERE id = '{deletion}'"))?,
         ["f|the table is gone"]
     );
+    // A dump would carry the number of a table that is gone, which is another table elsewhere.
+    assert_eq!(session.rows("SELECT relid, rows, direct FROM upkeep._deletion_table")?, ["-|2|t"]);
+    assert_eq!(session.rows("SELECT relid FROM upkeep._deletion")?, ["-"]);
+    let error = session.error(&format!("SELECT upkeep.undelete('{deletion}')"))?;
+    assert_eq!((error.code().code(), error.message()), ("55000", "a table of the deletion is gone"));
     assert_eq!(session.rows(DRIFT)?, Vec::<String>::new());
+    Ok(())
+}
+
+const REFERENCES: &str = "
+    CREATE TABLE boss (id int PRIMARY KEY);
+    CREATE TABLE c (id int PRIMARY KEY, boss int REFERENCES boss ON DELETE SET NULL);
+    CREATE TABLE gone (id int PRIMARY KEY, boss int REFERENCES boss ON DELETE SET NULL);
+    CREATE TABLE parts (id int PRIMARY KEY, boss int REFERENCES boss ON DELETE SET NULL) PARTITION BY RANGE (id);
+    CREATE TABLE part PARTITION OF parts DEFAULT;
+    SELECT upkeep.enable_soft_delete('boss');
+    INSERT INTO boss VALUES (1); INSERT INTO c VALUES (1, 1); INSERT INTO gone VALUES (1, 1); INSERT INTO parts VALUES (1, 1);";
+
+#[test]
+fn what_deletions_have_cleared_follows_columns() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    session.run(REFERENCES)?;
+    let deletion = session.text("SELECT upkeep.soft_delete('boss', 'true')")?;
+    let undelete = format!("SELECT upkeep.undelete('{deletion}')");
+    session.run("DROP TABLE gone")?;
+    assert_eq!(session.rows("SELECT relid FROM upkeep._deletion_cleared ORDER BY relid::text")?, ["c", "parts"]);
+
+    session.run(
+        "ALTER TABLE c RENAME boss TO boss_old; ALTER TABLE c ADD COLUMN boss int; ALTER TABLE c RENAME id TO \"the key\";
+         ALTER TABLE parts RENAME boss TO b",
+    )?;
+    session.run("BEGIN")?;
+    assert_eq!(session.text(&undelete)?, "1");
+    assert_eq!(session.rows("SELECT \"the key\", boss_old, boss, (SELECT b FROM parts) FROM c")?, ["1|1||1"]);
+    assert!(session.notices().iter().all(|notice| notice.severity() != "WARNING"));
+    session.run("ROLLBACK")?;
+
+    // Another column that has the name now is not the one that was cleared.
+    session.run(
+        "ALTER TABLE c DROP COLUMN boss_old CASCADE; ALTER TABLE c RENAME boss TO boss_old;
+         ALTER TABLE c ADD CONSTRAINT c_boss_fkey FOREIGN KEY (boss_old) REFERENCES boss ON DELETE SET NULL",
+    )?;
+    assert_eq!(session.text(&undelete)?, "1");
+    assert_eq!(session.rows("SELECT \"the key\", boss_old, (SELECT b FROM parts) FROM c")?, ["1||1"]);
+    Ok(())
+}
+
+#[test]
+fn no_other_table_is_written_to() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    session.run(REFERENCES)?;
+    session.run(
+        "CREATE TABLE other (id int PRIMARY KEY, boss int); INSERT INTO other VALUES (1, NULL);
+         CREATE TABLE alike (id int PRIMARY KEY, boss int, CONSTRAINT c_boss_fkey FOREIGN KEY (boss) REFERENCES c);
+         INSERT INTO alike VALUES (1, NULL)",
+    )?;
+    let deletion = session.text("SELECT upkeep.soft_delete('boss', 'true')")?;
+    // The numbers of tables that an older version has left are other tables after a dump.
+    session.run(
+        "UPDATE upkeep._deletion_cleared SET relid = 'other' WHERE relid = 'gone'::regclass;
+         UPDATE upkeep._deletion_cleared SET relid = 'alike' WHERE relid = 'c'::regclass",
+    )?;
+    assert_eq!(session.text(&format!("SELECT upkeep.undelete('{deletion}')"))?, "1");
+    let warnings = session.notices().iter().filter(|notice| notice.severity() == "WARNING").count();
+    assert_eq!(warnings, 2);
+    assert_eq!(
+        session.rows("SELECT o.boss, a.boss, p.boss FROM other o, alike a, parts p")?,
+        ["||1"],
+        "only where the foreign key is"
+    );
+    assert_eq!(session.text("SELECT count(*) FROM upkeep._deletion_cleared")?, "2");
     Ok(())
 }
 

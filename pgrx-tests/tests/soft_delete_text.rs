@@ -755,3 +755,37 @@ fn a_key_with_somebodys_text_in_it_is_his_to_make_partial() -> Result<()> {
     assert_eq!(ran, [her.as_str()]);
     Ok(())
 }
+
+/// Whoever may not undo a deletion is not told what became of it, nor what is on a view of others.
+#[test]
+fn strangers_are_told_nothing() -> Result<()> {
+    let Scene { db, mut admin, mut mallory, .. } = scene("live_view")?;
+    let deletion = mallory.text("SELECT upkeep.soft_delete('\"t \"\"13\"', 'true')")?;
+    let undelete = format!("SELECT upkeep.undelete('{deletion}')");
+    let mut stranger = db.connect_as(&db.role("stranger")?)?;
+    admin.run("UPDATE upkeep._deletion_table SET purged = 1")?;
+    assert_eq!(sqlstate(&mut mallory, &undelete)?, "55000");
+    let error = stranger.error(&undelete)?;
+    assert_eq!(error.code().code(), "42501");
+    assert_eq!(error.detail(), None);
+
+    mallory.run("ALTER VIEW \"t \"\"13_live\" ALTER COLUMN \"v'\" SET DEFAULT 'secret'")?;
+    let view = admin.text("SELECT '\"t \"\"13_live\"'::regclass::oid")?;
+    let differs = format!("SELECT upkeep._soft_delete_view_differs({view}, true) IS NOT NULL");
+    assert_eq!(mallory.text(&differs)?, "t");
+    assert_eq!(stranger.text(&differs)?, "f");
+    Ok(())
+}
+
+/// A deletion of which nothing comes back is not undone.
+#[test]
+fn a_deletion_whose_rows_were_changed_by_hand_is_kept() -> Result<()> {
+    let Scene { db: _db, mut mallory, .. } = scene("live_view")?;
+    let deletion = mallory.text("SELECT upkeep.soft_delete('\"t \"\"13\"', 'true')")?;
+    mallory.run("UPDATE \"t \"\"13\" SET deletion_id = NULL")?;
+    assert_eq!(sqlstate(&mut mallory, &format!("SELECT upkeep.undelete('{deletion}')"))?, "55000");
+    assert_eq!(mallory.text("SELECT restorable FROM upkeep.deletions")?, "t");
+    mallory.run(&format!("UPDATE \"t \"\"13\" SET deletion_id = '{deletion}'"))?;
+    assert_eq!(mallory.text(&format!("SELECT upkeep.undelete('{deletion}')"))?, "1");
+    Ok(())
+}

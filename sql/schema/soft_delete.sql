@@ -34,6 +34,8 @@ CREATE TABLE upkeep._deletion (
     undeleted_by text
 );
 CREATE INDEX ON upkeep._deletion (deleted_at);
+-- Every table that is dropped is looked for.
+CREATE INDEX ON upkeep._deletion (relid);
 
 CREATE TABLE upkeep._deletion_table (
     deletion uuid NOT NULL REFERENCES upkeep._deletion ON DELETE CASCADE,
@@ -45,6 +47,7 @@ CREATE TABLE upkeep._deletion_table (
     purged bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (deletion, relid)
 );
+CREATE INDEX ON upkeep._deletion_table (relid);
 
 -- What ON DELETE SET NULL and SET DEFAULT have changed. Key and values as text, in arrays.
 CREATE TABLE upkeep._deletion_cleared (
@@ -61,6 +64,7 @@ CREATE TABLE upkeep._deletion_cleared (
     exact boolean NOT NULL DEFAULT false
 );
 CREATE INDEX ON upkeep._deletion_cleared (deletion);
+CREATE INDEX ON upkeep._deletion_cleared (relid);
 -- As upkeep._job_event.
 ALTER TABLE upkeep._deletion_cleared REPLICA IDENTITY FULL;
 

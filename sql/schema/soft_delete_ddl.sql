@@ -25,7 +25,7 @@ REVOKE EXECUTE ON FUNCTION upkeep._follow_ddl(), upkeep._follow_drops(), upkeep.
 CREATE FUNCTION upkeep._soft_delete_view_differs(view oid, completely boolean) RETURNS text
     LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'soft_delete_view_differs_wrapper';
 COMMENT ON FUNCTION upkeep._soft_delete_view_differs(oid, boolean) IS
-'Private: what of a view of soft delete is not as soft delete has written it (null: nothing, or it is no such view). completely: rules, triggers, defaults and rights to add triggers too.';
+'Private: what of a view of soft delete is not as soft delete has written it (null: nothing, it is no such view, or the caller is neither a member of its owner nor of the table''s). completely: rules, triggers, defaults and rights to add triggers too.';
 
 CREATE VIEW upkeep.soft_delete_drift WITH (security_barrier) AS
 WITH managed AS MATERIALIZED (

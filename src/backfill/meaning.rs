@@ -26,8 +26,11 @@ const RESOLVED: &[&str] = &[
 ];
 
 /// Types whose constants are names resolved at analysis: regproc, regprocedure, regoper,
-/// regoperator, regclass, regtype, regconfig, regdictionary, regrole, regnamespace, regcollation.
-const NAMES: &[&str] = &["24", "2202", "2203", "2204", "2205", "2206", "3734", "3769", "4096", "4089", "4191"];
+/// regoperator, regclass, regtype, regconfig, regdictionary, regrole, regnamespace, regcollation; then arrays of them.
+const NAMES: &[&str] = &[
+    "24", "2202", "2203", "2204", "2205", "2206", "3734", "3769", "4096", "4089", "4191", "1008", "2207", "2208",
+    "2209", "2210", "2211", "3735", "3770", "4097", "4090", "4192",
+];
 
 /// A short text that changes when a name in the statement comes to mean something else.
 pub fn fingerprint(tree: &str) -> String {
@@ -94,6 +97,7 @@ mod tests {
         let tree =
             |oid: &str, byte: &str| format!("{{CONST :consttype {oid} :location 5 :constvalue 4 [ {byte} 0 0 0 ]}}");
         assert_ne!(fingerprint(&tree("2205", "1")), fingerprint(&tree("2205", "2")));
+        assert_ne!(fingerprint(&tree("2210", "1")), fingerprint(&tree("2210", "2")), "inside an array");
         // 'now'::timestamptz is another constant each time.
         assert_eq!(fingerprint(&tree("1184", "1")), fingerprint(&tree("1184", "2")));
     }

@@ -29,6 +29,8 @@ const WHILE_RUNNING: Duration = Duration::from_secs(10);
 const WHILE_FULL: Duration = Duration::from_secs(1);
 /// How often to look whether the extension has been updated to the library's version.
 const OTHER_VERSION: Duration = Duration::from_secs(60);
+/// How often to look, while anything is there that has an owner, whether he is called otherwise.
+const RENAMED: Duration = Duration::from_secs(600);
 /// A look waits at most this long for a lock: below `deadlock_timeout`, so that a DROP EXTENSION or a migration of
 /// our tables that waits for us as well never loses (LAW 14). Of rows none is waited for.
 const LOCK_TIMEOUT: &str = "500ms";
@@ -99,8 +101,9 @@ struct Scheduler {
 }
 
 /// What is done on each look, in this order.
-const CHORES: [Chore; 7] = [
+const CHORES: [Chore; 8] = [
     Chore { name: "jobs that came with a dump or a copy", visit: pause_foreign_jobs },
+    Chore { name: "names of owners", visit: follow_owners },
     Chore { name: "what finished jobs have left", visit: |_| super::clean_up::clean_up() },
     Chore {
         name: "the history of statements",
@@ -117,6 +120,23 @@ fn pause_foreign_jobs(_: &'static Database) -> Result<Visit> {
         spi::bookkeeping(|| store::pause_foreign_jobs(catalog::system_identifier(), catalog::my_database()))
     })?;
     Ok(Visit::default())
+}
+
+/// A dump is taken at any time.
+fn follow_owners(_: &'static Database) -> Result<Visit> {
+    let system = catalog::system_identifier();
+    let any = transaction(|| {
+        spi::bookkeeping(|| {
+            store::follow_owners(system)?;
+            crate::schedules::follow_owners(system)?;
+            store::anything_owned()
+        })
+    })?;
+    let mut visit = Visit::default();
+    if any {
+        visit.again_in(RENAMED);
+    }
+    Ok(visit)
 }
 
 fn forget_old_jobs(_: &'static Database) -> Result<Visit> {

@@ -224,6 +224,7 @@ fn find(job: Uuid, right: Right, verb: &str) -> Result<Target> {
                 }
             }));
     }
+    spi::bookkeeping(|| store::follow_owner(job, catalog::system_identifier()))?;
     Ok(target)
 }
 
@@ -461,8 +462,8 @@ fn pause_every_job(reason: Option<&str>) -> Result<i32> {
     })
 }
 
-/// Resumes everything, and lets jobs that came with a dump or a copy go on here:
-/// owner and table are looked up again by name.
+/// Resumes everything, and lets jobs that came with a dump or a copy go on here: the table is looked up again by name,
+/// and the owner too if they are of another server.
 fn resume_every_job() -> Result<i32> {
     queue::refuse_in_recovery("resume jobs")?;
     queue::refuse_other_version()?;
@@ -478,8 +479,10 @@ fn resume_every_job() -> Result<i32> {
         crate::backfill::list::restore(catalog::system_identifier(), catalog::my_database())?;
         spi::execute(
             "UPDATE upkeep._job j SET state = 'paused', reason = 'restored', reason_detail = NULL,
-                 owner = coalesce((SELECT r.oid FROM pg_catalog.pg_roles r
-                                   WHERE r.rolname OPERATOR(pg_catalog.=) j.owner_name), 0::pg_catalog.oid),
+                 -- In a copy within one server the role is the same, whatever it is called; only elsewhere its name has to do.
+                 owner = CASE WHEN j.system_identifier OPERATOR(pg_catalog.=) $1 THEN j.owner
+                              ELSE coalesce((SELECT r.oid FROM pg_catalog.pg_roles r
+                                             WHERE r.rolname OPERATOR(pg_catalog.=) j.owner_name), 0::pg_catalog.oid) END,
                  relid = CASE WHEN j.relid IS NOT NULL THEN pg_catalog.to_regclass(j.target)::pg_catalog.oid END,
                  -- What names meant there says nothing here: the first run takes their meaning anew.
                  params = j.params OPERATOR(pg_catalog.-) 'fingerprint',
@@ -497,6 +500,7 @@ fn resume_every_job() -> Result<i32> {
         for job in &resumed {
             store::add_event(*job, "queued", Some("resumed by resume_all()"))?;
         }
+        store::follow_owners(catalog::system_identifier())?;
         Ok(resumed.len() as i32 + crate::schedules::release_all()?)
     })?;
     if resumed > 0 {

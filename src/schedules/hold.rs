@@ -21,6 +21,21 @@ pub fn hold_foreign() -> Result<()> {
     Ok(())
 }
 
+/// As [`crate::jobs::store::follow_owners`].
+pub fn follow_owners(system: i64) -> Result<()> {
+    spi::execute(
+        "UPDATE upkeep._schedule s SET owner_name = r.rolname
+         FROM pg_catalog.pg_roles r
+         WHERE r.oid OPERATOR(pg_catalog.=) s.owner AND s.id OPERATOR(pg_catalog.=) ANY (ARRAY(
+             SELECT i.id FROM upkeep._schedule i
+             JOIN pg_catalog.pg_roles q ON q.oid OPERATOR(pg_catalog.=) i.owner
+             WHERE q.rolname OPERATOR(pg_catalog.<>) i.owner_name AND i.system_identifier OPERATOR(pg_catalog.=) $1
+             FOR UPDATE OF i SKIP LOCKED))",
+        &[system.into()],
+    )
+    .map(drop)
+}
+
 /// For `pause_all()`: holds every schedule that is active, and says how many. Inside [`spi::bookkeeping`].
 pub fn hold_all(reason: Option<&str>) -> Result<i32> {
     let text = reason.map_or_else(|| "pause_all".to_owned(), |reason| format!("pause_all: {reason}"));
@@ -32,18 +47,20 @@ pub fn hold_all(reason: Option<&str>) -> Result<i32> {
 }
 
 /// For `resume_all()`: lets every schedule that is held go on from now, and says how many. Those that came with
-/// a dump belong here from now on, their owner found by name. Whoever paused one by itself still has it paused.
+/// a dump belong here from now on, and their owner is found by name if it was of another server. Whoever paused one by itself still has it paused.
 /// Inside [`spi::bookkeeping`].
 pub fn release_all() -> Result<i32> {
     let (system, database) = (catalog::system_identifier(), catalog::my_database());
     spi::execute(
         "UPDATE upkeep._schedule s SET hold = 'restored',
-             owner = coalesce((SELECT r.oid FROM pg_catalog.pg_roles r
-                               WHERE r.rolname OPERATOR(pg_catalog.=) s.owner_name), 0::pg_catalog.oid),
+             owner = CASE WHEN s.system_identifier OPERATOR(pg_catalog.=) $1 THEN s.owner
+                          ELSE coalesce((SELECT r.oid FROM pg_catalog.pg_roles r
+                                         WHERE r.rolname OPERATOR(pg_catalog.=) s.owner_name), 0::pg_catalog.oid) END,
              system_identifier = $1, database = $2
          WHERE s.system_identifier OPERATOR(pg_catalog.<>) $1 OR s.database OPERATOR(pg_catalog.<>) $2",
         &[system.into(), database.into()],
     )?;
+    follow_owners(system)?;
     let held = spi::execute_returning(
         concat!("UPDATE upkeep._schedule s SET hold = NULL WHERE hold IS NOT NULL RETURNING ", entry_columns!()),
         &[],

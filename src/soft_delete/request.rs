@@ -16,6 +16,7 @@ use crate::error::{
 };
 use crate::jobs::queue;
 use crate::server::analyze::analyse;
+use crate::server::raise::{self, Level};
 use crate::server::raw::Statement;
 use crate::server::{catalog, heap, spi};
 
@@ -178,7 +179,6 @@ pub fn restores(id: Option<Uuid>) -> Result<Restore> {
             Error::new(UNDEFINED_OBJECT, format!("there is no deletion {id}")).hint("SELECT * FROM upkeep.deletions;")
         );
     }
-    refuse_purged(id)?;
     let parts = spi::bookkeeping(|| {
         spi::execute_returning(
             "SELECT t.relid::pg_catalog.oid, t.direct, t.relid::pg_catalog.text, t.rows FROM upkeep._deletion_table t
@@ -194,18 +194,23 @@ pub fn restores(id: Option<Uuid>) -> Result<Restore> {
             },
         )
     })?;
+    // What is wrong with it is told to those only who may undo it.
+    for part in parts.iter().filter(|part| part.direct) {
+        require_update(part)?;
+    }
+    refuse_purged(id)?;
     let mut tables = Vec::new();
     for part in &parts {
-        let managed = managed::find(part.relid)?.ok_or_else(|| {
+        let managed = managed::find(part.relid)?.filter(|managed| managed.relid == part.relid).ok_or_else(|| {
             Error::new(
                 OBJECT_NOT_IN_PREREQUISITE_STATE,
-                format!("soft delete is not enabled on {} any more", part.name),
+                match heap::name(part.relid) {
+                    Some(_) => format!("soft delete is not enabled on {} any more", part.name),
+                    None => "a table of the deletion is gone".to_owned(),
+                },
             )
             .detail("The deletion has rows in it.")
         })?;
-        if part.direct {
-            require_update(&managed)?;
-        }
         let references = program::references(managed.relid)?.1;
         let of_it =
             format!("t.{} OPERATOR(pg_catalog.=) $1 AND NOT ({})", identifier(&managed.deletion_id), managed.live("t"));
@@ -250,21 +255,28 @@ pub fn incomplete(table: &Table, back: u64, left: u64) -> Error {
     ))
 }
 
+/// Not one row of the deletion is deleted by it any more: it is not undone by saying so.
+pub fn nothing_left() -> Error {
+    Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, "no row of the deletion is there to be brought back")
+        .detail("They came back one by one, went for good, were deleted again, or somebody has changed their deletion.")
+        .hint("SELECT upkeep.undelete(table, condition); brings back rows whatever deleted them.")
+}
+
 /// Asked here, because rows that the cascade took come back as the tables' owners.
-fn require_update(managed: &Managed) -> Result<()> {
+fn require_update(part: &Part) -> Result<()> {
+    let managed = managed::find(part.relid)?.filter(|managed| managed.relid == part.relid);
+    let column = managed.as_ref().map(|managed| managed.deleted_at.as_str());
     let allowed = spi::query_one(
-        "SELECT pg_catalog.has_table_privilege($1, 'UPDATE') OR pg_catalog.has_column_privilege($1, $2, 'UPDATE'),
+        "SELECT coalesce(pg_catalog.has_table_privilege($1, 'UPDATE'), true)
+                    OR coalesce(pg_catalog.has_column_privilege($1, $2, 'UPDATE'), false),
                 pg_catalog.quote_ident(current_user)",
-        &[managed.relid.into(), managed.deleted_at.as_str().into()],
+        &[part.relid.into(), column.into()],
         |row| Ok((row.require::<bool>(1)?, row.require::<String>(2)?)),
     )?;
-    match allowed {
-        Some((false, role)) => {
-            Err(Error::new(INSUFFICIENT_PRIVILEGE, format!("permission denied for table {}", managed.relname))
-                .hint(format!("GRANT SELECT, UPDATE ON {} TO {role};", managed.sql())))
-        }
-        _ => Ok(()),
-    }
+    let Some((false, role)) = allowed else { return Ok(()) };
+    let (schema, name) = heap::name(part.relid).unwrap_or_default();
+    Err(Error::new(INSUFFICIENT_PRIVILEGE, format!("permission denied for table {name}"))
+        .hint(format!("GRANT SELECT, UPDATE ON {} TO {role};", qualified(&schema, &name))))
 }
 
 struct Group {
@@ -272,13 +284,40 @@ struct Group {
     name: String,
     key_columns: Vec<String>,
     columns: Vec<String>,
+    /// It is a foreign key of that table to one that the deletion has rows in, by these columns.
+    is_there: bool,
+}
+
+fn not_brought_back(group: &Group) -> Error {
+    Error::new(
+        OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("references that the deletion has cleared by foreign key \"{}\" are not brought back", group.name),
+    )
+    .detail(format!(
+        "The table with OID {} has no foreign key of that name and of the same columns to a table of the deletion.",
+        group.relid.to_u32()
+    ))
+    .hint("What was there stays in upkeep._deletion_cleared: an administrator can read it and put it back.")
 }
 
 fn cleared(id: Uuid) -> Result<Vec<Cleared>> {
     let groups = spi::bookkeeping(|| {
         spi::execute_returning(
             "SELECT DISTINCT c.relid::pg_catalog.oid, c.conname::pg_catalog.text,
-                    c.key_columns::pg_catalog.text[], c.columns::pg_catalog.text[]
+                    c.key_columns::pg_catalog.text[], c.columns::pg_catalog.text[],
+                    EXISTS (SELECT FROM pg_catalog.pg_constraint f
+                            JOIN pg_catalog.pg_class r ON r.oid OPERATOR(pg_catalog.=) f.conrelid
+                            WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND f.conrelid OPERATOR(pg_catalog.=) c.relid
+                              AND f.conname OPERATOR(pg_catalog.=) c.conname
+                              AND r.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p']::pg_catalog.\"char\"[])
+                              AND EXISTS (SELECT FROM upkeep._deletion_table t
+                                          WHERE t.deletion OPERATOR(pg_catalog.=) c.deletion AND t.relid OPERATOR(pg_catalog.=)
+                                              coalesce(pg_catalog.pg_partition_root(f.confrelid), f.confrelid))
+                              AND c.columns OPERATOR(pg_catalog.=) ARRAY(
+                                  SELECT a.attname
+                                  FROM pg_catalog.unnest(coalesce(f.confdelsetcols, f.conkey)) WITH ORDINALITY k (attnum, ord)
+                                  JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) f.conrelid
+                                                                AND a.attnum OPERATOR(pg_catalog.=) k.attnum ORDER BY k.ord))
              FROM upkeep._deletion_cleared c WHERE c.deletion OPERATOR(pg_catalog.=) $1 ORDER BY 1, 2",
             &[id.into()],
             |row| {
@@ -287,6 +326,7 @@ fn cleared(id: Uuid) -> Result<Vec<Cleared>> {
                     name: row.require(2)?,
                     key_columns: row.require(3)?,
                     columns: row.require(4)?,
+                    is_there: row.require(5)?,
                 })
             },
         )
@@ -295,6 +335,12 @@ fn cleared(id: Uuid) -> Result<Vec<Cleared>> {
     for group in groups {
         // A table that is gone has no references to bring back.
         let Some((schema, name_of_table)) = heap::name(group.relid) else { continue };
+        // A dump carries a table that was dropped before as a number, which may be any table here. Nothing is written to
+        // one that does not reference what the deletion has deleted, as it did.
+        if !group.is_there {
+            raise::report(Level::Warning, not_brought_back(&group));
+            continue;
+        }
         let columns = managed::columns(group.relid)?;
         let type_of = |name: &String| {
             columns.iter().find(|column| &column.name == name).map(|column| column.type_oid).ok_or_else(|| {

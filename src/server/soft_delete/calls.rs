@@ -168,6 +168,7 @@ pub unsafe extern "C-unwind" fn upkeep_undelete(call: pg_sys::FunctionCallInfo) 
         // From here on every purge waits for us; one that we have waited for may have taken rows of it.
         refuse_purged(id);
         let mut total = 0;
+        let mut counted = 0;
         let all: *mut Keys = raw::allocate(restore.tables.len());
         let mut i = 0;
         while i < restore.tables.len() {
@@ -180,7 +181,17 @@ pub unsafe extern "C-unwind" fn upkeep_undelete(call: pg_sys::FunctionCallInfo) 
                 raw::become_again(before);
             }
             total += (*all.add(i)).rows;
+            counted += table.rows;
             i += 1;
+        }
+        if total == 0 && counted > 0 {
+            // What row security hides is told as such.
+            i = 0;
+            while i < restore.tables.len() {
+                refuse_less(&*restore.tables.as_ptr().add(i), values, 0);
+                i += 1;
+            }
+            nothing_left();
         }
         i = 0;
         while i < restore.tables.len() {
@@ -268,6 +279,11 @@ unsafe fn refuse_less(table: &request::Table, values: *mut Datum, back: u64) {
 #[pg_guard]
 unsafe extern "C-unwind" fn incomplete(table: *const request::Table, back: u64, left: u64) {
     answer(Err(request::incomplete(unsafe { &*table }, back, left)))
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn nothing_left() {
+    answer(Err(request::nothing_left()))
 }
 
 #[pg_guard]

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
-use super::{ours, views};
+use super::{ours, references, views};
 use crate::backfill::statements::identifier;
 use crate::error::{Error, QUERY_CANCELED, Result};
 use crate::server::catch::subtransaction;
@@ -101,20 +101,23 @@ fn unless_ours(f: impl FnOnce() -> Result<()>) {
     }
 }
 
-fn anything_managed() -> Result<bool> {
+/// Tables with soft delete, or deletions: of tables that have it no more, too.
+fn anything_to_follow() -> Result<bool> {
     if !catalog::extension_exists() || !catalog::extension_is_current()? {
         return Ok(false);
     }
     let found = spi::bookkeeping(|| {
-        spi::execute_returning("SELECT EXISTS (SELECT FROM upkeep._soft_delete_table)", &[], |row| {
-            row.require::<bool>(1)
-        })
+        spi::execute_returning(
+            "SELECT EXISTS (SELECT FROM upkeep._soft_delete_table) OR EXISTS (SELECT FROM upkeep._deletion)",
+            &[],
+            |row| row.require::<bool>(1),
+        )
     })?;
     Ok(found == [true])
 }
 
 fn follow() -> Result<()> {
-    if !anything_managed()? {
+    if !anything_to_follow()? {
         return Ok(());
     }
     let changed: Vec<Oid> = spi::bookkeeping(|| {
@@ -129,7 +132,7 @@ fn follow() -> Result<()> {
     for relid in changed {
         follow_table(relid)?;
     }
-    Ok(())
+    references::follow_renamed()
 }
 
 fn follow_table(relid: Oid) -> Result<()> {
@@ -273,11 +276,12 @@ fn lacks_checks(relid: Oid) -> Result<bool> {
     Ok(needed.iter().any(|column| !looked_at.contains(column)))
 }
 
-/// Tables and views that are gone.
+/// Tables and views that are gone, and columns.
 fn forget() -> Result<()> {
-    if !anything_managed()? {
+    if !anything_to_follow()? {
         return Ok(());
     }
+    references::forget_columns()?;
     spi::bookkeeping(|| {
         let dropped: Vec<Oid> = spi::execute_returning(
             "SELECT d.objid FROM pg_catalog.pg_event_trigger_dropped_objects() d
@@ -299,6 +303,6 @@ fn forget() -> Result<()> {
         ] {
             spi::execute(sql, &[dropped.clone().into()])?;
         }
-        Ok(())
+        references::forget_tables(&dropped)
     })
 }

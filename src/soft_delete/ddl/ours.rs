@@ -222,6 +222,10 @@ fn soft_delete_view_differs(view: Option<Oid>, completely: Option<bool>) -> Opti
     answer((|| {
         let Some(view) = view else { return Ok(None) };
         let found = spi::bookkeeping(|| spi::query_one(LOOK, &[view.into()], |row| read(view, &row)))?;
+        // What is on a view is nobody else's to know.
+        let user = catalog::current_user();
+        let may_know = |owner| catalog::has_privileges_of(user, owner);
+        let found = found.filter(|found| may_know(found.owner) || may_know(found.table_owner));
         let differences =
             found.map(|found| if completely == Some(true) { found.all_differences() } else { found.differences() });
         Ok(differences.filter(|differences| !differences.is_empty()).map(|differences| differences.join(", ")))
