@@ -245,7 +245,10 @@ struct Confined {
 
 impl Confined {
     fn to(owner: pg_sys::Oid, more: u32) -> Self {
-        Confined { _settings: Unset::begin(), _switch: Switch::to(owner, pg_sys::SECURITY_RESTRICTED_OPERATION | more, false) }
+        Confined {
+            _settings: Unset::begin(),
+            _switch: Switch::to(owner, pg_sys::SECURITY_RESTRICTED_OPERATION | more, false),
+        }
     }
 }
 
