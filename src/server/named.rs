@@ -9,6 +9,9 @@
 //! A statement is known by the address of its text, which the server hands to the hook. Nothing is kept of a run, so there
 //! is nothing that an error could leave behind.
 
+// One contract for all of them: a transaction is open, and a text stays where it is until it is forgotten.
+#![allow(clippy::missing_safety_doc)]
+
 use std::collections::BTreeMap;
 use std::ffi::{c_char, c_int, c_void};
 
@@ -48,11 +51,13 @@ pub fn install() {
 /// The statement with its text at this address names these relations, until [`forget`].
 pub unsafe fn expect(text: *const c_char, relations: &[Oid], whole: bool, step: bool) {
     let named = Named { relations: relations.to_vec(), whole, step };
-    unsafe { (*(&raw mut NAMED)).insert(text as usize, named) };
+    let all = &raw mut NAMED;
+    unsafe { (*all).insert(text as usize, named) };
 }
 
 pub unsafe fn forget(text: *const c_char) {
-    unsafe { (*(&raw mut NAMED)).remove(&(text as usize)) };
+    let all = &raw mut NAMED;
+    unsafe { (*all).remove(&(text as usize)) };
 }
 
 /// Where the server keeps the text of a plan of one statement.
@@ -75,7 +80,8 @@ unsafe extern "C-unwind" fn analyzed(
         if let Some(next) = NEXT {
             next(state, query, jumble);
         }
-        let known = &*(&raw const NAMED);
+        let all = &raw const NAMED;
+        let known = &*all;
         if known.is_empty() {
             return;
         }

@@ -168,7 +168,10 @@ impl Statement {
                 }
                 check(pg_sys::SPI_keepplan(plan))?;
                 drop(expected);
-                self.expect(named::text_of(plan)).map(std::mem::forget);
+                // For as long as the plan lives.
+                if let Some(expected) = self.expect(named::text_of(plan)) {
+                    std::mem::forget(expected);
+                }
                 self.plan.set(plan);
             }
         }
