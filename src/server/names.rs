@@ -7,18 +7,10 @@ use pgrx::PgList;
 use pgrx::pg_sys::{self, A_Expr_Kind, Node, NodeTag};
 
 use super::encoding;
+use super::parse::raw_expression_tree_walker;
 
 #[cfg(feature = "pg_test")]
 mod sources;
-
-unsafe extern "C-unwind" {
-    #[cfg_attr(not(feature = "pg15"), link_name = "raw_expression_tree_walker_impl")]
-    fn raw_expression_tree_walker(
-        node: *mut Node,
-        walker: unsafe extern "C-unwind" fn(*mut Node, *mut c_void) -> bool,
-        context: *mut c_void,
-    ) -> bool;
-}
 
 pub struct Names {
     /// Operators that the grammar implies (`IN`, `IS DISTINCT FROM`, `USING`) count: they cannot be written with a schema.
