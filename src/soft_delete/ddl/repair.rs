@@ -43,10 +43,25 @@ fn repair(target: Oid) -> Result<()> {
     })
 }
 
+/// The triggers that soft delete makes: their function, `tgtype`, whether they are deferrable, and their name.
+const KINDS: &str = "
+    VALUES ('_soft_delete_updated', 16, false, 'upkeep_soft_delete'),
+           ('_soft_delete_guard', 8, false, 'upkeep_soft_delete_no_delete'),
+           ('_soft_delete_guard', 34, false, 'upkeep_soft_delete_no_truncate'),
+           ('_soft_delete_updated_row', 17, false, 'upkeep_soft_delete_row'),
+           ('_soft_delete_flag', 23, false, 'zz_upkeep_soft_delete_flag'),
+           ('_soft_delete_view_row', 73, false, 'upkeep_soft_delete_row'),
+           ('_soft_delete_view', 10, false, 'upkeep_soft_delete_begin'),
+           ('_soft_delete_view', 8, false, 'upkeep_soft_delete'),
+           ('_soft_delete_live_parent', 5, false, 'upkeep_live_parent_insert'),
+           ('_soft_delete_live_parent', 17, false, 'upkeep_live_parent_update'),
+           ('_soft_delete_live_parent', 5, true, 'upkeep_live_parent_insert_deferred'),
+           ('_soft_delete_live_parent', 17, true, 'upkeep_live_parent_update_deferred')";
+
 /// Triggers of soft delete's functions that refuse to be what they are: renamed, or made by somebody else.
 fn drop_strange_triggers(managed: &Managed) -> Result<()> {
     let strange = spi::execute_returning(
-        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.quote_ident(t.tgname), c.relowner
+        &format!("SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.quote_ident(t.tgname), c.relowner
          FROM pg_catalog.pg_trigger t
          JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
               AND p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
@@ -56,20 +71,10 @@ fn drop_strange_triggers(managed: &Managed) -> Result<()> {
          WHERE t.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
            AND t.tgrelid OPERATOR(pg_catalog.=) ANY (
                ARRAY(SELECT m.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree($1) m) OPERATOR(pg_catalog.||) ARRAY[$1, $2])
-           AND NOT EXISTS (SELECT FROM (VALUES
-               ('_soft_delete_updated_row', 'upkeep_soft_delete_row', 17), ('_soft_delete_updated', 'upkeep_soft_delete', 16),
-               ('_soft_delete_guard', 'upkeep_soft_delete_no_delete', 8),
-               ('_soft_delete_guard', 'upkeep_soft_delete_no_truncate', 34),
-               ('_soft_delete_flag', 'zz_upkeep_soft_delete_flag', 23),
-               ('_soft_delete_view_row', 'upkeep_soft_delete_row', 73),
-               ('_soft_delete_view', 'upkeep_soft_delete_begin', 10), ('_soft_delete_view', 'upkeep_soft_delete', 8),
-               ('_soft_delete_live_parent', 'upkeep_live_parent_insert', 5),
-               ('_soft_delete_live_parent', 'upkeep_live_parent_update', 17),
-               ('_soft_delete_live_parent', 'upkeep_live_parent_insert_deferred', 5),
-               ('_soft_delete_live_parent', 'upkeep_live_parent_update_deferred', 17)) f (proname, tgname, tgtype)
+           AND NOT EXISTS (SELECT FROM ({KINDS}) f (proname, tgtype, deferred, tgname)
                WHERE f.proname::pg_catalog.name OPERATOR(pg_catalog.=) p.proname
                  AND f.tgname::pg_catalog.name OPERATOR(pg_catalog.=) t.tgname
-                 AND f.tgtype OPERATOR(pg_catalog.=) t.tgtype)",
+                 AND f.tgtype OPERATOR(pg_catalog.=) t.tgtype)"),
         &[managed.relid.into(), managed.live_view.into()],
         |row| Ok((row.require::<String>(1)?, row.require::<String>(2)?, row.require::<Oid>(3)?)),
     )?;
@@ -105,20 +110,9 @@ fn rename_triggers(managed: &Managed) -> Result<()> {
     relations.extend(managed.live_view);
     relations.extend(managed::referencing(managed.relid)?.into_iter().map(|key| key.child));
     let renamed = spi::execute_returning(
-        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.quote_ident(x.tgname), x.wanted, c.relowner
+        &format!("SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.quote_ident(x.tgname), x.wanted, c.relowner
          FROM (SELECT t.tgrelid, pg_catalog.min(t.tgname::pg_catalog.text) AS tgname, w.tgname AS wanted
-               FROM (VALUES ('_soft_delete_updated', 16, false, 'upkeep_soft_delete'),
-                            ('_soft_delete_guard', 8, false, 'upkeep_soft_delete_no_delete'),
-                            ('_soft_delete_guard', 34, false, 'upkeep_soft_delete_no_truncate'),
-                            ('_soft_delete_updated_row', 17, false, 'upkeep_soft_delete_row'),
-                            ('_soft_delete_flag', 23, false, 'zz_upkeep_soft_delete_flag'),
-                            ('_soft_delete_view_row', 73, false, 'upkeep_soft_delete_row'),
-                            ('_soft_delete_view', 10, false, 'upkeep_soft_delete_begin'),
-                            ('_soft_delete_view', 8, false, 'upkeep_soft_delete'),
-                            ('_soft_delete_live_parent', 5, false, 'upkeep_live_parent_insert'),
-                            ('_soft_delete_live_parent', 17, false, 'upkeep_live_parent_update'),
-                            ('_soft_delete_live_parent', 5, true, 'upkeep_live_parent_insert_deferred'),
-                            ('_soft_delete_live_parent', 17, true, 'upkeep_live_parent_update_deferred'))
+               FROM ({KINDS})
                     w (proname, tgtype, deferred, tgname)
                JOIN pg_catalog.pg_proc p ON p.proname OPERATOR(pg_catalog.=) w.proname::pg_catalog.name
                     AND p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
@@ -131,7 +125,7 @@ fn rename_triggers(managed: &Managed) -> Result<()> {
                                    AND o.tgname OPERATOR(pg_catalog.=) w.tgname::pg_catalog.name)
                GROUP BY t.tgrelid, w.tgname) x
          JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) x.tgrelid
-         JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace",
+         JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace"),
         &[managed.relid.into(), relations.into()],
         |row| Ok((row.require::<String>(1)?, row.require::<String>(2)?, row.require::<String>(3)?, row.require::<Oid>(4)?)),
     )?;
