@@ -37,6 +37,7 @@ struct Group {
 
 const GROUPS: &[Group] = &[
     Group { name: "plain", measure: plain },
+    Group { name: "steps", measure: steps },
     Group { name: "indexes", measure: indexes },
     Group { name: "busy", measure: busy },
     Group { name: "loop", measure: common_loop },
@@ -97,6 +98,14 @@ fn plain(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()> {
         }
     }
     report.add("The usual table", &series, &lines)
+}
+
+/// What a step costs beside its rows: twenty times as many of them for the same rows.
+fn steps(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()> {
+    let arena = arena(cluster, Shape::usual(plan.rows))?;
+    let series = in_turns(plan, &arena, &[ONE, Contestant::ShortSteps])?;
+    let lines = [speed("steps of 10 ms: rows/s of steps of 200 ms", &series[1], &series[0])];
+    report.add("Short steps", &series, &lines)
 }
 
 fn indexes(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()> {

@@ -55,6 +55,41 @@ const PLPGSQL: &str = "
     END $$;
     CREATE TRIGGER mark INSTEAD OF DELETE ON t_live FOR EACH ROW EXECUTE FUNCTION mark()";
 
+const STATEMENTS: i32 = 2_000;
+const ONE_ROW_TABLE: u32 = 20_000;
+/// Name, what there is before, the statement.
+const ONE_ROW: [(&str, &str, &str); 6] = [
+    (
+        "UPDATE of a row",
+        BY_HAND,
+        "UPDATE t SET deleted_at = now(), deleted_by = current_user, deletion_id = gen_random_uuid() WHERE id = $1",
+    ),
+    ("DELETE of a row, the live view", "SELECT upkeep.enable_soft_delete('t')", "DELETE FROM t_live WHERE id = $1"),
+    (
+        "UPDATE of a row back",
+        concat!(
+            "ALTER TABLE t ADD deleted_at timestamptz, ADD deleted_by text, ADD deletion_id uuid;",
+            "UPDATE t SET deleted_at = now(), deleted_by = current_user, deletion_id = gen_random_uuid()"
+        ),
+        "UPDATE t SET deleted_at = NULL, deleted_by = NULL, deletion_id = NULL WHERE id = $1",
+    ),
+    (
+        "undelete() of a row",
+        "SELECT upkeep.enable_soft_delete('t');
+         DO $$BEGIN FOR i IN 1..2000 LOOP PERFORM upkeep.soft_delete('t', 'id = ' || i); END LOOP; END$$;
+         CREATE TABLE IF NOT EXISTS numbered AS SELECT 1 AS id, NULL::uuid AS deletion WHERE false;
+         TRUNCATE numbered; INSERT INTO numbered SELECT id, deletion_id FROM t WHERE id <= 2000;
+         CREATE UNIQUE INDEX IF NOT EXISTS numbered_id ON numbered (id); ANALYZE numbered",
+        "SELECT upkeep.undelete(deletion) FROM numbered WHERE id = $1",
+    ),
+    ("INSERT of a child, the foreign key alone", "", "INSERT INTO t SELECT 1000000 + $1, 1 + $1 % 1000, $1, 'label'"),
+    (
+        "INSERT of a child of a table with soft delete",
+        ENABLE_BOTH,
+        "INSERT INTO t SELECT 1000000 + $1, 1 + $1 % 1000, $1, 'label'",
+    ),
+];
+
 const LIVE: &str = "SELECT count(*) FROM t WHERE deleted_at IS NULL";
 
 const ONE_TABLE: [Way; 4] = [
@@ -99,7 +134,8 @@ pub fn measure(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()
         one_table(cluster, plan, report, pages, fillfactor)?;
         cascade(cluster, plan, report, pages, fillfactor)?;
     }
-    looking(cluster, plan, report)
+    looking(cluster, plan, report)?;
+    one_at_a_time(cluster, plan, report)
 }
 
 fn one_table(cluster: &Cluster, plan: &Plan, report: &mut Report, pages: &str, fillfactor: u32) -> Result<()> {
@@ -151,6 +187,35 @@ fn looking(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()> {
     let series = alternate(plan.runs, &mut [look("condition by hand", by_hand), look("live view", view)])?;
     let verdict = [ratio("live view / by hand (same plan): ms", &series[1], &series[0]).must(Bound::AtMost(1.02))];
     report.add(&format!("{LOOKS} looks at {} rows", plan.rows), &series, &verdict)
+}
+
+/// What applications do: a statement for one row, in a transaction of its own; and a child for a parent that may be deleted.
+fn one_at_a_time(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()> {
+    let mut variants = ONE_ROW.map(|(name, set_up, statement)| Variant {
+        name: name.to_owned(),
+        run: Box::new(move || {
+            let mut session = cluster.connect(DATABASE)?;
+            make_tables(&mut session, ONE_ROW_TABLE, 30)?;
+            session.run(set_up)?;
+            for quiet in ["SET synchronous_commit = off", "VACUUM (ANALYZE, FREEZE) t, p", "CHECKPOINT"] {
+                session.run(quiet)?;
+            }
+            let statement = session.prepare(statement)?;
+            let clock = Instant::now();
+            for id in 1..=STATEMENTS {
+                session.query(&statement, &[&id])?;
+            }
+            Ok(Sample::from([("us", clock.elapsed().as_secs_f64() * 1e6 / f64::from(STATEMENTS))]))
+        }),
+    });
+    let series = alternate(plan.runs, &mut variants)?;
+    let against = |what: &str, i: usize, j: usize| Comparison::new(what, &series[i], &series[j], Measure::Ratio("us"));
+    let verdict = [
+        against("DELETE of a row, the live view / UPDATE: us", 1, 0),
+        against("undelete() of a row / UPDATE: us", 3, 2),
+        against("INSERT of a child / the foreign key alone: us", 5, 4),
+    ];
+    report.add(&format!("{STATEMENTS} statements of one row"), &series, &verdict)
 }
 
 fn ratio(what: &str, series: &Series, other: &Series) -> Comparison {

@@ -26,6 +26,8 @@ pub enum Contestant {
     Job {
         workers: u32,
     },
+    /// One worker with the shortest steps that can be asked for: what a step costs shows most.
+    ShortSteps,
     /// A client that walks along the key in batches of 10,000.
     Keyset,
     /// The client everybody writes first: the next 10,000 rows that still lack the value.
@@ -40,6 +42,7 @@ impl Contestant {
             Self::OneUpdate => "one UPDATE".into(),
             Self::Job { workers: 1 } => "job, one worker".into(),
             Self::Job { workers } => format!("job, {workers} workers"),
+            Self::ShortSteps => "job, steps of 10 ms".into(),
             Self::Keyset => "keyset batches".into(),
             Self::CommonLoop => "common loop".into(),
         }
@@ -60,9 +63,9 @@ impl Contestant {
 
         let mut sample = Sample::new();
         let seconds = match self {
-            Self::Job { workers } => {
+            Self::Job { .. } | Self::ShortSteps => {
                 let watch = Watch::start(cluster, database)?;
-                let seconds = run_job(&mut session, shape, workers);
+                let seconds = run_job(&mut session, shape, self.job_options());
                 let seen = watch.end()?;
                 sample.insert("longest_tx_ms", seen.longest_transaction);
                 sample.insert("oldest_xmin_ms", seen.oldest_xmin);
@@ -98,17 +101,21 @@ impl Contestant {
             Self::OneUpdate => session.run(&format!("{set} WHERE label IS NULL")),
             Self::Keyset => keyset_batches(session, &set),
             Self::CommonLoop => common_loop(session, &set),
-            Self::Job { .. } => bail!("a job is not filled by hand"),
+            Self::Job { .. } | Self::ShortSteps => bail!("a job is not filled by hand"),
+        }
+    }
+
+    fn job_options(self) -> String {
+        match self {
+            Self::Job { workers } => format!("workers => {workers}"),
+            _ => "batch_time => '10 ms'".into(),
         }
     }
 }
 
 /// Seconds from the request to the job's end, by the server's clock: `upkeep.wait` may notice the end a little later.
-fn run_job(session: &mut Session, shape: &Shape, workers: u32) -> Result<f64> {
-    let request = format!(
-        "SELECT upkeep.backfill('{TABLE}', $${}$$, 'label IS NULL', workers => {workers})",
-        shape.assignments()
-    );
+fn run_job(session: &mut Session, shape: &Shape, options: String) -> Result<f64> {
+    let request = format!("SELECT upkeep.backfill('{TABLE}', $${}$$, 'label IS NULL', {options})", shape.assignments());
     let job = session.text(&request)?;
     session.run(&format!("CALL upkeep.wait('{job}')"))?;
     let look = format!(
