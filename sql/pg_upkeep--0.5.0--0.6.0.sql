@@ -354,3 +354,8 @@ CREATE INDEX ON upkeep._deletion_table (relid);
 CREATE INDEX ON upkeep._deletion_cleared (relid);
 COMMENT ON FUNCTION upkeep._soft_delete_view_differs(oid, boolean) IS
 'Private: what of a view of soft delete is not as soft delete has written it (null: nothing, it is no such view, or the caller is neither a member of its owner nor of the table''s). completely: rules, triggers, defaults and rights to add triggers too.';
+
+-- Nobody's lock and nobody's text is in the way of what others do: errors that say so.
+COMMENT ON FUNCTION upkeep.reset_query_stats(oid, bigint, boolean) IS
+'Lets upkeep.query_stats begin anew in this database: for all statements (then "others" too), or those of a role or with a queryid. Takes effect at once, whatever becomes of the transaction. What was counted still goes into the history. With history => true the history and all texts are removed as well; that takes no userid and no queryid (22023). Not for PUBLIC: GRANT EXECUTE to whom it may concern. Errors: 55000 not preloaded, 22004 history is null, 55P03 somebody who has read the history is still in his transaction.';
+COMMENT ON FUNCTION upkeep.run_in_background(text, text, integer) IS 'Runs one SQL command in a worker as the caller, top-level ones (VACUUM, CREATE INDEX CONCURRENTLY, CALL) included. retries: how often a failed or interrupted run is repeated. To be granted. 42601 unless exactly one statement; 0A000 for BEGIN, COMMIT, LISTEN, COPY FROM STDIN or TO STDOUT; 54000 more than 1 MB.';

@@ -432,7 +432,7 @@ COMMENT ON FUNCTION upkeep.stop_workers() IS 'Ends the workers that start_worker
 
 CREATE FUNCTION upkeep.run_in_background(command text, name text DEFAULT NULL, retries integer DEFAULT 0) RETURNS uuid
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'run_in_background_wrapper';
-COMMENT ON FUNCTION upkeep.run_in_background(text, text, integer) IS 'Runs one SQL command in a worker as the caller, top-level ones (VACUUM, CREATE INDEX CONCURRENTLY, CALL) included. retries: how often a failed or interrupted run is repeated. To be granted. 42601 unless exactly one statement; 0A000 for BEGIN, COMMIT, LISTEN, COPY FROM STDIN or TO STDOUT.';
+COMMENT ON FUNCTION upkeep.run_in_background(text, text, integer) IS 'Runs one SQL command in a worker as the caller, top-level ones (VACUUM, CREATE INDEX CONCURRENTLY, CALL) included. retries: how often a failed or interrupted run is repeated. To be granted. 42601 unless exactly one statement; 0A000 for BEGIN, COMMIT, LISTEN, COPY FROM STDIN or TO STDOUT; 54000 more than 1 MB.';
 
 REVOKE EXECUTE ON FUNCTION upkeep.start_workers(), upkeep.stop_workers(), upkeep.pause_all(text),
     upkeep.resume_all(), upkeep.run_in_background(text, text, integer) FROM PUBLIC;
@@ -2407,7 +2407,8 @@ COMMENT ON EVENT TRIGGER upkeep_before_trigger IS 'pg_upkeep: a dump may create 
 --
 -- Old history leaves by TRUNCATE of a whole partition, never row by row. The partitions are a ring of eight for each level, made
 -- here and not at run time: DDL at run time would fire the event triggers of users under our switched user (LAW 1), and would
--- have to be kept out of dumps. A ring moves on when its partition spans a seventh of the level's retention.
+-- have to be kept out of dumps. A ring moves on when its partition spans a seventh of the level's retention, and the next one could be
+-- emptied: whoever has read it is in the way of that until the end of his transaction, and of nothing else.
 
 CREATE TABLE upkeep._query_interval (
     ring smallint NOT NULL, -- 8 * level + position
@@ -2645,7 +2646,7 @@ CREATE FUNCTION upkeep.reset_query_stats(userid oid DEFAULT NULL, queryid bigint
     LANGUAGE c VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'upkeep_reset_query_stats_wrapper';
 COMMENT ON FUNCTION upkeep.reset_query_stats(oid, bigint, boolean) IS
-'Lets upkeep.query_stats begin anew in this database: for all statements (then "others" too), or those of a role or with a queryid. Takes effect at once, whatever becomes of the transaction. What was counted still goes into the history. With history => true the history and all texts are removed as well; that takes no userid and no queryid (22023). Not for PUBLIC: GRANT EXECUTE to whom it may concern. Errors: 55000 not preloaded, 22004 history is null.';
+'Lets upkeep.query_stats begin anew in this database: for all statements (then "others" too), or those of a role or with a queryid. Takes effect at once, whatever becomes of the transaction. What was counted still goes into the history. With history => true the history and all texts are removed as well; that takes no userid and no queryid (22023). Not for PUBLIC: GRANT EXECUTE to whom it may concern. Errors: 55000 not preloaded, 22004 history is null, 55P03 somebody who has read the history is still in his transaction.';
 REVOKE ALL ON FUNCTION upkeep.reset_query_stats(oid, bigint, boolean) FROM PUBLIC;
 /* </end connected objects> */
 

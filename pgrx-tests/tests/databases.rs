@@ -306,6 +306,31 @@ fn who_does_not_own_the_database_disturbs_nobody() -> Result<()> {
 }
 
 #[test]
+fn a_statement_that_cannot_succeed_disturbs_nobody() -> Result<()> {
+    let server = testing::server("landlord").preloaded().start()?;
+    let mut admin = server.connect("postgres")?;
+    let mut session = new_database(&server, "busy")?;
+    admin.run("CREATE ROLE landlord LOGIN; ALTER DATABASE busy OWNER TO landlord")?;
+    let (job, executor) = backfill_endlessly(&mut session)?;
+    // He owns the database, and may not create any.
+    let mut landlord = server.connect_as("postgres", "landlord")?;
+    for attempt in ["ALTER DATABASE busy RENAME TO mine", "CREATE DATABASE mine TEMPLATE busy"] {
+        assert_eq!(sqlstate(&mut landlord, attempt)?, "42501", "{attempt}");
+    }
+    for attempt in
+        ["DROP DATABASE busy", "CREATE DATABASE copy TEMPLATE busy", "ALTER DATABASE busy SET TABLESPACE pg_default"]
+    {
+        assert_eq!(sqlstate(&mut admin, &format!("BEGIN; {attempt}"))?, "25001", "{attempt}");
+        admin.run("ROLLBACK")?;
+    }
+    for (attempt, code) in [("DROP DATABASE busy", "55006"), ("ALTER DATABASE busy RENAME TO mine", "0A000")] {
+        assert_eq!(sqlstate(&mut session, attempt)?, code, "{attempt}");
+    }
+    assert_eq!(wait_until_asleep(&mut session, &job)?, executor);
+    end_endless_backfill(&mut session, &job)
+}
+
+#[test]
 fn a_template_gets_no_workers() -> Result<()> {
     let server = testing::server("template").preloaded().start()?;
     let mut admin = server.connect("postgres")?;

@@ -296,3 +296,27 @@ fn what_one_role_leaves_behind_is_bounded() -> Result<()> {
     assert_eq!(session.text(&events)?, "t|queued|name n1500");
     session.run(&format!("SELECT upkeep.cancel('{job}')"))
 }
+
+#[test]
+fn texts_of_jobs_and_schedules_are_of_bounded_length() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    session.run("CREATE TABLE t (id int PRIMARY KEY, n text); SELECT upkeep.schedule('short', '1 hour', 'SELECT 1', paused => true)")?;
+    let long = "'SELECT 1 /*' || repeat('x', 1 << 20) || '*/'";
+    for sql in [
+        format!("SELECT upkeep.run_in_background({long})"),
+        format!("SELECT upkeep.schedule('long', '1 hour', {long})"),
+        "SELECT upkeep.schedule('long', '1 hour' || repeat(' ', 1 << 20), 'SELECT 1')".to_owned(),
+        format!("SELECT upkeep.alter_schedule('short', command => {long})"),
+        "SELECT upkeep.alter_schedule('short', schedule => '1 hour' || repeat(' ', 1 << 20))".to_owned(),
+        "SELECT upkeep.backfill('t', 'n = ''' || repeat('x', 1 << 20) || '''')".to_owned(),
+    ] {
+        assert_eq!(sqlstate(&mut session, &sql)?, "54000", "{sql}");
+    }
+    let longest = "'SELECT 1 /*' || repeat('x', (1 << 20) - 13) || '*/'";
+    session.run(&format!("SELECT upkeep.schedule('longest', '1 hour', {longest}, paused => true)"))?;
+    // Settings are kept with a job: what its text means.
+    session.run("SELECT set_config('search_path', 'public' || repeat(', public', 150000), false)")?;
+    assert_eq!(sqlstate(&mut session, "SELECT upkeep.run_in_background('SELECT 1')")?, "54000");
+    Ok(())
+}

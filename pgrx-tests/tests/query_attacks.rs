@@ -461,6 +461,46 @@ fn a_database_that_is_dropped_leaves_others_their_history() -> Result<()> {
 }
 
 #[test]
+fn databases_without_the_extension_keep_no_place_from_one_that_has_it() -> Result<()> {
+    let mut cluster = counted_every_second("places").start()?;
+    let mut session = cluster.connect("postgres")?;
+    session.run("CREATE DATABASE app")?;
+    let others: Vec<String> = (0..70).map(|n| format!("without_{n}")).collect();
+    // They are the first that are counted, and there are more of them than places.
+    for name in &others {
+        session.run(&format!("CREATE DATABASE {name} STRATEGY file_copy"))?;
+        cluster.connect(name)?.run("SELECT 1")?;
+    }
+    let mut app = cluster.connect("app")?;
+    app.run("SELECT 1")?;
+    app.run("CREATE EXTENSION pg_upkeep")?;
+    app.run(MONEY)?;
+    wait_for_text(&mut app, &stored(), "1")?;
+    // The same when it is not known yet where the extension is.
+    drop((app, session));
+    cluster.set("upkeep.enabled", "off")?;
+    cluster.restart()?;
+    for name in &others {
+        cluster.connect(name)?.run("SELECT 1")?;
+    }
+    let mut app = cluster.connect("app")?;
+    app.run("SELECT 1")?;
+    cluster.set("upkeep.enabled", "on")?;
+    cluster.reload()?;
+    wait_until("a place", PATIENCE, || {
+        app.run(MONEY).is_ok()
+            && app
+                .text("SELECT count(*) FROM upkeep.query_stats WHERE query = 'SELECT $1::money'")
+                .is_ok_and(|n| n == "1")
+    })?;
+    wait_for_text(&mut app, &format!("SELECT ({}) > 1", stored()), "t")?;
+    // What the others have counted is among the rest: sums stay exact.
+    let others = "SELECT count(*) FROM upkeep.query_stats WHERE queryid = 0 AND datid IS NULL";
+    assert_eq!(app.text(others)?, "1");
+    Ok(())
+}
+
+#[test]
 fn texts_that_nobody_fetches_leave_room_for_those_of_others() -> Result<()> {
     let cluster = counted_every_second("fetched")
         .set("upkeep.query_max", 100)

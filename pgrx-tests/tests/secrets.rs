@@ -161,3 +161,38 @@ fn what_errors_say_is_for_members_of_the_owner_only() -> Result<()> {
     admin.run("DROP EVENT TRIGGER no_drop")?;
     wait_for_text(&mut admin, "SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'zz_upkeep%'", "0")
 }
+
+#[test]
+fn messages_that_an_earlier_version_took_for_reasons_are_kept_apart() -> Result<()> {
+    let server = testing::server("old_secrets").preloaded().set("upkeep.enabled", "off").start()?;
+    let mut admin = server.connect("postgres")?;
+    admin.run(
+        "CREATE EXTENSION pg_upkeep VERSION '0.5.0'; CREATE ROLE owner LOGIN; CREATE ROLE watcher LOGIN IN ROLE pg_monitor",
+    )?;
+    // As 0.5.0 left them: the last error in the reason of whatever waits or was cleaned up. Only of a job that somebody has paused the
+    // reason is what he gave.
+    for state in ["queued", "running", "done", "failed", "canceled", "paused"] {
+        let reason = if state == "paused" { "migration" } else { SECRET };
+        admin.run(&format!(
+            "WITH job AS (
+                 INSERT INTO upkeep._job (id, kind, owner, owner_name, target, params, session, state, reason, error_message,
+                                          system_identifier, database)
+                 SELECT gen_random_uuid(), 'command', 'owner'::regrole, 'owner', 'SELECT', '{{\"command\": \"SELECT 1\"}}', '{{}}',
+                        '{state}', '{reason}', CASE '{state}' WHEN 'failed' THEN '{SECRET}' END,
+                        (pg_control_system()).system_identifier, (SELECT oid FROM pg_database WHERE datname = current_database())
+                 RETURNING id)
+             INSERT INTO upkeep._job_slot (job, slot, wait_reason, pid) SELECT id, 0, '{SECRET}', 1 FROM job"
+        ))?;
+    }
+    admin.run("ALTER EXTENSION pg_upkeep UPDATE")?;
+    let watcher = server.connect_as("postgres", "watcher")?;
+    let mut strangers = Strangers(vec![("watcher", watcher)]);
+    strangers.see_nothing()?;
+    let watcher = &mut strangers.0[0].1;
+    assert_eq!(watcher.text("SELECT count(*) FROM upkeep.jobs")?, "6");
+    assert_eq!(watcher.text("SELECT wait_reason FROM upkeep.jobs WHERE state = 'paused'")?, "migration");
+    let mut owner = server.connect_as("postgres", "owner")?;
+    assert_eq!(owner.text("SELECT wait_reason FROM upkeep.jobs WHERE state = 'queued'")?, format!("waits: {SECRET}"));
+    assert_eq!(owner.text("SELECT wait_reason FROM upkeep.jobs WHERE state = 'waiting'")?, format!("waits: {SECRET}"));
+    Ok(())
+}

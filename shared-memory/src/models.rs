@@ -48,7 +48,11 @@ struct Session {
 
 impl Session {
     fn new(memory: &Owned, number: u32) -> Session {
-        Session { me: Me { number, pid: number + 1, database: DB }, own: Own::new(), memory: memory.memory() }
+        Session::of(memory, number, DB)
+    }
+
+    fn of(memory: &Owned, number: u32, database: u32) -> Session {
+        Session { me: Me { number, pid: number + 1, database }, own: Own::new(), memory: memory.memory() }
     }
 
     fn count(&mut self, queryid: i64) {
@@ -178,6 +182,150 @@ fn a_place_taken_by_two_at_once_is_found() {
     first_of_a_database(Some(Mistake::ClaimWithoutLock));
 }
 
+/// Both places are taken when a database gets the extension, and in one of those that do not have it somebody counts.
+fn a_place_changes_hands(mistake: Option<Mistake>, known: Presence) {
+    model(mistake, 3, move || {
+        let memory = Arc::new(Owned::new(1, 2));
+        let shared = memory.memory();
+        assert!(shared.set_presence(&Process(1), 5, Presence::Present, |_| ()).is_some());
+        let mut without = Session::of(&memory, 0, 6);
+        without.count(10);
+        if known == Presence::Absent {
+            shared.set_presence(&Process(1), 6, Presence::Absent, |_| ());
+        }
+        let thread = {
+            let memory = Arc::clone(&memory);
+            thread::spawn(move || {
+                memory.memory().set_presence(&Process(50), DB, Presence::Present, |lost| assert_eq!(lost, 6)).is_some()
+            })
+        };
+        without.count(10);
+        let has_one = thread.join().unwrap();
+        assert_eq!((shared.places_of(5), shared.places_of(6) + shared.places_of(DB)), (1, 1));
+        assert_eq!(shared.places_of(DB), usize::from(has_one));
+        assert_eq!(others_of(shared, DB), 0, "counted for another database");
+        // Whoever is without a place counts for the rest.
+        without.count(0);
+        assert_eq!(others_of(shared, DB), 0, "counted for another database");
+        let entries: u64 = shared.live(&Process(99), 6).iter().map(|entry| entry.figures.failures[0]).sum();
+        assert_eq!(entries, 3, "sums are exact");
+        // And whoever has got one, there.
+        let mut with = Session::of(&memory, 1, DB);
+        with.count(0);
+        assert_eq!(others_of(shared, DB), u64::from(has_one));
+    });
+}
+
+/// What was counted for the others of a database.
+fn others_of(memory: Memory, oid: u32) -> u64 {
+    let entries = memory.live(&Process(99), oid);
+    let others = entries.iter().filter(|entry| entry.key.queryid == 0 && entry.database == oid);
+    others.map(|entry| entry.figures.failures[0]).sum()
+}
+
+#[test]
+fn a_database_with_the_extension_has_a_place() {
+    a_place_changes_hands(None, Presence::Absent);
+    a_place_changes_hands(None, Presence::Unknown);
+}
+
+#[test]
+fn a_place_given_away_while_it_is_counted_at_is_found() {
+    a_place_changes_hands(Some(Mistake::LookBeforePlace), Presence::Absent);
+    a_place_changes_hands(Some(Mistake::BelieveThePlace), Presence::Absent);
+}
+
+/// Two schedulers want a place, of which there is one, while the database that has it is dropped.
+fn one_place_is_wanted(mistake: Option<Mistake>, databases: [u32; 2]) {
+    model(mistake, 2, move || {
+        let memory = Arc::new(Owned::new(1, 2));
+        let shared = memory.memory();
+        shared.set_presence(&Process(1), 5, Presence::Present, |_| ());
+        shared.set_presence(&Process(1), 6, Presence::Absent, |_| ());
+        let threads: Vec<_> = databases
+            .map(|oid| {
+                let memory = Arc::clone(&memory);
+                thread::spawn(move || {
+                    memory.memory().set_presence(&Process(40 + oid), oid, Presence::Present, |_| ()).is_some()
+                })
+            })
+            .into_iter()
+            .collect();
+        shared.forget_databases(&Process(1), |oid| oid != 6, |_| ());
+        let [first, second] = [0, 1].map(|at| (databases[at], at));
+        let found: Vec<bool> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+        for (oid, at) in [first, second] {
+            assert!(shared.places_of(oid) <= 1, "two numbers for one database");
+            assert!(!found[at] || shared.places_of(oid) == 1, "a place is lost that was had");
+        }
+        assert_eq!(shared.places_of(5), 1);
+    });
+}
+
+#[test]
+fn a_place_is_given_to_one() {
+    one_place_is_wanted(None, [7, 8]);
+    one_place_is_wanted(None, [7, 7]);
+}
+
+#[test]
+fn a_place_of_another_that_is_cleared_is_found() {
+    one_place_is_wanted(Some(Mistake::ClearUnseen), [7, 8]);
+}
+
+/// The extension leaves a database, or is found not to be there, while its place goes to another one.
+fn a_presence_is_said(mistake: Option<Mistake>) {
+    model(mistake, 2, || {
+        let memory = Arc::new(Owned::new(1, 2));
+        let shared = memory.memory();
+        shared.set_presence(&Process(1), 5, Presence::Present, |_| ());
+        assert!(shared.database(6, 1).is_some());
+        let thread = {
+            let memory = Arc::clone(&memory);
+            thread::spawn(move || memory.memory().set_presence(&Process(60), 6, Presence::Absent, |_| ()))
+        };
+        let has_one = shared.set_presence(&Process(50), DB, Presence::Present, |_| ()).is_some();
+        thread.join().unwrap();
+        assert_eq!(shared.database(DB, 1).map(|place| place.presence()), has_one.then_some(Presence::Present));
+    });
+}
+
+#[test]
+fn what_is_said_of_a_place_is_said_of_its_database() {
+    a_presence_is_said(None);
+}
+
+#[test]
+fn what_is_said_of_the_wrong_database_is_found() {
+    a_presence_is_said(Some(Mistake::SayWithoutLock));
+}
+
+/// A drain takes what was counted, and cannot store it, while its database's place goes to another one.
+#[test]
+fn what_is_given_back_is_its_databases() {
+    model(None, 2, || {
+        let memory = Arc::new(Owned::new(1, 2));
+        let shared = memory.memory();
+        shared.set_presence(&Process(1), 5, Presence::Present, |_| ());
+        let mut session = Session::of(&memory, 0, 6);
+        session.count(0);
+        let thread = {
+            let memory = Arc::clone(&memory);
+            thread::spawn(move || {
+                let memory = memory.memory();
+                if let Some(drained) = memory.drain(&Process(60), 6) {
+                    memory.give_back(&Process(60), 1, &drained);
+                }
+            })
+        };
+        shared.set_presence(&Process(50), DB, Presence::Present, |_| ());
+        thread.join().unwrap();
+        assert_eq!(others_of(shared, DB), 0, "given back to another database");
+        let all: u64 = shared.live(&Process(99), 6).iter().map(|entry| entry.figures.failures[0]).sum();
+        assert_eq!(all, 1, "sums are exact");
+    });
+}
+
 /// A process has ended while it moved the counts of an entry. Others read, drain, reset.
 fn a_mover_is_gone(mistake: Option<Mistake>, what: fn(Memory)) {
     model(mistake, 2, move || {
@@ -293,7 +441,7 @@ fn what_is_given_up_is_among_the_others() {
         session.count(10);
         let thread = {
             let memory = Arc::clone(&memory);
-            thread::spawn(move || memory.memory().set_presence(&Process(50), DB, Presence::Absent))
+            thread::spawn(move || memory.memory().set_presence(&Process(50), DB, Presence::Absent, |_| ()))
         };
         session.count(10);
         thread.join().unwrap();

@@ -24,6 +24,14 @@ pub enum Mistake {
     WaitForTheGone,
     /// A database's place is looked for and taken by two processes at once.
     ClaimWithoutLock,
+    /// A place is given to another database after the look whether somebody counts there.
+    LookBeforePlace,
+    /// Whoever counts for a place believes that it is still its database's.
+    BelieveThePlace,
+    /// It is said of a database's place whether the extension is there while that place goes to another one.
+    SayWithoutLock,
+    /// A place of a database that was dropped is cleared though another database has it by now.
+    ClearUnseen,
     /// The board's lease is taken without a look whether somebody else has just taken it.
     LeaseWithoutLooking,
     /// A sample is taken for whole if nobody has begun to write one: two may have written it.

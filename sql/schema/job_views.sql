@@ -172,7 +172,7 @@ COMMENT ON FUNCTION upkeep.stop_workers() IS 'Ends the workers that start_worker
 
 CREATE FUNCTION upkeep.run_in_background(command text, name text DEFAULT NULL, retries integer DEFAULT 0) RETURNS uuid
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'run_in_background_wrapper';
-COMMENT ON FUNCTION upkeep.run_in_background(text, text, integer) IS 'Runs one SQL command in a worker as the caller, top-level ones (VACUUM, CREATE INDEX CONCURRENTLY, CALL) included. retries: how often a failed or interrupted run is repeated. To be granted. 42601 unless exactly one statement; 0A000 for BEGIN, COMMIT, LISTEN, COPY FROM STDIN or TO STDOUT.';
+COMMENT ON FUNCTION upkeep.run_in_background(text, text, integer) IS 'Runs one SQL command in a worker as the caller, top-level ones (VACUUM, CREATE INDEX CONCURRENTLY, CALL) included. retries: how often a failed or interrupted run is repeated. To be granted. 42601 unless exactly one statement; 0A000 for BEGIN, COMMIT, LISTEN, COPY FROM STDIN or TO STDOUT; 54000 more than 1 MB.';
 
 REVOKE EXECUTE ON FUNCTION upkeep.start_workers(), upkeep.stop_workers(), upkeep.pause_all(text),
     upkeep.resume_all(), upkeep.run_in_background(text, text, integer) FROM PUBLIC;

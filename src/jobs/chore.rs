@@ -40,6 +40,11 @@ impl Visit {
     /// Passes something over for now.
     pub fn give_up(&mut self, what: impl Into<String>, error: Error) {
         self.again_in(if retry::is_transient(&error) { SOON } else { LATER });
+        self.pass_over(what, error);
+    }
+
+    /// The same for what is tried again at a time of its own.
+    pub fn pass_over(&mut self, what: impl Into<String>, error: Error) {
         self.given_up.0.push((what.into(), error));
     }
 

@@ -13,16 +13,41 @@ use crate::server::{catalog, spi, worker};
 const PATIENCE: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(10);
 
+/// What a statement wants with a database that it has to itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Demand {
+    Drop,
+    Rename,
+    /// To another tablespace.
+    Move,
+    Copy,
+}
+
+/// The database, if the caller may do that to it: nobody's jobs end for a statement that cannot succeed.
+fn at_disposal(name: &str, demand: Demand) -> Result<Option<Oid>> {
+    let found = spi::query_one(
+        "SELECT d.oid, d.datistemplate, r.rolsuper OR r.rolcreatedb
+         FROM pg_catalog.pg_database d, pg_catalog.pg_roles r
+         WHERE d.datname OPERATOR(pg_catalog.=) $1::pg_catalog.name AND pg_catalog.pg_has_role(d.datdba, 'USAGE')
+           AND r.oid OPERATOR(pg_catalog.=) $2",
+        &[name.into(), catalog::current_user().into()],
+        |row| Ok((row.require::<Oid>(1)?, row.require::<bool>(2)?, row.require::<bool>(3)?)),
+    )?;
+    Ok(found.and_then(|(database, is_template, may_create)| {
+        let may = match demand {
+            Demand::Drop => !is_template,
+            Demand::Move => true,
+            Demand::Rename | Demand::Copy => may_create,
+        };
+        let is_open = demand != Demand::Copy && database == catalog::my_database();
+        (may && !is_open).then_some(database)
+    }))
+}
+
 /// Asks our workers to leave a database that the caller owns, and waits for it. If the
 /// statement then fails, the launcher comes back after a while and the jobs go on.
-pub fn leave_database(name: &str) -> Result<()> {
-    let owned = spi::query_one(
-        "SELECT d.oid FROM pg_catalog.pg_database d
-         WHERE d.datname OPERATOR(pg_catalog.=) $1::pg_catalog.name AND pg_catalog.pg_has_role(d.datdba, 'USAGE')",
-        &[name.into()],
-        |row| row.require::<Oid>(1),
-    )?;
-    let Some(database) = owned else { return Ok(()) };
+pub fn leave_database(name: &str, demand: Demand) -> Result<()> {
+    let Some(database) = at_disposal(name, demand)? else { return Ok(()) };
     let launcher = activity::launcher()?;
     let entry = launcher.as_ref().and_then(|launcher| launcher.segment.database(database));
     let tries = PATIENCE.as_millis() / LOOK.as_millis();

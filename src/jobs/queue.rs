@@ -57,6 +57,17 @@ const CAPTURED: [(&str, &std::ffi::CStr); 5] = [
     ("default_text_search_config", c"default_text_search_config"),
 ];
 
+/// Bytes of a text that a job or a schedule keeps: everybody's scheduler and executors read it.
+const LONGEST_TEXT: usize = 1 << 20;
+
+pub fn check_length(what: &str, bytes: usize) -> Result<()> {
+    if bytes <= LONGEST_TEXT {
+        return Ok(());
+    }
+    Err(Error::new(PROGRAM_LIMIT_EXCEEDED, format!("{what} must have at most 1 MB, but has {bytes} bytes"))
+        .hint("Put it into a function or a procedure, and call that."))
+}
+
 /// Creates a job owned by `current_user`, or finds the one that `if_not_exists` means.
 pub fn create(new: NewJob<'_>) -> Result<Uuid> {
     refuse_in_recovery("create a job")?;
@@ -65,6 +76,10 @@ pub fn create(new: NewJob<'_>) -> Result<Uuid> {
     let owner = catalog::current_user();
     let owner_name = catalog::role_name(owner).unwrap_or_default();
     refuse_nologin_owner(owner, &owner_name)?;
+    // Of a command its own text was looked at.
+    if new.kind != super::command::KIND {
+        check_length("what the job is to do", new.params.to_string().len())?;
+    }
 
     if let Some(name) = new.name {
         lock_name(owner, name);
@@ -76,7 +91,7 @@ pub fn create(new: NewJob<'_>) -> Result<Uuid> {
 
     let id = catalog::uuid_v7();
     // Read before the switch below pins a search_path of ours.
-    let session = captured_session();
+    let session = captured_session()?;
     let limits = new.limits.with_timezone();
     spi::bookkeeping(|| {
         spi::execute(
@@ -301,12 +316,16 @@ fn others_in_the_making(owner: Oid) -> Result<i64> {
     Ok(count.unwrap_or(0))
 }
 
-pub fn captured_session() -> Value {
+pub fn captured_session() -> Result<Value> {
     CAPTURED
         .iter()
-        .map(|(name, c_name)| (name.to_string(), json!(catalog::setting(c_name))))
-        .collect::<serde_json::Map<_, _>>()
-        .into()
+        .map(|(name, c_name)| {
+            let value = catalog::setting(c_name);
+            check_length(name, value.len())?;
+            Ok((name.to_string(), json!(value)))
+        })
+        .collect::<Result<serde_json::Map<_, _>>>()
+        .map(Value::from)
 }
 
 /// Puts the captured settings in force, for text of the user's only: ours qualifies every name.

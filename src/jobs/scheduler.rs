@@ -105,10 +105,7 @@ const CHORES: [Chore; 8] = [
     Chore { name: "jobs that came with a dump or a copy", visit: pause_foreign_jobs },
     Chore { name: "names of owners", visit: follow_owners },
     Chore { name: "what finished jobs have left", visit: |_| super::clean_up::clean_up() },
-    Chore {
-        name: "the history of statements",
-        visit: |_| Ok(Visit { next: crate::queries::drain::visit(), ..Visit::default() }),
-    },
+    Chore { name: "the history of statements", visit: |_| Ok(crate::queries::drain::visit()) },
     Chore { name: "the schedules", visit: |entry| crate::schedules::due::look(entry, settings::job_retention()) },
     Chore { name: "jobs to be forgotten", visit: forget_old_jobs },
     Chore { name: "what a role has too much of", visit: |_| forget_too_many() },

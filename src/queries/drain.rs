@@ -1,20 +1,23 @@
-//! The scheduler's part: what was counted goes from shared memory into the history, hours and days are added up, old history
-//! leaves.
+//! The scheduler's part: what was counted goes from shared memory into the history. What becomes of it there: [`super::tidy`].
+//!
+//! To store an interval takes no lock that a reader's is in the way of: whoever has read the history holds his until the end of his
+//! transaction.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::cover::{Span, period_at, period_of};
+use super::cover::{Span, period_at};
 use super::figures::{Key, Record};
 use super::store::{self, Interval};
+use super::tidy::{Tidying, advance};
 use super::{counters, packed};
 use crate::error::*;
+use crate::jobs::chore::Visit;
 use crate::server::catch::{subtransaction, transaction};
 use crate::server::queries::memory::{self, Drained, Presence};
 use crate::server::queries::texts::{self, Waiting};
-use crate::server::raise::{self, Level};
 use crate::server::{catalog, spi, worker};
 use crate::settings;
 
@@ -27,9 +30,9 @@ thread_local! {
 /// Most texts kept per entry of `upkeep.query_max`.
 const TEXTS_PER_ENTRY: i64 = 4;
 /// Part of `upkeep.query_history_size` that texts may take.
-const TEXTS_SHARE: u64 = 4;
-/// How far back it is looked whether an hour or a day has not been added up: the server may have been down.
-const LOOK_BACK: [i64; 3] = [0, 3 * period_of(2), 40 * period_of(2)];
+pub(super) const TEXTS_SHARE: u64 = 4;
+/// What could not be stored is tried again after this time.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// When what waits in a database is to be drained, as a timestamp; `None`: nothing waits.
 pub fn due(database: pgrx::pg_sys::Oid) -> Option<i64> {
@@ -44,23 +47,28 @@ pub fn longest_pause() -> Option<Duration> {
     settings::query_interval().filter(|_| memory::is_available())
 }
 
-/// Keeps the history of this database; says when to come back. Called between transactions.
-pub fn visit() -> Option<Duration> {
+/// Keeps the history of this database. Called between transactions.
+pub fn visit() -> Visit {
+    let mut visit = Visit::default();
     if !memory::is_available() || worker::in_recovery() {
-        return None;
+        return visit;
     }
     let here = catalog::my_database();
     memory::set_presence(here.to_u32(), Presence::Present);
     memory::tend();
-    let left = due(here)? - catalog::now();
+    let Some(at) = due(here) else { return visit };
+    let left = at - catalog::now();
     if left > 0 {
-        return Some(Duration::from_micros(left as u64));
+        visit.again_in(Duration::from_micros(left as u64));
+        return visit;
     }
-    if let Err(error) = drain(here.to_u32()) {
-        raise::report(Level::Log, Error { message: format!("history of statements: {}", error.message), ..error });
-        return Some(Duration::from_secs(10));
+    if let Err(error) = drain(here.to_u32(), &mut visit) {
+        visit.pass_over("the history of statements", error);
+        visit.again_in(AGAIN);
+    } else if let Some(at) = due(here) {
+        visit.again_in(Duration::from_micros((at - catalog::now()).max(1000) as u64));
     }
-    due(here).map(|at| Duration::from_micros((at - catalog::now()).max(1000) as u64))
+    visit
 }
 
 /// The extension is not in this database: what runs here is not kept apart.
@@ -86,16 +94,18 @@ pub fn give_back() {
     }
 }
 
-fn drain(here: u32) -> Result<()> {
+fn drain(here: u32, visit: &mut Visit) -> Result<()> {
     let now = catalog::now();
     let (Some(database), Some(drained)) = (memory::database(here), memory::drain(here)) else { return Ok(()) };
     let first_use = drained.first_use;
     let before = database.drained_at();
     let drained = Rc::new(drained);
     UNDER_WAY.set(Some(Rc::clone(&drained)));
+    let started = if first_use > 0 { first_use.min(now) } else { now };
+    let span = Span { level: 0, period: started, started, finished: now.max(started + 1) };
+    let mut tidying = Tidying::new(visit);
+    tidying.make_room(span);
     let written = transaction(|| {
-        let started = if first_use > 0 { first_use.min(now) } else { now };
-        let span = Span { level: 0, period: started, started, finished: now.max(started + 1) };
         let sample = counters::sample(database, &drained.entries);
         spi::bookkeeping(|| write(span, before == 0, &drained, sample))
     });
@@ -110,12 +120,12 @@ fn drain(here: u32) -> Result<()> {
             return Err(error);
         }
     }
-    store_texts(here)?;
     let hour = |at: i64| period_at(1, at);
-    if before == 0 || hour(before) != hour(now) || hour(first_use) != hour(now) {
-        tidy(now)?;
+    if before == 0 || hour(before) != hour(now) || hour(first_use) != hour(now) || database.is_held_up() {
+        tidying.tidy(now);
     }
-    Ok(())
+    tidying.tell(database);
+    store_texts(here)
 }
 
 fn write(span: Span, first: bool, drained: &Drained, sample: counters::Sample) -> Result<counters::Sample> {
@@ -196,13 +206,14 @@ fn store_text(waiting: &Waiting) -> Result<()> {
     Ok(())
 }
 
+/// By what they hold, not by the size of their table: that does not change before it is vacuumed, which a snapshot that somebody
+/// keeps can put off for long.
 fn bound_texts() -> Result<()> {
-    let most = TEXTS_PER_ENTRY * i64::from(settings::query_max());
-    let count = store::count_texts()?;
-    let room = settings::query_history_size().map(|bytes| bytes / TEXTS_SHARE);
-    let too_large = room.is_some_and(|room| store::sizes().is_ok_and(|(texts, _)| texts as u64 > room));
-    let keep = if too_large { (count / 2).min(most) } else { most };
-    if (count > most || too_large)
+    let (count, bytes) = store::texts_held()?;
+    let room = settings::query_history_size().map_or(i64::MAX, |bytes| (bytes / TEXTS_SHARE) as i64);
+    let fit = if bytes > room { (i128::from(count) * i128::from(room) / i128::from(bytes)) as i64 } else { count };
+    let keep = fit.min(TEXTS_PER_ENTRY * i64::from(settings::query_max()));
+    if count > keep
         && store::prune_texts(keep * 9 / 10)?
         && let Some(texts) = texts::texts()
     {
@@ -210,109 +221,4 @@ fn bound_texts() -> Result<()> {
         texts.forget_all();
     }
     Ok(())
-}
-
-/// Moves the ring of a level on when its partition spans a seventh of the retention.
-pub(super) fn advance(span: Span) -> Result<()> {
-    let (position, since) = store::ring(span.level)?;
-    let width = (settings::query_retentions()[span.level].as_micros() as i64 / i64::from(store::RING - 1)).max(1);
-    match since {
-        None => store::set_ring(span.level, position, span.period),
-        // The clock was ahead and has been put right: without this nothing would leave until it is there again.
-        Some(since) if since > catalog::now() => store::set_ring(span.level, position, span.period),
-        Some(since) if span.period - since >= width => {
-            let next = (position + 1) % store::RING;
-            store::empty(span.level, next)?;
-            store::set_ring(span.level, next, span.period)
-        }
-        Some(_) => Ok(()),
-    }
-}
-
-/// Once an hour: adds up what is over, and lets go of what is too old or too much.
-fn tidy(now: i64) -> Result<()> {
-    for level in [1, 2] {
-        let from = now - LOOK_BACK[level];
-        let until = period_at(level, now);
-        let periods = transaction(|| spi::bookkeeping(|| store::unfinished(level, period_at(2, from), until)))?;
-        for period in periods {
-            transaction(|| spi::bookkeeping(|| add_up(level, period)))?;
-        }
-    }
-    transaction(|| spi::bookkeeping(|| expire(now)))?;
-    transaction(|| spi::bookkeeping(|| shrink(now)))
-}
-
-pub(super) fn add_up(level: usize, period: i64) -> Result<()> {
-    let end = period + period_of(level);
-    let parts: Vec<Span> = store::spans(period, end)?
-        .into_iter()
-        .filter(|span| span.level + 1 == level && span.period >= period && span.period < end)
-        .collect();
-    let mut records = BTreeMap::new();
-    let mut flags = 0;
-    for &part in &parts {
-        if let Some((more, more_flags)) = store::read(part, None)? {
-            packed::merge(&mut records, more);
-            flags |= more_flags;
-        }
-    }
-    let (Some(started), Some(finished)) =
-        (parts.iter().map(|part| part.started).min(), parts.iter().map(|part| part.finished).max())
-    else {
-        return Ok(());
-    };
-    let span = Span { level, period, started, finished };
-    store::remove(level, period)?;
-    advance(span)?;
-    store::insert(&Interval { span, parts: parts.len() as i32, flags, records: &records })?;
-    if level == 1 {
-        store::note_seen(&records.keys().copied().collect::<Vec<_>>())?;
-    }
-    Ok(())
-}
-
-fn expire(now: i64) -> Result<()> {
-    for (level, retention) in settings::query_retentions().into_iter().enumerate() {
-        for position in store::partitions_before(level, now - retention.as_micros() as i64)? {
-            store::empty(level, position)?;
-        }
-    }
-    Ok(())
-}
-
-fn shrink(now: i64) -> Result<()> {
-    let Some(most) = settings::query_history_size() else { return Ok(()) };
-    for _ in 0..3 * store::RING {
-        let (texts, rest) = store::sizes()?;
-        if (texts + rest) as u64 <= most {
-            return Ok(());
-        }
-        // The finest history is the largest, and coarser rows repeat it.
-        let mut oldest = None;
-        for level in 0..3 {
-            if oldest.is_none() {
-                oldest = store::oldest(level)?.map(|position| (level, position));
-            }
-        }
-        match oldest {
-            Some((level, position)) => store::empty(level, position)?,
-            None if !give_up_finest(now)? => return Ok(()),
-            None => (),
-        }
-    }
-    Ok(())
-}
-
-/// Only what is being written to is left: the finest level that holds anything begins anew. False: all of them are empty.
-fn give_up_finest(now: i64) -> Result<bool> {
-    for level in 0..3 {
-        let (position, _) = store::ring(level)?;
-        if store::holds(level, position)? {
-            store::set_ring(level, (position + 1) % store::RING, now)?;
-            store::empty(level, position)?;
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }

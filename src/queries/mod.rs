@@ -21,4 +21,5 @@ pub mod store;
 pub mod sums;
 #[cfg(feature = "pg_test")]
 mod tests;
+mod tidy;
 pub mod top;

@@ -1,14 +1,18 @@
 //! The history in its tables. Everything here runs inside [`spi::bookkeeping`]; layout and ring: sql/schema/query_stats.sql.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
+use pgrx::pg_sys::Oid;
 
 use super::cover::{Span, period_at, period_of};
 use super::figures::{Key, Record};
 use super::packed;
+use crate::backfill::new_rows::{READERS, WRITERS, waits_for_lock};
 use crate::error::*;
-use crate::server::spi;
+use crate::server::catch::subtransaction;
+use crate::server::{spi, worker};
 
 /// Rings have this many partitions, of which one is being filled.
 pub const RING: i16 = 8;
@@ -249,7 +253,7 @@ pub fn insert_text(queryid: i64, user: u32, text: &[u8], truncated: bool, search
          VALUES ($1, $2, pg_catalog.convert_from($3, pg_catalog.getdatabaseencoding()), $4,
                  pg_catalog.convert_from($5, pg_catalog.getdatabaseencoding()))
          ON CONFLICT DO NOTHING",
-        &[queryid.into(), pgrx::pg_sys::Oid::from(user).into(), text.into(), truncated.into(), search_path.into()],
+        &[queryid.into(), Oid::from(user).into(), text.into(), truncated.into(), search_path.into()],
     )?;
     Ok(())
 }
@@ -257,7 +261,7 @@ pub fn insert_text(queryid: i64, user: u32, text: &[u8], truncated: bool, search
 /// Statements that were met are still in use: at most one write a day each.
 pub fn note_seen(keys: &[Key]) -> Result<()> {
     let ids: Vec<i64> = keys.iter().map(|key| key.queryid).collect();
-    let users: Vec<pgrx::pg_sys::Oid> = keys.iter().map(|key| key.user.into()).collect();
+    let users: Vec<Oid> = keys.iter().map(|key| key.user.into()).collect();
     spi::execute(
         "UPDATE upkeep._query q SET last_seen = pg_catalog.clock_timestamp()
          FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.int8[]), pg_catalog.unnest($2::pg_catalog.oid[])) AS s(queryid, userid)
@@ -280,6 +284,21 @@ pub fn sizes() -> Result<(i64, i64)> {
     Ok(found.into_iter().next().unwrap_or((0, 0)))
 }
 
+/// Deletes rows, the finest first and of those the oldest, so that the others hold no more than `room` bytes.
+pub fn delete_beyond(room: i64) -> Result<()> {
+    spi::execute(
+        "DELETE FROM upkeep._query_interval i
+         USING (SELECT s.level, s.period, s.started_at,
+                       pg_catalog.sum(pg_catalog.pg_column_size(s.entries) OPERATOR(pg_catalog.+) $2)
+                           OVER (ORDER BY s.level DESC, s.period DESC, s.started_at DESC) AS bytes
+                FROM upkeep._query_interval s) o
+         WHERE i.level OPERATOR(pg_catalog.=) o.level AND i.period OPERATOR(pg_catalog.=) o.period
+           AND i.started_at OPERATOR(pg_catalog.=) o.started_at AND o.bytes OPERATOR(pg_catalog.>) $1",
+        &[room.into(), ROW.into()],
+    )?;
+    Ok(())
+}
+
 /// Removes the texts that were met longest ago; true if there were so many.
 pub fn prune_texts(most: i64) -> Result<bool> {
     let gone = spi::execute(
@@ -290,9 +309,17 @@ pub fn prune_texts(most: i64) -> Result<bool> {
     Ok(gone > 0)
 }
 
-pub fn count_texts() -> Result<i64> {
-    let found = spi::execute_returning("SELECT pg_catalog.count(*) FROM upkeep._query", &[], |row| row.require(1))?;
-    Ok(found.into_iter().next().unwrap_or(0))
+/// How many texts there are, and what they hold.
+pub fn texts_held() -> Result<(i64, i64)> {
+    let found = spi::execute_returning(
+        "SELECT pg_catalog.count(*),
+                coalesce(pg_catalog.sum(pg_catalog.pg_column_size(q.query) OPERATOR(pg_catalog.+)
+                                        pg_catalog.pg_column_size(q.search_path) OPERATOR(pg_catalog.+) $1), 0)
+         FROM upkeep._query q",
+        &[ROW.into()],
+        |row| Ok((row.require(1)?, row.require(2)?)),
+    )?;
+    Ok(found.into_iter().next().unwrap_or((0, 0)))
 }
 
 /// Where a level's ring is, and the first period in that partition.
@@ -314,22 +341,38 @@ pub fn set_ring(level: usize, position: i16, since: i64) -> Result<()> {
     Ok(())
 }
 
+/// Bytes of a row beside its large value, with its part of the indexes.
+const ROW: i32 = 150;
+
 const TABLES: [&str; 3] = ["minutes", "hours", "days"];
+
+fn name(level: usize, position: i16) -> String {
+    format!("upkeep._query_{}_{position}", TABLES[level])
+}
+
+pub fn partition(level: usize, position: i16) -> Result<Oid> {
+    let found = spi::query_one(
+        "SELECT ($1::pg_catalog.text)::pg_catalog.regclass::pg_catalog.oid",
+        &[name(level, position).into()],
+        |row| row.require(1),
+    )?;
+    found.ok_or_else(|| Error::new(INTERNAL_ERROR, "a partition of the history of statements is missing"))
+}
 
 /// Empties a partition. Waits for readers no longer than `lock_timeout`.
 pub fn empty(level: usize, position: i16) -> Result<()> {
-    spi::execute(&format!("TRUNCATE upkeep._query_{}_{position}", TABLES[level]), &[])?;
+    spi::execute(&format!("TRUNCATE {}", name(level, position)), &[])?;
     Ok(())
 }
 
-/// Is there anything in a partition?
+/// Does a partition take any room? What was deleted from it does, until it is vacuumed.
 pub fn holds(level: usize, position: i16) -> Result<bool> {
-    let found = spi::execute_returning(
-        "SELECT true FROM upkeep._query_interval i WHERE i.ring OPERATOR(pg_catalog.=) $1 LIMIT 1",
-        &[(level as i16 * RING + position).into()],
+    let found = spi::query_one(
+        "SELECT pg_catalog.pg_relation_size($1) OPERATOR(pg_catalog.>) 0",
+        &[partition(level, position)?.into()],
         |row| row.require::<bool>(1),
     )?;
-    Ok(!found.is_empty())
+    Ok(found.unwrap_or(false))
 }
 
 /// The partition that is the oldest of its level, if it holds anything: not the one being filled.
@@ -344,9 +387,16 @@ pub fn oldest(level: usize) -> Result<Option<i16>> {
     Ok(None)
 }
 
-/// All of it.
+/// Who has partitions locked, so that they cannot be emptied.
+pub fn held_by(partitions: &[Oid]) -> Result<String> {
+    let modes: Vec<&str> = WRITERS.into_iter().chain(READERS).collect();
+    waits_for_lock(partitions, &modes, "empty it")
+}
+
+/// All of it. Does not wait for whoever has read it: all that came after would wait too, the next interval included.
 pub fn forget_history() -> Result<()> {
     spi::bookkeeping(|| {
+        lock_all()?;
         spi::execute("TRUNCATE upkeep._query_interval, upkeep._query", &[])?;
         Ok(())
     })?;
@@ -354,6 +404,30 @@ pub fn forget_history() -> Result<()> {
         texts.forget_all();
     }
     Ok(())
+}
+
+/// What a scheduler does with them takes milliseconds.
+fn lock_all() -> Result<()> {
+    const TRIES: u32 = 50;
+    const PAUSE: Duration = Duration::from_millis(20);
+    for _ in 0..TRIES {
+        let tried = subtransaction(|| {
+            spi::execute("LOCK TABLE upkeep._query_interval, upkeep._query IN ACCESS EXCLUSIVE MODE NOWAIT", &[])
+        });
+        match tried {
+            Err(error) if error.sqlstate == LOCK_NOT_AVAILABLE => worker::wait_in_session(PAUSE),
+            other => return other.map(|_| ()),
+        }
+    }
+    let all = spi::query(
+        "SELECT t.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree('upkeep._query_interval') t
+         UNION ALL SELECT 'upkeep._query'::pg_catalog.regclass::pg_catalog.oid",
+        &[],
+        |row| row.require(1),
+    )?;
+    Err(Error::new(LOCK_NOT_AVAILABLE, "the history of statements is in use")
+        .detail(held_by(&all)?)
+        .hint("A session that has read it holds its lock until the end of its transaction."))
 }
 
 /// Partitions of a level whose rows are all older than `before`, other than the one being filled.

@@ -9,8 +9,8 @@ mod tests {
     use super::*;
     use crate::error::Result;
     use crate::queries::cover::{DAY, HOUR, Span};
-    use crate::queries::drain::{add_up, advance};
     use crate::queries::figures::{COUNTERS, Figures, Key, Record};
+    use crate::queries::tidy::{add_up, advance};
     use crate::queries::{packed, store};
     use crate::server::spi;
 

@@ -68,6 +68,7 @@ fn create(new: &NewSchedule<'_>) -> Result<Uuid> {
     check_name(new.name)?;
     check_timeout(new.timeout)?;
     check_retries(Some(new.retries), Some(new.retry_backoff))?;
+    check_lengths(Some(new.schedule), Some(new.command))?;
     let rule = rule::parse(new.schedule)?;
     let tag = statement::background_command(new.command)?;
     let zone = zone_or_sessions(new.timezone)?;
@@ -85,7 +86,7 @@ fn create(new: &NewSchedule<'_>) -> Result<Uuid> {
     let every = length(&rule);
     let next_run = Rhythm { rule, zone }.next(now);
     // Read before the switch below pins a search_path of ours.
-    let session = queue::captured_session();
+    let session = queue::captured_session()?;
     spi::bookkeeping(|| {
         spi::execute(
             "INSERT INTO upkeep._schedule (id, name, owner, owner_name, schedule, every, timezone, command, target,
@@ -134,6 +135,11 @@ pub fn zone_or_sessions(name: Option<&str>) -> Result<crate::server::zone::Serve
         Some(name) => store::zone(name),
         None => store::zone(&catalog::setting(c"TimeZone")),
     }
+}
+
+pub fn check_lengths(schedule: Option<&str>, command: Option<&str>) -> Result<()> {
+    queue::check_length("the schedule", schedule.map_or(0, str::len))?;
+    queue::check_length("the command", command.map_or(0, str::len))
 }
 
 pub fn check_name(name: &str) -> Result<()> {

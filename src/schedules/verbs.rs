@@ -6,7 +6,9 @@ use pgrx::prelude::*;
 use pgrx::{Uuid, spi::quote_literal};
 
 use super::clock::Rhythm;
-use super::create::{check_name, check_retries, check_timeout, length, lock_name, name_taken, zone_or_sessions};
+use super::create::{
+    check_lengths, check_name, check_retries, check_timeout, length, lock_name, name_taken, zone_or_sessions,
+};
 use super::{history, rule, runs, store};
 use crate::error::*;
 use crate::jobs::queue;
@@ -273,6 +275,7 @@ fn alter(by: By<'_>, changes: &Changes<'_>) -> Result<Uuid> {
     let target = find(by, right, if changes.only_pauses() { "pause" } else { "alter" })?;
     check_timeout(changes.timeout)?;
     check_retries(changes.retries, changes.retry_backoff)?;
+    check_lengths(changes.schedule, changes.command)?;
     if changes.paused == Some(false) && target.is_restored() {
         return Err(restored(&target, "resume"));
     }
@@ -282,7 +285,7 @@ fn alter(by: By<'_>, changes: &Changes<'_>) -> Result<Uuid> {
     }
     // A new command means what the caller's settings of now say.
     let tag = changes.command.map(statement::background_command).transpose()?;
-    let session = changes.command.map(|_| queue::captured_session());
+    let session = changes.command.map(|_| queue::captured_session()).transpose()?;
     let rhythm = Rhythm {
         rule: match changes.schedule {
             Some(text) => rule::parse(text)?,

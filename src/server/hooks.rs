@@ -7,6 +7,7 @@ use pgrx::pg_guard;
 use pgrx::pg_sys::{self, NodeTag};
 
 use super::queries::utility;
+use crate::jobs::make_way::Demand;
 
 unsafe extern "C-unwind" {
     /// Declared again because pgrx's own binding catches and rebuilds every error.
@@ -49,7 +50,7 @@ unsafe extern "C-unwind" fn process_utility(
         utility::begin(&raw mut call, statement, query, context);
         let database = database_to_clear((*statement).utilityStmt);
         if !database.is_null() && context == pg_sys::ProcessUtilityContext::PROCESS_UTILITY_TOPLEVEL {
-            make_way(database);
+            make_way(database, (*(*statement).utilityStmt).type_);
         }
         match NEXT {
             Some(next) => next(statement, query, read_only_tree, context, params, environment, receiver, completion),
@@ -117,7 +118,16 @@ unsafe fn option(options: *mut pg_sys::List, name: &CStr) -> *const c_char {
 
 /// Guarded: what goes wrong in here is ours.
 #[pg_guard]
-unsafe extern "C-unwind" fn make_way(database: *const c_char) {
+unsafe extern "C-unwind" fn make_way(database: *const c_char, statement: NodeTag) {
     let name = unsafe { CStr::from_ptr(database) }.to_string_lossy().into_owned();
-    super::raise::answer(crate::jobs::make_way::leave_database(&name));
+    let demand = match statement {
+        NodeTag::T_DropdbStmt => Demand::Drop,
+        NodeTag::T_RenameStmt => Demand::Rename,
+        NodeTag::T_CreatedbStmt => Demand::Copy,
+        _ => Demand::Move,
+    };
+    // Only a rename may be part of a transaction.
+    if demand == Demand::Rename || !unsafe { pg_sys::IsInTransactionBlock(true) } {
+        super::raise::answer(crate::jobs::make_way::leave_database(&name, demand));
+    }
 }

@@ -1,14 +1,20 @@
-//! Which number is whose: a place for each of some databases, found without a lock and taken under it.
+//! Which number is whose: a place for each of some databases, found without a lock, taken and given up under it.
+//!
+//! Whoever counts for the others of a place announces that place, then looks whether it is still its database's; who gives a place
+//! up takes the database's name off it first, then looks whether anybody has announced it.
 
 use super::{Memory, Slot};
 use crate::Host;
-use crate::sync::{AtomicI64, AtomicU32, Mistake, Ordering, made};
+use crate::sync::{AtomicI64, AtomicU32, Mistake, Ordering, in_order, made};
 
 /// Databases with "others" of their own; one more for all the rest.
 #[cfg(not(loom))]
 pub const DATABASES: usize = 64;
 #[cfg(loom)]
 pub const DATABASES: usize = 2;
+
+/// No database: a place that somebody is giving up, under the lock. What is counted there is of the one that had it.
+pub(super) const GIVEN_UP: u32 = u32::MAX;
 
 /// Is the extension in a database?
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,6 +40,8 @@ pub struct Database {
     dealloc: AtomicI64,
     /// Pieces that its texts take.
     pieces: AtomicU32,
+    /// Its history waits for a lock that somebody has, and the log says so.
+    held_up: AtomicU32,
 }
 
 impl Database {
@@ -44,11 +52,6 @@ impl Database {
             2 => Presence::Present,
             _ => Presence::Unknown,
         }
-    }
-
-    /// Somebody has just created the extension. If that is undone, the next scheduler says so.
-    pub fn note_that_it_is_there(&self) {
-        self.set_presence(Presence::Present);
     }
 
     /// Gives what was known before.
@@ -77,6 +80,15 @@ impl Database {
         self.dealloc.store(dealloc + 1, Ordering::Relaxed);
     }
 
+    pub fn is_held_up(&self) -> bool {
+        self.held_up.load(Ordering::Relaxed) != 0
+    }
+
+    /// Says whether anything is in the way of its history. Gives what was said before.
+    pub fn note_held_up(&self, is: bool) -> bool {
+        self.held_up.swap(is.into(), Ordering::Relaxed) != 0
+    }
+
     /// Pieces of texts; whoever takes and gives them back counts here.
     pub fn pieces(&self) -> &AtomicU32 {
         &self.pieces
@@ -91,6 +103,7 @@ impl Database {
             drained_at: AtomicI64::new(0),
             dealloc: AtomicI64::new(0),
             pieces: AtomicU32::new(0),
+            held_up: AtomicU32::new(0),
         }
     }
 }
@@ -136,7 +149,7 @@ impl Memory {
         number
     }
 
-    /// Under the lock, by which places are taken but not given back.
+    /// Under the lock.
     fn claim(&self, oid: u32) -> Option<u32> {
         let places = self.header().databases.iter().take(DATABASES);
         places
@@ -169,35 +182,123 @@ impl Memory {
 
     pub(super) fn others(&self) -> impl Iterator<Item = (u32, u32)> {
         let memory = *self;
-        (0..=DATABASES as u32).map(move |number| (number, memory.database_at(number).oid.load(Ordering::Acquire)))
+        (0..=DATABASES as u32).map(move |number| (number, memory.database_at(number).oid.load(Ordering::SeqCst)))
+    }
+
+    /// "Others" of a database whose place may have this number, announced in `writing`: they do not change hands until that is
+    /// cleared. Those of all the rest if it is not its place any more.
+    #[inline]
+    pub(super) fn announce_others(&self, writing: &AtomicU32, number: u32, oid: u32) -> &'static Slot {
+        if (number as usize) < DATABASES {
+            writing.store(number + 1, Ordering::SeqCst);
+            in_order();
+            if self.database_at(number).oid.load(Ordering::SeqCst) == oid || made(Mistake::BelieveThePlace) {
+                return self.slot(number);
+            }
+        }
+        self.slot(DATABASES as u32)
     }
 
     /// Makes room for other databases: of those that are gone the sums go to the one for all the rest. A database in which
     /// nobody can be connected any more, as after DROP DATABASE.
     pub fn forget_databases(&self, host: &impl Host, exists: impl Fn(u32) -> bool, mut forget: impl FnMut(u32)) {
-        let rest = self.slot(DATABASES as u32);
         for (number, oid) in self.others().filter(|&(number, _)| (number as usize) < DATABASES) {
-            if oid == 0 || exists(oid) {
+            if oid == 0 || oid == GIVEN_UP || exists(oid) {
                 continue;
             }
             forget(oid);
-            let slot = self.slot(number);
             // What cannot be had now is had at the next occasion.
-            if !self.give_up(host, oid) || !slot.begin_move_patiently(host) {
+            if !self.give_up(host, oid) || !self.lock_patiently(host) {
                 continue;
             }
-            slot.give_to(rest);
-            slot.touched.store(0, Ordering::SeqCst);
-            slot.since.store(host.now(), Ordering::SeqCst);
-            slot.end_move();
-            let database = self.database_at(number);
-            for time in [&database.first_use, &database.drained_at, &database.dealloc] {
-                time.store(0, Ordering::SeqCst);
+            // It may be another one's by now.
+            let is_its = self.database_at(number).oid.load(Ordering::SeqCst) == oid || made(Mistake::ClearUnseen);
+            if is_its && self.give_place_up(host, number, oid) {
+                self.database_at(number).pieces.store(0, Ordering::SeqCst);
+                self.clear_place(host, number);
             }
-            database.pieces.store(0, Ordering::SeqCst);
-            database.presence.store(Presence::Unknown as u32, Ordering::SeqCst);
-            database.oid.store(0, Ordering::Release);
-            self.header().vacated.fetch_add(1, Ordering::Release);
+            self.unlock();
+        }
+    }
+
+    /// Under the lock: the place of a database that does not have to have one. If all are taken, a database that has the extension gets
+    /// that of one that does not, or of which that is not known; `lost` is who had it. `None`: they all have it.
+    pub(super) fn place_under_lock(
+        &self,
+        host: &impl Host,
+        oid: u32,
+        presence: Presence,
+        lost: &mut Option<u32>,
+    ) -> Option<u32> {
+        self.find_database(oid).or_else(|| self.claim(oid)).or_else(|| {
+            if presence != Presence::Present {
+                return None;
+            }
+            let (number, other) = self.have_one_given_up(host)?;
+            *lost = Some(other);
+            self.evict_all(host, other);
+            self.clear_place(host, number);
+            self.claim(oid)
+        })
+    }
+
+    /// Under the lock: a place whose database has lost it, and that database. First those that are known to be without the extension.
+    fn have_one_given_up(&self, host: &impl Host) -> Option<(u32, u32)> {
+        for wanted in [Presence::Absent, Presence::Unknown] {
+            for (number, oid) in self.others().filter(|&(number, _)| (number as usize) < DATABASES) {
+                let fits = self.database_at(number).presence() == wanted;
+                if fits && oid != 0 && oid != GIVEN_UP && self.give_place_up(host, number, oid) {
+                    return Some((number, oid));
+                }
+            }
+        }
+        None
+    }
+
+    /// Under the lock: takes a database's name off its place, and moves its counts from here to [`Memory::clear_place`]. False: somebody
+    /// is counting there, or moves them.
+    fn give_place_up(&self, host: &impl Host, number: u32, oid: u32) -> bool {
+        let (slot, place) = (self.slot(number), &self.database_at(number).oid);
+        let generation = slot.generation.load(Ordering::Relaxed);
+        if (made(Mistake::LookBeforePlace) && self.is_written_to(number)) || !slot.begin_move_at_once(host) {
+            return false;
+        }
+        // What a drain has taken from these others has nothing to do with the next ones.
+        slot.generation.store(generation.wrapping_add(2), Ordering::SeqCst);
+        place.store(GIVEN_UP, Ordering::SeqCst);
+        in_order();
+        if !made(Mistake::LookBeforePlace) && self.is_written_to(number) {
+            place.store(oid, Ordering::SeqCst);
+            slot.generation.store(generation, Ordering::SeqCst);
+            slot.end_move();
+            return false;
+        }
+        true
+    }
+
+    /// Under the lock: a place that was given up is free, and what was counted there is among the rest. Its texts are freed by themselves.
+    fn clear_place(&self, host: &impl Host, number: u32) {
+        let (slot, database) = (self.slot(number), self.database_at(number));
+        slot.give_to(self.slot(DATABASES as u32));
+        slot.touched.store(0, Ordering::SeqCst);
+        slot.since.store(host.now(), Ordering::SeqCst);
+        for time in [&database.first_use, &database.drained_at, &database.dealloc] {
+            time.store(0, Ordering::SeqCst);
+        }
+        for word in [&database.held_up, &database.presence] {
+            word.store(0, Ordering::SeqCst);
+        }
+        slot.end_move();
+        database.oid.store(0, Ordering::SeqCst);
+        self.header().vacated.fetch_add(1, Ordering::Release);
+    }
+
+    /// Under the lock of somebody who is gone: what he has not cleared.
+    pub(super) fn clear_given_up(&self, host: &impl Host) {
+        for (number, oid) in self.others() {
+            if oid == GIVEN_UP && self.slot(number).begin_move_at_once(host) {
+                self.clear_place(host, number);
+            }
         }
     }
 }

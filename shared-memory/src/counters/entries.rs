@@ -67,7 +67,8 @@ impl Own {
                 number
             }
             None => {
-                if memory.is_full() {
+                // It may have got one since the look.
+                if memory.is_full() && memory.find_database(me.database).is_none() {
                     (self.database, self.number, self.vacated) = (me.database, DATABASES as u32, vacated);
                 }
                 DATABASES as u32
@@ -259,7 +260,7 @@ impl Memory {
         true
     }
 
-    fn is_written_to(&self, number: u32) -> bool {
+    pub(super) fn is_written_to(&self, number: u32) -> bool {
         let writers = self.header().writers as usize;
         let mut i = 0;
         while i < writers {

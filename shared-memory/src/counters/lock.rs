@@ -1,4 +1,4 @@
-//! The lock: whoever enters or evicts a statement, or takes a place for a database, holds it.
+//! The lock: whoever enters or evicts a statement, takes a place for a database or gives one up, holds it.
 
 use super::{DATABASES, Memory};
 use crate::sync::{Mistake, Ordering, made};
@@ -67,9 +67,10 @@ impl Memory {
         true
     }
 
-    /// Under the lock of somebody who is gone: entries that are nobody's are free, and have nothing left.
+    /// Under the lock of somebody who is gone: entries and places that are nobody's are free, and have nothing left.
     fn repair(&self, host: &impl Host) {
         let header = self.header();
+        self.clear_given_up(host);
         let mut free = 0;
         for number in DATABASES as u32 + 1..header.fresh.load(Ordering::Acquire).min(header.slots) {
             let slot = self.slot(number);
@@ -77,7 +78,7 @@ impl Memory {
                 continue;
             }
             self.unlink(number);
-            if slot.begin_move(host.pid()) || slot.take_over(host, TURNS_BEFORE_ASKING - 1) {
+            if slot.begin_move_at_once(host) {
                 slot.give_to(self.others_of(slot));
                 slot.end_move();
             }

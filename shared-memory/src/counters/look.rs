@@ -1,10 +1,11 @@
 //! Reading and draining: in functions and in the scheduler, where one may wait and allocate.
 
+use super::databases::GIVEN_UP;
 use super::moves::mover;
 use super::{DATABASES, Database, Memory, Presence, Shard, Slot, Total};
 use crate::figures::{COUNTERS, FAILURES, Figures, Key};
 use crate::histogram::BUCKETS;
-use crate::sync::{AtomicU64, Mistake, Ordering, in_order, made};
+use crate::sync::{AtomicU32, AtomicU64, Mistake, Ordering, in_order, made};
 use crate::{Host, TURNS};
 
 fn note_extremes(figures: &mut Figures, inverted_min: u64, max: u64) {
@@ -31,13 +32,11 @@ pub struct Entry {
 pub struct Drained {
     pub first_use: i64,
     pub entries: Vec<Entry>,
-    number: u32,
+    database: u32,
 }
 
 /// What is in an entry: generation, queryid, database and role, toplevel.
 type Holder = (u32, i64, u64, u32);
-/// Of "others".
-const OTHERS: Holder = (1, 0, 0, 1);
 
 impl Memory {
     fn held_by(&self, number: u32, oid: u32) -> Option<Holder> {
@@ -47,6 +46,12 @@ impl Memory {
         let holder = (generation, slot.queryid.load(Ordering::Relaxed), who, slot.toplevel.load(Ordering::Relaxed));
         let undisturbed = generation % 2 == 1 && slot.generation.load(Ordering::SeqCst) == generation;
         (undisturbed && (who >> 32) as u32 == oid).then_some(holder)
+    }
+
+    /// What is in the entry of a database's "others", at the place that it has.
+    fn others_held_by(&self, number: u32, oid: u32) -> Option<Holder> {
+        let generation = self.slot(number).generation.load(Ordering::SeqCst);
+        (self.database_at(number).oid.load(Ordering::SeqCst) == oid).then_some((generation, 0, 0, 1))
     }
 
     fn used(&self) -> std::ops::Range<u32> {
@@ -62,11 +67,13 @@ impl Memory {
             if database == 0 && (number as usize) < DATABASES {
                 continue;
             }
-            if let Some((figures, since)) = self.read(host, number, 1)
+            let Some((generation, ..)) = self.others_held_by(number, database) else { continue };
+            if let Some((figures, since)) = self.read(host, number, generation)
                 && !figures.is_empty()
             {
                 let key = Key { toplevel: true, ..Key::default() };
-                entries.push(Entry { slot: number, generation: 1, key, database, since, figures });
+                let database = if database == GIVEN_UP { 0 } else { database };
+                entries.push(Entry { slot: number, generation, key, database, since, figures });
             }
         }
         for number in self.used() {
@@ -116,14 +123,37 @@ impl Memory {
         (since != 0 && database.presence() != Presence::Absent).then_some(since)
     }
 
-    /// Says whether the extension is in a database. Without it all of the database's entries are given up. Gives what was known before.
-    pub fn set_presence(&self, host: &impl Host, oid: u32, presence: Presence) -> Option<Presence> {
-        let before = self.database(oid, host.pid())?.set_presence(presence);
-        if presence == Presence::Absent && before != Presence::Absent {
+    /// Says whether the extension is in a database. Without it all of the database's entries are given up; with it, it has a place if any
+    /// other has one without it: `forget` is told which has lost its own. Gives what was known before.
+    pub fn set_presence(
+        &self,
+        host: &impl Host,
+        oid: u32,
+        presence: Presence,
+        mut forget: impl FnMut(u32),
+    ) -> Option<Presence> {
+        if self.find_database(oid).is_some_and(|number| self.database_at(number).presence() == presence) {
+            return Some(presence);
+        }
+        // What is said of a place must not be said of the next database that has it.
+        let locks = presence == Presence::Present || !made(Mistake::SayWithoutLock);
+        if locks && !self.lock_patiently(host) {
+            return None;
+        }
+        let mut lost = None;
+        let number = self.place_under_lock(host, oid, presence, &mut lost);
+        let before = number.map(|number| self.database_at(number).set_presence(presence));
+        if locks {
+            self.unlock();
+        }
+        if let Some(other) = lost {
+            forget(other);
+        }
+        if presence == Presence::Absent && before.is_some() {
             // Those that cannot be had now leave when others need their room.
             let _all = self.give_up(host, oid);
         }
-        Some(before)
+        before
     }
 
     /// All entries of a database go to its "others". One that is being written to stays until it is evicted. False: the lock could
@@ -137,19 +167,31 @@ impl Memory {
             if !self.lock_patiently(host) {
                 return false;
             }
-            if self.held_by(number, oid).is_some() && self.evict(number, host.pid()) {
-                let free = &self.header().free;
-                self.slot(number).next.store(free.load(Ordering::Relaxed), Ordering::Relaxed);
-                free.store(number + 1, Ordering::Relaxed);
-            }
+            self.free_if_of(number, oid, host.pid());
             self.unlock();
         }
         true
     }
 
+    /// The same at once, under the lock.
+    pub(super) fn evict_all(&self, host: &impl Host, oid: u32) {
+        for number in self.used() {
+            self.free_if_of(number, oid, host.pid());
+        }
+    }
+
+    fn free_if_of(&self, number: u32, oid: u32, pid: u32) {
+        if self.held_by(number, oid).is_some() && self.evict(number, pid) {
+            let free = &self.header().free;
+            self.slot(number).next.store(free.load(Ordering::Relaxed), Ordering::Relaxed);
+            free.store(number + 1, Ordering::Relaxed);
+        }
+    }
+
     /// Takes what has been counted in a database since it was last drained. Of what cannot be had now it is said that it is there.
     pub fn drain(&self, host: &impl Host, oid: u32) -> Option<Drained> {
         let number = self.find_database(oid)?;
+        let others = self.others_held_by(number, oid)?;
         let database = self.database_at(number);
         // Before the counts: what is counted from here on says so again.
         let first_use = database.first_use.swap(0, Ordering::SeqCst);
@@ -162,11 +204,11 @@ impl Memory {
             }
         }
         // Last: an entry that has changed hands meanwhile has given its counts to them.
-        whole &= self.take(host, number, OTHERS, oid, &mut entries);
+        whole &= self.take(host, number, others, oid, &mut entries);
         if !whole {
             database.want_drain(first_use);
         }
-        Some(Drained { first_use, entries, number })
+        Some(Drained { first_use, entries, database: oid })
     }
 
     fn take(&self, host: &impl Host, at: u32, holder: Holder, oid: u32, entries: &mut Vec<Entry>) -> bool {
@@ -197,17 +239,13 @@ impl Memory {
     /// It could not be stored: it waits for the next time, where it was, or among the others if the entry has changed hands.
     /// `process`: the caller's number.
     pub fn give_back(&self, host: &impl Host, process: u32, drained: &Drained) {
-        let others = self.slot(drained.number);
-        for Entry { slot, generation, figures, .. } in &drained.entries {
-            let own = self.slot(*slot);
-            // Like somebody who counts: it cannot change hands meanwhile.
+        for entry in &drained.entries {
+            let figures = &entry.figures;
             let writing = self.writing(process);
-            if let Some(writing) = writing {
-                writing.store(slot + 1, Ordering::SeqCst);
-                in_order();
-            }
-            let is_its = writing.is_some() && own.generation.load(Ordering::SeqCst) == *generation;
-            let counted = if is_its { own } else { others };
+            let counted = match writing {
+                Some(writing) => self.announce_its(writing, entry, drained.database),
+                None => self.slot(DATABASES as u32),
+            };
             // Live figures have it already. Without the right to move counts a reader may see some of it twice, for a moment.
             let moves = counted.begin_move_patiently(host);
             counted.total.subtract(figures);
@@ -220,10 +258,23 @@ impl Memory {
                 writing.store(0, Ordering::Release);
             }
         }
-        if !drained.entries.is_empty() {
+        if !drained.entries.is_empty()
+            && let Some(number) = self.find_database(drained.database)
+        {
             in_order();
-            self.database_at(drained.number).want_drain(drained.first_use);
+            self.database_at(number).want_drain(drained.first_use);
         }
+    }
+
+    /// Where an entry's counts belong now. Like somebody who counts: it cannot change hands until `writing` is cleared.
+    fn announce_its(&self, writing: &AtomicU32, entry: &Entry, database: u32) -> &'static Slot {
+        let own = self.slot(entry.slot);
+        writing.store(entry.slot + 1, Ordering::SeqCst);
+        in_order();
+        if own.generation.load(Ordering::SeqCst) == entry.generation {
+            return own;
+        }
+        self.announce_others(writing, self.find_database(database).unwrap_or(DATABASES as u32), database)
     }
 
     /// What pg_stat_statements said of an entry last time, and since when it had been counting; `None` for others.
@@ -248,7 +299,7 @@ impl Memory {
     /// somebody was at one of them all the time.
     #[must_use]
     pub fn reset(&self, host: &impl Host, oid: u32, now: i64, matches: impl Fn(i64, u32) -> bool) -> bool {
-        let own = self.find_database(oid).map(|number| (number, OTHERS));
+        let own = self.find_database(oid).and_then(|number| Some((number, self.others_held_by(number, oid)?)));
         let entries = self.used().filter_map(|number| Some((number, self.held_by(number, oid)?)));
         let mut whole = true;
         for (number, (generation, queryid, who, _)) in entries.chain(own) {

@@ -300,14 +300,11 @@ impl Memory {
         }
         let number = own.database(self, me);
         let database = self.database_at(number);
-        let slot = if number as usize >= DATABASES || database.presence() == Presence::Absent || statement.queryid == 0
-        {
-            self.slot(number)
-        } else {
-            match self.entry(own, writing, me, statement, now) {
-                Some(slot) => slot,
-                None => self.slot(number),
-            }
+        let apart = (number as usize) < DATABASES && database.presence() != Presence::Absent && statement.queryid != 0;
+        let entry = if apart { self.entry(own, writing, me, statement, now) } else { None };
+        let slot = match entry {
+            Some(slot) => slot,
+            None => self.announce_others(writing, number, me.database),
         };
         // SAFETY: the remainder is below SHARDS.
         count(unsafe { slot.shards.get_unchecked(me.number as usize % SHARDS) });

@@ -28,6 +28,11 @@ impl Slot {
         self.moving.store(count.wrapping_add(1).into(), Ordering::Release);
     }
 
+    /// Without waiting, for those that hold the lock.
+    pub fn begin_move_at_once(&self, host: &impl Host) -> bool {
+        self.begin_move(host.pid()) || self.take_over(host, TURNS_BEFORE_ASKING - 1)
+    }
+
     /// For those that may wait: counts move in microseconds. False: somebody is at it who neither ends it nor is gone.
     #[must_use]
     pub fn begin_move_patiently(&self, host: &impl Host) -> bool {

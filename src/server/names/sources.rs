@@ -4,16 +4,25 @@ use pgrx::PgList;
 use pgrx::pg_sys::{self, Node, NodeTag};
 
 use super::{Names, is_query, parse};
+use crate::server::catch::subtransaction;
 use crate::server::encoding;
 use crate::server::raise::answer;
 
-/// A line for each name without a schema: what it is, and the name.
+/// What may be read between two others.
+const BETWEEN: char = '\u{1}';
+
+/// Of several readings of a text the first that is SQL: a line for each name without a schema, what it is and the name. Null if none is.
 #[pgrx::pg_extern(sql = false)]
-fn names_by_path(sql: &str) -> String {
-    let mut found = Vec::new();
-    // SAFETY: in a transaction; the tree lives in the current memory context.
-    unsafe { read(&mut found, sql, false) };
-    found.join("\n")
+fn names_by_path(readings: &str) -> Option<String> {
+    readings.split(BETWEEN).find_map(|sql| {
+        let read = subtransaction(|| {
+            let mut found = Vec::new();
+            // SAFETY: in a transaction; the tree lives in the current memory context.
+            unsafe { read(&mut found, sql, false) };
+            Ok(found.join("\n"))
+        });
+        read.ok()
+    })
 }
 
 /// `implied`: operators that the grammar implies count too. They may stand only where the path is pinned, or where a name is

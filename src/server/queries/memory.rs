@@ -134,12 +134,8 @@ pub fn pieces_of(place: u32) -> Option<&'static AtomicU32> {
 /// Somebody may just have created the extension in this database: from here on statements are kept apart again.
 pub fn extension_may_exist() {
     let Some(memory) = memory() else { return };
-    let me = me();
-    // SAFETY: one thread.
-    let number = unsafe { &mut *OWN.get() }.database(&memory, me);
-    if (number as usize) < counters::DATABASES {
-        memory.place(number).note_that_it_is_there();
-    }
+    // Who creates an extension may wait for a moment. If that is undone, the next scheduler says so.
+    memory.set_presence(&AT_WORK, me().database, Presence::Present, free_texts);
     // Its table of texts is empty.
     if let Some(texts) = texts::texts() {
         texts.forget_all();
@@ -203,11 +199,15 @@ pub fn database(oid: u32) -> Option<&'static Database> {
 /// Says whether the extension is in a database, and lets go of the texts that nobody will fetch.
 pub fn set_presence(oid: u32, presence: Presence) {
     let Some(memory) = memory() else { return };
-    let before = memory.set_presence(&AT_WORK, oid, presence);
-    if presence != Presence::Present
-        && before != Some(presence)
-        && let Some(texts) = texts::texts()
-    {
+    let before = memory.set_presence(&AT_WORK, oid, presence, free_texts);
+    if presence != Presence::Present && before != Some(presence) {
+        free_texts(oid);
+    }
+}
+
+/// Nobody will fetch the texts of a database.
+fn free_texts(oid: u32) {
+    if let Some(texts) = texts::texts() {
         texts.free(oid);
     }
 }
@@ -233,11 +233,7 @@ pub fn tend() {
 /// Makes room for other databases, and for their texts.
 pub fn forget_databases(exists: impl Fn(u32) -> bool) {
     let Some(memory) = memory() else { return };
-    memory.forget_databases(&AT_WORK, exists, |oid| {
-        if let Some(texts) = texts::texts() {
-            texts.free(oid);
-        }
-    });
+    memory.forget_databases(&AT_WORK, exists, free_texts);
 }
 
 /// Takes what has been counted in a database since it was last drained. Nothing interrupts it.
