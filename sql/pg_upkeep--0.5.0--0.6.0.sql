@@ -359,3 +359,44 @@ COMMENT ON FUNCTION upkeep._soft_delete_view_differs(oid, boolean) IS
 COMMENT ON FUNCTION upkeep.reset_query_stats(oid, bigint, boolean) IS
 'Lets upkeep.query_stats begin anew in this database: for all statements (then "others" too), or those of a role or with a queryid. Takes effect at once, whatever becomes of the transaction. What was counted still goes into the history. With history => true the history and all texts are removed as well; that takes no userid and no queryid (22023). Not for PUBLIC: GRANT EXECUTE to whom it may concern. Errors: 55000 not preloaded, 22004 history is null, 55P03 somebody who has read the history is still in his transaction.';
 COMMENT ON FUNCTION upkeep.run_in_background(text, text, integer) IS 'Runs one SQL command in a worker as the caller, top-level ones (VACUUM, CREATE INDEX CONCURRENTLY, CALL) included. retries: how often a failed or interrupted run is repeated. To be granted. 42601 unless exactly one statement; 0A000 for BEGIN, COMMIT, LISTEN, COPY FROM STDIN or TO STDOUT; 54000 more than 1 MB.';
+-- Runs of schedules wait for their turn among all jobs.
+CREATE INDEX ON upkeep._schedule (owner, next_run) WHERE NOT paused AND hold IS NULL;
+CREATE OR REPLACE VIEW upkeep.schedules WITH (security_barrier) AS
+SELECT s.id, s.name,
+       coalesce(r.rolname, s.owner_name) AS owner,
+       s.schedule, s.timezone,
+       CASE WHEN k.own THEN s.command END AS command,
+       NOT (s.paused OR k.hold IS NOT NULL) AS active,
+       CASE WHEN k.hold IS NOT NULL THEN k.hold WHEN s.paused THEN 'paused' END AS paused_reason,
+       CASE WHEN NOT s.paused AND k.hold IS NULL THEN s.next_run END AS next_run,
+       l.started_at AS last_run,
+       l.status AS last_status,
+       CASE WHEN k.own THEN l.error_message END AS last_error,
+       pg_catalog.make_interval(secs => s.timeout OPERATOR(pg_catalog./) 1000.0::double precision) AS timeout,
+       s.retries,
+       pg_catalog.make_interval(secs => s.retry_backoff OPERATOR(pg_catalog./) 1000.0::double precision) AS retry_backoff,
+       s.catch_up, s.created_at
+FROM upkeep._schedule s
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.pg_has_role(s.owner, 'USAGE') AS own,
+           CASE WHEN upkeep._is_here(s.system_identifier, s.database) THEN s.hold ELSE 'restored' END AS hold) k
+LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) s.owner
+LEFT JOIN LATERAL (
+    SELECT coalesce(u.started_at, j.started_at) AS started_at,
+           coalesce(u.status, CASE WHEN j.state OPERATOR(pg_catalog.=) 'failed' AND (j.shared OPERATOR(pg_catalog.?) 'timed_out')
+                               THEN 'timed out' ELSE j.state END, 'failed') AS status,
+           coalesce(u.error_message, j.error_message) AS error_message
+    FROM upkeep._schedule_run u
+    LEFT JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) u.job AND u.finished_at IS NULL
+    WHERE u.schedule OPERATOR(pg_catalog.=) s.id
+      -- Not one that is queued.
+      AND (j.id IS NULL OR j.started_at IS NOT NULL)
+      AND (u.status IS NULL OR u.status OPERATOR(pg_catalog.<>) ALL (ARRAY['missed', 'skipped']))
+    ORDER BY u.id DESC LIMIT 1) l ON true
+WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
+
+-- What is locked keeps nobody from pausing the rest.
+COMMENT ON FUNCTION upkeep.pause_all(text) IS 'Pauses every unfinished job of this database except commands that have started, and holds every schedule; returns how many. What other transactions have locked is passed over, with a warning that names it (55P03). To be granted.';
+COMMENT ON FUNCTION upkeep.resume_all() IS 'Resumes every paused job and held schedule of this database, those that came with a dump or copy included (owner and table are found by name); returns how many. What other transactions have locked is passed over, with a warning that names it (55P03). To be granted.';
+COMMENT ON FUNCTION upkeep.run_now(text) IS 'Runs a schedule''s command once now, paused or not, and returns the job. Owner''s members. To be granted. 42704 no such schedule, 22023 several of this name, 55006 a run has not ended, 53400 upkeep.max_jobs_per_role, 55000 it came with a dump.';
+COMMENT ON FUNCTION upkeep.run_now(uuid) IS 'Runs a schedule''s command once now, paused or not, and returns the job. Owner''s members. To be granted. 42704 no such schedule, 55006 a run has not ended, 53400 upkeep.max_jobs_per_role, 55000 it came with a dump.';

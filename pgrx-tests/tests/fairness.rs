@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use upkeep_tests::cluster::{Cluster, PATIENCE};
 use upkeep_tests::jobs::{ENDLESS, executors_of, run_in_background, sqlstate, state, wait, wait_for_error};
+use upkeep_tests::schedules::{RARELY, schedule, wait_for_runs};
 use upkeep_tests::session::Session;
 use upkeep_tests::testing::{self, wait_for_state, wait_for_text};
 use upkeep_tests::wait::wait_until;
@@ -19,7 +20,7 @@ fn server(name: &str) -> Result<(Cluster, Session)> {
     session.run(
         "CREATE EXTENSION pg_upkeep; CREATE ROLE mallory LOGIN; CREATE ROLE alice LOGIN;
          GRANT CREATE ON SCHEMA public TO mallory, alice;
-         GRANT EXECUTE ON FUNCTION upkeep.run_in_background TO mallory, alice",
+         GRANT EXECUTE ON FUNCTION upkeep.run_in_background, upkeep.schedule TO mallory, alice",
     )?;
     Ok((server, session))
 }
@@ -218,6 +219,109 @@ fn a_job_that_is_held_back_gives_its_worker_to_whoever_waits() -> Result<()> {
     assert_ne!(executors_of(&mut superuser, &waits)?, [executor]);
     change(&mut server, "upkeep.min_free_disk", 0)?;
     wait(&mut superuser, &waits)
+}
+
+const SOME_DONE: &str = "count(*) FILTER (WHERE status = 'done') > 1";
+
+#[test]
+fn a_backfill_with_all_workers_keeps_nobody_elses_schedule_from_running() -> Result<()> {
+    let (server, mut superuser) = server("backfill_schedule")?;
+    let mut mallory = server.connect_as("postgres", "mallory")?;
+    let hers = slow_backfill(&mut mallory, "hers", 4)?;
+    wait_for_workers(&mut superuser, "mallory", 4)?;
+    let mut alice = server.connect_as("postgres", "alice")?;
+    schedule(&mut alice, "his", "1 second", "SELECT 1")?;
+    wait_for_runs(&mut alice, "his", SOME_DONE, "t")?;
+    assert_eq!(state(&mut superuser, &hers)?, "running");
+    superuser.run(&format!("SELECT upkeep.cancel('{hers}')"))
+}
+
+#[test]
+fn a_backfill_with_all_workers_keeps_no_schedule_of_another_database_from_running() -> Result<()> {
+    let (server, mut session) = server("elsewhere_schedule")?;
+    server.create_database("second")?;
+    let mut second = server.connect("second")?;
+    second.run("CREATE EXTENSION pg_upkeep")?;
+    slow_backfill(&mut session, "here", 4)?;
+    wait_for_workers(&mut session, "postgres", 4)?;
+    schedule(&mut second, "there", "1 second", "SELECT 1")?;
+    wait_for_runs(&mut second, "there", SOME_DONE, "t")?;
+    session.run("SELECT upkeep.cancel(id) FROM upkeep.jobs WHERE finished_at IS NULL")
+}
+
+#[test]
+fn hundreds_of_due_schedules_of_one_role_keep_nobody_elses_from_running() -> Result<()> {
+    let (server, mut superuser) = server("crowded_schedules")?;
+    let mut mallory = server.connect_as("postgres", "mallory")?;
+    mallory.run(&format!(
+        "SELECT upkeep.schedule('s' || i, '{RARELY}', 'SELECT pg_sleep(3600)') FROM generate_series(1, 300) i"
+    ))?;
+    // All of them are more overdue than anybody else's will ever be.
+    superuser.run(
+        "UPDATE upkeep._schedule SET next_run = now() - interval '30 seconds';
+         SELECT upkeep.cancel(upkeep.run_in_background('SELECT 1'))",
+    )?;
+    wait_for_workers(&mut superuser, "mallory", 3)?;
+    let mut alice = server.connect_as("postgres", "alice")?;
+    schedule(&mut alice, "his", "1 second", "SELECT 1")?;
+    wait_for_runs(&mut alice, "his", SOME_DONE, "t")?;
+    // As many as could ever be at work are jobs; the others wait where they are, neither lost nor missed.
+    let hers = "SELECT (SELECT string_agg(state, ' ' ORDER BY state DESC) FROM upkeep.jobs WHERE owner = 'mallory'),
+                       (SELECT count(*) FROM upkeep.schedules WHERE owner = 'mallory' AND next_run <= now()),
+                       (SELECT count(*) FROM upkeep.schedule_runs WHERE name <> 'his' AND status IN ('missed', 'skipped'))";
+    assert_eq!(superuser.text(hers)?, "running running running queued|296|0");
+    superuser.run("SELECT upkeep.pause_all(); SELECT upkeep.cancel(id) FROM upkeep.jobs WHERE finished_at IS NULL")
+}
+
+#[test]
+fn runs_of_one_roles_schedules_are_bounded_whatever_they_wait_for() -> Result<()> {
+    let (mut server, mut superuser) = server("bounded_runs")?;
+    change(&mut server, "upkeep.max_jobs_per_role", 6)?;
+    let mut mallory = server.connect_as("postgres", "mallory")?;
+    mallory.run(&format!(
+        "SELECT upkeep.schedule('s' || i, '{RARELY}', 'SELECT 1 / 0', retries => 9, retry_backoff => '1 hour') FROM generate_series(1, 20) i"
+    ))?;
+    let run_now = "SELECT upkeep.run_now('s20')";
+    superuser.run(
+        "GRANT EXECUTE ON FUNCTION upkeep.run_now(text) TO mallory;
+         UPDATE upkeep._schedule SET next_run = now() - interval '1 second' - interval '1 ms' * substr(name, 2)::int;
+         SELECT upkeep.cancel(upkeep.run_in_background('SELECT 1'))",
+    )?;
+    let tried = "SELECT count(*) FROM upkeep.schedule_runs WHERE status = 'queued' AND attempt = 2";
+    wait_for_text(&mut superuser, tried, "6")?;
+    let job = run_in_background(&mut superuser, "SELECT 1")?;
+    wait(&mut superuser, &job)?;
+    assert_eq!(superuser.text("SELECT count(*) FROM upkeep.jobs WHERE owner = 'mallory'")?, "6");
+    assert_eq!(sqlstate(&mut mallory, "SELECT upkeep.run_now('s1')")?, "53400");
+    assert_eq!(sqlstate(&mut mallory, run_now)?, "55006", "of this one there is a run");
+    // One that ends makes room for the next.
+    superuser.run("SELECT upkeep.cancel(id) FROM upkeep.jobs WHERE owner = 'mallory' LIMIT 1")?;
+    let job = run_in_background(&mut superuser, "SELECT 1")?;
+    wait(&mut superuser, &job)?;
+    wait_for_text(&mut superuser, tried, "6")
+}
+
+#[test]
+fn a_run_that_waits_for_a_worker_is_a_job_that_is_queued() -> Result<()> {
+    let (mut server, mut superuser) = server("queued_run")?;
+    change(&mut server, "upkeep.max_workers", 1)?;
+    schedule(&mut superuser, "waits", "1 second", "SELECT 1")?;
+    wait_for_runs(&mut superuser, "waits", SOME_DONE, "t")?;
+    let blocker = run_in_background(&mut superuser, ENDLESS)?;
+    wait_for_state(&mut superuser, &blocker, "running")?;
+    wait_for_runs(&mut superuser, "waits", "count(*) FILTER (WHERE status = 'queued')", "1")?;
+    // Further due times are skipped; how the last one that was started went is still to be seen.
+    wait_for_runs(&mut superuser, "waits", "count(*) FILTER (WHERE status = 'skipped') > 0", "t")?;
+    assert_eq!(superuser.text("SELECT last_status, last_run IS NOT NULL FROM upkeep.schedules")?, "done|t");
+    let job = superuser.text("SELECT job FROM upkeep.schedule_runs WHERE status = 'queued'")?;
+    assert_eq!(state(&mut superuser, &job)?, "queued");
+    // It is made, and a pause does not take it back: that is said, and what does.
+    superuser.notices();
+    superuser.run("SELECT upkeep.alter_schedule('waits', paused => true)")?;
+    let [notice] = &superuser.notices()[..] else { anyhow::bail!("one notice is expected") };
+    assert_eq!(notice.hint(), Some(&*format!("SELECT upkeep.cancel('{job}');")));
+    superuser.run(&format!("SELECT upkeep.cancel('{blocker}')"))?;
+    wait_for_state(&mut superuser, &job, "done")
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use upkeep_tests::cluster::{Cluster, PATIENCE};
-use upkeep_tests::jobs::{describe, run_in_background, sqlstate, state, wait};
+use upkeep_tests::jobs::{describe, join, meanwhile, run_in_background, sqlstate, state, wait};
 use upkeep_tests::schedules::{describe as describe_schedules, schedule};
 use upkeep_tests::session::Session;
 use upkeep_tests::testing::{self, wait_for_state, wait_for_text, workers};
@@ -275,4 +275,57 @@ fn the_end_of_a_schedule_is_nothing_to_the_runs_of_others() -> Result<()> {
     mallory.run("BEGIN; SELECT upkeep.unschedule('hers')")?;
     admin.run(&format!("SET lock_timeout = '1s'; SELECT FROM upkeep._schedule_run WHERE job = '{job}' FOR UPDATE"))?;
     mallory.run("ROLLBACK")
+}
+
+/// What an open transaction of one role has locked keeps nobody else's from being paused, and whoever pauses hears of it.
+#[test]
+fn what_is_locked_keeps_nothing_else_from_being_paused_and_resumed() -> Result<()> {
+    let (server, mut admin, mut mallory, mut alice) = two_roles("pause_all", "30 d")?;
+    admin.run("ALTER SYSTEM SET upkeep.enabled = off")?;
+    server.reload()?;
+    let job = mallory.text("SELECT upkeep.backfill('t', 'v = 1', 'v IS NULL')")?;
+    let rule = schedule(&mut mallory, "hers", "24 hours", "SELECT 1")?;
+    run_in_background(&mut alice, "INSERT INTO a DEFAULT VALUES")?;
+    schedule(&mut alice, "mine", "24 hours", "SELECT 1")?;
+    let lock = format!(
+        "BEGIN; SELECT upkeep.alter_job('{job}', name => 'x'); SELECT upkeep.alter_schedule('hers', retries => 1)"
+    );
+    let active = "SELECT (SELECT count(*) FROM upkeep.jobs WHERE state = 'queued'),
+                         (SELECT count(*) FROM upkeep.schedules WHERE active)";
+    admin.run("SET statement_timeout = '20 s'")?;
+    let pid = mallory.pid()?.to_string();
+    for (verb, left, all) in [("pause_all", "1|1", "0|0"), ("resume_all", "1|1", "2|2")] {
+        mallory.run(&lock)?;
+        admin.notices();
+        assert_eq!(admin.text(&format!("SELECT upkeep.{verb}()"))?, "2", "{verb}");
+        let warnings = admin.notices();
+        let warning = warnings.iter().find(|warning| warning.code().code() == "55P03").context("a warning")?;
+        assert!(warning.message().starts_with("1 job and 1 schedule were not"), "{warning:?}");
+        let detail = warning.detail().unwrap_or_default();
+        assert!([&job, &rule, &pid].iter().all(|name| detail.contains(*name)), "{warning:?}");
+        assert!(warning.hint().unwrap_or_default().contains(&format!("upkeep.{verb}()")), "{warning:?}");
+        assert_eq!(admin.text(active)?, left, "{verb}");
+        mallory.run("COMMIT")?;
+        assert_eq!(admin.text(&format!("SELECT upkeep.{verb}()"))?, "2", "{verb}");
+        assert_eq!(admin.text(active)?, all, "{verb}");
+    }
+    // A lock for a moment is waited for: there are such all the time.
+    let asleep = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'mallory' AND wait_event = 'PgSleep'";
+    let moment = meanwhile(mallory, &format!("{lock}; SELECT pg_sleep(0.3); COMMIT"));
+    wait_for_text(&mut admin, asleep, "1")?;
+    admin.notices();
+    assert_eq!(admin.text("SELECT upkeep.pause_all()")?, "4");
+    assert!(admin.notices().iter().all(|notice| notice.code().code() != "55P03"));
+    let (mut mallory, ended) = join(moment)?;
+    ended?;
+    // Of those that came with a dump it is the same.
+    admin.run("UPDATE upkeep._job SET system_identifier = 1; UPDATE upkeep._schedule SET system_identifier = 1")?;
+    mallory.run(&format!("BEGIN; SELECT upkeep.cancel('{job}'); SELECT upkeep.unschedule('hers')"))?;
+    assert_eq!(admin.text("SELECT upkeep.resume_all()")?, "2");
+    assert_eq!(admin.text(active)?, "1|1");
+    mallory.run("ROLLBACK")?;
+    assert_eq!(admin.text("SELECT upkeep.resume_all()")?, "2");
+    assert_eq!(admin.text(active)?, "2|2");
+    assert_eq!(admin.text("SELECT count(DISTINCT system_identifier) FROM upkeep._job")?, "1");
+    Ok(())
 }

@@ -152,11 +152,11 @@ COMMENT ON FUNCTION upkeep.alter_job(uuid, interval, integer, text, text, text, 
 
 CREATE FUNCTION upkeep.pause_all(reason text DEFAULT NULL) RETURNS integer
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pause_all_wrapper';
-COMMENT ON FUNCTION upkeep.pause_all(text) IS 'Pauses every unfinished job of this database except commands that have started, and holds every schedule; returns how many. To be granted.';
+COMMENT ON FUNCTION upkeep.pause_all(text) IS 'Pauses every unfinished job of this database except commands that have started, and holds every schedule; returns how many. What other transactions have locked is passed over, with a warning that names it (55P03). To be granted.';
 
 CREATE FUNCTION upkeep.resume_all() RETURNS integer
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'resume_all_wrapper';
-COMMENT ON FUNCTION upkeep.resume_all() IS 'Resumes every paused job and held schedule of this database, those that came with a dump or copy included (owner and table are found by name); returns how many. To be granted.';
+COMMENT ON FUNCTION upkeep.resume_all() IS 'Resumes every paused job and held schedule of this database, those that came with a dump or copy included (owner and table are found by name); returns how many. What other transactions have locked is passed over, with a warning that names it (55P03). To be granted.';
 
 CREATE PROCEDURE upkeep.wait(job uuid, timeout interval DEFAULT NULL)
     LANGUAGE c AS 'MODULE_PATHNAME', 'wait_wrapper';

@@ -34,6 +34,8 @@ CREATE TABLE upkeep._schedule (
     UNIQUE (owner, name)
 ) WITH (fillfactor = 70);
 CREATE INDEX ON upkeep._schedule (next_run) WHERE NOT paused AND hold IS NULL;
+-- Each role has its own turn.
+CREATE INDEX ON upkeep._schedule (owner, next_run) WHERE NOT paused AND hold IS NULL;
 
 CREATE TABLE upkeep._schedule_run (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -92,6 +94,8 @@ LEFT JOIN LATERAL (
     FROM upkeep._schedule_run u
     LEFT JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) u.job AND u.finished_at IS NULL
     WHERE u.schedule OPERATOR(pg_catalog.=) s.id
+      -- Not one that is queued.
+      AND (j.id IS NULL OR j.started_at IS NOT NULL)
       AND (u.status IS NULL OR u.status OPERATOR(pg_catalog.<>) ALL (ARRAY['missed', 'skipped']))
     ORDER BY u.id DESC LIMIT 1) l ON true
 WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
@@ -177,11 +181,11 @@ COMMENT ON FUNCTION upkeep.alter_schedule(uuid, text, text, text, interval, inte
 
 CREATE FUNCTION upkeep.run_now(name text) RETURNS uuid
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'run_now_by_name_wrapper';
-COMMENT ON FUNCTION upkeep.run_now(text) IS 'Runs a schedule''s command once now, paused or not, and returns the job. Owner''s members. To be granted. 42704 no such schedule, 22023 several of this name, 55006 a run has not ended, 55000 it came with a dump.';
+COMMENT ON FUNCTION upkeep.run_now(text) IS 'Runs a schedule''s command once now, paused or not, and returns the job. Owner''s members. To be granted. 42704 no such schedule, 22023 several of this name, 55006 a run has not ended, 53400 upkeep.max_jobs_per_role, 55000 it came with a dump.';
 
 CREATE FUNCTION upkeep.run_now(schedule uuid) RETURNS uuid
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'run_now_by_id_wrapper';
-COMMENT ON FUNCTION upkeep.run_now(uuid) IS 'Runs a schedule''s command once now, paused or not, and returns the job. Owner''s members. To be granted. 42704 no such schedule, 55006 a run has not ended, 55000 it came with a dump.';
+COMMENT ON FUNCTION upkeep.run_now(uuid) IS 'Runs a schedule''s command once now, paused or not, and returns the job. Owner''s members. To be granted. 42704 no such schedule, 55006 a run has not ended, 53400 upkeep.max_jobs_per_role, 55000 it came with a dump.';
 
 REVOKE EXECUTE ON FUNCTION
     upkeep.schedule(text, text, text, text, interval, integer, interval, boolean, boolean, boolean),

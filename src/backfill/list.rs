@@ -287,11 +287,10 @@ pub fn settle_in(job: Uuid, fingerprint: &str, since: u64) -> Result<()> {
 
 /// Looks tables up again by name, in the database that jobs were restored into (LAW 20), and with them the rows
 /// that are remembered. A table that is not found has the OID 0.
-pub fn restore(system_identifier: i64, database: Oid) -> Result<()> {
-    const FOREIGN: &str = "j.id OPERATOR(pg_catalog.=) t.job
-        AND j.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused'])
+pub fn restore(jobs: &[Uuid], system_identifier: i64, database: Oid) -> Result<()> {
+    const FOREIGN: &str = "j.id OPERATOR(pg_catalog.=) t.job AND j.id OPERATOR(pg_catalog.=) ANY ($3)
         AND (j.system_identifier OPERATOR(pg_catalog.<>) $1 OR j.database OPERATOR(pg_catalog.<>) $2)";
-    let args = || [system_identifier.into(), database.into()];
+    let args = || [system_identifier.into(), database.into(), jobs.to_vec().into()];
     // One table's new OID may be another one's old: all go before any comes back.
     spi::execute(
         &format!(

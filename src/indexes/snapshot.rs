@@ -122,9 +122,11 @@ fn mark() -> Result<()> {
         &[],
     )?;
     spi::execute(
-        "DELETE FROM upkeep._xid_mark
-         WHERE marked_at OPERATOR(pg_catalog.<) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '400 days'::interval)
-           AND marked_at OPERATOR(pg_catalog.>) (SELECT pg_catalog.min(m.marked_at) FROM upkeep._xid_mark m)",
+        "DELETE FROM upkeep._xid_mark WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+             SELECT x.ctid FROM upkeep._xid_mark x
+             WHERE x.marked_at OPERATOR(pg_catalog.<) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '400 days'::interval)
+               AND x.marked_at OPERATOR(pg_catalog.>) (SELECT pg_catalog.min(m.marked_at) FROM upkeep._xid_mark m)
+             FOR UPDATE SKIP LOCKED))",
         &[],
     )?;
     Ok(())

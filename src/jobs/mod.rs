@@ -4,16 +4,18 @@
 //! due) -> executors (one per worker slot of a job, connected as the job's owner).
 
 pub mod activity;
-mod bounds;
+pub mod bounds;
 pub mod chore;
 pub mod clean_up;
 pub mod command;
+mod everything;
 pub mod executor;
 mod held;
 pub mod kind;
 pub mod launcher;
 pub mod limits;
 pub mod make_way;
+pub mod owners;
 pub mod queue;
 pub mod retry;
 mod room;

@@ -14,7 +14,7 @@ use super::executor::Assignment;
 use super::room::Room;
 use super::store::{self, Candidate};
 use super::throttle::sampler::Sampler;
-use super::{activity, bounds, retry};
+use super::{activity, bounds, owners, retry};
 use crate::error::*;
 use crate::server::board::Board;
 use crate::server::catch::transaction;
@@ -121,12 +121,10 @@ fn pause_foreign_jobs(_: &'static Database) -> Result<Visit> {
 
 /// A dump is taken at any time.
 fn follow_owners(_: &'static Database) -> Result<Visit> {
-    let system = catalog::system_identifier();
     let any = transaction(|| {
         spi::bookkeeping(|| {
-            store::follow_owners(system)?;
-            crate::schedules::follow_owners(system)?;
-            store::anything_owned()
+            owners::follow_all()?;
+            owners::anything_owned()
         })
     })?;
     let mut visit = Visit::default();
@@ -313,7 +311,7 @@ impl Scheduler {
         }
         if visit.waiting {
             // Others use all the room: give them our own process too.
-            return Ok(Found::Idle(Some(WHILE_FULL)));
+            return Ok(Found::Idle(earliest([Some(WHILE_FULL), visit.next])));
         }
         let next = transaction(|| spi::bookkeeping(|| store::seconds_to_next(settings::job_retention())))?
             .map(|seconds| Duration::from_secs_f64(seconds.clamp(0.0, 1e9)))

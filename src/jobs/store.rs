@@ -645,46 +645,6 @@ pub fn pause_foreign_jobs(system: i64, database: Oid) -> Result<()> {
     Ok(())
 }
 
-/// A dump carries the owners' names, and elsewhere they are all that there is to go by (LAW 20): whoever has an owner's
-/// old name by then is not to get his jobs. What somebody has locked is for a later look.
-pub fn follow_owners(system: i64) -> Result<()> {
-    spi::execute(
-        "UPDATE upkeep._job j SET owner_name = r.rolname
-         FROM pg_catalog.pg_roles r
-         WHERE r.oid OPERATOR(pg_catalog.=) j.owner AND j.id OPERATOR(pg_catalog.=) ANY (ARRAY(
-             SELECT i.id FROM upkeep._job i
-             JOIN pg_catalog.pg_roles q ON q.oid OPERATOR(pg_catalog.=) i.owner
-             WHERE q.rolname OPERATOR(pg_catalog.<>) i.owner_name AND i.system_identifier OPERATOR(pg_catalog.=) $1
-             FOR UPDATE OF i SKIP LOCKED))",
-        &[system.into()],
-    )
-    .map(drop)
-}
-
-/// As [`follow_owners`], of a job whose row is locked already.
-pub fn follow_owner(job: Uuid, system: i64) -> Result<()> {
-    spi::execute(
-        "UPDATE upkeep._job j SET owner_name = r.rolname
-         FROM pg_catalog.pg_roles r
-         WHERE j.id OPERATOR(pg_catalog.=) $1 AND j.system_identifier OPERATOR(pg_catalog.=) $2
-           AND r.oid OPERATOR(pg_catalog.=) j.owner AND r.rolname OPERATOR(pg_catalog.<>) j.owner_name",
-        &[job.into(), system.into()],
-    )
-    .map(drop)
-}
-
-/// Is there anything whose owner's name a dump would carry to work elsewhere?
-pub fn anything_owned() -> Result<bool> {
-    let found = spi::query_one(
-        "SELECT EXISTS (SELECT FROM upkeep._schedule)
-             OR EXISTS (SELECT FROM upkeep._job
-                        WHERE state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused']))",
-        &[],
-        |row| row.require::<bool>(1),
-    )?;
-    Ok(found == Some(true))
-}
-
 /// Drops what finished longer ago than the retention time, but for what somebody has locked.
 pub fn prune(retention: Duration) -> Result<()> {
     spi::execute(

@@ -9,6 +9,7 @@ use pgrx::{Uuid, spi::quote_identifier};
 use serde_json::{Value, json};
 
 use super::limits::Limits;
+use super::owners::{self, Owned};
 use super::{activity, clean_up, kind, launcher, queue, store};
 use crate::error::*;
 use crate::server::json::JsonB;
@@ -80,16 +81,6 @@ fn change(
     limits: Limits,
 ) -> Result<Uuid> {
     alter(queue::require(job, "job")?, batch_time.map(milliseconds), workers, name, &limits)
-}
-
-#[pg_extern(sql = false)]
-fn pause_all(reason: Option<&str>) -> i32 {
-    raise::answer(pause_every_job(reason))
-}
-
-#[pg_extern(sql = false)]
-fn resume_all() -> i32 {
-    raise::answer(resume_every_job())
 }
 
 #[pg_extern(sql = false)]
@@ -224,7 +215,7 @@ fn find(job: Uuid, right: Right, verb: &str) -> Result<Target> {
                 }
             }));
     }
-    spi::bookkeeping(|| store::follow_owner(job, catalog::system_identifier()))?;
+    spi::bookkeeping(|| owners::follow(Owned::Jobs, Some(job)))?;
     Ok(target)
 }
 
@@ -438,75 +429,6 @@ fn alter(
         queue::wake_or_warn()?;
     }
     Ok(job)
-}
-
-fn pause_every_job(reason: Option<&str>) -> Result<i32> {
-    queue::refuse_in_recovery("pause jobs")?;
-    queue::refuse_other_version()?;
-    spi::bookkeeping(|| {
-        let paused = spi::execute_returning(
-            "UPDATE upkeep._job j SET state = 'paused', reason = $1, reason_detail = NULL
-             WHERE j.state OPERATOR(pg_catalog.=) 'queued'
-                OR j.state OPERATOR(pg_catalog.=) 'running'
-                   AND (j.kind OPERATOR(pg_catalog.<>) 'command'
-                        OR NOT EXISTS (SELECT 1 FROM upkeep._job_slot s
-                                       WHERE s.job OPERATOR(pg_catalog.=) j.id AND s.cursor IS NOT NULL))
-             RETURNING j.id",
-            &[reason.into()],
-            |row| row.require::<Uuid>(1),
-        )?;
-        for job in &paused {
-            store::add_event(*job, "paused", reason)?;
-        }
-        Ok(paused.len() as i32 + crate::schedules::hold_all(reason)?)
-    })
-}
-
-/// Resumes everything, and lets jobs that came with a dump or a copy go on here: the table is looked up again by name,
-/// and the owner too if they are of another server.
-fn resume_every_job() -> Result<i32> {
-    queue::refuse_in_recovery("resume jobs")?;
-    queue::refuse_other_version()?;
-    let resumed = spi::bookkeeping(|| {
-        // Their executors are elsewhere, and did not end without a word.
-        spi::execute(
-            "UPDATE upkeep._job_slot s SET pid = NULL, backend_start = NULL
-             FROM upkeep._job j
-             WHERE j.id OPERATOR(pg_catalog.=) s.job
-               AND (j.system_identifier OPERATOR(pg_catalog.<>) $1 OR j.database OPERATOR(pg_catalog.<>) $2)",
-            &[catalog::system_identifier().into(), catalog::my_database().into()],
-        )?;
-        crate::backfill::list::restore(catalog::system_identifier(), catalog::my_database())?;
-        spi::execute(
-            "UPDATE upkeep._job j SET state = 'paused', reason = 'restored', reason_detail = NULL,
-                 -- In a copy within one server the role is the same, whatever it is called; only elsewhere its name has to do.
-                 owner = CASE WHEN j.system_identifier OPERATOR(pg_catalog.=) $1 THEN j.owner
-                              ELSE coalesce((SELECT r.oid FROM pg_catalog.pg_roles r
-                                             WHERE r.rolname OPERATOR(pg_catalog.=) j.owner_name), 0::pg_catalog.oid) END,
-                 relid = CASE WHEN j.relid IS NOT NULL THEN pg_catalog.to_regclass(j.target)::pg_catalog.oid END,
-                 -- What names meant there says nothing here: the first run takes their meaning anew.
-                 params = j.params OPERATOR(pg_catalog.-) 'fingerprint',
-                 system_identifier = $1, database = $2
-             WHERE j.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused'])
-               AND (j.system_identifier OPERATOR(pg_catalog.<>) $1 OR j.database OPERATOR(pg_catalog.<>) $2)",
-            &[catalog::system_identifier().into(), catalog::my_database().into()],
-        )?;
-        let resumed = spi::execute_returning(
-            "UPDATE upkeep._job j SET state = 'queued', reason = NULL, reason_detail = NULL, not_before = NULL
-             WHERE j.state OPERATOR(pg_catalog.=) 'paused' RETURNING j.id",
-            &[],
-            |row| row.require::<Uuid>(1),
-        )?;
-        for job in &resumed {
-            store::add_event(*job, "queued", Some("resumed by resume_all()"))?;
-        }
-        store::follow_owners(catalog::system_identifier())?;
-        Ok(resumed.len() as i32 + crate::schedules::release_all()?)
-    })?;
-    if resumed > 0 {
-        queue::wake_or_warn()?;
-    }
-    Ok(resumed)
 }
 
 fn start_launcher() -> Result<i32> {

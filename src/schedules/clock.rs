@@ -83,7 +83,7 @@ impl<Z: Zone> Rhythm<Z> {
 #[derive(Debug, PartialEq)]
 pub enum Finding {
     NotDue,
-    /// Due, or due since an earlier look and waiting for room.
+    /// Due, or due since an earlier look and waiting until its role has room for it.
     Due,
     /// Nobody was there to look when it was due.
     Missed,

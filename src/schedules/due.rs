@@ -1,24 +1,27 @@
-//! The scheduler's part: what is due becomes jobs while there is room, what could not run is noted.
+//! The scheduler's part: what is due becomes jobs, what could not run is noted.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pgrx::Uuid;
+use pgrx::pg_sys::Oid;
 
 use super::clock::{Finding, GRACE, find};
 use super::store::{self, Entry, entry_columns};
 use super::{history, hold, runs};
 use crate::error::{Error, Result};
 use crate::jobs::chore::Visit;
-use crate::jobs::{activity, retry};
+use crate::jobs::{bounds, retry};
 use crate::server::catch::{subtransaction, transaction};
 use crate::server::segment::Database;
 use crate::server::{catalog, spi};
-use crate::settings;
 
 /// Schedules handled in one transaction.
 const PORTION: i64 = 500;
+/// Portions are begun for so long at one look. After an outage there can be any number of runs to note, and everything else
+/// that is due in this database waits meanwhile.
+const LONGEST: Duration = Duration::from_secs(2);
 
 /// A clock that is corrected bit by bit never shows this much less.
 const CLOCK_STEP: i64 = 1_000_000;
@@ -42,13 +45,18 @@ pub fn look(database: &Database, retention: Option<Duration>) -> Result<Visit> {
     // Of each, what could not be worked out is passed over, and looked at again: then it is not noted as looked at.
     let passed_over = RefCell::new(Vec::new());
     let went_back = before == 0 || before > now;
+    let before = before.min(now);
+    let unfinished = Cell::new(false);
     let noted = visit.attempt("schedules, which the clock was set for", || {
         after_a_clock_went_back(if went_back { now } else { now + CLOCK_STEP }, now, &passed_over)
-    }) && visit.attempt("missed runs of schedules", || note_missed(now, before.min(now), &passed_over))
+    }) && visit
+        .attempt("missed runs of schedules", || note_missed(now, before, &passed_over).map(|all| unfinished.set(!all)))
         && visit.attempt("skipped runs of schedules", || note_skipped(now, &passed_over))
-        && visit.attempt("schedules that are due", || start(now, &passed_over));
+        && visit.attempt("schedules that are due", || start(now, before, &passed_over));
     let passed_over = passed_over.into_inner();
-    if noted && passed_over.is_empty() {
+    if unfinished.get() {
+        visit.again_in(Duration::ZERO);
+    } else if noted && passed_over.is_empty() {
         database.looked.store(now, Ordering::Release);
     }
     for (schedule, error) in passed_over {
@@ -83,13 +91,14 @@ fn next_due() -> Result<Option<i64>> {
 type PassedOver = RefCell<Vec<(Uuid, Error)>>;
 
 /// Schedules that are due, and the job of their unfinished run; after these it is `each`'s to change them. What somebody
-/// has locked is skipped by `sql`.
+/// has locked is skipped by `sql`. No portion is begun after `until`. False: there was no time for all.
 fn each_of(
     sql: &str,
     args: impl Fn() -> [pgrx::datum::DatumWithOid<'static>; 3],
+    until: Option<Instant>,
     passed_over: &PassedOver,
     each: impl Fn(&Entry, Option<Uuid>) -> Result<()>,
-) -> Result<()> {
+) -> Result<bool> {
     loop {
         let (found, done) = transaction(|| {
             spi::bookkeeping(|| {
@@ -103,7 +112,10 @@ fn each_of(
         })?;
         // The next portion begins with those that were passed over.
         if found < PORTION || done < found {
-            return Ok(());
+            return Ok(true);
+        }
+        if until.is_some_and(|until| Instant::now() >= until) {
+            return Ok(false);
         }
     }
 }
@@ -127,7 +139,7 @@ fn one(entry: &Entry, passed_over: &PassedOver, handle: impl FnOnce() -> Result<
 
 /// Works out anew what was worked out at a time that has not come yet.
 fn after_a_clock_went_back(later_than: i64, now: i64, passed_over: &PassedOver) -> Result<()> {
-    let last = std::cell::Cell::new(Uuid::from_bytes([0; 16]));
+    let last = Cell::new(Uuid::from_bytes([0; 16]));
     each_of(
         concat!(
             "SELECT ",
@@ -137,6 +149,8 @@ fn after_a_clock_went_back(later_than: i64, now: i64, passed_over: &PassedOver) 
              ORDER BY s.id LIMIT $2 FOR UPDATE SKIP LOCKED"
         ),
         || [store::timestamp(later_than).into(), PORTION.into(), last.get().into()],
+        // It begins anew each time.
+        None,
         passed_over,
         |entry, _| {
             last.set(entry.id);
@@ -148,10 +162,11 @@ fn after_a_clock_went_back(later_than: i64, now: i64, passed_over: &PassedOver) 
             store::set_next_run(entry.id, held, now, false)
         },
     )
+    .map(drop)
 }
 
 /// Runs that nobody was there to start are noted; one of them is owed if the schedule says so.
-fn note_missed(now: i64, before: i64, passed_over: &PassedOver) -> Result<()> {
+fn note_missed(now: i64, before: i64, passed_over: &PassedOver) -> Result<bool> {
     each_of(
         concat!(
             "SELECT ",
@@ -160,9 +175,15 @@ fn note_missed(now: i64, before: i64, passed_over: &PassedOver) -> Result<()> {
              WHERE NOT s.paused AND s.hold IS NULL AND NOT s.owed
                AND upkeep._is_here(s.system_identifier, s.database)
                AND s.next_run OPERATOR(pg_catalog.<) $1 AND s.next_run OPERATOR(pg_catalog.>) $3
-             ORDER BY s.next_run LIMIT $2 FOR UPDATE SKIP LOCKED"
+               -- A run that has not begun yet stands for these as well: they are skipped.
+               AND NOT EXISTS (SELECT 1 FROM upkeep._schedule_run r
+                               JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) r.job
+                               WHERE r.schedule OPERATOR(pg_catalog.=) s.id AND r.finished_at IS NULL
+                                 AND j.started_at IS NULL)
+             ORDER BY s.next_run LIMIT $2 FOR UPDATE OF s SKIP LOCKED"
         ),
         || [store::timestamp(now - GRACE).into(), PORTION.into(), store::timestamp(before).into()],
+        Some(Instant::now() + LONGEST),
         passed_over,
         |entry, _| {
             let Some(due) = entry.next_run else { return Ok(()) };
@@ -195,6 +216,7 @@ fn note_skipped(now: i64, passed_over: &PassedOver) -> Result<()> {
              LIMIT $2 FOR UPDATE OF s SKIP LOCKED"
         ),
         || [store::timestamp(now).into(), PORTION.into(), None::<Uuid>.into()],
+        None,
         passed_over,
         |entry, job| {
             let Some(due) = entry.next_run else { return Ok(()) };
@@ -203,15 +225,43 @@ fn note_skipped(now: i64, passed_over: &PassedOver) -> Result<()> {
             store::set_next_run(entry.id, next, now, false)
         },
     )
+    .map(drop)
 }
 
-/// Makes jobs of the most overdue schedules, as many as there are workers free.
-fn start(now: i64, passed_over: &PassedOver) -> Result<()> {
-    transaction(|| spi::bookkeeping(|| start_due(now, passed_over)))
+/// Makes jobs of what is due. Who gets a worker is not said here: they wait for their turn among all jobs
+/// ([`crate::jobs::shares`]). Each role by itself, so that none waits for another's: neither for what there are too many
+/// of nor for what goes wrong.
+fn start(now: i64, before: i64, passed_over: &PassedOver) -> Result<()> {
+    let mut result = Ok(());
+    for owner in transaction(|| spi::bookkeeping(|| owners_of_due(now)))? {
+        let started = transaction(|| spi::bookkeeping(|| start_of(owner, now, before, passed_over)));
+        result = result.and(started);
+    }
+    result
 }
 
-fn start_due(now: i64, passed_over: &PassedOver) -> Result<()> {
-    let room = room()?;
+/// Roles with schedules that are due. From one to the next in the index, whatever number of schedules each has.
+fn owners_of_due(now: i64) -> Result<Vec<Oid>> {
+    spi::query(
+        "WITH RECURSIVE o (owner) AS (
+             (SELECT s.owner FROM upkeep._schedule s WHERE NOT s.paused AND s.hold IS NULL ORDER BY s.owner LIMIT 1)
+             UNION ALL
+             SELECT (SELECT s.owner FROM upkeep._schedule s
+                     WHERE NOT s.paused AND s.hold IS NULL AND s.owner OPERATOR(pg_catalog.>) o.owner
+                     ORDER BY s.owner LIMIT 1)
+             FROM o WHERE o.owner IS NOT NULL)
+         SELECT o.owner FROM o
+         WHERE EXISTS (SELECT 1 FROM upkeep._schedule s
+                       WHERE s.owner OPERATOR(pg_catalog.=) o.owner AND NOT s.paused AND s.hold IS NULL
+                         AND s.next_run OPERATOR(pg_catalog.<=) $1)",
+        &[store::timestamp(now).into()],
+        |row| row.require(1),
+    )
+}
+
+/// The most overdue schedules of one role, as many as it may have runs. What was missed is noted first.
+fn start_of(owner: Oid, now: i64, before: i64, passed_over: &PassedOver) -> Result<()> {
+    let room = bounds::room_for_runs(owner)?;
     if room <= 0 {
         return Ok(());
     }
@@ -220,13 +270,21 @@ fn start_due(now: i64, passed_over: &PassedOver) -> Result<()> {
             "SELECT ",
             entry_columns!(),
             " FROM upkeep._schedule s
-             WHERE NOT s.paused AND s.hold IS NULL AND s.next_run OPERATOR(pg_catalog.<=) $1
+             WHERE s.owner OPERATOR(pg_catalog.=) $3 AND NOT s.paused AND s.hold IS NULL
+               AND s.next_run OPERATOR(pg_catalog.<=) $1
+               AND (s.owed OR s.next_run OPERATOR(pg_catalog.>=) $4 OR s.next_run OPERATOR(pg_catalog.<=) $5)
                AND upkeep._is_here(s.system_identifier, s.database)
                AND NOT EXISTS (SELECT 1 FROM upkeep._schedule_run r
                                WHERE r.schedule OPERATOR(pg_catalog.=) s.id AND r.finished_at IS NULL)
              ORDER BY s.next_run LIMIT $2 FOR UPDATE OF s SKIP LOCKED"
         ),
-        &[store::timestamp(now).into(), room.into()],
+        &[
+            store::timestamp(now).into(),
+            room.into(),
+            owner.into(),
+            store::timestamp(now - GRACE).into(),
+            store::timestamp(before).into(),
+        ],
         |row| Entry::read(&row),
     )?;
     for entry in &due {
@@ -237,6 +295,10 @@ fn start_due(now: i64, passed_over: &PassedOver) -> Result<()> {
 
 fn start_one(entry: &Entry, now: i64) -> Result<()> {
     let Some(due) = entry.next_run else { return Ok(()) };
+    // By somebody's run_now() that ended just before the row was locked.
+    if runs::unfinished(entry.id)?.is_some() {
+        return Ok(());
+    }
     if catalog::role_name(entry.owner).is_none() {
         return store::set_hold(entry.id, "the owner was dropped");
     }
@@ -248,22 +310,8 @@ fn start_one(entry: &Entry, now: i64) -> Result<()> {
     }
     let job = runs::start(entry.id, due)?;
     if passed > 0 {
-        // They came while this one waited for room.
+        // They came while this one waited, with too many others of its role before it.
         store::add_not_run(entry.id, "skipped", Some(job), rhythm.next(due).unwrap_or(due), passed)?;
     }
     store::set_next_run(entry.id, next, now, false)
-}
-
-/// Workers that are neither busy nor about to be with runs that were started before.
-fn room() -> Result<i64> {
-    let waiting = spi::query_one(
-        "SELECT pg_catalog.count(*) FROM upkeep._schedule_run r
-         JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) r.job
-         WHERE r.finished_at IS NULL AND j.state OPERATOR(pg_catalog.=) 'queued'
-           AND (j.not_before IS NULL OR j.not_before OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp())",
-        &[],
-        |row| row.require::<i64>(1),
-    )?;
-    let (_, executors) = activity::worker_counts()?;
-    Ok(i64::from(settings::max_workers()) - executors - waiting.unwrap_or(0))
 }

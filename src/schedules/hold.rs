@@ -1,8 +1,11 @@
 //! Schedules that are held although nobody paused them: by `pause_all()`, and those that came with a dump or
 //! a copied database (LAW 20).
 
+use pgrx::Uuid;
+
 use super::store::{self, Entry, entry_columns};
 use crate::error::Result;
+use crate::jobs::owners::{self, Owned};
 use crate::jobs::store::RESTORED;
 use crate::server::{catalog, spi};
 
@@ -21,57 +24,34 @@ pub fn hold_foreign() -> Result<()> {
     Ok(())
 }
 
-/// As [`crate::jobs::store::follow_owners`].
-pub fn follow_owners(system: i64) -> Result<()> {
-    spi::execute(
-        "UPDATE upkeep._schedule s SET owner_name = r.rolname
-         FROM pg_catalog.pg_roles r
-         WHERE r.oid OPERATOR(pg_catalog.=) s.owner AND s.id OPERATOR(pg_catalog.=) ANY (ARRAY(
-             SELECT i.id FROM upkeep._schedule i
-             JOIN pg_catalog.pg_roles q ON q.oid OPERATOR(pg_catalog.=) i.owner
-             WHERE q.rolname OPERATOR(pg_catalog.<>) i.owner_name AND i.system_identifier OPERATOR(pg_catalog.=) $1
-             FOR UPDATE OF i SKIP LOCKED))",
-        &[system.into()],
-    )
-    .map(drop)
-}
-
-/// For `pause_all()`: holds every schedule that is active, and says how many. Inside [`spi::bookkeeping`].
-pub fn hold_all(reason: Option<&str>) -> Result<i32> {
+/// For `pause_all()`: holds these schedules, which the caller has locked. Inside [`spi::bookkeeping`].
+pub fn hold_all(schedules: &[Uuid], reason: Option<&str>) -> Result<()> {
     let text = reason.map_or_else(|| "pause_all".to_owned(), |reason| format!("pause_all: {reason}"));
-    let held = spi::execute(
-        "UPDATE upkeep._schedule SET hold = $1 WHERE NOT paused AND hold IS NULL",
-        &[text.as_str().into()],
+    spi::execute(
+        "UPDATE upkeep._schedule SET hold = $2 WHERE id OPERATOR(pg_catalog.=) ANY ($1)",
+        &[schedules.to_vec().into(), text.as_str().into()],
     )?;
-    Ok(held as i32)
+    Ok(())
 }
 
-/// For `resume_all()`: lets every schedule that is held go on from now, and says how many. Those that came with
-/// a dump belong here from now on, and their owner is found by name if it was of another server. Whoever paused one by itself still has it paused.
-/// Inside [`spi::bookkeeping`].
-pub fn release_all() -> Result<i32> {
-    let (system, database) = (catalog::system_identifier(), catalog::my_database());
-    spi::execute(
-        "UPDATE upkeep._schedule s SET hold = 'restored',
-             owner = CASE WHEN s.system_identifier OPERATOR(pg_catalog.=) $1 THEN s.owner
-                          ELSE coalesce((SELECT r.oid FROM pg_catalog.pg_roles r
-                                         WHERE r.rolname OPERATOR(pg_catalog.=) s.owner_name), 0::pg_catalog.oid) END,
-             system_identifier = $1, database = $2
-         WHERE s.system_identifier OPERATOR(pg_catalog.<>) $1 OR s.database OPERATOR(pg_catalog.<>) $2",
-        &[system.into(), database.into()],
-    )?;
-    follow_owners(system)?;
-    let held = spi::execute_returning(
-        concat!("UPDATE upkeep._schedule s SET hold = NULL WHERE hold IS NOT NULL RETURNING ", entry_columns!()),
-        &[],
+/// For `resume_all()`: lets these schedules, which the caller has locked, go on from now. Those that came with a dump
+/// belong here from now on. Whoever paused one by itself still has it paused. Inside [`spi::bookkeeping`].
+pub fn release_all(schedules: &[Uuid]) -> Result<()> {
+    owners::adopt(Owned::Schedules, schedules)?;
+    let released = spi::execute_returning(
+        concat!(
+            "UPDATE upkeep._schedule s SET hold = NULL WHERE s.id OPERATOR(pg_catalog.=) ANY ($1) RETURNING ",
+            entry_columns!()
+        ),
+        &[schedules.to_vec().into()],
         |row| Entry::read(&row),
     )?;
     let now = catalog::now();
-    for entry in &held {
+    for entry in &released {
         match entry.rhythm() {
             Ok(rhythm) => store::set_next_run(entry.id, rhythm.next(now), now, false)?,
             Err(error) => store::set_hold(entry.id, &error.message)?,
         }
     }
-    Ok(held.len() as i32)
+    Ok(())
 }

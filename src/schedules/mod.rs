@@ -17,4 +17,5 @@ mod verbs;
 pub mod zone;
 
 pub use history::{check_retry, collect_run_of};
-pub use hold::{follow_owners, hold_all, release_all};
+pub use hold::{hold_all, release_all};
+pub use verbs::end;

@@ -39,3 +39,16 @@ pub fn unfinished(schedule: Uuid) -> Result<Option<Uuid>> {
     )?;
     Ok(found.into_iter().next())
 }
+
+/// The same, of one that has not begun.
+pub fn queued(schedule: Uuid) -> Result<Option<Uuid>> {
+    let found = spi::execute_returning(
+        "SELECT j.id FROM upkeep._schedule_run r
+         JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) r.job
+         WHERE r.schedule OPERATOR(pg_catalog.=) $1 AND r.finished_at IS NULL
+           AND j.state OPERATOR(pg_catalog.=) 'queued' AND j.started_at IS NULL",
+        &[schedule.into()],
+        |row| row.require::<Uuid>(1),
+    )?;
+    Ok(found.into_iter().next())
+}

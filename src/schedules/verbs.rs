@@ -15,7 +15,8 @@ use crate::jobs::queue;
 use crate::jobs::store::RESTORED;
 use crate::jobs::verbs::{Right, caller_is_admin, milliseconds};
 use crate::server::json::JsonB;
-use crate::server::{catalog, raise, spi, statement};
+use crate::server::raise::{self, Level};
+use crate::server::{catalog, spi, statement};
 
 #[pg_extern(sql = false)]
 fn unschedule_by_name(name: &str) -> Uuid {
@@ -224,23 +225,26 @@ fn lock(id: Uuid) -> Result<Option<Target>> {
 
 fn unschedule(by: By<'_>) -> Result<Uuid> {
     let target = find(by, Right::OwnerOrAdmin, "end")?;
-    spi::bookkeeping(|| {
-        history::collect_last_run_of(target.id)?;
-        // A run that has not started never will; one that has is the last.
-        spi::execute(
-            "UPDATE upkeep._job SET retries = 0,
-                    state = CASE WHEN state OPERATOR(pg_catalog.=) 'running' THEN state ELSE 'canceled' END,
-                    finished_at = CASE WHEN state OPERATOR(pg_catalog.=) 'running' THEN NULL
-                                       ELSE pg_catalog.clock_timestamp() END
-             WHERE state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused'])
-               AND id OPERATOR(pg_catalog.=) ANY (ARRAY(
-                       SELECT r.job FROM upkeep._schedule_run r
-                       WHERE r.schedule OPERATOR(pg_catalog.=) $1 AND r.finished_at IS NULL))",
-            &[target.id.into()],
-        )?;
-        spi::execute("DELETE FROM upkeep._schedule WHERE id OPERATOR(pg_catalog.=) $1", &[target.id.into()])
-    })?;
+    spi::bookkeeping(|| end(target.id))?;
     Ok(target.id)
+}
+
+/// Forgets a schedule and its runs. Inside [`spi::bookkeeping`].
+pub fn end(schedule: Uuid) -> Result<()> {
+    history::collect_last_run_of(schedule)?;
+    // A run that has not started never will; one that has is the last.
+    spi::execute(
+        "UPDATE upkeep._job SET retries = 0,
+                state = CASE WHEN state OPERATOR(pg_catalog.=) 'running' THEN state ELSE 'canceled' END,
+                finished_at = CASE WHEN state OPERATOR(pg_catalog.=) 'running' THEN NULL
+                                   ELSE pg_catalog.clock_timestamp() END
+         WHERE state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused'])
+           AND id OPERATOR(pg_catalog.=) ANY (ARRAY(
+                   SELECT r.job FROM upkeep._schedule_run r
+                   WHERE r.schedule OPERATOR(pg_catalog.=) $1 AND r.finished_at IS NULL))",
+        &[schedule.into()],
+    )?;
+    spi::execute("DELETE FROM upkeep._schedule WHERE id OPERATOR(pg_catalog.=) $1", &[schedule.into()]).map(drop)
 }
 
 fn run_now(by: By<'_>) -> Result<Uuid> {
@@ -248,15 +252,15 @@ fn run_now(by: By<'_>) -> Result<Uuid> {
     if target.is_restored() {
         return Err(restored(&target, "run"));
     }
-    let job = spi::bookkeeping(|| {
+    spi::bookkeeping(|| {
         history::collect_last_run_of(target.id)?;
-        if let Some(job) = runs::unfinished(target.id)? {
-            return Err(Error::new(OBJECT_IN_USE, format!("a run of schedule \"{}\" has not ended", target.name))
-                .detail(format!("It is job {job}."))
-                .hint(format!("CALL upkeep.wait('{job}'); or SELECT upkeep.cancel('{job}');")));
-        }
-        runs::start(target.id, catalog::now())
+        let Some(job) = runs::unfinished(target.id)? else { return Ok(()) };
+        Err(Error::new(OBJECT_IN_USE, format!("a run of schedule \"{}\" has not ended", target.name))
+            .detail(format!("It is job {job}."))
+            .hint(format!("CALL upkeep.wait('{job}'); or SELECT upkeep.cancel('{job}');")))
     })?;
+    queue::check_limit(target.owner, &catalog::role_name(target.owner).unwrap_or_default())?;
+    let job = spi::bookkeeping(|| runs::start(target.id, catalog::now()))?;
     queue::wake_or_warn()?;
     Ok(job)
 }
@@ -330,8 +334,23 @@ fn alter(by: By<'_>, changes: &Changes<'_>) -> Result<Uuid> {
         }
         Ok(())
     })?;
+    if changes.paused == Some(true) {
+        tell_of_queued_run(&target)?;
+    }
     queue::wake_or_warn()?;
     Ok(target.id)
+}
+
+/// A run that has been made is a job like any other: it comes when a worker is free.
+fn tell_of_queued_run(target: &Target) -> Result<()> {
+    let Some(job) = spi::bookkeeping(|| runs::queued(target.id))? else { return Ok(()) };
+    raise::report(
+        Level::Notice,
+        Error::new(OBJECT_IN_USE, format!("a run of schedule \"{}\" is queued already and will be done", target.name))
+            .detail(format!("It is job {job}."))
+            .hint(format!("SELECT upkeep.cancel('{job}');")),
+    );
+    Ok(())
 }
 
 fn refuse_taken_name(owner: Oid, name: &str) -> Result<()> {

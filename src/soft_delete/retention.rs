@@ -59,13 +59,7 @@ pub fn end(managed: &Managed) -> Result<()> {
             |row| row.require(1),
         )
     })?;
-    if schedules.is_empty() {
-        return Ok(());
-    }
-    spi::bookkeeping(|| {
-        spi::execute("DELETE FROM upkeep._schedule WHERE id OPERATOR(pg_catalog.=) ANY ($1)", &[schedules.into()])
-    })
-    .map(drop)
+    spi::bookkeeping(|| schedules.into_iter().try_for_each(crate::schedules::end))
 }
 
 /// As text that means the same everywhere.
