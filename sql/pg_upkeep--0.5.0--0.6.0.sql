@@ -354,3 +354,6 @@ CREATE INDEX ON upkeep._deletion_table (relid);
 CREATE INDEX ON upkeep._deletion_cleared (relid);
 COMMENT ON FUNCTION upkeep._soft_delete_view_differs(oid, boolean) IS
 'Private: what of a view of soft delete is not as soft delete has written it (null: nothing, it is no such view, or the caller is neither a member of its owner nor of the table''s). completely: rules, triggers, defaults and rights to add triggers too.';
+
+-- Tries in vain are counted beyond the end of a worker.
+ALTER TABLE upkeep._job_slot ADD COLUMN tries jsonb NOT NULL DEFAULT '{}';
