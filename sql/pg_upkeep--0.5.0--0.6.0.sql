@@ -400,3 +400,5 @@ COMMENT ON FUNCTION upkeep.pause_all(text) IS 'Pauses every unfinished job of th
 COMMENT ON FUNCTION upkeep.resume_all() IS 'Resumes every paused job and held schedule of this database, those that came with a dump or copy included (owner and table are found by name); returns how many. What other transactions have locked is passed over, with a warning that names it (55P03). To be granted.';
 COMMENT ON FUNCTION upkeep.run_now(text) IS 'Runs a schedule''s command once now, paused or not, and returns the job. Owner''s members. To be granted. 42704 no such schedule, 22023 several of this name, 55006 a run has not ended, 53400 upkeep.max_jobs_per_role, 55000 it came with a dump.';
 COMMENT ON FUNCTION upkeep.run_now(uuid) IS 'Runs a schedule''s command once now, paused or not, and returns the job. Owner''s members. To be granted. 42704 no such schedule, 55006 a run has not ended, 53400 upkeep.max_jobs_per_role, 55000 it came with a dump.';
+-- Tries in vain are counted beyond the end of a worker.
+ALTER TABLE upkeep._job_slot ADD COLUMN tries jsonb NOT NULL DEFAULT '{}';

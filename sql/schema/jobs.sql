@@ -75,6 +75,8 @@ CREATE TABLE upkeep._job_slot (
     ends integer NOT NULL DEFAULT 0,
     failed_starts integer NOT NULL DEFAULT 0,
     ended_at timestamptz,
+    -- Tries in vain since the last progress, by what was in the way.
+    tries jsonb NOT NULL DEFAULT '{}',
     PRIMARY KEY (job, slot)
 ) WITH (fillfactor = 20);
 

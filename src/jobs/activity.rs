@@ -1,15 +1,18 @@
 //! Who of us is running, read from the server's own list of processes: it cannot
 //! be out of date, and nothing has to be cleaned up after a crash.
 
+use std::time::Duration;
+
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::Oid;
 
+use super::chore::Visit;
 use crate::error::Result;
 use crate::server::catch::transaction;
 use crate::server::lock::{Lock, Purpose};
 use crate::server::process::Process;
 use crate::server::segment::{self, Segment};
-use crate::server::{catalog, commit, spi};
+use crate::server::{catalog, commit, spi, timeout, worker};
 
 pub const LAUNCHER: &str = "pg_upkeep launcher";
 pub const SCHEDULER: &str = "pg_upkeep scheduler";
@@ -116,27 +119,42 @@ pub fn interrupt_executors(job: pgrx::Uuid) -> Result<()> {
     Ok(())
 }
 
-/// Cancels what is still being done for jobs that were canceled a while ago: the signal at the commit may have hit their
-/// executor between two statements. In a worker, between transactions.
-pub fn interrupt_canceled() -> Result<()> {
+/// When a job that was canceled is canceled once more, and how often from then on.
+const CANCEL_AGAIN: Duration = Duration::from_secs(2);
+
+/// Ends what is still being done for jobs that were canceled a while ago. The signal at the commit may have hit their
+/// executor between two statements: it is canceled again. What catches that is ended with its worker; not one that has
+/// the answer of its command in hand and cannot record it yet. In a worker, between transactions.
+pub fn end_canceled() -> Result<Visit> {
     let left = transaction(|| {
         spi::bookkeeping(|| {
+            catalog::forget_process_list();
             spi::query(
-                "SELECT s.pid, s.backend_start FROM upkeep._job_slot s
+                "SELECT s.pid, s.backend_start,
+                        pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) j.finished_at),
+                        coalesce(s.cursor OPERATOR(pg_catalog.?) 'answered', false)
+                 FROM upkeep._job_slot s
                  JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) s.job
                  WHERE s.pid IS NOT NULL AND j.state OPERATOR(pg_catalog.=) 'canceled'
-                   AND j.finished_at OPERATOR(pg_catalog.<)
-                       (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '2 s'::pg_catalog.interval)
                    AND upkeep._is_executor(s.pid, s.backend_start)",
                 &[],
-                |row| process(&row),
+                |row| {
+                    let since: f64 = row.require(3)?;
+                    Ok((process(&row)?, Duration::from_secs_f64(since.clamp(0.0, 1e9)), row.require::<bool>(4)?))
+                },
             )
         })
     })?;
-    for executor in left {
-        executor.signal(libc::SIGINT);
+    let mut visit = Visit::default();
+    for (executor, since, has_answer) in left {
+        visit.again_in(CANCEL_AGAIN);
+        if since >= CANCEL_AGAIN + timeout::GRACE && !has_answer {
+            worker::terminate(executor);
+        } else if since >= CANCEL_AGAIN {
+            executor.signal(libc::SIGINT);
+        }
     }
-    Ok(())
+    Ok(visit)
 }
 
 /// Has the executors of a job look at it at commit, where they wait.

@@ -100,6 +100,13 @@ impl Kind for Command {
                 let answer = self.recall(answer);
                 return self.top_level_done(context, answer);
             }
+            if let (true, Some(limit)) = (context.overran, self.time_limit()) {
+                store::write_shared(context.job.id, json!({ TIMED_OUT: true }))?;
+                context.cursor = None;
+                return Ok(Outcome::Fail(timed_out(limit).detail(
+                    "It caught the cancel and went on, so that its worker had to be ended; it may be done in part.",
+                )));
+            }
             return Ok(Outcome::Fail(
                 Error::new(QUERY_CANCELED, "the command was interrupted and may be done in part")
                     .detail("The worker or the server ended while the command ran.")

@@ -2,7 +2,7 @@
 //! owner. It owns transactions, crash safety, waiting and errors; what a step
 //! does is the kind's.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
 use pgrx::pg_sys::{self, Oid};
@@ -10,8 +10,8 @@ use pgrx::{Uuid, pg_guard};
 
 use super::kind::{self, Completion, Context, Event, Job, Kind, Outcome};
 use super::limits::Limits;
-use super::retry::{self, Verdict};
-use super::store::{self, Live};
+use super::retry::{self, Tries, Verdict};
+use super::store::{self, End, Live};
 use super::throttle::Throttle;
 use super::throttle::calendar;
 use super::{activity, queue, seat};
@@ -19,7 +19,7 @@ use crate::error::{ADMIN_SHUTDOWN, Error, QUERY_CANCELED, Result};
 use crate::server::catch::transaction;
 use crate::server::raise::{self, Level};
 use crate::server::worker::{self, Registration};
-use crate::server::{catalog, lock, segment, spi, system, timeout, top_level};
+use crate::server::{catalog, lock, segment, spi, step, system, timeout, top_level};
 use crate::settings;
 
 /// A batch waits at most this long for a lock: below `deadlock_timeout`, so that
@@ -93,13 +93,14 @@ pub extern "C-unwind" fn upkeep_executor_main(database: pg_sys::Datum) {
     spi::set_session("lock_timeout", LOCK_TIMEOUT);
     worker::report_application_name("pg_upkeep");
     worker::before_exit(at_exit);
+    timeout::end_this_process_after_limits();
 
     let ended = Executor::start(assignment).and_then(|executor| executor.map_or(Ok(()), Executor::run));
     if let Err(error) = &ended {
         let message = format!("job {}: {}", assignment.job, error.message);
         raise::report(Level::Log, Error { message, ..error.clone() });
     }
-    release(ended.is_err());
+    release(if ended.is_err() { End::Interrupted } else { End::Orderly });
     worker::leave();
 }
 
@@ -109,7 +110,11 @@ pub extern "C-unwind" fn upkeep_executor_main(database: pg_sys::Datum) {
 unsafe extern "C-unwind" fn at_exit(_code: i32, _arg: pg_sys::Datum) {
     seat::give_back();
     if worker::was_terminated() {
-        release(AT_STEP.get() && !are_all_asked_to_leave());
+        release(match AT_STEP.get() && !are_all_asked_to_leave() {
+            false => End::Orderly,
+            true if timeout::has_overrun() => End::Overran,
+            true => End::Interrupted,
+        });
     }
 }
 
@@ -127,11 +132,11 @@ fn are_all_asked_to_leave() -> bool {
         })
 }
 
-fn release(interrupted: bool) {
+fn release(end: End) {
     if let Some(Assignment { job, slot, .. }) = ATTENDED.take() {
         crate::server::catch::clean_up_after_error();
         // If the extension is gone there is nothing to release.
-        let _ = transaction(|| spi::bookkeeping(|| store::release_slot(job, slot, interrupted)));
+        let _ = transaction(|| spi::bookkeeping(|| store::release_slot(job, slot, end)));
     }
 }
 
@@ -162,13 +167,12 @@ fn take(assignment: &Assignment) -> Result<Taken> {
                 return Ok(Taken::Nothing);
             }
             let Some(taken) = store::attend_slot(job, slot)? else { return Ok(Taken::Busy) };
-            let store::Slot { strikes, ends, .. } = taken;
-            if strikes >= store::MAX_STRIKES || ends >= store::MAX_ENDS {
-                let reason = if strikes >= store::MAX_STRIKES { struck_out(strikes) } else { ended_too_often(ends) };
+            if let Some(reason) = given_up(&opened.job, &taken) {
                 store::fail(job, &reason)?;
-                store::release_slot(job, slot, false)?;
+                store::release_slot(job, slot, End::Orderly)?;
                 return Ok(Taken::Nothing);
             }
+            let store::Slot { strikes, ends, .. } = taken;
             if opened.state == "queued" {
                 store::add_event(job, "started", None)?;
             }
@@ -177,7 +181,14 @@ fn take(assignment: &Assignment) -> Result<Taken> {
                 store::add_event(job, "strike", Some(&count))?;
             }
             if ends > 0 {
-                let count = format!("{ends} of {}: the worker was ended in the middle of a step", store::MAX_ENDS);
+                let count = if taken.tries.caught {
+                    format!(
+                        "a step went on {} s after it was canceled at its limit; its worker was ended",
+                        timeout::GRACE.as_secs()
+                    )
+                } else {
+                    format!("{ends} of {}: the worker was ended in the middle of a step", store::MAX_ENDS)
+                };
                 store::add_event(job, "interrupted", Some(&count))?;
             }
             Ok(Taken::Slot(Box::new(opened), taken))
@@ -211,6 +222,10 @@ pub(super) struct Executor {
     struck: bool,
     /// Another executor has our slot: there is nothing here that we may still write.
     lost: bool,
+    /// What was in the way of the step at hand, also of executors before.
+    tries: Tries,
+    /// The settings under which this worker was last found to have a place.
+    pub(super) placed: RefCell<Option<(i32, String)>>,
 }
 
 /// What the loop does after a step.
@@ -233,7 +248,7 @@ impl Executor {
             }
             other => Some(other),
         });
-        let Some(Taken::Slot(opened, store::Slot { cursor, strikes, .. })) = taken.transpose()? else {
+        let Some(Taken::Slot(opened, store::Slot { cursor, strikes, tries, .. })) = taken.transpose()? else {
             return Ok(None);
         };
         ATTENDED.set(Some(assignment));
@@ -269,18 +284,21 @@ impl Executor {
                 plan: None,
                 events: Vec::new(),
                 claimed: false,
+                overran: tries.caught,
             },
             retries: opened.retries,
             session: opened.session,
             struck: strikes > 0,
             lost: false,
+            tries: tries.taken_over(),
+            placed: RefCell::default(),
             synchronous_commit,
             settled: false,
         }))
     }
 
     fn run(mut self) -> Result<()> {
-        let mut tries = 0;
+        let mut unrecorded = 0;
         // Of a top-level statement. It is kept until the transaction that records it has committed (LAW 33).
         let mut answer = None;
         loop {
@@ -293,9 +311,10 @@ impl Executor {
             let started = Instant::now();
             match at_step(|| self.step(answer.as_ref())) {
                 Ok(next) => {
-                    tries = 0;
+                    unrecorded = 0;
                     answer = None;
                     self.settled = true;
+                    self.tries = self.tries_left();
                     self.note_step(started.elapsed());
                     match next {
                         Next::Step => seat::works(),
@@ -311,21 +330,22 @@ impl Executor {
                     log(&self.context.job, &error);
                     // The text of the step may have taken the slot away from itself, which is undone by now. If another
                     // worker has it, this counts nothing.
-                    release(true);
+                    release(End::Interrupted);
                     return Ok(());
                 }
                 Err(error) => {
                     self.context.cursor = cursor.clone();
                     match &answer {
                         Some(answer) if retry::may_pass(&error) => {
-                            self.keep(answer, &error, tries);
+                            self.keep(answer, &error, unrecorded);
                             seat::rests();
-                            worker::wait(retry::delay(tries));
-                            tries += 1;
+                            worker::wait(retry::delay(unrecorded));
+                            unrecorded += 1;
                         }
                         _ => {
+                            unrecorded = 0;
                             answer = None;
-                            if !self.try_again(error, &cursor, &mut tries)? {
+                            if !self.try_again(error, &cursor)? {
                                 return Ok(());
                             }
                         }
@@ -336,10 +356,9 @@ impl Executor {
     }
 
     /// After an error of a step: waits, and opens the kind anew. `false`: leave.
-    fn try_again(&mut self, mut error: Error, cursor: &Option<serde_json::Value>, tries: &mut u32) -> Result<bool> {
+    fn try_again(&mut self, mut error: Error, cursor: &Option<serde_json::Value>) -> Result<bool> {
         loop {
-            let Some(pause) = self.after_error(error, *tries)? else { return Ok(false) };
-            *tries += 1;
+            let Some(pause) = self.after_error(error)? else { return Ok(false) };
             seat::rests();
             worker::wait(pause);
             // What the kind remembers may have been rolled back.
@@ -381,8 +400,16 @@ impl Executor {
         self.context.plan = None;
         self.context.events = self.throttle.history.pending().to_vec();
         self.context.claimed = false;
-        let limit = longest_step(settings::batch_time().max(self.context.usual_batch_time));
-        let result = transaction(|| {
+        // To record how a statement ended takes as long as it takes.
+        let limit = match answer {
+            None => longest_step(settings::batch_time().max(self.context.usual_batch_time)),
+            Some(_) => None,
+        };
+        within(limit, || self.transact(answer, started))
+    }
+
+    fn transact(&mut self, answer: Option<&Result<Completion>>, started: Instant) -> Result<Next> {
+        transaction(|| {
             let Some(live) = spi::bookkeeping(|| store::live(self.context.job.id))? else { return Ok(Next::Leave) };
             // A statement that has run is recorded, whatever the settings say by now, and whoever paused or canceled the
             // job meanwhile.
@@ -400,20 +427,23 @@ impl Executor {
                 return Ok(Next::Step);
             }
             let outcome = match answer {
-                None => timeout::limited(limit, || self.kind.step(&mut self.context))?,
+                None => spi::without_settings(|| self.kind.step(&mut self.context))?,
                 Some(answer) => self.kind.top_level_done(&mut self.context, answer.clone())?,
             };
             let next = self.conclude(outcome, started, answer.is_some(), ended)?;
+            step::before_commit();
             Ok(if runnable { next } else { Next::Leave })
-        });
-        result.map_err(|error| match limit {
-            Some(limit) if error.sqlstate == QUERY_CANCELED && started.elapsed() >= limit => {
-                Error::new(QUERY_CANCELED, retry::TOO_SLOW)
-                    .detail(format!("It was ended after {} s.", limit.as_secs_f64()))
-                    .hint("Something in the job's text or in a trigger does not end: correct it, or raise upkeep.max_row_time; then upkeep.retry().")
-            }
-            _ => error,
         })
+    }
+
+    /// Has this step got something done?
+    fn has_progressed(&self) -> bool {
+        self.context.rows > 0 || self.context.units > 0.0
+    }
+
+    /// The tries in vain that still count after this step.
+    fn tries_left(&self) -> Tries {
+        if self.has_progressed() { Tries::default() } else { self.tries.clone() }
     }
 
     /// Stores the outcome of a step in its transaction. `answered`: it records a top-level statement; `ended`: of a job that
@@ -427,6 +457,10 @@ impl Executor {
         // To say what will be tried, and that a try came to nothing, is no progress.
         let announced = matches!(outcome, Outcome::TopLevel(_))
             || answered && matches!(outcome, Outcome::Continue | Outcome::Wait { .. }) && self.context.units == 0.0;
+        if self.tries.told.is_some() && (self.has_progressed() || matches!(outcome, Outcome::Done { .. })) {
+            let event = Event { event: "resumed", detail: self.tries.describe() };
+            self.context.events.push(event);
+        }
         self.write_slot(wait_reason.as_deref(), started.elapsed(), announced)?;
         // A crash must not forget that a command was started, how a job ended, or that the strikes are over.
         if !self.settled
@@ -457,7 +491,8 @@ impl Executor {
 
     /// Writes what a step changed into the slot. Nothing of a step whose slot was taken over is committed.
     fn write_slot(&mut self, wait_reason: Option<&str>, busy: Duration, announced: bool) -> Result<()> {
-        if spi::bookkeeping(|| store::save(&self.context, wait_reason, busy, announced))? {
+        let tries = self.tries_left();
+        if spi::bookkeeping(|| store::save(&self.context, wait_reason, busy, announced, &tries))? {
             return Ok(());
         }
         self.lost = true;
@@ -489,9 +524,11 @@ impl Executor {
         let told =
             Context { cursor: None, rows: 0, units: 0.0, plan: None, events: Vec::new(), ..self.context.clone() };
         let step = std::mem::replace(&mut self.context, told);
+        let tries = std::mem::take(&mut self.tries);
         let written = self.write_slot(None, Duration::ZERO, true);
         if written.is_err() {
             self.context = step;
+            self.tries = tries;
             return written;
         }
         let delay = self.kind.retry_delay(self.retries);
@@ -503,7 +540,10 @@ impl Executor {
     fn top_level(&self, sql: &str) -> Result<Completion> {
         spi::set_session("lock_timeout", "0");
         spi::set_session("synchronous_commit", &self.synchronous_commit);
-        let answer = timeout::limited(self.kind.time_limit(), || top_level::run(sql));
+        if self.kind.writes_its_statements() {
+            spi::unambiguous_session();
+        }
+        let answer = timeout::limited_for_good(self.kind.time_limit(), || top_level::run(sql));
         // The statement may have been a SET: a read-only session could not even record its end.
         worker::forget_settings();
         queue::restore_session(&self.session);
@@ -513,7 +553,7 @@ impl Executor {
     }
 
     /// A step was rolled back. `Some`: try again after this pause.
-    fn after_error(&mut self, error: Error, tries: u32) -> Result<Option<Duration>> {
+    fn after_error(&mut self, error: Error) -> Result<Option<Duration>> {
         let Assignment { job, slot, .. } = self.assignment;
         let still_wanted = transaction(|| {
             if !catalog::extension_exists() {
@@ -530,14 +570,17 @@ impl Executor {
             }
             Err(other) => return Err(other),
         }
-        match retry::judge(&error, tries) {
+        match self.tries.judge(&error) {
             Verdict::Again(pause) => {
-                let reason = format!("waits to try again after SQLSTATE {}", error.sqlstate);
-                // The first of a series is news; the rest is in wait_reason.
-                let news = (tries == 0).then(|| Event { event: "waiting", detail: error.message.clone() });
+                let sqlstate = error.sqlstate.to_string();
+                let reason = format!("waits to try again after SQLSTATE {sqlstate}");
+                // The first of a series is news, and one for another reason; the rest is in wait_reason.
+                let news = (self.tries.told.as_ref() != Some(&sqlstate))
+                    .then(|| Event { event: "waiting", detail: error.message.clone() });
+                self.tries.told = Some(sqlstate);
                 let told = transaction(|| {
                     spi::bookkeeping(|| {
-                        store::set_wait_reason(job, slot, &reason, Some(&error.message))?;
+                        store::note_try(job, slot, &reason, &error.message, &self.tries)?;
                         news.as_ref().map_or(Ok(()), |news| store::add_event(job, news.event, Some(&news.detail)))
                     })
                 });
@@ -585,9 +628,23 @@ fn longest_step(batch_time: Duration) -> Option<Duration> {
     settings::max_row_time().map(|row_time| row_time + 2 * batch_time + Duration::from_secs(30))
 }
 
+/// Runs (a part of) a step, its commit included: deferred triggers may defer others.
+fn within<T>(limit: Option<Duration>, f: impl FnOnce() -> Result<T>) -> Result<T> {
+    let started = Instant::now();
+    timeout::limited_for_good(limit, f).map_err(|error| match limit {
+        Some(limit) if error.sqlstate == QUERY_CANCELED && started.elapsed() >= limit => {
+            Error::new(QUERY_CANCELED, retry::TOO_SLOW)
+                .detail(format!("It was ended after {} s.", limit.as_secs_f64()))
+                .hint("Something in the job's text or in a trigger does not end: correct it, or raise upkeep.max_row_time; then upkeep.retry().")
+        }
+        _ => error,
+    })
+}
+
 /// Opening reads catalogs and plans the user's text: as the owner, in a transaction.
 fn open_kind(job: &Job) -> Result<Box<dyn Kind>> {
-    at_step(|| transaction(|| kind::open(job)))
+    let open = || transaction(|| spi::without_settings(|| kind::open(job)));
+    at_step(|| within(longest_step(settings::batch_time()), open))
 }
 
 /// Writes down how something ended, for as long as it takes: somebody may have the job's row locked.
@@ -605,6 +662,28 @@ fn insist(job: &Job, mut write: impl FnMut() -> Result<()>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Why a slot is not tried once more.
+fn given_up(job: &Job, slot: &store::Slot) -> Option<Error> {
+    if slot.strikes >= store::MAX_STRIKES {
+        return Some(struck_out(slot.strikes));
+    }
+    // A command is not repeated by itself, and says in its own words how it ended.
+    if slot.tries.are_spent() && job.kind != super::command::KIND {
+        return Some(never_ending(&slot.tries));
+    }
+    (slot.ends >= store::MAX_ENDS).then(|| ended_too_often(slot.ends))
+}
+
+fn never_ending(tries: &Tries) -> Error {
+    let times = tries.slow();
+    Error::new(
+        QUERY_CANCELED,
+        format!("a step of the job did not end when it was canceled, {times} times in a row; its worker had to be ended"),
+    )
+    .detail("Each time it took longer than upkeep.max_row_time allows. Something in the job's text or in a trigger catches the cancel (EXCEPTION WHEN query_canceled) and goes on.")
+    .hint("Correct it, so that it ends or lets the cancel pass; then upkeep.retry().")
 }
 
 fn ended_too_often(ends: i32) -> Error {

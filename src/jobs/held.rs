@@ -93,7 +93,7 @@ impl Executor {
 
     /// Is there no more work for this worker now? Called in a transaction.
     pub(super) fn must_leave(&self, workers: i32, limits: &Limits) -> Result<bool> {
-        if self.context.slot >= workers || !settings::enabled() || self.gives_way()? {
+        if self.context.slot >= workers || !settings::enabled() || self.has_no_place()? || self.gives_way()? {
             return Ok(true);
         }
         spi::bookkeeping(|| super::executor::wait_for_hours(self.context.job.id, limits))

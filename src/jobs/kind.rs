@@ -63,6 +63,12 @@ pub trait Kind {
         None
     }
 
+    /// Did we write the text of its top-level statements? It is then read as it was written, and not under the settings
+    /// captured with the job.
+    fn writes_its_statements(&self) -> bool {
+        false
+    }
+
     /// How long a top-level statement may take before it is canceled.
     fn time_limit(&self) -> Option<Duration> {
         None
@@ -111,6 +117,8 @@ pub struct Context {
     pub events: Vec<Event>,
     /// This step took something for itself from what the slots share.
     pub claimed: bool,
+    /// The executor before this one was ended because it went on beyond a limit.
+    pub overran: bool,
 }
 
 /// What is known about the whole of a job; shown in `upkeep.jobs`.

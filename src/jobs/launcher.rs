@@ -67,6 +67,7 @@ pub extern "C-unwind" fn upkeep_launcher_main(database: pg_sys::Datum) {
         segment,
         schedulers: HashMap::new(),
         was_off: false,
+        databases: settings::databases(),
         clock: WallClock::start(),
         prepared: HashMap::new(),
         complaint: None,
@@ -82,6 +83,8 @@ struct Launcher {
     segment: &'static Segment,
     schedulers: HashMap<Oid, Handle>,
     was_off: bool,
+    /// The setting as it was last seen.
+    databases: String,
     clock: WallClock,
     prepared: HashMap<Oid, Prepared>,
     complaint: Option<SqlState>,
@@ -124,7 +127,9 @@ impl Launcher {
             self.was_off = true;
             return Ok(Some(Duration::from_secs(3600)));
         }
-        if std::mem::take(&mut self.was_off) | self.clock.was_set() {
+        let listed = settings::databases();
+        let others = std::mem::replace(&mut self.databases, listed) != self.databases;
+        if std::mem::take(&mut self.was_off) | self.clock.was_set() | others {
             self.segment.make_all_due();
         }
         let mut databases = transaction(|| Ok(catalog::connectable_databases()))?;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, SqlState};
 
 /// What the executor does after a step was rolled back.
@@ -26,25 +28,76 @@ const MAX_SLOW_TRIES: u32 = 2;
 pub const ROW_TOO_SLOW: &str = "the row takes longer than upkeep.max_row_time";
 pub const TOO_SLOW: &str = "a step of the job takes longer than upkeep.max_row_time allows";
 
-/// Row errors (classes 22, 23, P0 and the user's own) never come here: the kind isolates the row.
-pub fn judge(error: &Error, tries: u32) -> Verdict {
-    let limit = match &error.sqlstate.code() {
-        // serialization failure, deadlock, lock timeout
-        b"40001" | b"40P01" | b"55P03" => MAX_LOCK_TRIES,
-        b"57014" if error.message == TOO_SLOW => MAX_SLOW_TRIES,
-        b"57014" if error.message.starts_with(ROW_TOO_SLOW) => 0,
-        // query canceled: somebody's pg_cancel_backend hit a step, which did nothing
-        b"57014" => MAX_RESOURCE_TRIES,
-        // insufficient resources: disk, memory, connections
-        code if code.starts_with(b"53") => MAX_RESOURCE_TRIES,
-        _ => 0,
-    };
-    if tries < limit { Verdict::Again(delay(tries)) } else { Verdict::Fail }
+/// How often a slot has tried in vain since its last progress, by what was in the way. It is kept in the slot: whoever has it
+/// next goes on counting.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tries {
+    contention: u32,
+    resources: u32,
+    slow: u32,
+    /// The last of them went on beyond its limit until its worker was ended (the server's part of this is
+    /// [`store::release_slot`](super::store::release_slot)).
+    pub caught: bool,
+    /// The SQLSTATE that the last event told of.
+    pub told: Option<String>,
+}
+
+impl Tries {
+    fn all(&self) -> u32 {
+        self.contention.saturating_add(self.resources).saturating_add(self.slow)
+    }
+
+    /// As the next executor goes on counting.
+    pub fn taken_over(self) -> Self {
+        Tries { caught: false, ..self }
+    }
+
+    /// What is told when it goes on.
+    pub fn describe(&self) -> String {
+        let tries = self.all();
+        format!("after {tries} {} in vain", if tries == 1 { "try" } else { "tries" })
+    }
+
+    /// Has it gone on beyond its limits too often?
+    pub fn are_spent(&self) -> bool {
+        self.slow > MAX_SLOW_TRIES
+    }
+
+    pub fn slow(&self) -> u32 {
+        self.slow
+    }
+
+    fn counter(&mut self, error: &Error) -> Option<(&mut u32, u32)> {
+        match &error.sqlstate.code() {
+            // serialization failure, deadlock, lock timeout
+            b"40001" | b"40P01" | b"55P03" => Some((&mut self.contention, MAX_LOCK_TRIES)),
+            b"57014" if error.message == TOO_SLOW => Some((&mut self.slow, MAX_SLOW_TRIES)),
+            b"57014" if error.message.starts_with(ROW_TOO_SLOW) => None,
+            // query canceled: somebody's pg_cancel_backend hit a step, which did nothing
+            b"57014" => Some((&mut self.resources, MAX_RESOURCE_TRIES)),
+            // insufficient resources: disk, memory, connections
+            code if code.starts_with(b"53") => Some((&mut self.resources, MAX_RESOURCE_TRIES)),
+            _ => None,
+        }
+    }
+
+    /// Counts one more. Row errors (classes 22, 23, P0 and the user's own) never come here: the kind isolates the row.
+    pub fn judge(&mut self, error: &Error) -> Verdict {
+        match self.counter(error) {
+            Some((count, most)) if *count < most => {
+                let pause = delay(*count);
+                *count += 1;
+                Verdict::Again(pause)
+            }
+            _ => Verdict::Fail,
+        }
+    }
 }
 
 /// Is this something in the way, or a lack, that comes and goes by itself?
 pub fn is_transient(error: &Error) -> bool {
-    judge(error, 0) != Verdict::Fail
+    Tries::default().judge(error) != Verdict::Fail
 }
 
 /// May what could not be written down now be written down later? Whatever the server lacked, or had a fault with.
@@ -95,25 +148,46 @@ mod tests {
 
     #[test]
     fn contention_is_tried_again_with_growing_pauses() {
-        assert_eq!(judge(&error(b"55P03"), 0), Verdict::Again(Duration::from_millis(50)));
-        assert_eq!(judge(&error(b"40P01"), 3), Verdict::Again(Duration::from_millis(400)));
-        assert_eq!(judge(&error(b"40001"), 100), Verdict::Again(MAX_DELAY));
-        assert_eq!(judge(&error(b"55P03"), MAX_LOCK_TRIES), Verdict::Fail);
+        let contended = |contention| Tries { contention, ..Tries::default() };
+        assert_eq!(contended(0).judge(&error(b"55P03")), Verdict::Again(Duration::from_millis(50)));
+        assert_eq!(contended(3).judge(&error(b"40P01")), Verdict::Again(Duration::from_millis(400)));
+        assert_eq!(contended(100).judge(&error(b"40001")), Verdict::Again(MAX_DELAY));
+        assert_eq!(contended(MAX_LOCK_TRIES).judge(&error(b"55P03")), Verdict::Fail);
     }
 
     #[test]
     fn a_step_that_takes_too_long_is_not_repeated_for_hours() {
         let slow = Error::new(SqlState::new(b"57014"), TOO_SLOW);
-        assert!(matches!(judge(&slow, 1), Verdict::Again(_)));
-        assert_eq!(judge(&slow, 2), Verdict::Fail);
-        assert!(matches!(judge(&error(b"57014"), 2), Verdict::Again(_)));
-        assert_eq!(judge(&Error::new(SqlState::new(b"57014"), format!("{ROW_TOO_SLOW} (1 s)")), 0), Verdict::Fail);
+        let mut tries = Tries::default();
+        assert!(matches!(tries.judge(&slow), Verdict::Again(_)));
+        assert!(matches!(tries.judge(&slow), Verdict::Again(_)));
+        assert_eq!(tries.judge(&slow), Verdict::Fail);
+        let row = Error::new(SqlState::new(b"57014"), format!("{ROW_TOO_SLOW} (1 s)"));
+        assert_eq!(Tries::default().judge(&row), Verdict::Fail);
+    }
+
+    #[test]
+    fn each_kind_of_obstacle_has_its_own_count() {
+        let mut tries = Tries::default();
+        for _ in 0..MAX_RESOURCE_TRIES {
+            assert!(matches!(tries.judge(&error(b"53100")), Verdict::Again(_)));
+            assert!(matches!(tries.judge(&error(b"40001")), Verdict::Again(_)));
+        }
+        assert_eq!(tries.judge(&error(b"57014")), Verdict::Fail);
+        assert!(matches!(tries.judge(&error(b"55P03")), Verdict::Again(_)));
+        assert!(matches!(tries.judge(&Error::new(SqlState::new(b"57014"), TOO_SLOW)), Verdict::Again(_)));
+        assert_eq!(tries.describe(), "after 122 tries in vain");
+    }
+
+    #[test]
+    fn a_slot_of_before_has_tried_nothing() {
+        assert_eq!(serde_json::from_str::<Tries>("{}").unwrap(), Tries::default());
     }
 
     #[test]
     fn what_cannot_get_better_fails_at_once() {
         for code in [b"42P01", b"42501", b"42703", b"XX000", b"0A000", b"25006"] {
-            assert_eq!(judge(&error(code), 0), Verdict::Fail, "{}", SqlState::new(code));
+            assert_eq!(Tries::default().judge(&error(code)), Verdict::Fail, "{}", SqlState::new(code));
         }
     }
 

@@ -109,7 +109,7 @@ const CHORES: [Chore; 8] = [
     Chore { name: "the schedules", visit: |entry| crate::schedules::due::look(entry, settings::job_retention()) },
     Chore { name: "jobs to be forgotten", visit: forget_old_jobs },
     Chore { name: "what a role has too much of", visit: |_| forget_too_many() },
-    Chore { name: "commands that were canceled", visit: |_| activity::interrupt_canceled().map(|()| Visit::default()) },
+    Chore { name: "what is at work for jobs that were canceled", visit: |_| activity::end_canceled() },
 ];
 
 fn pause_foreign_jobs(_: &'static Database) -> Result<Visit> {

@@ -7,10 +7,11 @@ use std::sync::atomic::Ordering;
 use pgrx::Uuid;
 
 use super::executor::{Assignment, Executor};
-use super::{kind, room, shares, store};
+use super::{activity, kind, room, shares, store};
 use crate::error::Result;
 use crate::server::segment::{self, Seat, Segment, micros};
 use crate::server::{catalog, spi, system, worker};
+use crate::settings;
 
 thread_local! {
     static MINE: Cell<Option<(&'static Segment, &'static Seat)>> = const { Cell::new(None) };
@@ -85,14 +86,33 @@ impl Executor {
             0 => false,
             since => now.saturating_sub(since) >= micros(shares::LONGEST_REST),
         };
-        spi::bookkeeping(|| wait_for_turn(self.context.job.id, self.context.slot, rested))?;
+        spi::bookkeeping(|| wait_for_turn(self.context.job.id, self.context.slot, rested, store::WAITS_FOR_TURN))?;
+        Ok(true)
+    }
+
+    /// Do the server's settings have no place for it any more? They are looked at when they have changed: who came
+    /// before it can only become fewer meanwhile. Called in a transaction, between two steps.
+    pub(super) fn has_no_place(&self) -> Result<bool> {
+        let now = (settings::max_workers(), settings::databases());
+        if self.placed.borrow().as_ref() == Some(&now) {
+            return Ok(false);
+        }
+        let reason = if !settings::allows_database(&catalog::my_database_name()) {
+            store::NOT_LISTED
+        } else if activity::executors_before_me()? >= now.0.into() {
+            store::TOO_FEW_WORKERS
+        } else {
+            self.placed.replace(Some(now));
+            return Ok(false);
+        };
+        spi::bookkeeping(|| wait_for_turn(self.context.job.id, self.context.slot, false, reason))?;
         Ok(true)
     }
 }
 
 /// The job waits for a worker again, if this was its last. One that was only waiting comes back after a while; it says
 /// for what.
-fn wait_for_turn(job: Uuid, slot: i32, rested: bool) -> Result<()> {
+fn wait_for_turn(job: Uuid, slot: i32, rested: bool, reason: &str) -> Result<()> {
     spi::execute(
         "UPDATE upkeep._job j SET state = 'queued',
                 reason = coalesce((SELECT s.wait_reason FROM upkeep._job_slot s
@@ -105,7 +125,7 @@ fn wait_for_turn(job: Uuid, slot: i32, rested: bool) -> Result<()> {
            AND NOT EXISTS (SELECT 1 FROM upkeep._job_slot s
                            WHERE s.job OPERATOR(pg_catalog.=) j.id AND s.slot OPERATOR(pg_catalog.<>) $2
                              AND s.pid IS NOT NULL AND upkeep._is_executor(s.pid, s.backend_start))",
-        &[job.into(), slot.into(), rested.into(), store::WAITS_FOR_TURN.into()],
+        &[job.into(), slot.into(), rested.into(), reason.into()],
     )?;
     Ok(())
 }

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::kind::{Context, Event, Job, Plan};
 use super::limits::Limits;
+use super::retry::Tries;
 use crate::error::{Error, Result};
 use crate::server::catalog;
 use crate::server::json::JsonB;
@@ -43,6 +44,10 @@ pub const CLEANUP_PENDING: &str = "what it made outside of pg_upkeep is still to
 
 /// Why a job is queued that has given its worker up.
 pub const WAITS_FOR_TURN: &str = "waits for a worker: it has given its own to others who waited";
+
+/// The same where the server's settings were changed.
+pub const TOO_FEW_WORKERS: &str = "waits for a worker: upkeep.max_workers was lowered";
+pub const NOT_LISTED: &str = "waits, because upkeep.databases does not list this database";
 
 impl Live {
     pub fn is_runnable(&self) -> bool {
@@ -113,6 +118,8 @@ pub struct Slot {
     pub strikes: i32,
     /// Ends in the middle of a step since the last progress.
     pub ends: i32,
+    /// Tries in vain since then.
+    pub tries: Tries,
 }
 
 /// Takes a slot: from here until [`release_slot`] an end without a word is a strike.
@@ -131,13 +138,14 @@ pub fn attend_slot(job: Uuid, slot: i32) -> Result<Option<Slot>> {
              strikes = s.strikes OPERATOR(pg_catalog.+) (s.pid IS NOT NULL)::integer
          FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) me
          WHERE s.job OPERATOR(pg_catalog.=) $1 AND s.slot OPERATOR(pg_catalog.=) $2
-         RETURNING s.cursor, s.strikes, s.ends",
+         RETURNING s.cursor, s.strikes, s.ends, s.tries",
         &[job.into(), slot.into()],
         |row| {
             Ok(Slot {
                 cursor: row.get::<JsonB>(1)?.map(|cursor| cursor.0),
                 strikes: row.require(2)?,
                 ends: row.require(3)?,
+                tries: serde_json::from_value(json(row.get(4)?)).unwrap_or_default(),
             })
         },
     )?;
@@ -170,15 +178,29 @@ fn lock_if_free(job: Uuid, slot: i32) -> Result<bool> {
     Ok(free.into_iter().next().unwrap_or(false))
 }
 
-/// The end of the executor that this process is, which it lives to report. `interrupted`: in the middle of a step.
-pub fn release_slot(job: Uuid, slot: i32, interrupted: bool) -> Result<()> {
+/// How an executor ends that lives to report it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum End {
+    Orderly,
+    /// In the middle of a step.
+    Interrupted,
+    /// By itself, because a step went on beyond its limit.
+    Overran,
+}
+
+/// The end of the executor that this process is.
+pub fn release_slot(job: Uuid, slot: i32, end: End) -> Result<()> {
     spi::execute(
         "UPDATE upkeep._job_slot SET pid = NULL, wait_reason = NULL, wait_detail = NULL,
                 ends = ends OPERATOR(pg_catalog.+) $3::integer,
-                ended_at = CASE WHEN $3 THEN pg_catalog.clock_timestamp() ELSE ended_at END
+                ended_at = CASE WHEN $3 THEN pg_catalog.clock_timestamp() ELSE ended_at END,
+                -- As Tries counts it.
+                tries = CASE WHEN $4 THEN tries OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object('caught', true,
+                                 'slow', coalesce((tries OPERATOR(pg_catalog.->>) 'slow')::integer, 0) OPERATOR(pg_catalog.+) 1)
+                             ELSE tries END
          WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.=) $2
            AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()",
-        &[job.into(), slot.into(), interrupted.into()],
+        &[job.into(), slot.into(), (end != End::Orderly).into(), (end == End::Overran).into()],
     )?;
     Ok(())
 }
@@ -222,7 +244,7 @@ thread_local! {
                 rows_done = rows_done OPERATOR(pg_catalog.+) $5,
                 units_done = units_done OPERATOR(pg_catalog.+) $6,
                 busy_time = busy_time OPERATOR(pg_catalog.+) $7,
-                batch_rows = $8
+                batch_rows = $8, tries = $10
          WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.=) $2
            AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()",
         &[
@@ -235,6 +257,7 @@ thread_local! {
             BuiltinOid::FLOAT8OID,
             BuiltinOid::INT8OID,
             BuiltinOid::BOOLOID,
+            BuiltinOid::JSONBOID,
         ],
     );
 }
@@ -256,7 +279,14 @@ pub fn live(job: Uuid) -> Result<Option<Live>> {
 
 /// Stores what a step did, in the step's own transaction. `announced`: it only says what will be tried next, which ends
 /// no strikes. False: the slot is somebody else's by now, and nothing of the step may be committed.
-pub fn save(context: &Context, wait_reason: Option<&str>, busy: Duration, announced: bool) -> Result<bool> {
+pub fn save(
+    context: &Context,
+    wait_reason: Option<&str>,
+    busy: Duration,
+    announced: bool,
+    tries: &Tries,
+) -> Result<bool> {
+    let tries = serde_json::to_value(tries)?;
     let saved = SAVE.with(|statement| {
         statement.execute(&[
             context.job.id.into(),
@@ -268,6 +298,7 @@ pub fn save(context: &Context, wait_reason: Option<&str>, busy: Duration, announ
             (busy.as_secs_f64() * 1000.0).into(),
             context.batch_rows.into(),
             announced.into(),
+            JsonB(tries).into(),
         ])
     })?;
     if saved == 0 {
@@ -299,6 +330,18 @@ pub fn set_wait_reason(job: Uuid, slot: i32, reason: &str, detail: Option<&str>)
          WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.=) $2
            AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()",
         &[job.into(), slot.into(), reason.into(), detail.into()],
+    )?;
+    Ok(())
+}
+
+/// The same for a step that will be tried again, and how often it was.
+pub fn note_try(job: Uuid, slot: i32, reason: &str, detail: &str, tries: &Tries) -> Result<()> {
+    set_wait_reason(job, slot, reason, Some(detail))?;
+    spi::execute(
+        "UPDATE upkeep._job_slot SET tries = $3
+         WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.=) $2
+           AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()",
+        &[job.into(), slot.into(), JsonB(serde_json::to_value(tries)?).into()],
     )?;
     Ok(())
 }

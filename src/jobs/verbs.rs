@@ -320,7 +320,7 @@ fn retry_job(job: Uuid) -> Result<Uuid> {
             &[job.into(), JsonB(shared).into()],
         )?;
         spi::execute(
-            "UPDATE upkeep._job_slot SET strikes = 0, ends = 0, failed_starts = 0, ended_at = NULL,
+            "UPDATE upkeep._job_slot SET strikes = 0, ends = 0, failed_starts = 0, ended_at = NULL, tries = '{}',
                     pid = NULL, backend_start = NULL, wait_reason = NULL, wait_detail = NULL,
                     cursor = CASE WHEN $2 THEN NULL ELSE cursor END
              WHERE job OPERATOR(pg_catalog.=) $1",

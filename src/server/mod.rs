@@ -35,6 +35,7 @@ pub mod segment;
 pub mod soft_delete;
 pub mod spi;
 pub mod statement;
+pub mod step;
 pub mod stride;
 pub mod system;
 pub mod timeout;

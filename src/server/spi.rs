@@ -169,6 +169,20 @@ pub mod theirs {
         prove(sql, fragments)?;
         super::write_returning(sql, &[], each)
     }
+
+    /// How often deferred triggers may have deferred others, before it is left to the commit.
+    const ROUNDS: u32 = 3;
+
+    /// From here on constraints are checked at once: else what a deferred one finds would only show at the commit, where no
+    /// row can be put aside any more.
+    pub fn check_at_once() -> Result<()> {
+        execute("SET CONSTRAINTS ALL IMMEDIATE", &[]).map(drop)
+    }
+
+    /// Runs what was deferred all the same: a trigger may say `SET CONSTRAINTS ALL DEFERRED` itself.
+    pub fn run_deferred() -> Result<()> {
+        (0..ROUNDS).try_for_each(|_| check_at_once())
+    }
 }
 
 /// Puts the user back however the scope is left; after an error the abort of the (sub)transaction does the same again, which
@@ -231,6 +245,13 @@ impl Drop for Unset {
             unsafe { pg_sys::AtEOXact_GUC(false, self.level) };
         }
     }
+}
+
+/// Runs `f`, text of a user's, in a worker of ours that goes on afterwards: nothing that it sets is set then. What an error
+/// leaves is undone by the abort of its transaction.
+pub fn without_settings<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+    let _unset = Unset::begin();
+    f()
 }
 
 /// A table's owner in the session of somebody else. A statement of ours on his table may run code of his: checks of domains

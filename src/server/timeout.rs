@@ -1,14 +1,25 @@
 //! A limit on how long a statement of a worker may take. The server arms
 //! `statement_timeout` for clients only, in its protocol loop.
+//!
+//! At the limit the statement is canceled, which text of a user's may catch (`EXCEPTION WHEN query_canceled`). So an
+//! executor has a second timer: a while later it ends its own process, and that nothing can catch.
 
 use std::cell::Cell;
 use std::ffi::c_int;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// `TimeoutId` is not bound; the number is the same from 15 to 18.
 const STATEMENT_TIMEOUT: c_int = 3;
+/// At or above the first that extensions may have (12 on 15 and 16, 13 since 17): the server then gives the next free one.
+const ANY_OF_OURS: c_int = 13;
+
+/// From the cancel to the end of the process. To undo a (sub)transaction takes much less; meanwhile the process takes no
+/// signals anyway.
+pub const GRACE: Duration = Duration::from_secs(10);
 
 unsafe extern "C-unwind" {
+    fn RegisterTimeout(id: c_int, handler: unsafe extern "C-unwind" fn()) -> c_int;
     fn enable_timeout_after(id: c_int, delay_ms: c_int);
     fn disable_timeout(id: c_int, keep_indicator: bool);
     fn get_timeout_indicator(id: c_int, reset: bool) -> bool;
@@ -17,6 +28,34 @@ unsafe extern "C-unwind" {
 thread_local! {
     /// When the innermost [`limited`] is over.
     static DEADLINE: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// The timer that ends this process, if it has one.
+    static END: Cell<Option<c_int>> = const { Cell::new(None) };
+}
+
+static OVERRAN: AtomicBool = AtomicBool::new(false);
+
+/// From now on this process ends if something in it goes on for [`GRACE`] beyond a limit that is [for good](limited_for_good).
+pub fn end_this_process_after_limits() {
+    // SAFETY: a backend's timers are there before it connects; once in a process.
+    END.set(Some(unsafe { RegisterTimeout(ANY_OF_OURS, at_end_of_grace) }));
+}
+
+/// Was this process ended because it went on beyond its limit?
+pub fn has_overrun() -> bool {
+    OVERRAN.load(Ordering::Relaxed)
+}
+
+/// In a signal handler: as if somebody had called `pg_terminate_backend()`, with what is in the process's group
+/// (a program that COPY runs). The server's handler does the rest.
+unsafe extern "C-unwind" fn at_end_of_grace() {
+    OVERRAN.store(true, Ordering::Relaxed);
+    // SAFETY: kill() may be called in signal handlers; our own number is nobody else's.
+    unsafe {
+        let me = pgrx::pg_sys::MyProcPid;
+        if libc::kill(-me, libc::SIGTERM) != 0 {
+            libc::kill(me, libc::SIGTERM);
+        }
+    }
 }
 
 /// Runs `f`: after `limit` the statement in it ends in 57014. Inside of another one, the limit that is over first holds,
@@ -30,6 +69,15 @@ pub fn limited<T>(limit: Option<Duration>, f: impl FnOnce() -> T) -> T {
     f()
 }
 
+/// The same for all that an executor does at a time: what goes on nevertheless ends with its process. Nothing inside can put
+/// that off, neither [`limited`] nor a user's text: the timer has no setting, and no other name than ours.
+pub fn limited_for_good<T>(limit: Option<Duration>, f: impl FnOnce() -> T) -> T {
+    let Some(time) = limit else { return f() };
+    let _end = End;
+    arm_end(time + GRACE);
+    limited(limit, f)
+}
+
 struct Again(Option<Instant>);
 
 impl Drop for Again {
@@ -38,8 +86,32 @@ impl Drop for Again {
     }
 }
 
+struct End;
+
+impl Drop for End {
+    fn drop(&mut self) {
+        disarm_end();
+    }
+}
+
+/// No limit holds any more: the rest of a commit waits for others perhaps, and is not to be cut short.
+pub(super) fn lift() {
+    disarm();
+    disarm_end();
+}
+
 fn arm(deadline: Option<Instant>) {
     DEADLINE.set(deadline);
+    disarm();
+    if let Some(deadline) = deadline {
+        // Never before its time: the caller tells an end by the limit from other ones by the clock.
+        let left = deadline.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000).max(1);
+        // SAFETY: as below.
+        unsafe { enable_timeout_after(STATEMENT_TIMEOUT, c_int::try_from(left).unwrap_or(c_int::MAX)) };
+    }
+}
+
+fn disarm() {
     // SAFETY: registered by every backend when it connects; neither function raises errors.
     unsafe {
         disable_timeout(STATEMENT_TIMEOUT, true);
@@ -47,10 +119,19 @@ fn arm(deadline: Option<Instant>) {
         if get_timeout_indicator(STATEMENT_TIMEOUT, true) {
             pgrx::pg_sys::QueryCancelPending = 0;
         }
-        if let Some(deadline) = deadline {
-            // Never before its time: the caller tells an end by the limit from other ones by the clock.
-            let left = deadline.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000).max(1);
-            enable_timeout_after(STATEMENT_TIMEOUT, c_int::try_from(left).unwrap_or(c_int::MAX));
-        }
+    }
+}
+
+fn arm_end(time: Duration) {
+    if let (Some(timer), Ok(ms)) = (END.get(), c_int::try_from(time.as_millis())) {
+        // SAFETY: registered by us; raises no errors.
+        unsafe { enable_timeout_after(timer, ms) };
+    }
+}
+
+fn disarm_end() {
+    if let Some(timer) = END.get() {
+        // SAFETY: as above.
+        unsafe { disable_timeout(timer, false) };
     }
 }

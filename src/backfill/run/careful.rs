@@ -19,9 +19,9 @@ use crate::error::{Error, INTERNAL_ERROR, LOCK_NOT_AVAILABLE, QUERY_CANCELED, Re
 use crate::jobs::kind::{Context, Outcome};
 use crate::jobs::retry::{ROW_TOO_SLOW, is_row_error};
 use crate::server::catch::subtransaction;
-use crate::server::heap;
 use crate::server::repeated::{Arg, Flagged, Statement, TextRow, Tid};
 use crate::server::timeout::limited;
+use crate::server::{heap, spi};
 use crate::settings;
 
 /// When none of so many rows could be updated, it is not the rows.
@@ -203,6 +203,7 @@ impl Run {
         let result = limited(budget.of_one, || {
             subtransaction(|| {
                 let done = update.count(&[Arg::Text(&places)])?;
+                spi::theirs::run_deferred()?;
                 if done.flagged > 0 {
                     store::note_still_matching(job, heap::current_xid())?;
                 }

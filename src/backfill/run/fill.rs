@@ -17,9 +17,9 @@ use crate::error::{
 use crate::jobs::kind::{Context, Outcome};
 use crate::jobs::retry::is_row_error;
 use crate::server::catch::subtransaction;
-use crate::server::heap;
 use crate::server::repeated::{Arg, Flagged, Tid};
 use crate::server::timeout::limited;
+use crate::server::{heap, spi};
 use crate::settings;
 
 /// Slack for transactions that begin between our look at the counter and our snapshot.
@@ -192,6 +192,7 @@ impl Run {
         let mut must_filter = false;
         let fast = || {
             let done = range.update.count(&range.args)?;
+            spi::theirs::run_deferred()?;
             // Another worker's row that still matches may have moved here just before our
             // snapshot was taken. Looked at afterwards, the note about it cannot be missed.
             if !self.filtering && store::any_still_matching(self.job)? {

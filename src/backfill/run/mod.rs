@@ -180,9 +180,7 @@ impl Kind for Run {
         if !self.enter(context, table)? {
             return Ok(Outcome::Continue);
         }
-        // Else what a deferred constraint finds would only show at the commit, where no row can
-        // be put aside any more.
-        spi::theirs::execute("SET CONSTRAINTS ALL IMMEDIATE", &[])?;
+        spi::theirs::check_at_once()?;
         let session = self.session()?;
         row_stamps::leave_alone((!self.definition.options.touch_stamps).then_some(self.relid));
         if self.range_blocks == 0 && !self.recall()? {

@@ -13,7 +13,7 @@ use super::{hold, statements};
 use crate::backfill::statements::identifier;
 use crate::error::{Error, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, SERIALIZATION_FAILURE};
 use crate::server::repeated::{Arg, Statement, Tid};
-use crate::server::{heap, soft_delete, spi};
+use crate::server::{heap, soft_delete};
 
 /// What all statements of a purge share.
 pub struct Purge<'a> {
@@ -215,9 +215,4 @@ pub fn name(relid: Oid) -> Result<String> {
     let (schema, name) = heap::name(relid)
         .ok_or_else(|| Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, "a table or partition was dropped meanwhile"))?;
     Ok(format!("{}.{}", identifier(&schema), identifier(&name)))
-}
-
-/// What deferred constraints find must show in the batch and not at the commit.
-pub fn check_at_once() -> Result<()> {
-    spi::theirs::execute("SET CONSTRAINTS ALL IMMEDIATE", &[]).map(drop)
 }

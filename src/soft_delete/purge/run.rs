@@ -20,8 +20,8 @@ use crate::error::{Error, INTERNAL_ERROR, Result, UNDEFINED_TABLE};
 use crate::jobs::kind::{Context, Job, Kind, Outcome, Plan};
 use crate::jobs::retry::is_row_error;
 use crate::server::catch::subtransaction;
-use crate::server::heap;
 use crate::server::repeated::Arg;
+use crate::server::{heap, spi};
 
 /// Rows of one read, and of one batch.
 const READ_ROWS: (u32, u32) = (1_000, 200_000);
@@ -219,7 +219,12 @@ impl Run {
         cursor: &mut Cursor,
         done: &mut Done,
     ) -> Result<()> {
-        match subtransaction(|| purge.batch(places)) {
+        let batch = || {
+            let done = purge.batch(places)?;
+            spi::theirs::run_deferred()?;
+            Ok(done)
+        };
+        match subtransaction(batch) {
             Ok(more) => {
                 done.rows += more.rows;
                 done.locked.extend(more.locked);
@@ -284,7 +289,7 @@ fn gone(table: &str) -> Error {
 impl Kind for Run {
     fn step(&mut self, context: &mut Context) -> Result<Outcome> {
         let (managed, graph) = self.look()?;
-        batch::check_at_once()?;
+        spi::theirs::check_at_once()?;
         self.plan(context, &managed)?;
         let mut cursor: Cursor = match &context.cursor {
             Some(stored) => serde_json::from_value(stored.clone())?,

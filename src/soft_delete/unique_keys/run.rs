@@ -15,7 +15,7 @@ use crate::backfill::new_rows::{READERS, WRITERS, waits_for_lock, without_waitin
 use crate::error::*;
 use crate::jobs::clean_up;
 use crate::jobs::kind::{Completion, Context, Job, Kind, Outcome, Plan};
-use crate::jobs::retry::{self, Verdict};
+use crate::jobs::retry::{Tries, Verdict};
 use crate::server::{heap, spi};
 
 /// Builds of one index that may fail before the job does.
@@ -161,8 +161,6 @@ impl Run {
 
 impl Kind for Run {
     fn step(&mut self, context: &mut Context) -> Result<Outcome> {
-        // The definitions were written so, and are read outside of our transactions.
-        spi::unambiguous_session();
         let cursor: Cursor = match &context.cursor {
             Some(stored) => serde_json::from_value(stored.clone())?,
             None => Cursor::default(),
@@ -180,6 +178,11 @@ impl Kind for Run {
         Some(self.relid)
     }
 
+    /// The server has written the definitions.
+    fn writes_its_statements(&self) -> bool {
+        true
+    }
+
     /// What the build has left is looked at by the next step, whatever it answered.
     fn top_level_done(&mut self, context: &mut Context, answer: Result<Completion>) -> Result<Outcome> {
         let Err(error) = answer else { return Ok(Outcome::Continue) };
@@ -190,7 +193,7 @@ impl Kind for Run {
         cursor.tries += 1;
         let tries = cursor.tries;
         context.cursor = Some(serde_json::to_value(cursor)?);
-        match retry::judge(&error, tries) {
+        match Tries::default().judge(&error) {
             Verdict::Again(_) if tries < MOST_TRIES => {
                 let reason = format!("waits to build an index again after SQLSTATE {}", error.sqlstate);
                 // What the error says contains data, which events show to the owner only (LAW 5).
