@@ -46,8 +46,9 @@ fn a_cancel_that_is_rolled_back_interrupts_nobody() -> Result<()> {
 
 #[test]
 fn a_cancel_that_is_released_interrupts_at_the_commit() -> Result<()> {
-    let db = testing::database()?;
-    let (mut session, mut holder) = (db.connect()?, db.connect()?);
+    let mut server = testing::server("released").preloaded().start()?;
+    let (mut session, mut holder) = (server.connect("postgres")?, server.connect("postgres")?);
+    session.run("CREATE EXTENSION pg_upkeep")?;
     let kept = [
         "BEGIN; SAVEPOINT a; SAVEPOINT b; SELECT upkeep.cancel('{}'); RELEASE b; RELEASE a; COMMIT",
         "BEGIN; SAVEPOINT a; SELECT upkeep.cancel('{}'); RELEASE a; SAVEPOINT c; ROLLBACK TO c; COMMIT",
@@ -55,12 +56,20 @@ fn a_cancel_that_is_released_interrupts_at_the_commit() -> Result<()> {
     ];
     for sql in kept {
         let job = command_behind_a_lock(&mut session, &mut holder)?;
+        // A scheduler would cancel it once more.
+        server.set("upkeep.enabled", "off")?;
+        server.reload()?;
+        wait_until("the scheduler to leave", PATIENCE, || {
+            testing::workers(&mut session, "scheduler").is_ok_and(|left| left.is_empty())
+        })?;
         session.run(&sql.replace("{}", &job))?;
         wait_until("the executor to leave", PATIENCE, || {
             executors_of(&mut session, &job).is_ok_and(|executors| executors.is_empty())
         })?;
         assert_eq!(state(&mut session, &job)?, "canceled", "{sql}");
         holder.run("SELECT pg_advisory_unlock(42)")?;
+        server.set("upkeep.enabled", "on")?;
+        server.reload()?;
     }
     assert_eq!(session.text("SELECT count(*) FROM done")?, "0");
     Ok(())
@@ -129,7 +138,8 @@ fn a_segment_that_a_commit_points_into_outlives_its_launcher() -> Result<()> {
     session.run("BEGIN")?;
     let job = run_in_background(&mut session, "SELECT 1")?;
     let mut other = server.connect("postgres")?;
-    for _ in 0..3 {
+    // More than a session keeps mapped without need.
+    for _ in 0..6 {
         let [launcher] = testing::workers(&mut other, "launcher")?[..] else {
             anyhow::bail!("one launcher is expected")
         };

@@ -65,7 +65,9 @@ unsafe extern "C-unwind" fn process_utility(
                 completion,
             ),
         }
-        utility::end(&raw const call, completion);
+        if utility::end(&raw const call, completion) {
+            look_here_at_commit();
+        }
     }
 }
 
@@ -114,6 +116,12 @@ unsafe fn option(options: *mut pg_sys::List, name: &CStr) -> *const c_char {
         }
         std::ptr::null()
     }
+}
+
+/// A scheduler that looks before the commit does not find the extension yet, and says so.
+#[pg_guard]
+unsafe extern "C-unwind" fn look_here_at_commit() {
+    super::raise::answer(crate::jobs::activity::wake_at_commit());
 }
 
 /// Guarded: what goes wrong in here is ours.

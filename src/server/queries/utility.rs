@@ -70,11 +70,11 @@ pub unsafe fn begin(
     }
 }
 
-/// The statement itself may be gone: COMMIT and ROLLBACK free it.
+/// The statement itself may be gone: COMMIT and ROLLBACK free it. True: it has just created the extension.
 ///
 /// # Safety
 /// After [`begin`], and only if there was no error.
-pub unsafe fn end(call: *const Call, completion: *const pg_sys::QueryCompletion) {
+pub unsafe fn end(call: *const Call, completion: *const pg_sys::QueryCompletion) -> bool {
     unsafe {
         let number = (*call).frame;
         if (*call).counted {
@@ -88,6 +88,7 @@ pub unsafe fn end(call: *const Call, completion: *const pg_sys::QueryCompletion)
         if (*call).makes_us {
             memory::extension_may_exist();
         }
+        (*call).makes_us
     }
 }
 
