@@ -9,6 +9,7 @@ pub mod chore;
 pub mod clean_up;
 pub mod command;
 pub mod executor;
+pub mod forget;
 mod held;
 pub mod kind;
 pub mod launcher;

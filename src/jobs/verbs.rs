@@ -382,7 +382,7 @@ fn drop_finished(job: Uuid) -> Result<Uuid> {
     }
     // How a run of a schedule ended is not forgotten with its job.
     spi::bookkeeping(|| crate::schedules::collect_run_of(job))?;
-    spi::bookkeeping(|| spi::execute("DELETE FROM upkeep._job WHERE id OPERATOR(pg_catalog.=) $1", &[job.into()]))?;
+    spi::bookkeeping(|| super::forget::jobs(&[job]))?;
     Ok(job)
 }
 
@@ -476,6 +476,7 @@ fn resume_every_job() -> Result<i32> {
                AND (j.system_identifier OPERATOR(pg_catalog.<>) $1 OR j.database OPERATOR(pg_catalog.<>) $2)",
             &[catalog::system_identifier().into(), catalog::my_database().into()],
         )?;
+        super::forget::orphans()?;
         crate::backfill::list::restore(catalog::system_identifier(), catalog::my_database())?;
         spi::execute(
             "UPDATE upkeep._job j SET state = 'paused', reason = 'restored', reason_detail = NULL,

@@ -236,7 +236,7 @@ fn unschedule(by: By<'_>) -> Result<Uuid> {
                        WHERE r.schedule OPERATOR(pg_catalog.=) $1 AND r.finished_at IS NULL))",
             &[target.id.into()],
         )?;
-        spi::execute("DELETE FROM upkeep._schedule WHERE id OPERATOR(pg_catalog.=) $1", &[target.id.into()])
+        crate::jobs::forget::schedules(&[target.id])
     })?;
     Ok(target.id)
 }
