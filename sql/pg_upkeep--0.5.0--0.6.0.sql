@@ -11,205 +11,9 @@ CREATE FUNCTION upkeep._soft_delete_view_differs(view oid, completely boolean) R
 COMMENT ON FUNCTION upkeep._soft_delete_view_differs(oid, boolean) IS
 'Private: what of a view of soft delete is not as soft delete has written it (null: nothing, or it is no such view). completely: rules, triggers, defaults and rights to add triggers too.';
 
-CREATE OR REPLACE VIEW upkeep.soft_delete_drift WITH (security_barrier) AS
-WITH managed AS MATERIALIZED (
-    SELECT c.oid AS relid, n.nspname, c.relname, c.relowner, s.hide, s.flag, s.on_unmanaged,
-           l.oid AS live_view, d.oid AS deleted_view,
-           pg_catalog.format('SELECT upkeep.repair_soft_delete(%L);', pg_catalog.format('%I.%I', n.nspname, c.relname)) AS repair
-    FROM upkeep._soft_delete_table s
-    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) s.relid
-    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-    LEFT JOIN pg_catalog.pg_class l ON l.oid OPERATOR(pg_catalog.=) s.live_view AND l.relkind OPERATOR(pg_catalog.=) 'v'
-    LEFT JOIN pg_catalog.pg_class d ON d.oid OPERATOR(pg_catalog.=) s.deleted_view AND d.relkind OPERATOR(pg_catalog.=) 'v'
-    WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE')
-), shown AS MATERIALIZED (
-    SELECT m.relid, v.oid, d.differs, a.differs AS all_differs, c.relowner OPERATOR(pg_catalog.<>) m.relowner AS is_anothers,
-           x.sql,
-           -- Nobody is told to hand over what somebody else has written.
-           CASE WHEN d.differs OPERATOR(pg_catalog.=) 'its option security_invoker' AND c.relowner OPERATOR(pg_catalog.=) m.relowner
-                THEN pg_catalog.format('ALTER VIEW %s SET (security_invoker = true);', x.sql)
-                ELSE pg_catalog.format('DROP VIEW %s; %s', x.sql, m.repair) END AS anew,
-           m.repair
-    FROM managed m CROSS JOIN LATERAL (VALUES (m.live_view), (m.deleted_view)) v (oid)
-    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) v.oid
-    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-    CROSS JOIN LATERAL (SELECT upkeep._soft_delete_view_differs(v.oid, false) AS differs OFFSET 0) d
-    CROSS JOIN LATERAL (SELECT upkeep._soft_delete_view_differs(v.oid, true) AS differs OFFSET 0) a
-    CROSS JOIN LATERAL (SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) AS sql) x
-), ours AS MATERIALIZED (
-    SELECT t.tgrelid, t.tgname, t.tgenabled, t.tgtype, t.tgdeferrable, t.tgqual, t.tgnargs, t.tgparentid, p.proname
-    FROM pg_catalog.pg_trigger t
-    JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
-    WHERE p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
-      AND pg_catalog.starts_with(p.proname::pg_catalog.text, '_soft_delete_')
-), kind (proname, tgname, tgtype, deferred, conditional) AS (
-    -- conditional: there is a WHEN; null: there may be one.
-    VALUES ('_soft_delete_updated', 'upkeep_soft_delete', 16, false, false),
-           ('_soft_delete_guard', 'upkeep_soft_delete_no_delete', 8, false, false),
-           ('_soft_delete_guard', 'upkeep_soft_delete_no_truncate', 34, false, false),
-           ('_soft_delete_updated_row', 'upkeep_soft_delete_row', 17, false, true),
-           ('_soft_delete_flag', 'zz_upkeep_soft_delete_flag', 23, false, false),
-           ('_soft_delete_view_row', 'upkeep_soft_delete_row', 73, false, false),
-           ('_soft_delete_view', 'upkeep_soft_delete_begin', 10, false, false),
-           ('_soft_delete_view', 'upkeep_soft_delete', 8, false, false),
-           ('_soft_delete_live_parent', 'upkeep_live_parent_insert', 5, false, NULL::boolean),
-           ('_soft_delete_live_parent', 'upkeep_live_parent_update', 17, false, true),
-           ('_soft_delete_live_parent', 'upkeep_live_parent_insert_deferred', 5, true, NULL),
-           ('_soft_delete_live_parent', 'upkeep_live_parent_update_deferred', 17, true, true)
-), member AS MATERIALIZED (
-    SELECT m.relid AS root, t.relid FROM managed m
-    CROSS JOIN LATERAL (SELECT m.relid UNION SELECT p.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree(m.relid) p) t (relid)
-), place AS MATERIALIZED (
-    -- Where triggers of ours are wanted, of which functions.
-    SELECT m.root, m.relid, f.proname, NULL::boolean AS deferred
-    FROM member m
-    CROSS JOIN (VALUES ('_soft_delete_updated'), ('_soft_delete_guard'), ('_soft_delete_updated_row')) f (proname)
-    UNION ALL
-    SELECT m.root, m.relid, '_soft_delete_flag', NULL
-    FROM member m JOIN managed r ON r.relid OPERATOR(pg_catalog.=) m.root WHERE r.flag IS NOT NULL
-    UNION ALL
-    SELECT m.relid, m.live_view, f.proname, NULL
-    FROM managed m CROSS JOIN (VALUES ('_soft_delete_view_row'), ('_soft_delete_view')) f (proname)
-    WHERE m.live_view IS NOT NULL
-    UNION ALL
-    SELECT DISTINCT m.root, f.conrelid, '_soft_delete_live_parent', f.condeferrable
-    FROM member m
-    JOIN pg_catalog.pg_constraint f ON f.confrelid OPERATOR(pg_catalog.=) m.relid AND f.contype OPERATOR(pg_catalog.=) 'f'
-     AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
-), wanted AS MATERIALIZED (
-    SELECT p.root, p.relid, k.proname, k.tgname, k.tgtype, k.deferred, k.conditional
-    FROM place p JOIN kind k ON k.proname OPERATOR(pg_catalog.=) p.proname
-     AND (p.deferred IS NULL OR p.deferred OPERATOR(pg_catalog.=) k.deferred)
-), at_place AS MATERIALIZED (
-    -- What is there under the name, whosever it is.
-    SELECT w.root, w.relid, w.tgname, w.proname, w.tgtype, w.deferred, t.oid,
-           t.tgenabled,
-           p.proname OPERATOR(pg_catalog.=) w.proname::pg_catalog.name AND p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
-               AND t.tgtype OPERATOR(pg_catalog.=) w.tgtype AND t.tgdeferrable OPERATOR(pg_catalog.=) w.deferred
-               AND t.tgnargs OPERATOR(pg_catalog.=) 0
-               AND (w.conditional IS NULL OR (t.tgqual IS NOT NULL) OPERATOR(pg_catalog.=) w.conditional) AS is_ours
-    FROM wanted w
-    LEFT JOIN (pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid)
-        ON t.tgrelid OPERATOR(pg_catalog.=) w.relid AND t.tgname OPERATOR(pg_catalog.=) w.tgname::pg_catalog.name
-), renamed AS MATERIALIZED (
-    SELECT a.root, a.relid, a.tgname AS wanted, o.tgname
-    FROM at_place a
-    JOIN ours o ON o.tgrelid OPERATOR(pg_catalog.=) a.relid AND o.proname OPERATOR(pg_catalog.=) a.proname::pg_catalog.name
-     AND o.tgtype OPERATOR(pg_catalog.=) a.tgtype AND o.tgdeferrable OPERATOR(pg_catalog.=) a.deferred
-    WHERE a.oid IS NULL
-), found (relid, problem, repair) AS (
-    SELECT m.relid, pg_catalog.format('its view of %s rows is missing', v.what), m.repair
-    FROM managed m CROSS JOIN LATERAL (VALUES ('live', m.live_view), ('deleted', m.deleted_view)) v (what, oid)
-    WHERE m.hide OPERATOR(pg_catalog.<>) 'none' AND v.oid IS NULL
-    UNION ALL
-    SELECT v.relid, pg_catalog.format('column %I is not in %s as it is in the table', coalesce(a.attname, b.attname), v.oid::pg_catalog.regclass),
-           CASE WHEN v.differs IS NULL THEN v.repair ELSE v.anew END
-    FROM shown v
-    CROSS JOIN LATERAL (
-        SELECT x.attname, x.atttypid, x.atttypmod FROM pg_catalog.pg_attribute x
-        WHERE x.attrelid OPERATOR(pg_catalog.=) v.relid AND x.attnum OPERATOR(pg_catalog.>) 0 AND NOT x.attisdropped) a
-    LEFT JOIN pg_catalog.pg_attribute b ON b.attrelid OPERATOR(pg_catalog.=) v.oid AND b.attname OPERATOR(pg_catalog.=) a.attname
-        AND b.atttypid OPERATOR(pg_catalog.=) a.atttypid AND b.atttypmod OPERATOR(pg_catalog.=) a.atttypmod
-    WHERE b.attname IS NULL
-    UNION ALL
-    SELECT v.relid, pg_catalog.format('%s is not as soft delete has written it: %s', v.oid::pg_catalog.regclass, v.differs), v.anew
-    FROM shown v WHERE v.differs IS NOT NULL
-    UNION ALL
-    SELECT v.relid,
-           pg_catalog.format('%s belongs to another role than the table', v.oid::pg_catalog.regclass)
-               OPERATOR(pg_catalog.||) coalesce(', and is not all of soft delete''s: ' OPERATOR(pg_catalog.||) v.all_differs, ''),
-           CASE WHEN v.all_differs IS NULL THEN v.repair ELSE v.anew END
-    FROM shown v WHERE v.is_anothers
-    UNION ALL
-    SELECT v.relid, pg_catalog.format('rule %I stands in for DELETE on %s', r.rulename, v.oid::pg_catalog.regclass),
-           pg_catalog.format('DROP RULE %I ON %s;', r.rulename, v.sql)
-    FROM shown v
-    JOIN pg_catalog.pg_rewrite r ON r.ev_class OPERATOR(pg_catalog.=) v.oid AND r.ev_type OPERATOR(pg_catalog.=) '4' AND r.is_instead
-    UNION ALL
-    SELECT a.root, pg_catalog.format('a trigger %s of %s is missing', a.proname, a.relid::pg_catalog.regclass), m.repair
-    FROM at_place a JOIN managed m ON m.relid OPERATOR(pg_catalog.=) a.root
-    WHERE a.oid IS NULL
-      AND NOT EXISTS (SELECT FROM renamed r WHERE r.relid OPERATOR(pg_catalog.=) a.relid AND r.wanted OPERATOR(pg_catalog.=) a.tgname)
-    UNION ALL
-    SELECT r.root, pg_catalog.format('trigger %I of %s is called %I', r.wanted, r.relid::pg_catalog.regclass, r.tgname), m.repair
-    FROM renamed r JOIN managed m ON m.relid OPERATOR(pg_catalog.=) r.root
-    UNION ALL
-    SELECT a.root, pg_catalog.format('trigger %I of %s is not the one of soft delete', a.tgname, a.relid::pg_catalog.regclass),
-           pg_catalog.format('DROP TRIGGER %I ON %s; %s', a.tgname, a.relid::pg_catalog.regclass, m.repair)
-    FROM at_place a JOIN managed m ON m.relid OPERATOR(pg_catalog.=) a.root
-    WHERE a.oid IS NOT NULL AND NOT a.is_ours
-    UNION ALL
-    SELECT a.root, pg_catalog.format('trigger %I of %s is disabled', a.tgname, a.relid::pg_catalog.regclass), m.repair
-    FROM at_place a JOIN managed m ON m.relid OPERATOR(pg_catalog.=) a.root
-    WHERE a.is_ours AND a.tgenabled OPERATOR(pg_catalog.=) ANY ('{D,R}'::pg_catalog."char"[])
-    UNION ALL
-    -- Those of soft delete alone know what they were made for.
-    SELECT DISTINCT p.root, pg_catalog.format('trigger %I of %s runs %s, but is not one of soft delete', o.tgname, o.tgrelid::pg_catalog.regclass, o.proname),
-           pg_catalog.format('DROP TRIGGER %I ON %s;', o.tgname, o.tgrelid::pg_catalog.regclass)
-    FROM (SELECT q.root, q.relid, false AS only_checks FROM member q
-          UNION SELECT v.relid, v.oid, false FROM shown v
-          UNION SELECT q.root, q.relid, true FROM place q WHERE q.proname OPERATOR(pg_catalog.=) '_soft_delete_live_parent') p
-    JOIN ours o ON o.tgrelid OPERATOR(pg_catalog.=) p.relid AND o.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
-     AND (NOT p.only_checks OR o.proname OPERATOR(pg_catalog.=) '_soft_delete_live_parent'::pg_catalog.name)
-    WHERE NOT EXISTS (SELECT FROM wanted w WHERE w.relid OPERATOR(pg_catalog.=) o.tgrelid AND w.tgname::pg_catalog.name OPERATOR(pg_catalog.=) o.tgname)
-      AND NOT EXISTS (SELECT FROM renamed r WHERE r.relid OPERATOR(pg_catalog.=) o.tgrelid AND r.tgname OPERATOR(pg_catalog.=) o.tgname)
-      AND NOT EXISTS (SELECT FROM kind k WHERE k.tgname::pg_catalog.name OPERATOR(pg_catalog.=) o.tgname
-                        AND k.proname OPERATOR(pg_catalog.=) '_soft_delete_live_parent' AND k.proname::pg_catalog.name OPERATOR(pg_catalog.=) o.proname)
-)
-SELECT m.relid, m.nspname AS schemaname, m.relname, f.problem, f.repair
-FROM found f JOIN managed m ON m.relid OPERATOR(pg_catalog.=) f.relid
-UNION ALL
-SELECT DISTINCT m.relid, m.nspname, m.relname,
-       pg_catalog.format('%s references it ON DELETE CASCADE, but has no soft delete', r.relid::pg_catalog.regclass),
-       pg_catalog.format('SELECT upkeep.enable_soft_delete(%L);', r.relid::pg_catalog.regclass)
-FROM managed m
-JOIN member p ON p.root OPERATOR(pg_catalog.=) m.relid
-JOIN pg_catalog.pg_constraint f ON f.confrelid OPERATOR(pg_catalog.=) p.relid AND f.contype OPERATOR(pg_catalog.=) 'f'
- AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid AND f.confdeltype OPERATOR(pg_catalog.=) 'c'
-CROSS JOIN LATERAL (SELECT coalesce(pg_catalog.pg_partition_root(f.conrelid)::pg_catalog.oid, f.conrelid) AS relid) r
-WHERE m.on_unmanaged OPERATOR(pg_catalog.=) 'refuse'
-  AND NOT EXISTS (SELECT FROM upkeep._soft_delete_table s WHERE s.relid OPERATOR(pg_catalog.=) r.relid)
-UNION ALL
-SELECT m.relid, m.nspname, m.relname, 'it has no primary key any more, or a deferrable one',
-       pg_catalog.format('ALTER TABLE %I.%I ADD PRIMARY KEY (..);', m.nspname, m.relname)
-FROM managed m
-WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid OPERATOR(pg_catalog.=) m.relid
-                  AND k.contype OPERATOR(pg_catalog.=) 'p' AND NOT k.condeferrable);
 COMMENT ON VIEW upkeep.soft_delete_drift IS
 'What is not as it should be with tables with soft delete (views and columns, views that somebody else has written or owns, triggers missing, disabled, renamed, replaced or added, foreign keys that came later), and the statements that repair it. Visible to members of the tables'' owners. Empty: all is well.';
 
-CREATE OR REPLACE VIEW upkeep.deletions WITH (security_barrier) AS
-    SELECT d.id, d.deleted_at, d.deleted_by, d.reason, d.relid::pg_catalog.oid AS relid, n.nspname AS schemaname, c.relname,
-           (SELECT pg_catalog.jsonb_object_agg(k.name, k.rows)
-            FROM (SELECT n.name, pg_catalog.sum(t.rows)::bigint AS rows
-                  FROM upkeep._deletion_table t
-                  LEFT JOIN pg_catalog.pg_class r ON r.oid OPERATOR(pg_catalog.=) t.relid
-                  CROSS JOIN LATERAL (
-                      -- Any right on a table is a right to its name. A quoted name would have its quotes.
-                      SELECT CASE WHEN r.oid IS NULL OR pg_catalog.pg_has_role(r.relowner, 'USAGE')
-                                       OR pg_catalog.has_table_privilege(r.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
-                                       OR pg_catalog.has_any_column_privilege(r.oid, 'SELECT, INSERT, UPDATE, REFERENCES')
-                                  THEN t.relid::pg_catalog.text ELSE 'other tables' END AS name) n
-                  WHERE t.deletion OPERATOR(pg_catalog.=) d.id
-                  GROUP BY n.name) k) AS rows,
-           d.undeleted_at, d.undeleted_by, d.held, w.why_not IS NULL AS restorable, w.why_not
-    FROM upkeep._deletion d
-    LEFT JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) d.relid
-    LEFT JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-    CROSS JOIN LATERAL (
-        SELECT CASE
-            WHEN d.undeleted_at IS NOT NULL THEN 'undeleted already'
-            WHEN c.oid IS NULL THEN 'the table is gone'
-            WHEN EXISTS (SELECT FROM upkeep._deletion_table t
-                         WHERE t.deletion OPERATOR(pg_catalog.=) d.id AND t.purged OPERATOR(pg_catalog.>) 0)
-                THEN 'rows of it were purged'
-            WHEN EXISTS (SELECT FROM upkeep._deletion_table t
-                         WHERE t.deletion OPERATOR(pg_catalog.=) d.id
-                           AND NOT EXISTS (SELECT FROM upkeep._soft_delete_table s WHERE s.relid OPERATOR(pg_catalog.=) t.relid))
-                THEN 'soft delete is not enabled on one of its tables any more'
-        END AS why_not) w
-    WHERE CASE WHEN c.oid IS NULL THEN pg_catalog.pg_has_role('pg_read_all_data', 'USAGE')
-               ELSE pg_catalog.pg_has_role(c.relowner, 'USAGE') END;
 COMMENT ON COLUMN upkeep.deletions.rows IS 'How many rows were deleted in which table. Those of tables on which the reader has no right at all are one number, under "other tables".';
 COMMENT ON FUNCTION upkeep.alter_soft_deleted(regclass, text) IS
 'Runs one ALTER TABLE on a table with soft delete, as the caller, where its views stand in the way (DROP COLUMN, ALTER TYPE): they are dropped and made again in the same transaction, with their grants, options, comments, defaults, rules and triggers. For members of the table''s owner. Errors: 42601 not one statement, 0A000 not an ALTER TABLE of columns, constraints or options, 22023 about another table, 2BP01 something else depends on a view, 55000 no soft delete, one of its own columns is dropped, or a view is not as soft delete has written it, is another role''s, or has a trigger that may be, 42501.';
@@ -402,3 +206,306 @@ COMMENT ON FUNCTION upkeep.run_now(text) IS 'Runs a schedule''s command once now
 COMMENT ON FUNCTION upkeep.run_now(uuid) IS 'Runs a schedule''s command once now, paused or not, and returns the job. Owner''s members. To be granted. 42704 no such schedule, 55006 a run has not ended, 53400 upkeep.max_jobs_per_role, 55000 it came with a dump.';
 -- Tries in vain are counted beyond the end of a worker.
 ALTER TABLE upkeep._job_slot ADD COLUMN tries jsonb NOT NULL DEFAULT '{}';
+-- Tables that a dump carries have no foreign keys: pg_dump does not know of them, and pg_restore -j loads the tables in any
+-- order. What belongs to a job, a schedule or a deletion goes with it by statements.
+ALTER TABLE upkeep._job_slot DROP CONSTRAINT _job_slot_job_fkey;
+ALTER TABLE upkeep._job_event DROP CONSTRAINT _job_event_job_fkey;
+ALTER TABLE upkeep._backfill_row DROP CONSTRAINT _backfill_row_job_fkey;
+ALTER TABLE upkeep._backfill_xid DROP CONSTRAINT _backfill_xid_job_fkey;
+ALTER TABLE upkeep._backfill_table DROP CONSTRAINT _backfill_table_job_fkey;
+ALTER TABLE upkeep._schedule_run DROP CONSTRAINT _schedule_run_schedule_fkey;
+ALTER TABLE upkeep._deletion_table DROP CONSTRAINT _deletion_table_deletion_fkey;
+ALTER TABLE upkeep._deletion_cleared DROP CONSTRAINT _deletion_cleared_deletion_fkey;
+
+-- Soft delete: the schedule that purges follows its table, and a table that took the OID of another is not it.
+ALTER TABLE upkeep._soft_delete_table
+    ADD COLUMN retention_schedule uuid,
+    ADD COLUMN row_type regtype;
+CREATE VIEW upkeep._soft_delete WITH (security_barrier) AS
+    SELECT s.* FROM upkeep._soft_delete_table s
+    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) s.relid
+     AND coalesce(c.reltype OPERATOR(pg_catalog.=) s.row_type::pg_catalog.oid, true);
+COMMENT ON VIEW upkeep._soft_delete IS 'Private: tables with soft delete, but for those whose OID is another table''s now.';
+
+UPDATE upkeep._soft_delete_table s SET row_type = c.reltype
+FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) s.relid;
+CREATE FUNCTION upkeep._soft_delete_triggers(
+    OUT proname name, OUT tgname name, OUT tgtype smallint, OUT deferred boolean, OUT conditional boolean)
+    RETURNS SETOF record LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 12
+BEGIN ATOMIC
+SELECT v.proname::pg_catalog.name, v.tgname::pg_catalog.name, v.tgtype::pg_catalog.int2, v.deferred, v.conditional
+FROM (VALUES
+    ('_soft_delete_updated', 'upkeep_soft_delete', 16, false, false),
+    ('_soft_delete_guard', 'upkeep_soft_delete_no_delete', 8, false, false),
+    ('_soft_delete_guard', 'upkeep_soft_delete_no_truncate', 34, false, false),
+    ('_soft_delete_updated_row', 'upkeep_soft_delete_row', 17, false, true),
+    ('_soft_delete_flag', 'zz_upkeep_soft_delete_flag', 23, false, false),
+    ('_soft_delete_view_row', 'upkeep_soft_delete_row', 73, false, false),
+    ('_soft_delete_view', 'upkeep_soft_delete_begin', 10, false, false),
+    ('_soft_delete_view', 'upkeep_soft_delete', 8, false, false),
+    ('_soft_delete_live_parent', 'upkeep_live_parent_insert', 5, false, NULL::pg_catalog.bool),
+    ('_soft_delete_live_parent', 'upkeep_live_parent_update', 17, false, true),
+    ('_soft_delete_live_parent', 'upkeep_live_parent_insert_deferred', 5, true, NULL),
+    ('_soft_delete_live_parent', 'upkeep_live_parent_update_deferred', 17, true, true)
+) v (proname, tgname, tgtype, deferred, conditional);
+END;
+COMMENT ON FUNCTION upkeep._soft_delete_triggers() IS 'Private: the triggers that soft delete makes.';
+
+CREATE FUNCTION upkeep._purge_by_retention(schedule uuid) RETURNS uuid
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'purge_by_retention_wrapper';
+COMMENT ON FUNCTION upkeep._purge_by_retention(uuid) IS
+'Private: the purge that the retention of a table asks for, which the schedule belongs to. Null: one has not ended. Errors: 55000 it belongs to none, and those of purge_deleted.';
+
+-- Those that are called and owned as 0.5.0 has made them, and run what it wrote.
+UPDATE upkeep._soft_delete_table t SET retention_schedule = s.id
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace, upkeep._schedule s
+WHERE c.oid OPERATOR(pg_catalog.=) t.relid AND t.retention IS NOT NULL AND s.owner OPERATOR(pg_catalog.=) c.relowner
+  AND s.name OPERATOR(pg_catalog.=) pg_catalog.format('purge %I.%I', n.nspname, t.name)
+  AND pg_catalog.starts_with(s.command, 'SELECT upkeep.purge_deleted(');
+UPDATE upkeep._schedule s
+SET command = pg_catalog.format('SELECT upkeep._purge_by_retention(%L::pg_catalog.uuid)', s.id)
+FROM upkeep._soft_delete_table t WHERE t.retention_schedule OPERATOR(pg_catalog.=) s.id;
+
+CREATE OR REPLACE VIEW upkeep.soft_delete_tables WITH (security_barrier) AS
+    SELECT c.oid AS relid, n.nspname AS schemaname, c.relname, s.hide, s.deleted_at, s.deleted_by, s.deletion_id, s.flag,
+           s.live_view::pg_catalog.oid AS live_view, s.deleted_view::pg_catalog.oid AS deleted_view,
+           s.retention, s.on_unmanaged, s.enabled_at
+    FROM upkeep._soft_delete s
+    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) s.relid
+    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+    WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE');
+
+CREATE OR REPLACE VIEW upkeep.deletions WITH (security_barrier) AS
+    SELECT d.id, d.deleted_at, d.deleted_by, d.reason, d.relid::pg_catalog.oid AS relid, n.nspname AS schemaname, c.relname,
+           (SELECT pg_catalog.jsonb_object_agg(k.name, k.rows)
+            FROM (SELECT n.name, pg_catalog.sum(t.rows)::bigint AS rows
+                  FROM upkeep._deletion_table t
+                  LEFT JOIN pg_catalog.pg_class r ON r.oid OPERATOR(pg_catalog.=) t.relid
+                  CROSS JOIN LATERAL (
+                      -- Any right on a table is a right to its name. A quoted name would have its quotes.
+                      SELECT CASE WHEN r.oid IS NULL OR pg_catalog.pg_has_role(r.relowner, 'USAGE')
+                                       OR pg_catalog.has_table_privilege(r.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
+                                       OR pg_catalog.has_any_column_privilege(r.oid, 'SELECT, INSERT, UPDATE, REFERENCES')
+                                  THEN t.relid::pg_catalog.text ELSE 'other tables' END AS name) n
+                  WHERE t.deletion OPERATOR(pg_catalog.=) d.id
+                  GROUP BY n.name) k) AS rows,
+           d.undeleted_at, d.undeleted_by, d.held, w.why_not IS NULL AS restorable, w.why_not
+    FROM upkeep._deletion d
+    LEFT JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) d.relid
+     AND NOT EXISTS (SELECT FROM upkeep._soft_delete_table s
+                     WHERE s.relid OPERATOR(pg_catalog.=) d.relid AND s.row_type::pg_catalog.oid OPERATOR(pg_catalog.<>) c.reltype)
+    LEFT JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+    CROSS JOIN LATERAL (
+        SELECT CASE
+            WHEN d.undeleted_at IS NOT NULL THEN 'undeleted already'
+            WHEN c.oid IS NULL THEN 'the table is gone'
+            WHEN EXISTS (SELECT FROM upkeep._deletion_table t
+                         WHERE t.deletion OPERATOR(pg_catalog.=) d.id AND t.purged OPERATOR(pg_catalog.>) 0)
+                THEN 'rows of it were purged'
+            WHEN EXISTS (SELECT FROM upkeep._deletion_table t
+                         WHERE t.deletion OPERATOR(pg_catalog.=) d.id
+                           AND NOT EXISTS (SELECT FROM upkeep._soft_delete s WHERE s.relid OPERATOR(pg_catalog.=) t.relid))
+                THEN 'soft delete is not enabled on one of its tables any more'
+        END AS why_not) w
+    WHERE CASE WHEN c.oid IS NULL THEN pg_catalog.pg_has_role('pg_read_all_data', 'USAGE')
+               ELSE pg_catalog.pg_has_role(c.relowner, 'USAGE') END;
+
+CREATE OR REPLACE VIEW upkeep.soft_delete_drift WITH (security_barrier) AS
+WITH table_with AS MATERIALIZED (
+    SELECT c.oid AS relid, n.oid AS relnamespace, n.nspname, c.relname, c.relowner, s.name, s.hide, s.flag, s.on_unmanaged,
+           s.retention, s.retention_schedule, l.oid AS live_view, d.oid AS deleted_view,
+           pg_catalog.format('SELECT upkeep.repair_soft_delete(%L);', pg_catalog.format('%I.%I', n.nspname, c.relname)) AS call
+    FROM upkeep._soft_delete s
+    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) s.relid
+    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+    LEFT JOIN pg_catalog.pg_class l ON l.oid OPERATOR(pg_catalog.=) s.live_view AND l.relkind OPERATOR(pg_catalog.=) 'v'
+    LEFT JOIN pg_catalog.pg_class d ON d.oid OPERATOR(pg_catalog.=) s.deleted_view AND d.relkind OPERATOR(pg_catalog.=) 'v'
+    WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE')
+), missing_view AS MATERIALIZED (
+    -- And what has the name that it would have. Names are cut as Rust does it, to 63 bytes and whole characters.
+    SELECT m.relid, v.what, CASE WHEN o.oid IS NOT NULL THEN pg_catalog.format('%I.%I', m.nspname, o.relname) END AS taken_by,
+           CASE WHEN o.oid IS NOT NULL THEN pg_catalog.format('ALTER %s %I.%I RENAME TO %I; ',
+               CASE WHEN o.relkind OPERATOR(pg_catalog.=) 'v' THEN 'VIEW'
+                    WHEN o.relkind OPERATOR(pg_catalog.=) 'c' THEN 'TYPE' ELSE 'TABLE' END, m.nspname, o.relname,
+               (SELECT pg_catalog.left(o.relname::pg_catalog.text, l) OPERATOR(pg_catalog.||) '_other'
+                FROM pg_catalog.generate_series(63, 0, -1) l
+                WHERE pg_catalog.octet_length(pg_catalog.left(o.relname::pg_catalog.text, l)) OPERATOR(pg_catalog.<=) 57
+                LIMIT 1)) END AS rename
+    FROM table_with m
+    CROSS JOIN LATERAL (VALUES ('live', m.live_view, CASE WHEN m.hide OPERATOR(pg_catalog.=) 'swap' THEN '' ELSE '_live' END),
+                               ('deleted', m.deleted_view, '_deleted')) v (what, oid, ending)
+    LEFT JOIN pg_catalog.pg_class o
+        ON o.relnamespace OPERATOR(pg_catalog.=) m.relnamespace AND o.relname OPERATOR(pg_catalog.=) (
+            SELECT (pg_catalog.left(m.name::pg_catalog.text, l) OPERATOR(pg_catalog.||) v.ending)::pg_catalog.name
+            FROM pg_catalog.generate_series(63, 0, -1) l
+            WHERE pg_catalog.octet_length(pg_catalog.left(m.name::pg_catalog.text, l)) OPERATOR(pg_catalog.<=)
+                  (63 OPERATOR(pg_catalog.-) pg_catalog.length(v.ending)) LIMIT 1)
+    WHERE m.hide OPERATOR(pg_catalog.<>) 'none' AND v.oid IS NULL
+), managed AS MATERIALIZED (
+    -- call: what repairs, in a transaction that has been begun; repair: by itself.
+    SELECT m.relid, m.nspname, m.relname, m.relowner, m.hide, m.flag, m.on_unmanaged, m.retention, m.retention_schedule,
+           m.live_view, m.deleted_view, coalesce(r.renames, '') OPERATOR(pg_catalog.||) m.call AS call,
+           CASE WHEN r.renames IS NULL THEN m.call
+                ELSE pg_catalog.format('BEGIN; %s%s COMMIT;', r.renames, m.call) END AS repair,
+           -- Whoever owns the table, but may not have schedules, needs somebody to let him first.
+           CASE WHEN pg_catalog.has_function_privilege(m.relowner, g.signature, 'EXECUTE') THEN ''
+                ELSE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %I; ', g.signature, pg_catalog.pg_get_userbyid(m.relowner))
+           END AS permit
+    FROM table_with m
+    CROSS JOIN (VALUES ('upkeep.schedule(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.text, interval, integer, interval, boolean, boolean, boolean)'))
+        g (signature)
+    LEFT JOIN (SELECT v.relid, pg_catalog.string_agg(v.rename, '' ORDER BY v.what) AS renames
+               FROM missing_view v WHERE v.taken_by IS NOT NULL GROUP BY v.relid) r ON r.relid OPERATOR(pg_catalog.=) m.relid
+), shown AS MATERIALIZED (
+    SELECT m.relid, v.oid, d.differs, a.differs AS all_differs, c.relowner OPERATOR(pg_catalog.<>) m.relowner AS is_anothers,
+           x.sql,
+           -- Nobody is told to hand over what somebody else has written.
+           CASE WHEN d.differs OPERATOR(pg_catalog.=) 'its option security_invoker' AND c.relowner OPERATOR(pg_catalog.=) m.relowner
+                THEN pg_catalog.format('ALTER VIEW %s SET (security_invoker = true);', x.sql)
+                ELSE pg_catalog.format('BEGIN; DROP VIEW %s; %s COMMIT;', x.sql, m.call) END AS anew,
+           m.repair
+    FROM managed m CROSS JOIN LATERAL (VALUES (m.live_view), (m.deleted_view)) v (oid)
+    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) v.oid
+    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+    CROSS JOIN LATERAL (SELECT upkeep._soft_delete_view_differs(v.oid, false) AS differs OFFSET 0) d
+    CROSS JOIN LATERAL (SELECT upkeep._soft_delete_view_differs(v.oid, true) AS differs OFFSET 0) a
+    CROSS JOIN LATERAL (SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) AS sql) x
+), ours AS MATERIALIZED (
+    SELECT t.tgrelid, t.tgname, t.tgenabled, t.tgtype, t.tgdeferrable, t.tgqual, t.tgnargs, t.tgparentid, p.proname
+    FROM pg_catalog.pg_trigger t
+    JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
+    WHERE p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
+      AND pg_catalog.starts_with(p.proname::pg_catalog.text, '_soft_delete_')
+), kind AS MATERIALIZED (
+    SELECT k.proname::pg_catalog.text AS proname, k.tgname::pg_catalog.text AS tgname, k.tgtype, k.deferred, k.conditional
+    FROM upkeep._soft_delete_triggers() k
+), member AS MATERIALIZED (
+    SELECT m.relid AS root, t.relid FROM managed m
+    CROSS JOIN LATERAL (SELECT m.relid UNION SELECT p.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree(m.relid) p) t (relid)
+), place AS MATERIALIZED (
+    -- Where triggers of ours are wanted, of which functions.
+    SELECT m.root, m.relid, f.proname, NULL::boolean AS deferred
+    FROM member m
+    CROSS JOIN (VALUES ('_soft_delete_updated'), ('_soft_delete_guard'), ('_soft_delete_updated_row')) f (proname)
+    UNION ALL
+    SELECT m.root, m.relid, '_soft_delete_flag', NULL
+    FROM member m JOIN managed r ON r.relid OPERATOR(pg_catalog.=) m.root WHERE r.flag IS NOT NULL
+    UNION ALL
+    SELECT m.relid, m.live_view, f.proname, NULL
+    FROM managed m CROSS JOIN (VALUES ('_soft_delete_view_row'), ('_soft_delete_view')) f (proname)
+    WHERE m.live_view IS NOT NULL
+    UNION ALL
+    SELECT DISTINCT m.root, f.conrelid, '_soft_delete_live_parent', f.condeferrable
+    FROM member m
+    JOIN pg_catalog.pg_constraint f ON f.confrelid OPERATOR(pg_catalog.=) m.relid AND f.contype OPERATOR(pg_catalog.=) 'f'
+     AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+), wanted AS MATERIALIZED (
+    SELECT p.root, p.relid, k.proname, k.tgname, k.tgtype, k.deferred, k.conditional
+    FROM place p JOIN kind k ON k.proname OPERATOR(pg_catalog.=) p.proname
+     AND (p.deferred IS NULL OR p.deferred OPERATOR(pg_catalog.=) k.deferred)
+), at_place AS MATERIALIZED (
+    -- What is there under the name, whosever it is.
+    SELECT w.root, w.relid, w.tgname, w.proname, w.tgtype, w.deferred, t.oid,
+           t.tgenabled,
+           p.proname OPERATOR(pg_catalog.=) w.proname::pg_catalog.name AND p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
+               AND t.tgtype OPERATOR(pg_catalog.=) w.tgtype AND t.tgdeferrable OPERATOR(pg_catalog.=) w.deferred
+               AND t.tgnargs OPERATOR(pg_catalog.=) 0
+               AND (w.conditional IS NULL OR (t.tgqual IS NOT NULL) OPERATOR(pg_catalog.=) w.conditional) AS is_ours
+    FROM wanted w
+    LEFT JOIN (pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid)
+        ON t.tgrelid OPERATOR(pg_catalog.=) w.relid AND t.tgname OPERATOR(pg_catalog.=) w.tgname::pg_catalog.name
+), renamed AS MATERIALIZED (
+    SELECT a.root, a.relid, a.tgname AS wanted, o.tgname
+    FROM at_place a
+    JOIN ours o ON o.tgrelid OPERATOR(pg_catalog.=) a.relid AND o.proname OPERATOR(pg_catalog.=) a.proname::pg_catalog.name
+     AND o.tgtype OPERATOR(pg_catalog.=) a.tgtype AND o.tgdeferrable OPERATOR(pg_catalog.=) a.deferred
+    WHERE a.oid IS NULL
+), found (relid, problem, repair) AS (
+    SELECT m.relid, pg_catalog.format('its view of %s rows is missing', v.what)
+               OPERATOR(pg_catalog.||) CASE WHEN v.taken_by IS NULL THEN ''
+                   ELSE pg_catalog.format(', and %s, which soft delete has not made, has its name', v.taken_by) END,
+           m.repair
+    FROM missing_view v JOIN managed m ON m.relid OPERATOR(pg_catalog.=) v.relid
+    UNION ALL
+    SELECT m.relid, pg_catalog.format('schedule %I, which purges it, belongs to %I, who does not own the table', s.name, s.owner_name),
+           m.permit OPERATOR(pg_catalog.||) m.repair
+    FROM managed m JOIN upkeep._schedule s ON s.id OPERATOR(pg_catalog.=) m.retention_schedule
+    WHERE s.owner OPERATOR(pg_catalog.<>) m.relowner
+    UNION ALL
+    SELECT m.relid, 'its retention has no schedule that follows the table', m.permit OPERATOR(pg_catalog.||) m.repair
+    FROM managed m WHERE m.retention IS NOT NULL AND m.retention_schedule IS NULL
+    UNION ALL
+    SELECT v.relid, pg_catalog.format('column %I is not in %s as it is in the table', coalesce(a.attname, b.attname), v.oid::pg_catalog.regclass),
+           CASE WHEN v.differs IS NULL THEN v.repair ELSE v.anew END
+    FROM shown v
+    CROSS JOIN LATERAL (
+        SELECT x.attname, x.atttypid, x.atttypmod FROM pg_catalog.pg_attribute x
+        WHERE x.attrelid OPERATOR(pg_catalog.=) v.relid AND x.attnum OPERATOR(pg_catalog.>) 0 AND NOT x.attisdropped) a
+    LEFT JOIN pg_catalog.pg_attribute b ON b.attrelid OPERATOR(pg_catalog.=) v.oid AND b.attname OPERATOR(pg_catalog.=) a.attname
+        AND b.atttypid OPERATOR(pg_catalog.=) a.atttypid AND b.atttypmod OPERATOR(pg_catalog.=) a.atttypmod
+    WHERE b.attname IS NULL
+    UNION ALL
+    SELECT v.relid, pg_catalog.format('%s is not as soft delete has written it: %s', v.oid::pg_catalog.regclass, v.differs), v.anew
+    FROM shown v WHERE v.differs IS NOT NULL
+    UNION ALL
+    SELECT v.relid,
+           pg_catalog.format('%s belongs to another role than the table', v.oid::pg_catalog.regclass)
+               OPERATOR(pg_catalog.||) coalesce(', and is not all of soft delete''s: ' OPERATOR(pg_catalog.||) v.all_differs, ''),
+           CASE WHEN v.all_differs IS NULL THEN v.repair ELSE v.anew END
+    FROM shown v WHERE v.is_anothers
+    UNION ALL
+    SELECT v.relid, pg_catalog.format('rule %I stands in for DELETE on %s', r.rulename, v.oid::pg_catalog.regclass),
+           pg_catalog.format('DROP RULE %I ON %s;', r.rulename, v.sql)
+    FROM shown v
+    JOIN pg_catalog.pg_rewrite r ON r.ev_class OPERATOR(pg_catalog.=) v.oid AND r.ev_type OPERATOR(pg_catalog.=) '4' AND r.is_instead
+    UNION ALL
+    SELECT a.root, pg_catalog.format('a trigger %s of %s is missing', a.proname, a.relid::pg_catalog.regclass), m.repair
+    FROM at_place a JOIN managed m ON m.relid OPERATOR(pg_catalog.=) a.root
+    WHERE a.oid IS NULL
+      AND NOT EXISTS (SELECT FROM renamed r WHERE r.relid OPERATOR(pg_catalog.=) a.relid AND r.wanted OPERATOR(pg_catalog.=) a.tgname)
+    UNION ALL
+    SELECT r.root, pg_catalog.format('trigger %I of %s is called %I', r.wanted, r.relid::pg_catalog.regclass, r.tgname), m.repair
+    FROM renamed r JOIN managed m ON m.relid OPERATOR(pg_catalog.=) r.root
+    UNION ALL
+    SELECT a.root, pg_catalog.format('trigger %I of %s is not the one of soft delete', a.tgname, a.relid::pg_catalog.regclass),
+           pg_catalog.format('BEGIN; DROP TRIGGER %I ON %s; %s COMMIT;', a.tgname, a.relid::pg_catalog.regclass, m.call)
+    FROM at_place a JOIN managed m ON m.relid OPERATOR(pg_catalog.=) a.root
+    WHERE a.oid IS NOT NULL AND NOT a.is_ours
+    UNION ALL
+    SELECT a.root, pg_catalog.format('trigger %I of %s is disabled', a.tgname, a.relid::pg_catalog.regclass), m.repair
+    FROM at_place a JOIN managed m ON m.relid OPERATOR(pg_catalog.=) a.root
+    WHERE a.is_ours AND a.tgenabled OPERATOR(pg_catalog.=) ANY ('{D,R}'::pg_catalog."char"[])
+    UNION ALL
+    -- Those of soft delete alone know what they were made for.
+    SELECT DISTINCT p.root, pg_catalog.format('trigger %I of %s runs %s, but is not one of soft delete', o.tgname, o.tgrelid::pg_catalog.regclass, o.proname),
+           pg_catalog.format('DROP TRIGGER %I ON %s;', o.tgname, o.tgrelid::pg_catalog.regclass)
+    FROM (SELECT q.root, q.relid, false AS only_checks FROM member q
+          UNION SELECT v.relid, v.oid, false FROM shown v
+          UNION SELECT q.root, q.relid, true FROM place q WHERE q.proname OPERATOR(pg_catalog.=) '_soft_delete_live_parent') p
+    JOIN ours o ON o.tgrelid OPERATOR(pg_catalog.=) p.relid AND o.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+     AND (NOT p.only_checks OR o.proname OPERATOR(pg_catalog.=) '_soft_delete_live_parent'::pg_catalog.name)
+    WHERE NOT EXISTS (SELECT FROM wanted w WHERE w.relid OPERATOR(pg_catalog.=) o.tgrelid AND w.tgname::pg_catalog.name OPERATOR(pg_catalog.=) o.tgname)
+      AND NOT EXISTS (SELECT FROM renamed r WHERE r.relid OPERATOR(pg_catalog.=) o.tgrelid AND r.tgname OPERATOR(pg_catalog.=) o.tgname)
+      AND NOT EXISTS (SELECT FROM kind k WHERE k.tgname::pg_catalog.name OPERATOR(pg_catalog.=) o.tgname
+                        AND k.proname OPERATOR(pg_catalog.=) '_soft_delete_live_parent' AND k.proname::pg_catalog.name OPERATOR(pg_catalog.=) o.proname)
+)
+SELECT m.relid, m.nspname AS schemaname, m.relname, f.problem, f.repair
+FROM found f JOIN managed m ON m.relid OPERATOR(pg_catalog.=) f.relid
+UNION ALL
+SELECT DISTINCT m.relid, m.nspname, m.relname,
+       pg_catalog.format('%s references it ON DELETE CASCADE, but has no soft delete', r.relid::pg_catalog.regclass),
+       pg_catalog.format('SELECT upkeep.enable_soft_delete(%L);', r.relid::pg_catalog.regclass)
+FROM managed m
+JOIN member p ON p.root OPERATOR(pg_catalog.=) m.relid
+JOIN pg_catalog.pg_constraint f ON f.confrelid OPERATOR(pg_catalog.=) p.relid AND f.contype OPERATOR(pg_catalog.=) 'f'
+ AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid AND f.confdeltype OPERATOR(pg_catalog.=) 'c'
+CROSS JOIN LATERAL (SELECT coalesce(pg_catalog.pg_partition_root(f.conrelid)::pg_catalog.oid, f.conrelid) AS relid) r
+WHERE m.on_unmanaged OPERATOR(pg_catalog.=) 'refuse'
+  AND NOT EXISTS (SELECT FROM upkeep._soft_delete s WHERE s.relid OPERATOR(pg_catalog.=) r.relid)
+UNION ALL
+SELECT m.relid, m.nspname, m.relname, 'it has no primary key any more, or a deferrable one',
+       pg_catalog.format('ALTER TABLE %I.%I ADD PRIMARY KEY (..);', m.nspname, m.relname)
+FROM managed m
+WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid OPERATOR(pg_catalog.=) m.relid
+                  AND k.contype OPERATOR(pg_catalog.=) 'p' AND NOT k.condeferrable);

@@ -58,9 +58,12 @@ CREATE TABLE upkeep._job (
 CREATE INDEX ON upkeep._job (finished_at);
 CREATE UNIQUE INDEX _job_name_key ON upkeep._job (owner, name) WHERE state IN ('queued', 'running', 'paused');
 
+-- No foreign keys between tables that a dump carries: pg_dump does not know of them, and pg_restore -j loads the tables in any
+-- order. What belongs to a job goes with it by jobs::forget, and is added under a lock of the job's row.
+
 -- One row per worker slot of a job: its cursor, and the strikes against it (LAW 18).
 CREATE TABLE upkeep._job_slot (
-    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
+    job uuid NOT NULL,
     slot integer NOT NULL,
     cursor jsonb,
     wait_reason text,
@@ -99,7 +102,7 @@ COMMENT ON FUNCTION upkeep._is_executor(integer, timestamptz) IS 'internal: does
 REVOKE EXECUTE ON FUNCTION upkeep._is_executor(integer, timestamptz) FROM PUBLIC;
 
 CREATE TABLE upkeep._job_event (
-    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
+    job uuid NOT NULL,
     happened_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     event text NOT NULL,
     detail text
@@ -198,7 +201,7 @@ COMMENT ON FUNCTION upkeep._is_filling(uuid) IS
 
 -- Rows that a backfill has to come back to (locked by somebody else) or has put aside (quarantined).
 CREATE TABLE upkeep._backfill_row (
-    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
+    job uuid NOT NULL,
     row_key jsonb NOT NULL,
     number bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
     relid oid NOT NULL,
@@ -216,14 +219,14 @@ CREATE INDEX ON upkeep._backfill_row (job, state, number);
 
 -- Transactions of a backfill whose rows still match its condition: never updated again by the same run.
 CREATE TABLE upkeep._backfill_xid (
-    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
+    job uuid NOT NULL,
     xid bigint NOT NULL,
     PRIMARY KEY (job, xid)
 );
 
 -- The tables of a backfill, one with an ordinary target, all leaves of a tree: what its workers share of each.
 CREATE TABLE upkeep._backfill_table (
-    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
+    job uuid NOT NULL,
     number integer NOT NULL,
     relid oid NOT NULL,
     -- Quoted and qualified: a dump restored elsewhere meets other OIDs (LAW 20).
@@ -485,7 +488,7 @@ CREATE INDEX ON upkeep._schedule (owner, next_run) WHERE NOT paused AND hold IS 
 
 CREATE TABLE upkeep._schedule_run (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    schedule uuid NOT NULL REFERENCES upkeep._schedule ON DELETE CASCADE,
+    schedule uuid NOT NULL,
     -- The job that ran it, or that was in the way of a skipped one.
     job uuid,
     due_at timestamptz NOT NULL,
@@ -1939,8 +1942,19 @@ CREATE TABLE upkeep._soft_delete_table (
     deleted_view regclass,
     retention interval,
     on_unmanaged text NOT NULL DEFAULT 'refuse' CHECK (on_unmanaged IN ('refuse', 'restrict', 'ignore')),
-    enabled_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+    enabled_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    -- The schedule that `retention` has made.
+    retention_schedule uuid,
+    -- The type of the table's rows. A table that was dropped while event triggers were off is still remembered; another one that
+    -- gets its OID has another type. Null: from a dump of a version before 0.6.0.
+    row_type regtype
 );
+-- Those that are still the tables that they were.
+CREATE VIEW upkeep._soft_delete WITH (security_barrier) AS
+    SELECT s.* FROM upkeep._soft_delete_table s
+    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) s.relid
+     AND coalesce(c.reltype OPERATOR(pg_catalog.=) s.row_type::pg_catalog.oid, true);
+COMMENT ON VIEW upkeep._soft_delete IS 'Private: tables with soft delete, but for those whose OID is another table''s now.';
 CREATE UNIQUE INDEX _soft_delete_table_live_view ON upkeep._soft_delete_table (live_view);
 
 -- One for each call of soft_delete(), and one for all other deletions of a transaction.
@@ -1963,7 +1977,7 @@ CREATE INDEX ON upkeep._deletion (deleted_at);
 CREATE INDEX ON upkeep._deletion (relid);
 
 CREATE TABLE upkeep._deletion_table (
-    deletion uuid NOT NULL REFERENCES upkeep._deletion ON DELETE CASCADE,
+    deletion uuid NOT NULL,
     relid regclass NOT NULL,
     rows bigint NOT NULL,
     -- Deleted by somebody, not (only) by the cascade.
@@ -1976,7 +1990,7 @@ CREATE INDEX ON upkeep._deletion_table (relid);
 
 -- What ON DELETE SET NULL and SET DEFAULT have changed. Key and values as text, in arrays.
 CREATE TABLE upkeep._deletion_cleared (
-    deletion uuid NOT NULL REFERENCES upkeep._deletion ON DELETE CASCADE,
+    deletion uuid NOT NULL,
     relid regclass NOT NULL,
     -- Which foreign key.
     conname name NOT NULL,
@@ -2032,6 +2046,30 @@ CREATE FUNCTION upkeep.undelete(target regclass, condition text) RETURNS bigint
 COMMENT ON FUNCTION upkeep.undelete(regclass, text) IS
 'Brings back the deleted rows of one table that meet a condition, whatever deleted them; not what was deleted with them. Returns the number of rows. Runs as the caller, who needs SELECT and UPDATE on the table. Errors as undelete(uuid), and 42601 not a condition.';
 
+-- All triggers that soft delete makes, by their function and tgtype. conditional: there is a WHEN; null: there may be one. What
+-- the functions take for theirs (server::soft_delete::attached) is compared with it by a test.
+CREATE FUNCTION upkeep._soft_delete_triggers(
+    OUT proname name, OUT tgname name, OUT tgtype smallint, OUT deferred boolean, OUT conditional boolean)
+    RETURNS SETOF record LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 12
+BEGIN ATOMIC
+SELECT v.proname::pg_catalog.name, v.tgname::pg_catalog.name, v.tgtype::pg_catalog.int2, v.deferred, v.conditional
+FROM (VALUES
+    ('_soft_delete_updated', 'upkeep_soft_delete', 16, false, false),
+    ('_soft_delete_guard', 'upkeep_soft_delete_no_delete', 8, false, false),
+    ('_soft_delete_guard', 'upkeep_soft_delete_no_truncate', 34, false, false),
+    ('_soft_delete_updated_row', 'upkeep_soft_delete_row', 17, false, true),
+    ('_soft_delete_flag', 'zz_upkeep_soft_delete_flag', 23, false, false),
+    ('_soft_delete_view_row', 'upkeep_soft_delete_row', 73, false, false),
+    ('_soft_delete_view', 'upkeep_soft_delete_begin', 10, false, false),
+    ('_soft_delete_view', 'upkeep_soft_delete', 8, false, false),
+    ('_soft_delete_live_parent', 'upkeep_live_parent_insert', 5, false, NULL::pg_catalog.bool),
+    ('_soft_delete_live_parent', 'upkeep_live_parent_update', 17, false, true),
+    ('_soft_delete_live_parent', 'upkeep_live_parent_insert_deferred', 5, true, NULL),
+    ('_soft_delete_live_parent', 'upkeep_live_parent_update_deferred', 17, true, true)
+) v (proname, tgname, tgtype, deferred, conditional);
+END;
+COMMENT ON FUNCTION upkeep._soft_delete_triggers() IS 'Private: the triggers that soft delete makes.';
+
 -- Triggers, on anybody's tables; they act on what they fire for and on nothing else.
 CREATE FUNCTION upkeep._soft_delete_updated_row() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_updated_row';
@@ -2065,7 +2103,7 @@ CREATE VIEW upkeep.soft_delete_tables WITH (security_barrier) AS
     SELECT c.oid AS relid, n.nspname AS schemaname, c.relname, s.hide, s.deleted_at, s.deleted_by, s.deletion_id, s.flag,
            s.live_view::pg_catalog.oid AS live_view, s.deleted_view::pg_catalog.oid AS deleted_view,
            s.retention, s.on_unmanaged, s.enabled_at
-    FROM upkeep._soft_delete_table s
+    FROM upkeep._soft_delete s
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) s.relid
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
     WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE');
@@ -2090,6 +2128,8 @@ CREATE VIEW upkeep.deletions WITH (security_barrier) AS
            d.undeleted_at, d.undeleted_by, d.held, w.why_not IS NULL AS restorable, w.why_not
     FROM upkeep._deletion d
     LEFT JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) d.relid
+     AND NOT EXISTS (SELECT FROM upkeep._soft_delete_table s
+                     WHERE s.relid OPERATOR(pg_catalog.=) d.relid AND s.row_type::pg_catalog.oid OPERATOR(pg_catalog.<>) c.reltype)
     LEFT JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
     CROSS JOIN LATERAL (
         SELECT CASE
@@ -2100,7 +2140,7 @@ CREATE VIEW upkeep.deletions WITH (security_barrier) AS
                 THEN 'rows of it were purged'
             WHEN EXISTS (SELECT FROM upkeep._deletion_table t
                          WHERE t.deletion OPERATOR(pg_catalog.=) d.id
-                           AND NOT EXISTS (SELECT FROM upkeep._soft_delete_table s WHERE s.relid OPERATOR(pg_catalog.=) t.relid))
+                           AND NOT EXISTS (SELECT FROM upkeep._soft_delete s WHERE s.relid OPERATOR(pg_catalog.=) t.relid))
                 THEN 'soft delete is not enabled on one of its tables any more'
         END AS why_not) w
     WHERE CASE WHEN c.oid IS NULL THEN pg_catalog.pg_has_role('pg_read_all_data', 'USAGE')
@@ -2122,6 +2162,12 @@ CREATE FUNCTION upkeep.purge_deleted(target regclass, older_than interval) RETUR
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'purge_deleted_wrapper';
 COMMENT ON FUNCTION upkeep.purge_deleted(regclass, interval) IS
 'Deletes for good, in the background, the rows of a table that were deleted longer ago than older_than, the oldest first, and the deleted rows which reference them, as old. Returns the job. target: the table or its live view. Rows that are held, locked, or referenced by rows which are not due stay; rows_left of the job counts the last two. Warns about missing indexes. For members of the table''s owner. Errors: 55000 no soft delete, 42501 not the owner, or row security hides rows, 55006 a purge of the table has not ended, 22004, 22023 older_than is negative.';
+
+-- What the schedules of `retention` run, hence everyone's.
+CREATE FUNCTION upkeep._purge_by_retention(schedule uuid) RETURNS uuid
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'purge_by_retention_wrapper';
+COMMENT ON FUNCTION upkeep._purge_by_retention(uuid) IS
+'Private: the purge that the retention of a table asks for, which the schedule belongs to. Null: one has not ended. Errors: 55000 it belongs to none, and those of purge_deleted.';
 
 CREATE FUNCTION upkeep._explain_purge(target regclass, older_than interval) RETURNS TABLE (
     schemaname text, relname text, relid oid, rows bigint, oldest timestamptz, held bigint, blocked bigint, notes text[])
@@ -2223,23 +2269,58 @@ COMMENT ON FUNCTION upkeep._soft_delete_view_differs(oid, boolean) IS
 'Private: what of a view of soft delete is not as soft delete has written it (null: nothing, it is no such view, or the caller is neither a member of its owner nor of the table''s). completely: rules, triggers, defaults and rights to add triggers too.';
 
 CREATE VIEW upkeep.soft_delete_drift WITH (security_barrier) AS
-WITH managed AS MATERIALIZED (
-    SELECT c.oid AS relid, n.nspname, c.relname, c.relowner, s.hide, s.flag, s.on_unmanaged,
-           l.oid AS live_view, d.oid AS deleted_view,
-           pg_catalog.format('SELECT upkeep.repair_soft_delete(%L);', pg_catalog.format('%I.%I', n.nspname, c.relname)) AS repair
-    FROM upkeep._soft_delete_table s
+WITH table_with AS MATERIALIZED (
+    SELECT c.oid AS relid, n.oid AS relnamespace, n.nspname, c.relname, c.relowner, s.name, s.hide, s.flag, s.on_unmanaged,
+           s.retention, s.retention_schedule, l.oid AS live_view, d.oid AS deleted_view,
+           pg_catalog.format('SELECT upkeep.repair_soft_delete(%L);', pg_catalog.format('%I.%I', n.nspname, c.relname)) AS call
+    FROM upkeep._soft_delete s
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) s.relid
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
     LEFT JOIN pg_catalog.pg_class l ON l.oid OPERATOR(pg_catalog.=) s.live_view AND l.relkind OPERATOR(pg_catalog.=) 'v'
     LEFT JOIN pg_catalog.pg_class d ON d.oid OPERATOR(pg_catalog.=) s.deleted_view AND d.relkind OPERATOR(pg_catalog.=) 'v'
     WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE')
+), missing_view AS MATERIALIZED (
+    -- And what has the name that it would have. Names are cut as Rust does it, to 63 bytes and whole characters.
+    SELECT m.relid, v.what, CASE WHEN o.oid IS NOT NULL THEN pg_catalog.format('%I.%I', m.nspname, o.relname) END AS taken_by,
+           CASE WHEN o.oid IS NOT NULL THEN pg_catalog.format('ALTER %s %I.%I RENAME TO %I; ',
+               CASE WHEN o.relkind OPERATOR(pg_catalog.=) 'v' THEN 'VIEW'
+                    WHEN o.relkind OPERATOR(pg_catalog.=) 'c' THEN 'TYPE' ELSE 'TABLE' END, m.nspname, o.relname,
+               (SELECT pg_catalog.left(o.relname::pg_catalog.text, l) OPERATOR(pg_catalog.||) '_other'
+                FROM pg_catalog.generate_series(63, 0, -1) l
+                WHERE pg_catalog.octet_length(pg_catalog.left(o.relname::pg_catalog.text, l)) OPERATOR(pg_catalog.<=) 57
+                LIMIT 1)) END AS rename
+    FROM table_with m
+    CROSS JOIN LATERAL (VALUES ('live', m.live_view, CASE WHEN m.hide OPERATOR(pg_catalog.=) 'swap' THEN '' ELSE '_live' END),
+                               ('deleted', m.deleted_view, '_deleted')) v (what, oid, ending)
+    LEFT JOIN pg_catalog.pg_class o
+        ON o.relnamespace OPERATOR(pg_catalog.=) m.relnamespace AND o.relname OPERATOR(pg_catalog.=) (
+            SELECT (pg_catalog.left(m.name::pg_catalog.text, l) OPERATOR(pg_catalog.||) v.ending)::pg_catalog.name
+            FROM pg_catalog.generate_series(63, 0, -1) l
+            WHERE pg_catalog.octet_length(pg_catalog.left(m.name::pg_catalog.text, l)) OPERATOR(pg_catalog.<=)
+                  (63 OPERATOR(pg_catalog.-) pg_catalog.length(v.ending)) LIMIT 1)
+    WHERE m.hide OPERATOR(pg_catalog.<>) 'none' AND v.oid IS NULL
+), managed AS MATERIALIZED (
+    -- call: what repairs, in a transaction that has been begun; repair: by itself.
+    SELECT m.relid, m.nspname, m.relname, m.relowner, m.hide, m.flag, m.on_unmanaged, m.retention, m.retention_schedule,
+           m.live_view, m.deleted_view, coalesce(r.renames, '') OPERATOR(pg_catalog.||) m.call AS call,
+           CASE WHEN r.renames IS NULL THEN m.call
+                ELSE pg_catalog.format('BEGIN; %s%s COMMIT;', r.renames, m.call) END AS repair,
+           -- Whoever owns the table, but may not have schedules, needs somebody to let him first.
+           CASE WHEN pg_catalog.has_function_privilege(m.relowner, g.signature, 'EXECUTE') THEN ''
+                ELSE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %I; ', g.signature, pg_catalog.pg_get_userbyid(m.relowner))
+           END AS permit
+    FROM table_with m
+    CROSS JOIN (VALUES ('upkeep.schedule(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.text, interval, integer, interval, boolean, boolean, boolean)'))
+        g (signature)
+    LEFT JOIN (SELECT v.relid, pg_catalog.string_agg(v.rename, '' ORDER BY v.what) AS renames
+               FROM missing_view v WHERE v.taken_by IS NOT NULL GROUP BY v.relid) r ON r.relid OPERATOR(pg_catalog.=) m.relid
 ), shown AS MATERIALIZED (
     SELECT m.relid, v.oid, d.differs, a.differs AS all_differs, c.relowner OPERATOR(pg_catalog.<>) m.relowner AS is_anothers,
            x.sql,
            -- Nobody is told to hand over what somebody else has written.
            CASE WHEN d.differs OPERATOR(pg_catalog.=) 'its option security_invoker' AND c.relowner OPERATOR(pg_catalog.=) m.relowner
                 THEN pg_catalog.format('ALTER VIEW %s SET (security_invoker = true);', x.sql)
-                ELSE pg_catalog.format('DROP VIEW %s; %s', x.sql, m.repair) END AS anew,
+                ELSE pg_catalog.format('BEGIN; DROP VIEW %s; %s COMMIT;', x.sql, m.call) END AS anew,
            m.repair
     FROM managed m CROSS JOIN LATERAL (VALUES (m.live_view), (m.deleted_view)) v (oid)
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) v.oid
@@ -2253,20 +2334,9 @@ WITH managed AS MATERIALIZED (
     JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
     WHERE p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
       AND pg_catalog.starts_with(p.proname::pg_catalog.text, '_soft_delete_')
-), kind (proname, tgname, tgtype, deferred, conditional) AS (
-    -- conditional: there is a WHEN; null: there may be one.
-    VALUES ('_soft_delete_updated', 'upkeep_soft_delete', 16, false, false),
-           ('_soft_delete_guard', 'upkeep_soft_delete_no_delete', 8, false, false),
-           ('_soft_delete_guard', 'upkeep_soft_delete_no_truncate', 34, false, false),
-           ('_soft_delete_updated_row', 'upkeep_soft_delete_row', 17, false, true),
-           ('_soft_delete_flag', 'zz_upkeep_soft_delete_flag', 23, false, false),
-           ('_soft_delete_view_row', 'upkeep_soft_delete_row', 73, false, false),
-           ('_soft_delete_view', 'upkeep_soft_delete_begin', 10, false, false),
-           ('_soft_delete_view', 'upkeep_soft_delete', 8, false, false),
-           ('_soft_delete_live_parent', 'upkeep_live_parent_insert', 5, false, NULL::boolean),
-           ('_soft_delete_live_parent', 'upkeep_live_parent_update', 17, false, true),
-           ('_soft_delete_live_parent', 'upkeep_live_parent_insert_deferred', 5, true, NULL),
-           ('_soft_delete_live_parent', 'upkeep_live_parent_update_deferred', 17, true, true)
+), kind AS MATERIALIZED (
+    SELECT k.proname::pg_catalog.text AS proname, k.tgname::pg_catalog.text AS tgname, k.tgtype, k.deferred, k.conditional
+    FROM upkeep._soft_delete_triggers() k
 ), member AS MATERIALIZED (
     SELECT m.relid AS root, t.relid FROM managed m
     CROSS JOIN LATERAL (SELECT m.relid UNION SELECT p.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree(m.relid) p) t (relid)
@@ -2309,9 +2379,19 @@ WITH managed AS MATERIALIZED (
      AND o.tgtype OPERATOR(pg_catalog.=) a.tgtype AND o.tgdeferrable OPERATOR(pg_catalog.=) a.deferred
     WHERE a.oid IS NULL
 ), found (relid, problem, repair) AS (
-    SELECT m.relid, pg_catalog.format('its view of %s rows is missing', v.what), m.repair
-    FROM managed m CROSS JOIN LATERAL (VALUES ('live', m.live_view), ('deleted', m.deleted_view)) v (what, oid)
-    WHERE m.hide OPERATOR(pg_catalog.<>) 'none' AND v.oid IS NULL
+    SELECT m.relid, pg_catalog.format('its view of %s rows is missing', v.what)
+               OPERATOR(pg_catalog.||) CASE WHEN v.taken_by IS NULL THEN ''
+                   ELSE pg_catalog.format(', and %s, which soft delete has not made, has its name', v.taken_by) END,
+           m.repair
+    FROM missing_view v JOIN managed m ON m.relid OPERATOR(pg_catalog.=) v.relid
+    UNION ALL
+    SELECT m.relid, pg_catalog.format('schedule %I, which purges it, belongs to %I, who does not own the table', s.name, s.owner_name),
+           m.permit OPERATOR(pg_catalog.||) m.repair
+    FROM managed m JOIN upkeep._schedule s ON s.id OPERATOR(pg_catalog.=) m.retention_schedule
+    WHERE s.owner OPERATOR(pg_catalog.<>) m.relowner
+    UNION ALL
+    SELECT m.relid, 'its retention has no schedule that follows the table', m.permit OPERATOR(pg_catalog.||) m.repair
+    FROM managed m WHERE m.retention IS NOT NULL AND m.retention_schedule IS NULL
     UNION ALL
     SELECT v.relid, pg_catalog.format('column %I is not in %s as it is in the table', coalesce(a.attname, b.attname), v.oid::pg_catalog.regclass),
            CASE WHEN v.differs IS NULL THEN v.repair ELSE v.anew END
@@ -2346,7 +2426,7 @@ WITH managed AS MATERIALIZED (
     FROM renamed r JOIN managed m ON m.relid OPERATOR(pg_catalog.=) r.root
     UNION ALL
     SELECT a.root, pg_catalog.format('trigger %I of %s is not the one of soft delete', a.tgname, a.relid::pg_catalog.regclass),
-           pg_catalog.format('DROP TRIGGER %I ON %s; %s', a.tgname, a.relid::pg_catalog.regclass, m.repair)
+           pg_catalog.format('BEGIN; DROP TRIGGER %I ON %s; %s COMMIT;', a.tgname, a.relid::pg_catalog.regclass, m.call)
     FROM at_place a JOIN managed m ON m.relid OPERATOR(pg_catalog.=) a.root
     WHERE a.oid IS NOT NULL AND NOT a.is_ours
     UNION ALL
@@ -2379,7 +2459,7 @@ JOIN pg_catalog.pg_constraint f ON f.confrelid OPERATOR(pg_catalog.=) p.relid AN
  AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid AND f.confdeltype OPERATOR(pg_catalog.=) 'c'
 CROSS JOIN LATERAL (SELECT coalesce(pg_catalog.pg_partition_root(f.conrelid)::pg_catalog.oid, f.conrelid) AS relid) r
 WHERE m.on_unmanaged OPERATOR(pg_catalog.=) 'refuse'
-  AND NOT EXISTS (SELECT FROM upkeep._soft_delete_table s WHERE s.relid OPERATOR(pg_catalog.=) r.relid)
+  AND NOT EXISTS (SELECT FROM upkeep._soft_delete s WHERE s.relid OPERATOR(pg_catalog.=) r.relid)
 UNION ALL
 SELECT m.relid, m.nspname, m.relname, 'it has no primary key any more, or a deferrable one',
        pg_catalog.format('ALTER TABLE %I.%I ADD PRIMARY KEY (..);', m.nspname, m.relname)

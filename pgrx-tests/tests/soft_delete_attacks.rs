@@ -612,3 +612,86 @@ fn a_cascade_goes_to_the_table_that_was_meant() -> Result<()> {
     }
     Ok(())
 }
+
+/// Types are looked up by name again, too.
+#[test]
+fn a_cleared_reference_comes_back_as_the_type_that_it_had() -> Result<()> {
+    let mut swap = Swap::new()?;
+    swap.db.connect()?.run("CREATE TYPE shop.mood AS ENUM ('a', 'b')")?;
+    swap.session.run(
+        "CREATE TABLE q (mood shop.mood PRIMARY KEY); INSERT INTO q VALUES ('a'); GRANT REFERENCES, SELECT ON q TO PUBLIC",
+    )?;
+    swap.db.connect()?.run(&format!(
+        "CREATE TABLE note (code text PRIMARY KEY, mood shop.mood REFERENCES q ON DELETE SET NULL);
+         INSERT INTO note VALUES ('n', 'a'); GRANT ALL ON note TO {}",
+        swap.mallory
+    ))?;
+    swap.session.run("SELECT upkeep.enable_soft_delete('q')")?;
+    // Whose casts are hers.
+    swap.swap_before_update(
+        "q",
+        "CREATE TYPE shop.mood AS ENUM ('a', 'b');
+         EXECUTE $q$CREATE FUNCTION public.there(shop_old.mood) RETURNS shop.mood LANGUAGE plpgsql AS
+             'BEGIN RAISE NOTICE ''evil as %'', current_user; RETURN ''a''; END'$q$;
+         EXECUTE $q$CREATE FUNCTION public.back(shop.mood) RETURNS shop_old.mood LANGUAGE plpgsql AS
+             'BEGIN RAISE NOTICE ''evil as %'', current_user; RETURN ''a''; END'$q$;
+         CREATE CAST (shop_old.mood AS shop.mood) WITH FUNCTION public.there(shop_old.mood);
+         CREATE CAST (shop.mood AS shop_old.mood) WITH FUNCTION public.back(shop.mood) AS ASSIGNMENT",
+    )?;
+    let id = swap.session.text("SELECT upkeep.soft_delete('q', 'true')")?;
+    swap.ends_in_an_error(&format!("SELECT upkeep.undelete('{id}')"))?;
+    assert_eq!(swap.session.text("SELECT mood IS NULL FROM note")?, "t");
+    assert_eq!(swap.session.text(&format!("SELECT upkeep.undelete('{id}')"))?, "1");
+    assert_eq!(swap.session.text("SELECT mood FROM note")?, "a");
+    Ok(())
+}
+
+/// Operators as well: somebody's own would run as the owner of the table that the cascade goes to.
+#[test]
+fn a_cascade_compares_by_the_operator_that_was_meant() -> Result<()> {
+    let mut swap = Swap::new()?;
+    let operators = [("<", "lt"), ("<=", "le"), ("=", "eq"), (">=", "ge"), (">", "gt")].map(|(name, function)| {
+        format!("CREATE OPERATOR shop.{name} (FUNCTION = pg_catalog.int4{function}, LEFTARG = int, RIGHTARG = int);")
+    });
+    swap.db.connect()?.run(&format!(
+        "{} CREATE OPERATOR CLASS shop.ints FOR TYPE int USING btree AS
+             OPERATOR 1 shop.<, OPERATOR 2 shop.<=, OPERATOR 3 shop.=, OPERATOR 4 shop.>=, OPERATOR 5 shop.>,
+             FUNCTION 1 pg_catalog.btint4cmp(int, int)",
+        operators.concat()
+    ))?;
+    swap.session.run(
+        "CREATE FUNCTION compared(a int, b int) RETURNS boolean LANGUAGE plpgsql AS $$BEGIN
+             RAISE NOTICE 'evil as %', current_user; RETURN true; END$$;
+         CREATE TABLE q (id int PRIMARY KEY, u int NOT NULL); CREATE UNIQUE INDEX ON q (u shop.ints);
+         INSERT INTO q VALUES (1, 1), (2, 2); GRANT REFERENCES, SELECT ON q TO PUBLIC;
+         CREATE TABLE c1 (id int PRIMARY KEY, q int REFERENCES q ON DELETE CASCADE); INSERT INTO c1 VALUES (1, 1), (2, 2);
+         SELECT upkeep.enable_soft_delete('c1')",
+    )?;
+    swap.db.connect()?.run(&format!(
+        "CREATE TABLE kids (id int PRIMARY KEY, u int REFERENCES q (u) ON DELETE CASCADE);
+         CREATE TABLE notes (id int PRIMARY KEY, u int REFERENCES q (u) ON DELETE SET NULL);
+         GRANT ALL ON kids, notes TO {}; SELECT upkeep.enable_soft_delete('kids');
+         INSERT INTO kids VALUES (1, 1), (2, 2); INSERT INTO notes VALUES (1, 1), (2, 2)",
+        swap.mallory
+    ))?;
+    swap.session.run("SELECT upkeep.enable_soft_delete('q')")?;
+    // On the way to the table that is compared by it.
+    swap.swap_before_update(
+        "c1",
+        "CREATE OPERATOR shop.= (FUNCTION = public.compared, LEFTARG = int, RIGHTARG = int)",
+    )?;
+    let live = "SELECT (SELECT count(*) FROM q_live), (SELECT count(*) FROM kids_live), (SELECT count(u) FROM notes)";
+    for call in [
+        "SELECT upkeep.soft_delete('q', 'id = 1')",
+        "DELETE FROM q_live WHERE id = 1",
+        "UPDATE q SET deleted_at = now() WHERE id = 1",
+    ] {
+        swap.ends_in_an_error(call)?;
+        assert_eq!(swap.session.text(live)?, "2|2|2", "{call}");
+    }
+    let id = swap.session.text("SELECT upkeep.soft_delete('q', 'id = 1')")?;
+    assert_eq!(swap.session.text(live)?, "1|1|1");
+    swap.session.run(&format!("SELECT upkeep.undelete('{id}')"))?;
+    assert_eq!(swap.session.text(live)?, "2|2|2");
+    Ok(())
+}

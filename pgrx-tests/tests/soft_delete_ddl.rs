@@ -465,3 +465,84 @@ fn others_ddl_is_free_and_savepoints_are_respected() -> Result<()> {
     assert!(columns(&mut session, "p_live")?.ends_with("deletion_id a d"));
     works(&mut session)
 }
+
+/// Something else has the name that a missing view would have: it is named, and what is printed works.
+#[test]
+fn a_missing_view_whose_name_is_taken_is_repaired_as_printed() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    let long = "ü".repeat(31);
+    session.run(&format!(
+        "CREATE SCHEMA \"S\"; CREATE TABLE \"S\".{long} (id int PRIMARY KEY); CREATE TABLE \"S\".\"b B\" (id int PRIMARY KEY);
+         SELECT upkeep.enable_soft_delete('\"S\".{long}'), upkeep.enable_soft_delete('\"S\".\"b B\"', hide => 'swap');
+         INSERT INTO \"S\".{long} VALUES (1); INSERT INTO \"S\".\"b B\" VALUES (1)"
+    ))?;
+    let live =
+        session.text(&format!("SELECT live_view::regclass FROM upkeep.soft_delete_tables WHERE relname = '{long}'"))?;
+    session.run(&format!(
+        "DROP VIEW {live}; CREATE VIEW {live} AS SELECT 1 AS id; DROP VIEW \"S\".\"b B\"; CREATE TABLE \"S\".\"b B\" ();
+         DROP VIEW \"S\".\"b B_deleted\"; CREATE TYPE \"S\".\"b B_deleted\" AS (id int)"
+    ))?;
+    let drift = session.rows("SELECT problem, repair FROM upkeep.soft_delete_drift ORDER BY 1")?;
+    let repair = "BEGIN; ALTER TYPE \"S\".\"b B_deleted\" RENAME TO \"b B_deleted_other\"; ALTER TABLE \"S\".\"b B\" RENAME TO \"b B_other\"; \
+                  SELECT upkeep.repair_soft_delete('\"S\".\"b B_all\"'); COMMIT;";
+    assert_eq!(drift.len(), 3, "{drift:?}");
+    assert_eq!(
+        drift[..2],
+        [
+            format!(
+                "its view of deleted rows is missing, and \"S\".\"b B_deleted\", which soft delete has not made, has its name|{repair}"
+            ),
+            format!(
+                "its view of live rows is missing, and \"S\".\"b B\", which soft delete has not made, has its name|{repair}"
+            ),
+        ]
+    );
+    assert!(
+        drift[2].contains(&format!(
+            "and {live}, which soft delete has not made, has its name|BEGIN; ALTER VIEW {live} RENAME"
+        )),
+        "{drift:?}"
+    );
+    for repair in session.values::<String>("SELECT DISTINCT repair FROM upkeep.soft_delete_drift ORDER BY 1")? {
+        session.run(&repair)?;
+    }
+    assert_eq!(session.rows("SELECT problem FROM upkeep.soft_delete_drift")?, [""; 0]);
+    session.run(&format!("DELETE FROM {live}; DELETE FROM \"S\".\"b B\""))?;
+    assert_eq!(session.text(&format!("SELECT count(*) FROM \"S\".{long} WHERE deleted_at IS NOT NULL"))?, "1");
+    Ok(())
+}
+
+/// What a table that was dropped while nobody was told is remembered by does not become another table's that gets its OID.
+#[test]
+fn an_oid_that_is_used_again_is_another_table() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = tables(&db)?;
+    let owner = db.role("owner")?;
+    let id = session.text("SELECT upkeep.soft_delete('p', 'id = 1')")?;
+    session.run(&format!(
+        "ALTER EVENT TRIGGER upkeep_follow_drops DISABLE; DROP TABLE p CASCADE; ALTER EVENT TRIGGER upkeep_follow_drops ENABLE;
+         CREATE TABLE other (id int PRIMARY KEY, deleted_at timestamptz); CREATE TABLE child (id int REFERENCES other ON DELETE CASCADE);
+         ALTER TABLE other OWNER TO {owner}; ALTER TABLE child OWNER TO {owner}"
+    ))?;
+    // As if the server had come to that number again, once round.
+    session.run(
+        "UPDATE upkeep._soft_delete_table SET relid = 'other' WHERE NOT EXISTS (SELECT FROM pg_class WHERE oid = relid);
+         UPDATE upkeep._deletion SET relid = 'other' WHERE NOT EXISTS (SELECT FROM pg_class WHERE oid = relid);
+         UPDATE upkeep._deletion_table SET relid = 'other' WHERE NOT EXISTS (SELECT FROM pg_class WHERE oid = relid)",
+    )?;
+    let mut theirs = db.connect_as(&owner)?;
+    assert_eq!(theirs.rows("SELECT relname FROM upkeep.soft_delete_tables")?, [""; 0]);
+    assert_eq!(theirs.rows("SELECT relname FROM upkeep.deletions")?, [""; 0]);
+    assert_eq!(theirs.rows("SELECT problem FROM upkeep.soft_delete_drift")?, [""; 0]);
+    assert_eq!(sqlstate(&mut theirs, "SELECT upkeep.soft_delete('other', 'true')")?, "55000");
+    assert_eq!(sqlstate(&mut theirs, "SELECT upkeep.purge_deleted('other', '0')")?, "55000");
+    assert_eq!(sqlstate(&mut session, &format!("SELECT upkeep.undelete('{id}')"))?, "55000");
+    theirs.run(
+        "INSERT INTO other VALUES (1); INSERT INTO child VALUES (1); DELETE FROM other; INSERT INTO other VALUES (1)",
+    )?;
+    theirs.run("DROP TABLE child CASCADE; SELECT upkeep.enable_soft_delete('other'); DELETE FROM other_live")?;
+    assert_eq!(theirs.text("SELECT count(*) FROM upkeep.deletions")?, "1");
+    assert_eq!(session.text(&format!("SELECT relid::oid FROM upkeep._deletion WHERE id = '{id}'"))?, "0");
+    Ok(())
+}

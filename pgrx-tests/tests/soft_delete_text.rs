@@ -83,7 +83,8 @@ fn a_view_with_a_secret_in_it_stays_with_its_author() -> Result<()> {
         assert_eq!(sqlstate(&mut mallory, &format!("SELECT x FROM {live}"))?, "42501");
         let drift = admin.rows(DRIFT)?;
         assert_eq!(drift.len(), 2, "{drift:?}");
-        let repair = format!("DROP VIEW {qualified}; SELECT upkeep.repair_soft_delete('\"m. s\".{table}');");
+        let repair =
+            format!("BEGIN; DROP VIEW {qualified}; SELECT upkeep.repair_soft_delete('\"m. s\".{table}'); COMMIT;");
         for (row, what) in drift.iter().zip([
             "belongs to another role than the table, and is not all of soft delete's: its query, its option security_invoker",
             "is not as soft delete has written it: its query, its option security_invoker",
@@ -186,7 +187,7 @@ fn what_the_server_hands_over_is_handed_over() -> Result<()> {
     assert_eq!(owner(&mut admin, "\"t \"\"13_live\"")?, her);
     assert_eq!(warnings(&mut admin), NONE);
     let drift = admin.rows(DRIFT)?;
-    assert!(drift.len() == 1 && drift[0].contains("all of soft delete's: rule r|DROP VIEW"), "{drift:?}");
+    assert!(drift.len() == 1 && drift[0].contains("all of soft delete's: rule r|BEGIN; DROP VIEW"), "{drift:?}");
     // As the owner of the table, who has no right on the view.
     admin.run(&format!("SET ROLE {finance}; ALTER TABLE \"t \"\"13\" ADD more int; RESET ROLE"))?;
     assert_eq!(warnings(&mut admin), ["the table's owner does not get view \"m. s\".\"t \"\"13_live\""]);
@@ -422,13 +423,13 @@ fn others_triggers_are_left_alone_and_ours_show_what_became_of_them() -> Result<
             format!("c|trigger upkeep_soft_delete_no_delete of c is disabled|{c}"),
             format!("c|trigger upkeep_soft_delete_no_truncate of c is disabled|{c}"),
             format!(
-                "p|trigger upkeep_live_parent_insert of c is not the one of soft delete|DROP TRIGGER upkeep_live_parent_insert ON c; {p}"
+                "p|trigger upkeep_live_parent_insert of c is not the one of soft delete|BEGIN; DROP TRIGGER upkeep_live_parent_insert ON c; {p} COMMIT;"
             ),
             format!(
-                "p|trigger upkeep_soft_delete_no_delete of p is not the one of soft delete|DROP TRIGGER upkeep_soft_delete_no_delete ON p; {p}"
+                "p|trigger upkeep_soft_delete_no_delete of p is not the one of soft delete|BEGIN; DROP TRIGGER upkeep_soft_delete_no_delete ON p; {p} COMMIT;"
             ),
             format!(
-                "p|trigger upkeep_soft_delete_no_truncate of p is not the one of soft delete|DROP TRIGGER upkeep_soft_delete_no_truncate ON p; {p}"
+                "p|trigger upkeep_soft_delete_no_truncate of p is not the one of soft delete|BEGIN; DROP TRIGGER upkeep_soft_delete_no_truncate ON p; {p} COMMIT;"
             ),
             format!("p|trigger upkeep_soft_delete_row of p is called other|{p}"),
         ]

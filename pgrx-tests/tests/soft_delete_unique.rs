@@ -245,3 +245,31 @@ fn a_table_that_is_dropped_ends_the_job() -> Result<()> {
     assert_eq!(wait_for_error(&mut session, &job)?.code().code(), "42P01");
     Ok(())
 }
+
+/// CREATE INDEX looks its table up by name, outside of our transactions. Another one may have the name by then: what was built
+/// there goes again, and the table that was meant gets its index.
+#[test]
+fn an_index_that_was_built_on_another_table_goes_again() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    session.run(
+        "CREATE SCHEMA a; CREATE TABLE a.t (id int PRIMARY KEY, u int UNIQUE); CREATE SCHEMA b; CREATE TABLE b.t (id int PRIMARY KEY, u int UNIQUE);
+         SELECT upkeep.enable_soft_delete('a.t'), upkeep.enable_soft_delete('b.t')",
+    )?;
+    let (mut locker, mut renamer) = (db.connect()?, db.connect()?);
+    // The build waits for this lock, and looks the name up again once it has it.
+    locker.run("BEGIN; LOCK TABLE a.t IN SHARE UPDATE EXCLUSIVE MODE")?;
+    let job = make(&mut session, "a.t")?;
+    wait_for_text(
+        &mut session,
+        "SELECT count(*) FROM pg_locks WHERE relation = 'a.t'::regclass AND NOT granted AND mode = 'ShareUpdateExclusiveLock'",
+        "1",
+    )?;
+    renamer.run("BEGIN; ALTER SCHEMA a RENAME TO c; ALTER SCHEMA b RENAME TO a; COMMIT")?;
+    locker.run("COMMIT")?;
+    wait(&mut session, &job)?;
+    assert_eq!(session.text(LEFT)?, "0");
+    let partial = "SELECT indrelid::regclass FROM pg_index WHERE indpred IS NOT NULL AND indrelid IN ('a.t'::regclass, 'c.t'::regclass)";
+    assert_eq!(session.rows(partial)?, ["c.t"]);
+    Ok(())
+}

@@ -78,7 +78,7 @@ COMMENT ON FUNCTION upkeep._is_filling(uuid) IS
 
 -- Rows that a backfill has to come back to (locked by somebody else) or has put aside (quarantined).
 CREATE TABLE upkeep._backfill_row (
-    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
+    job uuid NOT NULL,
     row_key jsonb NOT NULL,
     number bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
     relid oid NOT NULL,
@@ -96,14 +96,14 @@ CREATE INDEX ON upkeep._backfill_row (job, state, number);
 
 -- Transactions of a backfill whose rows still match its condition: never updated again by the same run.
 CREATE TABLE upkeep._backfill_xid (
-    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
+    job uuid NOT NULL,
     xid bigint NOT NULL,
     PRIMARY KEY (job, xid)
 );
 
 -- The tables of a backfill, one with an ordinary target, all leaves of a tree: what its workers share of each.
 CREATE TABLE upkeep._backfill_table (
-    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
+    job uuid NOT NULL,
     number integer NOT NULL,
     relid oid NOT NULL,
     -- Quoted and qualified: a dump restored elsewhere meets other OIDs (LAW 20).

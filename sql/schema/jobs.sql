@@ -54,9 +54,12 @@ CREATE TABLE upkeep._job (
 CREATE INDEX ON upkeep._job (finished_at);
 CREATE UNIQUE INDEX _job_name_key ON upkeep._job (owner, name) WHERE state IN ('queued', 'running', 'paused');
 
+-- No foreign keys between tables that a dump carries: pg_dump does not know of them, and pg_restore -j loads the tables in any
+-- order. What belongs to a job goes with it by jobs::forget, and is added under a lock of the job's row.
+
 -- One row per worker slot of a job: its cursor, and the strikes against it (LAW 18).
 CREATE TABLE upkeep._job_slot (
-    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
+    job uuid NOT NULL,
     slot integer NOT NULL,
     cursor jsonb,
     wait_reason text,
@@ -95,7 +98,7 @@ COMMENT ON FUNCTION upkeep._is_executor(integer, timestamptz) IS 'internal: does
 REVOKE EXECUTE ON FUNCTION upkeep._is_executor(integer, timestamptz) FROM PUBLIC;
 
 CREATE TABLE upkeep._job_event (
-    job uuid NOT NULL REFERENCES upkeep._job ON DELETE CASCADE,
+    job uuid NOT NULL,
     happened_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     event text NOT NULL,
     detail text

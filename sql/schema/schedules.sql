@@ -39,7 +39,7 @@ CREATE INDEX ON upkeep._schedule (owner, next_run) WHERE NOT paused AND hold IS 
 
 CREATE TABLE upkeep._schedule_run (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    schedule uuid NOT NULL REFERENCES upkeep._schedule ON DELETE CASCADE,
+    schedule uuid NOT NULL,
     -- The job that ran it, or that was in the way of a skipped one.
     job uuid,
     due_at timestamptz NOT NULL,

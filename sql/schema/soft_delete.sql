@@ -14,8 +14,19 @@ CREATE TABLE upkeep._soft_delete_table (
     deleted_view regclass,
     retention interval,
     on_unmanaged text NOT NULL DEFAULT 'refuse' CHECK (on_unmanaged IN ('refuse', 'restrict', 'ignore')),
-    enabled_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+    enabled_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    -- The schedule that `retention` has made.
+    retention_schedule uuid,
+    -- The type of the table's rows. A table that was dropped while event triggers were off is still remembered; another one that
+    -- gets its OID has another type. Null: from a dump of a version before 0.6.0.
+    row_type regtype
 );
+-- Those that are still the tables that they were.
+CREATE VIEW upkeep._soft_delete WITH (security_barrier) AS
+    SELECT s.* FROM upkeep._soft_delete_table s
+    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) s.relid
+     AND coalesce(c.reltype OPERATOR(pg_catalog.=) s.row_type::pg_catalog.oid, true);
+COMMENT ON VIEW upkeep._soft_delete IS 'Private: tables with soft delete, but for those whose OID is another table''s now.';
 CREATE UNIQUE INDEX _soft_delete_table_live_view ON upkeep._soft_delete_table (live_view);
 
 -- One for each call of soft_delete(), and one for all other deletions of a transaction.
@@ -38,7 +49,7 @@ CREATE INDEX ON upkeep._deletion (deleted_at);
 CREATE INDEX ON upkeep._deletion (relid);
 
 CREATE TABLE upkeep._deletion_table (
-    deletion uuid NOT NULL REFERENCES upkeep._deletion ON DELETE CASCADE,
+    deletion uuid NOT NULL,
     relid regclass NOT NULL,
     rows bigint NOT NULL,
     -- Deleted by somebody, not (only) by the cascade.
@@ -51,7 +62,7 @@ CREATE INDEX ON upkeep._deletion_table (relid);
 
 -- What ON DELETE SET NULL and SET DEFAULT have changed. Key and values as text, in arrays.
 CREATE TABLE upkeep._deletion_cleared (
-    deletion uuid NOT NULL REFERENCES upkeep._deletion ON DELETE CASCADE,
+    deletion uuid NOT NULL,
     relid regclass NOT NULL,
     -- Which foreign key.
     conname name NOT NULL,
@@ -107,6 +118,30 @@ CREATE FUNCTION upkeep.undelete(target regclass, condition text) RETURNS bigint
 COMMENT ON FUNCTION upkeep.undelete(regclass, text) IS
 'Brings back the deleted rows of one table that meet a condition, whatever deleted them; not what was deleted with them. Returns the number of rows. Runs as the caller, who needs SELECT and UPDATE on the table. Errors as undelete(uuid), and 42601 not a condition.';
 
+-- All triggers that soft delete makes, by their function and tgtype. conditional: there is a WHEN; null: there may be one. What
+-- the functions take for theirs (server::soft_delete::attached) is compared with it by a test.
+CREATE FUNCTION upkeep._soft_delete_triggers(
+    OUT proname name, OUT tgname name, OUT tgtype smallint, OUT deferred boolean, OUT conditional boolean)
+    RETURNS SETOF record LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 12
+BEGIN ATOMIC
+SELECT v.proname::pg_catalog.name, v.tgname::pg_catalog.name, v.tgtype::pg_catalog.int2, v.deferred, v.conditional
+FROM (VALUES
+    ('_soft_delete_updated', 'upkeep_soft_delete', 16, false, false),
+    ('_soft_delete_guard', 'upkeep_soft_delete_no_delete', 8, false, false),
+    ('_soft_delete_guard', 'upkeep_soft_delete_no_truncate', 34, false, false),
+    ('_soft_delete_updated_row', 'upkeep_soft_delete_row', 17, false, true),
+    ('_soft_delete_flag', 'zz_upkeep_soft_delete_flag', 23, false, false),
+    ('_soft_delete_view_row', 'upkeep_soft_delete_row', 73, false, false),
+    ('_soft_delete_view', 'upkeep_soft_delete_begin', 10, false, false),
+    ('_soft_delete_view', 'upkeep_soft_delete', 8, false, false),
+    ('_soft_delete_live_parent', 'upkeep_live_parent_insert', 5, false, NULL::pg_catalog.bool),
+    ('_soft_delete_live_parent', 'upkeep_live_parent_update', 17, false, true),
+    ('_soft_delete_live_parent', 'upkeep_live_parent_insert_deferred', 5, true, NULL),
+    ('_soft_delete_live_parent', 'upkeep_live_parent_update_deferred', 17, true, true)
+) v (proname, tgname, tgtype, deferred, conditional);
+END;
+COMMENT ON FUNCTION upkeep._soft_delete_triggers() IS 'Private: the triggers that soft delete makes.';
+
 -- Triggers, on anybody's tables; they act on what they fire for and on nothing else.
 CREATE FUNCTION upkeep._soft_delete_updated_row() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_updated_row';
@@ -140,7 +175,7 @@ CREATE VIEW upkeep.soft_delete_tables WITH (security_barrier) AS
     SELECT c.oid AS relid, n.nspname AS schemaname, c.relname, s.hide, s.deleted_at, s.deleted_by, s.deletion_id, s.flag,
            s.live_view::pg_catalog.oid AS live_view, s.deleted_view::pg_catalog.oid AS deleted_view,
            s.retention, s.on_unmanaged, s.enabled_at
-    FROM upkeep._soft_delete_table s
+    FROM upkeep._soft_delete s
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) s.relid
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
     WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE');
@@ -165,6 +200,8 @@ CREATE VIEW upkeep.deletions WITH (security_barrier) AS
            d.undeleted_at, d.undeleted_by, d.held, w.why_not IS NULL AS restorable, w.why_not
     FROM upkeep._deletion d
     LEFT JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) d.relid
+     AND NOT EXISTS (SELECT FROM upkeep._soft_delete_table s
+                     WHERE s.relid OPERATOR(pg_catalog.=) d.relid AND s.row_type::pg_catalog.oid OPERATOR(pg_catalog.<>) c.reltype)
     LEFT JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
     CROSS JOIN LATERAL (
         SELECT CASE
@@ -175,7 +212,7 @@ CREATE VIEW upkeep.deletions WITH (security_barrier) AS
                 THEN 'rows of it were purged'
             WHEN EXISTS (SELECT FROM upkeep._deletion_table t
                          WHERE t.deletion OPERATOR(pg_catalog.=) d.id
-                           AND NOT EXISTS (SELECT FROM upkeep._soft_delete_table s WHERE s.relid OPERATOR(pg_catalog.=) t.relid))
+                           AND NOT EXISTS (SELECT FROM upkeep._soft_delete s WHERE s.relid OPERATOR(pg_catalog.=) t.relid))
                 THEN 'soft delete is not enabled on one of its tables any more'
         END AS why_not) w
     WHERE CASE WHEN c.oid IS NULL THEN pg_catalog.pg_has_role('pg_read_all_data', 'USAGE')

@@ -28,23 +28,58 @@ COMMENT ON FUNCTION upkeep._soft_delete_view_differs(oid, boolean) IS
 'Private: what of a view of soft delete is not as soft delete has written it (null: nothing, it is no such view, or the caller is neither a member of its owner nor of the table''s). completely: rules, triggers, defaults and rights to add triggers too.';
 
 CREATE VIEW upkeep.soft_delete_drift WITH (security_barrier) AS
-WITH managed AS MATERIALIZED (
-    SELECT c.oid AS relid, n.nspname, c.relname, c.relowner, s.hide, s.flag, s.on_unmanaged,
-           l.oid AS live_view, d.oid AS deleted_view,
-           pg_catalog.format('SELECT upkeep.repair_soft_delete(%L);', pg_catalog.format('%I.%I', n.nspname, c.relname)) AS repair
-    FROM upkeep._soft_delete_table s
+WITH table_with AS MATERIALIZED (
+    SELECT c.oid AS relid, n.oid AS relnamespace, n.nspname, c.relname, c.relowner, s.name, s.hide, s.flag, s.on_unmanaged,
+           s.retention, s.retention_schedule, l.oid AS live_view, d.oid AS deleted_view,
+           pg_catalog.format('SELECT upkeep.repair_soft_delete(%L);', pg_catalog.format('%I.%I', n.nspname, c.relname)) AS call
+    FROM upkeep._soft_delete s
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) s.relid
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
     LEFT JOIN pg_catalog.pg_class l ON l.oid OPERATOR(pg_catalog.=) s.live_view AND l.relkind OPERATOR(pg_catalog.=) 'v'
     LEFT JOIN pg_catalog.pg_class d ON d.oid OPERATOR(pg_catalog.=) s.deleted_view AND d.relkind OPERATOR(pg_catalog.=) 'v'
     WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE')
+), missing_view AS MATERIALIZED (
+    -- And what has the name that it would have. Names are cut as Rust does it, to 63 bytes and whole characters.
+    SELECT m.relid, v.what, CASE WHEN o.oid IS NOT NULL THEN pg_catalog.format('%I.%I', m.nspname, o.relname) END AS taken_by,
+           CASE WHEN o.oid IS NOT NULL THEN pg_catalog.format('ALTER %s %I.%I RENAME TO %I; ',
+               CASE WHEN o.relkind OPERATOR(pg_catalog.=) 'v' THEN 'VIEW'
+                    WHEN o.relkind OPERATOR(pg_catalog.=) 'c' THEN 'TYPE' ELSE 'TABLE' END, m.nspname, o.relname,
+               (SELECT pg_catalog.left(o.relname::pg_catalog.text, l) OPERATOR(pg_catalog.||) '_other'
+                FROM pg_catalog.generate_series(63, 0, -1) l
+                WHERE pg_catalog.octet_length(pg_catalog.left(o.relname::pg_catalog.text, l)) OPERATOR(pg_catalog.<=) 57
+                LIMIT 1)) END AS rename
+    FROM table_with m
+    CROSS JOIN LATERAL (VALUES ('live', m.live_view, CASE WHEN m.hide OPERATOR(pg_catalog.=) 'swap' THEN '' ELSE '_live' END),
+                               ('deleted', m.deleted_view, '_deleted')) v (what, oid, ending)
+    LEFT JOIN pg_catalog.pg_class o
+        ON o.relnamespace OPERATOR(pg_catalog.=) m.relnamespace AND o.relname OPERATOR(pg_catalog.=) (
+            SELECT (pg_catalog.left(m.name::pg_catalog.text, l) OPERATOR(pg_catalog.||) v.ending)::pg_catalog.name
+            FROM pg_catalog.generate_series(63, 0, -1) l
+            WHERE pg_catalog.octet_length(pg_catalog.left(m.name::pg_catalog.text, l)) OPERATOR(pg_catalog.<=)
+                  (63 OPERATOR(pg_catalog.-) pg_catalog.length(v.ending)) LIMIT 1)
+    WHERE m.hide OPERATOR(pg_catalog.<>) 'none' AND v.oid IS NULL
+), managed AS MATERIALIZED (
+    -- call: what repairs, in a transaction that has been begun; repair: by itself.
+    SELECT m.relid, m.nspname, m.relname, m.relowner, m.hide, m.flag, m.on_unmanaged, m.retention, m.retention_schedule,
+           m.live_view, m.deleted_view, coalesce(r.renames, '') OPERATOR(pg_catalog.||) m.call AS call,
+           CASE WHEN r.renames IS NULL THEN m.call
+                ELSE pg_catalog.format('BEGIN; %s%s COMMIT;', r.renames, m.call) END AS repair,
+           -- Whoever owns the table, but may not have schedules, needs somebody to let him first.
+           CASE WHEN pg_catalog.has_function_privilege(m.relowner, g.signature, 'EXECUTE') THEN ''
+                ELSE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %I; ', g.signature, pg_catalog.pg_get_userbyid(m.relowner))
+           END AS permit
+    FROM table_with m
+    CROSS JOIN (VALUES ('upkeep.schedule(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.text, interval, integer, interval, boolean, boolean, boolean)'))
+        g (signature)
+    LEFT JOIN (SELECT v.relid, pg_catalog.string_agg(v.rename, '' ORDER BY v.what) AS renames
+               FROM missing_view v WHERE v.taken_by IS NOT NULL GROUP BY v.relid) r ON r.relid OPERATOR(pg_catalog.=) m.relid
 ), shown AS MATERIALIZED (
     SELECT m.relid, v.oid, d.differs, a.differs AS all_differs, c.relowner OPERATOR(pg_catalog.<>) m.relowner AS is_anothers,
            x.sql,
            -- Nobody is told to hand over what somebody else has written.
            CASE WHEN d.differs OPERATOR(pg_catalog.=) 'its option security_invoker' AND c.relowner OPERATOR(pg_catalog.=) m.relowner
                 THEN pg_catalog.format('ALTER VIEW %s SET (security_invoker = true);', x.sql)
-                ELSE pg_catalog.format('DROP VIEW %s; %s', x.sql, m.repair) END AS anew,
+                ELSE pg_catalog.format('BEGIN; DROP VIEW %s; %s COMMIT;', x.sql, m.call) END AS anew,
            m.repair
     FROM managed m CROSS JOIN LATERAL (VALUES (m.live_view), (m.deleted_view)) v (oid)
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) v.oid
@@ -58,20 +93,9 @@ WITH managed AS MATERIALIZED (
     JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
     WHERE p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
       AND pg_catalog.starts_with(p.proname::pg_catalog.text, '_soft_delete_')
-), kind (proname, tgname, tgtype, deferred, conditional) AS (
-    -- conditional: there is a WHEN; null: there may be one.
-    VALUES ('_soft_delete_updated', 'upkeep_soft_delete', 16, false, false),
-           ('_soft_delete_guard', 'upkeep_soft_delete_no_delete', 8, false, false),
-           ('_soft_delete_guard', 'upkeep_soft_delete_no_truncate', 34, false, false),
-           ('_soft_delete_updated_row', 'upkeep_soft_delete_row', 17, false, true),
-           ('_soft_delete_flag', 'zz_upkeep_soft_delete_flag', 23, false, false),
-           ('_soft_delete_view_row', 'upkeep_soft_delete_row', 73, false, false),
-           ('_soft_delete_view', 'upkeep_soft_delete_begin', 10, false, false),
-           ('_soft_delete_view', 'upkeep_soft_delete', 8, false, false),
-           ('_soft_delete_live_parent', 'upkeep_live_parent_insert', 5, false, NULL::boolean),
-           ('_soft_delete_live_parent', 'upkeep_live_parent_update', 17, false, true),
-           ('_soft_delete_live_parent', 'upkeep_live_parent_insert_deferred', 5, true, NULL),
-           ('_soft_delete_live_parent', 'upkeep_live_parent_update_deferred', 17, true, true)
+), kind AS MATERIALIZED (
+    SELECT k.proname::pg_catalog.text AS proname, k.tgname::pg_catalog.text AS tgname, k.tgtype, k.deferred, k.conditional
+    FROM upkeep._soft_delete_triggers() k
 ), member AS MATERIALIZED (
     SELECT m.relid AS root, t.relid FROM managed m
     CROSS JOIN LATERAL (SELECT m.relid UNION SELECT p.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree(m.relid) p) t (relid)
@@ -114,9 +138,19 @@ WITH managed AS MATERIALIZED (
      AND o.tgtype OPERATOR(pg_catalog.=) a.tgtype AND o.tgdeferrable OPERATOR(pg_catalog.=) a.deferred
     WHERE a.oid IS NULL
 ), found (relid, problem, repair) AS (
-    SELECT m.relid, pg_catalog.format('its view of %s rows is missing', v.what), m.repair
-    FROM managed m CROSS JOIN LATERAL (VALUES ('live', m.live_view), ('deleted', m.deleted_view)) v (what, oid)
-    WHERE m.hide OPERATOR(pg_catalog.<>) 'none' AND v.oid IS NULL
+    SELECT m.relid, pg_catalog.format('its view of %s rows is missing', v.what)
+               OPERATOR(pg_catalog.||) CASE WHEN v.taken_by IS NULL THEN ''
+                   ELSE pg_catalog.format(', and %s, which soft delete has not made, has its name', v.taken_by) END,
+           m.repair
+    FROM missing_view v JOIN managed m ON m.relid OPERATOR(pg_catalog.=) v.relid
+    UNION ALL
+    SELECT m.relid, pg_catalog.format('schedule %I, which purges it, belongs to %I, who does not own the table', s.name, s.owner_name),
+           m.permit OPERATOR(pg_catalog.||) m.repair
+    FROM managed m JOIN upkeep._schedule s ON s.id OPERATOR(pg_catalog.=) m.retention_schedule
+    WHERE s.owner OPERATOR(pg_catalog.<>) m.relowner
+    UNION ALL
+    SELECT m.relid, 'its retention has no schedule that follows the table', m.permit OPERATOR(pg_catalog.||) m.repair
+    FROM managed m WHERE m.retention IS NOT NULL AND m.retention_schedule IS NULL
     UNION ALL
     SELECT v.relid, pg_catalog.format('column %I is not in %s as it is in the table', coalesce(a.attname, b.attname), v.oid::pg_catalog.regclass),
            CASE WHEN v.differs IS NULL THEN v.repair ELSE v.anew END
@@ -151,7 +185,7 @@ WITH managed AS MATERIALIZED (
     FROM renamed r JOIN managed m ON m.relid OPERATOR(pg_catalog.=) r.root
     UNION ALL
     SELECT a.root, pg_catalog.format('trigger %I of %s is not the one of soft delete', a.tgname, a.relid::pg_catalog.regclass),
-           pg_catalog.format('DROP TRIGGER %I ON %s; %s', a.tgname, a.relid::pg_catalog.regclass, m.repair)
+           pg_catalog.format('BEGIN; DROP TRIGGER %I ON %s; %s COMMIT;', a.tgname, a.relid::pg_catalog.regclass, m.call)
     FROM at_place a JOIN managed m ON m.relid OPERATOR(pg_catalog.=) a.root
     WHERE a.oid IS NOT NULL AND NOT a.is_ours
     UNION ALL
@@ -184,7 +218,7 @@ JOIN pg_catalog.pg_constraint f ON f.confrelid OPERATOR(pg_catalog.=) p.relid AN
  AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid AND f.confdeltype OPERATOR(pg_catalog.=) 'c'
 CROSS JOIN LATERAL (SELECT coalesce(pg_catalog.pg_partition_root(f.conrelid)::pg_catalog.oid, f.conrelid) AS relid) r
 WHERE m.on_unmanaged OPERATOR(pg_catalog.=) 'refuse'
-  AND NOT EXISTS (SELECT FROM upkeep._soft_delete_table s WHERE s.relid OPERATOR(pg_catalog.=) r.relid)
+  AND NOT EXISTS (SELECT FROM upkeep._soft_delete s WHERE s.relid OPERATOR(pg_catalog.=) r.relid)
 UNION ALL
 SELECT m.relid, m.nspname, m.relname, 'it has no primary key any more, or a deferrable one',
        pg_catalog.format('ALTER TABLE %I.%I ADD PRIMARY KEY (..);', m.nspname, m.relname)

@@ -5,6 +5,12 @@ CREATE FUNCTION upkeep.purge_deleted(target regclass, older_than interval) RETUR
 COMMENT ON FUNCTION upkeep.purge_deleted(regclass, interval) IS
 'Deletes for good, in the background, the rows of a table that were deleted longer ago than older_than, the oldest first, and the deleted rows which reference them, as old. Returns the job. target: the table or its live view. Rows that are held, locked, or referenced by rows which are not due stay; rows_left of the job counts the last two. Warns about missing indexes. For members of the table''s owner. Errors: 55000 no soft delete, 42501 not the owner, or row security hides rows, 55006 a purge of the table has not ended, 22004, 22023 older_than is negative.';
 
+-- What the schedules of `retention` run, hence everyone's.
+CREATE FUNCTION upkeep._purge_by_retention(schedule uuid) RETURNS uuid
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'purge_by_retention_wrapper';
+COMMENT ON FUNCTION upkeep._purge_by_retention(uuid) IS
+'Private: the purge that the retention of a table asks for, which the schedule belongs to. Null: one has not ended. Errors: 55000 it belongs to none, and those of purge_deleted.';
+
 CREATE FUNCTION upkeep._explain_purge(target regclass, older_than interval) RETURNS TABLE (
     schemaname text, relname text, relid oid, rows bigint, oldest timestamptz, held bigint, blocked bigint, notes text[])
     LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10 AS 'MODULE_PATHNAME', 'explain_purge_wrapper';

@@ -128,7 +128,7 @@ pub fn analyse(table: &Table, assignments: &str, condition: Option<&str>) -> Res
     columns.dedup();
     Ok(Analysis {
         columns,
-        fingerprint: meaning::fingerprint(&meaning.tree),
+        fingerprint: meaning::fingerprint(&meaning.tree)?,
         targets: meaning.targets,
         condition_has_sub_selects,
         condition_is_volatile,

@@ -123,7 +123,8 @@ fn select(job: Uuid, number: Option<i32>) -> Result<Vec<Listed>> {
 pub fn add(job: Uuid, number: i32, relid: Oid, sql: &str, weight: f64) -> Result<()> {
     spi::bookkeeping(|| {
         spi::execute(
-            "INSERT INTO upkeep._backfill_table (job, number, relid, relname, weight) VALUES ($1, $2, $3, $4, $5)",
+            "INSERT INTO upkeep._backfill_table (job, number, relid, relname, weight)
+             SELECT j.id, $2, $3, $4, $5 FROM upkeep._job j WHERE j.id OPERATOR(pg_catalog.=) $1 FOR KEY SHARE",
             &[job.into(), number.into(), relid.into(), sql.into(), weight.into()],
         )
     })

@@ -1,6 +1,14 @@
 //! What the names in the user's text mean, in a form that can be compared later
 //! (LAW 21: names are resolved once; if their meaning changes, the job stops).
 
+use std::collections::HashSet;
+
+use pgrx::pg_sys::Oid;
+
+use super::target::FIRST_NORMAL_OID;
+use crate::error::Result;
+use crate::server::spi;
+
 /// Fields of the server's analysed tree that say what a name was resolved to.
 /// Everything else in it (aliases, column lists of the table, places in the
 /// text) may change without changing the statement's meaning: a column added
@@ -32,8 +40,62 @@ const NAMES: &[&str] = &[
     "2209", "2210", "2211", "3735", "3770", "4097", "4090", "4192",
 ];
 
+/// Composite types, arrays, domains and ranges of users that have such a type somewhere inside: their constants are read at
+/// analysis as well.
+const HOLDING: &str = "
+    WITH RECURSIVE part (whole, oid) AS (
+        SELECT t.oid, t.oid FROM pg_catalog.unnest($1) t (oid)
+        UNION
+        SELECT p.whole, n.oid FROM part p
+        JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) p.oid
+        CROSS JOIN LATERAL (
+            SELECT t.typelem AS oid
+            UNION ALL SELECT t.typbasetype
+            UNION ALL SELECT r.rngsubtype FROM pg_catalog.pg_range r
+                      WHERE r.rngtypid OPERATOR(pg_catalog.=) t.oid OR r.rngmultitypid OPERATOR(pg_catalog.=) t.oid
+            UNION ALL SELECT a.atttypid FROM pg_catalog.pg_attribute a
+                      WHERE t.typtype OPERATOR(pg_catalog.=) 'c' AND a.attrelid OPERATOR(pg_catalog.=) t.typrelid
+                        AND a.attnum OPERATOR(pg_catalog.>) 0::pg_catalog.int2 AND NOT a.attisdropped) n
+        WHERE n.oid OPERATOR(pg_catalog.<>) 0::pg_catalog.oid)
+    SELECT DISTINCT p.whole FROM part p WHERE p.oid OPERATOR(pg_catalog.=) ANY ($2)";
+
+/// Which types of the tree's constants hold names, besides [`NAMES`].
+fn holding_names(tree: &str) -> Result<HashSet<String>> {
+    let types = types_of_constants(tree);
+    if types.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let names: Vec<Oid> = NAMES.iter().filter_map(|name| oid(name)).collect();
+    let holding = spi::bookkeeping(|| {
+        spi::query(HOLDING, &[types.into(), names.into()], |row| Ok(row.require::<Oid>(1)?.to_u32().to_string()))
+    })?;
+    Ok(holding.into_iter().collect())
+}
+
+/// Those that users have made.
+fn types_of_constants(tree: &str) -> Vec<Oid> {
+    let mut tokens = tree.split_ascii_whitespace();
+    let mut types = Vec::new();
+    while let Some(token) = tokens.next() {
+        if token == ":consttype" {
+            types.extend(tokens.next().and_then(oid).filter(|oid| oid.to_u32() >= FIRST_NORMAL_OID));
+        }
+    }
+    types.sort_unstable_by_key(|oid| oid.to_u32());
+    types.dedup();
+    types
+}
+
+fn oid(text: &str) -> Option<Oid> {
+    text.parse::<u32>().ok().map(Oid::from)
+}
+
 /// A short text that changes when a name in the statement comes to mean something else.
-pub fn fingerprint(tree: &str) -> String {
+pub fn fingerprint(tree: &str) -> Result<String> {
+    Ok(hash(tree, &holding_names(tree)?))
+}
+
+fn hash(tree: &str, holding: &HashSet<String>) -> String {
     let mut hash = Fnv::new();
     let mut constant_is_name = false;
     let mut tokens = tree.split_ascii_whitespace().peekable();
@@ -41,7 +103,7 @@ pub fn fingerprint(tree: &str) -> String {
         if RESOLVED.contains(&token) {
             let value = tokens.peek().copied().unwrap_or_default();
             if token == ":consttype" {
-                constant_is_name = NAMES.contains(&value);
+                constant_is_name = NAMES.contains(&value) || holding.contains(value);
             }
             hash.add(token);
             hash.add(value);
@@ -75,6 +137,10 @@ impl Fnv {
 mod tests {
     use super::*;
 
+    fn fingerprint(tree: &str) -> String {
+        hash(tree, &HashSet::from(["16500".to_owned()]))
+    }
+
     const TREE: &str = "{QUERY :commandType 2 :rtable ({RANGETBLENTRY :eref {ALIAS :aliasname t \
         :colnames (\"a\" \"b\")} :relid 16400}) :targetList ({TARGETENTRY :expr {FUNCEXPR \
         :funcid 871 :args ({VAR :varno 1 :varattno 2 :location 40})} :resno 1})}";
@@ -98,6 +164,9 @@ mod tests {
             |oid: &str, byte: &str| format!("{{CONST :consttype {oid} :location 5 :constvalue 4 [ {byte} 0 0 0 ]}}");
         assert_ne!(fingerprint(&tree("2205", "1")), fingerprint(&tree("2205", "2")));
         assert_ne!(fingerprint(&tree("2210", "1")), fingerprint(&tree("2210", "2")), "inside an array");
+        assert_ne!(fingerprint(&tree("16500", "1")), fingerprint(&tree("16500", "2")), "inside a type of a user's");
+        assert_eq!(types_of_constants(&tree("16500", "1")), [Oid::from(16500)]);
+        assert!(types_of_constants(&tree("2205", "1")).is_empty());
         // 'now'::timestamptz is another constant each time.
         assert_eq!(fingerprint(&tree("1184", "1")), fingerprint(&tree("1184", "2")));
     }

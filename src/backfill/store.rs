@@ -66,7 +66,9 @@ pub fn remember_locked(job: Uuid, relid: Oid, keys: &[Value]) -> Result<()> {
     spi::bookkeeping(|| {
         spi::execute(
             "INSERT INTO upkeep._backfill_row (job, relid, row_key, exact, state)
-             SELECT $1, $2, k.key, true, 'locked' FROM pg_catalog.jsonb_array_elements($3) k (key)
+             SELECT j.id, $2, k.key, true, 'locked'
+             FROM upkeep._job j CROSS JOIN LATERAL pg_catalog.jsonb_array_elements($3) k (key)
+             WHERE j.id OPERATOR(pg_catalog.=) $1 FOR KEY SHARE OF j
              ON CONFLICT (job, relid, row_key) DO NOTHING",
             &[job.into(), relid.into(), JsonB(Value::Array(keys.to_vec())).into()],
         )
@@ -79,7 +81,8 @@ pub fn quarantine(job: Uuid, relid: Oid, row_key: &Value, error: &Error) -> Resu
         spi::execute(
             "INSERT INTO upkeep._backfill_row AS r
                  (job, relid, row_key, exact, state, sqlstate, message, attempts, last_tried_at)
-             VALUES ($1, $2, $3, true, 'quarantined', $4, $5, 1, pg_catalog.clock_timestamp())
+             SELECT j.id, $2, $3, true, 'quarantined', $4, $5, 1, pg_catalog.clock_timestamp()
+             FROM upkeep._job j WHERE j.id OPERATOR(pg_catalog.=) $1 FOR KEY SHARE
              ON CONFLICT (job, relid, row_key) DO UPDATE
              SET state = 'quarantined', exact = true, sqlstate = excluded.sqlstate, message = excluded.message,
                  attempts = r.attempts OPERATOR(pg_catalog.+) 1, last_tried_at = excluded.last_tried_at",
@@ -225,7 +228,9 @@ pub fn remembered_among(job: Uuid, relid: Oid, keys: &[Value]) -> Result<Vec<Val
 pub fn note_still_matching(job: Uuid, xid: u32) -> Result<()> {
     spi::bookkeeping(|| {
         spi::execute(
-            "INSERT INTO upkeep._backfill_xid (job, xid) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+            "INSERT INTO upkeep._backfill_xid (job, xid)
+             SELECT j.id, $2 FROM upkeep._job j WHERE j.id OPERATOR(pg_catalog.=) $1 FOR KEY SHARE
+             ON CONFLICT DO NOTHING",
             &[job.into(), i64::from(xid).into()],
         )
     })

@@ -28,20 +28,20 @@ pub const LONGEST_DETAIL: i32 = 4000;
 /// Drops the oldest finished jobs of roles that have too many, in whatever retention time. Passes over what is locked.
 pub fn prune() -> Result<()> {
     let most = settings::max_jobs_per_role().saturating_mul(FINISHED_FOR_EACH).max(LEAST_FINISHED);
-    spi::execute(
-        "DELETE FROM upkeep._job WHERE id OPERATOR(pg_catalog.=) ANY (ARRAY(
-             SELECT j.id FROM upkeep._job j
-             WHERE j.id OPERATOR(pg_catalog.=) ANY (ARRAY(
-                 SELECT r.id
-                 FROM (SELECT id, pg_catalog.row_number() OVER (PARTITION BY owner ORDER BY finished_at DESC, id DESC) AS place
-                       FROM upkeep._job
-                       WHERE state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'failed', 'canceled'])
-                         AND NOT needs_cleanup) r
-                 WHERE r.place OPERATOR(pg_catalog.>) $1 LIMIT $2))
-             FOR UPDATE SKIP LOCKED))",
+    let too_many = spi::execute_returning(
+        "SELECT j.id FROM upkeep._job j
+         WHERE j.id OPERATOR(pg_catalog.=) ANY (ARRAY(
+             SELECT r.id
+             FROM (SELECT id, pg_catalog.row_number() OVER (PARTITION BY owner ORDER BY finished_at DESC, id DESC) AS place
+                   FROM upkeep._job
+                   WHERE state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'failed', 'canceled'])
+                     AND NOT needs_cleanup) r
+             WHERE r.place OPERATOR(pg_catalog.>) $1 LIMIT $2))
+         FOR UPDATE SKIP LOCKED",
         &[most.into(), PORTION.into()],
+        |row| row.require::<Uuid>(1),
     )?;
-    Ok(())
+    super::forget::jobs(&too_many)
 }
 
 /// How many more runs may be made of schedules of this role. It never has more workers at once than there are, so more

@@ -9,7 +9,7 @@ use pgrx::Uuid;
 use pgrx::prelude::*;
 
 use super::owners::{self, Owned};
-use super::{queue, store};
+use super::{forget, queue, store};
 use crate::backfill;
 use crate::error::*;
 use crate::schedules;
@@ -64,6 +64,7 @@ fn resume() -> Result<i32> {
         "hold IS NOT NULL OR NOT upkeep._is_here(system_identifier, database)",
     )?;
     spi::bookkeeping(|| {
+        forget::orphans()?;
         resume_jobs(&found.jobs)?;
         schedules::release_all(&found.schedules)?;
         owners::follow_all()

@@ -10,6 +10,7 @@ pub mod clean_up;
 pub mod command;
 mod everything;
 pub mod executor;
+pub mod forget;
 mod held;
 pub mod kind;
 pub mod launcher;

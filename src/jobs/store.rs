@@ -126,7 +126,9 @@ pub struct Slot {
 /// `None`: another executor has it.
 pub fn attend_slot(job: Uuid, slot: i32) -> Result<Option<Slot>> {
     spi::execute(
-        "INSERT INTO upkeep._job_slot (job, slot) VALUES ($1, $2) ON CONFLICT (job, slot) DO NOTHING",
+        "INSERT INTO upkeep._job_slot (job, slot)
+         SELECT j.id, $2 FROM upkeep._job j WHERE j.id OPERATOR(pg_catalog.=) $1 FOR KEY SHARE
+         ON CONFLICT (job, slot) DO NOTHING",
         &[job.into(), slot.into()],
     )?;
     if !lock_if_free(job, slot)? {
@@ -408,7 +410,9 @@ pub fn set_reason(job: Uuid, reason: &str) -> Result<()> {
 
 pub fn add_event(job: Uuid, event: &str, detail: Option<&str>) -> Result<()> {
     spi::execute(
-        "INSERT INTO upkeep._job_event (job, event, detail) VALUES ($1, $2, pg_catalog.left($3, $4))",
+        "INSERT INTO upkeep._job_event (job, event, detail)
+         SELECT j.id, $2, pg_catalog.left($3, $4) FROM upkeep._job j WHERE j.id OPERATOR(pg_catalog.=) $1
+         FOR KEY SHARE",
         &[job.into(), event.into(), detail.into(), super::bounds::LONGEST_DETAIL.into()],
     )?;
     super::bounds::forget_events(job)
@@ -690,20 +694,20 @@ pub fn pause_foreign_jobs(system: i64, database: Oid) -> Result<()> {
 
 /// Drops what finished longer ago than the retention time, but for what somebody has locked.
 pub fn prune(retention: Duration) -> Result<()> {
-    spi::execute(
-        "DELETE FROM upkeep._job WHERE id OPERATOR(pg_catalog.=) ANY (ARRAY(
-             SELECT j.id FROM upkeep._job j
-             WHERE j.finished_at OPERATOR(pg_catalog.<)
-                   (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => $1))
-               AND j.state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'failed', 'canceled'])
-               AND NOT j.needs_cleanup
-               -- What came of a run is taken over first.
-               AND NOT EXISTS (SELECT 1 FROM upkeep._schedule_run u
-                               WHERE u.job OPERATOR(pg_catalog.=) j.id AND u.finished_at IS NULL)
-             FOR UPDATE SKIP LOCKED))",
+    let old = spi::execute_returning(
+        "SELECT j.id FROM upkeep._job j
+         WHERE j.finished_at OPERATOR(pg_catalog.<)
+               (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => $1))
+           AND j.state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'failed', 'canceled'])
+           AND NOT j.needs_cleanup
+           -- What came of a run is taken over first.
+           AND NOT EXISTS (SELECT 1 FROM upkeep._schedule_run u
+                           WHERE u.job OPERATOR(pg_catalog.=) j.id AND u.finished_at IS NULL)
+         FOR UPDATE SKIP LOCKED",
         &[retention.as_secs_f64().into()],
+        |row| row.require::<Uuid>(1),
     )?;
-    Ok(())
+    super::forget::jobs(&old)
 }
 
 /// Seconds until something happens by itself: a delayed start, or a finished job

@@ -373,7 +373,7 @@ fn drop_finished(job: Uuid) -> Result<Uuid> {
     }
     // How a run of a schedule ended is not forgotten with its job.
     spi::bookkeeping(|| crate::schedules::collect_run_of(job))?;
-    spi::bookkeeping(|| spi::execute("DELETE FROM upkeep._job WHERE id OPERATOR(pg_catalog.=) $1", &[job.into()]))?;
+    spi::bookkeeping(|| super::forget::jobs(&[job]))?;
     Ok(job)
 }
 

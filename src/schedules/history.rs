@@ -5,7 +5,7 @@ use std::time::Duration;
 use pgrx::Uuid;
 
 use crate::error::{Error, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
-use crate::server::spi;
+use crate::server::{catalog, spi};
 
 /// Rows kept per schedule.
 pub const MOST_RUNS: i64 = 1000;
@@ -23,19 +23,19 @@ pub fn collect() -> Result<()> {
     for schedule in ended {
         shorten(schedule)?;
     }
-    spi::execute(
-        "DELETE FROM upkeep._job WHERE id OPERATOR(pg_catalog.=) ANY (ARRAY(
-             SELECT k.id FROM upkeep._job k WHERE k.id OPERATOR(pg_catalog.=) ANY (ARRAY(
-                 SELECT j.id FROM upkeep._job j
-                 WHERE j.finished_at IS NOT NULL AND (j.params OPERATOR(pg_catalog.?) 'schedule')
-                   AND j.state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'failed', 'canceled'])
-                   AND NOT EXISTS (SELECT 1 FROM upkeep._schedule_run u
-                                   WHERE u.job OPERATOR(pg_catalog.=) j.id AND u.finished_at IS NULL)
-                 ORDER BY j.finished_at DESC OFFSET $1 LIMIT $2))
-             FOR UPDATE SKIP LOCKED))",
+    let over = spi::execute_returning(
+        "SELECT k.id FROM upkeep._job k WHERE k.id OPERATOR(pg_catalog.=) ANY (ARRAY(
+             SELECT j.id FROM upkeep._job j
+             WHERE j.finished_at IS NOT NULL AND (j.params OPERATOR(pg_catalog.?) 'schedule')
+               AND j.state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'failed', 'canceled'])
+               AND NOT EXISTS (SELECT 1 FROM upkeep._schedule_run u
+                               WHERE u.job OPERATOR(pg_catalog.=) j.id AND u.finished_at IS NULL)
+             ORDER BY j.finished_at DESC OFFSET $1 LIMIT $2))
+         FOR UPDATE SKIP LOCKED",
         &[KEPT_JOBS.into(), PORTION.into()],
+        |row| row.require::<Uuid>(1),
     )?;
-    Ok(())
+    crate::jobs::forget::jobs(&over)
 }
 
 /// Takes over how the run ended that a job did: it is about to be forgotten. No other run is touched; the caller may
@@ -71,7 +71,12 @@ fn collect_of(job: Option<Uuid>) -> Result<Vec<Uuid>> {
                    AND r.id OPERATOR(pg_catalog.=) ANY (ARRAY(
                        SELECT u.id FROM upkeep._schedule_run u
                        JOIN upkeep._job i ON i.id OPERATOR(pg_catalog.=) u.job
-                       WHERE u.finished_at IS NULL AND ($1 IS NULL OR u.job OPERATOR(pg_catalog.=) $1)
+                       JOIN upkeep._schedule s ON s.id OPERATOR(pg_catalog.=) u.schedule
+                       WHERE u.finished_at IS NULL
+                         AND CASE WHEN $1 IS NULL
+                             -- The rest of those that are being restored may still be on its way.
+                             THEN s.system_identifier OPERATOR(pg_catalog.=) $2 AND s.database OPERATOR(pg_catalog.=) $3
+                             ELSE u.job OPERATOR(pg_catalog.=) $1 END
                          AND i.state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'failed', 'canceled'])
                        FOR UPDATE OF u",
                 $lock,
@@ -81,17 +86,22 @@ fn collect_of(job: Option<Uuid>) -> Result<Vec<Uuid>> {
         };
     }
     let sql = if job.is_some() { ended!("") } else { ended!(" SKIP LOCKED") };
-    let mut ended = spi::execute_returning(sql, &[job.into()], |row| row.require::<Uuid>(1))?;
+    let here = (catalog::system_identifier(), catalog::my_database());
+    let mut ended =
+        spi::execute_returning(sql, &[job.into(), here.0.into(), here.1.into()], |row| row.require::<Uuid>(1))?;
     if job.is_none() {
         spi::execute(
             "UPDATE upkeep._schedule_run r SET status = 'failed', finished_at = pg_catalog.clock_timestamp(),
                     error_message = 'the job of this run is gone'
              WHERE r.id OPERATOR(pg_catalog.=) ANY (ARRAY(
                  SELECT u.id FROM upkeep._schedule_run u
+                 JOIN upkeep._schedule s ON s.id OPERATOR(pg_catalog.=) u.schedule
                  WHERE u.finished_at IS NULL
+                   -- The jobs of those that are being restored may still be on their way.
+                   AND s.system_identifier OPERATOR(pg_catalog.=) $1 AND s.database OPERATOR(pg_catalog.=) $2
                    AND NOT EXISTS (SELECT 1 FROM upkeep._job j WHERE j.id OPERATOR(pg_catalog.=) u.job)
                  FOR UPDATE OF u SKIP LOCKED))",
-            &[],
+            &[here.0.into(), here.1.into()],
         )?;
     }
     ended.sort_unstable_by_key(|id| *id.as_bytes());

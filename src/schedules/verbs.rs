@@ -244,7 +244,7 @@ pub fn end(schedule: Uuid) -> Result<()> {
                    WHERE r.schedule OPERATOR(pg_catalog.=) $1 AND r.finished_at IS NULL))",
         &[schedule.into()],
     )?;
-    spi::execute("DELETE FROM upkeep._schedule WHERE id OPERATOR(pg_catalog.=) $1", &[schedule.into()]).map(drop)
+    crate::jobs::forget::schedules(&[schedule])
 }
 
 fn run_now(by: By<'_>) -> Result<Uuid> {

@@ -4,7 +4,8 @@
 //! statement too, where a trigger of his can have put another table or a view under the name, while the statement runs as
 //! the owner of the table that was meant. That is found out where the names have just become OIDs: after each analysis, and
 //! before rules and views are put in and anything is planned, because planning already runs functions (LAW 4). From there on
-//! the server has only OIDs: what was looked at is what runs.
+//! the server has only OIDs: what was looked at is what runs. The same goes for types, operators, collations and functions
+//! ([`objects`]).
 //!
 //! A statement is known by the address of its text, which the server hands to the hook. Nothing is kept of a run, so there
 //! is nothing that an error could leave behind.
@@ -12,12 +13,15 @@
 // One contract for all of them: a transaction is open, and a text stays where it is until it is forgotten.
 #![allow(clippy::missing_safety_doc)]
 
+pub mod objects;
+
 use std::collections::BTreeMap;
 use std::ffi::{c_char, c_int, c_void};
 
 use pgrx::pg_sys::{self, NodeTag, Oid};
 
 use super::raw::{Report, raise};
+use objects::Objects;
 
 type Walker = unsafe extern "C-unwind" fn(node: *mut pg_sys::Node, context: *mut c_void) -> bool;
 
@@ -31,8 +35,8 @@ unsafe extern "C-unwind" {
 
 struct Named {
     relations: Vec<Oid>,
-    /// Without text of a user's, which may name anything: no other relation at all.
-    whole: bool,
+    /// Without text of a user's, which may name anything: no other relation at all, and nothing else but these.
+    objects: Option<Objects>,
     /// In a job.
     step: bool,
 }
@@ -49,8 +53,8 @@ pub fn install() {
 }
 
 /// The statement with its text at this address names these relations, until [`forget`].
-pub unsafe fn expect(text: *const c_char, relations: &[Oid], whole: bool, step: bool) {
-    let named = Named { relations: relations.to_vec(), whole, step };
+pub unsafe fn expect(text: *const c_char, relations: &[Oid], objects: Option<Objects>, step: bool) {
+    let named = Named { relations: relations.to_vec(), objects, step };
     let all = &raw mut NAMED;
     unsafe { (*all).insert(text as usize, named) };
 }
@@ -86,12 +90,15 @@ unsafe extern "C-unwind" fn analyzed(
             return;
         }
         let Some(named) = known.get(&((*state).p_sourcetext as usize)) else { return };
-        let wrong = match named.whole {
-            true => names_another(query.cast(), std::ptr::from_ref(named).cast_mut().cast()),
-            false => is_from_another(query, named),
+        let wrong = match named.objects {
+            Some(_) => names_another(query.cast(), std::ptr::from_ref(named).cast_mut().cast()),
+            None => is_from_another(query, named),
         };
         if wrong {
             refuse(named.step);
+        }
+        if named.objects.is_some() && names_strange_objects(query.cast(), std::ptr::from_ref(named).cast_mut().cast()) {
+            refuse_objects(named.step);
         }
     }
 }
@@ -108,6 +115,21 @@ unsafe fn refuse(step: bool) -> ! {
             detail: c"Its name is another table's now.".as_ptr(),
             hint: c"Try the transaction again.".as_ptr(),
             ..Report::new(c"40001", c"a table was renamed in the middle of the statement")
+        })
+    }
+}
+
+unsafe fn refuse_objects(step: bool) -> ! {
+    unsafe {
+        let message = if step {
+            c"what a type, operator or collation is called was changed in the middle of a step"
+        } else {
+            c"what a type, operator or collation is called was changed in the middle of the statement"
+        };
+        raise(&Report {
+            detail: c"A name that belongs to the table's columns or keys is another object's now.".as_ptr(),
+            hint: if step { std::ptr::null() } else { c"Try the transaction again.".as_ptr() },
+            ..Report::new(c"40001", message)
         })
     }
 }
@@ -144,6 +166,25 @@ unsafe extern "C-unwind" fn names_another(node: *mut pg_sys::Node, context: *mut
                 query_tree_walker(node.cast(), names_another, context, pg_sys::QTW_EXAMINE_RTES_BEFORE as c_int)
             }
             _ => expression_tree_walker(node, names_another, context),
+        }
+    }
+}
+
+/// Anywhere in the tree.
+unsafe extern "C-unwind" fn names_strange_objects(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
+    unsafe {
+        if node.is_null() {
+            return false;
+        }
+        let named = &*context.cast::<Named>();
+        if let Some(objects) = &named.objects
+            && !objects.has_those_of(node)
+        {
+            return true;
+        }
+        match (*node).type_ {
+            NodeTag::T_Query => query_tree_walker(node.cast(), names_strange_objects, context, 0),
+            _ => expression_tree_walker(node, names_strange_objects, context),
         }
     }
 }

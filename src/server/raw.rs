@@ -5,12 +5,13 @@
 // One contract for all of them: a transaction is open, and frames that an error passes hold nothing to drop.
 #![allow(clippy::missing_safety_doc)]
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
 
 use pgrx::pg_sys::{self, Datum, Oid};
 
 use super::door::{self, Pin};
+use super::named::objects::Objects;
 use super::{encoding, named};
 
 unsafe extern "C-unwind" {
@@ -86,6 +87,8 @@ pub struct Statement {
     fragments: Vec<String>,
     /// The relation that it names; invalid: not looked at.
     relation: Cell<Oid>,
+    /// What else it may name, if no text of the user's is in it.
+    objects: OnceCell<Objects>,
 }
 
 impl Statement {
@@ -96,6 +99,7 @@ impl Statement {
             types,
             plan: Cell::new(std::ptr::null_mut()),
             relation: Cell::new(Oid::INVALID),
+            objects: OnceCell::new(),
             has_fragments: false,
             #[cfg(debug_assertions)]
             fragments: Vec::new(),
@@ -127,9 +131,20 @@ impl Statement {
     }
 
     /// Its text names this relation, and none but it outside of what is the user's. If a name is another's when it runs, it
-    /// is an error and nothing is done ([`named`]). Before it runs for the first time.
-    pub fn names(&self, relation: Oid) {
+    /// is an error and nothing is done ([`named`]); the same for types, operators and collations, `objects` of the relation.
+    /// Before it runs for the first time.
+    pub fn names(&self, relation: Oid, objects: &Objects) {
         self.relation.set(relation);
+        if !self.has_fragments {
+            let _ = self.objects.set(objects.clone().with_types(&self.types));
+        }
+    }
+
+    unsafe fn expect(&self, text: *const c_char) {
+        let relation = self.relation.get();
+        if relation != Oid::INVALID {
+            unsafe { named::expect(text, &[relation], self.objects.get().cloned(), false) };
+        }
     }
 
     pub fn arguments(&self) -> usize {
@@ -193,10 +208,7 @@ pub unsafe fn run_theirs(statement: &Statement, values: *mut Datum, nulls: *cons
 unsafe fn run(statement: &Statement, values: *mut Datum, nulls: *const c_char, sight: Sight, pinned: bool) -> u64 {
     unsafe {
         if statement.plan.get().is_null() {
-            let relation = statement.relation.get();
-            if relation != Oid::INVALID {
-                named::expect(statement.sql.as_ptr(), &[relation], !statement.has_fragments, false);
-            }
+            statement.expect(statement.sql.as_ptr());
             let plan = SPI_prepare(
                 statement.sql.as_ptr(),
                 statement.types.len() as c_int,
@@ -205,9 +217,7 @@ unsafe fn run(statement: &Statement, values: *mut Datum, nulls: *const c_char, s
             if plan.is_null() || SPI_keepplan(plan) != 0 {
                 raise(&Report::new(c"XX000", c"a statement of soft delete could not be prepared"));
             }
-            if relation != Oid::INVALID {
-                named::expect(named::text_of(plan), &[relation], !statement.has_fragments, false);
-            }
+            statement.expect(named::text_of(plan));
             #[cfg(debug_assertions)]
             super::proof::plan(plan, statement, pinned);
             #[cfg(not(debug_assertions))]

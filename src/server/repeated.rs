@@ -12,6 +12,7 @@ use pgrx::pg_sys;
 
 use super::door::Pinned;
 use super::encoding::to_c;
+use super::named::objects::Objects;
 use super::{named, value};
 use crate::error::{Error, INTERNAL_ERROR, Result};
 
@@ -54,6 +55,8 @@ pub struct Statement {
     #[cfg(debug_assertions)]
     fragments: Vec<String>,
     relations: RefCell<Vec<pg_sys::Oid>>,
+    /// What else it may name, if no text of the user's is in it.
+    objects: RefCell<Option<Objects>>,
 }
 
 impl Statement {
@@ -63,6 +66,7 @@ impl Statement {
             types: types.to_vec(),
             plan: Cell::new(ptr::null_mut()),
             relations: RefCell::default(),
+            objects: RefCell::default(),
             has_fragments: false,
             #[cfg(debug_assertions)]
             fragments: Vec::new(),
@@ -107,7 +111,7 @@ impl Statement {
         let relations = self.relations.borrow();
         // SAFETY: forgotten before the text goes.
         (!relations.is_empty()).then(|| unsafe {
-            named::expect(text, &relations, !self.has_fragments, true);
+            named::expect(text, &relations, self.objects.borrow().clone(), true);
             Expected(text)
         })
     }
@@ -159,6 +163,10 @@ impl Statement {
             super::proof::names(&self.sql, false, &self.fragments.iter().map(String::as_str).collect::<Vec<_>>())?;
             let text = to_c(&self.sql)?;
             let mut types = self.types.clone();
+            if !self.has_fragments {
+                let objects = Objects::of(&self.relations.borrow())?.with_types(&types);
+                *self.objects.borrow_mut() = Some(objects);
+            }
             // SAFETY: inside SPI_connect; types are copied.
             unsafe {
                 let expected = self.expect(text.as_ptr());

@@ -11,6 +11,7 @@ use super::{objects, request};
 use crate::backfill::statements::identifier;
 use crate::error::*;
 use crate::jobs::queue;
+use crate::server::named::objects::Objects;
 use crate::server::raw::Statement;
 use crate::server::{catalog, heap, spi};
 
@@ -43,9 +44,10 @@ pub fn begin(target: Oid, deleted_rows: Option<&str>) -> Result<Ending> {
         refuse_held(&managed)?;
     }
     let deleted = format!("{table} AS t WHERE NOT ({})", managed.live("t"));
+    let objects = Objects::of(&[managed.relid])?;
     let statement = |sql: String| {
         let statement = Statement::new(sql, Vec::new());
-        statement.names(managed.relid);
+        statement.names(managed.relid, &objects);
         statement
     };
     Ok(Ending {
@@ -126,7 +128,7 @@ fn drop_views(managed: &Managed) -> Result<()> {
                 &seen,
                 &reasons,
                 format!(
-                    "Drop it yourself, or what somebody has put on it, and call it again: DROP VIEW {}; SELECT upkeep.disable_soft_delete({}, ..);",
+                    "Drop what somebody has put on it and call it again, or the view itself: BEGIN; DROP VIEW {}; SELECT upkeep.disable_soft_delete({}, ..); COMMIT;",
                     seen.sql,
                     literal(&managed.sql())
                 ),

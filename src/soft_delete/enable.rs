@@ -295,6 +295,7 @@ fn enable(relid: Oid, request: &Request<'_>) -> Result<()> {
         spi::as_owner(class.owner, || spi::execute(&rename, &[]))?;
     }
     let hide = if swap { "swap" } else { request.hide };
+    spi::bookkeeping(ddl::follow::sweep)?;
     store(relid, &class.name, hide, request)?;
     let managed =
         managed::find(relid)?.ok_or_else(|| Error::new(INTERNAL_ERROR, "what was just stored is not there"))?;
@@ -339,9 +340,10 @@ fn store(relid: Oid, name: &str, hide: &str, request: &Request<'_>) -> Result<()
     spi::bookkeeping(|| {
         spi::execute(
             "INSERT INTO upkeep._soft_delete_table
-                 (relid, name, hide, deleted_at, deleted_by, deletion_id, flag, retention, on_unmanaged)
-             VALUES ($1::pg_catalog.oid, $2::pg_catalog.text, $3, $4::pg_catalog.text, $5::pg_catalog.text,
-                     $6::pg_catalog.text, $7::pg_catalog.text, $8, $9)",
+                 (relid, name, hide, deleted_at, deleted_by, deletion_id, flag, retention, on_unmanaged, row_type)
+             SELECT $1::pg_catalog.oid, $2::pg_catalog.text, $3, $4::pg_catalog.text, $5::pg_catalog.text,
+                    $6::pg_catalog.text, $7::pg_catalog.text, $8, $9, c.reltype
+             FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) $1::pg_catalog.oid",
             &[
                 relid.into(),
                 name.into(),

@@ -31,7 +31,7 @@ const MANAGED: &str = "
            s.name::pg_catalog.text, s.hide, s.deleted_at::pg_catalog.text, s.deleted_by::pg_catalog.text,
            s.deletion_id::pg_catalog.text, s.flag::pg_catalog.text, s.live_view::pg_catalog.oid,
            s.deleted_view::pg_catalog.oid, s.on_unmanaged
-    FROM upkeep._soft_delete_table s
+    FROM upkeep._soft_delete s
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) s.relid
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
     WHERE s.relid OPERATOR(pg_catalog.=) $1 OR s.live_view OPERATOR(pg_catalog.=) $1
@@ -222,7 +222,7 @@ const FOREIGN_KEYS: &str = "
     SELECT f.conname::pg_catalog.text, f.confdeltype::pg_catalog.text, f.condeferrable,
            f.conrelid, coalesce(pg_catalog.pg_partition_root(f.conrelid), f.conrelid)::pg_catalog.oid,
            cn.nspname::pg_catalog.text, cc.relname::pg_catalog.text, cc.relowner,
-           EXISTS (SELECT FROM upkeep._soft_delete_table s WHERE s.relid OPERATOR(pg_catalog.=)
+           EXISTS (SELECT FROM upkeep._soft_delete s WHERE s.relid OPERATOR(pg_catalog.=)
                        coalesce(pg_catalog.pg_partition_root(f.conrelid), f.conrelid)),
            f.confrelid, pn.nspname::pg_catalog.text, pc.relname::pg_catalog.text, pc.relowner,
            ARRAY(SELECT a.attname::pg_catalog.text
@@ -273,7 +273,7 @@ pub fn referenced(relid: Oid) -> Result<Vec<ForeignKey>> {
             "AND (f.conrelid OPERATOR(pg_catalog.=) $1
                   OR f.conrelid OPERATOR(pg_catalog.=) pg_catalog.pg_partition_root($1)
                   OR pg_catalog.pg_partition_root(f.conrelid) OPERATOR(pg_catalog.=) $1)
-             AND EXISTS (SELECT FROM upkeep._soft_delete_table s WHERE s.relid OPERATOR(pg_catalog.=)
+             AND EXISTS (SELECT FROM upkeep._soft_delete s WHERE s.relid OPERATOR(pg_catalog.=)
                              coalesce(pg_catalog.pg_partition_root(f.confrelid), f.confrelid))",
         )
     });

@@ -9,6 +9,7 @@ use pgrx::spi::quote_identifier;
 use super::managed::{self, Column, ForeignKey, Managed, literal, qualified};
 use crate::backfill::statements::identifier;
 use crate::error::{Error, FEATURE_NOT_SUPPORTED, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
+use crate::server::named::objects::Objects;
 use crate::server::raw::Statement;
 use crate::server::{catalog, encoding};
 
@@ -143,32 +144,38 @@ pub fn build(relid: Oid) -> Result<Program> {
     };
     let parents = parents(relid, &mut relations)?;
     let mut program = Program { own, parents, relations, hashes: Vec::new() };
-    program.fix_names();
+    program.fix_names(relid)?;
     program.hashes = program.objects();
     Ok(program)
 }
 
 impl Program {
     /// Tells the statements which tables they are about: an error if a name is another table's when they run.
-    fn fix_names(&self) {
+    fn fix_names(&self, relid: Oid) -> Result<()> {
         if let Some(own) = &self.own {
             let statements =
                 [&own.lock, &own.stamp, &own.unstamp, &own.delete_one, &own.look_one, &own.delete_many, &own.look_many];
-            statements.iter().for_each(|statement| statement.names(own.relid));
+            let objects = Objects::of(&[own.relid])?;
+            statements.iter().for_each(|statement| statement.names(own.relid, &objects));
             for child in &own.children {
                 match &child.action {
                     Action::Cascade { statement, .. } | Action::Refuse { statement, names_table: true, .. } => {
-                        statement.names(child.relid)
+                        // Keys have the collations of the table that is referenced.
+                        statement.names(child.relid, &Objects::of(&[child.relid, own.relid])?)
                     }
-                    Action::Clear { clearing, .. } => clearing.clear.names(child.relid),
+                    Action::Clear { clearing, .. } => {
+                        clearing.clear.names(child.relid, &Objects::of(&[child.relid, own.relid])?)
+                    }
                     Action::Refuse { .. } | Action::Nothing => {}
                 }
             }
         }
         for parent in &self.parents {
-            parent.look.names(parent.relid);
-            parent.look_all.names(parent.relid);
+            let objects = Objects::of(&[parent.relid, relid])?;
+            parent.look.names(parent.relid, &objects);
+            parent.look_all.names(parent.relid, &objects);
         }
+        Ok(())
     }
 
     fn objects(&self) -> Vec<u32> {

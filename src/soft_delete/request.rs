@@ -16,6 +16,7 @@ use crate::error::{
 };
 use crate::jobs::queue;
 use crate::server::analyze::analyse;
+use crate::server::named::objects::Objects;
 use crate::server::raise::{self, Level};
 use crate::server::raw::Statement;
 use crate::server::{catalog, heap, spi};
@@ -105,7 +106,8 @@ fn selection(
     let keys = keys(&managed)?;
     let arrays = keys.len();
     let statement = Statement::new(counted(glue.text(), &format!("{alias}."), &keys), types(&[])).around(condition);
-    statement.names(if Some(relid) == managed.live_view { managed.relid } else { relid });
+    // The condition is the caller's, who runs it as himself: what it names is his.
+    statement.names(if Some(relid) == managed.live_view { managed.relid } else { relid }, &Objects::default());
     Ok(Selection { relid: managed.relid, statement, arrays })
 }
 
@@ -218,7 +220,8 @@ pub fn restores(id: Option<Uuid>) -> Result<Restore> {
         let statement = Statement::new(counted(&update, "t.", &references), types(&[]));
         let left = format!("SELECT pg_catalog.count(*) FROM {} AS t WHERE {of_it}", managed.sql());
         let left = Statement::new(left, types(&[]));
-        [&statement, &left].iter().for_each(|statement| statement.names(managed.relid));
+        let objects = Objects::of(&[managed.relid])?;
+        [&statement, &left].iter().for_each(|statement| statement.names(managed.relid, &objects));
         tables.push(Table {
             selection: Selection { relid: managed.relid, statement, arrays: references.len() },
             owner: managed.owner,
@@ -422,7 +425,7 @@ fn cleared(id: Uuid) -> Result<Vec<Cleared>> {
             ),
             types(&[pg_sys::RECORDARRAYOID]),
         );
-        restore.names(group.relid);
+        restore.names(group.relid, &Objects::of(&[group.relid])?);
         cleared.push(Cleared {
             owner: objects::owner(group.relid)?,
             load: Statement::new(

@@ -1,84 +1,312 @@
 //! `retention` of enable_soft_delete: a schedule that purges every day, made by the public function and owned by the
 //! table's owner. Off unless asked for.
+//!
+//! The table knows its schedule, and the schedule's command names nothing but itself: so a table may be renamed or moved, and
+//! no other table under its old name is ever purged. The command is ours to the letter, hence it can be given to the table's
+//! new owner (LAW 29); one that somebody has rewritten is his.
 
-use super::managed::{Managed, literal};
-use crate::error::{Error, INSUFFICIENT_PRIVILEGE, INVALID_PARAMETER_VALUE, Result};
+use pgrx::Uuid;
+use pgrx::datum::Interval;
+use pgrx::pg_sys::Oid;
+use pgrx::prelude::*;
+
+use super::managed::Managed;
+use super::purge;
+use crate::error::{Error, INSUFFICIENT_PRIVILEGE, INVALID_PARAMETER_VALUE, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
+use crate::jobs::{forget, queue};
+use crate::schedules;
+use crate::server::raise::{self, Level, answer};
 use crate::server::{catalog, spi};
 
-const SCHEDULE: &str =
-    "upkeep.schedule(text, text, text, text, interval, integer, interval, boolean, boolean, boolean)";
+const SCHEDULE: &str = "upkeep.schedule(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.text, interval, integer, interval, boolean, boolean, boolean)";
 
-/// How the schedule of a table is called.
+/// What the schedule runs. The view of what has drifted and the upgrade script write the same.
+fn command(schedule: Uuid) -> String {
+    format!("SELECT upkeep._purge_by_retention('{schedule}'::pg_catalog.uuid)")
+}
+
+/// How the schedule of a table is called at first.
 fn name(managed: &Managed) -> String {
     format!("purge {}.{}", pgrx::spi::quote_identifier(&managed.schema), pgrx::spi::quote_identifier(&managed.name))
 }
 
+/// A name like this one that no schedule of this role has.
+fn free_name(owner: Oid, name: &str) -> Result<String> {
+    let found = spi::bookkeeping(|| {
+        spi::query_one(
+            "SELECT n.name FROM (SELECT $2 AS name, 1 AS number
+                                 UNION ALL SELECT pg_catalog.concat($2, ' ', g), g FROM pg_catalog.generate_series(2, 1000) g) n
+             WHERE NOT EXISTS (SELECT FROM upkeep._schedule s
+                               WHERE s.owner OPERATOR(pg_catalog.=) $1 AND s.name OPERATOR(pg_catalog.=) n.name)
+             ORDER BY n.number LIMIT 1",
+            &[owner.into(), name.into()],
+            |row| row.require::<String>(1),
+        )
+    })?;
+    Ok(found.unwrap_or_else(|| name.to_owned()))
+}
+
 /// Schedules the purge of a table that was enabled with a retention.
 pub fn begin(managed: &Managed) -> Result<()> {
-    let Some(retention) = retention(managed)? else { return Ok(()) };
-    let owner = catalog::role_name(managed.owner).unwrap_or_default();
-    let allowed = spi::query_one(
-        "SELECT pg_catalog.has_function_privilege($1, $2, 'EXECUTE')",
-        &[managed.owner.into(), SCHEDULE.into()],
-        |row| row.require::<bool>(1),
-    )?;
-    if allowed != Some(true) {
-        return Err(Error::new(INSUFFICIENT_PRIVILEGE, format!("role \"{owner}\" may not schedule the purge that retention asks for"))
-            .detail("It runs as the owner of the table.")
-            .hint(format!(
-                "GRANT EXECUTE ON FUNCTION {SCHEDULE} TO {}; or leave retention out and call upkeep.purge_deleted() yourself.",
-                pgrx::spi::quote_identifier(&owner)
-            )));
+    if !has_retention(managed)? {
+        return Ok(());
     }
-    let table = literal(&managed.sql());
-    let command = format!(
-        "SELECT upkeep.purge_deleted({table}::pg_catalog.regclass, {}::pg_catalog.interval)
-WHERE NOT EXISTS (SELECT FROM upkeep.jobs j
-                  WHERE j.kind OPERATOR(pg_catalog.=) 'purge' AND j.relid OPERATOR(pg_catalog.=) {table}::pg_catalog.regclass
-                    AND j.finished_at IS NULL)",
-        literal(&retention)
-    );
-    spi::as_owner(managed.owner, || {
+    require_schedules(managed.owner)?;
+    let name = free_name(managed.owner, &name(managed))?;
+    let made = spi::as_owner(managed.owner, || {
         spi::execute_returning(
-            "SELECT upkeep.schedule(name => $1, schedule => '@daily', command => $2, if_not_exists => true)",
-            &[name(managed).into(), command.into()],
-            |row| row.require::<pgrx::Uuid>(1),
+            "SELECT upkeep.schedule(name => $1, schedule => '@daily', command => 'SELECT upkeep._purge_by_retention(NULL)')",
+            &[name.into()],
+            |row| row.require::<Uuid>(1),
+        )
+    })?;
+    made.first().map_or(Ok(()), |&schedule| belongs(schedule, managed.relid))
+}
+
+/// From here on it is this table's.
+fn belongs(schedule: Uuid, relid: Oid) -> Result<()> {
+    spi::bookkeeping(|| {
+        spi::execute(
+            "UPDATE upkeep._schedule SET command = $2 WHERE id OPERATOR(pg_catalog.=) $1",
+            &[schedule.into(), command(schedule).into()],
+        )?;
+        spi::execute(
+            "UPDATE upkeep._soft_delete_table SET retention_schedule = $1 WHERE relid OPERATOR(pg_catalog.=) $2",
+            &[schedule.into(), relid.into()],
         )
     })
     .map(drop)
 }
 
-/// Ends it.
-pub fn end(managed: &Managed) -> Result<()> {
-    let name = name(managed);
-    let schedules: Vec<pgrx::Uuid> = spi::bookkeeping(|| {
-        spi::execute_returning(
-            "SELECT id FROM upkeep._schedule WHERE owner OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2
-               AND pg_catalog.strpos(command, 'upkeep.purge_deleted(') OPERATOR(pg_catalog.>) 0",
-            &[managed.owner.into(), name.as_str().into()],
-            |row| row.require(1),
-        )
-    })?;
-    spi::bookkeeping(|| schedules.into_iter().try_for_each(crate::schedules::end))
+fn may_schedule(owner: Oid) -> Result<bool> {
+    let allowed = spi::query_one(
+        "SELECT pg_catalog.has_function_privilege($1, $2, 'EXECUTE')",
+        &[owner.into(), SCHEDULE.into()],
+        |row| row.require::<bool>(1),
+    )?;
+    Ok(allowed == Some(true))
 }
 
-/// As text that means the same everywhere.
-fn retention(managed: &Managed) -> Result<Option<String>> {
+fn require_schedules(owner: Oid) -> Result<()> {
+    if may_schedule(owner)? {
+        return Ok(());
+    }
+    let role = catalog::role_name(owner).unwrap_or_default();
+    Err(Error::new(
+        INSUFFICIENT_PRIVILEGE,
+        format!("role \"{role}\" may not schedule the purge that retention asks for"),
+    )
+    .detail("It runs as the owner of the table.")
+    .hint(format!(
+        "GRANT EXECUTE ON FUNCTION {SCHEDULE} TO {}; or leave retention out and call upkeep.purge_deleted() yourself.",
+        pgrx::spi::quote_identifier(&role)
+    )))
+}
+
+struct Schedule {
+    id: Uuid,
+    owner: Oid,
+    name: String,
+    is_ours: bool,
+}
+
+/// The schedule of a table, if there is one (any more).
+fn find(managed: &Managed) -> Result<Option<Schedule>> {
     let found = spi::bookkeeping(|| {
-        spi::unambiguous(|| {
-            spi::execute_returning(
-                "SELECT retention::pg_catalog.text,
-                        NOT pg_catalog.isfinite(retention) OR retention OPERATOR(pg_catalog.<) '0'::pg_catalog.interval
-                 FROM upkeep._soft_delete_table WHERE relid OPERATOR(pg_catalog.=) $1",
-                &[managed.relid.into()],
-                |row| Ok((row.get::<String>(1)?, row.get::<bool>(2)?)),
-            )
+        spi::execute_returning(
+            "SELECT s.id, s.owner, s.name, s.command
+             FROM upkeep._soft_delete_table t
+             JOIN upkeep._schedule s ON s.id OPERATOR(pg_catalog.=) t.retention_schedule
+             WHERE t.relid OPERATOR(pg_catalog.=) $1",
+            &[managed.relid.into()],
+            |row| {
+                let id = row.require::<Uuid>(1)?;
+                let is_ours = row.require::<String>(4)? == command(id);
+                Ok(Schedule { id, owner: row.require(2)?, name: row.require(3)?, is_ours })
+            },
+        )
+    })?;
+    Ok(found.into_iter().next())
+}
+
+/// A schedule that versions before 0.6.0 have made, as long as it is called and owned as they made it.
+fn find_old(managed: &Managed) -> Result<Option<Uuid>> {
+    let found = spi::bookkeeping(|| {
+        spi::execute_returning(
+            "SELECT s.id FROM upkeep._schedule s
+             WHERE s.owner OPERATOR(pg_catalog.=) $1 AND s.name OPERATOR(pg_catalog.=) $2
+               AND pg_catalog.starts_with(s.command, 'SELECT upkeep.purge_deleted(')
+               AND EXISTS (SELECT FROM upkeep._soft_delete_table t
+                           WHERE t.relid OPERATOR(pg_catalog.=) $3 AND t.retention_schedule IS NULL)",
+            &[managed.owner.into(), name(managed).into(), managed.relid.into()],
+            |row| row.require::<Uuid>(1),
+        )
+    })?;
+    Ok(found.into_iter().next())
+}
+
+/// The table has another owner: so has its schedule, if it is ours and he may have one.
+pub fn follow(managed: &Managed) -> Result<()> {
+    match find(managed)? {
+        Some(schedule) if schedule.owner != managed.owner => give_to_owner(managed, &schedule).map(drop),
+        _ => Ok(()),
+    }
+}
+
+/// `false`: it stays, with a warning.
+fn give_to_owner(managed: &Managed, schedule: &Schedule) -> Result<bool> {
+    if schedule.is_ours && may_schedule(managed.owner)? {
+        hand_over(schedule, managed.owner)?;
+        return Ok(true);
+    }
+    raise::report(
+        Level::Warning,
+        Error::new(
+            OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("schedule \"{}\", which purges {}, stays with its owner", schedule.name, managed.sql()),
+        )
+        .detail(if schedule.is_ours {
+            "The table's owner may not have schedules. As long as that is so, nothing is purged."
+        } else {
+            "Somebody has changed its command, which is not given to another role."
         })
+        .hint("SELECT * FROM upkeep.soft_delete_drift; shows what to type."),
+    );
+    Ok(false)
+}
+
+fn hand_over(schedule: &Schedule, owner: Oid) -> Result<()> {
+    let name = free_name(owner, &schedule.name)?;
+    spi::bookkeeping(|| {
+        spi::execute(
+            "UPDATE upkeep._schedule SET owner = $2, owner_name = pg_catalog.pg_get_userbyid($2), name = $3
+             WHERE id OPERATOR(pg_catalog.=) $1",
+            &[schedule.id.into(), owner.into(), name.into()],
+        )
+    })
+    .map(drop)
+}
+
+/// For `repair_soft_delete`. One that its owner has ended stays so. What cannot be done is a warning: the rest is repaired all the
+/// same.
+pub fn repair(managed: &Managed) -> Result<()> {
+    match find(managed)? {
+        Some(schedule) if schedule.owner == managed.owner => return Ok(()),
+        Some(schedule) => {
+            if give_to_owner(managed, &schedule)? || schedule.is_ours {
+                return Ok(());
+            }
+        }
+        None => match find_old(managed)? {
+            Some(old) => return belongs(old, managed.relid),
+            None if was_scheduled(managed)? => return Ok(()),
+            None => {}
+        },
+    }
+    if !has_retention(managed)? {
+        return Ok(());
+    }
+    match require_schedules(managed.owner) {
+        Ok(()) => begin(managed),
+        Err(error) if error.sqlstate == INSUFFICIENT_PRIVILEGE => {
+            raise::report(Level::Warning, error);
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Ends it.
+pub fn end(managed: &Managed) -> Result<()> {
+    match find(managed)? {
+        Some(schedule) if schedule.is_ours => spi::bookkeeping(|| schedules::end(schedule.id)),
+        Some(schedule) => {
+            raise::report(
+                Level::Warning,
+                Error::new(
+                    OBJECT_NOT_IN_PREREQUISITE_STATE,
+                    format!("schedule \"{}\", which was made to purge {}, stays", schedule.name, managed.sql()),
+                )
+                .detail("Somebody has changed its command.")
+                .hint(format!("SELECT upkeep.unschedule('{}'::uuid); ends it.", schedule.id)),
+            );
+            Ok(())
+        }
+        None => find_old(managed)?.map_or(Ok(()), |old| spi::bookkeeping(|| schedules::end(old))),
+    }
+}
+
+/// Those of tables that are gone, but for what somebody has locked: its runs fail, and say what to type. Inside
+/// [`spi::bookkeeping`].
+pub fn end_of_dropped(dropped: &[Oid]) -> Result<()> {
+    let schedules = spi::execute_returning(
+        "SELECT s.id, s.command FROM upkeep._soft_delete_table t
+         JOIN upkeep._schedule s ON s.id OPERATOR(pg_catalog.=) t.retention_schedule
+         WHERE t.relid::pg_catalog.oid OPERATOR(pg_catalog.=) ANY ($1) FOR UPDATE OF s SKIP LOCKED",
+        &[dropped.to_vec().into()],
+        |row| Ok((row.require::<Uuid>(1)?, row.require::<String>(2)?)),
+    )?;
+    let ours: Vec<Uuid> = schedules.into_iter().filter(|(id, text)| *text == command(*id)).map(|(id, _)| id).collect();
+    forget::schedules(&ours)
+}
+
+/// What the schedule calls: asks for a purge of its table, as whoever has the schedule, who must own the table. Null: a purge of
+/// it has not ended.
+#[pg_extern(sql = false)]
+fn purge_by_retention(schedule: Option<Uuid>) -> Option<Uuid> {
+    answer(purge_now(schedule))
+}
+
+fn purge_now(schedule: Option<Uuid>) -> Result<Option<Uuid>> {
+    let schedule = queue::require(schedule, "schedule")?;
+    let found = spi::bookkeeping(|| {
+        spi::execute_returning(
+            "SELECT t.relid::pg_catalog.oid, t.retention FROM upkeep._soft_delete t
+             WHERE t.retention_schedule OPERATOR(pg_catalog.=) $1 AND t.retention IS NOT NULL",
+            &[schedule.into()],
+            |row| Ok((row.require::<Oid>(1)?, row.require::<Interval>(2)?)),
+        )
+    })?;
+    let Some((relid, retention)) = found.into_iter().next() else {
+        return Err(Error::new(
+            OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("schedule {schedule} is not the one of a table with soft delete"),
+        )
+        .hint(format!("SELECT upkeep.unschedule('{schedule}'::uuid); ends it.")));
+    };
+    if purge::unfinished(relid)?.is_some() {
+        return Ok(None);
+    }
+    purge::ask(Some(relid), Some(retention)).map(Some)
+}
+
+fn was_scheduled(managed: &Managed) -> Result<bool> {
+    let found = spi::bookkeeping(|| {
+        spi::execute_returning(
+            "SELECT t.retention_schedule IS NOT NULL FROM upkeep._soft_delete_table t
+             WHERE t.relid OPERATOR(pg_catalog.=) $1",
+            &[managed.relid.into()],
+            |row| row.require::<bool>(1),
+        )
+    })?;
+    Ok(found == [true])
+}
+
+/// Is there one, and can it be?
+fn has_retention(managed: &Managed) -> Result<bool> {
+    let found = spi::bookkeeping(|| {
+        spi::execute_returning(
+            "SELECT retention IS NOT NULL,
+                    NOT pg_catalog.isfinite(retention) OR retention OPERATOR(pg_catalog.<) '0'::pg_catalog.interval
+             FROM upkeep._soft_delete_table WHERE relid OPERATOR(pg_catalog.=) $1",
+            &[managed.relid.into()],
+            |row| Ok((row.require::<bool>(1)?, row.get::<bool>(2)?)),
+        )
     })?;
     match found.into_iter().next() {
         Some((_, Some(true))) => Err(Error::new(INVALID_PARAMETER_VALUE, "retention must be finite and not negative")
             .hint("For example: retention => '90 days'")),
-        Some((retention, _)) => Ok(retention),
-        None => Ok(None),
+        Some((there, _)) => Ok(there),
+        None => Ok(false),
     }
 }

@@ -9,6 +9,7 @@ use pgrx::prelude::*;
 use crate::error::Result;
 use crate::in_server_tests::{run, sqlstate, text};
 use crate::server::catch::subtransaction;
+use crate::server::named::objects::Objects;
 use crate::server::raw::{self, Sight};
 use crate::server::repeated;
 
@@ -87,7 +88,7 @@ fn test_a_kept_statement_leaves_another_table_of_that_name_alone() {
     let kept = repeated::Statement::new("UPDATE a.t SET v = v OPERATOR(pg_catalog.+) 1 RETURNING true", &[]);
     kept.names(&[table]);
     let raw = raw::Statement::new("UPDATE a.t SET v = v OPERATOR(pg_catalog.+) 10".to_owned(), Vec::new());
-    raw.names(table);
+    raw.names(table, &Objects::of(&[table]).unwrap());
     // Its errors pass Rust by a jump; the boundary stops them.
     let run_raw = || {
         subtransaction(|| unsafe {
@@ -105,4 +106,31 @@ fn test_a_kept_statement_leaves_another_table_of_that_name_alone() {
     assert_eq!(subtransaction(|| kept.count(&[])).unwrap_err().sqlstate.to_string(), "40001");
     assert_eq!(run_raw().unwrap_err().sqlstate.to_string(), "40001");
     assert_eq!(text("SELECT concat_ws(',', (SELECT v FROM c.t), (SELECT v FROM a.t))").unwrap(), "11,0");
+}
+
+#[pg_extern]
+fn test_every_list_of_our_triggers_is_the_same() {
+    let listed = text(
+        "SELECT string_agg(format('%s %s %s %s', proname, tgname, tgtype, deferred::text), E'\\n' ORDER BY
+             format('%s %s %s %s', proname, tgname, tgtype, deferred::text) COLLATE \"C\") FROM upkeep._soft_delete_triggers()",
+    );
+    assert_eq!(listed.unwrap(), crate::server::soft_delete::made().join("\n"));
+    // And nothing is made that is not in it.
+    tables();
+    run("CREATE TABLE f (id int PRIMARY KEY, t int REFERENCES t DEFERRABLE)").unwrap();
+    run("SELECT upkeep.enable_soft_delete('f', flag => 'gone')").unwrap();
+    let others =
+        "SELECT coalesce(string_agg(t.tgname, ' '), 'none') FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+        WHERE p.pronamespace = 'upkeep'::regnamespace AND NOT EXISTS (SELECT FROM upkeep._soft_delete_triggers() k
+            WHERE k.proname = p.proname AND k.tgname = t.tgname AND k.tgtype = t.tgtype AND k.deferred = t.tgdeferrable
+              AND coalesce(k.conditional = (t.tgqual IS NOT NULL), true))";
+    assert_eq!(text(others).unwrap(), "none");
+    assert_eq!(
+        text(
+            "SELECT count(DISTINCT (p.proname, t.tgname)) FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+        WHERE p.pronamespace = 'upkeep'::regnamespace"
+        )
+        .unwrap(),
+        "12"
+    );
 }

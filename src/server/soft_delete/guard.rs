@@ -14,7 +14,7 @@ use crate::soft_delete::program::Own;
 
 raw::version_1!(pg_finfo_upkeep_soft_delete_guard);
 
-const MADE: [Made; 2] = [
+pub(super) const MADE: [Made; 2] = [
     Made { old_table: true, ..Made::on_table(c"upkeep_soft_delete_no_delete", attached::DELETE) },
     Made::on_table(c"upkeep_soft_delete_no_truncate", attached::BEFORE | attached::TRUNCATE),
 ];

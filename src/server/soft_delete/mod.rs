@@ -15,3 +15,24 @@ mod view;
 
 pub use guard::while_purging;
 pub use state::{completes_row, fires_trigger};
+
+/// What each trigger function takes for its own: its name, the trigger's, `tgtype`, and whether it is deferrable.
+#[cfg(feature = "pg_test")]
+pub fn made() -> Vec<String> {
+    let all: [(&str, &[attached::Made]); 7] = [
+        ("_soft_delete_updated", &triggers::UPDATED),
+        ("_soft_delete_updated_row", &triggers::UPDATED_ROW),
+        ("_soft_delete_flag", &triggers::FLAG),
+        ("_soft_delete_guard", &guard::MADE),
+        ("_soft_delete_view_row", &view::EACH),
+        ("_soft_delete_view", &view::BEGIN_AND_END),
+        ("_soft_delete_live_parent", &triggers::LIVE_PARENT),
+    ];
+    let line = |function: &str, made: &attached::Made| {
+        format!("{function} {} {} {}", made.name.to_string_lossy(), made.tgtype, made.deferrable)
+    };
+    let mut lines: Vec<String> =
+        all.iter().flat_map(|(function, all)| all.iter().map(move |made| line(function, made))).collect();
+    lines.sort();
+    lines
+}

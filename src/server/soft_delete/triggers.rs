@@ -41,13 +41,13 @@ unsafe extern "C-unwind" {
 
 pub const NOTHING: Datum = Datum::null();
 
-const UPDATED_ROW: [Made; 1] = [Made::on_table(c"upkeep_soft_delete_row", attached::ROW | attached::UPDATE)];
-const UPDATED: [Made; 1] = [Made::on_table(c"upkeep_soft_delete", attached::UPDATE)];
-const FLAG: [Made; 1] = [Made::on_table(
+pub(super) const UPDATED_ROW: [Made; 1] = [Made::on_table(c"upkeep_soft_delete_row", attached::ROW | attached::UPDATE)];
+pub(super) const UPDATED: [Made; 1] = [Made::on_table(c"upkeep_soft_delete", attached::UPDATE)];
+pub(super) const FLAG: [Made; 1] = [Made::on_table(
     c"zz_upkeep_soft_delete_flag",
     attached::ROW | attached::BEFORE | attached::INSERT | attached::UPDATE,
 )];
-const LIVE_PARENT: [Made; 4] = [
+pub(super) const LIVE_PARENT: [Made; 4] = [
     Made::constraint(c"upkeep_live_parent_insert", attached::ROW | attached::INSERT, false),
     Made::constraint(c"upkeep_live_parent_update", attached::ROW | attached::UPDATE, false),
     Made::constraint(c"upkeep_live_parent_insert_deferred", attached::ROW | attached::INSERT, true),

@@ -17,9 +17,9 @@ use crate::soft_delete::program::Own;
 
 raw::version_1!(pg_finfo_upkeep_soft_delete_view_row, pg_finfo_upkeep_soft_delete_view);
 
-const EACH: [Made; 1] =
+pub(super) const EACH: [Made; 1] =
     [Made::on_view(c"upkeep_soft_delete_row", attached::ROW | attached::INSTEAD | attached::DELETE)];
-const BEGIN_AND_END: [Made; 2] = [
+pub(super) const BEGIN_AND_END: [Made; 2] = [
     Made::on_view(c"upkeep_soft_delete_begin", attached::BEFORE | attached::DELETE),
     Made::on_view(c"upkeep_soft_delete", attached::DELETE),
 ];

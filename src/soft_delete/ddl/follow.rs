@@ -14,7 +14,7 @@ use crate::server::catch::subtransaction;
 use crate::server::raise::{self, Level};
 use crate::server::{catalog, heap, spi, view, worker};
 use crate::soft_delete::managed::{self, Managed};
-use crate::soft_delete::objects;
+use crate::soft_delete::{objects, retention};
 
 thread_local! {
     static OURS: Cell<bool> = const { Cell::new(false) };
@@ -140,6 +140,7 @@ fn follow_table(relid: Oid) -> Result<()> {
     if let Some(managed) = managed::find(relid)?.filter(|managed| Some(relid) != managed.live_view) {
         if managed.relid == relid {
             views::follow(&managed)?;
+            retention::follow(&managed)?;
         }
         if lacks_guards(&managed)? {
             objects::warn(objects::ensure(&managed)?);
@@ -291,18 +292,46 @@ fn forget() -> Result<()> {
             &[],
             |row| row.require(1),
         )?;
-        if dropped.is_empty() {
-            return Ok(());
-        }
-        for sql in [
-            "DELETE FROM upkeep._soft_delete_table WHERE relid::pg_catalog.oid OPERATOR(pg_catalog.=) ANY ($1)",
-            "UPDATE upkeep._soft_delete_table SET live_view = NULL
-             WHERE live_view::pg_catalog.oid OPERATOR(pg_catalog.=) ANY ($1)",
-            "UPDATE upkeep._soft_delete_table SET deleted_view = NULL
-             WHERE deleted_view::pg_catalog.oid OPERATOR(pg_catalog.=) ANY ($1)",
-        ] {
-            spi::execute(sql, &[dropped.clone().into()])?;
-        }
-        references::forget_tables(&dropped)
+        forget_relations(&dropped)?;
+        sweep()
     })
+}
+
+/// Tables that were dropped while event triggers were off: nobody said so. Their OIDs may be other tables' by now. Inside
+/// [`spi::bookkeeping`].
+pub fn sweep() -> Result<()> {
+    let gone: Vec<Oid> = spi::execute_returning(
+        "WITH RECURSIVE remembered (relid) AS (
+             (SELECT t.relid FROM upkeep._deletion_table t
+              WHERE t.relid OPERATOR(pg_catalog.>) 0::pg_catalog.oid ORDER BY t.relid LIMIT 1)
+             UNION ALL
+             SELECT n.relid FROM remembered r CROSS JOIN LATERAL (
+                 SELECT t.relid FROM upkeep._deletion_table t
+                 WHERE t.relid OPERATOR(pg_catalog.>) r.relid ORDER BY t.relid LIMIT 1) n)
+         SELECT r.relid::pg_catalog.oid FROM remembered r
+         WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) r.relid)
+         UNION
+         SELECT t.relid::pg_catalog.oid FROM upkeep._soft_delete_table t
+         WHERE NOT EXISTS (SELECT FROM upkeep._soft_delete s WHERE s.relid OPERATOR(pg_catalog.=) t.relid)",
+        &[],
+        |row| row.require(1),
+    )?;
+    forget_relations(&gone)
+}
+
+fn forget_relations(dropped: &[Oid]) -> Result<()> {
+    if dropped.is_empty() {
+        return Ok(());
+    }
+    retention::end_of_dropped(dropped)?;
+    for sql in [
+        "DELETE FROM upkeep._soft_delete_table WHERE relid::pg_catalog.oid OPERATOR(pg_catalog.=) ANY ($1)",
+        "UPDATE upkeep._soft_delete_table SET live_view = NULL
+         WHERE live_view::pg_catalog.oid OPERATOR(pg_catalog.=) ANY ($1)",
+        "UPDATE upkeep._soft_delete_table SET deleted_view = NULL
+         WHERE deleted_view::pg_catalog.oid OPERATOR(pg_catalog.=) ANY ($1)",
+    ] {
+        spi::execute(sql, &[dropped.to_vec().into()])?;
+    }
+    references::forget_tables(dropped)
 }

@@ -38,7 +38,7 @@ const LOOK: &str = "
                b.oid AS relid, b.relowner AS table_owner, b.relacl AS table_acl,
                pg_catalog.format('%I.%I', bn.nspname, b.relname) AS table_sql, s.deleted_at,
                s.live_view OPERATOR(pg_catalog.=) c.oid AS is_live
-        FROM upkeep._soft_delete_table s
+        FROM upkeep._soft_delete s
         JOIN pg_catalog.pg_class b ON b.oid OPERATOR(pg_catalog.=) s.relid
         JOIN pg_catalog.pg_namespace bn ON bn.oid OPERATOR(pg_catalog.=) b.relnamespace
         JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) $1 AND c.relkind OPERATOR(pg_catalog.=) 'v'
@@ -51,11 +51,8 @@ const LOOK: &str = "
         WHERE NOT coalesce(v.is_live, false) OR t.tgqual IS NOT NULL OR t.tgnargs OPERATOR(pg_catalog.<>) 0
            OR p.pronamespace OPERATOR(pg_catalog.<>) 'upkeep'::pg_catalog.regnamespace
            OR NOT EXISTS (
-               SELECT FROM (VALUES ('upkeep_soft_delete_row', '_soft_delete_view_row', 73),
-                                   ('upkeep_soft_delete_begin', '_soft_delete_view', 10),
-                                   ('upkeep_soft_delete', '_soft_delete_view', 8)) o (tgname, proname, tgtype)
-               WHERE o.tgname OPERATOR(pg_catalog.=) t.tgname::pg_catalog.text
-                 AND o.proname OPERATOR(pg_catalog.=) p.proname::pg_catalog.text
+               SELECT FROM upkeep._soft_delete_triggers() o
+               WHERE o.tgname OPERATOR(pg_catalog.=) t.tgname AND o.proname OPERATOR(pg_catalog.=) p.proname
                  AND o.tgtype OPERATOR(pg_catalog.=) t.tgtype))
     SELECT v.sql, v.relowner, v.relid, v.table_sql, v.table_owner, coalesce(v.is_live, false),
            (SELECT pg_catalog.convert_to(r.ev_action::pg_catalog.text, pg_catalog.getdatabaseencoding())
@@ -167,7 +164,11 @@ impl View {
 
     /// What makes it ours again; safe to be typed by anybody who may.
     fn repair(&self) -> String {
-        format!("DROP VIEW {}; SELECT upkeep.repair_soft_delete({});", self.sql, literal(&self.table_sql))
+        format!(
+            "BEGIN; DROP VIEW {}; SELECT upkeep.repair_soft_delete({}); COMMIT;",
+            self.sql,
+            literal(&self.table_sql)
+        )
     }
 
     /// Says that the view stays as it is.

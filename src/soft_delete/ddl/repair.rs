@@ -10,8 +10,8 @@ use crate::server::raise::answer;
 use crate::server::{catalog, heap, spi};
 use crate::soft_delete::enable::{require_owner, required};
 use crate::soft_delete::managed::{self, Managed};
-use crate::soft_delete::objects;
 use crate::soft_delete::purge::not_soft_deleted;
+use crate::soft_delete::{objects, retention};
 
 #[pg_extern(sql = false)]
 fn repair_soft_delete(target: Option<Oid>) {
@@ -39,29 +39,15 @@ fn repair(target: Oid) -> Result<()> {
         put_up_views(&managed)?;
         enable_triggers(&managed)?;
         objects::warn(objects::ensure(&find(managed.relid)?)?);
+        retention::repair(&managed)?;
         Ok(())
     })
 }
 
-/// The triggers that soft delete makes: their function, `tgtype`, whether they are deferrable, and their name.
-const KINDS: &str = "
-    VALUES ('_soft_delete_updated', 16, false, 'upkeep_soft_delete'),
-           ('_soft_delete_guard', 8, false, 'upkeep_soft_delete_no_delete'),
-           ('_soft_delete_guard', 34, false, 'upkeep_soft_delete_no_truncate'),
-           ('_soft_delete_updated_row', 17, false, 'upkeep_soft_delete_row'),
-           ('_soft_delete_flag', 23, false, 'zz_upkeep_soft_delete_flag'),
-           ('_soft_delete_view_row', 73, false, 'upkeep_soft_delete_row'),
-           ('_soft_delete_view', 10, false, 'upkeep_soft_delete_begin'),
-           ('_soft_delete_view', 8, false, 'upkeep_soft_delete'),
-           ('_soft_delete_live_parent', 5, false, 'upkeep_live_parent_insert'),
-           ('_soft_delete_live_parent', 17, false, 'upkeep_live_parent_update'),
-           ('_soft_delete_live_parent', 5, true, 'upkeep_live_parent_insert_deferred'),
-           ('_soft_delete_live_parent', 17, true, 'upkeep_live_parent_update_deferred')";
-
 /// Triggers of soft delete's functions that refuse to be what they are: renamed, or made by somebody else.
 fn drop_strange_triggers(managed: &Managed) -> Result<()> {
     let strange = spi::execute_returning(
-        &format!("SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.quote_ident(t.tgname), c.relowner
+        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.quote_ident(t.tgname), c.relowner
          FROM pg_catalog.pg_trigger t
          JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
               AND p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
@@ -71,10 +57,9 @@ fn drop_strange_triggers(managed: &Managed) -> Result<()> {
          WHERE t.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
            AND t.tgrelid OPERATOR(pg_catalog.=) ANY (
                ARRAY(SELECT m.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree($1) m) OPERATOR(pg_catalog.||) ARRAY[$1, $2])
-           AND NOT EXISTS (SELECT FROM ({KINDS}) f (proname, tgtype, deferred, tgname)
-               WHERE f.proname::pg_catalog.name OPERATOR(pg_catalog.=) p.proname
-                 AND f.tgname::pg_catalog.name OPERATOR(pg_catalog.=) t.tgname
-                 AND f.tgtype OPERATOR(pg_catalog.=) t.tgtype)"),
+           AND NOT EXISTS (SELECT FROM upkeep._soft_delete_triggers() f
+               WHERE f.proname OPERATOR(pg_catalog.=) p.proname AND f.tgname OPERATOR(pg_catalog.=) t.tgname
+                 AND f.tgtype OPERATOR(pg_catalog.=) t.tgtype)",
         &[managed.relid.into(), managed.live_view.into()],
         |row| Ok((row.require::<String>(1)?, row.require::<String>(2)?, row.require::<Oid>(3)?)),
     )?;
@@ -110,11 +95,10 @@ fn rename_triggers(managed: &Managed) -> Result<()> {
     relations.extend(managed.live_view);
     relations.extend(managed::referencing(managed.relid)?.into_iter().map(|key| key.child));
     let renamed = spi::execute_returning(
-        &format!("SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.quote_ident(x.tgname), x.wanted, c.relowner
+        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.quote_ident(x.tgname), x.wanted::pg_catalog.text, c.relowner
          FROM (SELECT t.tgrelid, pg_catalog.min(t.tgname::pg_catalog.text) AS tgname, w.tgname AS wanted
-               FROM ({KINDS})
-                    w (proname, tgtype, deferred, tgname)
-               JOIN pg_catalog.pg_proc p ON p.proname OPERATOR(pg_catalog.=) w.proname::pg_catalog.name
+               FROM upkeep._soft_delete_triggers() w
+               JOIN pg_catalog.pg_proc p ON p.proname OPERATOR(pg_catalog.=) w.proname
                     AND p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
                JOIN pg_catalog.pg_trigger t ON t.tgfoid OPERATOR(pg_catalog.=) p.oid
                     AND t.tgtype OPERATOR(pg_catalog.=) w.tgtype AND t.tgdeferrable OPERATOR(pg_catalog.=) w.deferred
@@ -122,10 +106,10 @@ fn rename_triggers(managed: &Managed) -> Result<()> {
                  AND (t.tgrelid OPERATOR(pg_catalog.=) ANY ($2) OR t.tgrelid OPERATOR(pg_catalog.=) ANY (
                           ARRAY(SELECT m.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree($1) m)))
                  AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger o WHERE o.tgrelid OPERATOR(pg_catalog.=) t.tgrelid
-                                   AND o.tgname OPERATOR(pg_catalog.=) w.tgname::pg_catalog.name)
+                                   AND o.tgname OPERATOR(pg_catalog.=) w.tgname)
                GROUP BY t.tgrelid, w.tgname) x
          JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) x.tgrelid
-         JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace"),
+         JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace",
         &[managed.relid.into(), relations.into()],
         |row| Ok((row.require::<String>(1)?, row.require::<String>(2)?, row.require::<String>(3)?, row.require::<Oid>(4)?)),
     )?;

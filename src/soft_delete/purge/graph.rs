@@ -51,7 +51,7 @@ const EDGES: &str = "
              ON f.confrelid OPERATOR(pg_catalog.=) p.relid AND f.contype OPERATOR(pg_catalog.=) 'f'
             AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
             AND f.confdeltype OPERATOR(pg_catalog.=) ANY (ARRAY['a', 'r', 'c']::pg_catalog.\"char\"[])
-        JOIN upkeep._soft_delete_table m
+        JOIN upkeep._soft_delete m
              ON m.relid OPERATOR(pg_catalog.=) f.conrelid
              OR m.relid OPERATOR(pg_catalog.=) pg_catalog.pg_partition_root(f.conrelid)::pg_catalog.oid
     )
@@ -67,7 +67,7 @@ const EDGES: &str = "
         AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) f.conrelid
     JOIN pg_catalog.pg_namespace cn ON cn.oid OPERATOR(pg_catalog.=) c.relnamespace
-    LEFT JOIN upkeep._soft_delete_table m
+    LEFT JOIN upkeep._soft_delete m
          ON m.relid OPERATOR(pg_catalog.=) f.conrelid
          OR m.relid OPERATOR(pg_catalog.=) pg_catalog.pg_partition_root(f.conrelid)::pg_catalog.oid
     CROSS JOIN LATERAL (
@@ -144,7 +144,7 @@ pub fn managed(relid: Oid) -> Result<Option<Managed>> {
     let found = spi::bookkeeping(|| {
         spi::execute_returning(
             "SELECT relid::pg_catalog.oid, deleted_at::pg_catalog.text, deletion_id::pg_catalog.text
-             FROM upkeep._soft_delete_table
+             FROM upkeep._soft_delete
              WHERE relid OPERATOR(pg_catalog.=) $1 OR live_view OPERATOR(pg_catalog.=) $1",
             &[relid.into()],
             |row| Ok(Managed { relid: row.require(1)?, deleted_at: row.require(2)?, deletion_id: row.require(3)? }),

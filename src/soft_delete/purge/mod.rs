@@ -65,12 +65,26 @@ pub fn subject(target: Option<Oid>, older_than: Option<Interval>) -> Result<Subj
         .ok_or_else(|| Error::new(UNDEFINED_TABLE, format!("relation with OID {} does not exist", relid.to_u32())))?;
     let managed = managed.ok_or_else(|| not_soft_deleted(&sql))?;
     if !owned {
-        return Err(Error::new(INSUFFICIENT_PRIVILEGE, format!("must be owner of table {sql} to purge it")));
+        return Err(not_owner(&sql));
     }
     let graph = Graph::below(relid)?;
     refuse_row_security(relid, &graph)?;
     let cutoff = cutoff(older_than)?;
     Ok(Subject { managed, graph, sql, cutoff })
+}
+
+fn not_owner(table: &str) -> Error {
+    Error::new(INSUFFICIENT_PRIVILEGE, format!("must be owner of table {table} to purge it"))
+}
+
+/// The table may have been given to somebody else since the purge was asked for.
+pub fn require_owner(relid: Oid, table: &str) -> Result<()> {
+    let owned = spi::query_one(
+        "SELECT pg_catalog.pg_has_role(c.relowner, 'USAGE') FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) $1",
+        &[relid.into()],
+        |row| row.require::<bool>(1),
+    )?;
+    if owned == Some(false) { Err(not_owner(table)) } else { Ok(()) }
 }
 
 pub fn not_soft_deleted(table: &str) -> Error {
@@ -114,7 +128,7 @@ pub fn refuse_row_security(target: Oid, graph: &Graph) -> Result<()> {
     }
 }
 
-fn ask(target: Option<Oid>, older_than: Option<Interval>) -> Result<Uuid> {
+pub fn ask(target: Option<Oid>, older_than: Option<Interval>) -> Result<Uuid> {
     let Subject { managed, graph, sql, cutoff } = subject(target, older_than)?;
     Lock::new(Purpose::Target, managed.relid.to_u32().into()).for_transaction();
     refuse_second(managed.relid)?;
@@ -125,9 +139,9 @@ fn ask(target: Option<Oid>, older_than: Option<Interval>) -> Result<Uuid> {
     queue::create(NewJob { relid: Some(managed.relid), ..NewJob::plain(KIND, sql, params) })
 }
 
-/// Two would only be in each other's way.
-fn refuse_second(relid: Oid) -> Result<()> {
-    let other: Option<Uuid> = spi::bookkeeping(|| {
+/// A purge of the table that has not ended.
+pub fn unfinished(relid: Oid) -> Result<Option<Uuid>> {
+    let found = spi::bookkeeping(|| {
         spi::execute_returning(
             "SELECT id FROM upkeep._job
              WHERE kind OPERATOR(pg_catalog.=) 'purge' AND relid OPERATOR(pg_catalog.=) $1
@@ -136,10 +150,13 @@ fn refuse_second(relid: Oid) -> Result<()> {
             &[relid.into(), catalog::my_database().into(), catalog::system_identifier().into()],
             |row| row.require(1),
         )
-    })?
-    .into_iter()
-    .next();
-    match other {
+    })?;
+    Ok(found.into_iter().next())
+}
+
+/// Two would only be in each other's way.
+fn refuse_second(relid: Oid) -> Result<()> {
+    match unfinished(relid)? {
         None => Ok(()),
         Some(job) => Err(Error::new(OBJECT_IN_USE, "another purge of this table has not ended")
             .detail(format!("It is job {job}."))

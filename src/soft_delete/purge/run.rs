@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::batch::{self, Done, Purge, Statements, oid};
 use super::family::Place;
 use super::graph::{self, Graph, Managed};
-use super::{Params, hold, not_soft_deleted, refuse_row_security, statements};
+use super::{Params, hold, not_soft_deleted, refuse_row_security, require_owner, statements};
 use crate::backfill::run::pace::next_size;
 use crate::error::{Error, INTERNAL_ERROR, Result, UNDEFINED_TABLE};
 use crate::jobs::kind::{Context, Job, Kind, Outcome, Plan};
@@ -88,6 +88,7 @@ impl Run {
         if !heap::lock_for_update(self.relid) {
             return Err(gone(&self.target));
         }
+        require_owner(self.relid, &self.target)?;
         let managed = graph::managed(self.relid)?.ok_or_else(|| not_soft_deleted(&self.target))?;
         let graph = Graph::below(self.relid)?;
         for child in graph.children() {

@@ -71,6 +71,16 @@ impl Run {
         let outcome = match self.look(&successor)? {
             Found::Valid => return self.replace(context, subject, &key, &successor, cursor),
             Found::Invalid => Outcome::TopLevel(format!("DROP INDEX CONCURRENTLY {}", self.qualified(&successor)?)),
+            Found::Nothing if let Some(astray) = self.astray(&successor)? => {
+                cursor.tries += 1;
+                if cursor.tries > MOST_TRIES {
+                    return Ok(Outcome::Fail(Error::new(
+                        SERIALIZATION_FAILURE,
+                        format!("another table has the name of {} each time that an index is built", subject.sql),
+                    )));
+                }
+                Outcome::TopLevel(format!("DROP INDEX CONCURRENTLY IF EXISTS {astray}"))
+            }
             Found::Nothing => {
                 if !spi::bookkeeping(|| clean_up::will_need_cleanup(self.job))? {
                     return Ok(Outcome::Continue);
@@ -83,6 +93,31 @@ impl Run {
         context.claimed = true;
         context.cursor = Some(serde_json::to_value(cursor)?);
         Ok(outcome)
+    }
+
+    /// The table's index of this name.
+    fn index(&self, name: &str) -> Result<Option<Oid>> {
+        let found = spi::execute_returning(
+            "SELECT i.indexrelid FROM pg_catalog.pg_index i
+             JOIN pg_catalog.pg_class x ON x.oid OPERATOR(pg_catalog.=) i.indexrelid
+             WHERE i.indrelid OPERATOR(pg_catalog.=) $1 AND x.relname OPERATOR(pg_catalog.=) $2::pg_catalog.name",
+            &[self.relid.into(), name.into()],
+            |row| row.require::<Oid>(1),
+        )?;
+        Ok(found.into_iter().next())
+    }
+
+    /// A successor that was built on another table, which had this one's name when CREATE INDEX looked it up.
+    fn astray(&self, name: &str) -> Result<Option<String>> {
+        spi::query_one(
+            "SELECT pg_catalog.format('%I.%I', n.nspname, x.relname) FROM pg_catalog.pg_class x
+             JOIN pg_catalog.pg_index i ON i.indexrelid OPERATOR(pg_catalog.=) x.oid
+             JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) x.relnamespace
+             WHERE x.relname OPERATOR(pg_catalog.=) $2::pg_catalog.name AND i.indrelid OPERATOR(pg_catalog.<>) $1
+               AND pg_catalog.pg_has_role(x.relowner, 'USAGE')",
+            &[self.relid.into(), name.into()],
+            |row| row.require::<String>(1),
+        )
     }
 
     fn look(&self, name: &str) -> Result<Found> {
@@ -135,9 +170,18 @@ impl Run {
             let unchanged =
                 plan::keys(subject)?.iter().any(|now| now.indexrelid == key.indexrelid && now.fate == key.fate);
             if unchanged {
+                let built = self.index(successor)?;
                 spi::execute(&drop, &[])?;
                 spi::execute(&rename, &[])?;
                 comment.as_deref().map_or(Ok(0), |comment| spi::execute(comment, &[]))?;
+                // The lock is the table's; a schema can get another name all the same, and what was done by name was done to
+                // something else. Then all of it is undone.
+                if heap::exists(key.indexrelid) || built.is_none() || self.index(&key.name)? != built {
+                    return Err(Error::new(
+                        SERIALIZATION_FAILURE,
+                        format!("the schema of {table} was renamed meanwhile"),
+                    ));
+                }
             }
             Ok(unchanged)
         })?;
