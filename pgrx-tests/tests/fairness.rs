@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use upkeep_tests::cluster::{Cluster, PATIENCE};
 use upkeep_tests::jobs::{ENDLESS, executors_of, run_in_background, sqlstate, state, wait, wait_for_error};
-use upkeep_tests::schedules::{RARELY, schedule, wait_for_runs};
+use upkeep_tests::schedules::{RARELY, describe, schedule, wait_for_runs};
 use upkeep_tests::session::Session;
 use upkeep_tests::testing::{self, wait_for_state, wait_for_text};
 use upkeep_tests::wait::wait_until;
@@ -30,7 +30,7 @@ fn change(server: &mut Cluster, setting: &str, value: impl ToString) -> Result<(
     server.reload()
 }
 
-/// A backfill that takes half an hour if it is let, in steps of a page, with so many workers.
+/// A backfill that takes minutes if it is let, in steps of a page, with so many workers.
 fn slow_backfill(session: &mut Session, table: &str, workers: u32) -> Result<String> {
     session.run(&format!(
         "CREATE TABLE {table} (id int PRIMARY KEY, v int, filler text) WITH (fillfactor = 50);
@@ -242,10 +242,11 @@ fn a_backfill_with_all_workers_keeps_no_schedule_of_another_database_from_runnin
     server.create_database("second")?;
     let mut second = server.connect("second")?;
     second.run("CREATE EXTENSION pg_upkeep")?;
-    slow_backfill(&mut session, "here", 4)?;
+    let here = slow_backfill(&mut session, "here", 4)?;
     wait_for_workers(&mut session, "postgres", 4)?;
     schedule(&mut second, "there", "1 second", "SELECT 1")?;
     wait_for_runs(&mut second, "there", SOME_DONE, "t")?;
+    assert_eq!(state(&mut session, &here)?, "running", "it has not ended meanwhile");
     session.run("SELECT upkeep.cancel(id) FROM upkeep.jobs WHERE finished_at IS NULL")
 }
 
@@ -288,7 +289,7 @@ fn runs_of_one_roles_schedules_are_bounded_whatever_they_wait_for() -> Result<()
          SELECT upkeep.cancel(upkeep.run_in_background('SELECT 1'))",
     )?;
     let tried = "SELECT count(*) FROM upkeep.schedule_runs WHERE status = 'queued' AND attempt = 2";
-    wait_for_text(&mut superuser, tried, "6")?;
+    wait_for_text(&mut superuser, tried, "6").with_context(|| describe(&mut superuser))?;
     let job = run_in_background(&mut superuser, "SELECT 1")?;
     wait(&mut superuser, &job)?;
     assert_eq!(superuser.text("SELECT count(*) FROM upkeep.jobs WHERE owner = 'mallory'")?, "6");
@@ -298,7 +299,7 @@ fn runs_of_one_roles_schedules_are_bounded_whatever_they_wait_for() -> Result<()
     superuser.run("SELECT upkeep.cancel(id) FROM upkeep.jobs WHERE owner = 'mallory' LIMIT 1")?;
     let job = run_in_background(&mut superuser, "SELECT 1")?;
     wait(&mut superuser, &job)?;
-    wait_for_text(&mut superuser, tried, "6")
+    wait_for_text(&mut superuser, tried, "6").with_context(|| describe(&mut superuser))
 }
 
 #[test]

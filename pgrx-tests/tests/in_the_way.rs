@@ -112,9 +112,14 @@ fn a_job_of_another_server_that_is_locked_is_not_started() -> Result<()> {
 
 #[test]
 fn a_lock_on_a_schedule_delays_that_schedule_only() -> Result<()> {
-    let (_server, mut admin, mut mallory, mut alice) = two_roles("schedule", "30 d")?;
+    let (server, mut admin, mut mallory, mut alice) = two_roles("schedule", "30 d")?;
     schedule(&mut mallory, "hers", "1 second", "SELECT 1")?;
+    schedule(&mut alice, "locked", "1 second", "SELECT 1")?;
     schedule(&mut alice, "mine", "1 second", "INSERT INTO a DEFAULT VALUES")?;
+    schedules_work(&mut alice)?;
+    // One of the same role.
+    let mut colleague = server.connect_as("postgres", "alice")?;
+    colleague.run("BEGIN; SELECT upkeep.alter_schedule('locked', retries => 1)")?;
     schedules_work(&mut alice)?;
     mallory.run("BEGIN; SELECT upkeep.alter_schedule('hers', retries => 1)")?;
     schedules_work(&mut alice)?;
@@ -125,6 +130,7 @@ fn a_lock_on_a_schedule_delays_that_schedule_only() -> Result<()> {
     schedules_work(&mut alice)?;
     let now = admin.text("SELECT clock_timestamp()")?;
     mallory.run("COMMIT")?;
+    colleague.run("COMMIT")?;
     let hers = format!(
         "SELECT count(*) > 1 FROM upkeep.schedule_runs WHERE name = 'hers' AND status = 'done' AND due_at > '{now}'"
     );
@@ -259,9 +265,15 @@ fn a_full_queue_of_notifications_is_nothing_to_jobs() -> Result<()> {
 /// Whoever ends a schedule in a transaction that stays open leaves the runs of others alone.
 #[test]
 fn the_end_of_a_schedule_is_nothing_to_the_runs_of_others() -> Result<()> {
-    let (_server, mut admin, mut mallory, mut alice) = two_roles("ends", "30 d")?;
+    let (server, mut admin, mut mallory, mut alice) = two_roles("ends", "30 d")?;
     let job = run_in_background(&mut alice, "INSERT INTO a DEFAULT VALUES")?;
     wait(&mut alice, &job)?;
+    // Nobody else takes it over meanwhile.
+    admin.run("ALTER SYSTEM SET upkeep.enabled = off")?;
+    server.reload()?;
+    wait_until("the scheduler to leave", PATIENCE, || {
+        workers(&mut admin, "scheduler").is_ok_and(|all| all.is_empty())
+    })?;
     schedule(&mut mallory, "hers", "24 hours", "SELECT 1")?;
     // A run of alice's that has ended and was not taken over yet.
     admin.run(&format!(

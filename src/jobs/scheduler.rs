@@ -1,7 +1,7 @@
 //! The scheduler: comes to a database when something is due, starts the
 //! executors, leaves when nothing is. Nothing of what it knows is lost when it dies.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use pgrx::pg_sys::{self, Oid};
@@ -240,6 +240,8 @@ impl Scheduler {
 
     /// Starts an executor for every slot that wants one, as far as there is room. Does an earlier scheduler's work on?
     fn start_executors(&mut self, visit: &mut Visit) -> Result<bool> {
+        let has_ended = |(_, (handle, _)): &(&(Uuid, i32), &(Handle, Instant))| !handle.is_running();
+        let ended: HashSet<(Uuid, i32)> = self.running.iter().filter(has_ended).map(|(key, _)| *key).collect();
         let (candidates, executors) =
             transaction(|| spi::bookkeeping(|| Ok((store::candidates()?, activity::worker_counts()?.1))))?;
         let at_work = executors.max(self.running_count());
@@ -256,6 +258,11 @@ impl Scheduler {
         for mut candidate in candidates {
             let key = (candidate.job, candidate.slot);
             if self.running.get(&key).is_some_and(|(handle, _)| handle.is_running()) {
+                continue;
+            }
+            if self.running.contains_key(&key) && !ended.contains(&key) {
+                // It has ended since its job was read, which may want to wait by now: for a retry, for its hours.
+                visit.again_in(Duration::ZERO);
                 continue;
             }
             if let Err(error) = self.note_ended_executor(&mut candidate) {
