@@ -198,22 +198,15 @@ impl<'a> Tidying<'a> {
 
     /// Says in the log, once, who keeps old history from leaving.
     pub fn tell(self, database: &Database) {
-        match self.held_up {
-            Some(who) => {
-                if !database.note_held_up(true) {
-                    let report = Error::new(LOCK_NOT_AVAILABLE, format!("history of statements: {who}"))
-                        .detail(
-                            "Statements are counted and stored as before. Old history leaves once the lock can be had.",
-                        )
-                        .hint("A session that has read it holds the lock until the end of its transaction.");
-                    raise::report(Level::Log, report);
-                }
-            }
-            None if self.tried => {
-                database.note_held_up(false);
-            }
-            None => {}
+        if !self.tried {
+            return;
         }
+        let told = database.note_held_up(self.held_up.is_some());
+        let Some(who) = self.held_up.filter(|_| !told) else { return };
+        let report = Error::new(LOCK_NOT_AVAILABLE, format!("history of statements: {who}"))
+            .detail("Statements are counted and stored as before. Old history leaves once the lock can be had.")
+            .hint("A session that has read it holds the lock until the end of its transaction.");
+        raise::report(Level::Log, report);
     }
 }
 
