@@ -181,6 +181,22 @@ pub fn primary_key(relid: Oid) -> Result<Vec<(String, String)>> {
     })
 }
 
+/// All partitions of a table, at every level. Locks none of them.
+pub fn partitions(relid: Oid) -> Result<Vec<Oid>> {
+    spi::bookkeeping(|| {
+        spi::look_up(
+            "WITH RECURSIVE tree AS (
+                 SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent OPERATOR(pg_catalog.=) $1
+                 UNION
+                 SELECT i.inhrelid FROM tree
+                 JOIN pg_catalog.pg_inherits i ON i.inhparent OPERATOR(pg_catalog.=) tree.inhrelid)
+             SELECT tree.inhrelid FROM tree",
+            &[relid.into()],
+            |row| row.require(1),
+        )
+    })
+}
+
 /// The type of a relation's rows, and of arrays of them.
 pub fn row_type(relid: Oid) -> Result<(Oid, Oid)> {
     let found = spi::query_one(

@@ -93,7 +93,7 @@ pub fn hashes(types: &[Oid], roles: &[Oid]) -> Vec<u32> {
 }
 
 unsafe extern "C-unwind" fn changed(_arg: Datum, relid: Oid) {
-    out_of_date(|program| relid == Oid::INVALID || program.relations.contains(&relid));
+    out_of_date(|program| relid == Oid::INVALID || program.names(relid));
 }
 
 unsafe extern "C-unwind" fn any_changed(_arg: Datum, _cache: i32, _hash: u32) {

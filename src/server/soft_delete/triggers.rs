@@ -91,7 +91,7 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_updated_row(call: pg_sys::Fun
         let desc = (*(*trigger).tg_relation).rd_att;
         let live = raw::attribute(new, desc, own.deleted_at).is_none();
         // As the trigger's condition says, which its table's owner may have left out.
-        let id = raw::attribute(new, desc, own.deletion_id);
+        let id = raw::typed(new, desc, own.deletion_id, pg_sys::UUIDOID);
         let id = id.map_or(null(), |id| id.cast_mut_ptr::<[u8; 16]>().cast_const());
         if live != raw::attribute(old, desc, own.deleted_at).is_none() && state::is_by_hand(own.relid, id, 1) {
             pending::note(query, own, if live { What::UndeletedByHand } else { What::DeletedByHand }, new, desc);
@@ -133,7 +133,7 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_updated(call: pg_sys::Functio
 unsafe fn stamp(own: &Own, deletion: *mut state::Deletion, keys: &Keys, undeletes: bool) {
     unsafe {
         let values = engine::parameters(deletion, own.primary);
-        std::ptr::copy_nonoverlapping(keys.arrays, values.add(3), own.primary);
+        keys.primary(own, values.add(3));
         let before = raw::become_user(own.owner, pg_sys::SECURITY_NOFORCE_RLS);
         state::enter(own.relid, deletion, undeletes);
         state::complete();
@@ -159,9 +159,10 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_flag(call: pg_sys::FunctionCa
             Some(own) if own.flag > 0 => own,
             _ => return Datum::from(new),
         };
+        let at_type = if own.has_timezone { pg_sys::TIMESTAMPTZOID } else { pg_sys::TIMESTAMPOID };
         let read = |tuple| {
-            let flag = raw::attribute(tuple, desc, own.flag).is_some_and(|flag| flag.value() as u8 != 0);
-            (raw::attribute(tuple, desc, own.deleted_at).is_some(), flag)
+            let flag = raw::typed(tuple, desc, own.flag, pg_sys::BOOLOID).is_some_and(|flag| flag.value() as u8 != 0);
+            (raw::typed(tuple, desc, own.deleted_at, at_type).is_some(), flag)
         };
         let (at_before, flag_before) = if update { read((*trigger).tg_trigtuple) } else { (false, false) };
         let (at, flag) = read(new);
@@ -185,6 +186,39 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_flag(call: pg_sys::FunctionCa
     }
 }
 
+/// Is the version of the row still there that a deferred trigger is about? It may have been deleted or updated since; the
+/// newest one has an event of its own. As the server's own foreign keys look.
+unsafe fn is_there(trigger: *mut pg_sys::TriggerData, update: bool) -> bool {
+    unsafe extern "C-unwind" {
+        static mut SnapshotSelfData: pg_sys::SnapshotData;
+    }
+    unsafe {
+        let slot = if update { (*trigger).tg_newslot } else { (*trigger).tg_trigslot };
+        let relation = (*trigger).tg_relation;
+        let access = (*relation).rd_tableam;
+        if slot.is_null() || access.is_null() {
+            return true;
+        }
+        match (*access).tuple_satisfies_snapshot {
+            Some(satisfies) => satisfies(relation, slot, &raw mut SnapshotSelfData),
+            None => true,
+        }
+    }
+}
+
+/// Is a version of a row this transaction's own? Then nobody may have looked at it: its deferred check passed it over when
+/// the next one came.
+unsafe fn is_ours(tuple: pg_sys::HeapTuple) -> bool {
+    unsafe extern "C-unwind" {
+        fn TransactionIdIsCurrentTransactionId(xid: pg_sys::TransactionId) -> bool;
+    }
+    unsafe {
+        let header = &*(*tuple).t_data;
+        let frozen = pg_sys::HEAP_XMIN_FROZEN as u16;
+        header.t_infomask & frozen != frozen && TransactionIdIsCurrentTransactionId(header.t_choice.t_heap.t_xmin)
+    }
+}
+
 /// AFTER INSERT OR UPDATE on a table that references one with soft delete: locks the referenced row, as the foreign key
 /// does, and looks whether it is deleted. The argument is `deferred` in the trigger that stands for deferrable keys.
 ///
@@ -198,9 +232,13 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_live_parent(call: pg_sys::Fun
         let new = if update { (*trigger).tg_newtuple } else { (*trigger).tg_trigtuple };
         let desc = (*(*trigger).tg_relation).rd_att;
         let deferred = (*(*trigger).tg_trigger).tgdeferrable;
+        if deferred && !is_there(trigger, update) {
+            return NOTHING;
+        }
         let program = programs::of((*(*trigger).tg_relation).rd_id);
         // A live row is looked at by the keys that change: while a deletion clears one, another may wait for its turn.
         let all = !update
+            || (deferred && !state::fires_trigger() && is_ours((*trigger).tg_trigtuple))
             || program
                 .own
                 .as_ref()
@@ -222,7 +260,7 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_live_parent(call: pg_sys::Fun
             let mut k = 0;
             while k < count {
                 let key = &*parent.columns.as_ptr().add(k);
-                let value = raw::attribute(new, desc, key.number);
+                let value = raw::typed(new, desc, key.number, key.type_oid);
                 match value {
                     Some(value) => *values.add(3 + k) = value,
                     None => complete = false,
