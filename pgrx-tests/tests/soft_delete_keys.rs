@@ -59,7 +59,10 @@ fn a_foreign_key_renamed_on_the_way_deletes_no_other_rows() -> Result<()> {
              INSERT INTO c VALUES (1, 11, '12'), (2, 12, '11');
              INSERT INTO g VALUES (1, 11, NULL), (2, 12, NULL), (3, NULL, '11'), (4, NULL, '12');
              CREATE FUNCTION renames() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
-                 ALTER TABLE g RENAME CONSTRAINT f1 TO f9; RETURN NEW; END$$;
+                 IF EXISTS (SELECT FROM pg_constraint WHERE conname = 'f1') THEN
+                     ALTER TABLE g RENAME CONSTRAINT f1 TO f9;
+                 END IF;
+                 RETURN NEW; END$$;
              CREATE TRIGGER a BEFORE UPDATE ON c FOR EACH ROW EXECUTE FUNCTION renames()",
         )?;
         let before = session.text(LIVE_GRANDCHILDREN)?;
@@ -152,13 +155,13 @@ fn columns_of_a_view_are_known_by_what_they_show() -> Result<()> {
          ALTER VIEW t_live RENAME k TO tmp; ALTER VIEW t_live RENAME n TO k; ALTER VIEW t_live RENAME tmp TO n",
     )?;
     session.run("DELETE FROM t_live WHERE k = 7; DELETE FROM t_live WHERE k BETWEEN 100 AND 400")?;
-    assert_eq!(session.text("SELECT count(*), sum(n) FROM t WHERE deleted_at IS NULL")?, "98|4942");
-    assert_eq!(session.text("SELECT count(*), sum(n) FROM c_live")?, "98|4942");
+    assert_eq!(session.text("SELECT count(*), sum(n) FROM t WHERE deleted_at IS NULL")?, "97|4942");
+    assert_eq!(session.text("SELECT count(*), sum(n) FROM c_live")?, "97|4942");
     // What is no column of the table says nothing about it.
     session.run("CREATE OR REPLACE VIEW t_live AS SELECT k || '' AS n, n AS k, deleted_at, deleted_by, deletion_id FROM t WHERE deleted_at IS NULL")?;
     assert_eq!(sqlstate(&mut session, "DELETE FROM t_live WHERE k = 8")?, "55000");
     session.run("SELECT upkeep.soft_delete('t', 'n = 8')")?;
-    assert_eq!(session.text("SELECT count(*) FROM c_live")?, "97");
+    assert_eq!(session.text("SELECT count(*) FROM c_live")?, "96");
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! The triggers on tables and views with soft delete, and on tables that reference them.
 
 use std::ffi::c_char;
-use std::ptr::null;
+use std::ptr::{null, null_mut};
 
 use pgrx::pg_sys::{self, Datum};
 
@@ -186,37 +186,58 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_flag(call: pg_sys::FunctionCa
     }
 }
 
-/// Is the version of the row still there that a deferred trigger is about? It may have been deleted or updated since; the
-/// newest one has an event of its own. As the server's own foreign keys look.
-unsafe fn is_there(trigger: *mut pg_sys::TriggerData, update: bool) -> bool {
+/// A deferred check is of the row as it is by then, not of each version that the transaction has made of it: a later one has no
+/// event of its own if it leaves the references as they are. Null: the row is gone, or has moved to another partition, which
+/// checks it. As the server's own foreign keys look.
+unsafe fn newest(trigger: *mut pg_sys::TriggerData, update: bool) -> pg_sys::HeapTuple {
     unsafe extern "C-unwind" {
         static mut SnapshotSelfData: pg_sys::SnapshotData;
+        static mut SnapshotAnyData: pg_sys::SnapshotData;
+        fn table_slot_create(relation: pg_sys::Relation, list: *mut *mut pg_sys::List) -> *mut pg_sys::TupleTableSlot;
+        fn ExecDropSingleTupleTableSlot(slot: *mut pg_sys::TupleTableSlot);
     }
+    /// Beyond it the offset says something else: the row is in another partition.
+    const LAST_OFFSET: u16 = 0xFFFC;
     unsafe {
-        let slot = if update { (*trigger).tg_newslot } else { (*trigger).tg_trigslot };
+        let (mut slot, tuple) = match update {
+            true => ((*trigger).tg_newslot, (*trigger).tg_newtuple),
+            false => ((*trigger).tg_trigslot, (*trigger).tg_trigtuple),
+        };
         let relation = (*trigger).tg_relation;
-        let access = (*relation).rd_tableam;
-        if slot.is_null() || access.is_null() {
-            return true;
+        if slot.is_null() || (*(*relation).rd_rel).relam != pg_sys::HEAP_TABLE_AM_OID {
+            return tuple;
         }
-        match (*access).tuple_satisfies_snapshot {
-            Some(satisfies) => satisfies(relation, slot, &raw mut SnapshotSelfData),
-            None => true,
+        let access = &*(*relation).rd_tableam;
+        let (Some(satisfies), Some(fetch)) = (access.tuple_satisfies_snapshot, access.tuple_fetch_row_version) else {
+            return tuple;
+        };
+        if satisfies(relation, slot, &raw mut SnapshotSelfData) {
+            return tuple;
         }
+        slot = table_slot_create(relation, null_mut());
+        let (mut at, mut next) = ((*tuple).t_self, (*(*tuple).t_data).t_ctid);
+        let mut found: pg_sys::HeapTuple = null_mut();
+        while found.is_null() && next.ip_posid <= LAST_OFFSET && !is_same(&at, &next) {
+            at = next;
+            if !fetch(relation, &mut at, &raw mut SnapshotAnyData, slot) {
+                break;
+            }
+            let Some(copy) = (*(*slot).tts_ops).copy_heap_tuple else { break };
+            let version = copy(slot);
+            next = (*(*version).t_data).t_ctid;
+            if satisfies(relation, slot, &raw mut SnapshotSelfData) {
+                found = version;
+            }
+        }
+        ExecDropSingleTupleTableSlot(slot);
+        found
     }
 }
 
-/// Is a version of a row this transaction's own? Then nobody may have looked at it: its deferred check passed it over when
-/// the next one came.
-unsafe fn is_ours(tuple: pg_sys::HeapTuple) -> bool {
-    unsafe extern "C-unwind" {
-        fn TransactionIdIsCurrentTransactionId(xid: pg_sys::TransactionId) -> bool;
-    }
-    unsafe {
-        let header = &*(*tuple).t_data;
-        let frozen = pg_sys::HEAP_XMIN_FROZEN as u16;
-        header.t_infomask & frozen != frozen && TransactionIdIsCurrentTransactionId(header.t_choice.t_heap.t_xmin)
-    }
+fn is_same(one: &pg_sys::ItemPointerData, other: &pg_sys::ItemPointerData) -> bool {
+    one.ip_posid == other.ip_posid
+        && one.ip_blkid.bi_hi == other.ip_blkid.bi_hi
+        && one.ip_blkid.bi_lo == other.ip_blkid.bi_lo
 }
 
 /// AFTER INSERT OR UPDATE on a table that references one with soft delete: locks the referenced row, as the foreign key
@@ -232,13 +253,13 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_live_parent(call: pg_sys::Fun
         let new = if update { (*trigger).tg_newtuple } else { (*trigger).tg_trigtuple };
         let desc = (*(*trigger).tg_relation).rd_att;
         let deferred = (*(*trigger).tg_trigger).tgdeferrable;
-        if deferred && !is_there(trigger, update) {
+        let new = if deferred { newest(trigger, update) } else { new };
+        if new.is_null() {
             return NOTHING;
         }
         let program = programs::of((*(*trigger).tg_relation).rd_id);
         // A live row is looked at by the keys that change: while a deletion clears one, another may wait for its turn.
         let all = !update
-            || (deferred && !state::fires_trigger() && is_ours((*trigger).tg_trigtuple))
             || program
                 .own
                 .as_ref()
