@@ -237,3 +237,24 @@ fn a_deferred_check_is_of_the_row_that_is_there() -> Result<()> {
     assert_eq!(session.text("SELECT id, p FROM c")?, "1|2");
     Ok(())
 }
+
+/// A transaction that sees the rows of an earlier moment deletes by the foreign keys of now, and leaves no other for those
+/// that follow it.
+#[test]
+fn isolation_hides_no_foreign_key() -> Result<()> {
+    for isolation in ["REPEATABLE READ", "SERIALIZABLE"] {
+        let db = testing::database()?;
+        let (mut session, mut other) = (db.connect()?, db.connect()?);
+        session.run(
+            "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY, a int);
+             SELECT upkeep.enable_soft_delete('b'), upkeep.enable_soft_delete('a');
+             INSERT INTO a VALUES (1), (2), (3); INSERT INTO b VALUES (1, 1), (2, 2), (3, 3); DELETE FROM a_live WHERE id = 3;
+             DELETE FROM b_live WHERE id = 3",
+        )?;
+        session.run(&format!("BEGIN ISOLATION LEVEL {isolation}; SELECT count(*) FROM pg_class"))?;
+        other.run("ALTER TABLE b ADD FOREIGN KEY (a) REFERENCES a ON DELETE CASCADE")?;
+        session.run("DELETE FROM a_live WHERE id = 1; COMMIT; DELETE FROM a_live WHERE id = 2")?;
+        assert_eq!(session.text("SELECT count(*) FROM b_live")?, "0", "{isolation}");
+    }
+    Ok(())
+}

@@ -199,12 +199,12 @@ pub fn partitions(relid: Oid) -> Result<Vec<Oid>> {
 
 /// The type of a relation's rows, and of arrays of them.
 pub fn row_type(relid: Oid) -> Result<(Oid, Oid)> {
-    let found = spi::query_one(
+    let found = spi::look_up(
         "SELECT t.oid, t.typarray FROM pg_catalog.pg_type t WHERE t.typrelid OPERATOR(pg_catalog.=) $1",
         &[relid.into()],
         |row| Ok((row.require(1)?, row.require(2)?)),
     )?;
-    Ok(found.unwrap_or((Oid::INVALID, Oid::INVALID)))
+    Ok(found.into_iter().next().unwrap_or((Oid::INVALID, Oid::INVALID)))
 }
 
 /// A foreign key, seen from either of its tables.
