@@ -273,6 +273,22 @@ pub unsafe fn attribute(tuple: pg_sys::HeapTuple, desc: pg_sys::TupleDesc, numbe
     }
 }
 
+/// Attribute `number` of a tuple, which is of that type: an error if it has become another one since somebody has looked.
+pub unsafe fn typed(tuple: pg_sys::HeapTuple, desc: pg_sys::TupleDesc, number: i16, type_oid: Oid) -> Option<Datum> {
+    unsafe extern "C-unwind" {
+        fn SPI_gettypeid(desc: pg_sys::TupleDesc, number: c_int) -> Oid;
+    }
+    unsafe {
+        if SPI_gettypeid(desc, number.into()) != type_oid {
+            raise(&Report {
+                hint: c"Try the transaction again.".as_ptr(),
+                ..Report::new(c"40001", c"a column of the table has changed meanwhile")
+            });
+        }
+        attribute(tuple, desc, number)
+    }
+}
+
 pub unsafe fn copy(value: Datum, by_value: bool, length: i16) -> Datum {
     unsafe { datumCopy(value, by_value, length.into()) }
 }

@@ -9,7 +9,6 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::CString;
-use std::rc::Rc;
 
 use pgrx::datum::{DatumWithOid, FromDatum, IntoDatum};
 use pgrx::pg_sys;
@@ -17,7 +16,7 @@ use pgrx::spi::{Spi, SpiClient, SpiHeapTupleData};
 
 use super::door::{self, Pinned};
 use super::encoding;
-use crate::error::{Error, FEATURE_NOT_SUPPORTED, Result};
+use crate::error::{Error, FEATURE_NOT_SUPPORTED, INTERNAL_ERROR, Result};
 
 /// pgrx sends the bytes of a text as they are.
 fn sendable(sql: &str) -> Result<&str> {
@@ -363,19 +362,79 @@ impl Prepared {
 }
 
 thread_local! {
-    static KNOWN: RefCell<HashMap<&'static str, Rc<Prepared>>> = RefCell::new(HashMap::new());
+    static KNOWN: RefCell<HashMap<&'static str, pg_sys::SPIPlanPtr>> = RefCell::new(HashMap::new());
+    /// Inside of [`at_one_moment`].
+    static ONE_MOMENT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// [`execute_returning`] for a static look at catalogs that several are made of one after the other: planned once per
-/// session. Of the same text, arguments always have the same types.
-pub fn look_up<T>(sql: &'static str, args: &[DatumWithOid<'_>], each: impl Fn(Row<'_>) -> Result<T>) -> Result<Vec<T>> {
-    if super::worker::in_recovery() {
-        return query(sql, args, each);
+/// All calls of [`look_up`] in `f` see the catalogs as they are now, at the same moment: as the server itself does, whatever
+/// the isolation level of the transaction.
+pub fn at_one_moment<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+    struct Moment(bool);
+    impl Drop for Moment {
+        fn drop(&mut self) {
+            ONE_MOMENT.set(self.0);
+        }
     }
-    let statement = KNOWN.with_borrow_mut(|known| {
-        let types = || args.iter().map(|arg| pg_sys::PgOid::from(arg.oid())).collect();
-        let new = || Rc::new(Prepared { sql: sql.to_owned(), types: types(), plan: std::cell::OnceCell::new() });
-        Rc::clone(known.entry(sql).or_insert_with(new))
-    });
-    statement.returning(args, each)
+    // SAFETY: in a transaction; after an error its abort pops the snapshot.
+    unsafe {
+        pg_sys::CommandCounterIncrement();
+        pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
+        let _moment = Moment(ONE_MOMENT.replace(true));
+        let result = f();
+        pg_sys::PopActiveSnapshot();
+        result
+    }
+}
+
+/// A static look at catalogs that several are made of one after the other: planned once per session. Of the same text,
+/// arguments always have the same types. It sees what is committed, as the server does when it resolves names: in a
+/// transaction that sees the rows of an earlier moment, catalogs of that moment would say of a table what it is not any more.
+pub fn look_up<T>(sql: &'static str, args: &[DatumWithOid<'_>], each: impl Fn(Row<'_>) -> Result<T>) -> Result<Vec<T>> {
+    if !ONE_MOMENT.get() {
+        return at_one_moment(|| look_up(sql, args, each));
+    }
+    let _pinned = Pinned::ours();
+    Spi::connect(|_| {
+        let plan = known(sql, args)?;
+        let nulls: Vec<std::ffi::c_char> =
+            args.iter().map(|arg| if arg.datum().is_none() { b'n' } else { b' ' } as std::ffi::c_char).collect();
+        let null = pg_sys::Datum::from(0usize);
+        let mut values: Vec<pg_sys::Datum> =
+            args.iter().map(|arg| arg.datum().map_or(null, |datum| datum.sans_lifetime())).collect();
+        // SAFETY: connected; the result's rows live until then. Read only: with the snapshot that is active.
+        unsafe {
+            let code = pg_sys::SPI_execute_plan(plan, values.as_mut_ptr(), nulls.as_ptr(), true, 0);
+            let table = pg_sys::SPI_tuptable;
+            if code != pg_sys::SPI_OK_SELECT as i32 || table.is_null() {
+                return Err(Error::new(INTERNAL_ERROR, format!("a look at the catalogs gave {code}")));
+            }
+            let mut found = Vec::new();
+            for at in 0..pg_sys::SPI_processed as usize {
+                if let Some(row) = SpiHeapTupleData::new((*table).tupdesc, *(*table).vals.add(at))? {
+                    found.push(each(Row(row))?);
+                }
+            }
+            Ok(found)
+        }
+    })
+}
+
+fn known(sql: &'static str, args: &[DatumWithOid<'_>]) -> Result<pg_sys::SPIPlanPtr> {
+    if let Some(plan) = KNOWN.with_borrow(|known| known.get(sql).copied()) {
+        return Ok(plan);
+    }
+    let mut types: Vec<pg_sys::Oid> = args.iter().map(|arg| arg.oid()).collect();
+    #[cfg(debug_assertions)]
+    super::proof::ours(sql, &types)?;
+    let text = encoding::to_c(sql)?;
+    // SAFETY: connected; a kept plan lives as long as the session.
+    unsafe {
+        let plan = pg_sys::SPI_prepare(text.as_ptr(), types.len() as i32, types.as_mut_ptr());
+        if plan.is_null() || pg_sys::SPI_keepplan(plan) != 0 {
+            return Err(Error::new(INTERNAL_ERROR, "a look at the catalogs could not be prepared"));
+        }
+        KNOWN.with_borrow_mut(|known| known.insert(sql, plan));
+        Ok(plan)
+    }
 }

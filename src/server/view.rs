@@ -52,6 +52,40 @@ pub fn columns(view: Oid) -> Result<Vec<Shown>> {
     })
 }
 
+/// For each column of a view, in their order, which of that table's it shows; 0: it is something else. The view is one that
+/// the statement has locked.
+pub fn shown(view: Oid, table: Oid) -> Result<Vec<i16>> {
+    // SAFETY: opened and closed here, or by the abort; the query belongs to the relation's cache entry.
+    unsafe {
+        let relation = pg_sys::try_relation_open(view, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+        if relation.is_null() {
+            return Ok(Vec::new());
+        }
+        let mut shown = Vec::new();
+        if (*(*relation).rd_rel).relkind == pg_sys::RELKIND_VIEW as std::ffi::c_char {
+            let query = pg_sys::get_view_query(relation);
+            let tables = PgList::<pg_sys::RangeTblEntry>::from_pg((*query).rtable);
+            for entry in PgList::<pg_sys::TargetEntry>::from_pg((*query).targetList).iter_ptr() {
+                if (*entry).resjunk {
+                    continue;
+                }
+                let expression = (*entry).expr.cast::<pg_sys::Node>();
+                let mut number = 0;
+                if (*expression).type_ == NodeTag::T_Var {
+                    let var = &*expression.cast::<pg_sys::Var>();
+                    let of = usize::try_from(var.varno - 1).ok().and_then(|at| tables.get_ptr(at));
+                    if var.varlevelsup == 0 && of.is_some_and(|of| (*of).relid == table) {
+                        number = var.varattno.max(0);
+                    }
+                }
+                shown.push(number);
+            }
+        }
+        pg_sys::relation_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
+        Ok(shown)
+    }
+}
+
 /// A query that is nothing but `SELECT columns FROM table AS .. WHERE column IS [NOT] NULL`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shape {

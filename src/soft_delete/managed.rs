@@ -181,14 +181,30 @@ pub fn primary_key(relid: Oid) -> Result<Vec<(String, String)>> {
     })
 }
 
+/// All partitions of a table, at every level. Locks none of them.
+pub fn partitions(relid: Oid) -> Result<Vec<Oid>> {
+    spi::bookkeeping(|| {
+        spi::look_up(
+            "WITH RECURSIVE tree AS (
+                 SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent OPERATOR(pg_catalog.=) $1
+                 UNION
+                 SELECT i.inhrelid FROM tree
+                 JOIN pg_catalog.pg_inherits i ON i.inhparent OPERATOR(pg_catalog.=) tree.inhrelid)
+             SELECT tree.inhrelid FROM tree",
+            &[relid.into()],
+            |row| row.require(1),
+        )
+    })
+}
+
 /// The type of a relation's rows, and of arrays of them.
 pub fn row_type(relid: Oid) -> Result<(Oid, Oid)> {
-    let found = spi::query_one(
+    let found = spi::look_up(
         "SELECT t.oid, t.typarray FROM pg_catalog.pg_type t WHERE t.typrelid OPERATOR(pg_catalog.=) $1",
         &[relid.into()],
         |row| Ok((row.require(1)?, row.require(2)?)),
     )?;
-    Ok(found.unwrap_or((Oid::INVALID, Oid::INVALID)))
+    Ok(found.into_iter().next().unwrap_or((Oid::INVALID, Oid::INVALID)))
 }
 
 /// A foreign key, seen from either of its tables.

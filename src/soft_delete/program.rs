@@ -11,10 +11,26 @@ use crate::backfill::statements::identifier;
 use crate::error::{Error, FEATURE_NOT_SUPPORTED, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
 use crate::server::named::objects::Objects;
 use crate::server::raw::Statement;
-use crate::server::{catalog, encoding};
+use crate::server::{catalog, encoding, view};
+
+/// What arrays of keys are told apart by, never by their place: foreign keys are added, renamed and dropped meanwhile.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct KeyColumn {
+    /// In the table (not a view or a partition of it).
+    pub number: i16,
+    /// The type of arrays of it.
+    pub array_oid: Oid,
+}
+
+impl From<&Column> for KeyColumn {
+    fn from(column: &Column) -> Self {
+        KeyColumn { number: column.number, array_oid: column.array_oid }
+    }
+}
 
 /// A key column of the table, and where it is in the relation whose rows a trigger sees.
 pub struct Key {
+    pub column: KeyColumn,
     pub number: i16,
     pub type_oid: Oid,
     pub by_value: bool,
@@ -25,6 +41,7 @@ pub struct Key {
 impl Key {
     fn of(column: &Column) -> Self {
         Key {
+            column: column.into(),
             number: column.number,
             type_oid: column.type_oid,
             by_value: column.by_value,
@@ -36,8 +53,8 @@ impl Key {
 
 /// What a deleted row means for what references it.
 pub enum Action {
-    /// Live rows go too; `child` is the table with soft delete, its keys come back.
-    Cascade { child: Oid, statement: Statement },
+    /// Live rows go too; `child` is the table with soft delete, its `keys` come back.
+    Cascade { child: Oid, statement: Statement, keys: Vec<KeyColumn> },
     /// References are cleared, and remembered.
     Clear { child: Oid, clearing: Clearing },
     /// No live row may be there: now (RESTRICT), or once everything else is done.
@@ -72,7 +89,7 @@ pub struct Child {
     /// The one as whom it is done, as the server's own foreign keys do it.
     pub owner: Oid,
     /// Which of the table's keys the foreign key references.
-    pub keys: Vec<usize>,
+    pub keys: Vec<KeyColumn>,
     pub action: Action,
 }
 
@@ -84,8 +101,8 @@ pub struct Parent {
     /// Attributes of the referencing row; parameters of `look` from 4 on.
     pub columns: Vec<Key>,
     pub look: Statement,
-    /// The same for many rows; which of the program's `references` it takes.
-    pub references: Vec<usize>,
+    /// The same for many rows; which columns it takes.
+    pub references: Vec<KeyColumn>,
     pub look_all: Statement,
     pub refusal: Refusal,
 }
@@ -118,6 +135,8 @@ pub struct Own {
     pub delete_many: Statement,
     pub look_many: Statement,
     pub row_type: Oid,
+    /// The view shows columns of the table alone.
+    pub view_fits: bool,
     pub deleted_at: i16,
     pub deletion_id: i16,
     pub has_timezone: bool,
@@ -128,7 +147,7 @@ pub struct Own {
 pub struct Program {
     pub own: Option<Own>,
     pub parents: Vec<Parent>,
-    /// Relations whose changes make it out of date.
+    /// Relations whose changes make it out of date; in order.
     pub relations: Vec<Oid>,
     /// The same for types and roles, as the server calls them when they change.
     pub hashes: Vec<u32>,
@@ -143,6 +162,8 @@ pub fn build(relid: Oid) -> Result<Program> {
         None => None,
     };
     let parents = parents(relid, &mut relations)?;
+    relations.sort_unstable_by_key(|relid| relid.to_u32());
+    relations.dedup();
     let mut program = Program { own, parents, relations, hashes: Vec::new() };
     program.fix_names(relid)?;
     program.hashes = program.objects();
@@ -150,6 +171,11 @@ pub fn build(relid: Oid) -> Result<Program> {
 }
 
 impl Program {
+    /// Does a change of this relation make it out of date?
+    pub fn names(&self, relid: Oid) -> bool {
+        self.relations.binary_search_by_key(&relid.to_u32(), |known| known.to_u32()).is_ok()
+    }
+
     /// Tells the statements which tables they are about: an error if a name is another table's when they run.
     fn fix_names(&self, relid: Oid) -> Result<()> {
         if let Some(own) = &self.own {
@@ -209,9 +235,24 @@ fn with_arrays(keys: &[Column]) -> Vec<Oid> {
 
 fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
     relations.push(managed.relid);
+    // A foreign key may reference a partition, which alone is told of it.
+    relations.extend(managed::partitions(managed.relid)?);
     let columns = managed::columns(managed.relid)?;
+    let called = |name: &str| columns.iter().find(|column| column.name == name);
+    // A view's columns have names of their own: what they show its query says.
+    let shown = match managed.live_view {
+        Some(view) if view == relid => view::shown(view, managed.relid)?,
+        _ => Vec::new(),
+    };
+    let image_columns: Vec<&Column> =
+        shown.iter().filter_map(|&shown| columns.iter().find(|column| column.number == shown)).collect();
     let here = if relid == managed.relid { columns.clone() } else { managed::columns(relid)? };
-    let number = |name: &str| here.iter().find(|column| column.name == name).map_or(0, |column| column.number);
+    let number = |column: &Column| -> i16 {
+        if managed.live_view == Some(relid) {
+            return shown.iter().position(|&shown| shown == column.number).map_or(0, |at| at as i16 + 1);
+        }
+        here.iter().find(|here| here.name == column.name).map_or(0, |here| here.number)
+    };
     let foreign_keys = managed::referencing(managed.relid)?;
     let primary_key = managed::primary_key(managed.relid)?;
     let primary = primary_key.len();
@@ -219,7 +260,7 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
     let mut children = Vec::new();
     for key in &foreign_keys {
         relations.extend([key.child, key.child_root]);
-        children.extend(child(managed, key, &keys)?);
+        children.extend(child(managed, key, &keys, relations)?);
     }
     let table = managed.sql();
     let rows = rows(primary, 4);
@@ -232,16 +273,12 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
     };
     let matching = equal(&|i| format!("d.k{i}"));
     let one = equal(&|i| format!("${}", 5 + i));
-    let (row_type, row_array, view_columns) = match managed.live_view {
-        None => (pg_sys::RECORDOID, pg_sys::RECORDARRAYOID, Vec::new()),
-        Some(view) => {
-            relations.push(view);
-            let (row_type, row_array) = managed::row_type(view)?;
-            (row_type, row_array, managed::columns(view)?)
-        }
+    let (row_type, row_array) = match managed.live_view {
+        Some(view) if view == relid => managed::row_type(view)?,
+        _ => (pg_sys::RECORDOID, pg_sys::RECORDARRAYOID),
     };
     let each = |of: &dyn Fn(usize, &Column) -> String| -> String {
-        view_columns.iter().enumerate().map(|(i, column)| of(i, column)).collect::<Vec<_>>().join(", ")
+        image_columns.iter().enumerate().map(|(i, column)| of(i, column)).collect::<Vec<_>>().join(", ")
     };
     let image = each(&|_, column| format!("t.{}", identifier(&column.name)));
     // An array of rows comes apart into their columns.
@@ -259,6 +296,9 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
     let arrays = with_arrays(&keys[..primary]);
     let type_of_at = type_of(managed, &columns, &managed.deleted_at, &[pg_sys::TIMESTAMPTZOID, pg_sys::TIMESTAMPOID])?;
     type_of(managed, &columns, &managed.deletion_id, &[pg_sys::UUIDOID])?;
+    if let Some(flag) = &managed.flag {
+        type_of(managed, &columns, flag, &[pg_sys::BOOLOID])?;
+    }
     let flag = managed.flag.as_ref().map_or_else(String::new, |flag| format!(", {} = true", identifier(flag)));
     let (at, by, id) =
         (identifier(&managed.deleted_at), identifier(&managed.deleted_by), identifier(&managed.deletion_id));
@@ -288,7 +328,7 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
             ),
             Vec::new(),
         ),
-        keys: keys.iter().map(|key| Key { number: number(&key.name), ..Key::of(key) }).collect(),
+        keys: keys.iter().map(|key| Key { number: number(key), ..Key::of(key) }).collect(),
         primary,
         children,
         lock: Statement::new(
@@ -341,10 +381,11 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
             many_types,
         ),
         row_type,
-        deleted_at: number(&managed.deleted_at),
-        deletion_id: number(&managed.deletion_id),
+        view_fits: image_columns.len() == shown.len(),
+        deleted_at: called(&managed.deleted_at).map_or(0, number),
+        deletion_id: called(&managed.deletion_id).map_or(0, number),
         has_timezone: type_of_at != pg_sys::TIMESTAMPOID,
-        flag: managed.flag.as_deref().map_or(0, number),
+        flag: managed.flag.as_deref().and_then(called).map_or(0, number),
     })
 }
 
@@ -370,9 +411,10 @@ fn key_columns(
     foreign_keys: &[ForeignKey],
 ) -> Result<Vec<Column>> {
     let mut names: Vec<&String> = primary_key.iter().map(|(name, _)| name).collect();
-    for name in foreign_keys.iter().flat_map(|key| &key.parent_columns) {
-        if !names.contains(&name) {
-            names.push(name);
+    let referenced = |column: &&Column| foreign_keys.iter().any(|key| key.parent_columns.contains(&column.name));
+    for column in columns.iter().filter(referenced) {
+        if !names.contains(&&column.name) {
+            names.push(&column.name);
         }
     }
     names.into_iter().map(|name| key_column(&managed.sql(), columns, name)).collect()
@@ -406,9 +448,9 @@ fn collate(column: &Column) -> String {
 }
 
 /// `WITH gone AS (statement RETURNING columns)`, and how many there were with the columns as arrays.
-pub fn with_keys(statement: &str, alias: &str, columns: &[String]) -> String {
+pub fn with_keys(statement: &str, alias: &str, columns: &[Column]) -> String {
     let returned: Vec<String> =
-        columns.iter().enumerate().map(|(i, name)| format!("{alias}{} AS k{i}", identifier(name))).collect();
+        columns.iter().enumerate().map(|(i, column)| format!("{alias}{} AS k{i}", identifier(&column.name))).collect();
     let arrays: Vec<String> = (0..columns.len()).map(|i| format!(", pg_catalog.array_agg(gone.k{i})")).collect();
     format!(
         "WITH gone AS ({statement} RETURNING {}) SELECT pg_catalog.count(*){} FROM gone",
@@ -418,20 +460,25 @@ pub fn with_keys(statement: &str, alias: &str, columns: &[String]) -> String {
 }
 
 /// What of a table's rows its deletion has to know: nothing, if nobody references it.
-pub fn wanted_keys(managed: &Managed) -> Result<Vec<String>> {
-    let foreign_keys = managed::referencing(managed.relid)?;
+pub fn wanted_keys(managed: &Managed) -> Result<Vec<Column>> {
+    wanted_by(managed, &managed::referencing(managed.relid)?)
+}
+
+fn wanted_by(managed: &Managed, foreign_keys: &[ForeignKey]) -> Result<Vec<Column>> {
     if foreign_keys.is_empty() {
         return Ok(Vec::new());
     }
     let columns = managed::columns(managed.relid)?;
-    let keys = key_columns(managed, &columns, &managed::primary_key(managed.relid)?, &foreign_keys)?;
-    Ok(keys.into_iter().map(|key| key.name).collect())
+    key_columns(managed, &columns, &managed::primary_key(managed.relid)?, foreign_keys)
 }
 
-fn child(managed: &Managed, key: &ForeignKey, keys: &[Column]) -> Result<Vec<Child>> {
-    let positions: Vec<usize> =
-        key.parent_columns.iter().filter_map(|name| keys.iter().position(|key| &key.name == name)).collect();
-    let used: Vec<Column> = positions.iter().map(|&position| keys[position].clone()).collect();
+fn key_shape(columns: &[Column]) -> Vec<KeyColumn> {
+    columns.iter().map(KeyColumn::from).collect()
+}
+
+fn child(managed: &Managed, key: &ForeignKey, keys: &[Column], relations: &mut Vec<Oid>) -> Result<Vec<Child>> {
+    let named = |name: &String| keys.iter().find(|key| &key.name == name);
+    let used: Vec<Column> = key.parent_columns.iter().filter_map(named).cloned().collect();
     let table = qualified(&key.child_schema, &key.child_name);
     let rows = rows(used.len(), 4);
     let mut matching: Vec<String> = (0..used.len())
@@ -463,9 +510,15 @@ fn child(managed: &Managed, key: &ForeignKey, keys: &[Column]) -> Result<Vec<Chi
     let mut actions = vec![match (key.on_delete, &child) {
         ('c', Some(child)) => {
             let update = format!("UPDATE {table} AS c SET {} FROM {rows} WHERE {matching}", child.set_deleted());
+            // What comes back is for those that reference the child in their turn.
+            let foreign_keys = managed::referencing(child.relid)?;
+            relations.extend(foreign_keys.iter().flat_map(|key| [key.parent, key.child, key.child_root]));
+            relations.extend(managed::partitions(child.relid)?);
+            let wanted = wanted_by(child, &foreign_keys)?;
             Action::Cascade {
                 child: child.relid,
-                statement: Statement::new(counted(&update, "c.", &wanted_keys(child)?), with_arrays(&used)),
+                statement: Statement::new(counted(&update, "c.", &wanted), with_arrays(&used)),
+                keys: key_shape(&wanted),
             }
         }
         ('c', None) if managed.on_unmanaged == "ignore" => Action::Nothing,
@@ -481,7 +534,7 @@ fn child(managed: &Managed, key: &ForeignKey, keys: &[Column]) -> Result<Vec<Chi
     if !key.child_owner_may {
         actions.insert(0, refuse_without_rights(managed, key, with_arrays(&used)));
     }
-    let child = |action| Child { relid: key.child, owner: key.child_owner, keys: positions.clone(), action };
+    let child = |action| Child { relid: key.child, owner: key.child_owner, keys: key_shape(&used), action };
     Ok(actions.into_iter().map(child).collect())
 }
 
@@ -522,7 +575,7 @@ fn refuse_without_rights(managed: &Managed, key: &ForeignKey, types: Vec<Oid>) -
 }
 
 /// With the keys, or the number of rows alone.
-pub fn counted(update: &str, alias: &str, keys: &[String]) -> String {
+pub fn counted(update: &str, alias: &str, keys: &[Column]) -> String {
     if keys.is_empty() { update.to_owned() } else { with_keys(update, alias, keys) }
 }
 
@@ -623,19 +676,15 @@ fn clear(key: &ForeignKey, used: &[Column], table: &str, rows: &str, matching: &
 }
 
 /// The tables with soft delete that a table references, and the columns by which it does.
-pub fn references(relid: Oid) -> Result<(Vec<ForeignKey>, Vec<String>)> {
+pub fn references(relid: Oid) -> Result<(Vec<ForeignKey>, Vec<Column>)> {
     let foreign_keys = managed::referenced(relid)?;
-    let mut columns: Vec<String> = Vec::new();
-    for name in foreign_keys.iter().flat_map(|key| &key.child_columns) {
-        if !columns.contains(name) {
-            columns.push(name.clone());
-        }
-    }
+    let references = |column: &Column| foreign_keys.iter().any(|key| key.child_columns.contains(&column.name));
+    let columns = managed::columns(relid)?.into_iter().filter(references).collect();
     Ok((foreign_keys, columns))
 }
 
 fn parents(relid: Oid, relations: &mut Vec<Oid>) -> Result<Vec<Parent>> {
-    let (foreign_keys, references) = references(relid)?;
+    let foreign_keys = managed::referenced(relid)?;
     let columns = managed::columns(relid)?;
     let mut parents = Vec::new();
     for key in &foreign_keys {
@@ -683,11 +732,7 @@ fn parents(relid: Oid, relations: &mut Vec<Oid>) -> Result<Vec<Parent>> {
                 look(format!("{table} AS p"), equal(&|i| format!("${}", 4 + i))),
                 types(&|column| column.type_oid),
             ),
-            references: key
-                .child_columns
-                .iter()
-                .filter_map(|name| references.iter().position(|reference| reference == name))
-                .collect(),
+            references: key_shape(&used),
             look_all: Statement::new(
                 look(format!("{table} AS p, {}", rows(used.len(), 4)), equal(&|i| format!("d.k{i}"))),
                 types(&|column| column.array_oid),

@@ -4,15 +4,15 @@
 use pgrx::Uuid;
 use pgrx::pg_sys::{self, Oid};
 
-use super::managed::{self, Managed, literal, qualified};
+use super::managed::{self, Column, Managed, literal, qualified};
 use super::objects;
-use super::program::{self, counted};
+use super::program::{self, KeyColumn, counted};
 use crate::backfill::fragments;
 use crate::backfill::glue::Glue;
 use crate::backfill::statements::identifier;
 use crate::error::{
-    Error, INSUFFICIENT_PRIVILEGE, NULL_VALUE_NOT_ALLOWED, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, UNDEFINED_OBJECT,
-    UNDEFINED_PARAMETER, UNDEFINED_TABLE,
+    Error, INSUFFICIENT_PRIVILEGE, NULL_VALUE_NOT_ALLOWED, OBJECT_NOT_IN_PREREQUISITE_STATE, Result,
+    SERIALIZATION_FAILURE, UNDEFINED_OBJECT, UNDEFINED_PARAMETER, UNDEFINED_TABLE,
 };
 use crate::jobs::queue;
 use crate::server::analyze::analyse;
@@ -25,8 +25,8 @@ use crate::server::{catalog, heap, spi};
 pub struct Selection {
     pub relid: Oid,
     pub statement: Statement,
-    /// How many arrays come back behind the count; 0: only the number of rows.
-    pub arrays: usize,
+    /// The arrays that come back behind the count; none: only the number of rows.
+    pub keys: Vec<KeyColumn>,
 }
 
 pub struct Restore {
@@ -80,15 +80,28 @@ pub fn target(relid: Oid) -> Result<Managed> {
     })
 }
 
+/// Locked as the statement will lock it in a moment: names, columns and foreign keys stay what they are when it is written.
+fn locked(relid: Oid) -> Result<Managed> {
+    let found = target(relid)?;
+    heap::lock_for_update(found.relid);
+    let managed = target(relid)?;
+    if managed.relid != found.relid {
+        return Err(
+            Error::new(SERIALIZATION_FAILURE, "the table has changed meanwhile").hint("Try the transaction again.")
+        );
+    }
+    Ok(managed)
+}
+
 /// The rows that a condition of the caller's selects. He may call the table by the name he knows it by.
 fn selection(
     relid: Oid,
     condition: Option<&str>,
     set: impl Fn(&Managed) -> String,
     only: impl Fn(&Managed, &str) -> String,
-    keys: impl Fn(&Managed) -> Result<Vec<String>>,
+    keys: impl Fn(&Managed) -> Result<Vec<Column>>,
 ) -> Result<Selection> {
-    let managed = target(relid)?;
+    let managed = locked(relid)?;
     let condition = condition.ok_or_else(|| Error::new(NULL_VALUE_NOT_ALLOWED, "the argument condition is null"))?;
     fragments::condition(&managed.sql(), condition, "Write 'true' for every row")?;
     let (schema, name) = heap::name(relid).unwrap_or_default();
@@ -104,11 +117,10 @@ fn selection(
             .theirs(condition)
             .ours(")");
     let keys = keys(&managed)?;
-    let arrays = keys.len();
     let statement = Statement::new(counted(glue.text(), &format!("{alias}."), &keys), types(&[])).around(condition);
     // The condition is the caller's, who runs it as himself: what it names is his.
     statement.names(if Some(relid) == managed.live_view { managed.relid } else { relid }, &Objects::default());
-    Ok(Selection { relid: managed.relid, statement, arrays })
+    Ok(Selection { relid: managed.relid, statement, keys: keys.iter().map(KeyColumn::from).collect() })
 }
 
 /// The statement has parameters, which are ours. What else may be wrong with the condition the statement itself says.
@@ -213,6 +225,8 @@ pub fn restores(id: Option<Uuid>) -> Result<Restore> {
             )
             .detail("The deletion has rows in it.")
         })?;
+        heap::lock_for_update(managed.relid);
+        let managed = target(managed.relid)?;
         let references = program::references(managed.relid)?.1;
         let of_it =
             format!("t.{} OPERATOR(pg_catalog.=) $1 AND NOT ({})", identifier(&managed.deletion_id), managed.live("t"));
@@ -223,7 +237,11 @@ pub fn restores(id: Option<Uuid>) -> Result<Restore> {
         let objects = Objects::of(&[managed.relid])?;
         [&statement, &left].iter().for_each(|statement| statement.names(managed.relid, &objects));
         tables.push(Table {
-            selection: Selection { relid: managed.relid, statement, arrays: references.len() },
+            selection: Selection {
+                relid: managed.relid,
+                statement,
+                keys: references.iter().map(KeyColumn::from).collect(),
+            },
             owner: managed.owner,
             as_caller: part.direct,
             name: managed.sql(),

@@ -48,13 +48,9 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete(call: pg_sys::FunctionCallInf
         raw::connect();
         let values = engine::parameters(deletion, 0);
         let rows = engine::run_own(selection.relid, deletion, &selection.statement, values, null(), Sight::Transaction);
-        let keys =
-            if selection.arrays == 0 { Keys { rows, arrays: null_mut() } } else { Keys::of_result(selection.arrays) };
+        let keys = Keys::of_result(rows, &selection.keys);
         let found = keys.rows;
         if let Some(own) = &programs::of(selection.relid).own {
-            if keys.arrays.is_null() && !own.children.is_empty() && found > 0 {
-                raw::raise(&Report::new(c"40001", c"a foreign key was added to the table meanwhile"));
-            }
             engine::carry_on(deletion, own, keys, true);
         }
         raw::finish();
@@ -112,14 +108,14 @@ unsafe fn bring_back(selection: &Selection, deletion: *mut state::Deletion) -> K
         }
         let rows = raw::run_theirs(&selection.statement, values, nulls.as_ptr().cast(), Sight::Transaction);
         state::leave();
-        if selection.arrays == 0 { Keys { rows, arrays: null_mut() } } else { Keys::of_result(selection.arrays) }
+        Keys::of_result(rows, &selection.keys)
     }
 }
 
 /// Refuses to leave a live row that references a deleted one; the referenced rows stay locked.
 unsafe fn check_parents(relid: Oid, keys: &Keys) {
     unsafe {
-        if keys.rows == 0 || keys.arrays.is_null() {
+        if keys.rows == 0 {
             return;
         }
         let program = programs::of(relid);
@@ -134,7 +130,7 @@ unsafe fn check_parents(relid: Oid, keys: &Keys) {
             std::ptr::write_bytes(nulls, b'n', 3);
             let mut k = 0;
             while k < count {
-                *values.add(3 + k) = *keys.arrays.add(*parent.references.as_ptr().add(k));
+                *values.add(3 + k) = keys.of(*parent.references.as_ptr().add(k));
                 k += 1;
             }
             let before = raw::become_user(parent.owner, pg_sys::SECURITY_NOFORCE_RLS);

@@ -11,32 +11,157 @@ use super::programs;
 use super::state::{self, Deletion};
 use crate::server::raw::{self, Report, Sight, Statement};
 use crate::server::{door, value};
-use crate::soft_delete::program::{Action, Child, Clearing, Own, Refusal};
+use crate::soft_delete::program::{Action, Child, Clearing, KeyColumn, Own, Refusal};
 
-/// Keys of some rows: an array for each key column.
+/// Keys of some rows: an array for each of these columns.
 pub struct Keys {
     pub rows: u64,
-    pub arrays: *mut Datum,
+    columns: *const KeyColumn,
+    count: usize,
+    arrays: *mut Datum,
 }
 
 impl Keys {
-    pub unsafe fn new(columns: usize) -> Self {
-        unsafe { Keys { rows: 0, arrays: raw::allocate(columns) } }
+    /// Nobody has asked for any.
+    pub fn none(rows: u64) -> Self {
+        Keys { rows, columns: null(), count: 0, arrays: null_mut() }
     }
 
-    /// From a result with a count and the arrays.
-    pub unsafe fn of_result(columns: usize) -> Self {
+    /// Of columns which live as long as it; the arrays are the caller's to write.
+    pub unsafe fn new(rows: u64, columns: *const KeyColumn, count: usize) -> Self {
+        unsafe { Keys { rows, columns, count, arrays: raw::allocate(count) } }
+    }
+
+    pub unsafe fn set(&self, at: usize, array: Datum) {
+        unsafe { *self.arrays.add(at) = array };
+    }
+
+    /// From the last result: a count and the arrays. No columns: each row of it is one.
+    pub unsafe fn of_result(rows: u64, columns: &[KeyColumn]) -> Self {
         unsafe {
-            let keys = Keys::new(columns);
+            if columns.is_empty() {
+                return Keys::none(rows);
+            }
+            let rows = raw::value(1).map_or(0, |rows| rows.value() as u64);
+            let keys = Keys::new(rows, columns.as_ptr(), columns.len());
             let mut i = 0;
-            while i < columns {
-                *keys.arrays.add(i) = raw::value(i as i32 + 2).unwrap_or(Datum::from(0usize));
+            while i < columns.len() && rows > 0 {
+                if raw::column_type(raw::result(), i + 1) != (*columns.as_ptr().add(i)).array_oid {
+                    other_keys();
+                }
+                match raw::value(i as i32 + 2) {
+                    Some(array) => keys.set(i, array),
+                    None => other_keys(),
+                }
                 i += 1;
             }
-            Keys { rows: raw::value(1).map_or(0, |rows| rows.value() as u64), ..keys }
+            keys
+        }
+    }
+
+    /// The array of that column; an error if whoever has gathered the keys did not know that it is one.
+    pub unsafe fn of(&self, column: KeyColumn) -> Datum {
+        unsafe {
+            let mut i = 0;
+            while i < self.count {
+                if *self.columns.add(i) == column {
+                    return *self.arrays.add(i);
+                }
+                i += 1;
+            }
+            other_keys()
+        }
+    }
+
+    /// The arrays of the primary key.
+    pub unsafe fn primary(&self, own: &Own, values: *mut Datum) {
+        unsafe {
+            let mut i = 0;
+            while i < own.primary {
+                *values.add(i) = self.of((*own.keys.as_ptr().add(i)).column);
+                i += 1;
+            }
         }
     }
 }
+
+/// Which columns the first `count` keys are, in that memory.
+pub unsafe fn columns_in(context: pg_sys::MemoryContext, own: &Own, count: usize) -> *mut KeyColumn {
+    unsafe {
+        let columns: *mut KeyColumn = raw::allocate_in(context, count);
+        let mut i = 0;
+        while i < count {
+            *columns.add(i) = (*own.keys.as_ptr().add(i)).column;
+            i += 1;
+        }
+        columns
+    }
+}
+
+/// An error if the first keys of the table are not these.
+pub unsafe fn require_columns(columns: *const KeyColumn, count: usize, own: &Own, keys: usize) {
+    unsafe {
+        if count != keys {
+            other_keys();
+        }
+        let mut i = 0;
+        while i < count {
+            if *columns.add(i) != (*own.keys.as_ptr().add(i)).column {
+                other_keys();
+            }
+            i += 1;
+        }
+    }
+}
+
+pub unsafe fn other_keys() -> ! {
+    unsafe {
+        raw::raise(&Report {
+            detail: c"A foreign key was added, or a column of one has changed, since rows were deleted.".as_ptr(),
+            hint: c"Try the transaction again.".as_ptr(),
+            ..Report::new(c"40001", c"a key of the table has changed meanwhile")
+        })
+    }
+}
+
+/// The table with soft delete, with those that reference it locked: their names, owners and keys stay as they are from
+/// before they are looked at until the transaction ends.
+unsafe fn with_children(relid: Oid) -> Option<&'static Own> {
+    unsafe extern "C-unwind" {
+        fn LockRelationOid(relid: Oid, mode: pg_sys::LOCKMODE);
+    }
+    unsafe {
+        let mut program = programs::of(relid);
+        let mut tries = 0;
+        while tries < TRIES {
+            if let Some(own) = &program.own {
+                let mut i = 0;
+                while i < own.children.len() {
+                    let child = &*own.children.as_ptr().add(i);
+                    let mode = match child.action {
+                        Action::Cascade { .. } | Action::Clear { .. } => pg_sys::RowExclusiveLock,
+                        Action::Refuse { .. } => pg_sys::AccessShareLock,
+                        Action::Nothing => pg_sys::NoLock,
+                    };
+                    if mode != pg_sys::NoLock {
+                        LockRelationOid(child.relid, mode as pg_sys::LOCKMODE);
+                    }
+                    i += 1;
+                }
+            }
+            let again = programs::of(relid);
+            if std::ptr::eq(program, again) {
+                return program.own.as_ref();
+            }
+            program = again;
+            tries += 1;
+        }
+        other_keys()
+    }
+}
+
+/// Each is a change of a table that came just before its lock.
+const TRIES: u32 = 20;
 
 /// A table whose rows have gone and whose children are still to be seen to.
 struct Work {
@@ -87,7 +212,7 @@ pub unsafe fn carry_on(deletion: *mut Deletion, own: &Own, keys: Keys, direct: b
         let first = work;
         let mut last = work;
         while !work.is_null() {
-            if let Some(own) = &programs::of((*work).relid).own {
+            if let Some(own) = with_children((*work).relid) {
                 last = children(deletion, own, work, last);
             }
             work = (*work).next;
@@ -121,7 +246,7 @@ unsafe fn children(deletion: *mut Deletion, own: &Own, work: *mut Work, mut last
         // Whoever inserts a row that references one of these holds it FOR KEY SHARE until he commits: wait for him, and
         // look at what he has inserted.
         let values = parameters(deletion, own.primary);
-        std::ptr::copy_nonoverlapping(keys.arrays, values.add(3), own.primary);
+        keys.primary(own, values.add(3));
         let before = raw::become_user(own.owner, pg_sys::SECURITY_NOFORCE_RLS);
         raw::run_theirs(&own.lock, values, null(), Sight::Latest);
         raw::become_again(before);
@@ -130,8 +255,8 @@ unsafe fn children(deletion: *mut Deletion, own: &Own, work: *mut Work, mut last
         while i < own.children.len() {
             let child = &*own.children.as_ptr().add(i);
             match &child.action {
-                Action::Cascade { child: relid, statement } => {
-                    let gone = cascade(deletion, child, *relid, statement, keys);
+                Action::Cascade { child: relid, statement, keys: columns } => {
+                    let gone = cascade(deletion, child, *relid, statement, keys, columns);
                     if gone.rows > 0 {
                         count(deletion, *relid, gone.rows, false);
                         let more: *mut Work = raw::allocate(1);
@@ -154,32 +279,32 @@ unsafe fn parameters_for(deletion: *const Deletion, child: &Child, keys: &Keys) 
         let values = parameters(deletion, child.keys.len());
         let mut i = 0;
         while i < child.keys.len() {
-            *values.add(3 + i) = *keys.arrays.add(*child.keys.as_ptr().add(i));
+            *values.add(3 + i) = keys.of(*child.keys.as_ptr().add(i));
             i += 1;
         }
         values
     }
 }
 
-unsafe fn cascade(deletion: *mut Deletion, child: &Child, relid: Oid, statement: &Statement, keys: &Keys) -> Keys {
+unsafe fn cascade(
+    deletion: *mut Deletion,
+    child: &Child,
+    relid: Oid,
+    statement: &Statement,
+    keys: &Keys,
+    columns: &[KeyColumn],
+) -> Keys {
     unsafe {
         let values = parameters_for(deletion, child, keys);
         let before = raw::become_user(child.owner, pg_sys::SECURITY_NOFORCE_RLS);
         let rows = run_own(relid, deletion, statement, values, null(), Sight::Latest);
         raw::become_again(before);
-        // Looked at only now: the statement has locked the table, so its program is as of the lock.
-        match &programs::of(relid).own {
-            Some(own) if !own.children.is_empty() => Keys::of_result(own.keys.len()),
-            _ => Keys { rows, arrays: null_mut() },
-        }
+        Keys::of_result(rows, columns)
     }
 }
 
 unsafe fn clear_all(deletion: *mut Deletion, own: &Own, keys: &Keys) {
     unsafe {
-        if keys.arrays.is_null() {
-            return;
-        }
         let mut i = 0;
         while i < own.children.len() {
             let child = &*own.children.as_ptr().add(i);
@@ -246,9 +371,6 @@ unsafe fn value_text(result: *mut pg_sys::SPITupleTable, row: usize, column: usi
 
 unsafe fn refuse_all(own: &Own, keys: &Keys, immediately: bool) {
     unsafe {
-        if keys.arrays.is_null() {
-            return;
-        }
         let mut i = 0;
         while i < own.children.len() {
             let child = &*own.children.as_ptr().add(i);

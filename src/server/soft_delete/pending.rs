@@ -5,10 +5,10 @@ use std::ptr::null_mut;
 
 use pgrx::pg_sys::{self, Datum, MemoryContext};
 
-use super::engine::Keys;
+use super::engine::{self, Keys};
 use super::statements::{self, Begun, Kind};
 use crate::server::raw;
-use crate::soft_delete::program::Own;
+use crate::soft_delete::program::{KeyColumn, Own};
 
 const KINDS: usize = 2;
 
@@ -20,7 +20,6 @@ pub enum What {
 
 struct Node {
     next: *mut Node,
-    count: usize,
     values: *mut Datum,
     nulls: *mut bool,
 }
@@ -28,6 +27,9 @@ struct Node {
 #[repr(C)]
 struct Rows {
     begun: Begun,
+    /// Which keys a row has.
+    columns: *mut KeyColumn,
+    count: usize,
     /// One list for each [`What`].
     first: [*mut Node; KINDS],
 }
@@ -39,9 +41,12 @@ pub unsafe fn note(query: MemoryContext, own: &Own, what: What, tuple: pg_sys::H
         if rows.is_null() {
             rows = statements::begin(Kind::Update, query, own.relid);
             (*rows).first = [null_mut(); KINDS];
+            (*rows).count = own.keys.len();
+            (*rows).columns = engine::columns_in((*rows).begun.context, own, own.keys.len());
         }
         let context = (*rows).begun.context;
         let count = own.keys.len();
+        engine::require_columns((*rows).columns, (*rows).count, own, count);
         let node: *mut Node = raw::allocate_in(context, 1);
         let values: *mut Datum = raw::allocate_in(context, count);
         let nulls: *mut bool = raw::allocate_in(context, count);
@@ -50,7 +55,7 @@ pub unsafe fn note(query: MemoryContext, own: &Own, what: What, tuple: pg_sys::H
         let mut i = 0;
         while i < count {
             let key = &*own.keys.as_ptr().add(i);
-            let value = raw::attribute(tuple, desc, key.number);
+            let value = raw::typed(tuple, desc, key.number, key.type_oid);
             *nulls.add(i) = value.is_none();
             *values.add(i) = match value {
                 Some(value) => raw::copy(value, key.by_value, key.length),
@@ -59,7 +64,7 @@ pub unsafe fn note(query: MemoryContext, own: &Own, what: What, tuple: pg_sys::H
             i += 1;
         }
         pg_sys::CurrentMemoryContext = before;
-        *node = Node { next: (*rows).first[what as usize], count, values, nulls };
+        *node = Node { next: (*rows).first[what as usize], values, nulls };
         (*rows).first[what as usize] = node;
         (*rows).begun.unfinished += 1;
     }
@@ -78,6 +83,7 @@ pub unsafe fn take(query: MemoryContext, own: &Own) -> Option<Noted> {
         if rows.is_null() {
             return None;
         }
+        engine::require_columns((*rows).columns, (*rows).count, own, own.keys.len());
         let noted = Noted {
             deleted: keys((*rows).first[What::DeletedByHand as usize], own),
             undeleted: keys((*rows).first[What::UndeletedByHand as usize], own),
@@ -95,13 +101,11 @@ unsafe fn keys(first: *mut Node, own: &Own) -> Option<Keys> {
         let mut rows = 0;
         let mut node = first;
         while !node.is_null() {
-            if (*node).count != own.keys.len() {
-                raw::raise(&raw::Report::new(c"40001", c"a key of the table has changed meanwhile"));
-            }
             rows += 1;
             node = (*node).next;
         }
-        let keys = Keys::new(own.keys.len());
+        let keys =
+            Keys::new(rows, engine::columns_in(pg_sys::CurrentMemoryContext, own, own.keys.len()), own.keys.len());
         let mut i = 0;
         while i < own.keys.len() {
             let key = &*own.keys.as_ptr().add(i);
@@ -111,9 +115,9 @@ unsafe fn keys(first: *mut Node, own: &Own) -> Option<Keys> {
                 array.add(*(*node).values.add(i), *(*node).nulls.add(i));
                 node = (*node).next;
             }
-            *keys.arrays.add(i) = array.finish();
+            keys.set(i, array.finish());
             i += 1;
         }
-        Some(Keys { rows, ..keys })
+        Some(keys)
     }
 }

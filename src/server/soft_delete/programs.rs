@@ -8,6 +8,7 @@ use pgrx::pg_guard;
 use pgrx::pg_sys::{self, Datum, Oid};
 
 use crate::server::raise::answer;
+use crate::server::spi;
 use crate::soft_delete::program::{self, Program};
 
 struct Entry {
@@ -51,7 +52,7 @@ unsafe extern "C-unwind" fn build(relid: Oid) -> *const Program {
         unsafe { register() };
     }
     let before = CHANGES.get();
-    let program = Box::new(answer(program::build(relid)));
+    let program = Box::new(answer(spi::at_one_moment(|| program::build(relid))));
     let address = &raw const *program;
     ENTRIES.with_borrow_mut(|entries| {
         for entry in entries.extract_if(.., |entry| entry.relid == relid || entry.stale) {
@@ -93,7 +94,7 @@ pub fn hashes(types: &[Oid], roles: &[Oid]) -> Vec<u32> {
 }
 
 unsafe extern "C-unwind" fn changed(_arg: Datum, relid: Oid) {
-    out_of_date(|program| relid == Oid::INVALID || program.relations.contains(&relid));
+    out_of_date(|program| relid == Oid::INVALID || program.names(relid));
 }
 
 unsafe extern "C-unwind" fn any_changed(_arg: Datum, _cache: i32, _hash: u32) {

@@ -1,7 +1,7 @@
 //! The triggers on tables and views with soft delete, and on tables that reference them.
 
 use std::ffi::c_char;
-use std::ptr::null;
+use std::ptr::{null, null_mut};
 
 use pgrx::pg_sys::{self, Datum};
 
@@ -91,7 +91,7 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_updated_row(call: pg_sys::Fun
         let desc = (*(*trigger).tg_relation).rd_att;
         let live = raw::attribute(new, desc, own.deleted_at).is_none();
         // As the trigger's condition says, which its table's owner may have left out.
-        let id = raw::attribute(new, desc, own.deletion_id);
+        let id = raw::typed(new, desc, own.deletion_id, pg_sys::UUIDOID);
         let id = id.map_or(null(), |id| id.cast_mut_ptr::<[u8; 16]>().cast_const());
         if live != raw::attribute(old, desc, own.deleted_at).is_none() && state::is_by_hand(own.relid, id, 1) {
             pending::note(query, own, if live { What::UndeletedByHand } else { What::DeletedByHand }, new, desc);
@@ -133,7 +133,7 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_updated(call: pg_sys::Functio
 unsafe fn stamp(own: &Own, deletion: *mut state::Deletion, keys: &Keys, undeletes: bool) {
     unsafe {
         let values = engine::parameters(deletion, own.primary);
-        std::ptr::copy_nonoverlapping(keys.arrays, values.add(3), own.primary);
+        keys.primary(own, values.add(3));
         let before = raw::become_user(own.owner, pg_sys::SECURITY_NOFORCE_RLS);
         state::enter(own.relid, deletion, undeletes);
         state::complete();
@@ -159,9 +159,10 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_flag(call: pg_sys::FunctionCa
             Some(own) if own.flag > 0 => own,
             _ => return Datum::from(new),
         };
+        let at_type = if own.has_timezone { pg_sys::TIMESTAMPTZOID } else { pg_sys::TIMESTAMPOID };
         let read = |tuple| {
-            let flag = raw::attribute(tuple, desc, own.flag).is_some_and(|flag| flag.value() as u8 != 0);
-            (raw::attribute(tuple, desc, own.deleted_at).is_some(), flag)
+            let flag = raw::typed(tuple, desc, own.flag, pg_sys::BOOLOID).is_some_and(|flag| flag.value() as u8 != 0);
+            (raw::typed(tuple, desc, own.deleted_at, at_type).is_some(), flag)
         };
         let (at_before, flag_before) = if update { read((*trigger).tg_trigtuple) } else { (false, false) };
         let (at, flag) = read(new);
@@ -185,6 +186,60 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_flag(call: pg_sys::FunctionCa
     }
 }
 
+/// A deferred check is of the row as it is by then, not of each version that the transaction has made of it: a later one has no
+/// event of its own if it leaves the references as they are. Null: the row is gone, or has moved to another partition, which
+/// checks it. As the server's own foreign keys look.
+unsafe fn newest(trigger: *mut pg_sys::TriggerData, update: bool) -> pg_sys::HeapTuple {
+    unsafe extern "C-unwind" {
+        static mut SnapshotSelfData: pg_sys::SnapshotData;
+        static mut SnapshotAnyData: pg_sys::SnapshotData;
+        fn table_slot_create(relation: pg_sys::Relation, list: *mut *mut pg_sys::List) -> *mut pg_sys::TupleTableSlot;
+        fn ExecDropSingleTupleTableSlot(slot: *mut pg_sys::TupleTableSlot);
+    }
+    /// Beyond it the offset says something else: the row is in another partition.
+    const LAST_OFFSET: u16 = 0xFFFC;
+    unsafe {
+        let (mut slot, tuple) = match update {
+            true => ((*trigger).tg_newslot, (*trigger).tg_newtuple),
+            false => ((*trigger).tg_trigslot, (*trigger).tg_trigtuple),
+        };
+        let relation = (*trigger).tg_relation;
+        if slot.is_null() || (*(*relation).rd_rel).relam != pg_sys::HEAP_TABLE_AM_OID {
+            return tuple;
+        }
+        let access = &*(*relation).rd_tableam;
+        let (Some(satisfies), Some(fetch)) = (access.tuple_satisfies_snapshot, access.tuple_fetch_row_version) else {
+            return tuple;
+        };
+        if satisfies(relation, slot, &raw mut SnapshotSelfData) {
+            return tuple;
+        }
+        slot = table_slot_create(relation, null_mut());
+        let (mut at, mut next) = ((*tuple).t_self, (*(*tuple).t_data).t_ctid);
+        let mut found: pg_sys::HeapTuple = null_mut();
+        while found.is_null() && next.ip_posid <= LAST_OFFSET && !is_same(&at, &next) {
+            at = next;
+            if !fetch(relation, &mut at, &raw mut SnapshotAnyData, slot) {
+                break;
+            }
+            let Some(copy) = (*(*slot).tts_ops).copy_heap_tuple else { break };
+            let version = copy(slot);
+            next = (*(*version).t_data).t_ctid;
+            if satisfies(relation, slot, &raw mut SnapshotSelfData) {
+                found = version;
+            }
+        }
+        ExecDropSingleTupleTableSlot(slot);
+        found
+    }
+}
+
+fn is_same(one: &pg_sys::ItemPointerData, other: &pg_sys::ItemPointerData) -> bool {
+    one.ip_posid == other.ip_posid
+        && one.ip_blkid.bi_hi == other.ip_blkid.bi_hi
+        && one.ip_blkid.bi_lo == other.ip_blkid.bi_lo
+}
+
 /// AFTER INSERT OR UPDATE on a table that references one with soft delete: locks the referenced row, as the foreign key
 /// does, and looks whether it is deleted. The argument is `deferred` in the trigger that stands for deferrable keys.
 ///
@@ -198,6 +253,10 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_live_parent(call: pg_sys::Fun
         let new = if update { (*trigger).tg_newtuple } else { (*trigger).tg_trigtuple };
         let desc = (*(*trigger).tg_relation).rd_att;
         let deferred = (*(*trigger).tg_trigger).tgdeferrable;
+        let new = if deferred { newest(trigger, update) } else { new };
+        if new.is_null() {
+            return NOTHING;
+        }
         let program = programs::of((*(*trigger).tg_relation).rd_id);
         // A live row is looked at by the keys that change: while a deletion clears one, another may wait for its turn.
         let all = !update
@@ -222,7 +281,7 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_live_parent(call: pg_sys::Fun
             let mut k = 0;
             while k < count {
                 let key = &*parent.columns.as_ptr().add(k);
-                let value = raw::attribute(new, desc, key.number);
+                let value = raw::typed(new, desc, key.number, key.type_oid);
                 match value {
                     Some(value) => *values.add(3 + k) = value,
                     None => complete = false,

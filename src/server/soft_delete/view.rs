@@ -13,7 +13,7 @@ use super::state;
 use super::statements::{self, Begun, Kind};
 use super::triggers::{NOTHING, own};
 use crate::server::raw::{self, Array, Report, Sight};
-use crate::soft_delete::program::Own;
+use crate::soft_delete::program::{KeyColumn, Own};
 
 raw::version_1!(pg_finfo_upkeep_soft_delete_view_row, pg_finfo_upkeep_soft_delete_view);
 
@@ -54,6 +54,7 @@ struct Level {
     batch: Batch,
     /// Keys of rows that are deleted or gathered, for what references them: an array each, of so many rows.
     keys: *mut Array,
+    columns: *mut KeyColumn,
     width: usize,
     noted: u64,
 }
@@ -65,9 +66,20 @@ struct Batch {
     bytes: usize,
     /// The row as the statement saw it, then its primary key: an array each.
     columns: *mut Array,
+    row_type: Oid,
+    primary: *mut KeyColumn,
+    width: usize,
 }
 
-const NO_BATCH: Batch = Batch { context: null_mut(), rows: 0, bytes: 0, columns: null_mut() };
+const NO_BATCH: Batch = Batch {
+    context: null_mut(),
+    rows: 0,
+    bytes: 0,
+    columns: null_mut(),
+    row_type: Oid::INVALID,
+    primary: null_mut(),
+    width: 0,
+};
 
 unsafe fn begin(query: pg_sys::MemoryContext, view: Oid) {
     unsafe {
@@ -83,6 +95,7 @@ unsafe fn begin(query: pg_sys::MemoryContext, view: Oid) {
         (*level).seen = hash_create(c"rows of a DELETE".as_ptr(), 256, &raw mut info, flags as c_int);
         (*level).batch = NO_BATCH;
         (*level).keys = null_mut();
+        (*level).columns = null_mut();
         (*level).width = 0;
         (*level).noted = 0;
     }
@@ -143,15 +156,15 @@ unsafe fn note(level: *mut Level, own: &Own, row: pg_sys::HeapTuple, desc: pg_sy
         }
         if (*level).keys.is_null() {
             (*level).keys = arrays((*level).begun.context, None, own, own.keys.len());
+            (*level).columns = engine::columns_in((*level).begun.context, own, own.keys.len());
             (*level).width = own.keys.len();
         }
-        if (*level).width != own.keys.len() {
-            other_keys();
-        }
+        engine::require_columns((*level).columns, (*level).width, own, own.keys.len());
         (*level).noted += 1;
         let mut i = 0;
         while i < own.keys.len() {
-            let value = raw::attribute(row, desc, (*own.keys.as_ptr().add(i)).number);
+            let key = &*own.keys.as_ptr().add(i);
+            let value = raw::typed(row, desc, key.number, key.type_oid);
             (*(*level).keys.add(i)).add(value.unwrap_or(NOTHING), value.is_none());
             i += 1;
         }
@@ -162,19 +175,36 @@ unsafe fn gather(level: *mut Level, own: &Own, row: pg_sys::HeapTuple, desc: pg_
     unsafe {
         if (*level).batch.rows == 0 {
             let context = raw::new_context((*level).begun.context);
-            (*level).batch =
-                Batch { context, columns: arrays(context, Some(own.row_type), own, own.primary), ..NO_BATCH };
+            (*level).batch = Batch {
+                context,
+                columns: arrays(context, Some(own.row_type), own, own.primary),
+                row_type: own.row_type,
+                primary: engine::columns_in(context, own, own.primary),
+                width: own.primary,
+                ..NO_BATCH
+            };
         }
         let batch = &mut (*level).batch;
+        require_same(batch, own);
         (*batch.columns).add(heap_copy_tuple_as_datum(row, desc), false);
         let mut i = 0;
         while i < own.primary {
-            let value = raw::attribute(row, desc, (*own.keys.as_ptr().add(i)).number);
+            let key = &*own.keys.as_ptr().add(i);
+            let value = raw::typed(row, desc, key.number, key.type_oid);
             (*batch.columns.add(1 + i)).add(value.unwrap_or(NOTHING), false);
             i += 1;
         }
         batch.rows += 1;
         batch.bytes += (*row).t_len as usize;
+    }
+}
+
+unsafe fn require_same(batch: &Batch, own: &Own) {
+    unsafe {
+        if batch.row_type != own.row_type {
+            engine::other_keys();
+        }
+        engine::require_columns(batch.primary, batch.width, own, own.primary);
     }
 }
 
@@ -187,6 +217,7 @@ unsafe fn flush(level: *mut Level, own: &Own) {
         if batch.rows == 0 {
             return;
         }
+        require_same(&batch, own);
         let deletion = state::current();
         let values = engine::parameters(deletion, 1 + own.primary);
         let mut i = 0;
@@ -243,7 +274,7 @@ unsafe fn delete_one(own: &Own, row: pg_sys::HeapTuple, desc: pg_sys::TupleDesc)
         while i < own.primary {
             let key = &*own.keys.as_ptr().add(i);
             // Never null: they are the primary key's.
-            *values.add(4 + i) = raw::attribute(row, desc, key.number).unwrap_or(NOTHING);
+            *values.add(4 + i) = raw::typed(row, desc, key.number, key.type_oid).unwrap_or(NOTHING);
             i += 1;
         }
         let gone = engine::run_own(own.relid, deletion, &own.delete_one, values, null(), Sight::Transaction) > 0;
@@ -268,6 +299,11 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_view_row(call: pg_sys::Functi
         let trigger = attached::data(call, &EACH);
         let (row, desc) = ((*trigger).tg_trigtuple, (*(*trigger).tg_relation).rd_att);
         let own = match own(trigger) {
+            Some(own) if !own.view_fits => raw::raise(&Report {
+                detail: c"Which row of the table is meant its columns alone say.".as_ptr(),
+                hint: c"SELECT * FROM upkeep.soft_delete_drift; shows what is wrong with it.".as_ptr(),
+                ..Report::new(c"55000", c"this view shows something else than columns of its table")
+            }),
             Some(own) if own.keys.first().is_some_and(|key| key.number > 0) => own,
             Some(_) => raw::raise(&Report {
                 hint: c"SELECT * FROM upkeep.soft_delete_drift; shows what is missing.".as_ptr(),
@@ -327,7 +363,7 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_view(call: pg_sys::FunctionCa
             (*level).begun.busy = true;
             raw::connect();
             flush(level, own);
-            let keys = Keys { rows: (*level).begun.unfinished, ..keys(level, own) };
+            let keys = keys(level, own);
             engine::carry_on(state::current(), own, keys, true);
             raw::finish();
         }
@@ -338,16 +374,19 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_view(call: pg_sys::FunctionCa
 
 unsafe fn keys(level: *mut Level, own: &Own) -> Keys {
     unsafe {
+        let rows = (*level).begun.unfinished;
         if own.children.is_empty() {
-            return Keys { rows: 0, arrays: null_mut() };
+            return Keys::none(rows);
         }
-        if (*level).width != own.keys.len() || (*level).noted != (*level).begun.unfinished {
-            other_keys();
+        engine::require_columns((*level).columns, (*level).width, own, own.keys.len());
+        if (*level).noted != rows {
+            engine::other_keys();
         }
-        let keys = Keys::new(own.keys.len());
+        let keys =
+            Keys::new(rows, engine::columns_in(pg_sys::CurrentMemoryContext, own, own.keys.len()), own.keys.len());
         let mut i = 0;
         while i < own.keys.len() {
-            *keys.arrays.add(i) = (*level).keys.add(i).read().finish();
+            keys.set(i, (*level).keys.add(i).read().finish());
             i += 1;
         }
         keys
@@ -356,8 +395,4 @@ unsafe fn keys(level: *mut Level, own: &Own) -> Keys {
 
 unsafe fn not_enabled() -> ! {
     unsafe { raw::raise(&Report::new(c"55000", c"soft delete is not enabled on the table of this view")) }
-}
-
-unsafe fn other_keys() -> ! {
-    unsafe { raw::raise(&Report::new(c"40001", c"a foreign key was added to the table meanwhile")) }
 }
