@@ -122,7 +122,7 @@ unsafe fn children(deletion: *mut Deletion, own: &Own, work: *mut Work, mut last
         // look at what he has inserted.
         let values = parameters(deletion, own.primary);
         std::ptr::copy_nonoverlapping(keys.arrays, values.add(3), own.primary);
-        let before = raw::become_user(own.owner, pg_sys::SECURITY_NOFORCE_RLS);
+        let before = raw::become_owner(own.relid, pg_sys::RowShareLock);
         raw::run_theirs(&own.lock, values, null(), Sight::Latest);
         raw::become_again(before);
         refuse_all(own, keys, true);
@@ -164,7 +164,7 @@ unsafe fn parameters_for(deletion: *const Deletion, child: &Child, keys: &Keys) 
 unsafe fn cascade(deletion: *mut Deletion, child: &Child, relid: Oid, statement: &Statement, keys: &Keys) -> Keys {
     unsafe {
         let values = parameters_for(deletion, child, keys);
-        let before = raw::become_user(child.owner, pg_sys::SECURITY_NOFORCE_RLS);
+        let before = raw::become_owner(child.relid, pg_sys::RowExclusiveLock);
         let rows = run_own(relid, deletion, statement, values, null(), Sight::Latest);
         raw::become_again(before);
         // Looked at only now: the statement has locked the table, so its program is as of the lock.
@@ -194,7 +194,7 @@ unsafe fn clear_all(deletion: *mut Deletion, own: &Own, keys: &Keys) {
 unsafe fn clear(deletion: *mut Deletion, child: &Child, relid: Oid, clearing: &Clearing, keys: &Keys) {
     unsafe {
         let values = parameters_for(deletion, child, keys);
-        let before = raw::become_user(child.owner, pg_sys::SECURITY_NOFORCE_RLS);
+        let before = raw::become_owner(child.relid, pg_sys::RowExclusiveLock);
         let rows = run_own(relid, deletion, &clearing.clear, values, null(), Sight::Latest);
         let texts = written(rows, clearing.keys, clearing.columns);
         raw::become_again(before);
@@ -259,7 +259,7 @@ unsafe fn refuse_all(own: &Own, keys: &Keys, immediately: bool) {
                 let nulls: *mut c_char = raw::allocate(statement.arguments());
                 std::ptr::write_bytes(nulls, b' ', statement.arguments());
                 std::ptr::write_bytes(nulls, b'n', 3);
-                let before = raw::become_user(child.owner, pg_sys::SECURITY_NOFORCE_RLS);
+                let before = raw::become_owner(child.relid, pg_sys::AccessShareLock);
                 let found = raw::run_theirs(statement, values, nulls, Sight::Latest);
                 raw::become_again(before);
                 if found > 0 {
