@@ -189,6 +189,41 @@ fn a_purge_runs_no_casts_of_others() -> Result<()> {
     Ok(())
 }
 
+/// Whoever may reference a table has triggers on what goes with its rows.
+#[test]
+fn a_purge_runs_triggers_of_others_as_themselves() -> Result<()> {
+    let db = testing::database()?;
+    let mut admin = db.connect()?;
+    note_runs(&mut admin)?;
+    let (mallory, mut session) = role_with_schema(&db, &mut admin, "mallory", "m2")?;
+    admin.run(&format!(
+        "CREATE SCHEMA al; CREATE TABLE al.par (id int PRIMARY KEY); SELECT upkeep.enable_soft_delete('al.par');
+         GRANT USAGE ON SCHEMA al TO {mallory}; GRANT REFERENCES, SELECT ON al.par TO {mallory};
+         INSERT INTO al.par SELECT generate_series(1, 3)"
+    ))?;
+    session.run(
+        "CREATE TABLE m2.kid (id int PRIMARY KEY, a int REFERENCES al.par ON DELETE CASCADE);
+         SELECT upkeep.enable_soft_delete('m2.kid'); GRANT USAGE ON SCHEMA m2 TO PUBLIC; GRANT REFERENCES ON m2.kid TO PUBLIC;
+         CREATE FUNCTION m2.says() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+             INSERT INTO public.ran VALUES (current_user, TG_TABLE_NAME); RETURN OLD; END$$;
+         CREATE TRIGGER says BEFORE DELETE ON m2.kid FOR EACH ROW EXECUTE FUNCTION m2.says();
+         CREATE TRIGGER says_after AFTER DELETE ON m2.kid FOR EACH ROW EXECUTE FUNCTION m2.says();
+         INSERT INTO m2.kid SELECT g, g FROM generate_series(1, 3) g",
+    )?;
+    admin.run(
+        "CREATE TABLE al.grandkid (id int PRIMARY KEY, k int REFERENCES m2.kid ON DELETE CASCADE);
+         SELECT upkeep.enable_soft_delete('al.grandkid'); INSERT INTO al.grandkid SELECT g, g FROM generate_series(1, 3) g;
+         SELECT upkeep.soft_delete('al.par', 'id <= 2')",
+    )?;
+    let job = admin.text("SELECT upkeep.purge_deleted('al.par', '0')")?;
+    wait(&mut admin, &job)?;
+    assert_eq!(admin.text(RAN)?, format!("kid as {mallory}"));
+    let left =
+        "SELECT (SELECT count(*) FROM al.par), (SELECT count(*) FROM m2.kid), (SELECT count(*) FROM al.grandkid)";
+    assert_eq!(admin.text(left)?, "1|1|1");
+    Ok(())
+}
+
 /// Whoever has to wait for the lock of his table may find that it is his no more.
 #[test]
 fn a_table_given_away_meanwhile_is_not_ours_to_change() -> Result<()> {

@@ -58,7 +58,10 @@ impl Column {
     fn shown(&self, value: &str, cast: bool) -> String {
         if !self.is_trusted {
             // No value of these types (enums, ranges, rows, and arrays of them) is an empty text: it is null.
-            return format!("NULLIF(pg_catalog.format('%s', {value}), '')");
+            return format!(
+                "(SELECT CASE WHEN f.text OPERATOR(pg_catalog.<>) '' THEN f.text END
+                  FROM pg_catalog.format('%s', {value}) AS f (text))"
+            );
         }
         if cast { format!("{value}::{}", self.type_name) } else { value.to_owned() }
     }

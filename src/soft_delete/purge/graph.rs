@@ -166,7 +166,9 @@ impl Graph {
     /// The graph, with its tables locked until the transaction ends: what is compared is what was looked at. Its statements run
     /// as who purges: with types that somebody else has made they would run what he has made for them.
     pub fn locked(relid: Oid, lock: impl Fn(Oid) -> bool) -> Result<Self> {
-        for child in Graph::below(relid)?.children() {
+        let seen = Graph::below(relid)?;
+        // A partition's whole, too: its owner is the one as whom rows are deleted.
+        for child in seen.children().into_iter().chain(seen.managed().into_keys()) {
             lock(child);
         }
         // Again, under the locks: what they are called, and what points where.
