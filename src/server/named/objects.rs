@@ -120,8 +120,9 @@ impl Objects {
             || (self.schema != Oid::INVALID && unsafe { get_func_namespace(oid) } == self.schema)
     }
 
-    /// Is what this node names among them? A cast is found by its two types, and its function has to be one that may run here; so are the operators that an order, a group or a
-    /// comparison of rows needs: by default operator classes, which superusers make.
+    /// Is what this node names among them? A cast is found by its two types, and its function has to be one that may run
+    /// here. So are the operators that an order, a group or a comparison of rows needs: by default operator classes, which
+    /// superusers make.
     pub(super) unsafe fn has_those_of(&self, node: *const pg_sys::Node) -> bool {
         unsafe {
             match (*node).type_ {

@@ -205,6 +205,19 @@ impl Graph {
         relids
     }
 
+    /// This table, and all that the graph names.
+    pub fn tables(&self, relid: Oid) -> Vec<Oid> {
+        let edges = self.edges.iter().flat_map(|edge| {
+            [edge.parent, edge.parent_relid, edge.child_relid]
+                .into_iter()
+                .chain(edge.child.as_ref().map(|child| child.relid))
+        });
+        let mut relids: Vec<Oid> = edges.chain([relid]).collect();
+        relids.sort_by_key(|relid| relid.to_u32());
+        relids.dedup();
+        relids
+    }
+
     /// The soft-deleted tables below, by OID.
     pub fn managed(&self) -> HashMap<Oid, &Managed> {
         self.edges.iter().filter_map(|edge| edge.child.as_ref()).map(|managed| (managed.relid, managed)).collect()
