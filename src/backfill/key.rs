@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use super::statements::identifier;
 use crate::error::{Error, INTERNAL_ERROR, Result};
 use crate::server::{heap, spi, value};
 use pgrx::pg_sys::Oid;
@@ -17,6 +18,9 @@ pub struct Column {
     pub type_name: String,
     pub collation: Option<String>,
     pub operators: Operators,
+    /// ` ::type`, what both sides of a comparison are cast to: the operators' own type. Their names alone could mean those of
+    /// somebody's that fit a domain better. Empty: they take types of many kinds.
+    pub cast: String,
 }
 
 /// The comparisons of an operator class: what OPERATOR(..) names.
@@ -32,6 +36,16 @@ impl Column {
     /// What its order depends on: bounds of one order mean nothing in another.
     pub fn order(&self) -> String {
         format!("{} {}", self.type_name, self.collation.as_deref().unwrap_or(""))
+    }
+
+    /// The column in a comparison.
+    pub fn compared(&self) -> String {
+        format!("{}{}", identifier(&self.name), self.cast)
+    }
+
+    /// A parameter to compare it with.
+    pub fn parameter(&self, number: usize) -> String {
+        format!("${number}{}{}", self.cast, self.collate())
     }
 
     /// ` COLLATE ..`, for a value to compare it with: that of a domain's type may be another than the column's.
@@ -107,7 +121,7 @@ const BOOL: u32 = 16;
 /// that the operator class names, whatever they are called (hstore's are `#<` and so on).
 const KEYS: &str = "
     SELECT k.columns, k.types, k.less_or_equal, k.equal, k.greater_or_equal, k.greater, k.type_names, k.collations,
-           pg_catalog.abs(s.correlation), k.indrelid
+           pg_catalog.abs(s.correlation), k.indrelid, k.casts
     FROM (
         SELECT i.indrelid, i.indexrelid, i.indisprimary,
                pg_catalog.array_agg(a.attname::pg_catalog.text ORDER BY n.ordinality) AS columns,
@@ -120,6 +134,9 @@ const KEYS: &str = "
                    AS type_names,
                pg_catalog.array_agg(CASE WHEN co.oid IS NOT NULL THEN pg_catalog.format('%I.%I', cn.nspname, co.collname)
                                          ELSE '' END ORDER BY n.ordinality) AS collations,
+               pg_catalog.array_agg(CASE WHEN it.typtype OPERATOR(pg_catalog.<>) 'p'
+                                         THEN pg_catalog.format('::%I.%I', ns.nspname, it.typname) ELSE '' END
+                                    ORDER BY n.ordinality) AS casts,
                pg_catalog.bool_and(a.attnum OPERATOR(pg_catalog.>) 0 AND a.attnotnull
                    AND oc.opcdefault
                    AND pg_catalog.cardinality(op.names) OPERATOR(pg_catalog.=) 5
@@ -146,6 +163,8 @@ const KEYS: &str = "
         LEFT JOIN pg_catalog.pg_opclass oc
              ON oc.oid OPERATOR(pg_catalog.=)
                 i.indclass[n.ordinality::pg_catalog.int4 OPERATOR(pg_catalog.-) 1]
+        LEFT JOIN pg_catalog.pg_type it ON it.oid OPERATOR(pg_catalog.=) oc.opcintype
+        LEFT JOIN pg_catalog.pg_namespace ns ON ns.oid OPERATOR(pg_catalog.=) it.typnamespace
         CROSS JOIN LATERAL (
             SELECT pg_catalog.array_agg(pg_catalog.format('%I.%s', os.nspname, o.oprname) ORDER BY ao.amopstrategy)
             FROM pg_catalog.pg_amop ao
@@ -190,10 +209,11 @@ fn select(relids: &[Oid], (schema, name): (Option<String>, Option<String>)) -> R
         let names: Vec<String> = row.require(1)?;
         let types: Vec<Oid> = row.require(2)?;
         let is_hashable = types.iter().all(|&type_oid| value::is_hashable(type_oid));
-        let mut texts = Vec::with_capacity(6);
+        let mut texts = Vec::with_capacity(7);
         for column in 3..=8 {
             texts.push(row.require::<Vec<String>>(column)?);
         }
+        texts.push(row.require::<Vec<String>>(11)?);
         let text = |kind: usize, i: usize| texts[kind].get(i).cloned().unwrap_or_default();
         let columns = names.into_iter().zip(types).enumerate().map(|(i, (name, type_oid))| Column {
             name,
@@ -206,6 +226,7 @@ fn select(relids: &[Oid], (schema, name): (Option<String>, Option<String>)) -> R
                 greater_or_equal: text(2, i),
                 greater: text(3, i),
             },
+            cast: text(6, i),
         });
         let key = Key { columns: columns.collect(), is_hashable, correlation: row.get(9)? };
         Ok((row.require(10)?, key))
@@ -235,6 +256,7 @@ pub mod tests {
                 greater_or_equal: operator(">="),
                 greater: operator(">"),
             },
+            cast: String::new(),
         };
         Key { columns: names.iter().map(column).collect(), is_hashable: true, correlation: None }
     }

@@ -1,12 +1,14 @@
 //! `upkeep.preview_backfill`: some rows as they are and as they would be, by SELECT.
 
+use pgrx::pg_sys::Oid;
+
 use super::definition::Checked;
 use super::glue::Glue;
 use super::key;
 use super::statements::{Parts, identifier, literal};
-use crate::error::{Error, FEATURE_NOT_SUPPORTED, INVALID_PARAMETER_VALUE, Result};
+use crate::error::{Error, FEATURE_NOT_SUPPORTED, INVALID_PARAMETER_VALUE, Result, UNDEFINED_TABLE};
 use crate::server::json::JsonB;
-use crate::server::{catch, spi};
+use crate::server::{catalog, catch, heap, spi};
 
 pub struct Preview {
     pub row_key: JsonB,
@@ -30,7 +32,7 @@ pub fn preview(checked: &Checked, max_rows: i32) -> Result<Vec<Preview>> {
             break;
         }
         let key = checked.key_of(keys.get(&leaf.relid).map_or(&[], Vec::as_slice));
-        let glue = select(checked, &checked.parts(leaf, key)?, wanted)?;
+        let glue = select(checked, leaf.relid, &checked.parts(leaf, key)?, wanted)?;
         let values = checked.analysis.targets.iter().filter_map(|target| target.value.as_deref());
         let fragments: Vec<&str> = glue.fragments().into_iter().chain(values).collect();
         let found = catch::subtransaction(|| {
@@ -43,7 +45,80 @@ pub fn preview(checked: &Checked, max_rows: i32) -> Result<Vec<Preview>> {
     Ok(rows)
 }
 
-fn select(checked: &Checked, parts: &Parts, max_rows: usize) -> Result<Glue> {
+struct Column {
+    name: String,
+    /// Of its values, without a domain's checks; quoted and qualified.
+    type_name: String,
+    /// jsonb is made of values by what the server and superusers have made, or who is asking.
+    is_trusted: bool,
+}
+
+impl Column {
+    /// For a person: as jsonb has it; as text where that would run a cast that the type's owner has made.
+    fn shown(&self, value: &str, cast: bool) -> String {
+        if !self.is_trusted {
+            // No value of these types (enums, ranges, rows, and arrays of them) is an empty text: it is null.
+            return format!(
+                "(SELECT CASE WHEN f.text OPERATOR(pg_catalog.<>) '' THEN f.text END
+                  FROM pg_catalog.format('%s', {value}) AS f (text))"
+            );
+        }
+        if cast { format!("{value}::{}", self.type_name) } else { value.to_owned() }
+    }
+}
+
+/// `relid`'s. A type is what it is made of, too: elements, attributes, and what a domain has underneath.
+fn columns(relid: Oid) -> Result<Vec<Column>> {
+    spi::query(
+        "SELECT a.attname::pg_catalog.text, a.atttypid, NOT EXISTS (
+             WITH RECURSIVE t (oid) AS (
+                 SELECT a.atttypid
+                 UNION
+                 SELECT o.oid FROM t JOIN pg_catalog.pg_type p ON p.oid OPERATOR(pg_catalog.=) t.oid
+                 CROSS JOIN LATERAL (
+                     SELECT p.typbasetype UNION ALL SELECT p.typelem
+                     UNION ALL SELECT m.atttypid FROM pg_catalog.pg_attribute m
+                               WHERE m.attrelid OPERATOR(pg_catalog.=) p.typrelid
+                                 AND m.attnum OPERATOR(pg_catalog.>) 0 AND NOT m.attisdropped) o (oid)
+                 WHERE o.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid)
+             SELECT FROM t JOIN pg_catalog.pg_type p ON p.oid OPERATOR(pg_catalog.=) t.oid
+             JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) p.typowner
+             WHERE p.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
+               AND p.typtype OPERATOR(pg_catalog.<>) 'd' AND p.typtype OPERATOR(pg_catalog.<>) 'b'
+               AND NOT r.rolsuper AND r.rolname OPERATOR(pg_catalog.<>) current_user)
+         FROM pg_catalog.pg_attribute a
+         WHERE a.attrelid OPERATOR(pg_catalog.=) $1 AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped
+         ORDER BY a.attnum",
+        &[relid.into()],
+        |row| {
+            Ok(Column {
+                name: row.require(1)?,
+                type_name: catalog::type_sql(catalog::base_type(row.require(2)?), -1),
+                is_trusted: row.require(3)?,
+            })
+        },
+    )
+}
+
+/// A function takes a hundred arguments.
+fn object<'a>(pairs: impl Iterator<Item = (&'a str, String)>) -> String {
+    let pairs: Vec<String> = pairs.map(|(name, value)| format!("{}, {value}", literal(name))).collect();
+    let objects: Vec<String> =
+        pairs.chunks(50).map(|pairs| format!("pg_catalog.jsonb_build_object({})", pairs.join(", "))).collect();
+    match objects.is_empty() {
+        true => "pg_catalog.jsonb_build_object()".to_owned(),
+        false => format!("({})", objects.join(" OPERATOR(pg_catalog.||) ")),
+    }
+}
+
+fn select(checked: &Checked, leaf: Oid, parts: &Parts, max_rows: usize) -> Result<Glue> {
+    // The locks stay: the columns' types are those that are looked at here.
+    let named = if parts.own_rows.is_some() { checked.table.relid } else { leaf };
+    if !heap::lock_for_reading(named) {
+        return Err(Error::new(UNDEFINED_TABLE, format!("table {} does not exist (any more)", checked.table.sql)));
+    }
+    let columns = columns(named)?;
+    let shown = |name: &str| columns.iter().find(|column| column.name == name);
     let mut values = Vec::new();
     for target in &checked.analysis.targets {
         let Some(value) = &target.value else {
@@ -54,13 +129,21 @@ fn select(checked: &Checked, parts: &Parts, max_rows: usize) -> Result<Glue> {
             .detail("Its value comes from a sub-select of several columns, or only a part of it is set; neither is an expression that a SELECT could show.")
             .hint("Set it by a plain expression, for example a = (SELECT ..), b = (SELECT ..)."));
         };
-        values.push(format!("{}, ({value})", literal(&target.column)));
+        let Some(column) = shown(&target.column) else { continue };
+        values.push((&*target.column, column.shown(&format!("({value})"), true)));
     }
-    let row = format!("pg_catalog.to_jsonb({})", identifier(&checked.table.name));
+    let table = identifier(&checked.table.name);
+    let of_table = |column: &Column| column.shown(&format!("{table}.{}", identifier(&column.name)), false);
+    let row = object(columns.iter().map(|column| (&*column.name, of_table(column))));
+    let key = match &parts.key {
+        Some(key) => {
+            object(key.columns.iter().filter_map(|column| Some((&*column.name, of_table(shown(&column.name)?)))))
+        }
+        None => "pg_catalog.jsonb_build_object('ctid', ctid::pg_catalog.text)".to_owned(),
+    };
     let glue = Glue::new(&format!(
-        "SELECT {}, {row}, {row} OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object({}) FROM {} WHERE {}",
-        parts.row_key(),
-        values.join(", "),
+        "SELECT {key}, {row}, {row} OPERATOR(pg_catalog.||) {} FROM {} WHERE {}",
+        object(values.into_iter()),
         parts.table,
         parts.own(),
     ));

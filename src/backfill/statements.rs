@@ -86,8 +86,7 @@ impl Parts {
     /// The row with one key (parameters: its columns), if it still needs it.
     pub fn read_by_key(&self, read: Read) -> String {
         let equal = self.key().columns.iter().enumerate().map(|(i, column)| {
-            let (name, collate) = (identifier(&column.name), column.collate());
-            format!("{name} OPERATOR({}) ${}{collate}", column.operators.equal, i + 1)
+            format!("{} OPERATOR({}) {}", column.compared(), column.operators.equal, column.parameter(i + 1))
         });
         let equal = equal.collect::<Vec<_>>().join(" AND ");
         self.read(&self.and_condition(&equal), read)
@@ -240,9 +239,8 @@ impl Parts {
         or_equal: fn(&Operators) -> &String,
     ) -> String {
         let columns = &self.key().columns;
-        let names: Vec<String> = self.key_columns().collect();
-        let values: Vec<String> =
-            columns.iter().enumerate().map(|(i, column)| format!("${}{}", first + i, column.collate())).collect();
+        let names: Vec<String> = columns.iter().map(Column::compared).collect();
+        let values: Vec<String> = columns.iter().enumerate().map(|(i, column)| column.parameter(first + i)).collect();
         let Some((last, before)) = columns.split_last() else { return "false".to_owned() };
         let by = operator(&last.operators);
         if before.iter().all(|column| operator(&column.operators) == by) {
@@ -270,20 +268,6 @@ impl Parts {
     /// The columns of the key behind others, as they are: text is made of them outside of the statement.
     fn and_key(&self) -> String {
         self.key_columns().map(|column| format!(", {column}")).collect()
-    }
-
-    /// A row's key, or its place, for people.
-    pub fn row_key(&self) -> String {
-        let pairs = match &self.key {
-            Some(key) => key
-                .columns
-                .iter()
-                .map(|column| format!("{}, {}", literal(&column.name), identifier(&column.name)))
-                .collect::<Vec<_>>()
-                .join(", "),
-            None => "'ctid', ctid::pg_catalog.text".to_owned(),
-        };
-        format!("pg_catalog.jsonb_build_object({pairs})")
     }
 
     fn key_columns(&self) -> impl Iterator<Item = String> + '_ {

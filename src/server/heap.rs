@@ -12,6 +12,11 @@ pub fn lock_for_update(relid: pg_sys::Oid) -> bool {
     lock(relid, pg_sys::RowExclusiveLock)
 }
 
+/// Locks the table as a SELECT does, until the transaction ends: its shape does not change. `false`: it is gone.
+pub fn lock_for_reading(relid: pg_sys::Oid) -> bool {
+    lock(relid, pg_sys::AccessShareLock)
+}
+
 /// Locks the table until the transaction ends as CREATE TRIGGER does: whoever wrote to it has ended. `false`: it is gone.
 pub fn lock_for_trigger(relid: pg_sys::Oid) -> bool {
     lock(relid, pg_sys::ShareRowExclusiveLock)

@@ -372,6 +372,26 @@ pub unsafe fn become_user(user: Oid, more: u32) -> Identity {
     }
 }
 
+/// The owner of a relation, as he is under the lock that the statement takes of it: who has had it before, or when its
+/// statements were put together, is no measure. It may have been handed over while a trigger of somebody's, or another lock,
+/// was waited for, and then its new owner's triggers would run as the old one.
+pub unsafe fn become_owner(relid: Oid, lock: u32) -> Identity {
+    unsafe extern "C-unwind" {
+        fn try_relation_open(relid: Oid, lock: pg_sys::LOCKMODE) -> pg_sys::Relation;
+        fn relation_close(relation: pg_sys::Relation, lock: pg_sys::LOCKMODE);
+    }
+    unsafe {
+        // The lock stays, as that of the statement would.
+        let relation = try_relation_open(relid, lock as pg_sys::LOCKMODE);
+        if relation.is_null() {
+            raise(&Report::new(c"42P01", c"a table was dropped in the middle of the statement"));
+        }
+        let owner = (*(*relation).rd_rel).relowner;
+        relation_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
+        become_user(owner, pg_sys::SECURITY_NOFORCE_RLS)
+    }
+}
+
 pub unsafe fn become_again(identity: Identity) {
     unsafe { pg_sys::SetUserIdAndSecContext(identity.user, identity.security) };
 }

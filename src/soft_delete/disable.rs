@@ -5,7 +5,7 @@ use pgrx::Uuid;
 use pgrx::pg_sys::Oid;
 
 use super::ddl::ours;
-use super::enable::{require_owner, required};
+use super::enable::{require_owner_of, required};
 use super::managed::{self, Managed, literal};
 use super::{objects, request};
 use crate::backfill::statements::identifier;
@@ -13,12 +13,11 @@ use crate::error::*;
 use crate::jobs::queue;
 use crate::server::named::objects::Objects;
 use crate::server::raw::Statement;
-use crate::server::{catalog, heap, spi};
+use crate::server::{heap, spi};
 
 /// What is to be done about the rows that are deleted. The table is locked.
 pub struct Ending {
     pub relid: Oid,
-    pub owner: Oid,
     table: String,
     /// Finds one, which is refused.
     pub refuse_deleted: Option<Statement>,
@@ -34,11 +33,14 @@ pub fn begin(target: Oid, deleted_rows: Option<&str>) -> Result<Ending> {
             .hint("It is one of: refuse, keep, purge."));
     }
     let managed = request::target(target)?;
-    let table = managed.sql();
-    require_owner(catalog::has_privileges_of(catalog::current_user(), managed.owner), &table)?;
+    require_owner_of(&managed)?;
     if !heap::lock_exclusively(managed.relid) {
         return Err(Error::new(UNDEFINED_TABLE, "the table was dropped meanwhile"));
     }
+    // Again: whoever had the lock may have given the table to somebody else, or another name.
+    let managed = request::target(managed.relid)?;
+    require_owner_of(&managed)?;
+    let table = managed.sql();
     let purge = deleted_rows == "purge";
     if purge {
         refuse_held(&managed)?;
@@ -52,7 +54,6 @@ pub fn begin(target: Oid, deleted_rows: Option<&str>) -> Result<Ending> {
     };
     Ok(Ending {
         relid: managed.relid,
-        owner: managed.owner,
         refuse_deleted: (deleted_rows == "refuse").then(|| statement(format!("SELECT FROM {deleted} LIMIT 1"))),
         purge: purge.then(|| statement(format!("DELETE FROM {deleted}"))),
         table,

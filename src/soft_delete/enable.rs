@@ -6,13 +6,13 @@ use pgrx::datum::Interval;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
-use super::managed::{self, literal, qualified};
+use super::managed::{self, Managed, literal, qualified};
 use super::{ddl, objects, program};
 use crate::backfill::statements::identifier;
 use crate::error::*;
 use crate::jobs::queue;
 use crate::server::raise::answer;
-use crate::server::{encoding, heap, spi};
+use crate::server::{catalog, encoding, heap, spi};
 
 struct Request<'a> {
     hide: &'a str,
@@ -116,6 +116,11 @@ pub fn require_owner(may: bool, table: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::new(INSUFFICIENT_PRIVILEGE, format!("must be owner of table {table}")))
+}
+
+/// Before the table's lock is waited for, so that nobody waits for what is not his; and again under it, which is what counts.
+pub fn require_owner_of(managed: &Managed) -> Result<()> {
+    require_owner(catalog::has_privileges_of(catalog::current_user(), managed.owner), &managed.sql())
 }
 
 fn check(relid: Oid, class: &Class, request: &Request<'_>) -> Result<()> {

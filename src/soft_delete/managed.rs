@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use pgrx::pg_sys::Oid;
 
 use crate::backfill::statements::identifier;
-use crate::error::Result;
+use crate::error::{Error, INTERNAL_ERROR, Result};
 use crate::server::spi;
 
 /// A table with soft delete.
@@ -155,11 +155,13 @@ pub fn columns(relid: Oid) -> Result<Vec<Column>> {
 }
 
 /// The columns of the primary key, in its order, each with its equality; empty: there is none, or it is deferrable.
-pub fn primary_key(relid: Oid) -> Result<Vec<(String, String)>> {
+pub fn primary_key(relid: Oid) -> Result<Vec<(String, Operator)>> {
     spi::bookkeeping(|| {
         spi::look_up(
-            "SELECT a.attname::pg_catalog.text, pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname)
-             FROM pg_catalog.pg_index i
+            concat!(
+                "SELECT a.attname::pg_catalog.text, ",
+                operator!(),
+                " FROM pg_catalog.pg_index i
              CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(i.indkey::pg_catalog.int2[]),
                                            pg_catalog.unnest(i.indclass::pg_catalog.oid[]))
                  WITH ORDINALITY k (attnum, opclass, ord)
@@ -171,12 +173,16 @@ pub fn primary_key(relid: Oid) -> Result<Vec<(String, String)>> {
                                       AND m.amoprighttype OPERATOR(pg_catalog.=) c.opcintype
                                       AND m.amopstrategy OPERATOR(pg_catalog.=) 3
              JOIN pg_catalog.pg_operator o ON o.oid OPERATOR(pg_catalog.=) m.amopopr
-             JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) o.oprnamespace
              WHERE i.indrelid OPERATOR(pg_catalog.=) $1 AND i.indisprimary AND i.indisvalid AND i.indimmediate
                AND k.ord OPERATOR(pg_catalog.<=) i.indnkeyatts
-             ORDER BY k.ord",
+             ORDER BY k.ord"
+            ),
             &[relid.into()],
-            |row| Ok((row.require(1)?, row.require(2)?)),
+            |row| {
+                let operator = Operator::read(&row.require::<Vec<String>>(2)?).pop();
+                let operator = operator.ok_or_else(|| Error::new(INTERNAL_ERROR, "a key's operator has no name"))?;
+                Ok((row.require(1)?, operator))
+            },
         )
     })
 }
@@ -207,6 +213,48 @@ pub fn row_type(relid: Oid) -> Result<(Oid, Oid)> {
     Ok(found.into_iter().next().unwrap_or((Oid::INVALID, Oid::INVALID)))
 }
 
+/// An equality, and what its sides are cast to: its own types. By its name alone, with the types of columns, the server could
+/// find another operator of that name, which fits a domain of somebody's better and is his.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Operator {
+    /// `OPERATOR(schema.name)`
+    name: String,
+    /// Quoted and qualified; empty: it takes types of many kinds (`anyenum`).
+    left: String,
+    right: String,
+}
+
+/// For [`Operator::read`], of `o` in pg_operator: its name, and the casts of its sides.
+macro_rules! operator {
+    () => {
+        "ARRAY[(SELECT pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname)
+                FROM pg_catalog.pg_namespace n WHERE n.oid OPERATOR(pg_catalog.=) o.oprnamespace),
+               coalesce((SELECT pg_catalog.format('::%I.%I', n.nspname, t.typname) FROM pg_catalog.pg_type t
+                         JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) t.typnamespace
+                         WHERE t.oid OPERATOR(pg_catalog.=) o.oprleft AND t.typtype OPERATOR(pg_catalog.<>) 'p'), ''),
+               coalesce((SELECT pg_catalog.format('::%I.%I', n.nspname, t.typname) FROM pg_catalog.pg_type t
+                         JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) t.typnamespace
+                         WHERE t.oid OPERATOR(pg_catalog.=) o.oprright AND t.typtype OPERATOR(pg_catalog.<>) 'p'), '')]"
+    };
+}
+pub(crate) use operator;
+
+impl Operator {
+    /// From one array, or several behind each other.
+    pub fn read(texts: &[String]) -> Vec<Self> {
+        let (operators, _) = texts.as_chunks::<3>();
+        operators
+            .iter()
+            .map(|[name, left, right]| Operator { name: name.clone(), left: left.clone(), right: right.clone() })
+            .collect()
+    }
+
+    /// Each a column or a parameter, and a collation (` COLLATE ..`) to go behind its cast.
+    pub fn between(&self, (left, collate): (&str, &str), (right, collate_right): (&str, &str)) -> String {
+        format!("{left}{}{collate} {} {right}{}{collate_right}", self.left, self.name, self.right)
+    }
+}
+
 /// A foreign key, seen from either of its tables.
 #[derive(Clone, Debug)]
 pub struct ForeignKey {
@@ -226,16 +274,16 @@ pub struct ForeignKey {
     pub parent_owner: Oid,
     pub child_columns: Vec<String>,
     pub parent_columns: Vec<String>,
-    /// `parent OPERATOR child`, ready to be written.
-    pub operators: Vec<String>,
+    /// Parent on the left, child on the right.
+    pub operators: Vec<Operator>,
     /// Those that SET NULL and SET DEFAULT change.
     pub set_columns: Vec<String>,
     /// May the owner of the referencing table read and change it?
     pub child_owner_may: bool,
 }
 
-const FOREIGN_KEYS: &str = "
-    SELECT f.conname::pg_catalog.text, f.confdeltype::pg_catalog.text, f.condeferrable,
+const FOREIGN_KEYS: &str = concat!(
+    "SELECT f.conname::pg_catalog.text, f.confdeltype::pg_catalog.text, f.condeferrable,
            f.conrelid, coalesce(pg_catalog.pg_partition_root(f.conrelid), f.conrelid)::pg_catalog.oid,
            cn.nspname::pg_catalog.text, cc.relname::pg_catalog.text, cc.relowner,
            EXISTS (SELECT FROM upkeep._soft_delete s WHERE s.relid OPERATOR(pg_catalog.=)
@@ -249,10 +297,11 @@ const FOREIGN_KEYS: &str = "
                  FROM pg_catalog.unnest(f.confkey) WITH ORDINALITY k (attnum, ord)
                  JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) f.confrelid
                                                AND a.attnum OPERATOR(pg_catalog.=) k.attnum ORDER BY k.ord),
-           ARRAY(SELECT pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname)
+           ARRAY(SELECT pg_catalog.unnest(",
+    operator!(),
+    ")
                  FROM pg_catalog.unnest(f.conpfeqop) WITH ORDINALITY k (op, ord)
-                 JOIN pg_catalog.pg_operator o ON o.oid OPERATOR(pg_catalog.=) k.op
-                 JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) o.oprnamespace ORDER BY k.ord),
+                 JOIN pg_catalog.pg_operator o ON o.oid OPERATOR(pg_catalog.=) k.op ORDER BY k.ord),
            ARRAY(SELECT a.attname::pg_catalog.text
                  FROM pg_catalog.unnest(coalesce(f.confdelsetcols, f.conkey)) WITH ORDINALITY k (attnum, ord)
                  JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) f.conrelid
@@ -265,7 +314,8 @@ const FOREIGN_KEYS: &str = "
     JOIN pg_catalog.pg_namespace cn ON cn.oid OPERATOR(pg_catalog.=) cc.relnamespace
     JOIN pg_catalog.pg_class pc ON pc.oid OPERATOR(pg_catalog.=) f.confrelid
     JOIN pg_catalog.pg_namespace pn ON pn.oid OPERATOR(pg_catalog.=) pc.relnamespace
-    WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid";
+    WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid"
+);
 
 fn with_filter(filter: &str) -> String {
     format!("{FOREIGN_KEYS} {filter} ORDER BY f.conrelid, f.conname, f.oid")
@@ -315,7 +365,7 @@ fn foreign_keys(sql: &'static str, relid: Oid) -> Result<Vec<ForeignKey>> {
                 parent_owner: row.require(13)?,
                 child_columns: row.require(14)?,
                 parent_columns: row.require(15)?,
-                operators: row.require(16)?,
+                operators: Operator::read(&row.require::<Vec<String>>(16)?),
                 set_columns: row.require(17)?,
                 child_owner_may: row.require(18)?,
             })

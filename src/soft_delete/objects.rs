@@ -259,7 +259,7 @@ pub fn ensure_live_parents(relid: Oid) -> Result<Vec<Taken>> {
     Ok(taken)
 }
 
-pub(super) fn owner(relid: Oid) -> Result<Oid> {
+pub fn owner(relid: Oid) -> Result<Oid> {
     let owner = spi::query_one(
         "SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) $1",
         &[relid.into()],

@@ -6,7 +6,7 @@ use std::ffi::CString;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::spi::quote_identifier;
 
-use super::managed::{self, Column, ForeignKey, Managed, literal, qualified};
+use super::managed::{self, Column, ForeignKey, Managed, Operator, literal, qualified};
 use crate::backfill::statements::identifier;
 use crate::error::{Error, FEATURE_NOT_SUPPORTED, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
 use crate::server::named::objects::Objects;
@@ -86,7 +86,8 @@ pub struct Refusal {
 pub struct Child {
     /// The table that the statements of `action` name.
     pub relid: Oid,
-    /// The one as whom it is done, as the server's own foreign keys do it.
+    /// When this was put together. What is done is done as the owner under the lock (`raw::become_owner`), as the server's
+    /// own foreign keys do it.
     pub owner: Oid,
     /// Which of the table's keys the foreign key references.
     pub keys: Vec<KeyColumn>,
@@ -267,7 +268,10 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
     // What the key's own index calls equal, under its column's collation.
     let equal = |value: &dyn Fn(usize) -> String| -> String {
         let conditions: Vec<String> = (0..primary)
-            .map(|i| format!("t.{} {} {}{}", identifier(&keys[i].name), primary_key[i].1, value(i), collate(&keys[i])))
+            .map(|i| {
+                let name = format!("t.{}", identifier(&keys[i].name));
+                primary_key[i].1.between((&name, ""), (&value(i), &collate(&keys[i])))
+            })
             .collect();
         conditions.join(" AND ")
     };
@@ -393,21 +397,23 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
 /// he has made for it.
 fn type_of(managed: &Managed, columns: &[Column], name: &str, fit: &[Oid]) -> Result<Oid> {
     let found = columns.iter().find(|column| column.name == name).map(|column| column.type_oid);
-    found.filter(|found| fit.contains(found)).ok_or_else(|| {
-        Error::new(
-            OBJECT_NOT_IN_PREREQUISITE_STATE,
-            format!("column \"{name}\" of {} is gone, or has another type now", managed.sql()),
-        )
-        .detail("Soft delete keeps in it when, or with what, a row was deleted.")
-        .hint("Give it its type again, or name and type.")
-    })
+    found.filter(|found| fit.contains(found)).ok_or_else(|| another_type(&managed.sql(), name))
+}
+
+pub fn another_type(table: &str, name: &str) -> Error {
+    Error::new(
+        OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("column \"{name}\" of {table} is gone, or has another type now"),
+    )
+    .detail("Soft delete keeps in it when, or with what, a row was deleted.")
+    .hint("Give it its type again, or name and type.")
 }
 
 /// The primary key, then what else is referenced.
 fn key_columns(
     managed: &Managed,
     columns: &[Column],
-    primary_key: &[(String, String)],
+    primary_key: &[(String, Operator)],
     foreign_keys: &[ForeignKey],
 ) -> Result<Vec<Column>> {
     let mut names: Vec<&String> = primary_key.iter().map(|(name, _)| name).collect();
@@ -482,7 +488,10 @@ fn child(managed: &Managed, key: &ForeignKey, keys: &[Column], relations: &mut V
     let table = qualified(&key.child_schema, &key.child_name);
     let rows = rows(used.len(), 4);
     let mut matching: Vec<String> = (0..used.len())
-        .map(|i| format!("d.k{i}{} {} c.{}", collate(&used[i]), key.operators[i], identifier(&key.child_columns[i])))
+        .map(|i| {
+            let child = format!("c.{}", identifier(&key.child_columns[i]));
+            key.operators[i].between((&format!("d.k{i}"), &collate(&used[i])), (&child, ""))
+        })
         .collect();
     let child = if key.child_managed { managed::find(key.child_root)? } else { None };
     if let Some(child) = &child {
@@ -622,8 +631,13 @@ fn clear(key: &ForeignKey, used: &[Column], table: &str, rows: &str, matching: &
     let of_child = |name: &String| format!("c.{}", identifier(name));
     // As the row has it: equal is not the same (1.0 and 1.00, one month and 30 days). The statement's snapshot still shows it
     // to itself; unless a trigger has changed the row's key, or another transaction has just changed the row.
-    let same: Vec<String> =
-        child_key.iter().map(|(name, equal)| format!("o.{0} {equal} c.{0}", identifier(name))).collect();
+    let same: Vec<String> = child_key
+        .iter()
+        .map(|(name, equal)| {
+            let name = identifier(name);
+            equal.between((&format!("o.{name}"), ""), (&format!("c.{name}"), ""))
+        })
+        .collect();
     let own = |name: &String| format!("(SELECT o.{} FROM {table} AS o WHERE {})", identifier(name), same.join(" AND "));
     let of_parent =
         key.set_columns.iter().filter_map(|name| key.child_columns.iter().position(|column| column == name));
@@ -702,7 +716,7 @@ fn parents(relid: Oid, relations: &mut Vec<Oid>) -> Result<Vec<Parent>> {
             let conditions: Vec<String> = (0..used.len())
                 .map(|i| {
                     let name = identifier(&key.parent_columns[i]);
-                    format!("p.{name} {} {}{}", key.operators[i], value(i), collation(i))
+                    key.operators[i].between((&format!("p.{name}"), ""), (&value(i), &collation(i)))
                 })
                 .collect();
             conditions.join(" AND ")

@@ -5,7 +5,6 @@ use pgrx::Uuid;
 use pgrx::pg_sys::{self, Oid};
 
 use super::managed::{self, Column, Managed, literal, qualified};
-use super::objects;
 use super::program::{self, KeyColumn, counted};
 use crate::backfill::fragments;
 use crate::backfill::glue::Glue;
@@ -37,7 +36,6 @@ pub struct Restore {
 
 pub struct Table {
     pub selection: Selection,
-    pub owner: Oid,
     /// Somebody has deleted from it himself: so it is he who brings back.
     pub as_caller: bool,
     pub name: String,
@@ -48,7 +46,7 @@ pub struct Table {
 
 /// References that were cleared by one foreign key.
 pub struct Cleared {
-    pub owner: Oid,
+    pub relid: Oid,
     /// Gives whether a row's texts are exact (else a version before 0.6.0 has written them), and the texts: of the key, the
     /// values that were there, and those that the deletion has left.
     pub load: Statement,
@@ -242,7 +240,6 @@ pub fn restores(id: Option<Uuid>) -> Result<Restore> {
                 statement,
                 keys: references.iter().map(KeyColumn::from).collect(),
             },
-            owner: managed.owner,
             as_caller: part.direct,
             name: managed.sql(),
             rows: u64::try_from(part.rows).unwrap_or_default(),
@@ -390,7 +387,7 @@ fn cleared(id: Uuid) -> Result<Vec<Cleared>> {
                 })?;
             types_of.push(catalog::base_type(type_of(name)?));
             texts.push(("key", i));
-            conditions.push(format!("c.{} {equal} r.t{i}", identifier(name)));
+            conditions.push(equal.between((&format!("c.{}", identifier(name)), ""), (&format!("r.t{i}"), "")));
         }
         let (keys, count) = (group.key_columns.len(), group.columns.len());
         for (first, of) in [(keys, "old_values"), (keys + count, "new_values")] {
@@ -445,7 +442,7 @@ fn cleared(id: Uuid) -> Result<Vec<Cleared>> {
         );
         restore.names(group.relid, &Objects::of(&[group.relid])?);
         cleared.push(Cleared {
-            owner: objects::owner(group.relid)?,
+            relid: group.relid,
             load: Statement::new(
                 format!("SELECT c.exact, {} FROM upkeep._deletion_cleared AS c WHERE {filter}", texts.join(", ")),
                 types(&[]),

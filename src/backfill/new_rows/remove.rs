@@ -4,7 +4,7 @@ use pgrx::Uuid;
 use pgrx::pg_sys::Oid;
 
 use super::{Names, READERS, WRITERS, waits_for_lock, without_waiting};
-use crate::error::Result;
+use crate::error::{Error, Result, SERIALIZATION_FAILURE};
 use crate::server::{heap, spi};
 
 pub enum Removed {
@@ -26,6 +26,11 @@ pub fn remove(job: Uuid) -> Result<Removed> {
             }
             for (_, trigger) in triggers(&names)? {
                 spi::execute(&format!("DROP TRIGGER {trigger}"), &[])?;
+            }
+            // The locks are the tables'; a schema can get another name all the same, and then it was somebody else's trigger
+            // of that name. All of it is undone.
+            if !triggers(&names)?.is_empty() {
+                return Err(Error::new(SERIALIZATION_FAILURE, "a table of the backfill was renamed meanwhile"));
             }
             // The one that calls the other first.
             for function in [&names.function, &names.values] {

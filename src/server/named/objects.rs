@@ -50,18 +50,50 @@ const OPERATORS: &str = "
       AND (f.conrelid OPERATOR(pg_catalog.=) ANY ($1) OR f.confrelid OPERATOR(pg_catalog.=) ANY ($1))
       AND k.operator OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid";
 
+const INPUTS: &str = "
+    SELECT t.input FROM pg_catalog.pg_operator o
+    CROSS JOIN LATERAL pg_catalog.unnest(ARRAY[o.oprleft, o.oprright]) t (input)
+    WHERE o.oid OPERATOR(pg_catalog.=) ANY ($1) AND t.input OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid";
+
 const COLLATIONS: &str = "
     SELECT a.attcollation FROM pg_catalog.pg_attribute a
     WHERE a.attrelid OPERATOR(pg_catalog.=) ANY ($1) AND a.attcollation OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid";
+
+/// May this function run as who is acting now? It was made by him, or by a superuser. A cast is made by whoever owns one of
+/// its two types.
+unsafe fn is_trusted(function: Oid) -> bool {
+    // Unguarded, as in `raw`.
+    unsafe extern "C-unwind" {
+        fn SearchSysCache1(cache: c_int, key: pg_sys::Datum) -> pg_sys::HeapTuple;
+        fn ReleaseSysCache(tuple: pg_sys::HeapTuple);
+        fn superuser_arg(role: Oid) -> bool;
+        fn GetUserId() -> Oid;
+    }
+    unsafe {
+        if function.to_u32() < FIRST_NORMAL {
+            return true;
+        }
+        let tuple = SearchSysCache1(pg_sys::SysCacheIdentifier::PROCOID as c_int, pg_sys::Datum::from(function));
+        if tuple.is_null() {
+            return false;
+        }
+        let owner = (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_proc>()).proowner;
+        ReleaseSysCache(tuple);
+        owner == GetUserId() || superuser_arg(owner)
+    }
+}
 
 impl Objects {
     /// Those of these tables, as they are now.
     pub fn of(relations: &[Oid]) -> Result<Self> {
         let look = |sql: &'static str| spi::look_up(sql, &[relations.to_vec().into()], |row| row.require::<Oid>(1));
         spi::bookkeeping(|| {
+            let (mut types, operators) = (look(TYPES)?, look(OPERATORS)?);
+            // What their sides are cast to.
+            types.extend(spi::look_up(INPUTS, &[operators.clone().into()], |row| row.require::<Oid>(1))?);
             Ok(Objects {
-                types: look(TYPES)?,
-                operators: look(OPERATORS)?,
+                types,
+                operators,
                 collations: look(COLLATIONS)?,
                 // SAFETY: in a transaction.
                 schema: unsafe { pg_sys::get_namespace_oid(c"upkeep".as_ptr(), true) },
@@ -88,8 +120,9 @@ impl Objects {
             || (self.schema != Oid::INVALID && unsafe { get_func_namespace(oid) } == self.schema)
     }
 
-    /// Is what this node names among them? A cast is found by its two types, and so are the operators that an order, a group or a
-    /// comparison of rows needs: by default operator classes, which superusers make.
+    /// Is what this node names among them? A cast is found by its two types, and its function has to be one that may run
+    /// here. So are the operators that an order, a group or a comparison of rows needs: by default operator classes, which
+    /// superusers make.
     pub(super) unsafe fn has_those_of(&self, node: *const pg_sys::Node) -> bool {
         unsafe {
             match (*node).type_ {
@@ -103,7 +136,7 @@ impl Objects {
                     let call = &*node.cast::<pg_sys::FuncExpr>();
                     match call.funcformat {
                         pg_sys::CoercionForm::COERCE_EXPLICIT_CAST | pg_sys::CoercionForm::COERCE_IMPLICIT_CAST => {
-                            self.has(&self.types, call.funcresulttype)
+                            self.has(&self.types, call.funcresulttype) && is_trusted(call.funcid)
                         }
                         _ => self.has_function(call.funcid),
                     }

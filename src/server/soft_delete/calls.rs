@@ -133,7 +133,7 @@ unsafe fn check_parents(relid: Oid, keys: &Keys) {
                 *values.add(3 + k) = keys.of(*parent.references.as_ptr().add(k));
                 k += 1;
             }
-            let before = raw::become_user(parent.owner, pg_sys::SECURITY_NOFORCE_RLS);
+            let before = raw::become_owner(parent.relid, pg_sys::RowShareLock);
             // Twice: the first waits for who deletes a row, and then gives the version that it had found before.
             raw::run_theirs(&parent.look_all, values, nulls, Sight::Latest);
             raw::run_theirs(&parent.look_all, values, nulls, Sight::Latest);
@@ -172,7 +172,7 @@ pub unsafe extern "C-unwind" fn upkeep_undelete(call: pg_sys::FunctionCallInfo) 
             if table.as_caller {
                 *all.add(i) = bring_back(&table.selection, deletion);
             } else {
-                let before = raw::become_user(table.owner, pg_sys::SECURITY_NOFORCE_RLS);
+                let before = raw::become_owner(table.selection.relid, pg_sys::RowExclusiveLock);
                 *all.add(i) = bring_back(&table.selection, deletion);
                 raw::become_again(before);
             }
@@ -207,7 +207,7 @@ pub unsafe extern "C-unwind" fn upkeep_undelete(call: pg_sys::FunctionCallInfo) 
             if rows == 0 {
                 continue;
             }
-            let before = raw::become_user(cleared.owner, pg_sys::SECURITY_NOFORCE_RLS);
+            let before = raw::become_owner(cleared.relid, pg_sys::RowExclusiveLock);
             let values = engine::parameters(deletion, 1);
             *values.add(3) = references(cleared, rows);
             let restored = raw::run_theirs(&cleared.restore, values, null(), Sight::Latest);
@@ -262,7 +262,7 @@ unsafe fn refuse_less(table: &request::Table, values: *mut Datum, back: u64) {
         if back == table.rows {
             return;
         }
-        let before = raw::become_user(table.owner, pg_sys::SECURITY_NOFORCE_RLS);
+        let before = raw::become_owner(table.selection.relid, pg_sys::AccessShareLock);
         raw::run_theirs(&table.left, values, null(), Sight::Transaction);
         raw::become_again(before);
         let left = raw::value(1).map_or(0, |left| left.value() as u64);

@@ -24,7 +24,7 @@ pub unsafe extern "C-unwind" fn upkeep_disable_soft_delete(call: pg_sys::Functio
         if let Some(look) = &ending.refuse_deleted {
             raw::connect();
             // As the owner, and all rows: those that his own policies hide would look like any other.
-            let before = raw::become_user(ending.owner, pg_sys::SECURITY_NOFORCE_RLS);
+            let before = raw::become_owner(ending.relid, pg_sys::AccessShareLock);
             let found = raw::run_theirs(look, null_mut(), null(), Sight::Latest);
             raw::become_again(before);
             raw::finish();
@@ -35,7 +35,7 @@ pub unsafe extern "C-unwind" fn upkeep_disable_soft_delete(call: pg_sys::Functio
         if let Some(purge) = &ending.purge {
             raw::connect();
             state::begin_purge(None);
-            let before = raw::become_user(ending.owner, pg_sys::SECURITY_NOFORCE_RLS);
+            let before = raw::become_owner(ending.relid, pg_sys::RowExclusiveLock);
             raw::run_theirs(purge, null_mut(), null(), Sight::Latest);
             raw::become_again(before);
             state::end_purge();

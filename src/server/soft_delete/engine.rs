@@ -247,7 +247,7 @@ unsafe fn children(deletion: *mut Deletion, own: &Own, work: *mut Work, mut last
         // look at what he has inserted.
         let values = parameters(deletion, own.primary);
         keys.primary(own, values.add(3));
-        let before = raw::become_user(own.owner, pg_sys::SECURITY_NOFORCE_RLS);
+        let before = raw::become_owner(own.relid, pg_sys::RowShareLock);
         raw::run_theirs(&own.lock, values, null(), Sight::Latest);
         raw::become_again(before);
         refuse_all(own, keys, true);
@@ -296,7 +296,7 @@ unsafe fn cascade(
 ) -> Keys {
     unsafe {
         let values = parameters_for(deletion, child, keys);
-        let before = raw::become_user(child.owner, pg_sys::SECURITY_NOFORCE_RLS);
+        let before = raw::become_owner(child.relid, pg_sys::RowExclusiveLock);
         let rows = run_own(relid, deletion, statement, values, null(), Sight::Latest);
         raw::become_again(before);
         Keys::of_result(rows, columns)
@@ -319,7 +319,7 @@ unsafe fn clear_all(deletion: *mut Deletion, own: &Own, keys: &Keys) {
 unsafe fn clear(deletion: *mut Deletion, child: &Child, relid: Oid, clearing: &Clearing, keys: &Keys) {
     unsafe {
         let values = parameters_for(deletion, child, keys);
-        let before = raw::become_user(child.owner, pg_sys::SECURITY_NOFORCE_RLS);
+        let before = raw::become_owner(child.relid, pg_sys::RowExclusiveLock);
         let rows = run_own(relid, deletion, &clearing.clear, values, null(), Sight::Latest);
         let texts = written(rows, clearing.keys, clearing.columns);
         raw::become_again(before);
@@ -381,7 +381,7 @@ unsafe fn refuse_all(own: &Own, keys: &Keys, immediately: bool) {
                 let nulls: *mut c_char = raw::allocate(statement.arguments());
                 std::ptr::write_bytes(nulls, b' ', statement.arguments());
                 std::ptr::write_bytes(nulls, b'n', 3);
-                let before = raw::become_user(child.owner, pg_sys::SECURITY_NOFORCE_RLS);
+                let before = raw::become_owner(child.relid, pg_sys::AccessShareLock);
                 let found = raw::run_theirs(statement, values, nulls, Sight::Latest);
                 raw::become_again(before);
                 if found > 0 {

@@ -134,7 +134,7 @@ unsafe fn stamp(own: &Own, deletion: *mut state::Deletion, keys: &Keys, undelete
     unsafe {
         let values = engine::parameters(deletion, own.primary);
         keys.primary(own, values.add(3));
-        let before = raw::become_user(own.owner, pg_sys::SECURITY_NOFORCE_RLS);
+        let before = raw::become_owner(own.relid, pg_sys::RowExclusiveLock);
         state::enter(own.relid, deletion, undeletes);
         state::complete();
         let statement = if undeletes { &own.unstamp } else { &own.stamp };
@@ -297,7 +297,7 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_live_parent(call: pg_sys::Fun
             if !complete || !changed {
                 continue;
             }
-            let before = raw::become_user(parent.owner, pg_sys::SECURITY_NOFORCE_RLS);
+            let before = raw::become_owner(parent.relid, pg_sys::RowShareLock);
             // KEY SHARE waits for who deletes the row, and then gives the version that it had found before. An INSERT has
             // waited in the foreign key's own check.
             if update {

@@ -9,8 +9,8 @@ use crate::backfill::statements::identifier;
 use crate::error::*;
 use crate::jobs::queue;
 use crate::server::raise::answer;
-use crate::server::{catalog, heap, spi, view};
-use crate::soft_delete::enable::{require_owner, required};
+use crate::server::{heap, spi, view};
+use crate::soft_delete::enable::{require_owner_of, required};
 use crate::soft_delete::managed::{self, Managed};
 use crate::soft_delete::purge::not_soft_deleted;
 use crate::soft_delete::{ddl, objects};
@@ -33,11 +33,14 @@ fn alter(target: Oid, text: &str) -> Result<()> {
         )
         .hint(format!("Name the table itself: ALTER TABLE {table} ..")));
     }
-    require_owner(catalog::has_privileges_of(catalog::current_user(), managed.owner), &table)?;
+    require_owner_of(&managed)?;
     ddl::follow::quietly(|| {
         if !heap::lock_exclusively(managed.relid) {
             return Err(Error::new(UNDEFINED_TABLE, "the table was dropped meanwhile"));
         }
+        // The lock may have been waited for: what is done is done as the owner, and by the names, of now.
+        let managed = find(managed.relid)?;
+        require_owner_of(&managed)?;
         let dropped = views::drop_both(&managed)?;
         drop_checks(&managed)?;
         // As the caller, with his search_path: nothing of ours is switched here (LAW 1).

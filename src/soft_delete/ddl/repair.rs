@@ -7,8 +7,8 @@ use super::{follow, ours, views};
 use crate::error::*;
 use crate::jobs::queue;
 use crate::server::raise::answer;
-use crate::server::{catalog, heap, spi};
-use crate::soft_delete::enable::{require_owner, required};
+use crate::server::{heap, spi};
+use crate::soft_delete::enable::{require_owner_of, required};
 use crate::soft_delete::managed::{self, Managed};
 use crate::soft_delete::purge::not_soft_deleted;
 use crate::soft_delete::{objects, retention};
@@ -27,13 +27,14 @@ fn repair(target: Oid) -> Result<()> {
         })
     };
     let managed: Managed = find(target)?;
-    require_owner(catalog::has_privileges_of(catalog::current_user(), managed.owner), &managed.sql())?;
+    require_owner_of(&managed)?;
     follow::quietly(|| {
         if !heap::lock_exclusively(managed.relid) {
             return Err(Error::new(UNDEFINED_TABLE, "the table was dropped meanwhile"));
         }
         follow::note_renamed(managed.relid)?;
         let managed = find(managed.relid)?;
+        require_owner_of(&managed)?;
         rename_triggers(&managed)?;
         drop_strange_triggers(&managed)?;
         put_up_views(&managed)?;

@@ -1,19 +1,24 @@
 //! One batch: locks its rows, finds what references them, and deletes what nobody holds.
 
 use std::cell::RefCell;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::{self, Oid};
 
-use super::family::{Family, Fate, Place};
+use super::family::{Family, Fate, Going, Place};
 use super::graph::{Graph, Managed};
 use super::{hold, statements};
 use crate::backfill::statements::identifier;
-use crate::error::{Error, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, SERIALIZATION_FAILURE};
+use crate::error::{
+    Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result,
+    SERIALIZATION_FAILURE,
+};
 use crate::server::repeated::{Arg, Statement, Tid};
-use crate::server::{heap, soft_delete};
+use crate::server::{catalog, heap, soft_delete, spi};
+use crate::soft_delete::objects::owner;
 
 /// What all statements of a purge share.
 pub struct Purge<'a> {
@@ -80,9 +85,23 @@ impl Purge<'_> {
         }
         family.settle();
         self.refuse_held(&family)?;
-        let going = family.going();
-        let wanted: usize = going.iter().map(|(_, tids)| tids.len()).sum();
-        done.rows = self.delete(&going)?;
+        let mut roles = HashMap::new();
+        for member in &family.members {
+            if let Entry::Vacant(role) = roles.entry(member.relid) {
+                role.insert(self.acting_on(member.relid)?);
+            }
+        }
+        let role = |relid: Oid| roles.get(&relid).copied().unwrap_or(Oid::INVALID);
+        let statements = family.going_as(role).ok_or_else(|| {
+            Error::new(FEATURE_NOT_SUPPORTED, "rows of tables of several owners reference each other in a circle")
+                .detail("Each owner's rows are deleted as himself, those that reference others first.")
+                .hint("Give the tables one owner, or set one of the references to NULL.")
+        })?;
+        let mut wanted = 0;
+        for (role, going) in &statements {
+            wanted += going.iter().map(|(_, tids)| tids.len()).sum::<usize>();
+            done.rows += self.delete(*role, going)?;
+        }
         done.kept_by_trigger = done.rows < wanted as i64;
         hold::note_purged(&family.tally())?;
         for place in places.iter().filter(|place| family.contains(**place)) {
@@ -163,7 +182,15 @@ impl Purge<'_> {
         Ok(())
     }
 
-    fn delete(&self, going: &[(Oid, Vec<Tid>)]) -> Result<i64> {
+    /// As whom rows of a table go: who purges deletes from what is the target's owner's, or his own; what is somebody else's,
+    /// whose triggers run, as its owner, as the server's foreign keys do.
+    fn acting_on(&self, relid: Oid) -> Result<Oid> {
+        let me = catalog::current_user();
+        let owner = owner(relid)?;
+        Ok(if relid == self.target.relid || owner == self::owner(self.target.relid)? { me } else { owner })
+    }
+
+    fn delete(&self, role: Oid, going: &Going) -> Result<i64> {
         if going.is_empty() {
             return Ok(0);
         }
@@ -174,9 +201,28 @@ impl Purge<'_> {
         let args: Vec<Arg<'_>> = tids.iter().map(|tids| Arg::Text(tids)).collect();
         let before: TimestampWithTimeZone = (self.cutoff.parse())
             .map_err(|error| Error::new(INTERNAL_ERROR, format!("not a time: {} ({error})", self.cutoff)))?;
-        let rows = soft_delete::while_purging(before.into(), || statement.rows(&args))?;
+        let delete = || soft_delete::while_purging(before.into(), || statement.rows(&args));
+        let rows = if role == catalog::current_user() {
+            delete()?
+        } else {
+            going.iter().try_for_each(|(leaf, _)| require_delete(*leaf))?;
+            spi::theirs::acting_as(role, delete)?
+        };
         Ok(rows.first().and_then(|row| row.first()?.as_ref()?.parse().ok()).unwrap_or(0))
     }
+}
+
+/// The purge needs the right that a DELETE by its owner's own hand would.
+fn require_delete(leaf: Oid) -> Result<()> {
+    let allowed = spi::query_one(
+        "SELECT coalesce(pg_catalog.has_table_privilege($1, 'DELETE'), true), pg_catalog.quote_ident(current_user)",
+        &[leaf.into()],
+        |row| Ok((row.require::<bool>(1)?, row.require::<String>(2)?)),
+    )?;
+    let Some((false, role)) = allowed else { return Ok(()) };
+    let table = name(leaf)?;
+    Err(Error::new(INSUFFICIENT_PRIVILEGE, format!("permission denied for table {table}"))
+        .hint(format!("GRANT SELECT, UPDATE, DELETE ON {table} TO {role};")))
 }
 
 fn by_leaf(places: &[Place]) -> Vec<(Oid, Vec<Tid>)> {

@@ -3,15 +3,16 @@
 use std::collections::HashSet;
 
 use pgrx::datum::{Interval, TimestampWithTimeZone};
-use pgrx::pg_sys::Oid;
+use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
 
 use super::graph::{Edge, Graph, Managed};
 use super::{Subject, hold, subject};
 use crate::backfill::statements::identifier;
-use crate::error::{Error, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
+use crate::error::{Error, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
 use crate::server::raise::answer;
-use crate::server::spi;
+use crate::server::repeated::{Arg, Statement};
+use crate::server::{heap, spi};
 
 /// One table of the answer.
 struct Line {
@@ -74,7 +75,7 @@ fn explain(subject: &Subject) -> Result<Vec<Line>> {
             })
             .map(|path| way_up(path, managed))
             .collect();
-        lines.push(below(child, &ways, cutoff, &held)?);
+        lines.push(below(child, graph, &ways, cutoff, &held)?);
     }
     Ok(lines)
 }
@@ -159,7 +160,8 @@ fn target(managed: &Managed, graph: &Graph, sql: &str, cutoff: &str, held: &str)
     let blocked = if blockers.is_empty() { "false".to_owned() } else { blockers.join(" OR ") };
     counts(
         managed.relid,
-        &format!(
+        graph,
+        format!(
             "SELECT pg_catalog.count(*) FILTER (WHERE NOT u.held AND NOT u.blocked),
                     pg_catalog.min(u.at) FILTER (WHERE NOT u.held AND NOT u.blocked),
                     pg_catalog.count(*) FILTER (WHERE u.held), pg_catalog.count(*) FILTER (WHERE NOT u.held AND u.blocked)
@@ -174,12 +176,13 @@ fn target(managed: &Managed, graph: &Graph, sql: &str, cutoff: &str, held: &str)
     )
 }
 
-fn below(child: &Managed, ways: &[String], cutoff: &str, held: &str) -> Result<Line> {
+fn below(child: &Managed, graph: &Graph, ways: &[String], cutoff: &str, held: &str) -> Result<Line> {
     let at = identifier(&child.deleted_at);
     let table = super::batch::name(child.relid)?;
     counts(
         child.relid,
-        &format!(
+        graph,
+        format!(
             "SELECT pg_catalog.count(*), pg_catalog.min(t.{at}), 0::pg_catalog.int8, 0::pg_catalog.int8
              FROM {table} t WHERE {} AND ({})",
             due("t", child),
@@ -190,15 +193,26 @@ fn below(child: &Managed, ways: &[String], cutoff: &str, held: &str) -> Result<L
     )
 }
 
-fn counts(relid: Oid, sql: &str, cutoff: &str, held: &str) -> Result<Line> {
-    let (schemaname, relname) = crate::server::heap::name(relid).unwrap_or_default();
-    let found = spi::unambiguous(|| {
-        spi::query_one(sql, &[cutoff.into(), held.into()], |row| {
-            Ok((row.require(1)?, row.get(2)?, row.require(3)?, row.require(4)?))
-        })
-    })?;
-    let (rows, oldest, held, blocked) = found.unwrap_or((0, None, 0, 0));
-    Ok(Line { schemaname, relname, relid, rows, oldest, held, blocked, notes: Vec::new() })
+fn counts(relid: Oid, graph: &Graph, sql: String, cutoff: &str, held: &str) -> Result<Line> {
+    let (schemaname, relname) = heap::name(relid).unwrap_or_default();
+    let statement = Statement::new(sql, &[pg_sys::TIMESTAMPTZOID, pg_sys::UUIDARRAYOID]);
+    // They are locked, but not their schemas' names.
+    statement.names(&graph.tables(relid));
+    let rows = statement.rows(&[Arg::Text(cutoff), Arg::Text(held)])?;
+    let texts = rows.first().map_or(&[][..], Vec::as_slice);
+    let text = |column: usize| texts.get(column).and_then(Option::as_deref);
+    let number = |column: usize| text(column).and_then(|text| text.parse::<i64>().ok()).unwrap_or_default();
+    let oldest = text(1).map(str::parse::<TimestampWithTimeZone>).transpose();
+    Ok(Line {
+        schemaname,
+        relname,
+        relid,
+        rows: number(0),
+        oldest: oldest.map_err(|error| Error::new(INTERNAL_ERROR, format!("not a time: {error}")))?,
+        held: number(2),
+        blocked: number(3),
+        notes: Vec::new(),
+    })
 }
 
 /// What would make a purge slow: no index by age, foreign keys that no index serves.

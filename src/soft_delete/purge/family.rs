@@ -1,6 +1,6 @@
 //! Rows that are to go together: what happens to each follows from those that reference it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use pgrx::pg_sys::Oid;
 
@@ -29,6 +29,9 @@ pub enum Fate {
     /// A row that stays references it, by this foreign key (its index in the graph).
     Stays(usize),
 }
+
+/// Rows by the table that holds them.
+pub type Going = Vec<(Oid, Vec<Tid>)>;
 
 #[derive(Clone, Debug)]
 pub struct Member {
@@ -103,10 +106,52 @@ impl Family {
         }
     }
 
-    /// Those that go, by the table that holds them.
-    pub fn going(&self) -> Vec<(Oid, Vec<Tid>)> {
-        let mut leaves: Vec<(Oid, Vec<Tid>)> = Vec::new();
+    /// Those that go as this role deletes them, for each statement by the table that holds them: what references goes before
+    /// what it references, or together with it. `None`: they reference each other in a circle, and are not one role's.
+    pub fn going_as(&self, role: impl Fn(Oid) -> Oid) -> Option<Vec<(Oid, Going)>> {
+        let goes = |index: usize| self.members[index].fate == Fate::Goes;
+        let mut left: Vec<Oid> = Vec::new();
         for member in self.members.iter().filter(|member| member.fate == Fate::Goes) {
+            if !left.contains(&member.relid) {
+                left.push(member.relid);
+            }
+        }
+        let mut links: HashSet<(Oid, Oid)> = HashSet::new();
+        for &(_, child, parent) in self.links.iter().filter(|&&(_, child, parent)| goes(child) && goes(parent)) {
+            links.insert((self.members[child].relid, self.members[parent].relid));
+        }
+        let mut statements = Vec::new();
+        while !left.is_empty() {
+            // All of one role whose children are gone, or go with them.
+            let together = |acting: Oid| {
+                let mut those: Vec<Oid> = left.iter().copied().filter(|&relid| role(relid) == acting).collect();
+                loop {
+                    let before = those.len();
+                    let all = those.clone();
+                    those.retain(|relid| {
+                        !links
+                            .iter()
+                            .any(|(child, parent)| parent == relid && left.contains(child) && !all.contains(child))
+                    });
+                    if those.len() == before {
+                        return those;
+                    }
+                }
+            };
+            let mut roles: Vec<Oid> = left.iter().map(|&relid| role(relid)).collect();
+            roles.dedup();
+            let next = roles.into_iter().map(|acting| (acting, together(acting))).find(|(_, those)| !those.is_empty());
+            let (acting, those) = next?;
+            left.retain(|relid| !those.contains(relid));
+            statements.push((acting, self.going(|relid| those.contains(&relid))));
+        }
+        Some(statements)
+    }
+
+    /// Those that go, by the table that holds them.
+    fn going(&self, of: impl Fn(Oid) -> bool) -> Going {
+        let mut leaves = Going::new();
+        for member in self.members.iter().filter(|member| member.fate == Fate::Goes && of(member.relid)) {
             match leaves.iter_mut().find(|(leaf, _)| *leaf == member.place.leaf) {
                 Some((_, tids)) => tids.push(member.place.tid),
                 None => leaves.push((member.place.leaf, vec![member.place.tid])),
@@ -154,7 +199,7 @@ mod tests {
         family.settle();
         assert_eq!(family.fate(place(2)), Some(Fate::Stays(3)));
         assert_eq!(family.fate(place(0)), Some(Fate::Stays(7)));
-        assert_eq!(family.going(), [(Oid::from(1), vec![place(3).tid])]);
+        assert_eq!(family.going(|_| true), [(Oid::from(1), vec![place(3).tid])]);
         assert_eq!(family.tally(), HashMap::from([(("d".to_owned(), Oid::from(1)), 1)]));
     }
 
@@ -163,11 +208,11 @@ mod tests {
         let circle = [(0, 1), (1, 2), (2, 0)];
         let mut whole = family(3, &circle);
         whole.settle();
-        assert_eq!(whole.going()[0].1.len(), 3);
+        assert_eq!(whole.going(|_| true)[0].1.len(), 3);
         let mut none = family(3, &circle);
         none.set(place(1), Fate::Waits);
         none.settle();
-        assert!(none.going().is_empty());
+        assert!(none.going(|_| true).is_empty());
     }
 
     #[test]
@@ -175,6 +220,29 @@ mod tests {
         let mut family = family(1, &[(0, 0)]);
         family.settle();
         assert_eq!(family.fate(place(0)), Some(Fate::Goes));
+    }
+
+    /// Tables 1, 2, 3: 3 references 2, which references 1.
+    #[test]
+    fn each_role_deletes_its_own_and_children_go_first() {
+        let mut family = Family::default();
+        for (row, table) in [(0, 1), (1, 2), (2, 3)] {
+            assert!(family.add(Place { leaf: Oid::from(table), ..place(row) }, Oid::from(table), None));
+        }
+        let at = |row: u16| Place { leaf: Oid::from(u32::from(row) + 1), ..place(row) };
+        family.link(0, at(1), at(0));
+        family.link(0, at(2), at(1));
+        let role = |relid: Oid| Oid::from(if relid == Oid::from(2) { 20 } else { 10 });
+        let order = |family: &Family, role: &dyn Fn(Oid) -> Oid| {
+            let statements = family.going_as(role)?;
+            let tables = |going: &Going| going.iter().map(|(leaf, _)| leaf.to_u32()).collect::<Vec<_>>();
+            Some(statements.iter().map(|(role, going)| (role.to_u32(), tables(going))).collect::<Vec<_>>())
+        };
+        assert_eq!(order(&family, &role), Some(vec![(10, vec![3]), (20, vec![2]), (10, vec![1])]));
+        assert_eq!(order(&family, &|_| Oid::from(10)), Some(vec![(10, vec![1, 2, 3])]));
+        family.link(0, at(0), at(2));
+        assert_eq!(order(&family, &role), None);
+        assert_eq!(order(&family, &|_| Oid::from(10)), Some(vec![(10, vec![1, 2, 3])]));
     }
 
     proptest! {

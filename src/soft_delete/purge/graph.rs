@@ -2,10 +2,13 @@
 
 use std::collections::HashMap;
 
-use pgrx::pg_sys::Oid;
+use pgrx::pg_sys::{self, Oid};
 
-use crate::error::Result;
-use crate::server::spi;
+use crate::error::{Error, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
+use crate::server::{catalog, heap, spi};
+use crate::soft_delete::managed as tables;
+use crate::soft_delete::managed::{Operator, operator};
+use crate::soft_delete::program::another_type;
 
 /// What a soft-deleted table calls its columns.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,10 +31,12 @@ pub struct Edge {
     pub child_sql: String,
     /// The soft-deleted table that the referencing rows belong to.
     pub child: Option<Managed>,
-    /// Column of the referenced table, operator, column of the referencing one; all quoted.
-    keys: Vec<(String, String, String)>,
+    /// Column of the referenced table, operator, column of the referencing one; columns quoted.
+    keys: Vec<(String, Operator, String)>,
     /// ON DELETE SET NULL or SET DEFAULT: the server takes the reference away by itself.
     pub lets_go: bool,
+    /// A column of it whose type somebody else has made, who can say what it is cast to the type of the key by.
+    cast: Option<String>,
 }
 
 /// The soft-deleted tables whose rows can go together, and the foreign keys between them.
@@ -40,8 +45,8 @@ pub struct Graph {
     pub edges: Vec<Edge>,
 }
 
-const EDGES: &str = "
-    WITH RECURSIVE node (relid) AS (
+const EDGES: &str = concat!(
+    "WITH RECURSIVE node (relid) AS (
         SELECT $1::pg_catalog.oid
         UNION
         SELECT m.relid::pg_catalog.oid
@@ -58,8 +63,8 @@ const EDGES: &str = "
     SELECT f.conname::pg_catalog.text, n.relid, f.confrelid, f.conrelid,
            pg_catalog.format('%I.%I', cn.nspname, c.relname),
            m.relid::pg_catalog.oid, m.deleted_at::pg_catalog.text, m.deletion_id::pg_catalog.text,
-           k.parents, k.operators, k.children,
-           f.confdeltype OPERATOR(pg_catalog.=) ANY (ARRAY['n', 'd']::pg_catalog.\"char\"[])
+           k.parents, ARRAY(SELECT pg_catalog.unnest(k.operators)), k.children,
+           f.confdeltype OPERATOR(pg_catalog.=) ANY (ARRAY['n', 'd']::pg_catalog.\"char\"[]), k.strange
     FROM node n
     CROSS JOIN LATERAL (SELECT n.relid UNION SELECT t.relid FROM pg_catalog.pg_partition_tree(n.relid) t) p (relid)
     JOIN pg_catalog.pg_constraint f
@@ -72,20 +77,52 @@ const EDGES: &str = "
          OR m.relid OPERATOR(pg_catalog.=) pg_catalog.pg_partition_root(f.conrelid)::pg_catalog.oid
     CROSS JOIN LATERAL (
         SELECT pg_catalog.array_agg(pg_catalog.quote_ident(pa.attname) ORDER BY u.position) AS parents,
-               pg_catalog.array_agg(pg_catalog.format('OPERATOR(%I.%s)', os.nspname, o.oprname) ORDER BY u.position) AS operators,
-               pg_catalog.array_agg(pg_catalog.quote_ident(ca.attname) ORDER BY u.position) AS children
+               pg_catalog.array_agg(",
+    operator!(),
+    " ORDER BY u.position) AS operators,
+               pg_catalog.array_agg(pg_catalog.quote_ident(ca.attname) ORDER BY u.position) AS children,
+               pg_catalog.min(ca.attname::pg_catalog.text) FILTER (WHERE i.typtype OPERATOR(pg_catalog.<>) 'p' AND EXISTS (
+                   WITH RECURSIVE b (oid) AS (
+                       SELECT ca.atttypid
+                       UNION SELECT d.typbasetype FROM b JOIN pg_catalog.pg_type d ON d.oid OPERATOR(pg_catalog.=) b.oid
+                             WHERE d.typtype OPERATOR(pg_catalog.=) 'd')
+                   SELECT FROM b JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) b.oid
+                   WHERE t.typtype OPERATOR(pg_catalog.<>) 'd' AND t.oid OPERATOR(pg_catalog.<>) i.oid
+                     AND t.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
+                     AND NOT pg_catalog.pg_has_role(t.typowner, o.oprowner, 'USAGE')
+                     AND t.typowner OPERATOR(pg_catalog.<>) $2)) AS strange
         FROM ROWS FROM (pg_catalog.unnest(f.confkey), pg_catalog.unnest(f.conkey), pg_catalog.unnest(f.conpfeqop))
              WITH ORDINALITY u (parent, child, operator, position)
         JOIN pg_catalog.pg_attribute pa ON pa.attrelid OPERATOR(pg_catalog.=) f.confrelid AND pa.attnum OPERATOR(pg_catalog.=) u.parent
         JOIN pg_catalog.pg_attribute ca ON ca.attrelid OPERATOR(pg_catalog.=) f.conrelid AND ca.attnum OPERATOR(pg_catalog.=) u.child
         JOIN pg_catalog.pg_operator o ON o.oid OPERATOR(pg_catalog.=) u.operator
-        JOIN pg_catalog.pg_namespace os ON os.oid OPERATOR(pg_catalog.=) o.oprnamespace) k
-    ORDER BY n.relid, f.oid";
+        JOIN pg_catalog.pg_type i ON i.oid OPERATOR(pg_catalog.=) o.oprright) k
+    ORDER BY n.relid, f.oid"
+);
+
+impl Managed {
+    /// Under a lock of the table.
+    pub fn check_types(&self) -> Result<()> {
+        let columns = tables::columns(self.relid)?;
+        for (name, fit) in [
+            (&self.deleted_at, &[pg_sys::TIMESTAMPTZOID, pg_sys::TIMESTAMPOID][..]),
+            (&self.deletion_id, &[pg_sys::UUIDOID]),
+        ] {
+            if !columns.iter().any(|column| column.name == *name && fit.contains(&column.type_oid)) {
+                let (schema, table) = heap::name(self.relid).unwrap_or_default();
+                return Err(another_type(&tables::qualified(&schema, &table), name));
+            }
+        }
+        Ok(())
+    }
+}
 
 impl Edge {
     /// `p.id OPERATOR(pg_catalog.=) c.parent_id`
     pub fn join(&self, parent: &str, child: &str) -> String {
-        let equal = |(p, operator, c): &(String, String, String)| format!("{parent}.{p} {operator} {child}.{c}");
+        let equal = |(p, operator, c): &(String, Operator, String)| {
+            operator.between((&format!("{parent}.{p}"), ""), (&format!("{child}.{c}"), ""))
+        };
         self.keys.iter().map(equal).collect::<Vec<_>>().join(" AND ")
     }
 }
@@ -94,7 +131,7 @@ impl Graph {
     /// What points at rows of this table, and at what would go with them.
     pub fn below(relid: Oid) -> Result<Self> {
         let edges = spi::bookkeeping(|| {
-            spi::execute_returning(EDGES, &[relid.into()], |row| {
+            spi::execute_returning(EDGES, &[relid.into(), catalog::current_user().into()], |row| {
                 let child: Option<Oid> = row.get(6)?;
                 Ok(Edge {
                     name: row.require(1)?,
@@ -111,13 +148,48 @@ impl Graph {
                     keys: {
                         let [parents, operators, children]: [Vec<String>; 3] =
                             [row.require(9)?, row.require(10)?, row.require(11)?];
-                        parents.into_iter().zip(operators).zip(children).map(|((p, o), c)| (p, o, c)).collect()
+                        parents
+                            .into_iter()
+                            .zip(Operator::read(&operators))
+                            .zip(children)
+                            .map(|((p, o), c)| (p, o, c))
+                            .collect()
                     },
                     lets_go: row.require(12)?,
+                    cast: row.get(13)?,
                 })
             })
         })?;
         Ok(Graph { edges })
+    }
+
+    /// The graph, with its tables locked until the transaction ends: what is compared is what was looked at. Its statements run
+    /// as who purges: with types that somebody else has made they would run what he has made for them.
+    pub fn locked(relid: Oid, lock: impl Fn(Oid) -> bool) -> Result<Self> {
+        let seen = Graph::below(relid)?;
+        // A partition's whole, too: its owner is the one as whom rows are deleted.
+        for child in seen.children().into_iter().chain(seen.managed().into_keys()) {
+            lock(child);
+        }
+        // Again, under the locks: what they are called, and what points where.
+        let graph = Graph::below(relid)?;
+        for edge in &graph.edges {
+            if let Some(column) = &edge.cast {
+                return Err(Error::new(
+                    OBJECT_NOT_IN_PREREQUISITE_STATE,
+                    format!("rows of {} cannot be compared with what they reference", edge.child_sql),
+                )
+                .detail(format!(
+                    "Column {column} of foreign key \"{}\" has a type whose owner says by what function of his it is compared.",
+                    edge.name
+                ))
+                .hint("Purge as the type's owner, or give the column the type of the column that it references."));
+            }
+            if let Some(child) = &edge.child {
+                child.check_types()?;
+            }
+        }
+        Ok(graph)
     }
 
     /// The foreign keys that point at this table and hold rows of it.
@@ -128,6 +200,19 @@ impl Graph {
     /// The referencing tables, each once.
     pub fn children(&self) -> Vec<Oid> {
         let mut relids: Vec<Oid> = self.edges.iter().map(|edge| edge.child_relid).collect();
+        relids.sort_by_key(|relid| relid.to_u32());
+        relids.dedup();
+        relids
+    }
+
+    /// This table, and all that the graph names.
+    pub fn tables(&self, relid: Oid) -> Vec<Oid> {
+        let edges = self.edges.iter().flat_map(|edge| {
+            [edge.parent, edge.parent_relid, edge.child_relid]
+                .into_iter()
+                .chain(edge.child.as_ref().map(|child| child.relid))
+        });
+        let mut relids: Vec<Oid> = edges.chain([relid]).collect();
         relids.sort_by_key(|relid| relid.to_u32());
         relids.dedup();
         relids

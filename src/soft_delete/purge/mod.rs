@@ -21,7 +21,7 @@ use crate::error::*;
 use crate::jobs::queue::{self, NewJob};
 use crate::server::lock::{Lock, Purpose};
 use crate::server::raise::{self, Level, answer};
-use crate::server::{catalog, spi};
+use crate::server::{catalog, heap, spi};
 use graph::{Graph, Managed};
 
 pub const KIND: &str = "purge";
@@ -63,11 +63,20 @@ pub fn subject(target: Option<Oid>, older_than: Option<Interval>) -> Result<Subj
     )?;
     let (sql, owned) = found
         .ok_or_else(|| Error::new(UNDEFINED_TABLE, format!("relation with OID {} does not exist", relid.to_u32())))?;
-    let managed = managed.ok_or_else(|| not_soft_deleted(&sql))?;
+    if managed.is_none() {
+        return Err(not_soft_deleted(&sql));
+    }
     if !owned {
         return Err(not_owner(&sql));
     }
-    let graph = Graph::below(relid)?;
+    // It may have been waited for.
+    if !heap::lock_for_reading(relid) {
+        return Err(Error::new(UNDEFINED_TABLE, format!("table {sql} does not exist (any more)")));
+    }
+    require_owner(relid, &sql)?;
+    let managed = graph::managed(relid)?.ok_or_else(|| not_soft_deleted(&sql))?;
+    managed.check_types()?;
+    let graph = Graph::locked(relid, heap::lock_for_reading)?;
     refuse_row_security(relid, &graph)?;
     let cutoff = cutoff(older_than)?;
     Ok(Subject { managed, graph, sql, cutoff })

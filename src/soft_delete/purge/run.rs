@@ -90,12 +90,8 @@ impl Run {
         }
         require_owner(self.relid, &self.target)?;
         let managed = graph::managed(self.relid)?.ok_or_else(|| not_soft_deleted(&self.target))?;
-        let graph = Graph::below(self.relid)?;
-        for child in graph.children() {
-            heap::lock_for_update(child);
-        }
-        // Again, under the locks: what they are called, and what points where.
-        let graph = if graph.edges.is_empty() { graph } else { Graph::below(self.relid)? };
+        managed.check_types()?;
+        let graph = Graph::locked(self.relid, heap::lock_for_update)?;
         refuse_row_security(self.relid, &graph)?;
         Ok((managed, graph))
     }

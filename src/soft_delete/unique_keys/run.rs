@@ -289,7 +289,11 @@ pub fn drop_leftovers(job: Uuid) -> Result<Option<String>> {
             for index in found.iter().filter_map(|(_, index)| index.as_deref()) {
                 spi::execute(&format!("DROP INDEX IF EXISTS {index}"), &[])?;
             }
-            Ok(())
+            // As in `replace`: by name it may have been somebody else's.
+            match leftovers(job)?.is_empty() {
+                true => Ok(()),
+                false => Err(Error::new(SERIALIZATION_FAILURE, "the schema of the table was renamed meanwhile")),
+            }
         })
     })?;
     if gone.is_some() {
