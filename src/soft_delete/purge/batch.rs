@@ -174,7 +174,7 @@ impl Purge<'_> {
         let args: Vec<Arg<'_>> = tids.iter().map(|tids| Arg::Text(tids)).collect();
         let before: TimestampWithTimeZone = (self.cutoff.parse())
             .map_err(|error| Error::new(INTERNAL_ERROR, format!("not a time: {} ({error})", self.cutoff)))?;
-        let rows = soft_delete::while_purging(before.into(), || statement.rows(&args))?;
+        let rows = soft_delete::purge(before.into(), &statement, &args)?;
         Ok(rows.first().and_then(|row| row.first()?.as_ref()?.parse().ok()).unwrap_or(0))
     }
 }
