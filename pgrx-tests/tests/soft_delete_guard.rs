@@ -118,7 +118,8 @@ fn functions_that_our_statements_call_do_nothing_in_our_name() -> Result<()> {
     let db = testing::database()?;
     let mut session = db.connect()?;
     family(&mut session)?;
-    const BY_HAND: &str = "UPDATE public.child SET deleted_at = NULL, deletion_id = NULL, deleted_by = NULL WHERE id = 2";
+    const BY_HAND: &str =
+        "UPDATE public.child SET deleted_at = NULL, deletion_id = NULL, deleted_by = NULL WHERE id = 2";
     session.run(&format!(
         "SELECT upkeep.soft_delete('child', 'id = 1'), upkeep.soft_delete('parent', 'id = 2');
          CREATE FUNCTION f() RETURNS boolean LANGUAGE plpgsql AS $$BEGIN {BY_HAND}; RETURN true; END$$;

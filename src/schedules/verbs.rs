@@ -281,13 +281,13 @@ fn restored(target: &Target, verb: &str) -> Error {
 }
 
 fn alter(by: By<'_>, changes: &Changes<'_>) -> Result<Uuid> {
+    check_lengths(changes.schedule, changes.command)?;
+    queue::check_text("timezone", changes.timezone)?;
+    queue::check_text("new_name", changes.new_name)?;
     let right = if changes.only_pauses() { Right::OwnerOrAdmin } else { Right::Owner };
     let target = find(by, right, if changes.only_pauses() { "pause" } else { "alter" })?;
     check_timeout(changes.timeout)?;
     check_retries(changes.retries, changes.retry_backoff)?;
-    check_lengths(changes.schedule, changes.command)?;
-    queue::check_text("timezone", changes.timezone)?;
-    queue::check_text("new_name", changes.new_name)?;
     if changes.paused == Some(false) && target.is_restored() {
         return Err(restored(&target, "resume"));
     }
