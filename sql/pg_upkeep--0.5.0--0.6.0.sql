@@ -509,3 +509,14 @@ SELECT m.relid, m.nspname, m.relname, 'it has no primary key any more, or a defe
 FROM managed m
 WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid OPERATOR(pg_catalog.=) m.relid
                   AND k.contype OPERATOR(pg_catalog.=) 'p' AND NOT k.condeferrable);
+
+-- DDL by other statements than ALTER and CREATE TABLE
+
+COMMENT ON FUNCTION upkeep._follow_ddl() IS 'Private event trigger: views, partitions and foreign keys of tables with soft delete follow statements that make and change tables.';
+DROP EVENT TRIGGER upkeep_follow_ddl;
+-- Elements of CREATE SCHEMA are its own commands to an event trigger, and most kinds of ALTER .. RENAME take any relation.
+CREATE EVENT TRIGGER upkeep_follow_ddl ON ddl_command_end
+    WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE', 'CREATE SCHEMA', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE', 'ALTER VIEW',
+                 'ALTER MATERIALIZED VIEW', 'ALTER INDEX', 'ALTER TYPE')
+    EXECUTE FUNCTION upkeep._follow_ddl();
+COMMENT ON EVENT TRIGGER upkeep_follow_ddl IS 'pg_upkeep: what belongs to tables with soft delete follows statements that make and change tables. Never raises an error.';

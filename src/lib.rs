@@ -38,6 +38,7 @@ pgrx::extension_sql_file!("../sql/schema/query_reports.sql", requires = ["query_
 #[allow(non_snake_case)]
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    server::raise::without_backtraces();
     settings::define();
     server::named::install();
     if server::worker::is_preloading() && !server::worker::is_binary_upgrade() {

@@ -48,6 +48,7 @@ pub struct Cluster {
     name: String,
     dir: PathBuf,
     settings: Vec<(String, String)>,
+    environment: Vec<(String, String)>,
     server: Option<Child>,
     /// None for a cluster that outlives us.
     guardian: Option<Guardian>,
@@ -59,6 +60,7 @@ pub struct ClusterBuilder {
     tree: Tree,
     name: String,
     settings: Vec<(String, String)>,
+    environment: Vec<(String, String)>,
     lasting: bool,
     own_identity: bool,
     initdb_options: Vec<String>,
@@ -85,6 +87,12 @@ impl ClusterBuilder {
     /// With fsync, as every real server has it.
     pub fn durable(self) -> Self {
         self.set("fsync", "on")
+    }
+
+    /// In the environment of the server.
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// The server keeps running after we are gone, and replaces one of the same name.
@@ -119,6 +127,7 @@ impl ClusterBuilder {
             name: self.name,
             dir,
             settings: self.settings,
+            environment: self.environment,
             server: None,
             guardian: None,
             clock: None,
@@ -160,6 +169,7 @@ impl Cluster {
             tree: tree.clone(),
             name: name.to_owned(),
             settings,
+            environment: Vec::new(),
             lasting: false,
             own_identity: false,
             initdb_options: Vec::new(),
@@ -217,6 +227,7 @@ impl Cluster {
         let log = File::options().append(true).create(true).open(self.log_file())?;
         let mut postgres = self.tree.server_command("postgres");
         postgres.arg("-D").arg(self.data()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        postgres.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(clock) = &self.clock {
             clock.preload(&mut postgres);
         }

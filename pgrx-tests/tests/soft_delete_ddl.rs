@@ -546,3 +546,48 @@ fn an_oid_that_is_used_again_is_another_table() -> Result<()> {
     assert_eq!(session.text(&format!("SELECT relid::oid FROM upkeep._deletion WHERE id = '{id}'"))?, "0");
     Ok(())
 }
+
+/// Tables and keys that come, and columns that are renamed, by other statements than CREATE and ALTER TABLE.
+#[test]
+fn what_other_statements_do_to_tables_is_followed() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = tables(&db)?;
+    session.run(
+        "CREATE TABLE parts (id int PRIMARY KEY) PARTITION BY RANGE (id); SELECT upkeep.enable_soft_delete('parts');
+         SELECT upkeep.soft_delete('p', 'id = 1');
+         CREATE SCHEMA el
+             CREATE TABLE ch (id int PRIMARY KEY, p int REFERENCES public.p ON DELETE CASCADE)
+             CREATE TABLE part PARTITION OF public.parts FOR VALUES FROM (0) TO (100)
+             CREATE VIEW looks AS SELECT 1 AS one",
+    )?;
+    assert_eq!(sqlstate(&mut session, "INSERT INTO el.ch VALUES (1, 1)")?, "23503");
+    session.run("INSERT INTO el.ch VALUES (2, 2); INSERT INTO parts VALUES (1), (2)")?;
+    for statement in ["DELETE FROM el.part WHERE id = 1", "TRUNCATE el.part"] {
+        assert_eq!(sqlstate(&mut session, statement)?, "55000", "{statement}");
+    }
+    session.run("DROP TABLE el.ch; DROP TABLE el.part")?;
+    for (statement, back) in [
+        ("ALTER VIEW p RENAME COLUMN deleted_at TO gone", "ALTER TABLE p RENAME gone TO deleted_at"),
+        ("ALTER MATERIALIZED VIEW p RENAME COLUMN deletion_id TO gone", "ALTER TABLE p RENAME gone TO deletion_id"),
+        ("ALTER FOREIGN TABLE p RENAME COLUMN deleted_by TO gone", "ALTER TABLE p RENAME gone TO deleted_by"),
+        ("ALTER VIEW p RENAME COLUMN n TO gone", "ALTER TABLE p RENAME gone TO n"),
+    ] {
+        // Whether the server allows it is its own to say.
+        if let Err(error) = session.run(statement) {
+            println!("{statement}: {error:?}");
+            continue;
+        }
+        session.run("SELECT gone FROM p")?;
+        assert_eq!(session.rows(DRIFT)?, Vec::<String>::new(), "{statement}");
+        session.run("BEGIN; DELETE FROM p_live WHERE id = 3; ROLLBACK")?;
+        session.run(back)?;
+        works_with_one_gone(&mut session)?;
+    }
+    Ok(())
+}
+
+fn works_with_one_gone(session: &mut Session) -> Result<()> {
+    session.run("BEGIN; DELETE FROM p_live WHERE id = 3")?;
+    assert_eq!(session.rows("SELECT (SELECT count(*) FROM p_live), (SELECT count(*) FROM c_live)")?, ["8|8"]);
+    session.run("ROLLBACK")
+}

@@ -102,37 +102,47 @@ fn upkeep_backfill_0_2(
     if_not_exists: Option<bool>,
     options: Option<JsonB>,
     fill_new_rows: Option<bool>,
-    run_between: Option<String>,
-    timezone: Option<String>,
+    run_between: Option<&str>,
+    timezone: Option<&str>,
     max_replica_lag: Option<Interval>,
     max_replica_lag_bytes: Option<i64>,
     max_wal_rate: Option<i32>,
     throttle_work_ratio: Option<f64>,
 ) -> Uuid {
-    answer(ask(Request {
-        target,
-        assignments,
-        condition,
-        name,
-        workers,
-        batch_time,
-        on_error,
-        paused,
-        if_not_exists,
-        options,
-        fill_new_rows: fill_new_rows.unwrap_or(false),
-        limits: Limits {
-            run_between,
-            timezone,
-            max_replica_lag: max_replica_lag.map(jobs::verbs::milliseconds),
-            max_replica_lag_bytes,
-            max_wal_rate,
-            throttle_work_ratio,
-        },
+    answer(Limits::texts(run_between, timezone).and_then(|(run_between, timezone)| {
+        ask(Request {
+            target,
+            assignments,
+            condition,
+            name,
+            workers,
+            batch_time,
+            on_error,
+            paused,
+            if_not_exists,
+            options,
+            fill_new_rows: fill_new_rows.unwrap_or(false),
+            limits: Limits {
+                run_between,
+                timezone,
+                max_replica_lag: max_replica_lag.map(jobs::verbs::milliseconds),
+                max_replica_lag_bytes,
+                max_wal_rate,
+                throttle_work_ratio,
+            },
+        })
     }))
 }
 
+fn check_texts(assignments: Option<&str>, condition: Option<&str>) -> Result<()> {
+    queue::check_text("assignments", assignments)?;
+    queue::check_text("condition", condition)
+}
+
 fn ask(request: Request<'_>) -> Result<Uuid> {
+    check_texts(request.assignments, request.condition)?;
+    queue::check_text("name", request.name)?;
+    queue::check_text("on_error", request.on_error)?;
     let options = request.options.map_or_else(|| json!({}), |options| options.0);
     let on_error = OnError::read(request.on_error)?;
     let mut checked = definition::check(request.target, request.assignments, request.condition, on_error, &options)?;
@@ -181,6 +191,7 @@ fn upkeep_explain_backfill(
     ),
 > {
     let explanation = answer((|| {
+        check_texts(assignments, condition)?;
         let options = options.map_or_else(|| json!({}), |options| options.0);
         let workers = workers.unwrap_or(1);
         queue::check_workers(workers)?;
@@ -207,6 +218,7 @@ fn upkeep_preview_backfill(
     max_rows: Option<i32>,
 ) -> TableIterator<'static, (name!(row_key, JsonB), name!(old_row, JsonB), name!(new_row, JsonB))> {
     let rows = answer((|| {
+        check_texts(assignments, condition)?;
         let checked = definition::check(target, assignments, condition, OnError::Quarantine, &json!({}))?;
         preview::preview(&checked, max_rows.unwrap_or(10))
     })());

@@ -51,6 +51,7 @@ fn create(command: Option<&str>, name: Option<&str>, retries: i32) -> Result<Uui
         return Err(Error::new(INVALID_PARAMETER_VALUE, format!("retries must not be negative, but is {retries}")));
     }
     queue::check_length("the command", command.len())?;
+    queue::check_text("name", name)?;
     let tag = statement::background_command(command)?;
     let params = serde_json::to_value(Params { command: command.to_owned(), run: None })?;
     queue::create(NewJob { name, retries, ..NewJob::plain(KIND, tag, params) })

@@ -34,6 +34,7 @@ fn resume_all() -> i32 {
 }
 
 fn pause(reason: Option<&str>) -> Result<i32> {
+    queue::check_text("reason", reason)?;
     queue::refuse_in_recovery("pause jobs")?;
     queue::refuse_other_version()?;
     let found = lock(

@@ -1,5 +1,6 @@
 //! What one job may do beside the server's settings: tighter limits, and hours of the day.
 
+use super::queue;
 use super::throttle::calendar;
 use super::throttle::hours::Hours;
 use crate::error::{Error, INVALID_PARAMETER_VALUE, Result};
@@ -22,6 +23,13 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// `run_between` and `timezone`, of which anybody may give any length.
+    pub fn texts(run_between: Option<&str>, timezone: Option<&str>) -> Result<(Option<String>, Option<String>)> {
+        queue::check_text("run_between", run_between)?;
+        queue::check_text("timezone", timezone)?;
+        Ok((run_between.map(str::to_owned), timezone.map(str::to_owned)))
+    }
+
     pub fn check(&self) -> Result<()> {
         let checks = [
             (self.max_replica_lag.is_some_and(|ms| ms <= 0), "max_replica_lag", "longer than 0", "'2 s'"),

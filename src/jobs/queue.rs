@@ -58,7 +58,7 @@ const CAPTURED: [(&str, &std::ffi::CStr); 5] = [
 ];
 
 /// Bytes of a text that a job or a schedule keeps: everybody's scheduler and executors read it.
-const LONGEST_TEXT: usize = 1 << 20;
+pub const LONGEST_TEXT: usize = 1 << 20;
 
 pub fn check_length(what: &str, bytes: usize) -> Result<()> {
     if bytes <= LONGEST_TEXT {
@@ -66,6 +66,16 @@ pub fn check_length(what: &str, bytes: usize) -> Result<()> {
     }
     Err(Error::new(PROGRAM_LIMIT_EXCEEDED, format!("{what} must have at most 1 MB, but has {bytes} bytes"))
         .hint("Put it into a function or a procedure, and call that."))
+}
+
+/// The length of a text that somebody gives to a function of ours, before anything is copied: memory that the server refuses
+/// to itself is an error, and memory that it refuses to us the end of it and of everybody's session.
+pub fn check_text(argument: &str, text: Option<&str>) -> Result<()> {
+    let bytes = text.map_or(0, str::len);
+    if bytes <= LONGEST_TEXT {
+        return Ok(());
+    }
+    Err(Error::new(PROGRAM_LIMIT_EXCEEDED, format!("{argument} must have at most 1 MB, but has {bytes} bytes")))
 }
 
 /// Creates a job owned by `current_user`, or finds the one that `if_not_exists` means.

@@ -55,22 +55,24 @@ fn alter_job_0_2(
     batch_time: Option<Interval>,
     workers: Option<i32>,
     name: Option<&str>,
-    run_between: Option<String>,
-    timezone: Option<String>,
+    run_between: Option<&str>,
+    timezone: Option<&str>,
     max_replica_lag: Option<Interval>,
     max_replica_lag_bytes: Option<i64>,
     max_wal_rate: Option<i32>,
     throttle_work_ratio: Option<f64>,
 ) -> Uuid {
-    let limits = Limits {
-        run_between,
-        timezone,
-        max_replica_lag: max_replica_lag.map(milliseconds),
-        max_replica_lag_bytes,
-        max_wal_rate,
-        throttle_work_ratio,
-    };
-    raise::answer(change(job, batch_time, workers, name, limits))
+    raise::answer(Limits::texts(run_between, timezone).and_then(|(run_between, timezone)| {
+        let limits = Limits {
+            run_between,
+            timezone,
+            max_replica_lag: max_replica_lag.map(milliseconds),
+            max_replica_lag_bytes,
+            max_wal_rate,
+            throttle_work_ratio,
+        };
+        change(job, batch_time, workers, name, limits)
+    }))
 }
 
 fn change(
@@ -80,6 +82,7 @@ fn change(
     name: Option<&str>,
     limits: Limits,
 ) -> Result<Uuid> {
+    queue::check_text("name", name)?;
     alter(queue::require(job, "job")?, batch_time.map(milliseconds), workers, name, &limits)
 }
 

@@ -8,6 +8,7 @@ use super::reading::{self, Texts};
 use super::sums::{Figures, Key};
 use super::{arguments, buckets};
 use crate::error::*;
+use crate::jobs::queue;
 use crate::server::raise::answer;
 
 #[pg_extern(sql = false)]
@@ -92,6 +93,7 @@ fn read(
     until: Option<TimestampWithTimeZone>,
     max_rows: Option<i32>,
 ) -> Result<(Vec<Line>, Texts)> {
+    queue::check_text("order_by", order_by)?;
     let order = Order::named(arguments::require(order_by, "order_by")?)?;
     let window = arguments::window(since, until)?;
     let max_rows = arguments::at_least(max_rows, 1, "max_rows")? as usize;

@@ -115,6 +115,7 @@ fn null(argument: &str) -> Error {
 
 /// One of a few words.
 fn choice<'a>(given: Option<&'a str>, argument: &str, known: &[&str]) -> Result<&'a str> {
+    queue::check_text(argument, given)?;
     let given = given.ok_or_else(|| null(argument))?;
     if known.contains(&given) {
         return Ok(given);

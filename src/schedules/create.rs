@@ -69,6 +69,7 @@ fn create(new: &NewSchedule<'_>) -> Result<Uuid> {
     check_timeout(new.timeout)?;
     check_retries(Some(new.retries), Some(new.retry_backoff))?;
     check_lengths(Some(new.schedule), Some(new.command))?;
+    queue::check_text("timezone", new.timezone)?;
     let rule = rule::parse(new.schedule)?;
     let tag = statement::background_command(new.command)?;
     let zone = zone_or_sessions(new.timezone)?;

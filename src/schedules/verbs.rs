@@ -20,7 +20,7 @@ use crate::server::{catalog, spi, statement};
 
 #[pg_extern(sql = false)]
 fn unschedule_by_name(name: &str) -> Uuid {
-    raise::answer(unschedule(By::Name(name)))
+    raise::answer(By::name(name).and_then(unschedule))
 }
 
 #[pg_extern(sql = false)]
@@ -30,7 +30,7 @@ fn unschedule_by_id(schedule: Uuid) -> Uuid {
 
 #[pg_extern(sql = false)]
 fn run_now_by_name(name: &str) -> Uuid {
-    raise::answer(run_now(By::Name(name)))
+    raise::answer(By::name(name).and_then(run_now))
 }
 
 #[pg_extern(sql = false)]
@@ -54,7 +54,7 @@ fn alter_schedule_by_name(
 ) -> Uuid {
     let (timeout, retry_backoff) = (timeout.map(milliseconds), retry_backoff.map(milliseconds));
     let changes = Changes { schedule, command, timezone, timeout, retries, retry_backoff, catch_up, paused, new_name };
-    raise::answer(queue::require(name, "name").and_then(|name| alter(By::Name(name), &changes)))
+    raise::answer(queue::require(name, "name").and_then(By::name).and_then(|name| alter(name, &changes)))
 }
 
 #[pg_extern(sql = false)]
@@ -81,6 +81,12 @@ fn alter_schedule_by_id(
 enum By<'a> {
     Name(&'a str),
     Id(Uuid),
+}
+
+impl<'a> By<'a> {
+    fn name(name: &'a str) -> Result<Self> {
+        queue::check_text("name", Some(name)).map(|()| By::Name(name))
+    }
 }
 
 /// What is given is changed.
@@ -275,11 +281,13 @@ fn restored(target: &Target, verb: &str) -> Error {
 }
 
 fn alter(by: By<'_>, changes: &Changes<'_>) -> Result<Uuid> {
+    check_lengths(changes.schedule, changes.command)?;
+    queue::check_text("timezone", changes.timezone)?;
+    queue::check_text("new_name", changes.new_name)?;
     let right = if changes.only_pauses() { Right::OwnerOrAdmin } else { Right::Owner };
     let target = find(by, right, if changes.only_pauses() { "pause" } else { "alter" })?;
     check_timeout(changes.timeout)?;
     check_retries(changes.retries, changes.retry_backoff)?;
-    check_lengths(changes.schedule, changes.command)?;
     if changes.paused == Some(false) && target.is_restored() {
         return Err(restored(&target, "resume"));
     }

@@ -25,19 +25,23 @@ impl FromDatum for JsonB {
         }
         // SAFETY: a jsonb, says the caller.
         let text: &CStr = unsafe { direct_function_call(pg_sys::jsonb_out, &[Some(datum)]) }?;
-        let text = encoding::from_server(text.to_bytes());
-        match serde_json::from_str(&text) {
-            Ok(value) => Some(Self(value)),
-            // The server's jsonb may be nested deeper, and its numbers may be larger, than what we read it into. An error
-            // report of pgrx's unwinds: there is a text to drop, and whatever the callers hold.
-            Err(error) => {
-                pgrx::ereport!(
-                    ERROR,
-                    pgrx::PgSqlErrorCode::ERRCODE_STATEMENT_TOO_COMPLEX,
-                    "this jsonb is nested too deeply, or has a number that is too large",
-                    error.to_string()
-                );
-            }
+        read(text)
+    }
+}
+
+fn read(text: &CStr) -> Option<JsonB> {
+    let text = encoding::from_server(text.to_bytes());
+    match serde_json::from_str(&text) {
+        Ok(value) => Some(JsonB(value)),
+        // The server's jsonb may be nested deeper, and its numbers may be larger, than what we read it into. An error
+        // report of pgrx's unwinds: there is a text to drop, and whatever the callers hold.
+        Err(error) => {
+            pgrx::ereport!(
+                ERROR,
+                pgrx::PgSqlErrorCode::ERRCODE_STATEMENT_TOO_COMPLEX,
+                "this jsonb is nested too deeply, or has a number that is too large",
+                error.to_string()
+            );
         }
     }
 }
@@ -60,7 +64,32 @@ impl IntoDatum for JsonB {
 // SAFETY: as for pgrx's own.
 unsafe impl<'fcx> ArgAbi<'fcx> for JsonB {
     unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
-        unsafe { arg.unbox_arg_using_from_datum() }.expect("the argument is not null")
+        let given: Given = unsafe { arg.unbox_arg_using_from_datum() }.expect("the argument is not null");
+        given.0
+    }
+}
+
+/// What somebody gives to a function of ours: as much as we read into our own memory.
+struct Given(JsonB);
+
+/// Bytes of its text. The usage of a hundred thousand indexes has about as many.
+const LONGEST: usize = 16 << 20;
+
+impl FromDatum for Given {
+    unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _oid: pg_sys::Oid) -> Option<Self> {
+        if is_null {
+            return None;
+        }
+        // SAFETY: a jsonb, says the caller.
+        let text: &CStr = unsafe { direct_function_call(pg_sys::jsonb_out, &[Some(datum)]) }?;
+        if text.count_bytes() > LONGEST {
+            pgrx::ereport!(
+                ERROR,
+                pgrx::PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                "a jsonb that is given to pg_upkeep must have at most 16 MB as text"
+            );
+        }
+        read(text).map(Self)
     }
 }
 

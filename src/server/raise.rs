@@ -39,6 +39,21 @@ impl Level {
     }
 }
 
+/// pgrx adds a backtrace to the DETAIL of every error that passes it, if the server's environment has RUST_BACKTRACE: for
+/// whoever asked, who has no use for it and no business with our addresses. Whether there is one is looked up once, now.
+/// What the server's children find in the environment stays as it is.
+pub fn without_backtraces() {
+    const NAME: &str = "RUST_LIB_BACKTRACE";
+    let before = std::env::var_os(NAME);
+    // SAFETY: a process of the server has one thread while it loads libraries.
+    unsafe { std::env::set_var(NAME, "0") };
+    drop(std::backtrace::Backtrace::capture());
+    match before {
+        Some(before) => unsafe { std::env::set_var(NAME, before) },
+        None => unsafe { std::env::remove_var(NAME) },
+    }
+}
+
 /// Ends an SQL-visible function: its value, or its error raised.
 pub fn answer<T>(result: Result<T>) -> T {
     match result {

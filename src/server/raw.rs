@@ -180,6 +180,17 @@ pub unsafe fn connect() {
     unsafe { SPI_connect() };
 }
 
+/// The memory whose children are those of this connection's executions, as the server makes them: it tells a statement of
+/// ours from those that functions and triggers run inside it, which have connections of their own. In the memory that
+/// [`connect`] has made the current one; null elsewhere.
+pub unsafe fn executions() -> pg_sys::MemoryContext {
+    unsafe {
+        // SPI_connect() makes this one right behind the current one, and tells nobody. The newest child is in front.
+        let context = (*pg_sys::CurrentMemoryContext).prevchild;
+        if context.is_null() || CStr::from_ptr((*context).name) != c"SPI Exec" { std::ptr::null_mut() } else { context }
+    }
+}
+
 pub unsafe fn finish() {
     unsafe { SPI_finish() };
 }

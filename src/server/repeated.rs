@@ -132,10 +132,15 @@ impl Statement {
 
     /// Runs any statement; gives the rows it returns, with a snapshot of its own.
     pub fn rows(&self, args: &[Arg<'_>]) -> Result<Vec<TextRow>> {
+        self.rows_after(args, || ())
+    }
+
+    /// The same; `begin` is called right before it is executed, in its connection.
+    pub fn rows_after(&self, args: &[Arg<'_>], begin: impl FnOnce()) -> Result<Vec<TextRow>> {
         connected(|| {
             // SAFETY: SPI's own receiver fills SPI_tuptable; null if nothing is returned.
             unsafe {
-                self.execute(args, ptr::null_mut())?;
+                self.execute_after(args, ptr::null_mut(), begin)?;
                 let table = pg_sys::SPI_tuptable;
                 if table.is_null() {
                     return Ok(Vec::new());
@@ -149,10 +154,20 @@ impl Statement {
     }
 
     unsafe fn execute(&self, args: &[Arg<'_>], dest: *mut pg_sys::DestReceiver) -> Result<()> {
+        unsafe { self.execute_after(args, dest, || ()) }
+    }
+
+    unsafe fn execute_after(
+        &self,
+        args: &[Arg<'_>],
+        dest: *mut pg_sys::DestReceiver,
+        begin: impl FnOnce(),
+    ) -> Result<()> {
         // SAFETY: inside SPI_connect; the plan is kept, parameters live in SPI's context.
         unsafe {
             let plan = self.plan()?;
             let options = pg_sys::SPIExecuteOptions { params: self.parameters(args)?, dest, ..Default::default() };
+            begin();
             check(pg_sys::SPI_execute_plan_extended(plan, &options))
         }
     }

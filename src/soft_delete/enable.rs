@@ -39,6 +39,8 @@ fn upkeep_enable_soft_delete(
     let name = |name: Option<&CStr>| name.map(|name| encoding::from_server(name.to_bytes()));
     let (at, by, id, flag) = (name(deleted_at), name(deleted_by), name(deletion_id), name(flag));
     answer((|| {
+        queue::check_text("hide", hide)?;
+        queue::check_text("on_unmanaged", on_unmanaged)?;
         enable(
             required(target, "target")?,
             &Request {

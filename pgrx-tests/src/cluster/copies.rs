@@ -18,6 +18,7 @@ impl Cluster {
             tree: self.tree.clone(),
             dir: self.tree.room.clusters().join(&name),
             settings: self.settings.clone(),
+            environment: self.environment.clone(),
             name,
             server: None,
             guardian: None,

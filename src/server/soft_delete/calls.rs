@@ -9,6 +9,7 @@ use pgrx::pg_sys::{self, Datum, Oid};
 
 use super::engine::{self, Keys};
 use super::{programs, state, statements};
+use crate::jobs::queue;
 use crate::server::door;
 use crate::server::encoding;
 use crate::server::raise::answer;
@@ -26,7 +27,17 @@ unsafe fn argument(call: pg_sys::FunctionCallInfo, number: usize) -> Option<Datu
 }
 
 pub(super) unsafe fn text_argument(call: pg_sys::FunctionCallInfo, number: usize) -> *const c_char {
-    unsafe { argument(call, number).map_or(null(), |text| raw::to_c(text).cast_const()) }
+    unsafe extern "C-unwind" {
+        fn toast_raw_datum_size(value: Datum) -> usize;
+    }
+    unsafe {
+        let Some(text) = argument(call, number) else { return null() };
+        // Before anything is copied, as `queue::check_text`.
+        if toast_raw_datum_size(text) > queue::LONGEST_TEXT {
+            raw::raise(&Report::new(c"54000", c"a text that is given to soft delete must have at most 1 MB"));
+        }
+        raw::to_c(text)
+    }
 }
 
 pub(super) unsafe fn oid_argument(call: pg_sys::FunctionCallInfo, number: usize) -> Oid {

@@ -1,5 +1,6 @@
 //! DELETE and TRUNCATE on the table itself are refused, not swallowed. The switches are a SUSET setting and a C variable
-//! (LAW 6); a purge opens the guard for rows that may go, and for no others.
+//! (LAW 6); a purge opens the guard for rows that may go, in its own statement, and for no
+//! others (LAW 31).
 
 use std::ffi::CStr;
 use std::ptr::{null, null_mut};
@@ -7,9 +8,10 @@ use std::ptr::{null, null_mut};
 use pgrx::pg_sys;
 
 use super::attached::{self, Made};
-use super::{engine, programs, state};
+use super::{engine, programs, state, statements};
 use crate::error::Result;
 use crate::server::raw::{self, Report};
+use crate::server::repeated::{self, Arg, TextRow};
 use crate::soft_delete::program::Own;
 
 raw::version_1!(pg_finfo_upkeep_soft_delete_guard);
@@ -23,13 +25,18 @@ unsafe extern "C-unwind" {
     fn tuplestore_tuple_count(store: *mut pg_sys::Tuplestorestate) -> i64;
 }
 
-/// Lets `f` delete rows for good that were deleted before then, in this session, until it ends or its (sub)transaction is
-/// rolled back.
-pub fn while_purging<T>(before: pg_sys::TimestampTz, f: impl FnOnce() -> Result<T>) -> Result<T> {
-    // SAFETY: in a transaction; what an error leaves behind its abort puts right.
-    unsafe { state::begin_purge(Some(before)) };
-    let result = f();
-    unsafe { state::end_purge() };
+/// Runs a statement that may delete rows for good which were deleted before then, and lets no other statement do so that
+/// triggers run meanwhile.
+pub fn purge(before: pg_sys::TimestampTz, statement: &repeated::Statement, args: &[Arg<'_>]) -> Result<Vec<TextRow>> {
+    let mut begun = false;
+    // SAFETY: in a transaction, and connected; what an error leaves behind its abort puts right.
+    let result = statement.rows_after(args, || {
+        unsafe { state::begin_purge(Some(before)) };
+        begun = true;
+    });
+    if begun {
+        unsafe { state::end_purge() };
+    }
     result
 }
 
@@ -38,6 +45,7 @@ pub fn while_purging<T>(before: pg_sys::TimestampTz, f: impl FnOnce() -> Result<
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_soft_delete_guard(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     unsafe {
+        let query = statements::query();
         let nothing = pg_sys::Datum::from(0usize);
         let trigger = attached::data(call, &MADE);
         if crate::settings::allow_hard_delete() {
@@ -48,7 +56,7 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_guard(call: pg_sys::FunctionC
             return nothing;
         }
         let Some(own) = &programs::of((*(*trigger).tg_relation).rd_id).own else { return nothing };
-        let purge = state::purge();
+        let purge = state::purge_of(query);
         if !truncate && !purge.is_null() && may_go(&*purge, own, trigger) {
             return nothing;
         }
@@ -59,10 +67,12 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_guard(call: pg_sys::FunctionC
             (&raw const (*(*(*trigger).tg_relation).rd_rel).relname.data).cast(),
             c"\", which has soft delete".as_ptr(),
         ]);
-        let detail = if purge.is_null() {
-            c"Its rows would be gone for good."
-        } else {
+        let detail = if !purge.is_null() {
             c"A purge deletes for good what was deleted before, and here are rows that are live, held or not due."
+        } else if state::is_purging() {
+            c"Its rows would be gone for good: a purge is under way, but this is another statement."
+        } else {
+            c"Its rows would be gone for good."
         };
         raw::raise(&Report {
             detail: detail.as_ptr(),
@@ -72,8 +82,7 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_guard(call: pg_sys::FunctionC
     }
 }
 
-/// Are all rows of the statement among those that are purged? A trigger of the user's, or a foreign key, may have reached
-/// others.
+/// Are all rows of the statement among those that are purged? A foreign key may have reached others.
 unsafe fn may_go(purge: &state::Purge, own: &Own, trigger: *mut pg_sys::TriggerData) -> bool {
     unsafe {
         // By another name, `deleted` would be whatever the caller's search_path finds, and we are about to be superuser.

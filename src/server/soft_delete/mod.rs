@@ -13,7 +13,7 @@ mod statements;
 mod triggers;
 mod view;
 
-pub use guard::while_purging;
+pub use guard::purge;
 pub use state::{completes_row, fires_trigger};
 
 /// What each trigger function takes for its own: its name, the trigger's, `tgtype`, and whether it is deferrable.

@@ -4,12 +4,11 @@
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr::null_mut;
 
-use pgrx::pg_sys::{self, Datum, Oid};
+use pgrx::pg_sys::{self, MemoryContext, Oid};
 
 use crate::server::raw;
 
 unsafe extern "C-unwind" {
-    fn pg_trigger_depth(call: pg_sys::FunctionCallInfo) -> Datum;
     fn GetCurrentTransactionStartTimestamp() -> i64;
     fn GetUserNameFromId(role: Oid, missing_ok: bool) -> *mut c_char;
     fn GetOuterUserId() -> Oid;
@@ -39,7 +38,8 @@ struct Frame {
     undeletes: bool,
     /// It adds to a row what somebody's UPDATE has begun.
     completes: bool,
-    depth: i32,
+    /// What its execution is a child of ([`raw::executions`]).
+    executions: MemoryContext,
     subid: u32,
 }
 
@@ -49,11 +49,19 @@ pub struct Purge {
     since: u32,
     /// What was deleted before this may go; none: whenever it was.
     pub before: Option<i64>,
+    /// What the execution of its statement is a child of.
+    executions: MemoryContext,
 }
 
 const DEPTH: usize = 100;
-const NO_FRAME: Frame =
-    Frame { relid: Oid::INVALID, deletion: null_mut(), undeletes: false, completes: false, depth: 0, subid: 0 };
+const NO_FRAME: Frame = Frame {
+    relid: Oid::INVALID,
+    deletion: null_mut(),
+    undeletes: false,
+    completes: false,
+    executions: null_mut(),
+    subid: 0,
+};
 
 static mut FRAMES: [Frame; DEPTH] = [NO_FRAME; DEPTH];
 static mut COUNT: usize = 0;
@@ -143,19 +151,23 @@ pub unsafe fn close(id: *const [u8; 16]) {
     }
 }
 
-/// From here until [`leave`] the statement that is run is ours.
+/// From here until [`leave`] the statement that this connection runs is ours.
 pub unsafe fn enter(relid: Oid, deletion: *mut Deletion, undeletes: bool) {
     unsafe {
         register();
         if COUNT == DEPTH {
             raw::raise(&raw::Report::new(c"54001", c"deletions are nested too deeply"));
         }
+        let executions = raw::executions();
+        if executions.is_null() {
+            raw::raise(&raw::Report::new(c"XX000", c"a statement of soft delete is run outside of its connection"));
+        }
         FRAMES[COUNT] = Frame {
             relid,
             deletion,
             undeletes,
             completes: false,
-            depth: pg_trigger_depth(null_mut()).value() as i32,
+            executions,
             subid: pg_sys::GetCurrentSubTransactionId(),
         };
         COUNT += 1;
@@ -171,42 +183,65 @@ pub unsafe fn complete() {
     unsafe { FRAMES[COUNT - 1].completes = true };
 }
 
-/// Is the row trigger that is being run one of a statement of ours? For the row version, which we cannot name.
-pub fn fires_trigger() -> bool {
-    // SAFETY: read in the backend's only thread.
-    unsafe { COUNT != 0 && FRAMES[COUNT - 1].depth + 1 == pg_trigger_depth(null_mut()).value() as i32 }
+/// Is this the execution ([`super::statements::query`]) of the statement of ours that was entered last? Functions that it
+/// calls, in a condition or a check, run others on the same table and at the same depth of triggers.
+unsafe fn is_of_ours(query: MemoryContext) -> bool {
+    unsafe { COUNT != 0 && is_child(query, FRAMES[COUNT - 1].executions) }
 }
 
-/// And one of a statement that completes a change, so that it is no change of its own?
+unsafe fn is_child(query: MemoryContext, executions: MemoryContext) -> bool {
+    unsafe { !query.is_null() && !executions.is_null() && (*query).parent == executions }
+}
+
+/// Was the row trigger that is being run fired by a statement of ours? For the row version, which we cannot name. Before
+/// anything else has changed the memory context.
+pub fn fires_trigger() -> bool {
+    // SAFETY: read in the backend's only thread.
+    unsafe { is_of_ours(super::statements::query()) }
+}
+
+/// And by a statement that completes a change, so that it is no change of its own?
 pub fn completes_row() -> bool {
     // SAFETY: read in the backend's only thread.
     unsafe { fires_trigger() && FRAMES[COUNT - 1].completes }
 }
 
-/// Is the UPDATE of this table that is being run somebody's own? `id`: the row's, null if it has none.
-/// `below`: triggers between that UPDATE and who asks.
-pub unsafe fn is_by_hand(relid: Oid, id: *const [u8; 16], below: i32) -> bool {
+/// Is the UPDATE of this table that is being executed somebody's own? `id`: the row's, null if it has none.
+pub unsafe fn is_by_hand(query: MemoryContext, relid: Oid, id: *const [u8; 16]) -> bool {
     unsafe {
-        if COUNT == 0 {
+        if !is_of_ours(query) {
             return true;
         }
         let frame = FRAMES[COUNT - 1];
         let same = if id.is_null() { frame.undeletes } else { !frame.undeletes && *id == (*frame.deletion).id };
-        !(same && frame.relid == relid && frame.depth + below == pg_trigger_depth(null_mut()).value() as i32)
+        !(same && frame.relid == relid)
     }
 }
 
-/// The purge under way; null: none is.
-pub unsafe fn purge() -> *const Purge {
-    unsafe { PURGE }
+/// The purge whose statement is executed there; null: none is. What foreign keys delete counts as that statement's: the
+/// server fires its triggers at the end of the statement that has set them off.
+pub unsafe fn purge_of(query: MemoryContext) -> *const Purge {
+    unsafe {
+        let mut purge = PURGE;
+        while !purge.is_null() && !is_child(query, (*purge).executions) {
+            purge = (*purge).outer;
+        }
+        purge
+    }
 }
 
-/// From here until [`end_purge`] rows that are deleted already may be deleted for good.
+pub fn is_purging() -> bool {
+    // SAFETY: read in the backend's only thread.
+    unsafe { !PURGE.is_null() }
+}
+
+/// From here until [`end_purge`] the statement that this connection runs may delete rows for good that are deleted already.
 pub unsafe fn begin_purge(before: Option<i64>) {
     register();
     unsafe {
         let purge: *mut Purge = raw::allocate_for_transaction(1);
-        *purge = Purge { outer: PURGE, since: pg_sys::GetCurrentSubTransactionId(), before };
+        *purge =
+            Purge { outer: PURGE, since: pg_sys::GetCurrentSubTransactionId(), before, executions: raw::executions() };
         PURGE = purge;
     }
 }

@@ -65,11 +65,13 @@ pub unsafe fn own(trigger: *mut pg_sys::TriggerData) -> Option<&'static Own> {
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_is_by_hand(call: pg_sys::FunctionCallInfo) -> Datum {
     unsafe {
+        // A condition is evaluated in a context for one row, as triggers are called.
+        let query = statements::query();
         let arguments = (*call).args.as_ptr();
         let relid = pg_sys::Oid::from((*arguments).value.value() as u32);
         let id = &*arguments.add(1);
         let id = if id.isnull { null() } else { id.value.cast_mut_ptr::<[u8; 16]>().cast_const() };
-        Datum::from(state::is_by_hand(relid, id, 0))
+        Datum::from(state::is_by_hand(query, relid, id))
     }
 }
 
@@ -93,7 +95,7 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_updated_row(call: pg_sys::Fun
         // As the trigger's condition says, which its table's owner may have left out.
         let id = raw::typed(new, desc, own.deletion_id, pg_sys::UUIDOID);
         let id = id.map_or(null(), |id| id.cast_mut_ptr::<[u8; 16]>().cast_const());
-        if live != raw::attribute(old, desc, own.deleted_at).is_none() && state::is_by_hand(own.relid, id, 1) {
+        if live != raw::attribute(old, desc, own.deleted_at).is_none() && state::is_by_hand(query, own.relid, id) {
             pending::note(query, own, if live { What::UndeletedByHand } else { What::DeletedByHand }, new, desc);
         }
         NOTHING

@@ -17,7 +17,10 @@ use crate::soft_delete::{ddl, objects};
 
 #[pg_extern(sql = false)]
 fn alter_soft_deleted(target: Option<Oid>, ddl: Option<&str>) {
-    answer((|| alter(required(target, "target")?, required(ddl, "ddl")?))())
+    answer((|| {
+        queue::check_text("ddl", ddl)?;
+        alter(required(target, "target")?, required(ddl, "ddl")?)
+    })())
 }
 
 fn alter(target: Oid, text: &str) -> Result<()> {

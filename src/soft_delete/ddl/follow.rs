@@ -124,7 +124,8 @@ fn follow() -> Result<()> {
         spi::execute_returning(
             "SELECT DISTINCT d.objid FROM pg_catalog.pg_event_trigger_ddl_commands() d
              WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
-               AND d.object_type OPERATOR(pg_catalog.=) ANY (ARRAY['table', 'table column'])",
+               AND d.object_type OPERATOR(pg_catalog.=) ANY (
+                   ARRAY['table', 'table column', 'foreign table', 'foreign table column'])",
             &[],
             |row| row.require(1),
         )

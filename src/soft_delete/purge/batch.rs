@@ -201,7 +201,7 @@ impl Purge<'_> {
         let args: Vec<Arg<'_>> = tids.iter().map(|tids| Arg::Text(tids)).collect();
         let before: TimestampWithTimeZone = (self.cutoff.parse())
             .map_err(|error| Error::new(INTERNAL_ERROR, format!("not a time: {} ({error})", self.cutoff)))?;
-        let delete = || soft_delete::while_purging(before.into(), || statement.rows(&args));
+        let delete = || soft_delete::purge(before.into(), &statement, &args);
         let rows = if role == catalog::current_user() {
             delete()?
         } else {

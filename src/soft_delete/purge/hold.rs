@@ -15,6 +15,7 @@ use crate::server::{catalog, spi};
 #[pg_extern(sql = false)]
 fn hold_deletion(deletion: Option<Uuid>, reason: Option<&str>) -> Uuid {
     answer((|| {
+        queue::check_text("reason", reason)?;
         let reason = queue::require(reason, "reason")?;
         if reason.trim().is_empty() {
             return Err(Error::new(INVALID_PARAMETER_VALUE, "a hold needs a reason")
