@@ -258,3 +258,27 @@ fn isolation_hides_no_foreign_key() -> Result<()> {
     }
     Ok(())
 }
+
+/// What we cannot write in a statement is told as such, and nothing is deleted.
+#[test]
+fn names_in_other_encodings_are_refused() -> Result<()> {
+    let server = testing::server("names").preloaded().start()?;
+    for encoding in ["LATIN1", "EUC_JP", "SQL_ASCII"] {
+        let name = encoding.to_lowercase();
+        server
+            .connect("postgres")?
+            .run(&format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'"))?;
+        let mut session = server.connect(&name)?;
+        // One byte or two, none of which are UTF-8; a warning that the views do not follow would be none either.
+        let letter = if encoding == "EUC_JP" { "\\244\\242" } else { "\\344" };
+        session.run(&format!(
+            "CREATE EXTENSION pg_upkeep; CREATE TABLE t (id int PRIMARY KEY); SELECT upkeep.enable_soft_delete('t');
+             INSERT INTO t VALUES (1), (2); DELETE FROM t_live WHERE id = 1; SET client_min_messages = error;
+             DO $$BEGIN EXECUTE format('ALTER TABLE t ADD COLUMN %I int', E'{letter}'); END$$"
+        ))?;
+        let error = session.error("DELETE FROM t_live")?;
+        assert_eq!(error.code().code(), "0A000", "{encoding}: {error:?}");
+        assert_eq!(session.text("SELECT count(*) FROM t WHERE deleted_at IS NULL")?, "1", "{encoding}");
+    }
+    Ok(())
+}

@@ -12,6 +12,11 @@ pub fn is_converted() -> bool {
     here != pg_sys::pg_enc::PG_UTF8 as i32 && here != pg_sys::pg_enc::PG_SQL_ASCII as i32
 }
 
+pub fn is_utf8() -> bool {
+    // SAFETY: known since the process connected.
+    unsafe { pg_sys::GetDatabaseEncoding() == pg_sys::pg_enc::PG_UTF8 as i32 }
+}
+
 fn convert(bytes: &[u8], how: unsafe fn(*const c_char, i32, i32) -> *mut c_char) -> Vec<u8> {
     let Ok(length) = i32::try_from(bytes.len()) else { return Vec::new() };
     // SAFETY: within the bytes. What comes back is the same pointer, or another text, which ends in a zero.

@@ -21,12 +21,66 @@ use crate::error::{Error, FEATURE_NOT_SUPPORTED, INTERNAL_ERROR, Result};
 /// pgrx sends the bytes of a text as they are.
 fn sendable(sql: &str) -> Result<&str> {
     if encoding::is_converted() && !sql.is_ascii() {
-        return Err(Error::new(
-            FEATURE_NOT_SUPPORTED,
-            "names and texts outside ASCII are supported in databases with the encoding UTF8 only",
-        ));
+        return Err(not_supported());
     }
     Ok(sql)
+}
+
+fn not_supported() -> Error {
+    Error::new(
+        FEATURE_NOT_SUPPORTED,
+        "names and texts outside ASCII are supported in databases with the encoding UTF8 only",
+    )
+}
+
+/// Whether a text, or all of an array, is one that pgrx can take: it panics if not.
+struct IsReadable(bool);
+
+impl IsReadable {
+    unsafe fn text(text: pg_sys::Datum) -> bool {
+        // SAFETY: not null, and of type text.
+        let bytes = unsafe { pgrx::varlena_to_byte_slice(pg_sys::pg_detoast_datum_packed(text.cast_mut_ptr())) };
+        bytes.is_ascii() || (!encoding::is_converted() && std::str::from_utf8(bytes).is_ok())
+    }
+
+    unsafe fn array(array: pg_sys::Datum) -> bool {
+        let (mut values, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
+        // SAFETY: not null, and of type text[]; what comes back has so many elements.
+        unsafe {
+            let array = pg_sys::pg_detoast_datum(array.cast_mut_ptr()).cast();
+            let align = pg_sys::TYPALIGN_INT as std::ffi::c_char;
+            pg_sys::deconstruct_array(array, pg_sys::TEXTOID, -1, false, align, &mut values, &mut nulls, &mut count);
+            (0..count as usize).all(|at| *nulls.add(at) || Self::text(*values.add(at)))
+        }
+    }
+}
+
+impl FromDatum for IsReadable {
+    unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, type_oid: pg_sys::Oid) -> Option<Self> {
+        // SAFETY: as the type says.
+        Some(IsReadable(unsafe {
+            match type_oid {
+                _ if is_null => true,
+                pg_sys::TEXTOID => Self::text(datum),
+                pg_sys::TEXTARRAYOID => Self::array(datum),
+                _ => true,
+            }
+        }))
+    }
+}
+
+impl IntoDatum for IsReadable {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        Some(self.0.into())
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::ANYOID
+    }
+
+    fn is_compatible_with(_other: pg_sys::Oid) -> bool {
+        true
+    }
 }
 
 /// One row of a result.
@@ -35,6 +89,9 @@ pub struct Row<'a>(SpiHeapTupleData<'a>);
 impl Row<'_> {
     /// Column `ordinal`, counted from 1.
     pub fn get<T: FromDatum + IntoDatum>(&self, ordinal: usize) -> Result<Option<T>> {
+        if !encoding::is_utf8() && !self.0.get::<IsReadable>(ordinal)?.is_none_or(|readable| readable.0) {
+            return Err(not_supported());
+        }
         Ok(self.0.get(ordinal)?)
     }
 
