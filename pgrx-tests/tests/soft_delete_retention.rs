@@ -59,10 +59,10 @@ fn a_schedule_purges_its_own_table_whatever_that_is_called() -> Result<()> {
     )?;
     assert_eq!(session.text("SELECT (SELECT count(*) FROM s2.was), (SELECT count(*) FROM \"s 1\".t)")?, "2|5");
     // The name is taken: the other table's schedule gets another one.
-    session.run(&format!(
+    session.run(
         "SELECT upkeep.disable_soft_delete('\"s 1\".t', 'keep'); SELECT upkeep.enable_soft_delete('\"s 1\".t', retention => '1 day');
          ALTER TABLE s2.was SET SCHEMA \"s 1\""
-    ))?;
+    )?;
     assert_eq!(session.rows(SCHEDULES)?, [format!("purge \"s 1\".t|{keeper}"), format!("purge \"s 1\".t 2|{keeper}")]);
     // Each goes with its own table.
     session.run("SELECT upkeep.disable_soft_delete('\"s 1\".was', 'keep')")?;
