@@ -74,7 +74,10 @@ fn texts_of_any_length_do_not_end_the_server() -> Result<()> {
 fn errors_have_no_backtrace() -> Result<()> {
     let server = testing::server("backtrace").preloaded().environment("RUST_BACKTRACE", "1").start()?;
     let mut session = server.connect("postgres")?;
-    session.run("CREATE EXTENSION pg_upkeep; CREATE TABLE t (id int PRIMARY KEY, v int)")?;
+    session.run(
+        "CREATE EXTENSION pg_upkeep; CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1);
+         SELECT upkeep.enable_soft_delete('t')",
+    )?;
     for statement in [
         // An error of the server's that passes pgrx, one of ours, and one that pgrx raises.
         "SELECT upkeep.backfill('t', 'v = 1', 'v = ''x''')",
@@ -82,6 +85,8 @@ fn errors_have_no_backtrace() -> Result<()> {
         "SELECT upkeep.enable_soft_delete('t', 'nonsense')",
         "SELECT upkeep.import_index_usage('n', ('[' || repeat('[', 200) || repeat(']', 200) || ']')::jsonb)",
         "SELECT upkeep.alter_soft_deleted('t', 'ALTER TABLE')",
+        "SELECT upkeep.alter_soft_deleted('t', 'ALTER TABLE t ADD COLUMN id int')",
+        "SELECT upkeep.preview_backfill('t', 'v = 1 / (v - 1)', 'true')",
     ] {
         let error = session.error(statement)?;
         let all = format!("{} {:?} {:?}", error.message(), error.detail(), error.hint());

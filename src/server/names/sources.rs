@@ -4,7 +4,6 @@ use pgrx::PgList;
 use pgrx::pg_sys::{self, Node, NodeTag};
 
 use super::{Names, is_query, parse};
-use crate::jobs::queue;
 use crate::server::catch::subtransaction;
 use crate::server::encoding;
 use crate::server::raise::answer;
@@ -15,7 +14,6 @@ const BETWEEN: char = '\u{1}';
 /// Of several readings of a text the first that is SQL: a line for each name without a schema, what it is and the name. Null if none is.
 #[pgrx::pg_extern(sql = false)]
 fn names_by_path(readings: &str) -> Option<String> {
-    answer(queue::check_text("readings", Some(readings)));
     readings.split(BETWEEN).find_map(|sql| {
         let read = subtransaction(|| {
             let mut found = Vec::new();
