@@ -207,3 +207,21 @@ fn a_run_that_found_no_room_is_late_and_not_missed() -> Result<()> {
     assert_eq!(statuses(&mut session, "due")?, "done skipped");
     Ok(())
 }
+
+#[test]
+fn a_clock_that_is_set_ahead_ends_no_worker() -> Result<()> {
+    let server = testing::server("ahead").preloaded().clock(SUMMER).start()?;
+    let mut session = server.connect("postgres")?;
+    session.run("CREATE EXTENSION pg_upkeep; CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1)")?;
+    let job = session.text("SELECT upkeep.backfill('t', 'v = (SELECT 1 FROM pg_sleep(2))')")?;
+    let asleep =
+        "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_upkeep executor' AND wait_event = 'PgSleep'";
+    wait_for_text(&mut session, asleep, "1")?;
+    // In the middle of a step, and further than any of its limits.
+    server.set_clock(SUMMER + 20 * MINUTE)?;
+    wait_for_text(&mut session, &format!("SELECT state FROM upkeep.jobs WHERE id = '{job}'"), "done")?;
+    let told = "SELECT count(*) FROM upkeep.job_events WHERE event IN ('interrupted', 'strike')";
+    assert_eq!(session.text(told)?, "0", "{:?}", session.rows("SELECT event, detail FROM upkeep.job_events")?);
+    assert_eq!(session.text("SELECT v FROM t")?, "1");
+    Ok(())
+}

@@ -78,7 +78,7 @@ fn text_that_catches_its_limit_keeps_no_worker() -> Result<()> {
     session.run(&format!("SELECT upkeep.retry('{}')", jobs[1]))?;
     wait(&mut session, &jobs[1])?;
     assert_eq!(tries(&mut session, &jobs[1], "slow")?, 0);
-    session.run(&format!("SELECT upkeep.cancel('{}')", jobs[0]))
+    wait(&mut session, &jobs[0])
 }
 
 #[test]

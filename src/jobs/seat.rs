@@ -110,9 +110,15 @@ impl Executor {
     }
 }
 
-/// The job waits for a worker again, if this was its last. One that was only waiting comes back after a while; it says
-/// for what.
+/// Leaves the slot. The job waits for a worker again, if this was its last. One that was only waiting comes back after a
+/// while; it says for what.
 fn wait_for_turn(job: Uuid, slot: i32, rested: bool, reason: &str) -> Result<()> {
+    // Of two that leave at once one is the last: the second looks when the first has left its slot.
+    spi::execute_returning(
+        "SELECT FROM upkeep._job j WHERE j.id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE",
+        &[job.into()],
+        |_| Ok(()),
+    )?;
     spi::execute(
         "UPDATE upkeep._job j SET state = 'queued',
                 reason = coalesce((SELECT s.wait_reason FROM upkeep._job_slot s
@@ -127,5 +133,5 @@ fn wait_for_turn(job: Uuid, slot: i32, rested: bool, reason: &str) -> Result<()>
                              AND s.pid IS NOT NULL AND upkeep._is_executor(s.pid, s.backend_start))",
         &[job.into(), slot.into(), rested.into(), reason.into()],
     )?;
-    Ok(())
+    store::release_slot(job, slot, store::End::Orderly)
 }

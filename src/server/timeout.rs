@@ -6,8 +6,11 @@
 
 use std::cell::Cell;
 use std::ffi::c_int;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use super::segment::micros;
+use super::system;
 
 /// `TimeoutId` is not bound; the number is the same from 15 to 18.
 const STATEMENT_TIMEOUT: c_int = 3;
@@ -33,6 +36,9 @@ thread_local! {
 }
 
 static OVERRAN: AtomicBool = AtomicBool::new(false);
+/// Before this the second timer does nothing, in µs of the clock that nobody sets: the server's timers go by the other one,
+/// and all go off at once when that is set ahead.
+static ENDS_AT: AtomicU64 = AtomicU64::new(u64::MAX);
 
 /// From now on this process ends if something in it goes on for [`GRACE`] beyond a limit that is [for good](limited_for_good).
 pub fn end_this_process_after_limits() {
@@ -48,6 +54,9 @@ pub fn has_overrun() -> bool {
 /// In a signal handler: as if somebody had called `pg_terminate_backend()`, with what is in the process's group
 /// (a program that COPY runs). The server's handler does the rest.
 unsafe extern "C-unwind" fn at_end_of_grace() {
+    if micros(system::monotonic()) < ENDS_AT.load(Ordering::Relaxed) {
+        return;
+    }
     OVERRAN.store(true, Ordering::Relaxed);
     // SAFETY: kill() may be called in signal handlers; our own number is nobody else's.
     unsafe {
@@ -96,8 +105,8 @@ impl Drop for End {
 
 /// No limit holds any more: the rest of a commit waits for others perhaps, and is not to be cut short.
 pub(super) fn lift() {
-    disarm();
     disarm_end();
+    disarm();
 }
 
 fn arm(deadline: Option<Instant>) {
@@ -124,12 +133,15 @@ fn disarm() {
 
 fn arm_end(time: Duration) {
     if let (Some(timer), Ok(ms)) = (END.get(), c_int::try_from(time.as_millis())) {
+        // The clocks may run a little apart.
+        ENDS_AT.store(micros(system::monotonic() + time.saturating_sub(GRACE / 2)), Ordering::Relaxed);
         // SAFETY: registered by us; raises no errors.
         unsafe { enable_timeout_after(timer, ms) };
     }
 }
 
 fn disarm_end() {
+    ENDS_AT.store(u64::MAX, Ordering::Relaxed);
     if let Some(timer) = END.get() {
         // SAFETY: as above.
         unsafe { disable_timeout(timer, false) };
