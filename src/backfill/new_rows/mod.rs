@@ -96,7 +96,8 @@ const HELD_BY: &str = "
       AND l.database OPERATOR(pg_catalog.=) $2
       AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
       AND l.mode OPERATOR(pg_catalog.=) ANY ($3)
-    ORDER BY a.xact_start NULLS FIRST LIMIT 1";
+    -- Prepared transactions first. A session without a start has just ended its own, and is not the one to name.
+    ORDER BY l.pid IS NOT NULL, a.xact_start NULLS LAST LIMIT 1";
 
 /// What to tell people who see the job wait: `waits for the lock on public.t to drop its trigger; held by pid 4711`.
 pub fn waits_for_lock(relids: &[Oid], modes: &[&str], purpose: &str) -> Result<String> {
