@@ -224,7 +224,8 @@ fn what_a_step_sets_is_not_set_in_the_next() -> Result<()> {
     let mut session = db.connect()?;
     // Slow rows, one a page, so that there are many steps. What echoes, sets at the commit.
     session.run(
-        "CREATE TABLE t (id int PRIMARY KEY, v int, seen text, pid int, filler text STORAGE plain) WITH (fillfactor = 10);
+        "CREATE TABLE t (id int PRIMARY KEY, v int, seen text, pid int, filler text) WITH (fillfactor = 10);
+         ALTER TABLE t ALTER filler SET STORAGE plain;
          INSERT INTO t SELECT g, NULL, NULL, NULL, repeat('x', 3000) FROM generate_series(1, 60) g;
          CREATE FUNCTION spoil() RETURNS void LANGUAGE plpgsql AS
          $$BEGIN
