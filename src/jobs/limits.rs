@@ -54,7 +54,6 @@ impl Limits {
             }
         }
         if let Some(hours) = self.run_between.as_deref().filter(|hours| !hours.is_empty()) {
-            super::queue::check_length("run_between", hours.len())?;
             Hours::read(hours)?;
         }
         self.timezone.as_deref().map_or(Ok(()), calendar::check_timezone)

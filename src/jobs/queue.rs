@@ -60,22 +60,22 @@ const CAPTURED: [(&str, &std::ffi::CStr); 5] = [
 /// Bytes of a text that a job or a schedule keeps: everybody's scheduler and executors read it.
 pub const LONGEST_TEXT: usize = 1 << 20;
 
+/// Of what can be shorter elsewhere.
 pub fn check_length(what: &str, bytes: usize) -> Result<()> {
-    if bytes <= LONGEST_TEXT {
-        return Ok(());
-    }
-    Err(Error::new(PROGRAM_LIMIT_EXCEEDED, format!("{what} must have at most 1 MB, but has {bytes} bytes"))
-        .hint("Put it into a function or a procedure, and call that."))
+    at_most_longest(what, bytes).map_err(|error| error.hint("Put it into a function or a procedure, and call that."))
 }
 
 /// The length of a text that somebody gives to a function of ours, before anything is copied: memory that the server refuses
 /// to itself is an error, and memory that it refuses to us the end of it and of everybody's session.
 pub fn check_text(argument: &str, text: Option<&str>) -> Result<()> {
-    let bytes = text.map_or(0, str::len);
+    at_most_longest(argument, text.map_or(0, str::len))
+}
+
+fn at_most_longest(what: &str, bytes: usize) -> Result<()> {
     if bytes <= LONGEST_TEXT {
         return Ok(());
     }
-    Err(Error::new(PROGRAM_LIMIT_EXCEEDED, format!("{argument} must have at most 1 MB, but has {bytes} bytes")))
+    Err(Error::new(PROGRAM_LIMIT_EXCEEDED, format!("{what} must have at most 1 MB, but has {bytes} bytes")))
 }
 
 /// Creates a job owned by `current_user`, or finds the one that `if_not_exists` means.

@@ -316,7 +316,7 @@ fn enable(relid: Oid, request: &Request<'_>) -> Result<()> {
     }
     super::retention::begin(&managed)?;
     // Finds out now what could not be done later.
-    spi::at_one_moment(|| program::build(relid)).map(drop)
+    program::build(relid).map(drop)
 }
 
 fn check_flag(table: &str, class: &Class, request: &Request<'_>, flag: &str) -> Result<()> {

@@ -11,7 +11,7 @@ use crate::backfill::statements::identifier;
 use crate::error::{Error, FEATURE_NOT_SUPPORTED, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
 use crate::server::named::objects::Objects;
 use crate::server::raw::Statement;
-use crate::server::{catalog, encoding, view};
+use crate::server::{catalog, encoding, spi, view};
 
 /// What arrays of keys are told apart by, never by their place: foreign keys are added, renamed and dropped meanwhile.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -154,8 +154,13 @@ pub struct Program {
     pub hashes: Vec<u32>,
 }
 
-/// The statements for a table with soft delete, a partition or live view of one, or a table that references one.
+/// The statements for a table with soft delete, a partition or live view of one, or a table that references one: all made
+/// of the catalogs of one moment.
 pub fn build(relid: Oid) -> Result<Program> {
+    spi::at_one_moment(|| put_together(relid))
+}
+
+fn put_together(relid: Oid) -> Result<Program> {
     let managed = managed::find(relid)?;
     let mut relations = vec![relid];
     let own = match &managed {

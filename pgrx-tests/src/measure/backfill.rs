@@ -100,11 +100,11 @@ fn plain(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()> {
     report.add("The usual table", &series, &lines)
 }
 
-/// What a step costs beside its rows: twenty times as many of them for the same rows.
+/// What a step costs beside its rows, as far as the shortest that can be asked for show it.
 fn steps(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()> {
     let arena = arena(cluster, Shape::usual(plan.rows))?;
     let series = in_turns(plan, &arena, &[ONE, Contestant::ShortSteps])?;
-    let lines = [speed("steps of 10 ms: rows/s of steps of 200 ms", &series[1], &series[0])];
+    let lines = [speed("batch_time of 10 ms: rows/s of 200 ms", &series[1], &series[0])];
     report.add("Short steps", &series, &lines)
 }
 

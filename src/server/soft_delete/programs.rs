@@ -8,7 +8,6 @@ use pgrx::pg_guard;
 use pgrx::pg_sys::{self, Datum, Oid};
 
 use crate::server::raise::answer;
-use crate::server::spi;
 use crate::soft_delete::program::{self, Program};
 
 struct Entry {
@@ -52,7 +51,7 @@ unsafe extern "C-unwind" fn build(relid: Oid) -> *const Program {
         unsafe { register() };
     }
     let before = CHANGES.get();
-    let program = Box::new(answer(spi::at_one_moment(|| program::build(relid))));
+    let program = Box::new(answer(program::build(relid)));
     let address = &raw const *program;
     ENTRIES.with_borrow_mut(|entries| {
         for entry in entries.extract_if(.., |entry| entry.relid == relid || entry.stale) {

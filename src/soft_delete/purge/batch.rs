@@ -85,10 +85,11 @@ impl Purge<'_> {
         }
         family.settle();
         self.refuse_held(&family)?;
+        let of_target = owner(self.target.relid)?;
         let mut roles = HashMap::new();
         for member in &family.members {
             if let Entry::Vacant(role) = roles.entry(member.relid) {
-                role.insert(self.acting_on(member.relid)?);
+                role.insert(self.acting_on(member.relid, of_target)?);
             }
         }
         let role = |relid: Oid| roles.get(&relid).copied().unwrap_or(Oid::INVALID);
@@ -184,10 +185,9 @@ impl Purge<'_> {
 
     /// As whom rows of a table go: who purges deletes from what is the target's owner's, or his own; what is somebody else's,
     /// whose triggers run, as its owner, as the server's foreign keys do.
-    fn acting_on(&self, relid: Oid) -> Result<Oid> {
-        let me = catalog::current_user();
+    fn acting_on(&self, relid: Oid, of_target: Oid) -> Result<Oid> {
         let owner = owner(relid)?;
-        Ok(if relid == self.target.relid || owner == self::owner(self.target.relid)? { me } else { owner })
+        Ok(if relid == self.target.relid || owner == of_target { catalog::current_user() } else { owner })
     }
 
     fn delete(&self, role: Oid, going: &Going) -> Result<i64> {

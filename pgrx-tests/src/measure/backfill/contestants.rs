@@ -26,7 +26,7 @@ pub enum Contestant {
     Job {
         workers: u32,
     },
-    /// One worker with the shortest steps that can be asked for: what a step costs shows most.
+    /// One worker with the shortest steps that can be asked for.
     ShortSteps,
     /// A client that walks along the key in batches of 10,000.
     Keyset,
@@ -42,7 +42,7 @@ impl Contestant {
             Self::OneUpdate => "one UPDATE".into(),
             Self::Job { workers: 1 } => "job, one worker".into(),
             Self::Job { workers } => format!("job, {workers} workers"),
-            Self::ShortSteps => "job, steps of 10 ms".into(),
+            Self::ShortSteps => "job, batch_time of 10 ms".into(),
             Self::Keyset => "keyset batches".into(),
             Self::CommonLoop => "common loop".into(),
         }
