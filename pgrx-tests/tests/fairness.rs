@@ -142,6 +142,47 @@ fn a_role_gives_workers_up_for_another_and_has_all_when_it_is_alone() -> Result<
     superuser.run(&format!("SELECT upkeep.cancel('{hers}')"))
 }
 
+/// One of them keeps its row locked, and another has ended and cannot write that down.
+#[test]
+fn locks_on_ones_own_jobs_keep_no_worker_from_others() -> Result<()> {
+    let (server, mut superuser) = server("own_locks")?;
+    let mut mallory = server.connect_as("postgres", "mallory")?;
+    let slow = slow_backfill(&mut mallory, "slow", 2)?;
+    mallory.run(
+        "CREATE FUNCTION fails() RETURNS int LANGUAGE plpgsql AS $$BEGIN PERFORM pg_advisory_xact_lock(1); RAISE 'no'; END$$",
+    )?;
+    superuser.run("SELECT pg_advisory_lock(1)")?;
+    let mut failing = Vec::new();
+    for table in ["f1", "f2"] {
+        mallory.run(&format!(
+            "CREATE TABLE {table} AS SELECT 1 AS id, 0 AS v; ALTER TABLE {table} ADD PRIMARY KEY (id)"
+        ))?;
+        failing.push(
+            mallory.text(&format!("SELECT upkeep.backfill('{table}', 'v = fails()', 'v = 0', on_error => 'stop')"))?,
+        );
+    }
+    let asleep = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+    wait_for_text(&mut superuser, asleep, "2")?;
+    wait_for_workers(&mut superuser, "mallory", 4)?;
+    mallory.run(&format!(
+        "BEGIN; SELECT upkeep.alter_job(id, name => 'hers ' || id) FROM upkeep.jobs WHERE id IN ('{slow}', '{}')",
+        failing.join("', '")
+    ))?;
+    superuser.run("SELECT pg_advisory_unlock(1)")?;
+    let mut alice = server.connect_as("postgres", "alice")?;
+    alice.run("CREATE TABLE quick AS SELECT g AS id, 0 AS v FROM generate_series(1, 10) g")?;
+    for value in [1, 2, 3] {
+        let job =
+            alice.text(&format!("SELECT upkeep.backfill('quick', 'v = {value}', 'v = {value} - 1', workers => 4)"))?;
+        wait_for_state(&mut alice, &job, "done").with_context(|| describe(&mut superuser))?;
+    }
+    mallory.run("COMMIT")?;
+    for job in failing {
+        assert_eq!(wait_for_error(&mut mallory, &job)?.code().code(), "P0001");
+    }
+    superuser.run(&format!("SELECT upkeep.cancel('{slow}')"))
+}
+
 #[test]
 fn a_database_gives_workers_up_for_another() -> Result<()> {
     let (server, mut session) = server("databases")?;

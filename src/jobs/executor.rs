@@ -647,7 +647,8 @@ fn open_kind(job: &Job) -> Result<Box<dyn Kind>> {
     at_step(|| within(longest_step(settings::batch_time()), open))
 }
 
-/// Writes down how something ended, for as long as it takes: somebody may have the job's row locked.
+/// Writes down how something ended, for as long as it takes: somebody may have the job's row locked. Not if others wait for
+/// this worker: then the next one finds out the same.
 fn insist(job: &Job, mut write: impl FnMut() -> Result<()>) -> Result<()> {
     for tries in 0.. {
         match transaction(&mut write) {
@@ -656,7 +657,11 @@ fn insist(job: &Job, mut write: impl FnMut() -> Result<()>) -> Result<()> {
                     let message = format!("how it ended could not be recorded yet: {}", busy.message);
                     log(job, &Error { message, ..busy });
                 }
+                seat::rests();
                 worker::wait(retry::delay(tries));
+                if seat::is_asked() {
+                    return Ok(());
+                }
             }
             other => return other,
         }

@@ -7,8 +7,9 @@ use std::sync::atomic::Ordering;
 use pgrx::Uuid;
 
 use super::executor::{Assignment, Executor};
-use super::{activity, kind, room, shares, store};
+use super::{activity, kind, retry, room, shares, store};
 use crate::error::Result;
+use crate::server::catch::subtransaction;
 use crate::server::segment::{self, Seat, Segment, micros};
 use crate::server::{catalog, spi, system, worker};
 use crate::settings;
@@ -62,6 +63,19 @@ pub fn works() {
     }
 }
 
+/// Has this worker been asked to leave, for somebody who still waits?
+pub fn is_asked() -> bool {
+    let Some((segment, seat)) = MINE.get() else { return false };
+    if seat.asked.load(Ordering::Acquire) == 0 {
+        return false;
+    }
+    let waits = room::somebody_waits(segment);
+    if !waits {
+        seat.asked.store(0, Ordering::Release);
+    }
+    waits
+}
+
 impl Executor {
     /// Is it to leave for somebody who waits for a worker? Its job then goes on as soon as there is another one. Called
     /// in a transaction, between two steps.
@@ -74,11 +88,7 @@ impl Executor {
         if segment.is_abandoned() {
             return Ok(true);
         }
-        if seat.asked.load(Ordering::Acquire) == 0 {
-            return Ok(false);
-        }
-        if !room::somebody_waits(segment) {
-            seat.asked.store(0, Ordering::Release);
+        if !is_asked() {
             return Ok(false);
         }
         let now = micros(system::monotonic());
@@ -110,9 +120,19 @@ impl Executor {
     }
 }
 
-/// Leaves the slot. The job waits for a worker again, if this was its last. One that was only waiting comes back after a
-/// while; it says for what.
+/// Leaves the slot. Whoever keeps the job's row locked does not keep its worker: the job then goes on saying that it runs,
+/// and gets a worker again as one that does.
 fn wait_for_turn(job: Uuid, slot: i32, rested: bool, reason: &str) -> Result<()> {
+    match subtransaction(|| say_that_it_waits(job, slot, rested, reason)) {
+        Err(error) if !retry::is_transient(&error) => return Err(error),
+        _ => {}
+    }
+    store::release_slot(job, slot, store::End::Orderly)
+}
+
+/// The job waits for a worker again, if this was its last. One that was only waiting comes back after a while; it says
+/// for what.
+fn say_that_it_waits(job: Uuid, slot: i32, rested: bool, reason: &str) -> Result<()> {
     // Of two that leave at once one is the last: the second looks when the first has left its slot.
     spi::execute_returning(
         "SELECT FROM upkeep._job j WHERE j.id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE",
@@ -133,5 +153,5 @@ fn wait_for_turn(job: Uuid, slot: i32, rested: bool, reason: &str) -> Result<()>
                              AND s.pid IS NOT NULL AND upkeep._is_executor(s.pid, s.backend_start))",
         &[job.into(), slot.into(), rested.into(), reason.into()],
     )?;
-    store::release_slot(job, slot, store::End::Orderly)
+    Ok(())
 }
