@@ -179,7 +179,8 @@ fn fifty_databases_take_their_turns() -> Result<()> {
     for number in 0..DATABASES {
         let clock = Instant::now();
         admin.run(&format!("DROP DATABASE db_{number}"))?;
-        assert!(clock.elapsed() < Duration::from_secs(2), "DROP DATABASE took {:?}", clock.elapsed());
+        // The statement itself waits for 5 s for whoever is there.
+        assert!(clock.elapsed() < Duration::from_secs(4), "DROP DATABASE took {:?}", clock.elapsed());
     }
     Ok(())
 }

@@ -329,7 +329,8 @@ fn each_database_has_its_own_and_one_without_the_extension_has_others() -> Resul
     session.run("CREATE DATABASE second")?;
     session.run("CREATE DATABASE bare")?;
     let (mut second, mut bare) = (cluster.connect("second")?, cluster.connect("bare")?);
-    second.run("CREATE EXTENSION pg_upkeep; SELECT '1'::money")?;
+    second.run("CREATE EXTENSION pg_upkeep")?;
+    second.run("SELECT '1'::money")?;
     session.run("SELECT '1'::money")?;
     for i in 0..10 {
         bare.run(&distinct(i))?;
@@ -353,6 +354,27 @@ fn each_database_has_its_own_and_one_without_the_extension_has_others() -> Resul
     second.run("CREATE EXTENSION pg_upkeep; SELECT '4'::money")?;
     // What ran while it was not there may be kept apart as well, until a scheduler has seen that it was gone.
     wait_for_text(&mut second, &format!("SELECT ({stored}) BETWEEN 1 AND 4"), "t")
+}
+
+#[test]
+fn what_runs_before_create_extension_is_committed_is_not_anothers() -> Result<()> {
+    let (cluster, mut session) = ready("beginning")?;
+    session.run("CREATE DATABASE second")?;
+    let mut second = cluster.connect("second")?;
+    second.run("BEGIN; CREATE EXTENSION pg_upkeep; SELECT '1'::money")?;
+    // A scheduler looks that does not see the extension yet: its two transactions end after that.
+    let looks = "SELECT xact_commit FROM pg_stat_database WHERE datname = 'second'";
+    let before: i64 = session.value(looks)?;
+    session.run("ALTER SYSTEM SET upkeep.databases = 'postgres, second'")?;
+    cluster.reload()?;
+    wait_for_text(&mut session, &looks.replace("xact_commit", &format!("xact_commit >= {before} + 2")), "t")?;
+    let schedulers =
+        "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_upkeep scheduler' AND datname = 'second'";
+    wait_for_text(&mut session, schedulers, "0")?;
+    second.run("COMMIT")?;
+    let stored = "SELECT sum(calls) FROM upkeep._query_intervals('-infinity', 'infinity')
+                  WHERE queryid = (SELECT queryid FROM upkeep._query WHERE query = 'SELECT $1::money')";
+    wait_for_text(&mut second, stored, "1")
 }
 
 #[test]

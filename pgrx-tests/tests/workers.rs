@@ -359,7 +359,8 @@ fn a_fast_shutdown_waits_for_nobody() -> Result<()> {
     drop(session);
     let clock = Instant::now();
     server.stop(Stop::Fast)?;
-    assert!(clock.elapsed() < Duration::from_secs(5), "it took {:?}", clock.elapsed());
+    // What they do takes an hour and more; the last checkpoint takes what the disk takes.
+    assert!(clock.elapsed() < Duration::from_secs(20), "it took {:?}", clock.elapsed());
 
     server.start()?;
     let mut session = server.connect("postgres")?;

@@ -14,7 +14,7 @@ use super::retry::{self, Tries, Verdict};
 use super::store::{self, End, Live};
 use super::throttle::Throttle;
 use super::throttle::calendar;
-use super::{activity, queue, seat};
+use super::{activity, make_way, queue, seat};
 use crate::error::{ADMIN_SHUTDOWN, Error, QUERY_CANCELED, Result};
 use crate::server::catch::transaction;
 use crate::server::raise::{self, Level};
@@ -154,6 +154,7 @@ fn take(assignment: &Assignment) -> Result<Taken> {
     transaction(|| {
         if !catalog::extension_exists()
             || !catalog::extension_is_current()?
+            || make_way::is_wanted_alone()
             || activity::executors_before_me()? >= settings::max_workers().into()
         {
             return Ok(Taken::Nothing);

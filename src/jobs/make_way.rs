@@ -7,6 +7,7 @@ use pgrx::pg_sys::Oid;
 
 use super::activity;
 use crate::error::Result;
+use crate::server::lock::{Lock, Purpose};
 use crate::server::{catalog, spi, worker};
 
 /// The statement itself gives up after 5 s.
@@ -44,10 +45,17 @@ fn at_disposal(name: &str, demand: Demand) -> Result<Option<Oid>> {
     }))
 }
 
+/// Does somebody need this database to himself? In a transaction.
+pub fn is_wanted_alone() -> bool {
+    !Lock::new(Purpose::Alone, 0).is_free()
+}
+
 /// Asks our workers to leave a database that the caller owns, and waits for it. If the
 /// statement then fails, the launcher comes back after a while and the jobs go on.
 pub fn leave_database(name: &str, demand: Demand) -> Result<()> {
     let Some(database) = at_disposal(name, demand)? else { return Ok(()) };
+    // Whoever was started and is not connected yet cannot be asked.
+    Lock::new(Purpose::Alone, 0).of(database).share_for_transaction();
     let launcher = activity::launcher()?;
     let entry = launcher.as_ref().and_then(|launcher| launcher.segment.database(database));
     let tries = PATIENCE.as_millis() / LOOK.as_millis();

@@ -14,10 +14,11 @@ use super::executor::Assignment;
 use super::room::Room;
 use super::store::{self, Candidate};
 use super::throttle::sampler::Sampler;
-use super::{activity, bounds, owners, retry};
+use super::{activity, bounds, make_way, owners, retry};
 use crate::error::*;
 use crate::server::board::Board;
 use crate::server::catch::transaction;
+use crate::server::lock::{Lock, Purpose};
 use crate::server::segment::{Database, NEVER, Segment};
 use crate::server::worker::{self, Handle};
 use crate::server::{catalog, segment, spi};
@@ -162,7 +163,7 @@ impl Scheduler {
         loop {
             let wake = self.entry.wake.load(Ordering::Acquire);
             self.entry.seen.store(wake, Ordering::Release);
-            let next_due = match self.look() {
+            let next_due = match self.look(wake) {
                 Ok(Found::Busy(time)) => {
                     worker::report_activity(None);
                     self.watch(time);
@@ -197,18 +198,22 @@ impl Scheduler {
         }
     }
 
-    fn look(&mut self) -> Result<Found> {
+    fn look(&mut self, wake: u32) -> Result<Found> {
         if !settings::enabled() {
             return Ok(Found::Nothing);
         }
         let (allowed, present, current) =
             transaction(|| Ok((may_work_here(), catalog::extension_exists(), catalog::extension_is_current()?)))?;
         self.entry.absent.store(i32::from(!present), Ordering::Release);
-        if !present {
+        // Whoever creates it has had his statements counted apart from that moment on, and calls us at his commit.
+        if !present && self.entry.wake.load(Ordering::Acquire) == wake && nothing_is_uncommitted()? {
             crate::queries::drain::extension_is_absent();
         }
         if !allowed || !present {
             return Ok(Found::Nothing);
+        }
+        if transaction(|| Ok(make_way::is_wanted_alone()))? {
+            return Ok(Found::Idle(Some(HANDS_OFF)));
         }
         if !current {
             // Its tables are not the ones that this library knows: until ALTER EXTENSION UPDATE.
@@ -368,6 +373,11 @@ fn may_work_here() -> bool {
     let databases = catalog::connectable_databases();
     let here = databases.iter().find(|database| database.oid == catalog::my_database());
     here.is_some_and(|database| settings::allows_database(&database.name))
+}
+
+/// No transaction that is at work in this database has asked for a scheduler at its commit.
+fn nothing_is_uncommitted() -> Result<bool> {
+    transaction(|| Ok(Lock::new(Purpose::Uncommitted, 0).is_free()))
 }
 
 /// What forbids to run this job now (LAW 10).

@@ -16,6 +16,8 @@ pub enum Purpose {
     Owner = 0x7577,
     /// Held, shared, by each transaction that will wake the launcher, from the request until it has ended, prepared or not.
     Uncommitted = 0x7578,
+    /// Held, shared, by a statement that needs the database to itself: a worker that is only just coming leaves again.
+    Alone = 0x7579,
 }
 
 /// A lock of this database on a 64-bit key.
