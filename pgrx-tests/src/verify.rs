@@ -2,6 +2,7 @@
 
 mod accounts;
 mod cargo_steps;
+mod client;
 mod examples;
 mod fuzz;
 mod in_server;
@@ -52,7 +53,21 @@ impl Suite {
 
 /// What a step found out, in its runner's own words; the last line is the summary.
 pub struct Passed {
-    pub output: String,
+    output: String,
+    /// What failed and passed when it ran once more, alone.
+    flaky: Vec<Flaky>,
+}
+
+/// A test that failed once: a defect, of itself or of what it tests.
+struct Flaky {
+    test: String,
+    said: String,
+}
+
+impl Passed {
+    pub fn with(output: impl Into<String>) -> Self {
+        Self { output: output.into(), flaky: Vec::new() }
+    }
 }
 
 struct Step {
@@ -68,7 +83,7 @@ const COMPILING: &[Step] = &[
     Step { name: "clippy", needs: None, run: cargo_steps::clippy },
     Step { name: "unit", needs: None, run: cargo_steps::unit },
     Step { name: "loom", needs: None, run: |_| cargo_steps::loom() },
-    Step { name: "schema", needs: None, run: |s| Ok(Passed { output: schema::check(&s.postgres.compiler)? }) },
+    Step { name: "schema", needs: None, run: |s| Ok(Passed::with(schema::check(&s.postgres.compiler)?)) },
 ];
 
 /// The steps that mostly wait for servers: one core compiles while the other runs these.
@@ -82,8 +97,8 @@ const RUNNING: &[Step] = &[
     Step { name: "upgrade", needs: Some(Flavour::Dev), run: upgrade::run },
     Step { name: "pg_upgrade", needs: Some(Flavour::Dev), run: pg_upgrade::run },
     Step { name: "fuzz", needs: Some(Flavour::Dev), run: fuzz::run },
-    Step { name: "hostile", needs: Some(Flavour::Dev), run: cargo_steps::hostile },
-    Step { name: "client", needs: Some(Flavour::Dev), run: cargo_steps::client },
+    Step { name: "hostile", needs: Some(Flavour::Dev), run: client::hostile },
+    Step { name: "client", needs: Some(Flavour::Dev), run: client::client },
 ];
 
 pub fn run(mut args: Args) -> Result<ExitCode> {
@@ -101,7 +116,7 @@ pub fn run(mut args: Args) -> Result<ExitCode> {
     let build = |flavour| needs(flavour).then(|| postgres.tree(flavour)).transpose();
     let trees = build(Flavour::Dev).and_then(|dev| Ok((dev, build(Flavour::Tests)?)));
     let built = match &trees {
-        Ok(_) => Ok(Passed { output: String::new() }),
+        Ok(_) => Ok(Passed::with("")),
         Err(error) => Err(anyhow::anyhow!("{error:#}")),
     };
     report.add(Finished { name: "build", took: clock.elapsed(), result: built });

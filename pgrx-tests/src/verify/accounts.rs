@@ -31,7 +31,7 @@ pub fn run(suite: &Suite) -> Result<Passed> {
         let count = said.lines().find(|line| line.starts_with("Ran ")).context("no tests were run")?;
         writeln!(text, "hide = {hide}: {count}")?;
     }
-    Ok(Passed { output: text })
+    Ok(Passed::with(text))
 }
 
 fn example() -> PathBuf {

@@ -32,7 +32,7 @@ pub fn run(suite: &Suite) -> Result<Passed> {
         bail!("{text}{failures}");
     }
     writeln!(text, "{count} examples in {} files", files.len())?;
-    Ok(Passed { output: text })
+    Ok(Passed::with(text))
 }
 
 /// A script is one example.

@@ -10,5 +10,5 @@ const CALLS_IN_FULL: u32 = 20_000;
 
 pub fn run(suite: &Suite) -> Result<Passed> {
     let calls = if suite.full { CALLS_IN_FULL } else { CALLS };
-    Ok(Passed { output: fuzz::run(suite.tree()?, calls)? })
+    Ok(Passed::with(fuzz::run(suite.tree()?, calls)?))
 }

@@ -57,7 +57,7 @@ fn report(tests: &[String], mut call: impl FnMut(&str) -> Result<()>) -> Result<
     if failed > 0 {
         bail!("{text}\nfailures:\n\n{failures}");
     }
-    Ok(Passed { output: text })
+    Ok(Passed::with(text))
 }
 
 fn call(cluster: &Cluster, session: &mut Session, test: &str) -> Result<()> {

@@ -20,17 +20,15 @@ const DATABASE: &str = "shop";
 pub fn run(suite: &Suite) -> Result<Passed> {
     let here = suite.postgres.installation.major;
     let Some(older) = oldest_installed(here) else {
-        return Ok(Passed { output: "0 upgrades: no older PostgreSQL with server headers is installed".into() });
+        return Ok(Passed::with("0 upgrades: no older PostgreSQL with server headers is installed"));
     };
     let from = Postgres::new(Some(older))?;
     let old_tree = from.tree(Flavour::Dev)?;
     upgrade(&old_tree, suite.tree()?).with_context(|| format!("from {}", from.installation.version))?;
-    Ok(Passed {
-        output: format!(
-            "from {} to {here}: jobs wait, and go on when told to; soft delete and row stamps hold",
-            from.installation.version
-        ),
-    })
+    Ok(Passed::with(format!(
+        "from {} to {here}: jobs wait, and go on when told to; soft delete and row stamps hold",
+        from.installation.version
+    )))
 }
 
 /// The pg_config of Debian's oldest PostgreSQL before `major` that an extension can be built for.

@@ -55,13 +55,13 @@ fn run(suite: &Suite, name: &str, runner: &Path, (folder, extension): (&str, &st
             let file = format!("{case}.out");
             fs::copy(output.join("results").join(&file), input.join("expected").join(&file))?;
         }
-        return Ok(Passed { output: format!("{} results accepted as expected; read the diff", cases.len()) });
+        return Ok(Passed::with(format!("{} results accepted as expected; read the diff", cases.len())));
     }
     if !result.status.success() {
         let diffs = fs::read_to_string(output.join("regression.diffs")).unwrap_or_default();
         bail!("{name} differs{said}\n{diffs}");
     }
-    Ok(Passed { output: said.trim_start_matches('\n').replace("\n    ", "\n") })
+    Ok(Passed::with(said.trim_start_matches('\n').replace("\n    ", "\n")))
 }
 
 fn cases(dir: &Path, extension: &str) -> Result<Vec<String>> {

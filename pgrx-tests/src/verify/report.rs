@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::Passed;
+use super::{Flaky, Passed};
+
+/// More tests than these that pass only when they run once more fail the run.
+const FLAKY: usize = 2;
 
 pub struct Finished {
     pub name: &'static str,
@@ -46,10 +49,16 @@ impl Report {
         for (name, error) in &errors {
             println!("\n=== why {name} failed\n{}", gist(&format!("{error:#}")));
         }
+        let flaky: Vec<_> =
+            self.finished.iter().filter_map(|s| s.result.as_ref().ok()).flat_map(|p| &p.flaky).collect();
+        for Flaky { test, said } in &flaky {
+            println!("\n=== FLAKY, passed when it ran once more, alone: {test}\n{}", gist(said));
+        }
         let failed = errors.len();
         let passed = self.finished.len() - failed;
-        println!("\n{passed} passed, {failed} failed, in {:.0} s", self.started.elapsed().as_secs_f64());
-        if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        let seconds = self.started.elapsed().as_secs_f64();
+        println!("\n{passed} passed, {failed} failed, {} FLAKY, in {seconds:.0} s", flaky.len());
+        if failed == 0 && flaky.len() <= FLAKY { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }
 

@@ -89,12 +89,10 @@ pub fn run(suite: &Suite) -> Result<Passed> {
     if !findings.is_empty() {
         bail!("names that are left to somebody's search_path:\n{}", findings.join("\n"));
     }
-    Ok(Passed {
-        output: format!(
-            "{} texts parsed, {} looked at word by word, each name has a schema",
-            counts.parsed, counts.words
-        ),
-    })
+    Ok(Passed::with(format!(
+        "{} texts parsed, {} looked at word by word, each name has a schema",
+        counts.parsed, counts.words
+    )))
 }
 
 #[derive(Default)]

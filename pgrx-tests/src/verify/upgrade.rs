@@ -13,7 +13,7 @@ pub fn run(suite: &Suite) -> Result<Passed> {
     let version = paths::extension_version()?;
     let origins = origins()?;
     if origins.is_empty() {
-        return Ok(Passed { output: format!("0 upgrades: {version} is the first version") });
+        return Ok(Passed::with(format!("0 upgrades: {version} is the first version")));
     }
     let cluster = Cluster::builder(suite.tree()?, &Cluster::unique_name("upgrade")).preloaded().start()?;
     let fresh = catalog_of(&cluster, "fresh", None)?;
@@ -30,7 +30,7 @@ pub fn run(suite: &Suite) -> Result<Passed> {
         }
         text += &format!("{origin} -> {version}: {} catalog facts are the same\n", fresh.len());
     }
-    Ok(Passed { output: format!("{text}{} upgrades", origins.len()) })
+    Ok(Passed::with(format!("{text}{} upgrades", origins.len())))
 }
 
 /// The versions that an upgrade script starts from and an install script exists for.
