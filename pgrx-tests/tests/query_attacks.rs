@@ -464,23 +464,6 @@ fn a_database_that_is_dropped_leaves_others_their_history() -> Result<()> {
 }
 
 #[test]
-fn an_extension_that_nobody_could_see_yet_is_found_once_it_is_committed() -> Result<()> {
-    let cluster = counted_every_second("found").start()?;
-    let mut creator = cluster.connect("postgres")?;
-    let mut session = cluster.connect("postgres")?;
-    creator.run("BEGIN; CREATE EXTENSION pg_upkeep")?;
-    session.run(MONEY)?;
-    // A scheduler comes for it, and finds no extension: nothing is kept apart any more.
-    let apart = "SELECT count(*) FROM upkeep.query_stats WHERE query = 'SELECT $1::money'";
-    wait_for_text(&mut creator, apart, "0")?;
-    creator.run("COMMIT")?;
-    wait_until("the extension to be found", PATIENCE, || {
-        session.run(MONEY).is_ok() && session.text(apart).is_ok_and(|count| count == "1")
-    })?;
-    wait_for_text(&mut session, &format!("SELECT ({}) > 0", stored()), "t")
-}
-
-#[test]
 fn databases_without_the_extension_keep_no_place_from_one_that_has_it() -> Result<()> {
     let mut cluster = counted_every_second("places").start()?;
     let mut session = cluster.connect("postgres")?;
