@@ -107,7 +107,12 @@ fn a_database_with_running_jobs_is_renamed_and_moved_at_once() -> Result<()> {
     let (job, _) = backfill_endlessly(&mut session)?;
     drop(session);
 
-    at_once(&mut admin, "ALTER DATABASE before RENAME TO after")?;
+    // Also by a block of code, which may run none of the others.
+    at_once(&mut admin, "DO $$BEGIN EXECUTE 'ALTER DATABASE before RENAME TO between'; END$$")?;
+    let mut session = server.connect("between")?;
+    wait_until_asleep(&mut session, &job)?;
+    drop(session);
+    at_once(&mut admin, "ALTER DATABASE between RENAME TO after")?;
     let mut session = server.connect("after")?;
     wait_until_asleep(&mut session, &job)?;
     drop(session);

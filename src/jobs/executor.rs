@@ -93,7 +93,8 @@ pub extern "C-unwind" fn upkeep_executor_main(database: pg_sys::Datum) {
     spi::set_session("lock_timeout", LOCK_TIMEOUT);
     worker::report_application_name("pg_upkeep");
     worker::before_exit(at_exit);
-    timeout::end_this_process_after_limits();
+    timeout::register();
+    step::register();
 
     let ended = Executor::start(assignment).and_then(|executor| executor.map_or(Ok(()), Executor::run));
     if let Err(error) = &ended {
@@ -108,9 +109,10 @@ pub extern "C-unwind" fn upkeep_executor_main(database: pg_sys::Datum) {
 /// of the user's can send one too, at each start anew.
 #[pg_guard]
 unsafe extern "C-unwind" fn at_exit(_code: i32, _arg: pg_sys::Datum) {
+    timeout::the_end_goes_on();
     seat::give_back();
     if worker::was_terminated() {
-        release(match AT_STEP.get() && !are_all_asked_to_leave() {
+        release_in_passing(match AT_STEP.get() && !are_all_asked_to_leave() {
             false => End::Orderly,
             true if timeout::has_overrun() => End::Overran,
             true => End::Interrupted,
@@ -133,11 +135,35 @@ fn are_all_asked_to_leave() -> bool {
 }
 
 fn release(end: End) {
-    if let Some(Assignment { job, slot, .. }) = ATTENDED.take() {
-        crate::server::catch::clean_up_after_error();
-        // If the extension is gone there is nothing to release.
-        let _ = transaction(|| spi::bookkeeping(|| store::release_slot(job, slot, end)));
+    let Some(assignment) = ATTENDED.take() else { return };
+    let Assignment { job, slot, .. } = assignment;
+    crate::server::catch::clean_up_after_error();
+    // If the extension is gone there is nothing to release.
+    if transaction(|| spi::bookkeeping(|| store::release_slot(job, slot, worker::my_pid(), end))).is_err() {
+        seat::note_departure(&assignment, end);
     }
+}
+
+/// The same while the process ends, where the server lets nobody interrupt it: it would wait for a lock as long as somebody likes, and
+/// the server for it. Hence the note, which waits for nothing. The slot is for when there is nobody any more to read that: after a
+/// restart.
+fn release_in_passing(end: End) {
+    let Some(assignment) = ATTENDED.take() else { return };
+    let Assignment { job, slot, .. } = assignment;
+    seat::note_departure(&assignment, end);
+    crate::server::catch::clean_up_after_error();
+    worker::interruptible_at_exit(|| {
+        // A command may have made its session read-only.
+        worker::forget_settings();
+        spi::set_session("lock_timeout", LOCK_TIMEOUT);
+        spi::set_session("synchronous_commit", "off");
+        let _ = transaction(|| {
+            spi::bookkeeping(|| match store::lock_slot_at_once(job, slot)? {
+                true => store::release_slot(job, slot, worker::my_pid(), end),
+                false => Ok(()),
+            })
+        });
+    });
 }
 
 /// What came of reaching for a slot.
@@ -167,10 +193,12 @@ fn take(assignment: &Assignment) -> Result<Taken> {
             if opened.state == "queued" && wait_for_hours(job, &opened.limits)? {
                 return Ok(Taken::Nothing);
             }
-            let Some(taken) = store::attend_slot(job, slot)? else { return Ok(Taken::Busy) };
+            let Some(taken) = store::attend_slot(job, slot, |pid| seat::departure(assignment, pid))? else {
+                return Ok(Taken::Busy);
+            };
             if let Some(reason) = given_up(&opened.job, &taken) {
                 store::fail(job, &reason)?;
-                store::release_slot(job, slot, End::Orderly)?;
+                store::release_slot(job, slot, worker::my_pid(), End::Orderly)?;
                 return Ok(Taken::Nothing);
             }
             let store::Slot { strikes, ends, .. } = taken;
@@ -544,12 +572,16 @@ impl Executor {
         if self.kind.writes_its_statements() {
             spi::unambiguous_session();
         }
-        let answer = timeout::limited_for_good(self.kind.time_limit(), || top_level::run(sql));
+        let answer = timeout::limited_for_good(self.kind.time_limit(), || match seat::asked_of_others_work() {
+            Some(asked) => timeout::canceled_when(asked, || top_level::run(sql)),
+            None => top_level::run(sql),
+        });
         // The statement may have been a SET: a read-only session could not even record its end.
         worker::forget_settings();
         queue::restore_session(&self.session);
         spi::set_session("lock_timeout", LOCK_TIMEOUT);
         spi::set_session("synchronous_commit", "off");
+        step::drop_temporary_objects();
         answer
     }
 
@@ -648,8 +680,8 @@ fn open_kind(job: &Job) -> Result<Box<dyn Kind>> {
     at_step(|| within(longest_step(settings::batch_time()), open))
 }
 
-/// Writes down how something ended, for as long as it takes: somebody may have the job's row locked. Not if others wait for
-/// this worker: then the next one finds out the same.
+/// Writes down how something ended, for as long as it takes: somebody may have the job's row locked. Not if this worker is to leave:
+/// then the next one finds out the same.
 fn insist(job: &Job, mut write: impl FnMut() -> Result<()>) -> Result<()> {
     for tries in 0.. {
         match transaction(&mut write) {
@@ -660,7 +692,7 @@ fn insist(job: &Job, mut write: impl FnMut() -> Result<()>) -> Result<()> {
                 }
                 seat::rests();
                 worker::wait(retry::delay(tries));
-                if seat::is_asked() {
+                if seat::is_unwanted() {
                     return Ok(());
                 }
             }

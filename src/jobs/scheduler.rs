@@ -360,8 +360,9 @@ fn stands_in_the_way(candidate: &Candidate) -> Result<Option<Duration>> {
     if let Some(left) = pause.checked_sub(candidate.last_end.unwrap_or(pause)).filter(|left| !left.is_zero()) {
         return Ok(Some(left));
     }
-    // Further workers of a job that runs need nothing of its row.
-    if candidate.slot == 0 && !transaction(|| spi::bookkeeping(|| store::is_free(candidate.job)))? {
+    // Further workers of a job that runs need nothing of its row; whoever comes first has it run.
+    if (candidate.slot == 0 || candidate.queued) && !transaction(|| spi::bookkeeping(|| store::is_free(candidate.job)))?
+    {
         return Err(locked());
     }
     Ok(None)

@@ -2,14 +2,14 @@
 //! for its worker. Looks cost a read of shared memory.
 
 use std::cell::Cell;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use pgrx::Uuid;
 
 use super::executor::{Assignment, Executor};
 use super::{activity, kind, retry, room, shares, store};
 use crate::error::Result;
-use crate::server::catch::subtransaction;
+use crate::server::catch::{subtransaction, transaction};
 use crate::server::segment::{self, Seat, Segment, micros};
 use crate::server::{catalog, spi, system, worker};
 use crate::settings;
@@ -63,6 +63,12 @@ pub fn works() {
     }
 }
 
+/// Set when this worker is asked to leave; `None`: what it does is its job's only step, and is counted as long.
+pub fn asked_of_others_work() -> Option<&'static AtomicU64> {
+    let (_, seat) = MINE.get()?;
+    (seat.long.load(Ordering::Relaxed) == 0).then_some(&seat.asked)
+}
+
 /// Has this worker been asked to leave, for somebody who still waits?
 pub fn is_asked() -> bool {
     let Some((segment, seat)) = MINE.get() else { return false };
@@ -74,6 +80,30 @@ pub fn is_asked() -> bool {
         seat.asked.store(0, Ordering::Release);
     }
     waits
+}
+
+/// For a worker that waits to write something down: is it to leave, whatever its job is at? Outside a transaction.
+pub fn is_unwanted() -> bool {
+    let has_no_place = || {
+        transaction(|| {
+            Ok(!settings::allows_database(&catalog::my_database_name())
+                || activity::executors_before_me()? >= settings::max_workers().into())
+        })
+    };
+    is_asked() || !settings::enabled() || has_no_place().unwrap_or(false)
+}
+
+/// How this worker leaves, for whoever takes its slot next. Neither waits nor fails.
+pub fn note_departure(assignment: &Assignment, end: store::End) {
+    if let Some(segment) = segment::attached() {
+        segment.note_departure(room::job_number(assignment.job), assignment.slot, worker::my_pid(), end.number());
+    }
+}
+
+/// How the worker before has left this slot, if it could not write it down.
+pub fn departure(assignment: &Assignment, pid: i32) -> Option<store::End> {
+    let number = segment::attached()?.departure(room::job_number(assignment.job), assignment.slot, pid)?;
+    store::End::numbered(number)
 }
 
 impl Executor {
@@ -120,14 +150,15 @@ impl Executor {
     }
 }
 
-/// Leaves the slot. Whoever keeps the job's row locked does not keep its worker: the job then goes on saying that it runs,
-/// and gets a worker again as one that does.
+/// Leaves the slot. Whoever keeps rows of the job locked does not keep its worker: the job then goes on saying that it runs, and gets
+/// a worker again as one that does.
 fn wait_for_turn(job: Uuid, slot: i32, rested: bool, reason: &str) -> Result<()> {
-    match subtransaction(|| say_that_it_waits(job, slot, rested, reason)) {
-        Err(error) if !retry::is_transient(&error) => return Err(error),
-        _ => {}
-    }
-    store::release_slot(job, slot, store::End::Orderly)
+    let attempt = |f: &dyn Fn() -> Result<()>| match subtransaction(f) {
+        Err(error) if !retry::is_transient(&error) => Err(error),
+        _ => Ok(()),
+    };
+    attempt(&|| say_that_it_waits(job, slot, rested, reason))?;
+    attempt(&|| store::release_slot(job, slot, worker::my_pid(), store::End::Orderly))
 }
 
 /// The job waits for a worker again, if this was its last. One that was only waiting comes back after a while; it says

@@ -122,17 +122,23 @@ pub struct Slot {
     pub tries: Tries,
 }
 
-/// Takes a slot: from here until [`release_slot`] an end without a word is a strike.
-/// `None`: another executor has it.
-pub fn attend_slot(job: Uuid, slot: i32) -> Result<Option<Slot>> {
+/// Takes a slot: from here until [`release_slot`] an end without a word is a strike. `departed` knows how the worker with a pid has
+/// left that could not write it down. `None`: another executor has it.
+pub fn attend_slot(job: Uuid, slot: i32, departed: impl Fn(i32) -> Option<End>) -> Result<Option<Slot>> {
     spi::execute(
         "INSERT INTO upkeep._job_slot (job, slot)
          SELECT j.id, $2 FROM upkeep._job j WHERE j.id OPERATOR(pg_catalog.=) $1 FOR KEY SHARE
          ON CONFLICT (job, slot) DO NOTHING",
         &[job.into(), slot.into()],
     )?;
-    if !lock_if_free(job, slot)? {
+    let (free, last) = lock_if_free(job, slot)?;
+    if !free {
         return Ok(None);
+    }
+    if let Some(last) = last
+        && let Some(end) = departed(last)
+    {
+        release_slot(job, slot, last, end)?;
     }
     let taken = spi::execute_returning(
         "UPDATE upkeep._job_slot s
@@ -163,7 +169,7 @@ pub fn attend_slot(job: Uuid, slot: i32) -> Result<Option<Slot>> {
 
 /// Locks a slot, and looks only then whether somebody is at work on it: the server's list of processes is copied
 /// once per transaction, and in an older copy an executor that has started and taken the slot meanwhile is not there.
-fn lock_if_free(job: Uuid, slot: i32) -> Result<bool> {
+fn lock_if_free(job: Uuid, slot: i32) -> Result<(bool, Option<i32>)> {
     spi::execute_returning(
         "SELECT true FROM upkeep._job_slot
          WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.=) $2 FOR UPDATE",
@@ -172,12 +178,12 @@ fn lock_if_free(job: Uuid, slot: i32) -> Result<bool> {
     )?;
     catalog::forget_process_list();
     let free = spi::execute_returning(
-        "SELECT upkeep._is_executor(s.pid, s.backend_start) IS NOT TRUE FROM upkeep._job_slot s
+        "SELECT upkeep._is_executor(s.pid, s.backend_start) IS NOT TRUE, s.pid FROM upkeep._job_slot s
          WHERE s.job OPERATOR(pg_catalog.=) $1 AND s.slot OPERATOR(pg_catalog.=) $2",
         &[job.into(), slot.into()],
-        |row| row.require::<bool>(1),
+        |row| Ok((row.require::<bool>(1)?, row.get::<i32>(2)?)),
     )?;
-    Ok(free.into_iter().next().unwrap_or(false))
+    Ok(free.into_iter().next().unwrap_or((false, None)))
 }
 
 /// How an executor ends that lives to report it.
@@ -190,8 +196,32 @@ pub enum End {
     Overran,
 }
 
-/// The end of the executor that this process is.
-pub fn release_slot(job: Uuid, slot: i32, end: End) -> Result<()> {
+impl End {
+    const ALL: [Self; 3] = [End::Orderly, End::Interrupted, End::Overran];
+
+    /// For [`Segment::note_departure`](crate::server::segment::Segment::note_departure): never 0.
+    pub fn number(self) -> u32 {
+        Self::ALL.iter().position(|&end| end == self).map_or(1, |position| position as u32 + 1)
+    }
+
+    pub fn numbered(number: u32) -> Option<Self> {
+        Self::ALL.get(usize::try_from(number).ok()?.checked_sub(1)?).copied()
+    }
+}
+
+/// Locks the slot of the executor that this process is. False: somebody else has it locked.
+pub fn lock_slot_at_once(job: Uuid, slot: i32) -> Result<bool> {
+    let locked = spi::execute_returning(
+        "SELECT true FROM upkeep._job_slot
+         WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.=) $2 FOR UPDATE SKIP LOCKED",
+        &[job.into(), slot.into()],
+        |row| row.require::<bool>(1),
+    )?;
+    Ok(!locked.is_empty())
+}
+
+/// The end of the executor that had this pid.
+pub fn release_slot(job: Uuid, slot: i32, pid: i32, end: End) -> Result<()> {
     spi::execute(
         "UPDATE upkeep._job_slot SET pid = NULL, wait_reason = NULL, wait_detail = NULL,
                 ends = ends OPERATOR(pg_catalog.+) $3::integer,
@@ -201,8 +231,8 @@ pub fn release_slot(job: Uuid, slot: i32, end: End) -> Result<()> {
                                  'slow', coalesce((tries OPERATOR(pg_catalog.->>) 'slow')::integer, 0) OPERATOR(pg_catalog.+) 1)
                              ELSE tries END
          WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.=) $2
-           AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()",
-        &[job.into(), slot.into(), (end != End::Orderly).into(), (end == End::Overran).into()],
+           AND pid OPERATOR(pg_catalog.=) $5",
+        &[job.into(), slot.into(), (end != End::Orderly).into(), (end == End::Overran).into(), pid.into()],
     )?;
     Ok(())
 }
@@ -573,7 +603,7 @@ pub fn adopt_leftover(job: Uuid, workers: i32, to: i32) -> Result<Option<Value>>
         |row| Ok((row.require::<i32>(1)?, json(row.get(2)?))),
     )?;
     let Some((from, cursor)) = left.into_iter().next() else { return Ok(None) };
-    if !lock_if_free(job, from)? {
+    if !lock_if_free(job, from)?.0 {
         return Ok(None);
     }
     spi::execute(
@@ -601,6 +631,8 @@ pub struct Candidate {
     /// How often in a row its executor ended without progress or could not start, and how long ago it last did.
     pub ends: i32,
     pub last_end: Option<Duration>,
+    /// Its job is not running yet.
+    pub queued: bool,
     pub owner_exists: bool,
     pub may_connect: bool,
     pub may_log_in: bool,
@@ -620,7 +652,8 @@ pub fn candidates() -> Result<Vec<Candidate>> {
                     AND (r.rolvaliduntil IS NULL OR r.rolvaliduntil OPERATOR(pg_catalog.>) pg_catalog.now()),
                 j.kind,
                 coalesce(greatest(s.ends, s.failed_starts), 0),
-                pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) s.ended_at)
+                pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) s.ended_at),
+                j.state OPERATOR(pg_catalog.=) 'queued'
          FROM upkeep._job j
          CROSS JOIN LATERAL pg_catalog.generate_series(0, j.workers OPERATOR(pg_catalog.-) 1) n(slot)
          LEFT JOIN upkeep._job_slot s
@@ -647,6 +680,7 @@ pub fn candidates() -> Result<Vec<Candidate>> {
                 long: super::kind::is_long(&kind),
                 ends: row.require(10)?,
                 last_end: row.get::<f64>(11)?.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
+                queued: row.require(12)?,
             })
         },
     )

@@ -49,7 +49,10 @@ unsafe extern "C-unwind" fn process_utility(
         let mut call = utility::NOT_COUNTED;
         utility::begin(&raw mut call, statement, query, context);
         let database = database_to_clear((*statement).utilityStmt);
-        if !database.is_null() && context == pg_sys::ProcessUtilityContext::PROCESS_UTILITY_TOPLEVEL {
+        // Of these a function or a DO block may run RENAME.
+        let may_run = context == pg_sys::ProcessUtilityContext::PROCESS_UTILITY_TOPLEVEL
+            || (*(*statement).utilityStmt).type_ == NodeTag::T_RenameStmt;
+        if !database.is_null() && may_run {
             make_way(database, (*(*statement).utilityStmt).type_);
         }
         match NEXT {

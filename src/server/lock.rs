@@ -59,9 +59,10 @@ impl Lock {
         unsafe { pg_sys::LockAcquire(&self.tag(), pg_sys::ShareLock as i32, false, false) };
     }
 
-    /// Is there nobody who has it? Asks without waiting, in a transaction.
+    /// Is there nobody who has it, shared or for himself? Asks without waiting, in a transaction. Others who ask at the same moment are
+    /// nobody: the mode is not in its own way.
     pub fn is_free(self) -> bool {
-        let mode = pg_sys::ExclusiveLock as i32;
+        let mode = pg_sys::RowExclusiveLock as i32;
         // SAFETY: what was taken is let go of at once.
         unsafe {
             let taken =

@@ -72,6 +72,20 @@ pub struct Seat {
     pub asked: AtomicU64,
 }
 
+/// How a worker left that could not write it down, because somebody had its slot locked.
+#[repr(C)]
+struct Departure {
+    job: AtomicU64,
+    slot: AtomicI32,
+    pid: AtomicI32,
+    /// 0: this is none (any more).
+    how: AtomicU32,
+}
+
+/// Many more than workers that leave before somebody takes their slots. Of one that is forgotten nothing is known, as of one that
+/// was killed.
+const DEPARTURES: usize = 512;
+
 #[repr(C)]
 pub struct Segment {
     version: u32,
@@ -83,11 +97,13 @@ pub struct Segment {
     claiming: AtomicU32,
     databases: [Database; DATABASES],
     pub seats: [Seat; SEATS],
+    departures: [Departure; DEPARTURES],
+    next_departure: AtomicU32,
     /// What jobs are held back by.
     pub board: Board,
 }
 
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 thread_local! {
     static ATTACHED: RefCell<Kept<*mut pg_sys::dsm_segment>> = const { RefCell::new(Kept::new()) };
@@ -271,6 +287,28 @@ impl Segment {
         seat.asked.store(0, Ordering::Relaxed);
         seat.database.store(database.to_u32(), Ordering::Release);
         Some(seat)
+    }
+
+    /// Notes how a worker leaves. Neither waits nor fails.
+    pub fn note_departure(&self, job: u64, slot: i32, pid: i32, how: u32) {
+        let number = self.next_departure.fetch_add(1, Ordering::Relaxed) as usize % DEPARTURES;
+        let departure = &self.departures[number];
+        departure.how.store(0, Ordering::Release);
+        departure.job.store(job, Ordering::Relaxed);
+        departure.slot.store(slot, Ordering::Relaxed);
+        departure.pid.store(pid, Ordering::Relaxed);
+        departure.how.store(how, Ordering::Release);
+    }
+
+    /// How that worker has left, once.
+    pub fn departure(&self, job: u64, slot: i32, pid: i32) -> Option<u32> {
+        let departure = self.departures.iter().find(|departure| {
+            departure.how.load(Ordering::Acquire) != 0
+                && departure.job.load(Ordering::Relaxed) == job
+                && departure.slot.load(Ordering::Relaxed) == slot
+                && departure.pid.load(Ordering::Relaxed) == pid
+        })?;
+        Some(departure.how.swap(0, Ordering::AcqRel)).filter(|&how| how != 0)
     }
 
     pub fn stop(&self) {

@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::ffi::c_int;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::segment::micros;
@@ -24,6 +24,7 @@ pub const GRACE: Duration = Duration::from_secs(10);
 unsafe extern "C-unwind" {
     fn RegisterTimeout(id: c_int, handler: unsafe extern "C-unwind" fn()) -> c_int;
     fn enable_timeout_after(id: c_int, delay_ms: c_int);
+    fn enable_timeout_every(id: c_int, first: i64, delay_ms: c_int);
     fn disable_timeout(id: c_int, keep_indicator: bool);
     fn get_timeout_indicator(id: c_int, reset: bool) -> bool;
 }
@@ -33,17 +34,63 @@ thread_local! {
     static DEADLINE: Cell<Option<Instant>> = const { Cell::new(None) };
     /// The timer that ends this process, if it has one.
     static END: Cell<Option<c_int>> = const { Cell::new(None) };
+    /// The timer that looks whether what runs is to be canceled.
+    static LOOK: Cell<Option<c_int>> = const { Cell::new(None) };
 }
+
+static ASKED: AtomicPtr<AtomicU64> = AtomicPtr::new(std::ptr::null_mut());
 
 static OVERRAN: AtomicBool = AtomicBool::new(false);
 /// Before this the second timer does nothing, in µs of the clock that nobody sets: the server's timers go by the other one,
 /// and all go off at once when that is set ahead.
 static ENDS_AT: AtomicU64 = AtomicU64::new(u64::MAX);
 
-/// From now on this process ends if something in it goes on for [`GRACE`] beyond a limit that is [for good](limited_for_good).
-pub fn end_this_process_after_limits() {
+/// From now on this process ends if something in it goes on for [`GRACE`] beyond a limit that is [for good](limited_for_good), and
+/// [`canceled_when`] works.
+pub fn register() {
     // SAFETY: a backend's timers are there before it connects; once in a process.
-    END.set(Some(unsafe { RegisterTimeout(ANY_OF_OURS, at_end_of_grace) }));
+    unsafe {
+        END.set(Some(RegisterTimeout(ANY_OF_OURS, at_end_of_grace)));
+        LOOK.set(Some(RegisterTimeout(ANY_OF_OURS, at_look)));
+    }
+}
+
+/// Runs `f`: what it runs is canceled (57014) while `asked` is not 0.
+pub fn canceled_when<T>(asked: &'static AtomicU64, f: impl FnOnce() -> T) -> T {
+    /// How soon whoever asks is heard.
+    const EVERY_MS: c_int = 500;
+    struct Looking(c_int);
+    impl Drop for Looking {
+        fn drop(&mut self) {
+            // SAFETY: registered by us; raises no errors. What it has set in the last moment is meant for nobody else.
+            unsafe {
+                disable_timeout(self.0, false);
+                if get_timeout_indicator(self.0, true) {
+                    pgrx::pg_sys::QueryCancelPending = 0;
+                }
+            }
+            ASKED.store(std::ptr::null_mut(), Ordering::Release);
+        }
+    }
+    let Some(timer) = LOOK.get() else { return f() };
+    ASKED.store(std::ptr::from_ref(asked).cast_mut(), Ordering::Release);
+    // SAFETY: as in arm_end.
+    unsafe { enable_timeout_every(timer, pgrx::pg_sys::GetCurrentTimestamp(), EVERY_MS) };
+    let _looking = Looking(timer);
+    f()
+}
+
+/// In a signal handler: as if somebody had called `pg_cancel_backend()`.
+unsafe extern "C-unwind" fn at_look() {
+    let asked = ASKED.load(Ordering::Acquire);
+    // SAFETY: a word of shared memory that is mapped as long as this process lives; flags and the latch of this process.
+    unsafe {
+        if !asked.is_null() && (*asked).load(Ordering::Relaxed) != 0 {
+            pgrx::pg_sys::InterruptPending = 1;
+            pgrx::pg_sys::QueryCancelPending = 1;
+            pgrx::pg_sys::SetLatch(pgrx::pg_sys::MyLatch);
+        }
+    }
 }
 
 /// Was this process ended because it went on beyond its limit?
@@ -56,6 +103,15 @@ pub fn has_overrun() -> bool {
 unsafe extern "C-unwind" fn at_end_of_grace() {
     if micros(system::monotonic()) < ENDS_AT.load(Ordering::Relaxed) {
         return;
+    }
+    // SAFETY: flags and the latch of this process. While it ends, the server's handler does nothing.
+    unsafe {
+        if pgrx::pg_sys::proc_exit_inprogress {
+            pgrx::pg_sys::InterruptPending = 1;
+            pgrx::pg_sys::ProcDiePending = 1;
+            pgrx::pg_sys::SetLatch(pgrx::pg_sys::MyLatch);
+            return;
+        }
     }
     OVERRAN.store(true, Ordering::Relaxed);
     // SAFETY: kill() may be called in signal handlers; our own number is nobody else's.
@@ -85,6 +141,21 @@ pub fn limited_for_good<T>(limit: Option<Duration>, f: impl FnOnce() -> T) -> T 
     let _end = End;
     arm_end(time + GRACE);
     limited(limit, f)
+}
+
+/// While the process ends, until [`the_end_goes_on`]: whatever it waits for, it waits for [`GRACE`] at most, and ends without that. `held`:
+/// how often interrupts are held, but for the end of the process itself.
+pub(super) fn bound_the_end(held: u32) {
+    arm_end(GRACE);
+    // SAFETY: a counter of this process.
+    unsafe { pgrx::pg_sys::InterruptHoldoffCount = held };
+}
+
+/// From here on nothing interrupts the end of this process any more, as the server has it.
+pub fn the_end_goes_on() {
+    disarm_end();
+    // SAFETY: as above.
+    unsafe { pgrx::pg_sys::InterruptHoldoffCount = 1 };
 }
 
 struct Again(Option<Instant>);
