@@ -152,7 +152,7 @@ fn release_in_passing(end: End) {
     let Assignment { job, slot, .. } = assignment;
     seat::note_departure(&assignment, end);
     crate::server::catch::clean_up_after_error();
-    worker::interruptible_at_exit(|| {
+    timeout::bounded_at_exit(|| {
         // A command may have made its session read-only.
         worker::forget_settings();
         spi::set_session("lock_timeout", LOCK_TIMEOUT);
@@ -572,7 +572,7 @@ impl Executor {
         if self.kind.writes_its_statements() {
             spi::unambiguous_session();
         }
-        let answer = timeout::limited_for_good(self.kind.time_limit(), || match seat::asked_of_others_work() {
+        let answer = timeout::limited_for_good(self.kind.time_limit(), || match seat::request_to_leave() {
             Some(asked) => timeout::canceled_when(asked, || top_level::run(sql)),
             None => top_level::run(sql),
         });

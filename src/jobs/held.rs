@@ -9,7 +9,7 @@ use super::limits::Limits;
 use super::throttle::{FIGURES, Hold};
 use super::{activity, retry, seat, store};
 use crate::error::Result;
-use crate::server::catch::{subtransaction, transaction};
+use crate::server::catch::transaction;
 use crate::server::{catalog, spi, system, worker};
 use crate::settings;
 
@@ -86,16 +86,12 @@ impl Executor {
     /// a transaction.
     pub(super) fn tell_pending(&self) -> Result<()> {
         let job = self.context.job.id;
-        let told = subtransaction(|| {
+        retry::unless_in_the_way(|| {
             spi::bookkeeping(|| {
                 let pending = self.throttle.history.pending();
                 pending.iter().try_for_each(|event| store::add_event(job, event.event, Some(&event.detail)))
             })
-        });
-        match told {
-            Err(error) if !retry::is_transient(&error) => Err(error),
-            _ => Ok(()),
-        }
+        })
     }
 
     /// Is there no more work for this worker now? Called in a transaction.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, SqlState};
+use crate::error::{Error, Result, SqlState};
+use crate::server::catch::subtransaction;
 
 /// What the executor does after a step was rolled back.
 #[derive(Debug, PartialEq)]
@@ -98,6 +99,14 @@ impl Tries {
 /// Is this something in the way, or a lack, that comes and goes by itself?
 pub fn is_transient(error: &Error) -> bool {
     Tries::default().judge(error) != Verdict::Fail
+}
+
+/// Writes something that can be done without, in a transaction: not if somebody is in the way.
+pub fn unless_in_the_way(write: impl FnOnce() -> Result<()>) -> Result<()> {
+    match subtransaction(write) {
+        Err(error) if !is_transient(&error) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// May what could not be written down now be written down later? Whatever the server lacked, or had a fault with.

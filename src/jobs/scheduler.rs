@@ -202,8 +202,10 @@ impl Scheduler {
         if !settings::enabled() {
             return Ok(Found::Nothing);
         }
-        let (allowed, present, current) =
-            transaction(|| Ok((may_work_here(), catalog::extension_exists(), catalog::extension_is_current()?)))?;
+        let (allowed, present, current, wanted_alone) = transaction(|| {
+            let (present, current) = (catalog::extension_exists(), catalog::extension_is_current()?);
+            Ok((may_work_here(), present, current, make_way::is_wanted_alone()))
+        })?;
         self.entry.absent.store(i32::from(!present), Ordering::Release);
         // Whoever creates it has had his statements counted apart from that moment on, and calls us at his commit.
         if !present && self.entry.wake.load(Ordering::Acquire) == wake && nothing_is_uncommitted()? {
@@ -212,7 +214,7 @@ impl Scheduler {
         if !allowed || !present {
             return Ok(Found::Nothing);
         }
-        if transaction(|| Ok(make_way::is_wanted_alone()))? {
+        if wanted_alone {
             return Ok(Found::Idle(Some(HANDS_OFF)));
         }
         if !current {

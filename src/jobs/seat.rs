@@ -9,7 +9,7 @@ use pgrx::Uuid;
 use super::executor::{Assignment, Executor};
 use super::{activity, kind, retry, room, shares, store};
 use crate::error::Result;
-use crate::server::catch::{subtransaction, transaction};
+use crate::server::catch::transaction;
 use crate::server::segment::{self, Seat, Segment, micros};
 use crate::server::{catalog, spi, system, worker};
 use crate::settings;
@@ -64,7 +64,7 @@ pub fn works() {
 }
 
 /// Set when this worker is asked to leave; `None`: what it does is its job's only step, and is counted as long.
-pub fn asked_of_others_work() -> Option<&'static AtomicU64> {
+pub fn request_to_leave() -> Option<&'static AtomicU64> {
     let (_, seat) = MINE.get()?;
     (seat.long.load(Ordering::Relaxed) == 0).then_some(&seat.asked)
 }
@@ -84,13 +84,19 @@ pub fn is_asked() -> bool {
 
 /// For a worker that waits to write something down: is it to leave, whatever its job is at? Outside a transaction.
 pub fn is_unwanted() -> bool {
-    let has_no_place = || {
-        transaction(|| {
-            Ok(!settings::allows_database(&catalog::my_database_name())
-                || activity::executors_before_me()? >= settings::max_workers().into())
-        })
-    };
+    let has_no_place = || transaction(|| Ok(without_place()?.is_some()));
     is_asked() || !settings::enabled() || has_no_place().unwrap_or(false)
+}
+
+/// Why the server's settings have no place for this worker, if so. In a transaction.
+fn without_place() -> Result<Option<&'static str>> {
+    Ok(if !settings::allows_database(&catalog::my_database_name()) {
+        Some(store::NOT_LISTED)
+    } else if activity::executors_before_me()? >= settings::max_workers().into() {
+        Some(store::TOO_FEW_WORKERS)
+    } else {
+        None
+    })
 }
 
 /// How this worker leaves, for whoever takes its slot next. Neither waits nor fails.
@@ -137,11 +143,7 @@ impl Executor {
         if self.placed.borrow().as_ref() == Some(&now) {
             return Ok(false);
         }
-        let reason = if !settings::allows_database(&catalog::my_database_name()) {
-            store::NOT_LISTED
-        } else if activity::executors_before_me()? >= now.0.into() {
-            store::TOO_FEW_WORKERS
-        } else {
+        let Some(reason) = without_place()? else {
             self.placed.replace(Some(now));
             return Ok(false);
         };
@@ -153,12 +155,8 @@ impl Executor {
 /// Leaves the slot. Whoever keeps rows of the job locked does not keep its worker: the job then goes on saying that it runs, and gets
 /// a worker again as one that does.
 fn wait_for_turn(job: Uuid, slot: i32, rested: bool, reason: &str) -> Result<()> {
-    let attempt = |f: &dyn Fn() -> Result<()>| match subtransaction(f) {
-        Err(error) if !retry::is_transient(&error) => Err(error),
-        _ => Ok(()),
-    };
-    attempt(&|| say_that_it_waits(job, slot, rested, reason))?;
-    attempt(&|| store::release_slot(job, slot, worker::my_pid(), store::End::Orderly))
+    retry::unless_in_the_way(|| say_that_it_waits(job, slot, rested, reason))?;
+    retry::unless_in_the_way(|| store::release_slot(job, slot, worker::my_pid(), store::End::Orderly))
 }
 
 /// The job waits for a worker again, if this was its last. One that was only waiting comes back after a while; it says

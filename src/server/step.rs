@@ -47,19 +47,16 @@ fn may_have_temporary_objects() -> bool {
     namespace != pg_sys::Oid::INVALID
 }
 
-/// After a statement of a user's that was a transaction of its own, or several: drops its temporary objects. If somebody has them
-/// locked, the end of the process does.
+/// After a statement of a user's that was a transaction of its own, or several: drops its temporary objects, as at the end of a step. If
+/// somebody has them locked, the end of the process does.
 pub fn drop_temporary_objects() {
     if !may_have_temporary_objects() {
         return;
     }
     let dropped = transaction(|| {
-        // SAFETY: in a transaction with a snapshot.
-        unsafe {
-            pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
-            pg_sys::ResetTempTableNamespace();
-            pg_sys::PopActiveSnapshot();
-        }
+        // SAFETY: a flag of this transaction.
+        unsafe { pg_sys::MyXactFlags |= pg_sys::XACT_FLAGS_ACCESSEDTEMPNAMESPACE as c_int };
+        before_commit();
         Ok(())
     });
     if dropped.is_err() {
@@ -77,7 +74,7 @@ unsafe extern "C-unwind" fn bound_the_end(_code: c_int, _arg: pg_sys::Datum) {
 /// The server drops temporary objects when a process ends, with what depends on them, where nobody can interrupt it: one lock on a
 /// table of the user's that does would keep the worker for good, and the server from stopping. So a step's go with the step, which can be
 /// interrupted; and the end of a process in the middle of a statement has a limit.
-unsafe fn drop_those_of_this_step() {
+unsafe fn drop_those_of_this_transaction() {
     unsafe {
         if pg_sys::MyXactFlags & pg_sys::XACT_FLAGS_ACCESSEDTEMPNAMESPACE as c_int != 0 {
             PushActiveSnapshot(GetTransactionSnapshot());
@@ -103,7 +100,7 @@ unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _arg: *mut c_
         // SAFETY: opened by `before_commit` in this transaction; those above it are closed.
         unsafe {
             pg_sys::AtEOXact_GUC(false, level);
-            drop_those_of_this_step();
+            drop_those_of_this_transaction();
         }
         timeout::lift();
     }

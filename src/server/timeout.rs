@@ -62,13 +62,7 @@ pub fn canceled_when<T>(asked: &'static AtomicU64, f: impl FnOnce() -> T) -> T {
     struct Looking(c_int);
     impl Drop for Looking {
         fn drop(&mut self) {
-            // SAFETY: registered by us; raises no errors. What it has set in the last moment is meant for nobody else.
-            unsafe {
-                disable_timeout(self.0, false);
-                if get_timeout_indicator(self.0, true) {
-                    pgrx::pg_sys::QueryCancelPending = 0;
-                }
-            }
+            disarm(self.0);
             ASKED.store(std::ptr::null_mut(), Ordering::Release);
         }
     }
@@ -158,6 +152,14 @@ pub fn the_end_goes_on() {
     unsafe { pgrx::pg_sys::InterruptHoldoffCount = 1 };
 }
 
+/// Runs `f` while the process ends, open to signals and for [`GRACE`] at most. An error in it is one more reason to end, and leaves the
+/// rest of `f` undone.
+pub fn bounded_at_exit(f: impl FnOnce()) {
+    bound_the_end(0);
+    f();
+    the_end_goes_on();
+}
+
 struct Again(Option<Instant>);
 
 impl Drop for Again {
@@ -177,12 +179,12 @@ impl Drop for End {
 /// No limit holds any more: the rest of a commit waits for others perhaps, and is not to be cut short.
 pub(super) fn lift() {
     disarm_end();
-    disarm();
+    disarm(STATEMENT_TIMEOUT);
 }
 
 fn arm(deadline: Option<Instant>) {
     DEADLINE.set(deadline);
-    disarm();
+    disarm(STATEMENT_TIMEOUT);
     if let Some(deadline) = deadline {
         // Never before its time: the caller tells an end by the limit from other ones by the clock.
         let left = deadline.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000).max(1);
@@ -191,12 +193,13 @@ fn arm(deadline: Option<Instant>) {
     }
 }
 
-fn disarm() {
-    // SAFETY: registered by every backend when it connects; neither function raises errors.
+/// A timer that cancels.
+fn disarm(timer: c_int) {
+    // SAFETY: registered by every backend when it connects, or by us; neither function raises errors.
     unsafe {
-        disable_timeout(STATEMENT_TIMEOUT, true);
+        disable_timeout(timer, true);
         // It went off in the last moment, and nobody has noticed: nor is whatever comes next to.
-        if get_timeout_indicator(STATEMENT_TIMEOUT, true) {
+        if get_timeout_indicator(timer, true) {
             pgrx::pg_sys::QueryCancelPending = 0;
         }
     }

@@ -276,18 +276,6 @@ pub fn before_exit(f: unsafe extern "C-unwind" fn(c_int, pg_sys::Datum)) {
     unsafe { pg_sys::before_shmem_exit(Some(f), pg_sys::Datum::from(0)) };
 }
 
-/// Runs `f` while the process ends, open to signals: what it waits for ends at `lock_timeout`, or when somebody terminates the process once
-/// more. An error in it is one more reason to end, and leaves the rest of `f` undone.
-pub fn interruptible_at_exit(f: impl FnOnce()) {
-    // SAFETY: a counter of this process, which the end of a process has set to 1; nothing is held that must not be interrupted.
-    unsafe {
-        let before = pg_sys::InterruptHoldoffCount;
-        pg_sys::InterruptHoldoffCount = 0;
-        f();
-        pg_sys::InterruptHoldoffCount = before;
-    }
-}
-
 /// Leaves for good: the postmaster forgets a worker that ends with 0.
 pub fn leave() -> ! {
     #[allow(unreachable_code)]
