@@ -46,8 +46,22 @@ fn lock_slots(mallory: &mut Session, job: &str) -> Result<()> {
     mallory.run(&format!("BEGIN; SELECT upkeep.cancel('{job}'); SELECT upkeep.retry('{job}')"))
 }
 
-fn slots(session: &mut Session, job: &str) -> Result<String> {
-    session.text(&format!("SELECT sum(strikes) || ' ' || sum(ends) FROM upkeep._job_slot WHERE job = '{job}'"))
+/// Both workers are at it again; gives how often a worker has ended without a word, and in the middle of a step.
+fn goes_on(superuser: &mut Session, job: &str) -> Result<String> {
+    wait_for_text(superuser, WORKERS, "2")?;
+    let slots = format!("FROM upkeep._job_slot WHERE job = '{job}'");
+    wait_for_text(superuser, &format!("SELECT bool_and(pid IS NOT NULL) {slots}"), "t")?;
+    superuser.text(&format!("SELECT sum(strikes) || ' ' || sum(ends) {slots}"))
+}
+
+fn end_all_workers(superuser: &mut Session) -> Result<()> {
+    superuser.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'pg_upkeep executor'")
+}
+
+/// A worker is there for whoever has none.
+fn serves(alice: &mut Session, superuser: &mut Session) -> Result<()> {
+    let quick = run_in_background(alice, "SELECT 1")?;
+    wait_for_state(superuser, &quick, "done").with_context(|| describe(superuser))
 }
 
 #[test]
@@ -55,17 +69,10 @@ fn locked_slots_keep_no_worker() -> Result<()> {
     let (mut server, mut superuser, mut mallory, mut alice) = server("slots", 2)?;
     let job = slow_backfill(&mut mallory, 2)?;
     lock_slots(&mut mallory, &job)?;
-    let quick = run_in_background(&mut alice, "SELECT 1")?;
-    wait_for_state(&mut superuser, &quick, "done").with_context(|| describe(&mut superuser))?;
+    serves(&mut alice, &mut superuser)?;
     mallory.run("ROLLBACK")?;
     // They have left in good order, though they could not say so then.
-    wait_for_text(&mut superuser, WORKERS, "2")?;
-    wait_for_text(
-        &mut superuser,
-        &format!("SELECT bool_and(pid IS NOT NULL) FROM upkeep._job_slot WHERE job = '{job}'"),
-        "t",
-    )?;
-    assert_eq!(slots(&mut superuser, &job)?, "0 0");
+    assert_eq!(goes_on(&mut superuser, &job)?, "0 0");
     // Nor do the administrator's settings wait for her.
     lock_slots(&mut mallory, &job)?;
     server.set("upkeep.enabled", "off")?;
@@ -74,13 +81,7 @@ fn locked_slots_keep_no_worker() -> Result<()> {
     mallory.run("ROLLBACK")?;
     server.set("upkeep.enabled", "on")?;
     server.reload()?;
-    wait_for_text(&mut superuser, WORKERS, "2")?;
-    wait_for_text(
-        &mut superuser,
-        &format!("SELECT bool_and(pid IS NOT NULL) FROM upkeep._job_slot WHERE job = '{job}'"),
-        "t",
-    )?;
-    assert_eq!(slots(&mut superuser, &job)?, "0 0");
+    assert_eq!(goes_on(&mut superuser, &job)?, "0 0");
     superuser.run(&format!("SELECT upkeep.cancel('{job}')"))
 }
 
@@ -89,16 +90,12 @@ fn locked_slots_keep_no_worker_from_its_end() -> Result<()> {
     let (mut server, mut superuser, mut mallory, mut alice) = server("ends", 2)?;
     let job = slow_backfill(&mut mallory, 2)?;
     lock_slots(&mut mallory, &job)?;
-    superuser
-        .run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'pg_upkeep executor'")?;
+    end_all_workers(&mut superuser)?;
     wait_for_text(&mut superuser, WORKERS, "0")?;
-    let quick = run_in_background(&mut alice, "SELECT 1")?;
-    wait_for_state(&mut superuser, &quick, "done")?;
+    serves(&mut alice, &mut superuser)?;
     mallory.run("ROLLBACK")?;
-    wait_for_text(&mut superuser, WORKERS, "2")?;
-    let strikes =
-        format!("SELECT bool_and(pid IS NOT NULL) || ' ' || sum(strikes) FROM upkeep._job_slot WHERE job = '{job}'");
-    wait_for_text(&mut superuser, &strikes, "true 0")?;
+    let ends = goes_on(&mut superuser, &job)?;
+    assert!(ends.starts_with("0 "), "{ends}");
     // Nor the server, whoever has the lock. A transaction that has told waiting sessions cannot be prepared: the rows alone.
     superuser.run(&format!(
         "BEGIN; SELECT FROM upkeep._job_slot WHERE job = '{job}' FOR UPDATE; PREPARE TRANSACTION 'hold'"
@@ -145,10 +142,8 @@ fn temporary_objects_keep_no_worker() -> Result<()> {
     wait_for_text(&mut superuser, made, "2")?;
     let tables = superuser.text("SELECT string_agg(relname, ', ') FROM pg_class WHERE relname LIKE 'perm\\_%'")?;
     mallory.run(&format!("BEGIN; LOCK TABLE {tables} IN ACCESS SHARE MODE; PREPARE TRANSACTION 'temp'"))?;
-    superuser
-        .run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'pg_upkeep executor'")?;
-    let quick = run_in_background(&mut alice, "SELECT 1")?;
-    wait_for_state(&mut superuser, &quick, "done").with_context(|| describe(&mut superuser))?;
+    end_all_workers(&mut superuser)?;
+    serves(&mut alice, &mut superuser)?;
     superuser.run("ROLLBACK PREPARED 'temp'")?;
     // What depended on them is as it is at the end of a session.
     let left = "SELECT count(*) FROM pg_attribute WHERE attrelid::regclass::text LIKE 'perm\\_%' AND attname = 'x'";
@@ -170,8 +165,7 @@ fn temporary_objects_keep_no_command_from_its_end() -> Result<()> {
     run_in_background(&mut alice, "CALL makes(true)")?;
     wait_for_text(&mut superuser, "SELECT to_regclass('perm_t') IS NOT NULL", "t")?;
     superuser.run("BEGIN; LOCK TABLE perm_t IN ACCESS SHARE MODE; PREPARE TRANSACTION 'temp'")?;
-    superuser
-        .run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'pg_upkeep executor'")?;
+    end_all_workers(&mut superuser)?;
     let of_alice = WORKERS.replace("mallory", "alice");
     wait_for_text(&mut superuser, &of_alice, "0")?;
     superuser.run("ROLLBACK PREPARED 'temp'")?;
@@ -211,8 +205,7 @@ fn a_vacuum_keeps_no_worker_from_others() -> Result<()> {
     let pinned =
         "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_upkeep executor' AND wait_event = 'BufferPin'";
     wait_for_text(&mut superuser, pinned, "2")?;
-    let quick = run_in_background(&mut alice, "SELECT 1")?;
-    wait_for_state(&mut superuser, &quick, "done").with_context(|| describe(&mut superuser))?;
+    serves(&mut alice, &mut superuser)?;
     reader.run("COMMIT")?;
     for job in &jobs {
         wait(&mut mallory, job)?;

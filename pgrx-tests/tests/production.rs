@@ -177,10 +177,11 @@ fn fifty_databases_take_their_turns() -> Result<()> {
         wait_until("the workers to leave", PATIENCE, || workers(&mut admin, kind).is_ok_and(|all| all.is_empty()))?;
     }
     for number in 0..DATABASES {
+        // The statement makes one as well: on a busy machine the disk has its part behind it.
+        admin.run("CHECKPOINT")?;
         let clock = Instant::now();
         admin.run(&format!("DROP DATABASE db_{number}"))?;
-        // The statement itself waits for 5 s for whoever is there.
-        assert!(clock.elapsed() < Duration::from_secs(4), "DROP DATABASE took {:?}", clock.elapsed());
+        assert!(clock.elapsed() < Duration::from_secs(2), "DROP DATABASE took {:?}", clock.elapsed());
     }
     Ok(())
 }

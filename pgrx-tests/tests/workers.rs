@@ -356,11 +356,12 @@ fn a_fast_shutdown_waits_for_nobody() -> Result<()> {
     run_endlessly(&mut session)?;
     let busy = run_in_background(&mut session, "SELECT count(*) FROM generate_series(1, 1000000000000)")?;
     wait_for_state(&mut session, &busy, "running")?;
+    // The shutdown makes one as well: on a busy machine the disk has its part behind it.
+    session.run("CHECKPOINT")?;
     drop(session);
     let clock = Instant::now();
     server.stop(Stop::Fast)?;
-    // What they do takes an hour and more; the last checkpoint takes what the disk takes.
-    assert!(clock.elapsed() < Duration::from_secs(20), "it took {:?}", clock.elapsed());
+    assert!(clock.elapsed() < Duration::from_secs(5), "it took {:?}", clock.elapsed());
 
     server.start()?;
     let mut session = server.connect("postgres")?;
