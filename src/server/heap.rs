@@ -89,6 +89,12 @@ pub fn exists(relid: pg_sys::Oid) -> bool {
     name(relid).is_some()
 }
 
+/// Has it partitions, and no rows of its own?
+pub fn is_partitioned(relid: pg_sys::Oid) -> bool {
+    // SAFETY: looks it up in the catalog cache; an unknown OID gives 0.
+    unsafe { pg_sys::get_rel_relkind(relid) as u8 == pg_sys::RELKIND_PARTITIONED_TABLE }
+}
+
 unsafe fn text(text: *mut std::ffi::c_char) -> String {
     unsafe { encoding::text(text) }
 }

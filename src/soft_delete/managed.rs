@@ -6,7 +6,7 @@ use pgrx::pg_sys::Oid;
 
 use crate::backfill::statements::identifier;
 use crate::error::{Error, INTERNAL_ERROR, Result};
-use crate::server::spi;
+use crate::server::{heap, spi};
 
 /// A table with soft delete.
 #[derive(Clone, Debug)]
@@ -280,6 +280,22 @@ pub struct ForeignKey {
     pub set_columns: Vec<String>,
     /// May the owner of the referencing table read and change it?
     pub child_owner_may: bool,
+}
+
+/// A table's rows as the server's foreign keys count them: those of a partitioned table are its partitions'; rows of tables that inherit
+/// from it are not its own.
+pub fn own_rows(relid: Oid, schema: &str, name: &str) -> String {
+    format!("{}{}", if heap::is_partitioned(relid) { "" } else { "ONLY " }, qualified(schema, name))
+}
+
+impl ForeignKey {
+    pub fn child_rows(&self) -> String {
+        own_rows(self.child, &self.child_schema, &self.child_name)
+    }
+
+    pub fn parent_rows(&self) -> String {
+        own_rows(self.parent, &self.parent_schema, &self.parent_name)
+    }
 }
 
 const FOREIGN_KEYS: &str = concat!(

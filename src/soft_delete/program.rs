@@ -490,7 +490,7 @@ fn key_shape(columns: &[Column]) -> Vec<KeyColumn> {
 fn child(managed: &Managed, key: &ForeignKey, keys: &[Column], relations: &mut Vec<Oid>) -> Result<Vec<Child>> {
     let named = |name: &String| keys.iter().find(|key| &key.name == name);
     let used: Vec<Column> = key.parent_columns.iter().filter_map(named).cloned().collect();
-    let table = qualified(&key.child_schema, &key.child_name);
+    let table = key.child_rows();
     let rows = rows(used.len(), 4);
     let mut matching: Vec<String> = (0..used.len())
         .map(|i| {
@@ -629,7 +629,7 @@ fn clear(key: &ForeignKey, used: &[Column], table: &str, rows: &str, matching: &
             ),
         )
         .detail(format!("Foreign key \"{}\" is ON DELETE SET NULL or SET DEFAULT.", key.name))
-        .hint(format!("ALTER TABLE {table} ADD PRIMARY KEY (..);")));
+        .hint(format!("ALTER TABLE {} ADD PRIMARY KEY (..);", qualified(&key.child_schema, &key.child_name))));
     }
     let value = if key.on_delete == 'n' { "NULL" } else { "DEFAULT" };
     let set: Vec<String> = key.set_columns.iter().map(|name| format!("{} = {value}", identifier(name))).collect();
@@ -710,7 +710,7 @@ fn parents(relid: Oid, relations: &mut Vec<Oid>) -> Result<Vec<Parent>> {
         relations.push(key.parent);
         let Some(parent) = managed::find(key.parent)? else { continue };
         relations.push(parent.relid);
-        let table = qualified(&key.parent_schema, &key.parent_name);
+        let table = key.parent_rows();
         let of_child = |name: &String| columns.iter().find(|column| &column.name == name);
         let used: Vec<Column> = key.child_columns.iter().filter_map(of_child).cloned().collect();
         let parent_columns = managed::columns(key.parent)?;

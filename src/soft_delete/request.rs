@@ -433,7 +433,7 @@ fn cleared(id: Uuid) -> Result<Vec<Cleared>> {
         let restore = Statement::new(
             format!(
                 "UPDATE {} AS c SET {} FROM pg_catalog.unnest($4) AS r ({}) WHERE {}",
-                qualified(&schema, &name_of_table),
+                managed::own_rows(group.relid, &schema, &name_of_table),
                 set.join(", "),
                 rows.join(", "),
                 conditions.join(" AND ")

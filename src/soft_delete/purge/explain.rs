@@ -154,7 +154,7 @@ fn target(managed: &Managed, graph: &Graph, sql: &str, cutoff: &str, held: &str)
                     edge.parent_relid.to_u32()
                 )
             };
-            format!("{only}EXISTS (SELECT FROM {} c WHERE {}{stays})", edge.child_sql, edge.join("t", "c"))
+            format!("{only}EXISTS (SELECT FROM {} c WHERE {}{stays})", edge.child_rows, edge.join("t", "c"))
         })
         .collect();
     let blocked = if blockers.is_empty() { "false".to_owned() } else { blockers.join(" OR ") };

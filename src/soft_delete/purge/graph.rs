@@ -29,6 +29,8 @@ pub struct Edge {
     /// The referencing table: quoted and qualified.
     pub child_relid: Oid,
     pub child_sql: String,
+    /// The rows of it that can reference.
+    pub child_rows: String,
     /// The soft-deleted table that the referencing rows belong to.
     pub child: Option<Managed>,
     /// Column of the referenced table, operator, column of the referencing one; columns quoted.
@@ -60,8 +62,7 @@ const EDGES: &str = concat!(
              ON m.relid OPERATOR(pg_catalog.=) f.conrelid
              OR m.relid OPERATOR(pg_catalog.=) pg_catalog.pg_partition_root(f.conrelid)::pg_catalog.oid
     )
-    SELECT f.conname::pg_catalog.text, n.relid, f.confrelid, f.conrelid,
-           pg_catalog.format('%I.%I', cn.nspname, c.relname),
+    SELECT f.conname::pg_catalog.text, n.relid, f.confrelid, f.conrelid, cn.nspname::pg_catalog.text, c.relname::pg_catalog.text,
            m.relid::pg_catalog.oid, m.deleted_at::pg_catalog.text, m.deletion_id::pg_catalog.text,
            k.parents, ARRAY(SELECT pg_catalog.unnest(k.operators)), k.children,
            f.confdeltype OPERATOR(pg_catalog.=) ANY (ARRAY['n', 'd']::pg_catalog.\"char\"[]), k.strange
@@ -132,22 +133,25 @@ impl Graph {
     pub fn below(relid: Oid) -> Result<Self> {
         let edges = spi::bookkeeping(|| {
             spi::execute_returning(EDGES, &[relid.into(), catalog::current_user().into()], |row| {
-                let child: Option<Oid> = row.get(6)?;
+                let child: Option<Oid> = row.get(7)?;
+                let child_relid: Oid = row.require(4)?;
+                let (schema, name): (String, String) = (row.require(5)?, row.require(6)?);
                 Ok(Edge {
                     name: row.require(1)?,
                     parent: row.require(2)?,
                     parent_relid: row.require(3)?,
-                    child_relid: row.require(4)?,
-                    child_sql: row.require(5)?,
+                    child_relid,
+                    child_sql: tables::qualified(&schema, &name),
+                    child_rows: tables::own_rows(child_relid, &schema, &name),
                     child: match child {
                         None => None,
                         Some(relid) => {
-                            Some(Managed { relid, deleted_at: row.require(7)?, deletion_id: row.require(8)? })
+                            Some(Managed { relid, deleted_at: row.require(8)?, deletion_id: row.require(9)? })
                         }
                     },
                     keys: {
                         let [parents, operators, children]: [Vec<String>; 3] =
-                            [row.require(9)?, row.require(10)?, row.require(11)?];
+                            [row.require(10)?, row.require(11)?, row.require(12)?];
                         parents
                             .into_iter()
                             .zip(Operator::read(&operators))
@@ -155,8 +159,8 @@ impl Graph {
                             .map(|((p, o), c)| (p, o, c))
                             .collect()
                     },
-                    lets_go: row.require(12)?,
-                    cast: row.get(13)?,
+                    lets_go: row.require(13)?,
+                    cast: row.get(14)?,
                 })
             })
         })?;

@@ -34,7 +34,7 @@ pub fn references(parent_leaf: &str, edge: &Edge) -> String {
     format!(
         "SELECT c.tableoid, c.ctid, p.ctid FROM ONLY {parent_leaf} p JOIN {} c ON {}
          WHERE p.ctid OPERATOR(pg_catalog.=) ANY ($1) LIMIT $2",
-        edge.child_sql,
+        edge.child_rows,
         edge.join("p", "c")
     )
 }
