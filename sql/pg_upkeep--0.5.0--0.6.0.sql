@@ -229,9 +229,18 @@ COMMENT ON VIEW upkeep._soft_delete IS 'Private: tables with soft delete, but fo
 
 UPDATE upkeep._soft_delete_table s SET row_type = c.reltype
 FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) s.relid;
+-- Upserts that meet deleted rows
+
+CREATE FUNCTION upkeep._soft_delete_dead_row() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_dead_row';
+CREATE FUNCTION upkeep._soft_delete_inserted() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_inserted';
+COMMENT ON FUNCTION upkeep._soft_delete_dead_row() IS 'Private trigger: notes that a deleted row was changed and stays deleted.';
+COMMENT ON FUNCTION upkeep._soft_delete_inserted() IS 'Private trigger: refuses a statement that inserts rows and changed a deleted one instead.';
+
 CREATE FUNCTION upkeep._soft_delete_triggers(
     OUT proname name, OUT tgname name, OUT tgtype smallint, OUT deferred boolean, OUT conditional boolean)
-    RETURNS SETOF record LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 12
+    RETURNS SETOF record LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 14
 BEGIN ATOMIC
 SELECT v.proname::pg_catalog.name, v.tgname::pg_catalog.name, v.tgtype::pg_catalog.int2, v.deferred, v.conditional
 FROM (VALUES
@@ -239,6 +248,8 @@ FROM (VALUES
     ('_soft_delete_guard', 'upkeep_soft_delete_no_delete', 8, false, false),
     ('_soft_delete_guard', 'upkeep_soft_delete_no_truncate', 34, false, false),
     ('_soft_delete_updated_row', 'upkeep_soft_delete_row', 17, false, true),
+    ('_soft_delete_dead_row', 'upkeep_soft_delete_dead_row', 17, false, true),
+    ('_soft_delete_inserted', 'upkeep_soft_delete_insert', 4, false, false),
     ('_soft_delete_flag', 'zz_upkeep_soft_delete_flag', 23, false, false),
     ('_soft_delete_view_row', 'upkeep_soft_delete_row', 73, false, false),
     ('_soft_delete_view', 'upkeep_soft_delete_begin', 10, false, false),
@@ -387,7 +398,8 @@ WITH table_with AS MATERIALIZED (
     -- Where triggers of ours are wanted, of which functions.
     SELECT m.root, m.relid, f.proname, NULL::boolean AS deferred
     FROM member m
-    CROSS JOIN (VALUES ('_soft_delete_updated'), ('_soft_delete_guard'), ('_soft_delete_updated_row')) f (proname)
+    CROSS JOIN (VALUES ('_soft_delete_updated'), ('_soft_delete_guard'), ('_soft_delete_updated_row'), ('_soft_delete_dead_row'), ('_soft_delete_inserted'))
+        f (proname)
     UNION ALL
     SELECT m.root, m.relid, '_soft_delete_flag', NULL
     FROM member m JOIN managed r ON r.relid OPERATOR(pg_catalog.=) m.root WHERE r.flag IS NOT NULL

@@ -2050,7 +2050,7 @@ COMMENT ON FUNCTION upkeep.undelete(regclass, text) IS
 -- the functions take for theirs (server::soft_delete::attached) is compared with it by a test.
 CREATE FUNCTION upkeep._soft_delete_triggers(
     OUT proname name, OUT tgname name, OUT tgtype smallint, OUT deferred boolean, OUT conditional boolean)
-    RETURNS SETOF record LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 12
+    RETURNS SETOF record LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 14
 BEGIN ATOMIC
 SELECT v.proname::pg_catalog.name, v.tgname::pg_catalog.name, v.tgtype::pg_catalog.int2, v.deferred, v.conditional
 FROM (VALUES
@@ -2058,6 +2058,8 @@ FROM (VALUES
     ('_soft_delete_guard', 'upkeep_soft_delete_no_delete', 8, false, false),
     ('_soft_delete_guard', 'upkeep_soft_delete_no_truncate', 34, false, false),
     ('_soft_delete_updated_row', 'upkeep_soft_delete_row', 17, false, true),
+    ('_soft_delete_dead_row', 'upkeep_soft_delete_dead_row', 17, false, true),
+    ('_soft_delete_inserted', 'upkeep_soft_delete_insert', 4, false, false),
     ('_soft_delete_flag', 'zz_upkeep_soft_delete_flag', 23, false, false),
     ('_soft_delete_view_row', 'upkeep_soft_delete_row', 73, false, false),
     ('_soft_delete_view', 'upkeep_soft_delete_begin', 10, false, false),
@@ -2073,6 +2075,10 @@ COMMENT ON FUNCTION upkeep._soft_delete_triggers() IS 'Private: the triggers tha
 -- Triggers, on anybody's tables; they act on what they fire for and on nothing else.
 CREATE FUNCTION upkeep._soft_delete_updated_row() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_updated_row';
+CREATE FUNCTION upkeep._soft_delete_dead_row() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_dead_row';
+CREATE FUNCTION upkeep._soft_delete_inserted() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_inserted';
 CREATE FUNCTION upkeep._soft_delete_updated() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_updated';
 CREATE FUNCTION upkeep._soft_delete_view_row() RETURNS trigger
@@ -2086,6 +2092,8 @@ CREATE FUNCTION upkeep._soft_delete_guard() RETURNS trigger
 CREATE FUNCTION upkeep._soft_delete_live_parent() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_live_parent';
 COMMENT ON FUNCTION upkeep._soft_delete_updated_row() IS 'Private trigger: notes a row whose deletion was set or cleared by an UPDATE.';
+COMMENT ON FUNCTION upkeep._soft_delete_dead_row() IS 'Private trigger: notes that a deleted row was changed and stays deleted.';
+COMMENT ON FUNCTION upkeep._soft_delete_inserted() IS 'Private trigger: refuses a statement that inserts rows and changed a deleted one instead.';
 COMMENT ON FUNCTION upkeep._soft_delete_updated() IS 'Private trigger: carries a deletion on to what references the rows noted.';
 COMMENT ON FUNCTION upkeep._soft_delete_view_row() IS 'Private trigger: DELETE of a row of a live view, at once or gathered.';
 COMMENT ON FUNCTION upkeep._soft_delete_view() IS 'Private trigger: begins a DELETE on a live view; at its end deletes what was gathered, and carries it on to what references the rows.';
@@ -2344,7 +2352,8 @@ WITH table_with AS MATERIALIZED (
     -- Where triggers of ours are wanted, of which functions.
     SELECT m.root, m.relid, f.proname, NULL::boolean AS deferred
     FROM member m
-    CROSS JOIN (VALUES ('_soft_delete_updated'), ('_soft_delete_guard'), ('_soft_delete_updated_row')) f (proname)
+    CROSS JOIN (VALUES ('_soft_delete_updated'), ('_soft_delete_guard'), ('_soft_delete_updated_row'), ('_soft_delete_dead_row'), ('_soft_delete_inserted'))
+        f (proname)
     UNION ALL
     SELECT m.root, m.relid, '_soft_delete_flag', NULL
     FROM member m JOIN managed r ON r.relid OPERATOR(pg_catalog.=) m.root WHERE r.flag IS NOT NULL

@@ -57,6 +57,7 @@ macro_rules! sqlstates {
 }
 
 sqlstates! {
+    SUCCESSFUL_COMPLETION = b"00000",
     FEATURE_NOT_SUPPORTED = b"0A000",
     NULL_VALUE_NOT_ALLOWED = b"22004",
     INVALID_PARAMETER_VALUE = b"22023",

@@ -103,7 +103,8 @@ WITH table_with AS MATERIALIZED (
     -- Where triggers of ours are wanted, of which functions.
     SELECT m.root, m.relid, f.proname, NULL::boolean AS deferred
     FROM member m
-    CROSS JOIN (VALUES ('_soft_delete_updated'), ('_soft_delete_guard'), ('_soft_delete_updated_row')) f (proname)
+    CROSS JOIN (VALUES ('_soft_delete_updated'), ('_soft_delete_guard'), ('_soft_delete_updated_row'), ('_soft_delete_dead_row'), ('_soft_delete_inserted'))
+        f (proname)
     UNION ALL
     SELECT m.root, m.relid, '_soft_delete_flag', NULL
     FROM member m JOIN managed r ON r.relid OPERATOR(pg_catalog.=) m.root WHERE r.flag IS NOT NULL

@@ -202,6 +202,10 @@ impl Statement {
     }
 
     unsafe fn parameters(&self, args: &[Arg<'_>]) -> Result<pg_sys::ParamListInfo> {
+        // A list of length 0 is not what the server passes: other extensions read beyond it.
+        if self.types.is_empty() {
+            return Ok(ptr::null_mut());
+        }
         let _pinned = args.iter().any(|arg| matches!(arg, Arg::Text(_))).then(Pinned::exact);
         // SAFETY: makeParamList allocates room for as many parameters as are filled in.
         unsafe {

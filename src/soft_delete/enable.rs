@@ -5,13 +5,14 @@ use std::ffi::CStr;
 use pgrx::datum::Interval;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
+use pgrx::spi::quote_identifier;
 
 use super::managed::{self, Managed, literal, qualified};
 use super::{ddl, objects, program};
 use crate::backfill::statements::identifier;
 use crate::error::*;
 use crate::jobs::queue;
-use crate::server::raise::answer;
+use crate::server::raise::{self, Level, answer};
 use crate::server::{catalog, encoding, heap, spi};
 
 struct Request<'a> {
@@ -316,7 +317,36 @@ fn enable(relid: Oid, request: &Request<'_>) -> Result<()> {
     }
     super::retention::begin(&managed)?;
     // Finds out now what could not be done later.
-    program::build(relid).map(drop)
+    program::build(relid)?;
+    tell_of_full_keys(&managed, class.kind == "p")
+}
+
+/// Deleted rows keep their values of these keys from new ones.
+fn tell_of_full_keys(managed: &Managed, partitioned: bool) -> Result<()> {
+    let names = spi::query_one(
+        "SELECT pg_catalog.string_agg(x.relname::pg_catalog.text, ', ' ORDER BY x.relname)
+         FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid OPERATOR(pg_catalog.=) i.indexrelid
+         WHERE i.indrelid OPERATOR(pg_catalog.=) $1 AND i.indisunique AND NOT i.indisprimary AND i.indpred IS NULL",
+        &[managed.relid.into()],
+        |row| row.get::<String>(1),
+    )?;
+    let Some(names) = names.flatten() else { return Ok(()) };
+    let table = managed.sql();
+    let hint = if partitioned {
+        format!(
+            "For each: CREATE UNIQUE INDEX CONCURRENTLY .. WHERE {at} IS NULL on each partition, then CREATE UNIQUE INDEX .. WHERE {at} IS NULL on {table}, then drop the full one.",
+            at = quote_identifier(&managed.deleted_at)
+        )
+    } else {
+        format!("SELECT upkeep.make_unique_keys_partial({}); makes them keys of live rows.", literal(&table))
+    };
+    raise::report(
+        Level::Notice,
+        Error::new(SUCCESSFUL_COMPLETION, format!("unique keys of {table} hold for deleted rows as well: {names}"))
+            .detail("An INSERT that repeats a deleted row's value is refused, and so is an upsert that meets it.")
+            .hint(hint),
+    );
+    Ok(())
 }
 
 fn check_flag(table: &str, class: &Class, request: &Request<'_>, flag: &str) -> Result<()> {

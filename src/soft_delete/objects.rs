@@ -11,6 +11,8 @@ use crate::server::spi;
 
 const ROW: &str = "upkeep_soft_delete_row";
 const STATEMENT: &str = "upkeep_soft_delete";
+const DEAD_ROW: &str = "upkeep_soft_delete_dead_row";
+const INSERTED: &str = "upkeep_soft_delete_insert";
 const BEGIN: &str = "upkeep_soft_delete_begin";
 const NO_DELETE: &str = "upkeep_soft_delete_no_delete";
 const NO_TRUNCATE: &str = "upkeep_soft_delete_no_truncate";
@@ -104,7 +106,7 @@ pub fn warn(taken: Vec<Taken>) {
 
 /// Is this the name of a trigger that soft delete makes?
 pub fn is_name_of_ours(trigger: &str) -> bool {
-    [ROW, STATEMENT, BEGIN, NO_DELETE, NO_TRUNCATE, FLAG].contains(&trigger)
+    [ROW, STATEMENT, DEAD_ROW, INSERTED, BEGIN, NO_DELETE, NO_TRUNCATE, FLAG].contains(&trigger)
         || trigger.strip_prefix(LIVE_PARENT).is_some_and(|rest| rest.starts_with('_'))
 }
 
@@ -120,6 +122,10 @@ pub fn ensure(managed: &Managed) -> Result<Vec<Taken>> {
             (
                 STATEMENT,
                 format!("AFTER UPDATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION upkeep._soft_delete_updated()"),
+            ),
+            (
+                INSERTED,
+                format!("AFTER INSERT ON {table} FOR EACH STATEMENT EXECUTE FUNCTION upkeep._soft_delete_inserted()"),
             ),
             (
                 NO_DELETE,
@@ -144,6 +150,13 @@ pub fn ensure(managed: &Managed) -> Result<Vec<Taken>> {
                      EXECUTE FUNCTION upkeep._soft_delete_updated_row()",
                     literal(&root),
                     identifier(&managed.deletion_id)
+                ),
+            ));
+            wanted.push((
+                DEAD_ROW,
+                format!(
+                    "AFTER UPDATE ON {table} FOR EACH ROW WHEN (OLD.{at} IS NOT NULL AND NEW.{at} IS NOT NULL)
+                     EXECUTE FUNCTION upkeep._soft_delete_dead_row()"
                 ),
             ));
             if managed.flag.is_some() {
@@ -177,9 +190,9 @@ pub fn ensure(managed: &Managed) -> Result<Vec<Taken>> {
 pub fn remove(managed: &Managed) -> Result<()> {
     for member in tree(managed.relid)? {
         let there = triggers(member.relid)?;
-        for name in [STATEMENT, NO_DELETE, NO_TRUNCATE, ROW, FLAG] {
+        for name in [STATEMENT, INSERTED, NO_DELETE, NO_TRUNCATE, ROW, DEAD_ROW, FLAG] {
             // The partitions' copies of a row trigger go with the one they were made from.
-            let copied = member.relid != managed.relid && (name == ROW || name == FLAG);
+            let copied = member.relid != managed.relid && [ROW, DEAD_ROW, FLAG].contains(&name);
             if !copied && there.has(name) {
                 spi::as_owner(managed.owner, || {
                     spi::execute(&format!("DROP TRIGGER {name} ON {}", member.table), &[])

@@ -119,6 +119,8 @@ pub struct Own {
     pub children: Vec<Child>,
     /// What to do instead of DELETE and TRUNCATE.
     pub guard_hint: CString,
+    /// What to do instead of changing a deleted row by an INSERT.
+    pub upsert_hint: CString,
     /// For the guard during a purge, over its transition table: a row that may not go (parameter 1: unless it was deleted
     /// before), and the count of those gone.
     pub not_due: Statement,
@@ -317,6 +319,12 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
         guard_hint: text(&format!(
             "Delete rows so that they can come back: SELECT upkeep.soft_delete({}, '..'); who may can also SET upkeep.allow_hard_delete = on.",
             literal(&table)
+        )),
+        upsert_hint: text(&format!(
+            "SELECT upkeep.make_unique_keys_partial({}) has deleted rows keep no key from live ones. Or say what becomes of the row: ON CONFLICT .. DO UPDATE SET .., {plain} = NULL has it back, and .. WHERE {}.{plain} IS NULL leaves it alone.",
+            literal(&table),
+            quote_identifier(&managed.relname),
+            plain = quote_identifier(&managed.deleted_at)
         )),
         not_due: Statement::new(
             format!(

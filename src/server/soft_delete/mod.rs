@@ -11,6 +11,7 @@ pub(crate) mod programs;
 mod state;
 mod statements;
 mod triggers;
+mod upsert;
 mod view;
 
 pub use guard::purge;
@@ -19,9 +20,11 @@ pub use state::{completes_row, fires_trigger};
 /// What each trigger function takes for its own: its name, the trigger's, `tgtype`, and whether it is deferrable.
 #[cfg(feature = "pg_test")]
 pub fn made() -> Vec<String> {
-    let all: [(&str, &[attached::Made]); 7] = [
+    let all: [(&str, &[attached::Made]); 9] = [
         ("_soft_delete_updated", &triggers::UPDATED),
         ("_soft_delete_updated_row", &triggers::UPDATED_ROW),
+        ("_soft_delete_dead_row", &upsert::DEAD_ROW),
+        ("_soft_delete_inserted", &upsert::INSERTED),
         ("_soft_delete_flag", &triggers::FLAG),
         ("_soft_delete_guard", &guard::MADE),
         ("_soft_delete_view_row", &view::EACH),

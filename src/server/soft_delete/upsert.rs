@@ -1,0 +1,144 @@
+//! A statement that inserts rows, meets a deleted one instead and changes that (`INSERT .. ON CONFLICT DO UPDATE`, MERGE) is refused: it would
+//! say that it was done, and nobody would see its row. Through a live view as well, whose condition the server does not
+//! look at there. Who names `deleted_at` in it knows what becomes of the row.
+//!
+//! A row's trigger notes that a deleted row was changed and stays deleted; only the trigger at the end of an INSERT knows that the statement
+//! is one. A note lives in the memory of the statement's execution, and goes with it.
+
+use std::ffi::c_void;
+use std::ptr::null_mut;
+
+use pgrx::pg_sys::{self, Datum, MemoryContext, Oid};
+
+use super::attached::{self, Made};
+use super::{statements, triggers};
+use crate::server::raw::{self, Report};
+use crate::soft_delete::program::Own;
+
+raw::version_1!(pg_finfo_upkeep_soft_delete_dead_row, pg_finfo_upkeep_soft_delete_inserted);
+
+pub(super) const DEAD_ROW: [Made; 1] =
+    [Made::on_table(c"upkeep_soft_delete_dead_row", attached::ROW | attached::UPDATE)];
+pub(super) const INSERTED: [Made; 1] = [Made::on_table(c"upkeep_soft_delete_insert", attached::INSERT)];
+
+unsafe extern "C-unwind" {
+    fn MemoryContextRegisterResetCallback(context: MemoryContext, callback: *mut pg_sys::MemoryContextCallback);
+    fn bms_is_member(member: i32, set: *const pg_sys::Bitmapset) -> bool;
+}
+
+/// In the memory of the execution.
+struct Note {
+    callback: pg_sys::MemoryContextCallback,
+    next: *mut Note,
+    query: MemoryContext,
+    relid: Oid,
+}
+
+/// The innermost statement's in front.
+static mut FIRST: *mut Note = null_mut();
+
+unsafe fn is_noted(query: MemoryContext, relid: Oid) -> bool {
+    unsafe {
+        let mut note = FIRST;
+        while !note.is_null() && ((*note).query != query || (*note).relid != relid) {
+            note = (*note).next;
+        }
+        !note.is_null()
+    }
+}
+
+unsafe fn note(query: MemoryContext, relid: Oid) {
+    unsafe {
+        let note: *mut Note = raw::allocate_in(query, 1);
+        *note = Note {
+            callback: pg_sys::MemoryContextCallback { func: Some(forget), arg: note.cast(), next: null_mut() },
+            next: FIRST,
+            query,
+            relid,
+        };
+        MemoryContextRegisterResetCallback(query, &raw mut (*note).callback);
+        FIRST = note;
+    }
+}
+
+/// The memory of the execution goes.
+unsafe extern "C-unwind" fn forget(note: *mut c_void) {
+    unsafe {
+        let mut link = &raw mut FIRST;
+        while !(*link).is_null() && *link != note.cast() {
+            link = &raw mut (**link).next;
+        }
+        if !(*link).is_null() {
+            *link = (**link).next;
+        }
+    }
+}
+
+/// Does the statement set this column? 0: there is none.
+unsafe fn sets(trigger: *mut pg_sys::TriggerData, column: i16) -> bool {
+    unsafe {
+        column > 0
+            && bms_is_member(i32::from(column) - pg_sys::FirstLowInvalidHeapAttributeNumber, (*trigger).tg_updatedcols)
+    }
+}
+
+/// AFTER UPDATE, each row that was deleted and is.
+///
+/// # Safety
+/// Called by the server as a trigger.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn upkeep_soft_delete_dead_row(call: pg_sys::FunctionCallInfo) -> Datum {
+    unsafe {
+        let query = statements::query();
+        let trigger = attached::data(call, &DEAD_ROW);
+        let Some(own) = triggers::own(trigger) else { return triggers::NOTHING };
+        let desc = (*(*trigger).tg_relation).rd_att;
+        // As the trigger's condition says, which its table's owner may have left out.
+        let dead = |row| raw::attribute(row, desc, own.deleted_at).is_some();
+        if dead((*trigger).tg_trigtuple)
+            && dead((*trigger).tg_newtuple)
+            && !sets(trigger, own.deleted_at)
+            && !sets(trigger, own.flag)
+            && !is_noted(query, own.relid)
+        {
+            note(query, own.relid);
+        }
+        triggers::NOTHING
+    }
+}
+
+/// AFTER INSERT, the statement.
+///
+/// # Safety
+/// Called by the server as a trigger.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn upkeep_soft_delete_inserted(call: pg_sys::FunctionCallInfo) -> Datum {
+    unsafe {
+        let query = statements::query();
+        let trigger = attached::data(call, &INSERTED);
+        if FIRST.is_null() {
+            return triggers::NOTHING;
+        }
+        let Some(own) = triggers::own(trigger) else { return triggers::NOTHING };
+        if is_noted(query, own.relid) {
+            refuse(own, trigger);
+        }
+        triggers::NOTHING
+    }
+}
+
+unsafe fn refuse(own: &Own, trigger: *mut pg_sys::TriggerData) -> ! {
+    unsafe {
+        let message = raw::concat(&[
+            c"a row to insert into table \"".as_ptr(),
+            (&raw const (*(*(*trigger).tg_relation).rd_rel).relname.data).cast(),
+            c"\" meets a deleted one".as_ptr(),
+        ]);
+        raw::raise(&Report {
+            detail: c"ON CONFLICT DO UPDATE (or MERGE) would change a row that nobody sees, and leave it deleted."
+                .as_ptr(),
+            hint: own.upsert_hint.as_ptr(),
+            ..Report::with(c"55000", message)
+        })
+    }
+}
