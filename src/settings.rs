@@ -285,7 +285,7 @@ fn define_throttles() {
     number(
         c"upkeep.worker_nice",
         c"By how much job workers give way to other processes for the processor.",
-        c"The nice value of the operating system, 0 to 19. A worker can only become nicer; less counts for new ones.",
+        c"Added to the server's own nice value, up to 19. A worker can only become nicer; less counts for new ones.",
         &WORKER_NICE,
         0,
         19,

@@ -16,10 +16,13 @@ pub fn monotonic() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Gives this process less of the processor where others want it, never more.
-pub fn be_nice(nice: i32) {
-    // SAFETY: both calls look at and change this process only.
+/// Gives this process less of the processor where others want it than the server's sessions have, never more. A server that was started
+/// with a nice value gives it to all of them.
+pub fn be_nice(more: i32) {
+    const LEAST: i32 = 19;
+    // SAFETY: the calls look at two processes and change this one only.
     unsafe {
+        let nice = LEAST.min(libc::getpriority(libc::PRIO_PROCESS, pg_sys::PostmasterPid as u32) + more);
         if libc::getpriority(libc::PRIO_PROCESS, 0) < nice {
             libc::setpriority(libc::PRIO_PROCESS, 0, nice);
         }
