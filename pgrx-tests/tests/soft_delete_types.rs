@@ -160,6 +160,19 @@ fn names_and_keys_that_are_in_the_way_are_told() -> Result<()> {
     let error = session.error("SELECT upkeep.enable_soft_delete('u')")?;
     assert_eq!((error.code().code(), error.message()), ("42P07", "relation public.u_live already exists"));
     assert!(error.hint().is_some_and(|hint| hint.ends_with("DROP VIEW public.u_live;")), "{:?}", error.hint());
+    session.run("CREATE TABLE w (id int PRIMARY KEY); CREATE TABLE w_deleted (); CREATE TABLE heir () INHERITS (w)")?;
+    let error = session.error("SELECT upkeep.enable_soft_delete('w')")?;
+    assert_eq!(error.code().code(), "0A000");
+    assert!(error.hint().is_some_and(|hint| hint.ends_with("NO INHERIT public.w;")), "{:?}", error.hint());
+    session.run("ALTER TABLE heir NO INHERIT public.w")?;
+    let error = session.error("SELECT upkeep.enable_soft_delete('w')")?;
+    assert_eq!(error.hint(), Some("Rename it: ALTER TABLE public.w_deleted RENAME TO ..;"));
+    let error = session.error("DELETE FROM t WHERE false OR id IS NULL; INSERT INTO t VALUES (9); DELETE FROM t")?;
+    assert!(
+        error.hint().is_some_and(|hint| hint.contains(": DELETE FROM public.t_live .., or ")),
+        "{:?}",
+        error.hint()
+    );
     // An upsert that meets a deleted row: as the documents say.
     session.run("INSERT INTO t_live VALUES (1); DELETE FROM t_live")?;
     let upsert = |relation: &str, more: &str| {

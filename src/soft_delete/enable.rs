@@ -157,7 +157,11 @@ fn check(relid: Oid, class: &Class, request: &Request<'_>) -> Result<()> {
         return no("is a partition").map_err(|error: Error| error.hint("Name the partitioned table."));
     }
     if class.inherits {
-        return no("is a parent or a child by inheritance");
+        return no("is a parent or a child by inheritance").map_err(|error: Error| {
+            error
+                .detail("Keys and triggers of a table do not hold for those that inherit from it.")
+                .hint(format!("Make it a partitioned table, or: ALTER TABLE .. NO INHERIT {table};"))
+        });
     }
     if class.temporary {
         return no("is a temporary table");
@@ -197,22 +201,28 @@ fn check_names(class: &Class, hide: &str) -> Result<()> {
     };
     let names = endings.map(|ending| objects::with_ending(&class.name, ending));
     let taken = spi::query_one(
-        "SELECT c.relname::pg_catalog.text FROM pg_catalog.pg_class c
+        "SELECT c.relname::pg_catalog.text,
+                CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'f' THEN 'FOREIGN TABLE'
+                               WHEN 'S' THEN 'SEQUENCE' WHEN 'c' THEN 'TYPE'
+                               WHEN 'i' THEN 'INDEX' WHEN 'I' THEN 'INDEX' ELSE 'TABLE' END
+         FROM pg_catalog.pg_class c
          JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
          WHERE n.nspname OPERATOR(pg_catalog.=) $1::pg_catalog.name
            AND c.relname OPERATOR(pg_catalog.=) ANY ($2::pg_catalog.name[]) ORDER BY 1",
         &[class.schema.as_str().into(), names.to_vec().into()],
-        |row| row.require::<String>(1),
+        |row| Ok((row.require::<String>(1)?, row.require::<String>(2)?)),
     )?;
     match taken {
         None => Ok(()),
-        Some(name) => {
+        Some((name, kind)) => {
             let taken = qualified(&class.schema, &name);
             Err(Error::new(DUPLICATE_TABLE, format!("relation {taken} already exists"))
                 .detail("A view of soft delete, or the table itself, would have that name.")
-                .hint(format!(
-                    "Rename it, or drop it if an extension that was dropped has left it: DROP VIEW {taken};"
-                )))
+                .hint(if kind == "VIEW" {
+                    format!("Rename it, or drop it if an extension that was dropped has left it: DROP VIEW {taken};")
+                } else {
+                    format!("Rename it: ALTER {kind} {taken} RENAME TO ..;")
+                }))
         }
     }
 }

@@ -313,11 +313,14 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
     let flag = managed.flag.as_ref().map_or_else(String::new, |flag| format!(", {} = true", identifier(flag)));
     let (at, by, id) =
         (identifier(&managed.deleted_at), identifier(&managed.deleted_by), identifier(&managed.deletion_id));
+    let live_view = managed.live_view.and_then(crate::server::heap::name);
+    let by_view = live_view
+        .map_or_else(String::new, |(schema, view)| format!("DELETE FROM {} .., or ", qualified(&schema, &view)));
     Ok(Own {
         relid: managed.relid,
         owner: managed.owner,
         guard_hint: text(&format!(
-            "Delete rows so that they can come back: SELECT upkeep.soft_delete({}, '..'); who may can also SET upkeep.allow_hard_delete = on.",
+            "Delete rows so that they can come back: {by_view}SELECT upkeep.soft_delete({}, '..'); who may can also SET upkeep.allow_hard_delete = on.",
             literal(&table)
         )),
         upsert_hint: text(&format!(
