@@ -3,7 +3,7 @@
 use super::target::Table;
 use super::trigger::Role;
 use crate::backfill::statements::identifier;
-use crate::error::{DATATYPE_MISMATCH, Error, INVALID_TABLE_DEFINITION, Result};
+use crate::error::{DATATYPE_MISMATCH, Error, INVALID_TABLE_DEFINITION, Result, WRONG_OBJECT_TYPE};
 use crate::server::spi;
 
 impl Role {
@@ -108,6 +108,24 @@ fn adopt(table: &Table, role: Role, name: &str, found: &Found) -> Result<()> {
 pub fn add(table: &Table, missing: &[(Role, String)]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
+    }
+    let parent = spi::query_one(
+        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname)
+         FROM pg_catalog.pg_class p
+         JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) pg_catalog.pg_partition_root(p.oid)::pg_catalog.oid
+         JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+         WHERE p.oid OPERATOR(pg_catalog.=) $1 AND p.relispartition",
+        &[table.relid.into()],
+        |row| row.require::<String>(1),
+    )?;
+    if let Some(parent) = parent {
+        return Err(Error::new(
+            WRONG_OBJECT_TYPE,
+            format!("{} is a partition: columns are added to {parent}", table.sql),
+        )
+        .hint(format!(
+            "Name the partitioned table, {parent}; or add the columns there, then stamp this partition alone."
+        )));
     }
     let columns: Vec<String> =
         missing.iter().map(|(role, name)| format!("ADD COLUMN {} {}", identifier(name), role.definition())).collect();

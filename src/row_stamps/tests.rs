@@ -185,6 +185,9 @@ fn test_a_renamed_column_is_followed() {
 fn test_partitions_are_stamped_in_any_order_of_columns() {
     run("CREATE TABLE t (id integer, n integer) PARTITION BY LIST (id)").unwrap();
     run("CREATE TABLE one PARTITION OF t FOR VALUES IN (1)").unwrap();
+    let refused = error("SELECT upkeep.enable_timestamps('one')");
+    assert_eq!(refused.sqlstate.to_string(), "42809");
+    assert!(refused.hint.is_some_and(|hint| hint.starts_with("Name the partitioned table, public.t;")));
     all_stamps();
     run("CREATE TABLE two (version integer NOT NULL DEFAULT 1, updated_by text, gone integer, created_by text,
                            updated_at timestamptz, n integer, created_at timestamptz, id integer)")

@@ -131,6 +131,6 @@ fn test_every_list_of_our_triggers_is_the_same() {
         WHERE p.pronamespace = 'upkeep'::regnamespace"
         )
         .unwrap(),
-        "12"
+        text("SELECT count(*) FROM upkeep._soft_delete_triggers()").unwrap()
     );
 }
