@@ -1011,3 +1011,24 @@ fn pause_takes_effect_after_the_batch_and_cancel_in_it() -> Result<()> {
     assert_eq!(session.text("SELECT sum(n) FROM endless")?, "0");
     Ok(())
 }
+
+#[test]
+fn tables_of_citus_are_refused() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    // As Citus has it: nobody else can make a table there.
+    session.run(
+        "CREATE TABLE shell (id int PRIMARY KEY, n int); CREATE TABLE plain (id int PRIMARY KEY, n int);
+         SET allow_system_table_mods = on;
+         CREATE TABLE pg_catalog.pg_dist_partition (logicalrelid regclass NOT NULL, partmethod \"char\" NOT NULL);
+         INSERT INTO pg_catalog.pg_dist_partition VALUES ('shell', 'h'); RESET allow_system_table_mods",
+    )?;
+    for call in
+        ["backfill('shell', 'n = 1')", "explain_backfill('shell', 'n = 1')", "preview_backfill('shell', 'n = 1')"]
+    {
+        let error = session.error(&format!("SELECT * FROM upkeep.{call}"))?;
+        assert_eq!((error.code().code(), error.hint().is_some()), ("0A000", true), "{call}: {error:?}");
+    }
+    let job = session.text("SELECT upkeep.backfill('plain', 'n = 1')")?;
+    wait(&mut session, &job)
+}

@@ -5,9 +5,9 @@ use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::Oid;
 
 use super::target::{FIRST_NORMAL_OID, Table};
-use crate::error::{Error, FEATURE_NOT_SUPPORTED, Result};
-use crate::server::qualify;
+use crate::error::{Error, FEATURE_NOT_SUPPORTED, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
 use crate::server::spi::{self, Row};
+use crate::server::{heap, qualify};
 
 /// A table that holds rows of its own.
 #[derive(Clone, Debug)]
@@ -45,12 +45,26 @@ const LEAVES: &str = "
 
 /// The leaves, those that were the largest when last looked at first.
 pub fn leaves(root: Oid) -> Result<Vec<Leaf>> {
-    spi::query(LEAVES, &[root.into()], read_leaf)
+    with_root(spi::query(LEAVES, &[root.into()], read_leaf)?, root, heap::is_partitioned(root))
 }
 
 /// The same as of now, not as of the transaction's first look.
 pub fn leaves_now(root: Oid) -> Result<Vec<Leaf>> {
-    spi::execute_returning(LEAVES, &[root.into()], read_leaf)
+    with_root(spi::execute_returning(LEAVES, &[root.into()], read_leaf)?, root, heap::is_partitioned(root))
+}
+
+/// A table that is not among its own leaves would be gone through in no time, and nothing of it would be filled: another extension has
+/// hidden it from the catalogs that we read.
+fn with_root(leaves: Vec<Leaf>, root: Oid, is_partitioned: bool) -> Result<Vec<Leaf>> {
+    if is_partitioned || leaves.iter().any(|leaf| leaf.relid == root) {
+        return Ok(leaves);
+    }
+    Err(Error::new(
+        OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("relation with OID {} is hidden from pg_class", root.to_u32()),
+    )
+    .detail("Nothing of it would be filled.")
+    .hint("With Citus, shards are backfilled where citus.override_table_visibility is off."))
 }
 
 fn read_leaf(row: Row<'_>) -> Result<Leaf> {
@@ -199,6 +213,22 @@ pub fn own_rows(leaf: Oid) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_that_is_hidden_is_not_an_empty_one() {
+        let leaf = |relid: u32| Leaf {
+            relid: Oid::from(relid),
+            sql: String::new(),
+            row_security: false,
+            pages: 0,
+            unsuitable: None,
+        };
+        let root = Oid::from(5);
+        assert!(with_root(vec![], root, false).is_err());
+        assert!(with_root(vec![leaf(6)], root, false).is_err());
+        assert_eq!(with_root(vec![leaf(6), leaf(5)], root, false).unwrap().len(), 2);
+        assert!(with_root(vec![], root, true).unwrap().is_empty(), "a partitioned table without partitions");
+    }
 
     #[test]
     fn a_few_of_many_are_named() {
