@@ -1032,3 +1032,30 @@ fn tables_of_citus_are_refused() -> Result<()> {
     let job = session.text("SELECT upkeep.backfill('plain', 'n = 1')")?;
     wait(&mut session, &job)
 }
+
+#[test]
+fn a_condition_that_is_never_true_is_told() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    session.run("CREATE TABLE t (id int PRIMARY KEY, n int)")?;
+    for (condition, told) in
+        [("n = NULL", 1), ("n IS NULL", 0), ("false", 1), ("n = 1 AND n = 2", 1), ("n > 1 AND n < 1", 0)]
+    {
+        let job = session.text(&format!("SELECT upkeep.backfill('t', 'n = 1', '{condition}')"))?;
+        let notices = session.notices();
+        assert_eq!(notices.len(), told, "{condition}: {notices:?}");
+        for notice in notices {
+            assert_eq!(notice.message(), "the condition holds for no row: the planner has found it to be false");
+        }
+        wait(&mut session, &job)?;
+    }
+    // Only triggers that are not ours are warned of.
+    session.run(
+        "SELECT upkeep.enable_timestamps('t'), upkeep.enable_soft_delete('t');
+         CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+         CREATE TRIGGER own BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION f()",
+    )?;
+    let warnings = session.text("SELECT warnings FROM upkeep.explain_backfill('t', 'n = 1', 'n IS NULL')")?;
+    assert!(warnings.contains("trigger own will fire") && !warnings.contains("upkeep"), "{warnings}");
+    Ok(())
+}

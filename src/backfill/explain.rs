@@ -275,12 +275,15 @@ fn warn_of_the_whole(checked: &Checked, warnings: &mut Warnings) -> Result<()> {
     Ok(())
 }
 
-/// Row triggers of an UPDATE of these columns; not those that the server itself made for foreign keys.
+/// Row triggers of an UPDATE of these columns; not those that the server itself made for foreign keys, nor ours.
 fn triggers(relid: Oid) -> Result<Vec<String>> {
     const ROW_AND_UPDATE: i16 = 1 | 16;
     spi::query(
         "SELECT t.tgname::pg_catalog.text FROM pg_catalog.pg_trigger t
+         JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
          WHERE t.tgrelid OPERATOR(pg_catalog.=) $1 AND NOT t.tgisinternal
+           -- Ours rest for backfills, or have a condition of their own.
+           AND p.pronamespace OPERATOR(pg_catalog.<>) 'upkeep'::pg_catalog.regnamespace
            AND t.tgenabled OPERATOR(pg_catalog.<>) 'D'
            AND (t.tgtype OPERATOR(pg_catalog.&) $2) OPERATOR(pg_catalog.=) $2
          ORDER BY t.tgname",

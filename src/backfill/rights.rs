@@ -6,9 +6,12 @@ use pgrx::pg_sys::Oid;
 use super::definition::{Checked, Reach};
 use super::glue::Glue;
 use super::tree::{Leaf, some_of};
-use crate::error::{Error, INSUFFICIENT_PRIVILEGE, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, SqlState};
+use crate::error::{
+    Error, INSUFFICIENT_PRIVILEGE, INVALID_PARAMETER_VALUE, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, SqlState,
+};
 use crate::server::catch::undone;
-use crate::server::repeated::Statement;
+use crate::server::raise::{self, Level};
+use crate::server::repeated::{Statement, TextRow};
 use crate::server::spi;
 
 /// 42P10: a publication's WHERE or column list needs what the replica identity does not have.
@@ -96,9 +99,17 @@ fn plan(checked: &Checked, reach: &Reach) -> Result<()> {
     if let Some(condition) = &definition.condition {
         glue = glue.ours(" AND (").theirs(condition).ours(") RETURNING (").theirs(condition).ours(") IS TRUE");
     }
-    undone(|| Statement::new(glue.text(), &[]).around(&glue.fragments()).rows(&[]))
-        .map(drop)
-        .map_err(|error| glue.blame(error))
+    let plan = undone(|| Statement::new(glue.text(), &[]).around(&glue.fragments()).rows(&[]))
+        .map_err(|error| glue.blame(error))?;
+    let is_false = |line: &TextRow| line.iter().flatten().any(|text| text.trim() == "One-Time Filter: false");
+    if definition.condition.is_some() && plan.iter().any(is_false) {
+        raise::report(
+            Level::Warning,
+            Error::new(INVALID_PARAMETER_VALUE, "the condition holds for no row: the planner has found it to be false")
+                .hint("A comparison with NULL is never true: write IS NULL."),
+        );
+    }
+    Ok(())
 }
 
 fn with_grant(error: Error, tables: &[String]) -> Error {
