@@ -26,7 +26,9 @@ COMMENT ON EVENT TRIGGER upkeep_before_trigger IS 'pg_upkeep: a dump may create 
 
 -- Jobs: what error messages say is for members of the owner only, and ends of a worker are counted.
 
-ALTER TABLE upkeep._job ADD COLUMN reason_detail text;
+ALTER TABLE upkeep._job
+    ADD COLUMN reason_detail text,
+    ADD COLUMN waits_for jsonb;
 ALTER TABLE upkeep._job_slot
     ADD COLUMN wait_detail text,
     ADD COLUMN ends integer NOT NULL DEFAULT 0,

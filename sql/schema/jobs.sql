@@ -49,7 +49,9 @@ CREATE TABLE upkeep._job (
     -- It has made something outside of our tables that must go when it ends.
     needs_cleanup boolean NOT NULL DEFAULT false,
     -- What members of the owner are shown after the reason: an error's message, which contains data (LAW 5).
-    reason_detail text
+    reason_detail text,
+    -- What another job keeps from it, whose turn it is: see src/jobs/turn.rs.
+    waits_for jsonb
 );
 CREATE INDEX ON upkeep._job (finished_at);
 CREATE UNIQUE INDEX _job_name_key ON upkeep._job (owner, name) WHERE state IN ('queued', 'running', 'paused');

@@ -57,6 +57,11 @@ fn create(command: Option<&str>, name: Option<&str>, retries: i32) -> Result<Uui
     queue::create(NewJob { name, retries, ..NewJob::plain(KIND, tag, params) })
 }
 
+/// Of a job's parameters: what it runs.
+pub fn text(params: &Value) -> &str {
+    params.get("command").and_then(Value::as_str).unwrap_or_default()
+}
+
 /// What a retry starts from: as if it had never run.
 pub fn retry_shared() -> Value {
     json!({})

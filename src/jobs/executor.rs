@@ -14,7 +14,7 @@ use super::retry::{self, Tries, Verdict};
 use super::store::{self, End, Live};
 use super::throttle::Throttle;
 use super::throttle::calendar;
-use super::{activity, make_way, queue, seat};
+use super::{activity, make_way, queue, seat, turn};
 use crate::error::{ADMIN_SHUTDOWN, Error, QUERY_CANCELED, Result};
 use crate::server::catch::transaction;
 use crate::server::raise::{self, Level};
@@ -185,8 +185,12 @@ fn take(assignment: &Assignment) -> Result<Taken> {
         {
             return Ok(Taken::Nothing);
         }
+        let Some(opened) = spi::bookkeeping(|| store::open(job))? else { return Ok(Taken::Nothing) };
+        queue::restore_session(&opened.session);
+        if !opened.begun && !turn::take(&opened)? {
+            return Ok(Taken::Nothing);
+        }
         spi::bookkeeping(|| {
-            let Some(opened) = store::open(job)? else { return Ok(Taken::Nothing) };
             if !seat::take(assignment, &opened.job.kind) {
                 return Ok(Taken::Nothing);
             }
@@ -283,7 +287,6 @@ impl Executor {
         ATTENDED.set(Some(assignment));
         // For figures of the server, and to know whether all workers are sent away.
         segment::attach(assignment.segment);
-        queue::restore_session(&opened.session);
         let synchronous_commit = catalog::setting(c"synchronous_commit");
         spi::set_session("synchronous_commit", "off");
         worker::report_activity(Some(&format!("{} of {} (job {job})", opened.job.kind, opened.job.target)));

@@ -27,5 +27,6 @@ pub mod store;
 #[cfg(feature = "pg_test")]
 mod tests;
 pub mod throttle;
+mod turn;
 pub mod verbs;
 pub mod wait;

@@ -14,6 +14,7 @@ use super::executor::Assignment;
 use super::room::Room;
 use super::store::{self, Candidate};
 use super::throttle::sampler::Sampler;
+use super::turn::Part;
 use super::{activity, bounds, make_way, owners, retry};
 use crate::error::*;
 use crate::server::board::Board;
@@ -28,6 +29,8 @@ use crate::settings;
 const WHILE_RUNNING: Duration = Duration::from_secs(10);
 /// Work waits for another database's executors to end.
 const WHILE_FULL: Duration = Duration::from_secs(1);
+/// A job waits for its turn. The end of a worker of this database is told us; a new launcher's scheduler asks.
+const NEXT_TURN: Duration = Duration::from_secs(1);
 /// How often to look whether the extension has been updated to the library's version.
 const OTHER_VERSION: Duration = Duration::from_secs(60);
 /// How often to look, while anything is there that has an owner, whether he is called otherwise.
@@ -258,6 +261,8 @@ impl Scheduler {
         let mut room = Room::look(self.shared, self.entry, at_work, in_hand);
         let candidates = room.order(candidates);
         let mut attended_elsewhere = false;
+        // Turns that somebody gets in this look.
+        let mut given: HashSet<Part> = HashSet::new();
         self.samples_wanted = candidates.iter().any(|candidate| candidate.throttled);
         if self.samples_wanted {
             self.sampler.visit(self.board);
@@ -277,6 +282,10 @@ impl Scheduler {
             }
             if candidate.attended {
                 attended_elsewhere = true;
+                continue;
+            }
+            if candidate.waits_for.is_some_and(|part| given.contains(&part)) {
+                visit.again_in(NEXT_TURN);
                 continue;
             }
             match stands_in_the_way(&candidate) {
@@ -299,6 +308,7 @@ impl Scheduler {
             match assignment.start() {
                 Some(handle) => {
                     room.started(&candidate);
+                    given.extend(candidate.waits_for);
                     self.running.insert(key, (handle, Instant::now()));
                 }
                 None => {
@@ -338,12 +348,13 @@ impl Scheduler {
         self.running.values().filter(|(handle, _)| handle.is_running()).count() as i64
     }
 
-    /// An executor that has ended and whose job still wants one: did it ever take its slot? If it could not (its role was
+    /// An executor that has ended and whose job still wants one: did it ever take its slot, or find that it is not its turn? If it could not (its role was
     /// refused, say), it is started again with growing pauses. The slot remembers, for the next scheduler too.
     fn note_ended_executor(&mut self, candidate: &mut Candidate) -> Result<()> {
         let key = (candidate.job, candidate.slot);
         let Some((_, started)) = self.running.remove(&key) else { return Ok(()) };
-        if candidate.last_taken.is_some_and(|ago| ago <= started.elapsed()) {
+        let has_done = |ago: Option<Duration>| ago.is_some_and(|ago| ago <= started.elapsed());
+        if has_done(candidate.last_taken) || has_done(candidate.sent_back) {
             return Ok(());
         }
         candidate.ends += 1;
@@ -357,6 +368,11 @@ fn stands_in_the_way(candidate: &Candidate) -> Result<Option<Duration>> {
     if let Some(error) = objection(candidate) {
         let failed = transaction(|| spi::bookkeeping(|| store::fail_unless_locked(candidate.job, &error)))?;
         return if failed { Ok(Some(SOON)) } else { Err(locked()) };
+    }
+    if let Some(part) = candidate.waits_for
+        && !transaction(|| Ok(part.is_free()))?
+    {
+        return Ok(Some(NEXT_TURN));
     }
     let pause = retry::pause_before_restart(candidate.ends);
     if let Some(left) = pause.checked_sub(candidate.last_end.unwrap_or(pause)).filter(|left| !left.is_zero()) {

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::kind::{Context, Event, Job, Plan};
 use super::limits::Limits;
 use super::retry::Tries;
+use super::turn::Part;
 use crate::error::{Error, Result};
 use crate::server::catalog;
 use crate::server::json::JsonB;
@@ -25,6 +26,8 @@ pub struct Opened {
     pub state: String,
     pub retries: i32,
     pub limits: Limits,
+    /// What it does has begun.
+    pub begun: bool,
 }
 
 /// What can change under a running executor.
@@ -71,7 +74,9 @@ pub const MAX_ENDS: i32 = 10;
 pub fn open(job: Uuid) -> Result<Option<Opened>> {
     spi::query_one(
         "SELECT max_replica_lag, max_replica_lag_bytes, max_wal_rate, throttle_work_ratio, run_between, timezone,
-                kind, owner, relid, target, params, session, state, retries
+                kind, owner, relid, target, params, session, state, retries,
+                EXISTS (SELECT FROM upkeep._job_slot s
+                        WHERE s.job OPERATOR(pg_catalog.=) $1 AND s.cursor IS NOT NULL)
          FROM upkeep._job
          WHERE id OPERATOR(pg_catalog.=) $1
            AND system_identifier OPERATOR(pg_catalog.=) $2 AND database OPERATOR(pg_catalog.=) $3",
@@ -90,6 +95,7 @@ pub fn open(job: Uuid) -> Result<Option<Opened>> {
                 state: row.require(13)?,
                 retries: row.require(14)?,
                 limits: limits(&row)?,
+                begun: row.require(15)?,
             })
         },
     )
@@ -159,7 +165,7 @@ pub fn attend_slot(job: Uuid, slot: i32, departed: impl Fn(i32) -> Option<End>) 
     )?;
     let Some(slot) = taken.into_iter().next() else { return Ok(None) };
     spi::execute(
-        "UPDATE upkeep._job SET state = 'running', reason = NULL, reason_detail = NULL, not_before = NULL,
+        "UPDATE upkeep._job SET state = 'running', reason = NULL, reason_detail = NULL, not_before = NULL, waits_for = NULL,
                 started_at = coalesce(started_at, pg_catalog.clock_timestamp())
          WHERE id OPERATOR(pg_catalog.=) $1 AND state OPERATOR(pg_catalog.=) 'queued'",
         &[job.into()],
@@ -386,6 +392,26 @@ pub fn wait_for_hours(job: Uuid, until: TimestampWithTimeZone, reason: &str) -> 
         &[job.into(), until.into(), reason.into()],
     )?;
     if waits > 0 {
+        add_event(job, "waiting", Some(reason))?;
+    }
+    Ok(())
+}
+
+/// Puts a job back into the queue until a lock that another job's worker keeps could be had. It says so once; `not_before` is
+/// when it was last sent back.
+pub fn wait_for_turn(job: Uuid, lock: Value, reason: &str) -> Result<()> {
+    let told = spi::execute_returning(
+        "UPDATE upkeep._job j
+         SET state = 'queued', reason = $3, reason_detail = NULL, waits_for = $2,
+             not_before = pg_catalog.clock_timestamp()
+         FROM upkeep._job before
+         WHERE j.id OPERATOR(pg_catalog.=) $1 AND before.id OPERATOR(pg_catalog.=) j.id
+           AND j.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running'])
+         RETURNING before.waits_for IS NOT NULL",
+        &[job.into(), JsonB(lock).into(), reason.into()],
+        |row| row.require::<bool>(1),
+    )?;
+    if told.first() == Some(&false) {
         add_event(job, "waiting", Some(reason))?;
     }
     Ok(())
@@ -633,6 +659,9 @@ pub struct Candidate {
     pub last_end: Option<Duration>,
     /// Its job is not running yet.
     pub queued: bool,
+    /// What another job keeps from it, and how long ago its executor found that.
+    pub waits_for: Option<Part>,
+    pub sent_back: Option<Duration>,
     pub owner_exists: bool,
     pub may_connect: bool,
     pub may_log_in: bool,
@@ -653,7 +682,11 @@ pub fn candidates() -> Result<Vec<Candidate>> {
                 j.kind,
                 coalesce(greatest(s.ends, s.failed_starts), 0),
                 pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) s.ended_at),
-                j.state OPERATOR(pg_catalog.=) 'queued'
+                j.state OPERATOR(pg_catalog.=) 'queued',
+                j.waits_for,
+                CASE WHEN j.waits_for IS NOT NULL THEN
+                    pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) j.not_before)
+                END
          FROM upkeep._job j
          CROSS JOIN LATERAL pg_catalog.generate_series(0, j.workers OPERATOR(pg_catalog.-) 1) n(slot)
          LEFT JOIN upkeep._job_slot s
@@ -667,20 +700,24 @@ pub fn candidates() -> Result<Vec<Candidate>> {
         &[catalog::system_identifier().into(), catalog::my_database().into()],
         |row| {
             let kind: String = row.require(9)?;
+            let seconds =
+                |at| Ok::<_, Error>(row.get::<f64>(at)?.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))));
             Ok(Candidate {
                 job: row.require(1)?,
                 slot: row.require(2)?,
                 owner: row.require(3)?,
                 attended: row.require(4)?,
-                last_taken: row.get::<f64>(5)?.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
+                last_taken: seconds(5)?,
                 owner_exists: row.require(6)?,
                 may_connect: row.require(7)?,
                 may_log_in: row.get(8)?.unwrap_or(false),
                 throttled: kind != super::command::KIND,
                 long: super::kind::is_long(&kind),
                 ends: row.require(10)?,
-                last_end: row.get::<f64>(11)?.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
+                last_end: seconds(11)?,
                 queued: row.require(12)?,
+                waits_for: row.get::<JsonB>(13)?.and_then(|part| serde_json::from_value(part.0).ok()),
+                sent_back: seconds(14)?,
             })
         },
     )

@@ -18,6 +18,8 @@ pub enum Purpose {
     Uncommitted = 0x7578,
     /// Held, shared, by a statement that needs the database to itself: a worker that is only just coming leaves again.
     Alone = 0x7579,
+    /// Held by a worker that changes the indexes of a table: shared for what the table is a part of.
+    Turn = 0x757A,
 }
 
 /// A lock of this database on a 64-bit key.
@@ -59,10 +61,32 @@ impl Lock {
         unsafe { pg_sys::LockAcquire(&self.tag(), pg_sys::ShareLock as i32, false, false) };
     }
 
+    /// Takes it for as long as this process lives, without waiting; `shared`: beside others that share it. `false`: somebody else has it.
+    pub fn keep(self, shared: bool) -> bool {
+        // SAFETY: in a transaction; a lock of the session outlives it.
+        let result = unsafe { pg_sys::LockAcquire(&self.tag(), Self::mode(shared), true, true) };
+        result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
+    }
+
+    /// Lets go of what [`keep`](Self::keep) has taken.
+    pub fn let_go(self, shared: bool) {
+        // SAFETY: in a transaction; of a lock that is not held the server only warns.
+        unsafe { pg_sys::LockRelease(&self.tag(), Self::mode(shared), true) };
+    }
+
+    fn mode(shared: bool) -> pg_sys::LOCKMODE {
+        (if shared { pg_sys::ShareLock } else { pg_sys::ExclusiveLock }) as pg_sys::LOCKMODE
+    }
+
     /// Is there nobody who has it, shared or for himself? Asks without waiting, in a transaction. Others who ask at the same moment are
     /// nobody: the mode is not in its own way.
     pub fn is_free(self) -> bool {
-        let mode = pg_sys::RowExclusiveLock as i32;
+        self.could_be_had(false)
+    }
+
+    /// The same; `shared`: those who share it do not count.
+    pub fn could_be_had(self, shared: bool) -> bool {
+        let mode = (if shared { pg_sys::RowShareLock } else { pg_sys::RowExclusiveLock }) as i32;
         // SAFETY: what was taken is let go of at once.
         unsafe {
             let taken =

@@ -12,6 +12,7 @@ pub mod function;
 pub mod heap;
 pub mod hooks;
 pub mod index;
+pub mod index_command;
 pub mod index_pages;
 mod inherited;
 pub mod json;
