@@ -41,15 +41,20 @@ WHERE reason IS NOT NULL AND reason OPERATOR(pg_catalog.<>) 'restored'
   AND state OPERATOR(pg_catalog.<>) 'paused';
 UPDATE upkeep._job_slot SET wait_reason = 'waits', wait_detail = wait_reason WHERE wait_reason IS NOT NULL;
 
+CREATE FUNCTION upkeep._standstill() RETURNS text
+    LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'standstill_wrapper';
+COMMENT ON FUNCTION upkeep._standstill() IS 'internal: why no job runs in this database (null: they do)';
+
 CREATE OR REPLACE VIEW upkeep.jobs WITH (security_barrier) AS
 SELECT j.id, j.kind, j.relid, j.target, j.name,
        CASE WHEN NOT k.here AND j.live THEN 'paused'
-            WHEN j.state OPERATOR(pg_catalog.=) 'running' AND s.all_wait THEN 'waiting'
+            WHEN j.state OPERATOR(pg_catalog.=) 'running' AND (s.all_wait OR l.stands) THEN 'waiting'
             WHEN j.state OPERATOR(pg_catalog.=) 'queued' AND j.run_between IS NOT NULL
                  AND j.not_before OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() THEN 'waiting'
             ELSE j.state END AS state,
        CASE WHEN NOT k.here AND j.live THEN 'restored'
-            WHEN j.state OPERATOR(pg_catalog.=) 'running' THEN CASE WHEN s.all_wait THEN s.wait_reason END
+            WHEN j.state OPERATOR(pg_catalog.=) 'running' THEN CASE WHEN s.all_wait THEN s.wait_reason WHEN l.stands THEN w.reason END
+            WHEN j.state OPERATOR(pg_catalog.=) 'queued' AND j.reason IS NULL THEN w.reason
             WHEN k.own AND j.reason IS NOT NULL THEN pg_catalog.concat_ws(': ', j.reason, j.reason_detail)
             ELSE j.reason END AS wait_reason,
        p.percent,
@@ -58,7 +63,7 @@ SELECT j.id, j.kind, j.relid, j.target, j.name,
        s.rows_done,
        j.rows_estimate,
        s.rows_per_second,
-       CASE WHEN j.state OPERATOR(pg_catalog.=) 'running' AND s.units_per_second OPERATOR(pg_catalog.>) 0 THEN
+       CASE WHEN j.state OPERATOR(pg_catalog.=) 'running' AND NOT l.stands AND s.units_per_second OPERATOR(pg_catalog.>) 0 THEN
            pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs =>
                greatest(j.units_total OPERATOR(pg_catalog.-) s.units_done, 0) OPERATOR(pg_catalog./) s.units_per_second)
        END AS eta,
@@ -90,8 +95,12 @@ CROSS JOIN LATERAL (
            pg_catalog.min(CASE WHEN k.own AND t.wait_reason IS NOT NULL
                                THEN pg_catalog.concat_ws(': ', t.wait_reason, t.wait_detail)
                                ELSE t.wait_reason END) AS wait_reason,
-           coalesce(pg_catalog.bool_and(t.wait_reason IS NOT NULL) FILTER (WHERE t.pid IS NOT NULL), false) AS all_wait
+           coalesce(pg_catalog.bool_and(t.wait_reason IS NOT NULL) FILTER (WHERE t.pid IS NOT NULL), false) AS all_wait,
+           pg_catalog.count(t.pid) AS attended
     FROM upkeep._job_slot t WHERE t.job OPERATOR(pg_catalog.=) j.id) s
+-- Once, and not for each job.
+CROSS JOIN (SELECT upkeep._standstill() AS reason OFFSET 0) w
+CROSS JOIN LATERAL (SELECT w.reason IS NOT NULL AND (s.attended OPERATOR(pg_catalog.=) 0 OR pg_catalog.pg_is_in_recovery()) AS stands) l
 CROSS JOIN LATERAL (
     SELECT CASE WHEN j.state OPERATOR(pg_catalog.=) 'done' THEN 100::double precision
                 WHEN j.units_total OPERATOR(pg_catalog.>) 0
@@ -99,7 +108,6 @@ CROSS JOIN LATERAL (
                 ELSE 0 END AS percent) p
 LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) j.owner
 WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
-
 CREATE OR REPLACE VIEW upkeep.schedule_runs WITH (security_barrier) AS
 SELECT u.schedule, s.name, u.job, u.due_at,
        coalesce(u.started_at, j.started_at) AS started_at,
@@ -534,3 +542,7 @@ CREATE EVENT TRIGGER upkeep_follow_ddl ON ddl_command_end
                  'ALTER MATERIALIZED VIEW', 'ALTER INDEX', 'ALTER TYPE')
     EXECUTE FUNCTION upkeep._follow_ddl();
 COMMENT ON EVENT TRIGGER upkeep_follow_ddl IS 'pg_upkeep: what belongs to tables with soft delete follows statements that make and change tables. Never raises an error.';
+
+-- What was asked for and does not happen
+
+COMMENT ON VIEW upkeep.status IS 'One row: are workers up (preloaded, dynamic, not running), how many work on this server, and in advice, line by line, what was asked for and does not happen, and what to type. Job counts are of the jobs the caller can see.';

@@ -367,7 +367,7 @@ fn a_standby_sleeps_until_it_is_promoted() -> Result<()> {
     let (job, _) = backfill_endlessly(&mut session)?;
     let standby = primary.standby("standby")?;
     let mut there = standby.connect("shop")?;
-    assert_eq!(state(&mut there, &job)?, "running");
+    assert_eq!(state(&mut there, &job)?, "waiting", "nothing runs there");
     for kind in ["launcher", "scheduler", "executor"] {
         assert!(workers(&mut there, kind)?.is_empty(), "{kind}");
     }

@@ -62,10 +62,13 @@ fn a_reader_in_a_transaction_keeps_no_interval_from_being_stored() -> Result<()>
     assert_eq!(session.text(position)?, "0");
     let told = format!("waits for the lock on upkeep._query_minutes_1 to empty it; held by pid {pid}\n");
     assert_eq!(cluster.log().matches(&told).count(), 1, "{}", cluster.log());
+    let advice = "SELECT coalesce(advice, '') LIKE '%Old history of statements is not dropped%' FROM upkeep.status";
+    assert_eq!(session.text(advice)?, "t");
 
     reader.run("COMMIT")?;
     count_once_more(&mut session, &mut calls)?;
     assert_eq!(session.text(position)?, "1");
+    assert_eq!(session.text(advice)?, "f");
     let old = "SELECT count(*) FROM upkeep._query_interval WHERE level = 0 AND period < now() - interval '2 days'";
     assert_eq!(session.text(old)?, "0", "it was emptied before");
     // The next one who is in the way is news.

@@ -93,6 +93,7 @@ impl GivenUp {
     /// Tells it in the server's log, unless the last looks have. They may have been another scheduler's, hence the
     /// shared memory.
     pub fn tell(&self, database: &Database) {
+        database.passed_over.store(self.0.len() as u32, Ordering::Release);
         let now = catalog::now();
         let told_at = database.complained_at.load(Ordering::Acquire);
         let since = now.saturating_sub(told_at).max(0);

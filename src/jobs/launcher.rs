@@ -153,6 +153,7 @@ impl Launcher {
         let now = catalog::now();
         let mut next = NEVER;
         let mut served = false;
+        let mut without_room = false;
         for database in databases {
             if (self.only != 0 && database.oid.to_u32() != self.only) || !settings::allows_database(&database.name) {
                 drain::is_left_alone(database.oid);
@@ -193,10 +194,12 @@ impl Launcher {
                 }
                 None => {
                     next = next.min(now + WITHOUT_ROOM.as_micros() as i64);
+                    without_room = true;
                     break;
                 }
             }
         }
+        self.segment.without_room.store(without_room.into(), Ordering::Release);
         if self.only != 0 && !served {
             return Ok(None);
         }

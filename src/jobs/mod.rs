@@ -4,6 +4,7 @@
 //! due) -> executors (one per worker slot of a job, connected as the job's owner).
 
 pub mod activity;
+pub mod advice;
 pub mod bounds;
 pub mod chore;
 pub mod clean_up;

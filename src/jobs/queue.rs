@@ -4,8 +4,9 @@ use pgrx::Uuid;
 use pgrx::pg_sys::Oid;
 use serde_json::{Value, json};
 
+use super::advice::Standstill;
 use super::limits::Limits;
-use super::{activity, store};
+use super::{activity, advice, store};
 use crate::error::*;
 use crate::server::json::JsonB;
 use crate::server::lock::{Lock, Purpose};
@@ -349,22 +350,12 @@ pub fn restore_session(session: &Value) {
 
 /// Wakes a worker at commit, or says what to type when there is none.
 pub fn wake_or_warn() -> Result<()> {
-    let warning = if !settings::enabled() {
-        Some((
-            "jobs wait, because upkeep.enabled is off",
-            "ALTER SYSTEM SET upkeep.enabled = on; SELECT pg_reload_conf();",
-        ))
-    } else if !settings::allows_database(&catalog::my_database_name()) {
-        Some((
-            "jobs wait, because upkeep.databases does not list this database",
-            "Add it to upkeep.databases and reload the configuration.",
-        ))
-    } else if !activity::wake_at_commit()? {
-        Some(("jobs wait, because no pg_upkeep worker is running", "SELECT upkeep.start_workers();"))
-    } else {
-        None
+    let standstill = match advice::standstill()? {
+        None if !activity::wake_at_commit()? => Some(advice::NO_WORKER),
+        found => found,
     };
-    if let Some((message, hint)) = warning {
+    if let Some(Standstill { reason, hint }) = standstill {
+        let message = format!("jobs wait, because {reason}");
         raise::report(Level::Warning, Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, message).hint(hint));
     }
     Ok(())

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::limits::Limits;
 use super::owners::{self, Owned};
-use super::{activity, clean_up, kind, launcher, queue, store};
+use super::{activity, advice, clean_up, kind, launcher, queue, store};
 use crate::error::*;
 use crate::server::json::JsonB;
 use crate::server::raise::{self, Level};
@@ -112,6 +112,13 @@ fn is_here(system_identifier: i64, database: pgrx::pg_sys::Oid) -> bool {
 #[pg_extern(sql = false)]
 fn status() -> JsonB {
     raise::answer(status_facts().map(JsonB))
+}
+
+/// Why nothing runs here, as `upkeep.jobs` says it of jobs that nobody works on; null: jobs run.
+#[pg_extern(sql = false)]
+fn standstill() -> Option<String> {
+    let why = raise::answer(advice::standstill());
+    why.map(|why| format!("waits, because {}", why.reason))
 }
 
 /// An interval as milliseconds; months count 30 days, as PostgreSQL compares them.
@@ -494,29 +501,15 @@ fn stop_launcher() -> Result<i32> {
 fn status_facts() -> Result<Value> {
     let launcher = activity::launcher()?;
     let (schedulers, executors) = activity::worker_counts()?;
-    let enabled = settings::enabled();
-    let listed = settings::allows_database(&catalog::my_database_name());
-    let advice = if worker::in_recovery() {
-        Some("This is a standby: jobs carry on here after a promotion.")
-    } else if !enabled {
-        Some("ALTER SYSTEM SET upkeep.enabled = on; SELECT pg_reload_conf();")
-    } else if launcher.is_none() {
-        Some("SELECT upkeep.start_workers(); and for good: add pg_upkeep to shared_preload_libraries and restart.")
-    } else if !listed {
-        Some("Add this database to upkeep.databases and reload the configuration.")
-    } else if settings::max_workers() == 0 {
-        Some("upkeep.max_workers is 0: no job can run.")
-    } else {
-        None
-    };
+    let advice = advice::all(launcher.as_ref())?.join("\n");
     Ok(json!({
         "workers": launcher.as_ref().map_or("not running", |l| if l.preloaded { "preloaded" } else { "dynamic" }),
         "launcher_pid": launcher.as_ref().map(|l| l.pid),
         "schedulers": schedulers,
         "executors": executors,
-        "enabled": enabled,
+        "enabled": settings::enabled(),
         "max_workers": settings::max_workers(),
         "databases": settings::databases(),
-        "advice": advice,
+        "advice": Some(advice).filter(|advice| !advice.is_empty()),
     }))
 }

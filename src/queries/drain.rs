@@ -16,6 +16,7 @@ use super::{counters, packed};
 use crate::error::*;
 use crate::jobs::chore::Visit;
 use crate::server::catch::{subtransaction, transaction};
+use crate::server::queries::hooks;
 use crate::server::queries::memory::{self, Drained, Presence};
 use crate::server::queries::texts::{self, Waiting};
 use crate::server::{catalog, spi, worker};
@@ -45,6 +46,58 @@ pub fn due(database: pgrx::pg_sys::Oid) -> Option<i64> {
 /// How long the launcher may be without a look whether anything waits.
 pub fn longest_pause() -> Option<Duration> {
     settings::query_interval().filter(|_| memory::is_available())
+}
+
+/// Why statements of this database are not counted apart, not known by their text, or not remembered.
+#[derive(Debug, PartialEq)]
+pub enum Ailment {
+    NotPreloaded,
+    NoQueryId,
+    /// Too many databases came before.
+    NoPlace,
+    Absent,
+    TextsFull,
+    NotDrained {
+        seconds: i64,
+    },
+    HeldUp,
+}
+
+/// What is late by two intervals, and by at least this, is not only late.
+const OVERDUE: Duration = Duration::from_secs(15);
+
+/// What is wrong with the statistics of this database. `attended`: schedulers can come.
+pub fn ailments(attended: bool) -> Vec<Ailment> {
+    if !hooks::are_wanted() {
+        return Vec::new();
+    }
+    if !memory::is_available() {
+        return vec![Ailment::NotPreloaded];
+    }
+    let mut found = Vec::new();
+    if catalog::setting(c"compute_query_id") == "off" {
+        found.push(Ailment::NoQueryId);
+    }
+    let here = catalog::my_database();
+    let Some(database) = memory::known(here.to_u32()) else {
+        found.push(Ailment::NoPlace);
+        return found;
+    };
+    if database.presence() == Presence::Absent {
+        found.push(Ailment::Absent);
+    }
+    if database.has_lacked_room() {
+        found.push(Ailment::TextsFull);
+    }
+    let late = due(here).map_or(0, |at| (catalog::now() - at) / 1_000_000);
+    let longest = settings::query_interval().map_or(OVERDUE, |interval| OVERDUE.max(2 * interval));
+    if attended && late >= longest.as_secs() as i64 {
+        found.push(Ailment::NotDrained { seconds: late });
+    }
+    if database.is_held_up() {
+        found.push(Ailment::HeldUp);
+    }
+    found
 }
 
 /// Keeps the history of this database. Called between transactions.
@@ -170,18 +223,20 @@ fn add_late(level: usize, late: Span, flags: i32, records: &BTreeMap<Key, Record
 fn store_texts(here: u32) -> Result<()> {
     let Some(all) = texts::texts() else { return Ok(()) };
     let texts = all.waiting(here);
-    if texts.is_empty() {
-        return Ok(());
+    if !texts.is_empty() {
+        transaction(|| {
+            spi::bookkeeping(|| {
+                for text in &texts {
+                    store_text(text)?;
+                }
+                bound_texts()
+            })
+        })?;
+        all.done(&texts);
     }
-    transaction(|| {
-        spi::bookkeeping(|| {
-            for text in &texts {
-                store_text(text)?;
-            }
-            bound_texts()
-        })
-    })?;
-    all.done(&texts);
+    if let Some(database) = memory::known(here) {
+        database.note_lack_of_room(false);
+    }
     Ok(())
 }
 

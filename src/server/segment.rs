@@ -51,6 +51,8 @@ pub struct Database {
     /// What the last look that gave something up has said in the log (a hash), and when.
     pub complaint: AtomicU64,
     pub complained_at: AtomicI64,
+    /// How much the last look has given up.
+    pub passed_over: AtomicU32,
 }
 
 /// A worker at work, for whoever shares out the workers. Its process alone writes it, but for `asked`. Times are
@@ -95,6 +97,8 @@ pub struct Segment {
     abandoned: AtomicU32,
     /// Held for a moment by whoever takes a place below for a database that has none.
     claiming: AtomicU32,
+    /// The server has no place for another background worker: a scheduler that is due could not be started.
+    pub without_room: AtomicU32,
     databases: [Database; DATABASES],
     pub seats: [Seat; SEATS],
     departures: [Departure; DEPARTURES],
@@ -103,7 +107,7 @@ pub struct Segment {
     pub board: Board,
 }
 
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 thread_local! {
     static ATTACHED: RefCell<Kept<*mut pg_sys::dsm_segment>> = const { RefCell::new(Kept::new()) };
@@ -345,6 +349,7 @@ impl Segment {
                 entry.sent_away.store(0, Ordering::Relaxed);
                 entry.complaint.store(0, Ordering::Relaxed);
                 entry.complained_at.store(0, Ordering::Relaxed);
+                entry.passed_over.store(0, Ordering::Relaxed);
                 entry.oid.store(0, Ordering::Release);
             }
         }

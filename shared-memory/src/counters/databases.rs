@@ -42,6 +42,8 @@ pub struct Database {
     pieces: AtomicU32,
     /// Its history waits for a lock that somebody has, and the log says so.
     held_up: AtomicU32,
+    /// A text of it has found no room since they were last stored.
+    lacked_room: AtomicU32,
 }
 
 impl Database {
@@ -89,6 +91,17 @@ impl Database {
         self.held_up.swap(is.into(), Ordering::Relaxed) != 0
     }
 
+    pub fn has_lacked_room(&self) -> bool {
+        self.lacked_room.load(Ordering::Relaxed) != 0
+    }
+
+    pub fn note_lack_of_room(&self, lacks: bool) {
+        // Met by every statement whose text does not fit: only news is written.
+        if self.has_lacked_room() != lacks {
+            self.lacked_room.store(lacks.into(), Ordering::Relaxed);
+        }
+    }
+
     /// Pieces of texts; whoever takes and gives them back counts here.
     pub fn pieces(&self) -> &AtomicU32 {
         &self.pieces
@@ -104,6 +117,7 @@ impl Database {
             dealloc: AtomicI64::new(0),
             pieces: AtomicU32::new(0),
             held_up: AtomicU32::new(0),
+            lacked_room: AtomicU32::new(0),
         }
     }
 }
@@ -285,7 +299,7 @@ impl Memory {
         for time in [&database.first_use, &database.drained_at, &database.dealloc] {
             time.store(0, Ordering::SeqCst);
         }
-        for word in [&database.held_up, &database.presence] {
+        for word in [&database.held_up, &database.lacked_room, &database.presence] {
             word.store(0, Ordering::SeqCst);
         }
         slot.end_move();

@@ -262,7 +262,9 @@ impl Memory {
             && let Some(number) = self.find_database(drained.database)
         {
             in_order();
-            self.database_at(number).want_drain(drained.first_use);
+            let database = self.database_at(number);
+            database.want_drain(drained.first_use);
+            database.waits_since(drained.first_use);
         }
     }
 
@@ -323,6 +325,12 @@ impl Memory {
 impl Database {
     fn want_drain(&self, since: i64) {
         let _ = self.first_use.compare_exchange(0, since.max(1), Ordering::SeqCst, Ordering::Relaxed);
+    }
+
+    /// What waits does so for longer than whoever counted meanwhile has noted.
+    fn waits_since(&self, since: i64) {
+        let earlier = |noted| (since > 0 && noted > since).then_some(since);
+        let _ = self.first_use.fetch_update(Ordering::SeqCst, Ordering::Relaxed, earlier);
     }
 }
 

@@ -91,6 +91,12 @@ pub fn define_setting() {
     }
 }
 
+/// Does `upkeep.track_queries` ask for anything?
+pub fn are_wanted() -> bool {
+    // SAFETY: one thread.
+    unsafe { (*books()).track != TRACK_NONE }
+}
+
 /// Installs everything. Only while `shared_preload_libraries` are loaded.
 pub fn install() {
     // SAFETY: one thread, before anything runs.

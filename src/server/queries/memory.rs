@@ -196,6 +196,12 @@ pub fn database(oid: u32) -> Option<&'static Database> {
     memory()?.database(oid, my_pid())
 }
 
+/// The same if there is a place for it already.
+pub fn known(oid: u32) -> Option<&'static Database> {
+    let memory = memory()?;
+    Some(memory.place(memory.find_database(oid)?))
+}
+
 /// Says whether the extension is in a database, and lets go of the texts that nobody will fetch.
 pub fn set_presence(oid: u32, presence: Presence) {
     let Some(memory) = memory() else { return };
@@ -214,8 +220,7 @@ fn free_texts(oid: u32) {
 
 /// Nobody is sent to a database: whether the extension is there is not known any more.
 pub fn leave_alone(oid: u32) {
-    let place = memory().and_then(|memory| Some(memory.place(memory.find_database(oid)?)));
-    if place.is_some_and(|database| database.presence() == Presence::Present) {
+    if known(oid).is_some_and(|database| database.presence() == Presence::Present) {
         set_presence(oid, Presence::Unknown);
     }
 }

@@ -211,6 +211,14 @@ impl Texts {
     }
 
     fn take_piece(&self, taker: &Taker) -> Option<u32> {
+        let piece = self.find_piece(taker);
+        if piece.is_none() {
+            taker.database.note_lack_of_room(true);
+        }
+        piece
+    }
+
+    fn find_piece(&self, taker: &Taker) -> Option<u32> {
         if !self.has_room_for(taker) {
             return None;
         }

@@ -1,0 +1,130 @@
+//! What was asked for and does not happen, and what to type about it: `upkeep.status.advice`, the warnings of new jobs, and why a job
+//! waits that nobody works on.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::activity;
+use super::activity::Launcher;
+use crate::error::Result;
+use crate::queries::drain::{self, Ailment};
+use crate::server::{catalog, spi, system, worker};
+use crate::settings;
+
+/// What jobs are held back by is measured every second while they run.
+const STALE: Duration = Duration::from_secs(10);
+
+/// Why no job runs in this database.
+pub struct Standstill {
+    pub reason: &'static str,
+    pub hint: &'static str,
+}
+
+pub const NO_WORKER: Standstill = Standstill {
+    reason: "no pg_upkeep worker is running",
+    hint: "SELECT upkeep.start_workers(); and for good: add pg_upkeep to shared_preload_libraries and restart.",
+};
+
+/// `None`: jobs run here, as far as there is room. In a transaction.
+pub fn standstill() -> Result<Option<Standstill>> {
+    why_nothing_runs(activity::launcher()?.is_some())
+        .map(|found| found.map(|(reason, hint)| Standstill { reason, hint }))
+}
+
+fn why_nothing_runs(has_launcher: bool) -> Result<Option<(&'static str, &'static str)>> {
+    let name = catalog::my_database_name();
+    Ok(Some(if worker::in_recovery() {
+        ("this is a standby", "Jobs carry on here after a promotion.")
+    } else if !catalog::extension_is_current()? {
+        (
+            "this database has another version of pg_upkeep than the installed library",
+            "ALTER EXTENSION pg_upkeep UPDATE;",
+        )
+    } else if !settings::enabled() {
+        ("upkeep.enabled is off", "ALTER SYSTEM SET upkeep.enabled = on; SELECT pg_reload_conf();")
+    } else if !has_launcher {
+        (NO_WORKER.reason, NO_WORKER.hint)
+    } else if !settings::allows_database(&name) {
+        (
+            "upkeep.databases does not list this database",
+            "Add this database to upkeep.databases and reload the configuration.",
+        )
+    } else if settings::max_workers() == 0 {
+        ("upkeep.max_workers is 0", "ALTER SYSTEM SET upkeep.max_workers = 4; SELECT pg_reload_conf();")
+    } else if !catalog::connectable_databases().iter().any(|database| database.name == name) {
+        (
+            "this database is a template, or takes no connections",
+            "Jobs run in databases that are neither: ALTER DATABASE .. IS_TEMPLATE false;",
+        )
+    } else {
+        return Ok(None);
+    }))
+}
+
+/// All there is to say, one line each.
+pub fn all(launcher: Option<&Launcher>) -> Result<Vec<String>> {
+    let standstill = why_nothing_runs(launcher.is_some())?;
+    let mut lines: Vec<String> =
+        standstill.iter().map(|(reason, hint)| format!("No job runs, because {reason}. {hint}")).collect();
+    if standstill.is_none()
+        && let Some(launcher) = launcher
+    {
+        lines.extend(about_workers(launcher)?);
+    }
+    if worker::in_recovery() {
+        return Ok(lines);
+    }
+    lines.extend(drain::ailments(standstill.is_none()).into_iter().map(|ailment| about_queries(&ailment)));
+    Ok(lines)
+}
+
+/// Workers could come, and do they?
+fn about_workers(launcher: &Launcher) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    if launcher.segment.without_room.load(Ordering::Acquire) != 0 {
+        lines.push("Workers cannot be started: all of max_worker_processes are in use. Raise it (needs a restart), or end other background workers.".into());
+    }
+    match launcher.segment.database(catalog::my_database()) {
+        None => lines.push("No job runs, because too many databases of this server have pg_upkeep. List those that are to have jobs in upkeep.databases.".into()),
+        Some(entry) => {
+            if entry.passed_over.load(Ordering::Acquire) != 0 {
+                lines.push("Something that is due could not be done and is tried again: look for \"pg_upkeep scheduler passed over\" in the server's log.".into());
+            }
+        }
+    }
+    if throttled_jobs_run()? {
+        let age = launcher.segment.board.taken_at().map(|taken| system::monotonic().saturating_sub(taken));
+        if age.is_none_or(|age| age > STALE) {
+            lines.push("Jobs wait, because what may hold them back could not be measured for a while: the reason is in the server's log (\"pg_upkeep\").".into());
+        }
+    }
+    Ok(lines)
+}
+
+/// Does a worker of this database wait or work under limits of the server?
+fn throttled_jobs_run() -> Result<bool> {
+    let found = spi::bookkeeping(|| {
+        spi::query_one(
+            "SELECT true FROM upkeep._job_slot s JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) s.job
+             WHERE j.state OPERATOR(pg_catalog.=) 'running' AND j.kind OPERATOR(pg_catalog.<>) 'command'
+               AND s.backend_start OPERATOR(pg_catalog.<)
+                   (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => $1))
+               AND upkeep._is_executor(s.pid, s.backend_start)",
+            &[STALE.as_secs_f64().into()],
+            |row| row.require::<bool>(1),
+        )
+    })?;
+    Ok(found.is_some())
+}
+
+fn about_queries(ailment: &Ailment) -> String {
+    match ailment {
+        Ailment::NotPreloaded => "Statements are not counted: add pg_upkeep to shared_preload_libraries and restart, or switch that off: ALTER SYSTEM SET upkeep.track_queries = none;".into(),
+        Ailment::NoQueryId => "Statements are counted as one, because compute_query_id is off. ALTER SYSTEM SET compute_query_id = auto; SELECT pg_reload_conf();".into(),
+        Ailment::NoPlace => "Statements of this database are counted with those of others, not apart: 64 databases had some before. What is dropped makes room; so does listing the databases that matter in upkeep.databases.".into(),
+        Ailment::Absent => "Statements of this database are not counted apart, because the extension was not here when a worker looked last. SELECT upkeep.run_in_background('SELECT 1'); has one look again.".into(),
+        Ailment::TextsFull => "There was no room for the texts of some statements: they are shown once those that wait are stored, at the next upkeep.query_interval. Raise upkeep.query_max if that is always so (needs a restart; 1 kB of texts for each).".into(),
+        Ailment::NotDrained { seconds } => format!("What statements cost waits to be written to the history for {seconds} s: no worker could do it; the reason is in the server's log (\"pg_upkeep\")."),
+        Ailment::HeldUp => "Old history of statements is not dropped: a session that has read it has not ended its transaction; the server's log says which.".into(),
+    }
+}
