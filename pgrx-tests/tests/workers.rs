@@ -96,7 +96,7 @@ fn stopping_workers_leaves_jobs_where_they_are() -> Result<()> {
     session.run("SELECT upkeep.start_workers()")?;
     let (job, _) = run_endlessly(&mut session)?;
     assert!(session.value::<i32>("SELECT upkeep.stop_workers()")? >= 2, "launcher, executor and perhaps a scheduler");
-    assert_eq!(state(&mut session, &job)?, "running", "nobody is there to say what became of it");
+    assert_eq!(state(&mut session, &job)?, "waiting", "nobody is there to say what became of it");
     session.run("SELECT upkeep.start_workers()")?;
     wait_for_state(&mut session, &job, "failed")?;
     assert!(wait_for_error(&mut session, &job)?.message().contains("interrupted"));
