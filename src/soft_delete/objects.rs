@@ -5,9 +5,10 @@ use pgrx::pg_sys::Oid;
 use super::managed::{self, Managed, literal, qualified};
 use super::program;
 use crate::backfill::statements::identifier;
-use crate::error::{DUPLICATE_OBJECT, Error, Result};
+use crate::ddl::in_short_attempts;
+use crate::error::{DUPLICATE_OBJECT, Error, Result, UNDEFINED_TABLE};
 use crate::server::raise::{self, Level};
-use crate::server::spi;
+use crate::server::{heap, spi};
 
 const ROW: &str = "upkeep_soft_delete_row";
 const STATEMENT: &str = "upkeep_soft_delete";
@@ -40,6 +41,37 @@ fn tree(relid: Oid) -> Result<Vec<Member>> {
             |row| Ok(Member { relid: row.require(1)?, table: row.require(2)? }),
         )
     })
+}
+
+/// What DDL on a table with soft delete has to lock: the table, its views, and the tables that reference it.
+pub fn involved(relid: Oid) -> Result<Vec<Oid>> {
+    let mut relids = vec![relid];
+    if let Some(managed) = managed::find(relid)? {
+        relids.extend([managed.live_view, managed.deleted_view].into_iter().flatten());
+    }
+    relids.extend(managed::referencing(relid)?.into_iter().map(|key| key.child));
+    relids.dedup();
+    Ok(relids)
+}
+
+/// Locks all of it until the transaction ends, in short attempts.
+pub fn lock_all(managed: &Managed) -> Result<()> {
+    in_short_attempts(
+        &managed.sql(),
+        || involved(managed.relid),
+        || {
+            if !heap::lock_exclusively(managed.relid) {
+                return Err(Error::new(UNDEFINED_TABLE, "the table was dropped meanwhile"));
+            }
+            for relid in involved(managed.relid)? {
+                heap::lock_exclusively(relid);
+                for member in tree(relid)? {
+                    heap::lock_exclusively(member.relid);
+                }
+            }
+            Ok(())
+        },
+    )
 }
 
 /// Names of the triggers that run functions of soft delete, and of all others.
