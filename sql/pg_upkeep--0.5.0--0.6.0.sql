@@ -532,3 +532,11 @@ CREATE EVENT TRIGGER upkeep_follow_ddl ON ddl_command_end
                  'ALTER MATERIALIZED VIEW', 'ALTER INDEX', 'ALTER TYPE')
     EXECUTE FUNCTION upkeep._follow_ddl();
 COMMENT ON EVENT TRIGGER upkeep_follow_ddl IS 'pg_upkeep: what belongs to tables with soft delete follows statements that make and change tables. Never raises an error.';
+
+-- Names of tables and views
+
+-- Views follow their table's name from now on. Those that it had before stay: somebody uses them.
+UPDATE upkeep._soft_delete_table s SET name = c.relname
+FROM pg_catalog.pg_class c
+WHERE c.oid OPERATOR(pg_catalog.=) (CASE s.hide WHEN 'swap' THEN s.live_view ELSE s.relid END)::pg_catalog.oid
+  AND c.relname OPERATOR(pg_catalog.<>) s.name;
