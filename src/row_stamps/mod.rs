@@ -16,8 +16,10 @@ use std::ffi::CStr;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
+use crate::ddl::require_trigger;
 use crate::error::{Error, INVALID_PARAMETER_VALUE, NULL_VALUE_NOT_ALLOWED, Result, UNDEFINED_OBJECT};
 use crate::jobs::queue;
+use crate::server::catalog;
 use crate::server::raise::answer;
 use target::Table;
 use trigger::{Role, Stamps};
@@ -153,6 +155,7 @@ fn enable_now(table: &Table, group: Group, wanted: &[(Role, String)], set: impl 
     };
     // Looked at before the lock, and again after it: a column may have been added meanwhile.
     let missing = columns::missing(table, wanted)?;
+    require_trigger(table.relid, catalog::current_user())?;
     table.lock(!missing.is_empty())?;
     let missing = columns::missing(table, wanted)?;
     let mut changed = Vec::new();

@@ -283,6 +283,7 @@ fn column(relid: Oid, table: &str, owner: Oid, name: &str, definition: &str, fit
                 .hint("Name another column, which is added if it is not there."))
         }
         None => {
+            crate::ddl::require_owner(relid, owner)?;
             let sql = format!("ALTER TABLE {table} ADD COLUMN {} {definition}", identifier(name));
             spi::as_owner(owner, || spi::execute(&sql, &[])).map(drop)
         }

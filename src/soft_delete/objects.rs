@@ -5,7 +5,7 @@ use pgrx::pg_sys::Oid;
 use super::managed::{self, Managed, literal, qualified};
 use super::program;
 use crate::backfill::statements::identifier;
-use crate::ddl::in_short_attempts;
+use crate::ddl::{in_short_attempts, require_trigger};
 use crate::error::{DUPLICATE_OBJECT, Error, Result, UNDEFINED_TABLE};
 use crate::server::raise::{self, Level};
 use crate::server::{heap, spi};
@@ -147,6 +147,7 @@ pub fn is_name_of_ours(trigger: &str) -> bool {
 pub fn ensure(managed: &Managed) -> Result<Vec<Taken>> {
     let mut taken = Vec::new();
     let root = managed.sql();
+    require_trigger(managed.relid, managed.owner)?;
     for member in tree(managed.relid)? {
         let there = triggers(member.relid)?;
         let table = &member.table;
@@ -226,7 +227,8 @@ pub fn remove(managed: &Managed) -> Result<()> {
             // The partitions' copies of a row trigger go with the one they were made from.
             let copied = member.relid != managed.relid && [ROW, DEAD_ROW, FLAG].contains(&name);
             if !copied && there.has(name) {
-                spi::as_owner(managed.owner, || {
+                // A partition may be somebody else's, who let the table's owner create the trigger; to drop it is the owner's alone.
+                spi::as_owner(owner(member.relid)?, || {
                     spi::execute(&format!("DROP TRIGGER {name} ON {}", member.table), &[])
                 })?;
             }
@@ -250,6 +252,9 @@ pub fn ensure_live_parents(relid: Oid) -> Result<Vec<Taken>> {
     let owner = owner(relid)?;
     // A partition has the copy of its root's.
     let own: Vec<_> = all.into_iter().filter(|key| key.child == relid).collect();
+    if !own.is_empty() {
+        require_trigger(relid, owner)?;
+    }
     for deferrable in [false, true] {
         let keys: Vec<_> = own.iter().filter(|key| key.deferrable == deferrable).collect();
         let mut columns: Vec<&String> = keys.iter().flat_map(|key| &key.child_columns).collect();

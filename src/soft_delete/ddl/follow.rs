@@ -96,7 +96,10 @@ fn unless_ours(f: impl FnOnce() -> Result<()>) {
             Level::Warning,
             Error::new(error.sqlstate, format!("soft delete could not follow: {}", error.message))
                 .detail(error.detail.unwrap_or_else(|| "The statement itself has been carried out.".to_owned()))
-                .hint("SELECT * FROM upkeep.soft_delete_drift; shows what to type."),
+                .hint(match error.hint {
+                    Some(hint) => format!("{hint} Then: SELECT * FROM upkeep.soft_delete_drift; shows what to type."),
+                    None => "SELECT * FROM upkeep.soft_delete_drift; shows what to type.".to_owned(),
+                }),
         ),
     }
 }
