@@ -7,15 +7,18 @@ use crate::error::{Error, INSUFFICIENT_PRIVILEGE, Result};
 use crate::server::{catalog, spi};
 
 struct Partition {
+    relid: Oid,
     sql: String,
     owner: Oid,
     root: String,
 }
 
-/// May this role create triggers on all partitions of a table? The server's own error says neither whose they are nor what to do.
-pub fn require_trigger(root: Oid, role: Oid) -> Result<()> {
+/// May this role create triggers on all partitions of a table, or on this one? The server's own error says neither whose they are nor
+/// what to do.
+pub fn require_trigger(root: Oid, role: Oid, only: Option<Oid>) -> Result<()> {
     let denied = partitions(root, role, "NOT pg_catalog.has_table_privilege($2, c.oid, 'TRIGGER')")?;
-    let Some(partition) = denied.into_iter().next() else { return Ok(()) };
+    let wanted = |partition: &Partition| only.is_none_or(|only| only == partition.relid);
+    let Some(partition) = denied.into_iter().find(wanted) else { return Ok(()) };
     let role = name(role);
     Err(denied_on(&partition, &format!("role \"{role}\" may not create triggers on {}", partition.sql)).hint(format!(
         "GRANT TRIGGER ON {} TO {};",
@@ -53,7 +56,7 @@ fn partitions(root: Oid, role: Oid, so: &str) -> Result<Vec<Partition>> {
     spi::bookkeeping(|| {
         spi::query(
             &format!(
-                "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), c.relowner,
+                "SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname), c.relowner,
                         (SELECT pg_catalog.format('%I.%I', rn.nspname, r.relname) FROM pg_catalog.pg_class r
                          JOIN pg_catalog.pg_namespace rn ON rn.oid OPERATOR(pg_catalog.=) r.relnamespace
                          WHERE r.oid OPERATOR(pg_catalog.=) $1)
@@ -65,7 +68,14 @@ fn partitions(root: Oid, role: Oid, so: &str) -> Result<Vec<Partition>> {
                  ORDER BY p.level, c.oid"
             ),
             &[root.into(), role.into()],
-            |row| Ok(Partition { sql: row.require(1)?, owner: row.require(2)?, root: row.require(3)? }),
+            |row| {
+                Ok(Partition {
+                    relid: row.require(1)?,
+                    sql: row.require(2)?,
+                    owner: row.require(3)?,
+                    root: row.require(4)?,
+                })
+            },
         )
     })
 }

@@ -155,7 +155,7 @@ fn enable_now(table: &Table, group: Group, wanted: &[(Role, String)], set: impl 
     };
     // Looked at before the lock, and again after it: a column may have been added meanwhile.
     let missing = columns::missing(table, wanted)?;
-    require_trigger(table.relid, catalog::current_user())?;
+    require_trigger(table.relid, catalog::current_user(), None)?;
     table.lock(!missing.is_empty())?;
     let missing = columns::missing(table, wanted)?;
     let mut changed = Vec::new();

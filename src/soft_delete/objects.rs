@@ -19,6 +19,8 @@ const NO_DELETE: &str = "upkeep_soft_delete_no_delete";
 const NO_TRUNCATE: &str = "upkeep_soft_delete_no_truncate";
 /// After the user's own, in the order of names.
 const FLAG: &str = "zz_upkeep_soft_delete_flag";
+/// Those that the server makes on partitions as well.
+const OF_ROWS: [&str; 3] = [ROW, DEAD_ROW, FLAG];
 /// After the server's own check, which is called RI_ConstraintTrigger_...
 const LIVE_PARENT: &str = "upkeep_live_parent";
 
@@ -147,7 +149,6 @@ pub fn is_name_of_ours(trigger: &str) -> bool {
 pub fn ensure(managed: &Managed) -> Result<Vec<Taken>> {
     let mut taken = Vec::new();
     let root = managed.sql();
-    require_trigger(managed.relid, managed.owner)?;
     for member in tree(managed.relid)? {
         let there = triggers(member.relid)?;
         let table = &member.table;
@@ -201,11 +202,14 @@ pub fn ensure(managed: &Managed) -> Result<Vec<Taken>> {
                 ));
             }
         }
+        wanted.retain(|(name, _)| there.lack(name, table, &mut taken));
+        let is_root = member.relid == managed.relid;
+        if wanted.iter().any(|(name, _)| !is_root || OF_ROWS.contains(name)) {
+            require_trigger(managed.relid, managed.owner, (!is_root).then_some(member.relid))?;
+        }
         spi::as_owner(managed.owner, || {
             for (name, rest) in &wanted {
-                if there.lack(name, table, &mut taken) {
-                    spi::execute(&format!("CREATE TRIGGER {name} {rest}"), &[])?;
-                }
+                spi::execute(&format!("CREATE TRIGGER {name} {rest}"), &[])?;
             }
             Ok(())
         })?;
@@ -225,7 +229,7 @@ pub fn remove(managed: &Managed) -> Result<()> {
         let there = triggers(member.relid)?;
         for name in [STATEMENT, INSERTED, NO_DELETE, NO_TRUNCATE, ROW, DEAD_ROW, FLAG] {
             // The partitions' copies of a row trigger go with the one they were made from.
-            let copied = member.relid != managed.relid && [ROW, DEAD_ROW, FLAG].contains(&name);
+            let copied = member.relid != managed.relid && OF_ROWS.contains(&name);
             if !copied && there.has(name) {
                 // A partition may be somebody else's, who let the table's owner create the trigger; to drop it is the owner's alone.
                 spi::as_owner(owner(member.relid)?, || {
@@ -253,7 +257,7 @@ pub fn ensure_live_parents(relid: Oid) -> Result<Vec<Taken>> {
     // A partition has the copy of its root's.
     let own: Vec<_> = all.into_iter().filter(|key| key.child == relid).collect();
     if !own.is_empty() {
-        require_trigger(relid, owner)?;
+        require_trigger(relid, owner, None)?;
     }
     for deferrable in [false, true] {
         let keys: Vec<_> = own.iter().filter(|key| key.deferrable == deferrable).collect();
