@@ -540,3 +540,8 @@ UPDATE upkeep._soft_delete_table s SET name = c.relname
 FROM pg_catalog.pg_class c
 WHERE c.oid OPERATOR(pg_catalog.=) (CASE s.hide WHEN 'swap' THEN s.live_view ELSE s.relid END)::pg_catalog.oid
   AND c.relname OPERATOR(pg_catalog.<>) s.name;
+
+-- Limits of a job that are taken away
+
+COMMENT ON FUNCTION upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer, double precision) IS
+'Changes an unfinished job, also while it runs; null keeps what is. batch_time 10 ms to 60 s, workers 1 to 64; run_between: hours as ''22:00-05:00'' in timezone (default the session''s), '''' for always; the rest tightens the settings of these names (kB/s, 0..1). 0 takes a limit away again, and has batch_time follow the setting. Owner''s members. 22023 a value out of range.';
