@@ -546,3 +546,16 @@ COMMENT ON EVENT TRIGGER upkeep_follow_ddl IS 'pg_upkeep: what belongs to tables
 -- What was asked for and does not happen
 
 COMMENT ON VIEW upkeep.status IS 'One row: are workers up (preloaded, dynamic, not running), how many work on this server, and in advice, line by line, what was asked for and does not happen, and what to type. Job counts are of the jobs the caller can see.';
+
+-- Names of tables and views
+
+-- Views follow their table's name from now on. Those that it had before stay: somebody uses them.
+UPDATE upkeep._soft_delete_table s SET name = c.relname
+FROM pg_catalog.pg_class c
+WHERE c.oid OPERATOR(pg_catalog.=) (CASE s.hide WHEN 'swap' THEN s.live_view ELSE s.relid END)::pg_catalog.oid
+  AND c.relname OPERATOR(pg_catalog.<>) s.name;
+
+-- Limits of a job that are taken away
+
+COMMENT ON FUNCTION upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer, double precision) IS
+'Changes an unfinished job, also while it runs; null keeps what is. batch_time 10 ms to 60 s, workers 1 to 64; run_between: hours as ''22:00-05:00'' in timezone (default the session''s), '''' for always; the rest tightens the settings of these names (kB/s, 0..1). 0 takes a limit away again, and has batch_time follow the setting. Owner''s members. 22023 a value out of range.';

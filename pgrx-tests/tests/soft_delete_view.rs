@@ -3,7 +3,7 @@
 use std::thread;
 
 use anyhow::Result;
-use upkeep_tests::jobs::sqlstate;
+use upkeep_tests::jobs::{join, sqlstate};
 use upkeep_tests::session::Session;
 use upkeep_tests::testing::{self, wait_for_text};
 
@@ -170,5 +170,72 @@ fn without_one_of_its_triggers_the_view_deletes_nothing() -> Result<()> {
     }
     session.run("DELETE FROM t_live")?;
     assert_eq!(session.text(LIVE)?, "0|0");
+    Ok(())
+}
+
+#[test]
+fn a_view_may_compute_columns_rename_them_and_leave_some_out() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    session.run(
+        "CREATE TABLE people (id int PRIMARY KEY, code text UNIQUE, first text, last text, hidden int DEFAULT 0);
+         CREATE TABLE visits (id int PRIMARY KEY, person int REFERENCES people ON DELETE CASCADE);
+         CREATE TABLE cards (id int PRIMARY KEY, code text REFERENCES people (code) ON DELETE SET NULL);
+         SELECT upkeep.enable_soft_delete('visits'), upkeep.enable_soft_delete('people');
+         INSERT INTO people (id, code, first, last) SELECT g, 'c' || g, 'f' || g, 'l' || g FROM generate_series(1, 2000) g;
+         INSERT INTO visits SELECT g, g FROM generate_series(1, 2000) g;
+         INSERT INTO cards SELECT g, 'c' || g FROM generate_series(1, 2000) g;
+         CREATE OR REPLACE VIEW people_live WITH (security_invoker) AS
+             SELECT id, code, upper(first) AS first, last, length(last) AS hidden, deleted_at, deleted_by, deletion_id,
+                    first || ' ' || last AS name
+             FROM people WHERE deleted_at IS NULL",
+    )?;
+    for condition in ["id = 3", "name = 'f4 l4'", "id <= 1500"] {
+        let before = session.text("SELECT count(*) FROM people_live")?;
+        let wanted = session.text(&format!("SELECT count(*) FROM people_live WHERE {condition}"))?;
+        assert_ne!(wanted, "0");
+        session.run("BEGIN")?;
+        let gone = session.values::<String>(&format!("DELETE FROM people_live WHERE {condition} RETURNING name"))?;
+        session.run("COMMIT")?;
+        assert_eq!(gone.len().to_string(), wanted, "{condition}");
+        let left = "SELECT (SELECT count(*) FROM people_live), (SELECT count(*) FROM visits_live), (SELECT count(code) FROM cards)";
+        let rest = (before.parse::<usize>()? - gone.len()).to_string();
+        assert_eq!(session.rows(left)?, [format!("{rest}|{rest}|{rest}")]);
+        session.run("SELECT upkeep.undelete(id) FROM upkeep.deletions WHERE restorable")?;
+        assert_eq!(session.rows(left)?, ["2000|2000|2000"], "{condition}");
+    }
+    session.run("UPDATE people_live SET last = 'x' WHERE id = 5")?;
+    assert_eq!(session.text("SELECT name FROM people_live WHERE id = 5")?, "f5 x");
+
+    // Without a column that a foreign key references it does not say what belongs to a row.
+    session.run(
+        "CREATE OR REPLACE VIEW people_live WITH (security_invoker) AS
+             SELECT id, upper(code) AS code, first, last, hidden, deleted_at, deleted_by, deletion_id, first || ' ' || last AS name
+             FROM people WHERE deleted_at IS NULL",
+    )?;
+    let error = session.error("DELETE FROM people_live WHERE id = 7")?;
+    assert_eq!(error.message(), "this view does not show the key columns of its table as they are");
+    Ok(())
+}
+
+#[test]
+fn a_computed_column_hides_no_change_of_the_others() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    session.run(
+        "CREATE TABLE t (id int PRIMARY KEY, a int, b int); SELECT upkeep.enable_soft_delete('t');
+         INSERT INTO t VALUES (1, 1, 1);
+         CREATE OR REPLACE VIEW t_live WITH (security_invoker) AS
+             SELECT id, a, b + 1 AS b, deleted_at, deleted_by, deletion_id FROM t WHERE deleted_at IS NULL",
+    )?;
+    let mut other = db.connect()?;
+    other.run("BEGIN; UPDATE t SET a = 2")?;
+    let pid = session.pid()?;
+    let deleting = thread::spawn(move || session.error("DELETE FROM t_live WHERE id = 1"));
+    let mut look = db.connect()?;
+    let waits = format!("SELECT wait_event_type FROM pg_stat_activity WHERE pid = {pid}");
+    wait_for_text(&mut look, &waits, "Lock")?;
+    other.run("COMMIT")?;
+    assert_eq!(join(deleting)??.code().code(), "40001");
     Ok(())
 }

@@ -476,3 +476,37 @@ fn every_disk_of_the_server_is_looked_at() -> Result<()> {
     assert_eq!(places, ["pg_wal".to_owned(), format!("tablespace {oid}"), "the data directory".to_owned()]);
     Ok(())
 }
+
+#[test]
+fn a_limit_of_a_job_can_be_taken_away_again() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    table(&mut session)?;
+    let job = session.text(
+        "SELECT upkeep.backfill('t', 'n = 1', 'n IS NULL', paused => true, batch_time => '20 ms', max_replica_lag => '2 s',
+                                max_replica_lag_bytes => 5000, max_wal_rate => 20000, throttle_work_ratio => 0.5)",
+    )?;
+    let limits = format!("SELECT limits::text FROM upkeep.jobs WHERE id = '{job}'");
+    for (argument, gone) in [
+        ("max_replica_lag => '0'", "max_replica_lag"),
+        ("max_replica_lag_bytes => 0", "max_replica_lag_bytes"),
+        ("max_wal_rate => 0", "max_wal_rate"),
+        ("throttle_work_ratio => 0", "throttle_work_ratio"),
+    ] {
+        let key = format!("\"{gone}\":");
+        // What is not named stays.
+        session.run(&format!("SELECT upkeep.alter_job('{job}', name => 'without {gone}')"))?;
+        assert!(session.text(&limits)?.contains(&key));
+        session.run(&format!("SELECT upkeep.alter_job('{job}', {argument})"))?;
+        assert!(!session.text(&limits)?.contains(&key), "{argument}: {}", session.text(&limits)?);
+    }
+    let batch_time = format!("SELECT coalesce(batch_time, -1) FROM upkeep._job WHERE id = '{job}'");
+    assert_eq!(session.text(&batch_time)?, "20");
+    session.run(&format!("SELECT upkeep.alter_job('{job}', batch_time => '0')"))?;
+    assert_eq!(session.text(&batch_time)?, "-1");
+    let event = "SELECT detail FROM upkeep.job_events WHERE detail LIKE 'max_wal_rate%'";
+    assert_eq!(session.text(event)?, "max_wal_rate none");
+    assert_eq!(sqlstate(&mut session, &format!("SELECT upkeep.alter_job('{job}', max_wal_rate => -1)"))?, "22023");
+    session.run(&format!("SELECT upkeep.resume('{job}')"))?;
+    wait(&mut session, &job)
+}

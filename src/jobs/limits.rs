@@ -30,6 +30,18 @@ impl Limits {
         Ok((run_between.map(str::to_owned), timezone.map(str::to_owned)))
     }
 
+    /// Of a job that there is: 0 takes a limit away.
+    pub fn check_changes(&self) -> Result<()> {
+        Limits {
+            max_replica_lag: self.max_replica_lag.filter(|&ms| ms != 0),
+            max_replica_lag_bytes: self.max_replica_lag_bytes.filter(|&bytes| bytes != 0),
+            max_wal_rate: self.max_wal_rate.filter(|&rate| rate != 0),
+            throttle_work_ratio: self.throttle_work_ratio.filter(|&ratio| ratio != 0.0),
+            ..self.clone()
+        }
+        .check()
+    }
+
     pub fn check(&self) -> Result<()> {
         let checks = [
             (self.max_replica_lag.is_some_and(|ms| ms <= 0), "max_replica_lag", "longer than 0", "'2 s'"),
@@ -75,13 +87,17 @@ impl Limits {
                 hours => format!("run_between {hours}"),
             }),
             self.timezone.as_ref().map(|timezone| format!("timezone {timezone}")),
-            self.max_replica_lag.map(|ms| format!("max_replica_lag {ms} ms")),
-            self.max_replica_lag_bytes.map(|bytes| format!("max_replica_lag_bytes {bytes}")),
-            self.max_wal_rate.map(|rate| format!("max_wal_rate {rate} kB/s")),
-            self.throttle_work_ratio.map(|ratio| format!("throttle_work_ratio {ratio}")),
+            self.max_replica_lag.map(|ms| described("max_replica_lag", ms == 0, format!("{ms} ms"))),
+            self.max_replica_lag_bytes.map(|bytes| described("max_replica_lag_bytes", bytes == 0, bytes.to_string())),
+            self.max_wal_rate.map(|rate| described("max_wal_rate", rate == 0, format!("{rate} kB/s"))),
+            self.throttle_work_ratio.map(|ratio| described("throttle_work_ratio", ratio == 0.0, ratio.to_string())),
         ]
         .into_iter()
         .flatten()
         .collect()
     }
+}
+
+fn described(what: &str, gone: bool, value: String) -> String {
+    format!("{what} {}", if gone { "none".to_owned() } else { value })
 }

@@ -417,17 +417,17 @@ pub fn wait_for_turn(job: Uuid, lock: Value, reason: &str) -> Result<()> {
     Ok(())
 }
 
-/// Replaces the limits that are given.
+/// Replaces the limits that are given; 0 takes one away.
 pub fn set_limits(job: Uuid, limits: &Limits) -> Result<()> {
     if *limits == Limits::default() {
         return Ok(());
     }
     spi::execute(
         "UPDATE upkeep._job SET
-             max_replica_lag = coalesce($2, max_replica_lag),
-             max_replica_lag_bytes = coalesce($3, max_replica_lag_bytes),
-             max_wal_rate = coalesce($4, max_wal_rate),
-             throttle_work_ratio = coalesce($5, throttle_work_ratio),
+             max_replica_lag = CASE WHEN $2 IS NULL THEN max_replica_lag ELSE nullif($2, 0) END,
+             max_replica_lag_bytes = CASE WHEN $3 IS NULL THEN max_replica_lag_bytes ELSE nullif($3, 0) END,
+             max_wal_rate = CASE WHEN $4 IS NULL THEN max_wal_rate ELSE nullif($4, 0) END,
+             throttle_work_ratio = CASE WHEN $5 IS NULL THEN throttle_work_ratio ELSE nullif($5, 0) END,
              run_between = CASE WHEN $6 IS NULL THEN run_between ELSE nullif($6, '') END,
              timezone = coalesce($7, timezone),
              -- What it waited for may be over.

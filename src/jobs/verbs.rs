@@ -399,8 +399,8 @@ fn alter(
         return Err(target.wrong_state("alter", "Only unfinished jobs can be altered."));
     }
     let batch_time = batch_time.map(|ms| ms.clamp(i32::MIN.into(), i32::MAX.into()) as i32);
-    queue::check_batch_time(batch_time)?;
-    limits.check()?;
+    queue::check_batch_time(batch_time.filter(|&ms| ms != 0))?;
+    limits.check_changes()?;
     if let Some(workers) = workers {
         queue::check_workers(workers)?;
         if workers > 1 && target.kind == super::command::KIND {
@@ -417,14 +417,14 @@ fn alter(
     let limits = if target.has_timezone { limits.clone() } else { limits.clone().with_timezone() };
     spi::bookkeeping(|| {
         spi::execute(
-            "UPDATE upkeep._job SET batch_time = coalesce($2, batch_time), workers = coalesce($3, workers),
+            "UPDATE upkeep._job SET batch_time = CASE WHEN $2 IS NULL THEN batch_time ELSE nullif($2, 0) END, workers = coalesce($3, workers),
                     name = coalesce($4, name)
              WHERE id OPERATOR(pg_catalog.=) $1",
             &[job.into(), batch_time.into(), workers.into(), name.into()],
         )?;
         store::set_limits(job, &limits)?;
         let mut changes: Vec<String> = [
-            batch_time.map(|ms| format!("batch_time {ms} ms")),
+            batch_time.map(|ms| if ms == 0 { "batch_time as set".to_owned() } else { format!("batch_time {ms} ms") }),
             workers.map(|count| format!("{count} workers")),
             name.map(|name| format!("name {}", quote_identifier(name))),
         ]

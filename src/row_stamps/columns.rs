@@ -3,8 +3,9 @@
 use super::target::Table;
 use super::trigger::Role;
 use crate::backfill::statements::identifier;
+use crate::ddl::require_owner;
 use crate::error::{DATATYPE_MISMATCH, Error, INVALID_TABLE_DEFINITION, Result, WRONG_OBJECT_TYPE};
-use crate::server::spi;
+use crate::server::{catalog, spi};
 
 impl Role {
     /// Types of columns that can be adopted.
@@ -127,6 +128,7 @@ pub fn add(table: &Table, missing: &[(Role, String)]) -> Result<()> {
             "Name the partitioned table, {parent}; or add the columns there, then stamp this partition alone."
         )));
     }
+    require_owner(table.relid, catalog::current_user())?;
     let columns: Vec<String> =
         missing.iter().map(|(role, name)| format!("ADD COLUMN {} {}", identifier(name), role.definition())).collect();
     spi::execute(&format!("ALTER TABLE {} {}", table.sql, columns.join(", ")), &[]).map(drop)

@@ -16,8 +16,10 @@ use std::ffi::CStr;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
+use crate::ddl::require_trigger;
 use crate::error::{Error, INVALID_PARAMETER_VALUE, NULL_VALUE_NOT_ALLOWED, Result, UNDEFINED_OBJECT};
 use crate::jobs::queue;
+use crate::server::catalog;
 use crate::server::raise::answer;
 use target::Table;
 use trigger::{Role, Stamps};
@@ -138,19 +140,24 @@ fn enable(target: Option<Oid>, group: Group, names: &[Option<&CStr>], set: impl 
             .hint(format!("SELECT upkeep.disable_{}('table'); takes the stamps off.", group.function())));
     }
     let table = target::check(target)?;
+    table.in_short_attempts(|| enable_now(&table, group, &wanted, &set))
+}
+
+fn enable_now(table: &Table, group: Group, wanted: &[(Role, String)], set: impl Fn(&mut Stamps)) -> Result<()> {
     let change = |stamps: &mut Stamps| {
         for &role in group.roles() {
             stamps.forget(role);
         }
-        for (role, name) in &wanted {
+        for (role, name) in wanted {
             stamps.columns.insert(*role, name.clone());
         }
         set(stamps);
     };
     // Looked at before the lock, and again after it: a column may have been added meanwhile.
-    let missing = columns::missing(&table, &wanted)?;
+    let missing = columns::missing(table, wanted)?;
+    require_trigger(table.relid, catalog::current_user(), None)?;
     table.lock(!missing.is_empty())?;
-    let missing = columns::missing(&table, &wanted)?;
+    let missing = columns::missing(table, wanted)?;
     let mut changed = Vec::new();
     for each in table.with_children()? {
         let mut stamps = store::read(each.relid)?.unwrap_or_default();
@@ -158,7 +165,7 @@ fn enable(target: Option<Oid>, group: Group, names: &[Option<&CStr>], set: impl 
         stamps.check(&each.sql)?;
         changed.push((each, stamps));
     }
-    columns::add(&table, &missing)?;
+    columns::add(table, &missing)?;
     for (each, stamps) in &changed {
         store::write(each, stamps)?;
     }
@@ -168,6 +175,10 @@ fn enable(target: Option<Oid>, group: Group, names: &[Option<&CStr>], set: impl 
 fn disable(target: Option<Oid>, group: Group) -> Result<()> {
     queue::refuse_in_recovery("disable row stamps")?;
     let table = target::check(target)?;
+    table.in_short_attempts(|| disable_now(&table, group))
+}
+
+fn disable_now(table: &Table, group: Group) -> Result<()> {
     table.lock(true)?;
     let mut found = false;
     for each in table.with_children()? {
@@ -182,7 +193,7 @@ fn disable(target: Option<Oid>, group: Group) -> Result<()> {
         found = true;
         if stamps.columns.is_empty() { store::remove(&each)? } else { store::write(&each, &stamps)? }
     }
-    if found { Ok(()) } else { Err(not_enabled(&table, group)) }
+    if found { Ok(()) } else { Err(not_enabled(table, group)) }
 }
 
 fn not_enabled(table: &Table, group: Group) -> Error {

@@ -4,6 +4,7 @@ use pgrx::pg_sys::Oid;
 
 use crate::backfill::statements::identifier;
 use crate::backfill::target::FIRST_NORMAL_OID;
+use crate::ddl::in_short_attempts;
 use crate::error::{
     Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, NULL_VALUE_NOT_ALLOWED, OBJECT_NOT_IN_PREREQUISITE_STATE,
     Result, UNDEFINED_TABLE, WRONG_OBJECT_TYPE,
@@ -92,6 +93,10 @@ fn refusal(class: &Class) -> Option<Error> {
 }
 
 impl Table {
+    pub fn in_short_attempts(&self, f: impl Fn() -> Result<()>) -> Result<()> {
+        in_short_attempts(&self.sql, || Ok(vec![self.relid]), f)
+    }
+
     /// Until the end of the transaction: exclusively if columns are to be added or the trigger is to go, else as
     /// CREATE TRIGGER does.
     pub fn lock(&self, exclusively: bool) -> Result<()> {

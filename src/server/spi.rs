@@ -316,6 +316,13 @@ pub fn without_settings<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
     f()
 }
 
+/// Runs `f` in a subtransaction of its caller's: no lock in it is waited for longer than this, whatever the session has set.
+pub fn with_lock_timeout<T>(wait: std::time::Duration, f: impl FnOnce() -> Result<T>) -> Result<T> {
+    let _unset = Unset::begin();
+    set_transaction("lock_timeout", &wait.as_millis().to_string());
+    f()
+}
+
 /// A table's owner in the session of somebody else. A statement of ours on his table may run code of his: checks of domains
 /// whose values a default contains, functions that the planner computes, policies. It runs as himself, and leaves nothing
 /// behind that would act as the caller later: as in the server's own maintenance commands no setting survives, and temporary

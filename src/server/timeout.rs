@@ -87,6 +87,12 @@ unsafe extern "C-unwind" fn at_look() {
     }
 }
 
+/// `lock_timeout`, if it is set.
+pub fn of_locks() -> Option<Duration> {
+    // SAFETY: a setting of this process, in ms.
+    u64::try_from(unsafe { pgrx::pg_sys::LockTimeout }).ok().filter(|&ms| ms > 0).map(Duration::from_millis)
+}
+
 /// Was this process ended because it went on beyond its limit?
 pub fn has_overrun() -> bool {
     OVERRAN.load(Ordering::Relaxed)

@@ -13,7 +13,7 @@ use crate::error::*;
 use crate::jobs::queue;
 use crate::server::named::objects::Objects;
 use crate::server::raw::Statement;
-use crate::server::{heap, spi};
+use crate::server::spi;
 
 /// What is to be done about the rows that are deleted. The table is locked.
 pub struct Ending {
@@ -34,9 +34,7 @@ pub fn begin(target: Oid, deleted_rows: Option<&str>) -> Result<Ending> {
     }
     let managed = request::target(target)?;
     require_owner_of(&managed)?;
-    if !heap::lock_exclusively(managed.relid) {
-        return Err(Error::new(UNDEFINED_TABLE, "the table was dropped meanwhile"));
-    }
+    objects::lock_all(&managed)?;
     // Again: whoever had the lock may have given the table to somebody else, or another name.
     let managed = request::target(managed.relid)?;
     require_owner_of(&managed)?;

@@ -10,6 +10,7 @@ use pgrx::spi::quote_identifier;
 use super::managed::{self, Managed, literal, qualified};
 use super::{ddl, objects, program};
 use crate::backfill::statements::identifier;
+use crate::ddl::in_short_attempts;
 use crate::error::*;
 use crate::jobs::queue;
 use crate::server::raise::{self, Level, answer};
@@ -282,6 +283,7 @@ fn column(relid: Oid, table: &str, owner: Oid, name: &str, definition: &str, fit
                 .hint("Name another column, which is added if it is not there."))
         }
         None => {
+            crate::ddl::require_owner(relid, owner)?;
             let sql = format!("ALTER TABLE {table} ADD COLUMN {} {definition}", identifier(name));
             spi::as_owner(owner, || spi::execute(&sql, &[])).map(drop)
         }
@@ -290,7 +292,13 @@ fn column(relid: Oid, table: &str, owner: Oid, name: &str, definition: &str, fit
 
 fn enable(relid: Oid, request: &Request<'_>) -> Result<()> {
     queue::refuse_in_recovery("enable soft delete")?;
-    check(relid, &class(relid)?, request)?;
+    let class = class(relid)?;
+    check(relid, &class, request)?;
+    let table = qualified(&class.schema, &class.name);
+    in_short_attempts(&table, || objects::involved(relid), || enable_now(relid, request))
+}
+
+fn enable_now(relid: Oid, request: &Request<'_>) -> Result<()> {
     if !heap::lock_exclusively(relid) {
         return Err(Error::new(UNDEFINED_TABLE, "the table was dropped meanwhile"));
     }

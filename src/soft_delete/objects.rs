@@ -5,9 +5,10 @@ use pgrx::pg_sys::Oid;
 use super::managed::{self, Managed, literal, qualified};
 use super::program;
 use crate::backfill::statements::identifier;
-use crate::error::{DUPLICATE_OBJECT, Error, Result};
+use crate::ddl::{in_short_attempts, require_trigger};
+use crate::error::{DUPLICATE_OBJECT, Error, Result, UNDEFINED_TABLE};
 use crate::server::raise::{self, Level};
-use crate::server::spi;
+use crate::server::{heap, spi};
 
 const ROW: &str = "upkeep_soft_delete_row";
 const STATEMENT: &str = "upkeep_soft_delete";
@@ -18,6 +19,8 @@ const NO_DELETE: &str = "upkeep_soft_delete_no_delete";
 const NO_TRUNCATE: &str = "upkeep_soft_delete_no_truncate";
 /// After the user's own, in the order of names.
 const FLAG: &str = "zz_upkeep_soft_delete_flag";
+/// Those that the server makes on partitions as well.
+const OF_ROWS: [&str; 3] = [ROW, DEAD_ROW, FLAG];
 /// After the server's own check, which is called RI_ConstraintTrigger_...
 const LIVE_PARENT: &str = "upkeep_live_parent";
 
@@ -40,6 +43,37 @@ fn tree(relid: Oid) -> Result<Vec<Member>> {
             |row| Ok(Member { relid: row.require(1)?, table: row.require(2)? }),
         )
     })
+}
+
+/// What DDL on a table with soft delete has to lock: the table, its views, and the tables that reference it.
+pub fn involved(relid: Oid) -> Result<Vec<Oid>> {
+    let mut relids = vec![relid];
+    if let Some(managed) = managed::find(relid)? {
+        relids.extend([managed.live_view, managed.deleted_view].into_iter().flatten());
+    }
+    relids.extend(managed::referencing(relid)?.into_iter().map(|key| key.child));
+    relids.dedup();
+    Ok(relids)
+}
+
+/// Locks all of it until the transaction ends, in short attempts.
+pub fn lock_all(managed: &Managed) -> Result<()> {
+    in_short_attempts(
+        &managed.sql(),
+        || involved(managed.relid),
+        || {
+            if !heap::lock_exclusively(managed.relid) {
+                return Err(Error::new(UNDEFINED_TABLE, "the table was dropped meanwhile"));
+            }
+            for relid in involved(managed.relid)? {
+                heap::lock_exclusively(relid);
+                for member in tree(relid)? {
+                    heap::lock_exclusively(member.relid);
+                }
+            }
+            Ok(())
+        },
+    )
 }
 
 /// Names of the triggers that run functions of soft delete, and of all others.
@@ -168,11 +202,14 @@ pub fn ensure(managed: &Managed) -> Result<Vec<Taken>> {
                 ));
             }
         }
+        wanted.retain(|(name, _)| there.lack(name, table, &mut taken));
+        let is_root = member.relid == managed.relid;
+        if wanted.iter().any(|(name, _)| !is_root || OF_ROWS.contains(name)) {
+            require_trigger(managed.relid, managed.owner, (!is_root).then_some(member.relid))?;
+        }
         spi::as_owner(managed.owner, || {
             for (name, rest) in &wanted {
-                if there.lack(name, table, &mut taken) {
-                    spi::execute(&format!("CREATE TRIGGER {name} {rest}"), &[])?;
-                }
+                spi::execute(&format!("CREATE TRIGGER {name} {rest}"), &[])?;
             }
             Ok(())
         })?;
@@ -192,9 +229,10 @@ pub fn remove(managed: &Managed) -> Result<()> {
         let there = triggers(member.relid)?;
         for name in [STATEMENT, INSERTED, NO_DELETE, NO_TRUNCATE, ROW, DEAD_ROW, FLAG] {
             // The partitions' copies of a row trigger go with the one they were made from.
-            let copied = member.relid != managed.relid && [ROW, DEAD_ROW, FLAG].contains(&name);
+            let copied = member.relid != managed.relid && OF_ROWS.contains(&name);
             if !copied && there.has(name) {
-                spi::as_owner(managed.owner, || {
+                // A partition may be somebody else's, who let the table's owner create the trigger; to drop it is the owner's alone.
+                spi::as_owner(owner(member.relid)?, || {
                     spi::execute(&format!("DROP TRIGGER {name} ON {}", member.table), &[])
                 })?;
             }
@@ -218,6 +256,9 @@ pub fn ensure_live_parents(relid: Oid) -> Result<Vec<Taken>> {
     let owner = owner(relid)?;
     // A partition has the copy of its root's.
     let own: Vec<_> = all.into_iter().filter(|key| key.child == relid).collect();
+    if !own.is_empty() {
+        require_trigger(relid, owner, None)?;
+    }
     for deferrable in [false, true] {
         let keys: Vec<_> = own.iter().filter(|key| key.deferrable == deferrable).collect();
         let mut columns: Vec<&String> = keys.iter().flat_map(|key| &key.child_columns).collect();

@@ -138,7 +138,7 @@ pub struct Own {
     pub delete_many: Statement,
     pub look_many: Statement,
     pub row_type: Oid,
-    /// The view shows columns of the table alone.
+    /// The view shows all columns of `keys` as they are.
     pub view_fits: bool,
     pub deleted_at: i16,
     pub deletion_id: i16,
@@ -252,8 +252,12 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
         Some(view) if view == relid => view::shown(view, managed.relid)?,
         _ => Vec::new(),
     };
-    let image_columns: Vec<&Column> =
-        shown.iter().filter_map(|&shown| columns.iter().find(|column| column.number == shown)).collect();
+    // Where in the view, and which of the table's. What the view computes says nothing of the row.
+    let image_columns: Vec<(usize, &Column)> = shown
+        .iter()
+        .enumerate()
+        .filter_map(|(at, &shown)| Some((at, columns.iter().find(|column| column.number == shown)?)))
+        .collect();
     let here = if relid == managed.relid { columns.clone() } else { managed::columns(relid)? };
     let number = |column: &Column| -> i16 {
         if managed.live_view == Some(relid) {
@@ -289,15 +293,21 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
         _ => (pg_sys::RECORDOID, pg_sys::RECORDARRAYOID),
     };
     let each = |of: &dyn Fn(usize, &Column) -> String| -> String {
-        image_columns.iter().enumerate().map(|(i, column)| of(i, column)).collect::<Vec<_>>().join(", ")
+        image_columns.iter().map(|&(at, column)| of(at, column)).collect::<Vec<_>>().join(", ")
     };
     let image = each(&|_, column| format!("t.{}", identifier(&column.name)));
+    let unchanged = if image_columns.len() == shown.len() {
+        format!("ROW({image}) OPERATOR(pg_catalog.*=) $4")
+    } else {
+        let seen = each(&|at, _| format!("($4).{}", identifier(&here[at].name)));
+        format!("pg_catalog.record_image_eq(ROW({image}), ROW({seen}))")
+    };
     // An array of rows comes apart into their columns.
-    let images = each(&|i, _| format!("c{i}"));
+    let images = (0..shown.len()).map(|at| format!("c{at}")).collect::<Vec<_>>().join(", ");
     let key_arrays = (0..primary).map(|i| format!("pg_catalog.unnest(${})", 5 + i)).collect::<Vec<_>>().join(", ");
     let key_names = (0..primary).map(|i| format!("k{i}")).collect::<Vec<_>>().join(", ");
     let gathered = format!("ROWS FROM ({key_arrays}, pg_catalog.unnest($4)) AS d ({key_names}, {images})");
-    let seen = each(&|i, _| format!("d.c{i}"));
+    let seen = each(&|at, _| format!("d.c{at}"));
     let mut many_types = common();
     many_types.push(row_array);
     many_types.extend(keys[..primary].iter().map(|key| key.array_oid));
@@ -373,14 +383,11 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
             arrays,
         ),
         delete_one: Statement::new(
-            format!(
-                "UPDATE {table} AS t SET {} WHERE {one} AND t.{at} IS NULL AND ROW({image}) OPERATOR(pg_catalog.*=) $4",
-                managed.set_deleted(),
-            ),
+            format!("UPDATE {table} AS t SET {} WHERE {one} AND t.{at} IS NULL AND {unchanged}", managed.set_deleted(),),
             one_types.clone(),
         ),
         look_one: Statement::new(
-            format!("SELECT ROW({image}) OPERATOR(pg_catalog.*=) $4 FROM {table} AS t WHERE {one} AND t.{at} IS NULL"),
+            format!("SELECT {unchanged} FROM {table} AS t WHERE {one} AND t.{at} IS NULL"),
             one_types,
         ),
         delete_many: Statement::new(
@@ -401,7 +408,7 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
             many_types,
         ),
         row_type,
-        view_fits: image_columns.len() == shown.len(),
+        view_fits: keys.iter().all(|key| number(key) > 0),
         deleted_at: called(&managed.deleted_at).map_or(0, number),
         deletion_id: called(&managed.deletion_id).map_or(0, number),
         has_timezone: type_of_at != pg_sys::TIMESTAMPOID,

@@ -101,15 +101,19 @@ const HELD_BY: &str = "
 
 /// What to tell people who see the job wait: `waits for the lock on public.t to drop its trigger; held by pid 4711`.
 pub fn waits_for_lock(relids: &[Oid], modes: &[&str], purpose: &str) -> Result<String> {
+    Ok(match holder(relids, modes)? {
+        Some((table, holder)) => format!("waits for the lock on {table} to {purpose}; held by {holder}"),
+        None => format!("waits for a lock to {purpose}"),
+    })
+}
+
+/// The table that somebody has locked in one of these modes, and who it is.
+pub fn holder(relids: &[Oid], modes: &[&str]) -> Result<Option<(String, String)>> {
     let modes: Vec<String> = modes.iter().map(ToString::to_string).collect();
     let database = crate::server::catalog::my_database();
-    let held = spi::bookkeeping(|| {
+    spi::bookkeeping(|| {
         spi::query_one(HELD_BY, &[relids.to_vec().into(), database.into(), modes.into()], |row| {
             Ok((row.require::<String>(1)?, row.require::<String>(2)?))
         })
-    })?;
-    Ok(match held {
-        Some((table, holder)) => format!("waits for the lock on {table} to {purpose}; held by {holder}"),
-        None => format!("waits for a lock to {purpose}"),
     })
 }

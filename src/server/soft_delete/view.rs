@@ -300,11 +300,11 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_view_row(call: pg_sys::Functi
         let (row, desc) = ((*trigger).tg_trigtuple, (*(*trigger).tg_relation).rd_att);
         let own = match own(trigger) {
             Some(own) if !own.view_fits => raw::raise(&Report {
-                detail: c"Which row of the table is meant its columns alone say.".as_ptr(),
-                hint: c"SELECT * FROM upkeep.soft_delete_drift; shows what is wrong with it.".as_ptr(),
-                ..Report::new(c"55000", c"this view shows something else than columns of its table")
+                detail: c"The columns of the primary key, and those that foreign keys reference, say which row is meant and what belongs to it.".as_ptr(),
+                hint: c"SELECT * FROM upkeep.soft_delete_drift; shows what is wrong with it. Or delete with upkeep.soft_delete(table, condition).".as_ptr(),
+                ..Report::new(c"55000", c"this view does not show the key columns of its table as they are")
             }),
-            Some(own) if own.keys.first().is_some_and(|key| key.number > 0) => own,
+            Some(own) if own.primary > 0 => own,
             Some(_) => raw::raise(&Report {
                 hint: c"SELECT * FROM upkeep.soft_delete_drift; shows what is missing.".as_ptr(),
                 ..Report::new(c"55000", c"the table of this view has no primary key any more")

@@ -38,9 +38,7 @@ fn alter(target: Oid, text: &str) -> Result<()> {
     }
     require_owner_of(&managed)?;
     ddl::follow::quietly(|| {
-        if !heap::lock_exclusively(managed.relid) {
-            return Err(Error::new(UNDEFINED_TABLE, "the table was dropped meanwhile"));
-        }
+        objects::lock_all(&managed)?;
         // The lock may have been waited for: what is done is done as the owner, and by the names, of now.
         let managed = find(managed.relid)?;
         require_owner_of(&managed)?;

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
-use super::{ours, references, views};
+use super::{names, ours, references, views};
 use crate::backfill::statements::identifier;
 use crate::error::{Error, QUERY_CANCELED, Result};
 use crate::server::catch::subtransaction;
@@ -96,7 +96,10 @@ fn unless_ours(f: impl FnOnce() -> Result<()>) {
             Level::Warning,
             Error::new(error.sqlstate, format!("soft delete could not follow: {}", error.message))
                 .detail(error.detail.unwrap_or_else(|| "The statement itself has been carried out.".to_owned()))
-                .hint("SELECT * FROM upkeep.soft_delete_drift; shows what to type."),
+                .hint(match error.hint {
+                    Some(hint) => format!("{hint} Then: SELECT * FROM upkeep.soft_delete_drift; shows what to type."),
+                    None => "SELECT * FROM upkeep.soft_delete_drift; shows what to type.".to_owned(),
+                }),
         ),
     }
 }
@@ -120,18 +123,23 @@ fn follow() -> Result<()> {
     if !anything_to_follow()? {
         return Ok(());
     }
-    let changed: Vec<Oid> = spi::bookkeeping(|| {
+    let changed: Vec<(Oid, bool)> = spi::bookkeeping(|| {
         spi::execute_returning(
-            "SELECT DISTINCT d.objid FROM pg_catalog.pg_event_trigger_ddl_commands() d
+            "SELECT DISTINCT d.objid, d.object_type OPERATOR(pg_catalog.=) 'view' FROM pg_catalog.pg_event_trigger_ddl_commands() d
              WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
                AND d.object_type OPERATOR(pg_catalog.=) ANY (
-                   ARRAY['table', 'table column', 'foreign table', 'foreign table column'])",
+                   ARRAY['table', 'table column', 'foreign table', 'foreign table column', 'view'])",
             &[],
-            |row| row.require(1),
+            |row| Ok((row.require(1)?, row.require(2)?)),
         )
     })?;
-    for relid in changed {
-        follow_table(relid)?;
+    for (relid, is_view) in changed {
+        if !is_view {
+            follow_table(relid)?;
+        }
+        if let Some(managed) = managed::find(relid)? {
+            names::follow(&managed, relid)?;
+        }
     }
     references::follow_renamed()
 }

@@ -29,9 +29,7 @@ fn repair(target: Oid) -> Result<()> {
     let managed: Managed = find(target)?;
     require_owner_of(&managed)?;
     follow::quietly(|| {
-        if !heap::lock_exclusively(managed.relid) {
-            return Err(Error::new(UNDEFINED_TABLE, "the table was dropped meanwhile"));
-        }
+        objects::lock_all(&managed)?;
         follow::note_renamed(managed.relid)?;
         let managed = find(managed.relid)?;
         require_owner_of(&managed)?;

@@ -1,0 +1,116 @@
+//! What a session asks for itself and takes a strong lock on a user's table waits for it a moment at a time, so that nobody
+//! stands behind it for long.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use upkeep_tests::jobs::join;
+use upkeep_tests::session::Session;
+use upkeep_tests::testing::{self, Database};
+use upkeep_tests::wait::wait_until;
+
+/// A reader behind an attempt of 0.2 s, on a machine that has something else to do, too.
+const LONGEST_READ: Duration = Duration::from_millis(1000);
+
+const TABLES: &str = "
+    CREATE TABLE plain (id int PRIMARY KEY, n int);
+    CREATE TABLE parent (id int PRIMARY KEY, n int, x int);
+    CREATE TABLE child (id int PRIMARY KEY, parent int REFERENCES parent ON DELETE SET NULL);
+    SELECT upkeep.enable_soft_delete('parent');
+    CREATE TABLE stamped (id int PRIMARY KEY, n int, created_at timestamptz, updated_at timestamptz);
+    SELECT upkeep.enable_row_version('stamped');
+    CREATE TABLE parts (id int PRIMARY KEY, n int) PARTITION BY RANGE (id);
+    CREATE TABLE part PARTITION OF parts FOR VALUES FROM (0) TO (100)";
+
+/// The call, the table that is held, and by what.
+const CALLS: [(&str, &str, &str); 10] = [
+    ("enable_soft_delete('plain')", "plain", "ACCESS SHARE"),
+    ("enable_soft_delete('plain', hide => 'swap')", "plain", "ROW EXCLUSIVE"),
+    ("enable_soft_delete('parts')", "part", "ACCESS SHARE"),
+    ("disable_soft_delete('parent')", "parent", "ACCESS SHARE"),
+    ("disable_soft_delete('parent')", "child", "ACCESS SHARE"),
+    ("repair_soft_delete('parent')", "parent", "ACCESS SHARE"),
+    ("alter_soft_deleted('parent', 'ALTER TABLE parent DROP COLUMN x')", "parent", "ACCESS SHARE"),
+    ("enable_timestamps('plain')", "plain", "ACCESS SHARE"),
+    ("enable_timestamps('stamped')", "stamped", "ROW EXCLUSIVE"),
+    ("disable_row_version('stamped')", "stamped", "ACCESS SHARE"),
+];
+
+/// Somebody's transaction that stays open.
+fn hold(db: &Database, table: &str, mode: &str) -> Result<(Session, i32)> {
+    let mut holder = db.connect()?;
+    holder.run(&format!("BEGIN; LOCK TABLE {table} IN {mode} MODE"))?;
+    let pid = holder.value("SELECT pg_backend_pid()")?;
+    Ok((holder, pid))
+}
+
+#[test]
+fn who_reads_a_table_does_not_wait_behind_a_verb_that_waits_for_it() -> Result<()> {
+    for (call, table, mode) in CALLS {
+        let db = testing::database()?;
+        let mut reader = db.connect()?;
+        reader.run(TABLES)?;
+        let (mut holder, pid) = hold(&db, table, mode)?;
+        let mut caller = db.connect()?;
+        caller.run("SET lock_timeout = '1500 ms'")?;
+        let calling = thread::spawn(move || -> Result<_> {
+            let error = caller.error(&format!("SELECT upkeep.{call}"))?;
+            Ok((
+                error.code().code().to_owned(),
+                error.message().to_owned(),
+                error.detail().unwrap_or_default().to_owned(),
+            ))
+        });
+        // What the caller waits for readers do as well, all the while.
+        let read = format!("SELECT count(*) FROM {table}");
+        let (mut longest, mut waited) = (Duration::ZERO, false);
+        while !calling.is_finished() {
+            let start = Instant::now();
+            reader.run(&read)?;
+            longest = longest.max(start.elapsed());
+            waited |= start.elapsed() > Duration::from_millis(50);
+        }
+        let (code, message, detail) = join(calling)?.with_context(|| call)?;
+        assert_eq!(
+            (&*code, &*message),
+            ("55P03", &*format!("could not get the lock on public.{table} within 1500 ms")),
+            "{call}"
+        );
+        assert!(detail.contains(&format!("held by pid {pid}.")), "{call}: {detail}");
+        assert!(longest < LONGEST_READ, "{call}: a reader waited {longest:?}");
+        // Else the reader was never behind the caller at all. A writer is in a trigger's way, and no reader is.
+        assert!(waited || call.starts_with("enable_timestamps('stamped')"), "{call}: nobody waited");
+        holder.run("ROLLBACK")?;
+        reader.run(&format!("SELECT upkeep.{call}")).with_context(|| call)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_verb_gets_its_lock_as_soon_as_the_others_have_ended() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    session.run(TABLES)?;
+    for call in ["enable_soft_delete('plain')", "enable_timestamps('plain')", "disable_soft_delete('plain')"] {
+        let (mut holder, _) = hold(&db, "plain", "ACCESS SHARE")?;
+        let mut caller = db.connect()?;
+        let pid: i32 = caller.value("SELECT pg_backend_pid()")?;
+        let calling = thread::spawn(move || -> Result<String> {
+            caller.run(&format!("SELECT upkeep.{call}"))?;
+            caller.text("SHOW lock_timeout")
+        });
+        // It lets go of its place in the queue, and comes again.
+        let waits = format!("SELECT count(*) FROM pg_locks WHERE pid = {pid} AND NOT granted");
+        for wanted in ["1", "0", "1"] {
+            wait_until(&format!("{call}: {wanted} locks waited for"), Duration::from_secs(30), || {
+                session.text(&waits).is_ok_and(|count| count == wanted)
+            })?;
+        }
+        assert!(!calling.is_finished(), "{call}");
+        holder.run("ROLLBACK")?;
+        // The session's own setting is what it was.
+        assert_eq!(join(calling)??, "0");
+    }
+    Ok(())
+}

@@ -1,0 +1,57 @@
+//! DDL that a session asks for itself, on a table that others use. Who waits for an exclusive lock has everybody who comes later
+//! wait behind him, readers too. So it waits for a moment only, lets those pass who have queued up, and tries again.
+
+use std::time::{Duration, Instant};
+
+use pgrx::pg_sys::Oid;
+
+use crate::backfill::new_rows::{READERS, WRITERS, holder};
+use crate::error::{Error, LOCK_NOT_AVAILABLE, Result};
+use crate::server::catch::subtransaction;
+use crate::server::{spi, timeout, worker};
+
+/// One lock is waited for this long (LAW 14): too short for a deadlock to be found at somebody else's expense.
+const ONE_WAIT: Duration = Duration::from_millis(200);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_millis(800);
+/// All attempts together, unless `lock_timeout` says otherwise.
+const ALTOGETHER: Duration = Duration::from_secs(10);
+
+/// Runs `f` until it gets its locks: each time nothing is left of an attempt that has not. 55P03 if none has. `relids`: the tables and
+/// views that it locks, the most likely one first.
+pub fn in_short_attempts<T>(
+    table: &str,
+    relids: impl Fn() -> Result<Vec<Oid>>,
+    f: impl Fn() -> Result<T>,
+) -> Result<T> {
+    let patience = timeout::of_locks().unwrap_or(ALTOGETHER);
+    let start = Instant::now();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let left = patience.saturating_sub(start.elapsed());
+        let wait = left.min(ONE_WAIT).max(Duration::from_millis(1));
+        match subtransaction(|| spi::with_lock_timeout(wait, &f)) {
+            Err(error) if error.sqlstate == LOCK_NOT_AVAILABLE => {}
+            done => return done,
+        }
+        if start.elapsed() + pause >= patience {
+            return Err(gave_up(table, patience, holder(&relids()?, &[&WRITERS[..], &READERS[..]].concat())?));
+        }
+        worker::wait_in_session(pause);
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+fn gave_up(table: &str, patience: Duration, holder: Option<(String, String)>) -> Error {
+    let time = match patience.as_millis() {
+        ms if ms % 1000 == 0 => format!("{} s", ms / 1000),
+        ms => format!("{ms} ms"),
+    };
+    let (what, who) = match &holder {
+        Some((held, holder)) => (held.as_str(), format!("It is held by {holder}.")),
+        None => (table, "Whoever held it has just let go of it.".to_owned()),
+    };
+    Error::new(LOCK_NOT_AVAILABLE, format!("could not get the lock on {what} within {time}"))
+        .detail(format!("{who} Nothing has been changed, and nobody had to wait behind this for longer than a moment."))
+        .hint("Call it again when that transaction has ended; with a longer lock_timeout it tries for longer.")
+}
