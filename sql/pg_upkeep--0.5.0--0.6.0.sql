@@ -532,3 +532,50 @@ CREATE EVENT TRIGGER upkeep_follow_ddl ON ddl_command_end
                  'ALTER MATERIALIZED VIEW', 'ALTER INDEX', 'ALTER TYPE')
     EXECUTE FUNCTION upkeep._follow_ddl();
 COMMENT ON EVENT TRIGGER upkeep_follow_ddl IS 'pg_upkeep: what belongs to tables with soft delete follows statements that make and change tables. Never raises an error.';
+
+-- What jobs execute is told apart
+
+CREATE FUNCTION upkeep._query_counts() RETURNS TABLE (
+    datid oid,
+    queryid bigint,
+    userid oid,
+    toplevel boolean,
+    calls bigint,
+    rows bigint,
+    total_time double precision,
+    min_time double precision,
+    max_time double precision,
+    p50_time double precision,
+    p95_time double precision,
+    p99_time double precision,
+    errors bigint,
+    cancellations bigint,
+    timeouts bigint,
+    unknown_errors bigint,
+    histogram bytea,
+    stats_since timestamptz,
+    query text,
+    may_see boolean,
+    by_job boolean
+)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 5000 COST 10000
+    AS 'MODULE_PATHNAME', 'upkeep_query_live_wrapper';
+COMMENT ON FUNCTION upkeep._query_counts() IS
+'internal: the counters in shared memory, of this database and, to pg_read_all_stats, what other databases could not keep apart';
+
+CREATE OR REPLACE VIEW upkeep.query_stats WITH (security_barrier) AS
+SELECT l.datid, l.queryid, l.userid, l.toplevel, l.calls, l.rows, l.total_time,
+       l.total_time OPERATOR(pg_catalog./) nullif(l.calls, 0)::double precision AS mean_time,
+       l.min_time, l.max_time, l.p50_time, l.p95_time, l.p99_time,
+       l.errors, l.cancellations, l.timeouts, l.unknown_errors, l.stats_since,
+       CASE WHEN l.queryid OPERATOR(pg_catalog.=) 0 THEN '<others>'
+            WHEN NOT l.may_see THEN '<insufficient privilege>'
+            ELSE coalesce(l.query, q.query) END AS query,
+       l.by_job
+FROM upkeep._query_counts() l
+LEFT JOIN upkeep._query_text q
+    ON q.queryid OPERATOR(pg_catalog.=) l.queryid AND q.userid OPERATOR(pg_catalog.=) l.userid;
+COMMENT ON VIEW upkeep.query_stats IS
+'What each statement of this database has cost since the server started or upkeep.reset_query_stats(), live from shared memory: per role, queryid, toplevel (false: within a function; see upkeep.track_queries) and by_job. Times in ms; percentiles from a histogram, at most 12.5 % off. calls, rows, times and percentiles are of executions that succeeded. A row with queryid 0 adds up what could not be kept apart: statements that were evicted (upkeep.query_max), or that could not be entered; members of pg_read_all_stats see that row of every database. queryid is null and query hidden for statements of roles that you are no member of, unless you are a member of pg_read_all_stats. Takes shared_preload_libraries; without it: 55000.';
+COMMENT ON COLUMN upkeep.query_stats.by_job IS 'Executed by the worker of a job of pg_upkeep: batches of a backfill with the tries that it caught, purges, commands in the background and of schedules. Reports leave it out, unless upkeep.report_queries says otherwise.';
+DROP FUNCTION upkeep._query_live();
