@@ -250,8 +250,8 @@ fn define_throttles() {
     };
     number(
         c"upkeep.max_replica_lag",
-        c"Jobs wait while a standby is further behind than this.",
-        c"Standbys, logical subscribers, and replication slots that nobody is connected to. -1 turns it off.",
+        c"Jobs wait while a standby, or a subscriber of their database, is further behind than this.",
+        c"Also a replication slot that nobody is connected to. -1 turns it off.",
         &MAX_REPLICA_LAG,
         -1,
         i32::MAX,
@@ -259,7 +259,7 @@ fn define_throttles() {
     );
     number(
         c"upkeep.max_replica_lag_bytes",
-        c"Jobs wait while a standby lacks more WAL than this.",
+        c"Jobs wait while a standby, or a subscriber of their database, lacks more WAL than this.",
         c"-1 turns it off.",
         &MAX_REPLICA_LAG_BYTES,
         -1,
