@@ -821,6 +821,8 @@ WITH RECURSIVE conditions AS MATERIALIZED (
            -- Indexes whose rows are fewer transactions old than this are younger than upkeep.index_min_age.
            (f.c OPERATOR(pg_catalog.->>) 'young_xids')::bigint AS young_xids,
            (f.c OPERATOR(pg_catalog.->>) 'surely_young_xids')::bigint AS surely_young_xids,
+           -- Tables of Citus, and their shards.
+           ARRAY(SELECT r.relid::pg_catalog.oid FROM pg_catalog.jsonb_array_elements_text(f.c OPERATOR(pg_catalog.->) 'distributed') r (relid)) AS distributed,
            pg_catalog.format('not scanned since %s%s', pg_catalog.left(f.c OPERATOR(pg_catalog.->>) 'stats_since', 10),
                CASE WHEN (f.c OPERATOR(pg_catalog.->>) 'nodes')::integer OPERATOR(pg_catalog.>) 0 THEN ', nor on standbys' ELSE '' END) AS unused
     FROM (SELECT upkeep._index_conditions() AS c) f
@@ -943,6 +945,8 @@ SELECT f.schemaname, f.relname, f.indexrelname, f.relid, f.indexrelid, f.root, f
                 'partition of an index that is judged as a whole: not used anywhere, and only the whole can be dropped')
             ELSE CASE
                 WHEN NOT a.usable THEN 'not valid, in whole or in part: see upkeep.invalid_indexes'
+                WHEN f.relid OPERATOR(pg_catalog.=) ANY (c.distributed)
+                THEN 'not judged: Citus keeps rows of its table on several nodes, and what they count is not added up here'
                 WHEN c.unknown IS NOT NULL THEN c.unknown
                 WHEN a.xid_age OPERATOR(pg_catalog.<) c.young_xids THEN pg_catalog.format('created less than %s ago%s', c.min_age,
                     CASE WHEN a.xid_age OPERATOR(pg_catalog.<) c.surely_young_xids THEN '' ELSE ' (estimated from transaction ids)' END)
@@ -963,7 +967,7 @@ CROSS JOIN LATERAL (
         WHEN a.scans OPERATOR(pg_catalog.>) 0 OR a.scans_elsewhere OPERATOR(pg_catalog.>) 0 THEN 'used'
         WHEN NOT a.usable THEN 'unknown'
         WHEN a.kept_as IS NOT NULL OR k.root IS NOT NULL THEN 'kept'
-        WHEN c.unknown IS NOT NULL OR a.xid_age OPERATOR(pg_catalog.<) c.young_xids OR a.nodes_elsewhere OPERATOR(pg_catalog.<) c.nodes THEN 'unknown'
+        WHEN c.unknown IS NOT NULL OR f.relid OPERATOR(pg_catalog.=) ANY (c.distributed) OR a.xid_age OPERATOR(pg_catalog.<) c.young_xids OR a.nodes_elsewhere OPERATOR(pg_catalog.<) c.nodes THEN 'unknown'
         WHEN f.attached THEN 'kept'
         ELSE 'unused' END AS verdict) v;
 END;
@@ -1795,7 +1799,7 @@ SELECT pg_catalog.jsonb_build_object(
     'database', pg_catalog.current_database(),
     'server_version', pg_catalog.current_setting('server_version'),
     'generated_at', pg_catalog.to_char(pg_catalog.timezone('UTC', pg_catalog.clock_timestamp()), 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
-    'conditions', upkeep._index_conditions() OPERATOR(pg_catalog.-) 'young_xids' OPERATOR(pg_catalog.-) 'surely_young_xids',
+    'conditions', upkeep._index_conditions() OPERATOR(pg_catalog.-) 'young_xids' OPERATOR(pg_catalog.-) 'surely_young_xids' OPERATOR(pg_catalog.-) 'distributed',
     'verdicts', (SELECT coalesce(pg_catalog.jsonb_object_agg(v.verdict, pg_catalog.jsonb_build_object('indexes', v.indexes, 'bytes', v.bytes)), '{}') FROM verdict v),
     'sections', pg_catalog.jsonb_build_object(
         'unused', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
@@ -1963,6 +1967,7 @@ CREATE TABLE upkeep._deletion (
     -- The first table.
     relid regclass NOT NULL,
     deleted_at timestamptz NOT NULL,
+    -- upkeep.actor, else the role that the session acted as.
     deleted_by text NOT NULL,
     -- The role, by name: a dump restored elsewhere meets other OIDs.
     role_name name NOT NULL,
@@ -2155,6 +2160,8 @@ CREATE VIEW upkeep.deletions WITH (security_barrier) AS
                ELSE pg_catalog.pg_has_role(c.relowner, 'USAGE') END;
 COMMENT ON VIEW upkeep.deletions IS
 'What was deleted together: by one call of soft_delete(), or by all other statements of one transaction. Visible to members of the owner of the first table.';
+COMMENT ON COLUMN upkeep.deletions.deleted_by IS 'The actor: upkeep.actor as it was set in that transaction, which anyone may set; the role that the session acted as only where it was empty.';
+COMMENT ON COLUMN upkeep.deletions.undeleted_by IS 'The actor who brought it back, as for deleted_by.';
 COMMENT ON COLUMN upkeep.deletions.rows IS 'How many rows were deleted in which table. Those of tables on which the reader has no right at all are one number, under "other tables".';
 COMMENT ON COLUMN upkeep.deletions.restorable IS 'Can undelete(id) be tried? Unique keys that are in use again, and deleted parents, show only then.';
 GRANT SELECT ON upkeep.deletions TO PUBLIC;

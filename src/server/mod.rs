@@ -3,6 +3,7 @@
 pub mod analyze;
 pub mod catalog;
 pub mod catch;
+pub mod citus;
 pub mod commit;
 pub mod deparse;
 mod door;
