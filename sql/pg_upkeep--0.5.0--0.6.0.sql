@@ -790,3 +790,65 @@ SELECT pg_catalog.jsonb_build_object(
         'missing', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.table_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
                    FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.missing_indexes x) u)));
 END;
+
+-- Jobs: when one should end goes by all of its time, not by that at work
+
+ALTER TABLE upkeep._job_slot ADD COLUMN wall_time double precision NOT NULL DEFAULT 0;
+CREATE OR REPLACE VIEW upkeep.jobs WITH (security_barrier) AS
+SELECT j.id, j.kind, j.relid, j.target, j.name,
+       CASE WHEN NOT k.here AND j.live THEN 'paused'
+            WHEN j.state OPERATOR(pg_catalog.=) 'running' AND s.all_wait THEN 'waiting'
+            WHEN j.state OPERATOR(pg_catalog.=) 'queued' AND j.run_between IS NOT NULL
+                 AND j.not_before OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() THEN 'waiting'
+            ELSE j.state END AS state,
+       CASE WHEN NOT k.here AND j.live THEN 'restored'
+            WHEN j.state OPERATOR(pg_catalog.=) 'running' THEN CASE WHEN s.all_wait THEN s.wait_reason END
+            WHEN k.own AND j.reason IS NOT NULL THEN pg_catalog.concat_ws(': ', j.reason, j.reason_detail)
+            ELSE j.reason END AS wait_reason,
+       p.percent,
+       pg_catalog.concat('[', pg_catalog.repeat('#', (p.percent OPERATOR(pg_catalog./) 5)::integer),
+                         pg_catalog.repeat('.', 20 OPERATOR(pg_catalog.-) (p.percent OPERATOR(pg_catalog./) 5)::integer), ']') AS bar,
+       s.rows_done,
+       j.rows_estimate,
+       s.rows_per_second,
+       CASE WHEN j.state OPERATOR(pg_catalog.=) 'running' AND s.units_per_second OPERATOR(pg_catalog.>) 0 THEN
+           pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs =>
+               greatest(j.units_total OPERATOR(pg_catalog.-) s.units_done, 0) OPERATOR(pg_catalog./) s.units_per_second)
+       END AS eta,
+       coalesce(j.finished_at, CASE WHEN j.live THEN pg_catalog.clock_timestamp() END)
+           OPERATOR(pg_catalog.-) j.started_at AS elapsed,
+       j.workers,
+       s.batch_rows,
+       j.strategy,
+       j.rows_left,
+       (SELECT pg_catalog.count(*) FROM upkeep._backfill_row q
+        WHERE q.job OPERATOR(pg_catalog.=) j.id AND q.state OPERATOR(pg_catalog.=) 'quarantined') AS quarantined,
+       CASE WHEN k.own THEN j.error_message END AS error,
+       coalesce(r.rolname, j.owner_name) AS owner,
+       j.created_at, j.started_at, j.finished_at,
+       nullif(pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
+           'run_between', j.run_between, 'timezone', j.timezone, 'max_replica_lag', j.max_replica_lag,
+           'max_replica_lag_bytes', j.max_replica_lag_bytes, 'max_wal_rate', j.max_wal_rate,
+           'throttle_work_ratio', j.throttle_work_ratio)), '{}') AS limits
+FROM (SELECT i.*, i.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused']) AS live FROM upkeep._job i) j
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.pg_has_role(j.owner, 'USAGE') AS own,
+           upkeep._is_here(j.system_identifier, j.database) AS here) k
+CROSS JOIN LATERAL (
+    SELECT coalesce(pg_catalog.sum(t.rows_done), 0)::bigint AS rows_done,
+           coalesce(pg_catalog.sum(t.units_done), 0) AS units_done,
+           pg_catalog.max(t.batch_rows) AS batch_rows,
+           pg_catalog.sum(t.rows_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS rows_per_second,
+           pg_catalog.sum(t.units_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(greatest(t.wall_time, t.busy_time), 0)) AS units_per_second,
+           pg_catalog.min(CASE WHEN k.own AND t.wait_reason IS NOT NULL
+                               THEN pg_catalog.concat_ws(': ', t.wait_reason, t.wait_detail)
+                               ELSE t.wait_reason END) AS wait_reason,
+           coalesce(pg_catalog.bool_and(t.wait_reason IS NOT NULL) FILTER (WHERE t.pid IS NOT NULL), false) AS all_wait
+    FROM upkeep._job_slot t WHERE t.job OPERATOR(pg_catalog.=) j.id) s
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN j.state OPERATOR(pg_catalog.=) 'done' THEN 100::double precision
+                WHEN j.units_total OPERATOR(pg_catalog.>) 0
+                THEN least(100, 100 OPERATOR(pg_catalog.*) s.units_done OPERATOR(pg_catalog./) j.units_total)
+                ELSE 0 END AS percent) p
+LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) j.owner
+WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();

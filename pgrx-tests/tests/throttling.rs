@@ -411,6 +411,22 @@ fn a_job_rests_as_much_as_it_was_told_to() -> Result<()> {
     Ok(())
 }
 
+/// When a job should end goes by what it has done in all of its time, rests and waits included.
+#[test]
+fn a_job_that_is_held_back_ends_later() -> Result<()> {
+    let (_server, mut session) = server("eta", |server| server)?;
+    let job = backfill(&mut session, LEISURELY)?;
+    let under_way = format!("SELECT percent > 0 AND elapsed > '3 s' FROM upkeep.jobs WHERE id = '{job}'");
+    wait_for_text(&mut session, &under_way, "t")?;
+    let ratio: f64 = session.value(&format!(
+        "SELECT extract(epoch FROM eta - clock_timestamp())::float8 / (extract(epoch FROM elapsed) * (100 - percent) / percent)::float8
+           FROM upkeep.jobs WHERE id = '{job}'"
+    ))?;
+    assert!((0.4..2.5).contains(&ratio), "{ratio}");
+    hurry(&mut session, &job)?;
+    wait(&mut session, &job)
+}
+
 #[test]
 fn workers_give_way_for_the_processor_as_they_are_told() -> Result<()> {
     let (_server, mut session) = server("nice", |server| server.set("upkeep.worker_nice", 3))?;

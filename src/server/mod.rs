@@ -20,6 +20,7 @@ pub mod lock;
 pub mod named;
 #[cfg(any(debug_assertions, feature = "pg_test"))]
 mod names;
+pub mod notices;
 pub mod parse;
 pub mod procedure;
 pub mod process;
