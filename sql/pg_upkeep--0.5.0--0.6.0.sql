@@ -45,69 +45,6 @@ CREATE FUNCTION upkeep._standstill() RETURNS text
     LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'standstill_wrapper';
 COMMENT ON FUNCTION upkeep._standstill() IS 'internal: why no job runs in this database (null: they do)';
 
-CREATE OR REPLACE VIEW upkeep.jobs WITH (security_barrier) AS
-SELECT j.id, j.kind, j.relid, j.target, j.name,
-       CASE WHEN NOT k.here AND j.live THEN 'paused'
-            WHEN j.state OPERATOR(pg_catalog.=) 'running' AND (s.all_wait OR l.stands) THEN 'waiting'
-            WHEN j.state OPERATOR(pg_catalog.=) 'queued' AND j.run_between IS NOT NULL
-                 AND j.not_before OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() THEN 'waiting'
-            ELSE j.state END AS state,
-       CASE WHEN NOT k.here AND j.live THEN 'restored'
-            WHEN j.state OPERATOR(pg_catalog.=) 'running' THEN CASE WHEN s.all_wait THEN s.wait_reason WHEN l.stands THEN w.reason END
-            WHEN j.state OPERATOR(pg_catalog.=) 'queued' AND j.reason IS NULL THEN w.reason
-            WHEN k.own AND j.reason IS NOT NULL THEN pg_catalog.concat_ws(': ', j.reason, j.reason_detail)
-            ELSE j.reason END AS wait_reason,
-       p.percent,
-       pg_catalog.concat('[', pg_catalog.repeat('#', (p.percent OPERATOR(pg_catalog./) 5)::integer),
-                         pg_catalog.repeat('.', 20 OPERATOR(pg_catalog.-) (p.percent OPERATOR(pg_catalog./) 5)::integer), ']') AS bar,
-       s.rows_done,
-       j.rows_estimate,
-       s.rows_per_second,
-       CASE WHEN j.state OPERATOR(pg_catalog.=) 'running' AND NOT l.stands AND s.units_per_second OPERATOR(pg_catalog.>) 0 THEN
-           pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs =>
-               greatest(j.units_total OPERATOR(pg_catalog.-) s.units_done, 0) OPERATOR(pg_catalog./) s.units_per_second)
-       END AS eta,
-       coalesce(j.finished_at, CASE WHEN j.live THEN pg_catalog.clock_timestamp() END)
-           OPERATOR(pg_catalog.-) j.started_at AS elapsed,
-       j.workers,
-       s.batch_rows,
-       j.strategy,
-       j.rows_left,
-       (SELECT pg_catalog.count(*) FROM upkeep._backfill_row q
-        WHERE q.job OPERATOR(pg_catalog.=) j.id AND q.state OPERATOR(pg_catalog.=) 'quarantined') AS quarantined,
-       CASE WHEN k.own THEN j.error_message END AS error,
-       coalesce(r.rolname, j.owner_name) AS owner,
-       j.created_at, j.started_at, j.finished_at,
-       nullif(pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
-           'run_between', j.run_between, 'timezone', j.timezone, 'max_replica_lag', j.max_replica_lag,
-           'max_replica_lag_bytes', j.max_replica_lag_bytes, 'max_wal_rate', j.max_wal_rate,
-           'throttle_work_ratio', j.throttle_work_ratio)), '{}') AS limits
-FROM (SELECT i.*, i.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused']) AS live FROM upkeep._job i) j
-CROSS JOIN LATERAL (
-    SELECT pg_catalog.pg_has_role(j.owner, 'USAGE') AS own,
-           upkeep._is_here(j.system_identifier, j.database) AS here) k
-CROSS JOIN LATERAL (
-    SELECT coalesce(pg_catalog.sum(t.rows_done), 0)::bigint AS rows_done,
-           coalesce(pg_catalog.sum(t.units_done), 0) AS units_done,
-           pg_catalog.max(t.batch_rows) AS batch_rows,
-           pg_catalog.sum(t.rows_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS rows_per_second,
-           pg_catalog.sum(t.units_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS units_per_second,
-           pg_catalog.min(CASE WHEN k.own AND t.wait_reason IS NOT NULL
-                               THEN pg_catalog.concat_ws(': ', t.wait_reason, t.wait_detail)
-                               ELSE t.wait_reason END) AS wait_reason,
-           coalesce(pg_catalog.bool_and(t.wait_reason IS NOT NULL) FILTER (WHERE t.pid IS NOT NULL), false) AS all_wait,
-           pg_catalog.count(t.pid) AS attended
-    FROM upkeep._job_slot t WHERE t.job OPERATOR(pg_catalog.=) j.id) s
--- Once, and not for each job.
-CROSS JOIN (SELECT upkeep._standstill() AS reason OFFSET 0) w
-CROSS JOIN LATERAL (SELECT w.reason IS NOT NULL AND (s.attended OPERATOR(pg_catalog.=) 0 OR pg_catalog.pg_is_in_recovery()) AS stands) l
-CROSS JOIN LATERAL (
-    SELECT CASE WHEN j.state OPERATOR(pg_catalog.=) 'done' THEN 100::double precision
-                WHEN j.units_total OPERATOR(pg_catalog.>) 0
-                THEN least(100, 100 OPERATOR(pg_catalog.*) s.units_done OPERATOR(pg_catalog./) j.units_total)
-                ELSE 0 END AS percent) p
-LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) j.owner
-WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
 CREATE OR REPLACE VIEW upkeep.schedule_runs WITH (security_barrier) AS
 SELECT u.schedule, s.name, u.job, u.due_at,
        coalesce(u.started_at, j.started_at) AS started_at,
@@ -559,3 +496,328 @@ WHERE c.oid OPERATOR(pg_catalog.=) (CASE s.hide WHEN 'swap' THEN s.live_view ELS
 
 COMMENT ON FUNCTION upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer, double precision) IS
 'Changes an unfinished job, also while it runs; null keeps what is. batch_time 10 ms to 60 s, workers 1 to 64; run_between: hours as ''22:00-05:00'' in timezone (default the session''s), '''' for always; the rest tightens the settings of these names (kB/s, 0..1). 0 takes a limit away again, and has batch_time follow the setting. Owner''s members. 22023 a value out of range.';
+
+-- What jobs execute is told apart
+
+CREATE FUNCTION upkeep._query_counts() RETURNS TABLE (
+    datid oid,
+    queryid bigint,
+    userid oid,
+    toplevel boolean,
+    calls bigint,
+    rows bigint,
+    total_time double precision,
+    min_time double precision,
+    max_time double precision,
+    p50_time double precision,
+    p95_time double precision,
+    p99_time double precision,
+    errors bigint,
+    cancellations bigint,
+    timeouts bigint,
+    unknown_errors bigint,
+    histogram bytea,
+    stats_since timestamptz,
+    query text,
+    may_see boolean,
+    by_job boolean
+)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 5000 COST 10000
+    AS 'MODULE_PATHNAME', 'upkeep_query_live_wrapper';
+COMMENT ON FUNCTION upkeep._query_counts() IS
+'internal: the counters in shared memory, of this database and, to pg_read_all_stats, what other databases could not keep apart';
+
+CREATE OR REPLACE VIEW upkeep.query_stats WITH (security_barrier) AS
+SELECT l.datid, l.queryid, l.userid, l.toplevel, l.calls, l.rows, l.total_time,
+       l.total_time OPERATOR(pg_catalog./) nullif(l.calls, 0)::double precision AS mean_time,
+       l.min_time, l.max_time, l.p50_time, l.p95_time, l.p99_time,
+       l.errors, l.cancellations, l.timeouts, l.unknown_errors, l.stats_since,
+       CASE WHEN l.queryid OPERATOR(pg_catalog.=) 0 THEN '<others>'
+            WHEN NOT l.may_see THEN '<insufficient privilege>'
+            ELSE coalesce(l.query, q.query) END AS query,
+       l.by_job
+FROM upkeep._query_counts() l
+LEFT JOIN upkeep._query_text q
+    ON q.queryid OPERATOR(pg_catalog.=) l.queryid AND q.userid OPERATOR(pg_catalog.=) l.userid;
+COMMENT ON VIEW upkeep.query_stats IS
+'What each statement of this database has cost since the server started or upkeep.reset_query_stats(), live from shared memory: per role, queryid, toplevel (false: within a function; see upkeep.track_queries) and by_job. Times in ms; percentiles from a histogram, at most 12.5 % off. calls, rows, times and percentiles are of executions that succeeded. A row with queryid 0 adds up what could not be kept apart: statements that were evicted (upkeep.query_max), or that could not be entered; members of pg_read_all_stats see that row of every database. queryid is null and query hidden for statements of roles that you are no member of, unless you are a member of pg_read_all_stats. Takes shared_preload_libraries; without it: 55000.';
+COMMENT ON COLUMN upkeep.query_stats.by_job IS 'Executed by the worker of a job of pg_upkeep: batches of a backfill with the tries that it caught, purges, commands in the background and of schedules. Reports leave it out, unless upkeep.report_queries says otherwise.';
+DROP FUNCTION upkeep._query_live();
+
+-- Deletions: deleted_by is the actor
+
+COMMENT ON COLUMN upkeep.deletions.deleted_by IS 'The actor: upkeep.actor as it was set in that transaction, which anyone may set; the role that the session acted as only where it was empty.';
+COMMENT ON COLUMN upkeep.deletions.undeleted_by IS 'The actor who brought it back, as for deleted_by.';
+
+-- Indexes: tables of Citus are not judged
+
+CREATE OR REPLACE FUNCTION upkeep._index_verdicts() RETURNS SETOF upkeep._index_verdict
+    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
+    SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
+BEGIN ATOMIC
+WITH RECURSIVE conditions AS MATERIALIZED (
+    SELECT (f.c OPERATOR(pg_catalog.->>) 'stats_since')::pg_catalog.timestamptz AS stats_since,
+           (f.c OPERATOR(pg_catalog.->>) 'nodes')::integer AS nodes,
+           -- Of this very server, fresh, and with counters old enough.
+           ARRAY(SELECT pg_catalog.jsonb_array_elements_text(f.c OPERATOR(pg_catalog.->) 'fresh_nodes')) AS fresh_nodes,
+           f.c OPERATOR(pg_catalog.->>) 'min_age' AS min_age,
+           -- What speaks against calling any index unused.
+           f.c OPERATOR(pg_catalog.->>) 'unknown' AS unknown,
+           -- Indexes whose rows are fewer transactions old than this are younger than upkeep.index_min_age.
+           (f.c OPERATOR(pg_catalog.->>) 'young_xids')::bigint AS young_xids,
+           (f.c OPERATOR(pg_catalog.->>) 'surely_young_xids')::bigint AS surely_young_xids,
+           -- Tables of Citus, and their shards.
+           ARRAY(SELECT r.relid::pg_catalog.oid FROM pg_catalog.jsonb_array_elements_text(f.c OPERATOR(pg_catalog.->) 'distributed') r (relid)) AS distributed,
+           pg_catalog.format('not scanned since %s%s', pg_catalog.left(f.c OPERATOR(pg_catalog.->>) 'stats_since', 10),
+               CASE WHEN (f.c OPERATOR(pg_catalog.->>) 'nodes')::integer OPERATOR(pg_catalog.>) 0 THEN ', nor on standbys' ELSE '' END) AS unused
+    FROM (SELECT upkeep._index_conditions() AS c) f
+), elsewhere AS MATERIALIZED (
+    SELECT u.indexrelid, pg_catalog.sum(u.idx_scan)::bigint AS scans, pg_catalog.count(*) AS nodes,
+           pg_catalog.string_agg(u.node, ', ' ORDER BY u.node) FILTER (WHERE u.idx_scan OPERATOR(pg_catalog.>) 0) AS users
+    FROM upkeep._index_usage_elsewhere u
+    WHERE u.node OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT pg_catalog.unnest(c.fresh_nodes) FROM conditions c))
+    GROUP BY u.indexrelid
+), foreign_key_target AS MATERIALIZED (
+    SELECT f.conindid, pg_catalog.min(f.conname::pg_catalog.text) AS conname
+    FROM pg_catalog.pg_constraint f WHERE f.contype OPERATOR(pg_catalog.=) 'f' AND f.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+    GROUP BY f.conindid
+), extension_member AS MATERIALIZED (
+    SELECT d.objid, pg_catalog.min(e.extname::pg_catalog.text) AS extname FROM pg_catalog.pg_depend d
+    JOIN pg_catalog.pg_extension e ON e.oid OPERATOR(pg_catalog.=) d.refobjid
+    WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype OPERATOR(pg_catalog.=) 'e'
+      AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
+    GROUP BY d.objid
+), expression_statistics AS MATERIALIZED (
+    SELECT s.indexrelid, s.relid, s.expressions FROM upkeep._expression_statistics s
+), tree (indexrelid, root) AS (
+    SELECT r.oid, r.oid FROM pg_catalog.pg_class r WHERE r.relkind OPERATOR(pg_catalog.=) 'I' AND NOT r.relispartition
+    UNION ALL
+    SELECT h.inhrelid, p.root FROM tree p JOIN pg_catalog.pg_inherits h ON h.inhparent OPERATOR(pg_catalog.=) p.indexrelid
+), fact AS MATERIALIZED (
+    SELECT i.schemaname, i.relname, i.indexrelname, i.relid, i.indexrelid, i.relkind, i.relpersistence, i.attached,
+           -- Both rows say that the index was there already; an id from before the counter went round looks like the future.
+           CASE WHEN pg_catalog.pg_stat_get_numscans(i.indexrelid) OPERATOR(pg_catalog.>) 0 THEN NULL
+                WHEN pg_catalog.age(i.index_xid) OPERATOR(pg_catalog.<) 0 OR pg_catalog.age(i.class_xid) OPERATOR(pg_catalog.<) 0 THEN 2147483647
+                ELSE greatest(pg_catalog.age(i.index_xid), pg_catalog.age(i.class_xid)) END AS xid_age,
+           coalesce(p.root, i.indexrelid) AS root, p.root IS NOT NULL AS in_tree,
+           i.indisvalid AND i.indisready AND i.indislive AS usable,
+           coalesce(pg_catalog.pg_stat_get_numscans(i.indexrelid), 0) AS scans,
+           CASE WHEN pg_catalog.pg_stat_get_numscans(i.indexrelid) OPERATOR(pg_catalog.>) 0 THEN upkeep._last_index_scan(i.indexrelid) END AS last_scan,
+           coalesce(x.scans, 0) AS scans_elsewhere, x.users, coalesce(x.nodes, 0) AS nodes_elsewhere,
+           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0
+                WHEN i.relpersistence OPERATOR(pg_catalog.=) 't' THEN pg_catalog.pg_relation_size(i.indexrelid)
+                ELSE upkeep._file_size(i.relfilenode, i.reltablespace) END AS index_size,
+           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE greatest(i.reltuples, 0) END::double precision AS entries,
+           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_inserted(i.relid) END AS inserts,
+           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_updated(i.relid) END AS updates,
+           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_deleted(i.relid) END AS deletes,
+           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_hot_updated(i.relid) END AS hot_updates,
+           CASE WHEN i.indisprimary THEN 'primary key'
+                WHEN i.indisexclusion THEN 'exclusion constraint'
+                WHEN k.conname IS NOT NULL THEN pg_catalog.format('foreign key %I refers to it', k.conname)
+                WHEN i.indisunique THEN 'unique: it checks what is written, which is not counted as a scan'
+                WHEN i.indisreplident THEN 'replica identity of the table'
+                WHEN i.indisclustered THEN 'CLUSTER order of the table'
+                WHEN coalesce(e.extname, t.extname) IS NOT NULL
+                THEN pg_catalog.format('belongs to extension %I', coalesce(e.extname, t.extname))
+                WHEN i.indexprs IS NOT NULL
+                     AND i.indexrelid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT s.indexrelid FROM expression_statistics s WHERE s.indexrelid IS NOT NULL))
+                     AND NOT EXISTS (SELECT FROM expression_statistics s
+                                     WHERE s.relid OPERATOR(pg_catalog.=) i.relid
+                                       AND pg_catalog.strpos(s.expressions, pg_catalog.btrim(upkeep._node_text(i.indexprs), '()')) OPERATOR(pg_catalog.>) 0)
+                THEN 'the planner uses the statistics of its expression; CREATE STATISTICS on the expression and ANALYZE replace them'
+           END AS kept_as
+    FROM upkeep._index i
+    LEFT JOIN tree p ON p.indexrelid OPERATOR(pg_catalog.=) i.indexrelid
+    LEFT JOIN elsewhere x ON x.indexrelid OPERATOR(pg_catalog.=) i.indexrelid
+    LEFT JOIN foreign_key_target k ON k.conindid OPERATOR(pg_catalog.=) i.indexrelid
+    LEFT JOIN extension_member e ON e.objid OPERATOR(pg_catalog.=) i.indexrelid
+    LEFT JOIN extension_member t ON t.objid OPERATOR(pg_catalog.=) i.relid
+), whole AS MATERIALIZED (
+    -- Partitioned indexes, with all their partitions.
+    SELECT f.root, pg_catalog.sum(f.scans)::bigint AS scans, pg_catalog.sum(f.scans_elsewhere)::bigint AS scans_elsewhere,
+           pg_catalog.max(f.users) AS users, pg_catalog.max(f.nodes_elsewhere) AS nodes_elsewhere, pg_catalog.max(f.last_scan) AS last_scan,
+           pg_catalog.max(f.xid_age) AS xid_age, pg_catalog.min(f.kept_as) AS kept_as, pg_catalog.bool_and(f.usable) AS usable,
+           pg_catalog.sum(f.index_size)::bigint AS index_size, pg_catalog.sum(f.entries) AS entries, pg_catalog.sum(f.inserts)::bigint AS inserts,
+           pg_catalog.sum(f.updates)::bigint AS updates, pg_catalog.sum(f.deletes)::bigint AS deletes, pg_catalog.sum(f.hot_updates)::bigint AS hot_updates
+    FROM fact f WHERE f.in_tree
+    GROUP BY f.root
+), idle AS MATERIALIZED (
+    -- Nothing seen so far speaks for these, of those that can be dropped by themselves.
+    SELECT f.root FROM fact f
+    WHERE NOT f.in_tree AND f.usable AND f.kept_as IS NULL AND f.scans OPERATOR(pg_catalog.=) 0 AND f.scans_elsewhere OPERATOR(pg_catalog.=) 0
+    UNION ALL
+    SELECT w.root FROM whole w
+    WHERE w.usable AND w.kept_as IS NULL AND w.scans OPERATOR(pg_catalog.=) 0 AND w.scans_elsewhere OPERATOR(pg_catalog.=) 0
+), only_support AS MATERIALIZED (
+    -- Of the indexes that serve a foreign key, one must stay: one that is not idle, or else the narrowest, or else the oldest.
+    SELECT DISTINCT ON (s.conoid) s.conoid, r.root, u.root IS NOT NULL AS is_idle
+    FROM upkeep._foreign_key_support() s
+    LEFT JOIN tree t ON t.indexrelid OPERATOR(pg_catalog.=) s.indexrelid
+    CROSS JOIN LATERAL (SELECT coalesce(t.root, s.indexrelid) AS root) r
+    LEFT JOIN idle u ON u.root OPERATOR(pg_catalog.=) r.root
+    ORDER BY s.conoid, is_idle, s.width, r.root
+), foreign_key AS MATERIALIZED (
+    SELECT o.root, pg_catalog.min(c.conname::pg_catalog.text) AS conname
+    FROM only_support o JOIN pg_catalog.pg_constraint c ON c.oid OPERATOR(pg_catalog.=) o.conoid
+    WHERE o.is_idle
+    GROUP BY o.root
+)
+SELECT f.schemaname, f.relname, f.indexrelname, f.relid, f.indexrelid, f.root, f.relkind, f.relpersistence, f.attached,
+       -- Each partition's index has its own figures, the whole has the sums.
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.scans ELSE f.scans END,
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.scans_elsewhere ELSE f.scans_elsewhere END,
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.last_scan ELSE f.last_scan END,
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.index_size ELSE f.index_size END,
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.entries ELSE f.entries END,
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.inserts ELSE f.inserts END,
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.updates ELSE f.updates END,
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.deletes ELSE f.deletes END,
+       CASE WHEN f.relkind OPERATOR(pg_catalog.=) 'I' THEN w.hot_updates ELSE f.hot_updates END,
+       v.verdict,
+       CASE v.verdict
+            WHEN 'unused' THEN c.unused
+            WHEN 'used' THEN CASE
+                WHEN a.scans_elsewhere OPERATOR(pg_catalog.=) 0 AND NOT f.attached THEN pg_catalog.concat('scanned ', a.scans, ' times')
+                ELSE pg_catalog.concat_ws('; ',
+                    CASE WHEN f.attached AND f.scans OPERATOR(pg_catalog.=) 0 AND f.scans_elsewhere OPERATOR(pg_catalog.=) 0 THEN 'partition of an index that is used' END,
+                    CASE WHEN a.scans OPERATOR(pg_catalog.>) 0 THEN pg_catalog.concat('scanned ', a.scans, ' times') END,
+                    CASE WHEN a.scans_elsewhere OPERATOR(pg_catalog.>) 0 THEN
+                        pg_catalog.format('scanned %s times on standbys (%s)', a.scans_elsewhere, coalesce(w.users, f.users)) END) END
+            WHEN 'kept' THEN coalesce(f.kept_as, w.kept_as,
+                CASE WHEN k.conname IS NOT NULL THEN
+                    pg_catalog.format('the only index for foreign key %I: without it each DELETE on the other side reads this table', k.conname) END,
+                'partition of an index that is judged as a whole: not used anywhere, and only the whole can be dropped')
+            ELSE CASE
+                WHEN NOT a.usable THEN 'not valid, in whole or in part: see upkeep.invalid_indexes'
+                WHEN f.relid OPERATOR(pg_catalog.=) ANY (c.distributed)
+                THEN 'not judged: Citus keeps rows of its table on several nodes, and what they count is not added up here'
+                WHEN c.unknown IS NOT NULL THEN c.unknown
+                WHEN a.xid_age OPERATOR(pg_catalog.<) c.young_xids THEN pg_catalog.format('created less than %s ago%s', c.min_age,
+                    CASE WHEN a.xid_age OPERATOR(pg_catalog.<) c.surely_young_xids THEN '' ELSE ' (estimated from transaction ids)' END)
+                ELSE 'created after the figures of a standby were taken: import them again' END
+       END,
+       c.stats_since
+FROM fact f
+LEFT JOIN whole w ON w.root OPERATOR(pg_catalog.=) f.root
+LEFT JOIN foreign_key k ON k.root OPERATOR(pg_catalog.=) f.root
+CROSS JOIN conditions c
+-- What the verdict goes by: the whole, if there is one.
+CROSS JOIN LATERAL (
+    SELECT coalesce(w.scans, f.scans) AS scans, coalesce(w.scans_elsewhere, f.scans_elsewhere) AS scans_elsewhere,
+           coalesce(w.nodes_elsewhere, f.nodes_elsewhere) AS nodes_elsewhere, coalesce(w.xid_age, f.xid_age) AS xid_age,
+           coalesce(w.usable, f.usable) AS usable, CASE WHEN f.in_tree THEN w.kept_as ELSE f.kept_as END AS kept_as) a
+CROSS JOIN LATERAL (
+    SELECT CASE
+        WHEN a.scans OPERATOR(pg_catalog.>) 0 OR a.scans_elsewhere OPERATOR(pg_catalog.>) 0 THEN 'used'
+        WHEN NOT a.usable THEN 'unknown'
+        WHEN a.kept_as IS NOT NULL OR k.root IS NOT NULL THEN 'kept'
+        WHEN c.unknown IS NOT NULL OR f.relid OPERATOR(pg_catalog.=) ANY (c.distributed) OR a.xid_age OPERATOR(pg_catalog.<) c.young_xids OR a.nodes_elsewhere OPERATOR(pg_catalog.<) c.nodes THEN 'unknown'
+        WHEN f.attached THEN 'kept'
+        ELSE 'unused' END AS verdict) v;
+END;
+
+CREATE OR REPLACE FUNCTION upkeep.index_report() RETURNS jsonb
+    LANGUAGE sql STABLE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp SET jit = off
+BEGIN ATOMIC
+WITH judged AS MATERIALIZED (
+    SELECT v FROM upkeep._index_verdicts() v
+), verdict AS MATERIALIZED (
+    SELECT (j.v).verdict, pg_catalog.count(*) AS indexes, coalesce(pg_catalog.sum((j.v).index_size), 0)::bigint AS bytes
+    FROM judged j
+    -- Partitions are in their whole's sums already.
+    WHERE NOT (j.v).attached
+    GROUP BY 1
+)
+SELECT pg_catalog.jsonb_build_object(
+    'format', 1,
+    'database', pg_catalog.current_database(),
+    'server_version', pg_catalog.current_setting('server_version'),
+    'generated_at', pg_catalog.to_char(pg_catalog.timezone('UTC', pg_catalog.clock_timestamp()), 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+    'conditions', upkeep._index_conditions() OPERATOR(pg_catalog.-) 'young_xids' OPERATOR(pg_catalog.-) 'surely_young_xids' OPERATOR(pg_catalog.-) 'distributed',
+    'verdicts', (SELECT coalesce(pg_catalog.jsonb_object_agg(v.verdict, pg_catalog.jsonb_build_object('indexes', v.indexes, 'bytes', v.bytes)), '{}') FROM verdict v),
+    'sections', pg_catalog.jsonb_build_object(
+        'unused', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+                   FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep._unused_indexes(ARRAY(SELECT j.v FROM judged j WHERE (j.v).verdict OPERATOR(pg_catalog.=) 'unused')) x) u),
+        'duplicate', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+                   FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.duplicate_indexes x) u),
+        'redundant', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+                   FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.redundant_indexes x) u),
+        'bloated', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.bloat_bytes), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+                   FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.bloated_indexes x
+                         WHERE x.verdict OPERATOR(pg_catalog.=) ANY (ARRAY['bloated', 'maybe'])) u),
+        'invalid', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+                   FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.invalid_indexes x) u),
+        'unindexed_foreign_keys', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.table_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+                   FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.unindexed_foreign_keys x) u),
+        'missing', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.table_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+                   FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.missing_indexes x) u)));
+END;
+
+-- Jobs: when one should end goes by all of its time, not by that at work
+
+ALTER TABLE upkeep._job_slot ADD COLUMN wall_time double precision NOT NULL DEFAULT 0;
+CREATE OR REPLACE VIEW upkeep.jobs WITH (security_barrier) AS
+SELECT j.id, j.kind, j.relid, j.target, j.name,
+       CASE WHEN NOT k.here AND j.live THEN 'paused'
+            WHEN j.state OPERATOR(pg_catalog.=) 'running' AND (s.all_wait OR l.stands) THEN 'waiting'
+            WHEN j.state OPERATOR(pg_catalog.=) 'queued' AND j.run_between IS NOT NULL
+                 AND j.not_before OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() THEN 'waiting'
+            ELSE j.state END AS state,
+       CASE WHEN NOT k.here AND j.live THEN 'restored'
+            WHEN j.state OPERATOR(pg_catalog.=) 'running' THEN CASE WHEN s.all_wait THEN s.wait_reason WHEN l.stands THEN w.reason END
+            WHEN j.state OPERATOR(pg_catalog.=) 'queued' AND j.reason IS NULL THEN w.reason
+            WHEN k.own AND j.reason IS NOT NULL THEN pg_catalog.concat_ws(': ', j.reason, j.reason_detail)
+            ELSE j.reason END AS wait_reason,
+       p.percent,
+       pg_catalog.concat('[', pg_catalog.repeat('#', (p.percent OPERATOR(pg_catalog./) 5)::integer),
+                         pg_catalog.repeat('.', 20 OPERATOR(pg_catalog.-) (p.percent OPERATOR(pg_catalog./) 5)::integer), ']') AS bar,
+       s.rows_done,
+       j.rows_estimate,
+       s.rows_per_second,
+       CASE WHEN j.state OPERATOR(pg_catalog.=) 'running' AND NOT l.stands AND s.units_per_second OPERATOR(pg_catalog.>) 0 THEN
+           pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs =>
+               greatest(j.units_total OPERATOR(pg_catalog.-) s.units_done, 0) OPERATOR(pg_catalog./) s.units_per_second)
+       END AS eta,
+       coalesce(j.finished_at, CASE WHEN j.live THEN pg_catalog.clock_timestamp() END)
+           OPERATOR(pg_catalog.-) j.started_at AS elapsed,
+       j.workers,
+       s.batch_rows,
+       j.strategy,
+       j.rows_left,
+       (SELECT pg_catalog.count(*) FROM upkeep._backfill_row q
+        WHERE q.job OPERATOR(pg_catalog.=) j.id AND q.state OPERATOR(pg_catalog.=) 'quarantined') AS quarantined,
+       CASE WHEN k.own THEN j.error_message END AS error,
+       coalesce(r.rolname, j.owner_name) AS owner,
+       j.created_at, j.started_at, j.finished_at,
+       nullif(pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
+           'run_between', j.run_between, 'timezone', j.timezone, 'max_replica_lag', j.max_replica_lag,
+           'max_replica_lag_bytes', j.max_replica_lag_bytes, 'max_wal_rate', j.max_wal_rate,
+           'throttle_work_ratio', j.throttle_work_ratio)), '{}') AS limits
+FROM (SELECT i.*, i.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused']) AS live FROM upkeep._job i) j
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.pg_has_role(j.owner, 'USAGE') AS own,
+           upkeep._is_here(j.system_identifier, j.database) AS here) k
+CROSS JOIN LATERAL (
+    SELECT coalesce(pg_catalog.sum(t.rows_done), 0)::bigint AS rows_done,
+           coalesce(pg_catalog.sum(t.units_done), 0) AS units_done,
+           pg_catalog.max(t.batch_rows) AS batch_rows,
+           pg_catalog.sum(t.rows_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS rows_per_second,
+           pg_catalog.sum(t.units_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(greatest(t.wall_time, t.busy_time), 0)) AS units_per_second,
+           pg_catalog.min(CASE WHEN k.own AND t.wait_reason IS NOT NULL
+                               THEN pg_catalog.concat_ws(': ', t.wait_reason, t.wait_detail)
+                               ELSE t.wait_reason END) AS wait_reason,
+           coalesce(pg_catalog.bool_and(t.wait_reason IS NOT NULL) FILTER (WHERE t.pid IS NOT NULL), false) AS all_wait,
+           pg_catalog.count(t.pid) AS attended
+    FROM upkeep._job_slot t WHERE t.job OPERATOR(pg_catalog.=) j.id) s
+-- Once, and not for each job.
+CROSS JOIN (SELECT upkeep._standstill() AS reason OFFSET 0) w
+CROSS JOIN LATERAL (SELECT w.reason IS NOT NULL AND (s.attended OPERATOR(pg_catalog.=) 0 OR pg_catalog.pg_is_in_recovery()) AS stands) l
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN j.state OPERATOR(pg_catalog.=) 'done' THEN 100::double precision
+                WHEN j.units_total OPERATOR(pg_catalog.>) 0
+                THEN least(100, 100 OPERATOR(pg_catalog.*) s.units_done OPERATOR(pg_catalog./) j.units_total)
+                ELSE 0 END AS percent) p
+LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) j.owner
+WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();

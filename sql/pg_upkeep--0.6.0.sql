@@ -86,6 +86,8 @@ CREATE TABLE upkeep._job_slot (
     ended_at timestamptz,
     -- Tries in vain since the last progress, by what was in the way.
     tries jsonb NOT NULL DEFAULT '{}',
+    -- ms in the hand of an executor, what it waited for included.
+    wall_time double precision NOT NULL DEFAULT 0,
     PRIMARY KEY (job, slot)
 ) WITH (fillfactor = 20);
 
@@ -326,7 +328,7 @@ CROSS JOIN LATERAL (
            coalesce(pg_catalog.sum(t.units_done), 0) AS units_done,
            pg_catalog.max(t.batch_rows) AS batch_rows,
            pg_catalog.sum(t.rows_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS rows_per_second,
-           pg_catalog.sum(t.units_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS units_per_second,
+           pg_catalog.sum(t.units_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(greatest(t.wall_time, t.busy_time), 0)) AS units_per_second,
            pg_catalog.min(CASE WHEN k.own AND t.wait_reason IS NOT NULL
                                THEN pg_catalog.concat_ws(': ', t.wait_reason, t.wait_detail)
                                ELSE t.wait_reason END) AS wait_reason,
@@ -832,6 +834,8 @@ WITH RECURSIVE conditions AS MATERIALIZED (
            -- Indexes whose rows are fewer transactions old than this are younger than upkeep.index_min_age.
            (f.c OPERATOR(pg_catalog.->>) 'young_xids')::bigint AS young_xids,
            (f.c OPERATOR(pg_catalog.->>) 'surely_young_xids')::bigint AS surely_young_xids,
+           -- Tables of Citus, and their shards.
+           ARRAY(SELECT r.relid::pg_catalog.oid FROM pg_catalog.jsonb_array_elements_text(f.c OPERATOR(pg_catalog.->) 'distributed') r (relid)) AS distributed,
            pg_catalog.format('not scanned since %s%s', pg_catalog.left(f.c OPERATOR(pg_catalog.->>) 'stats_since', 10),
                CASE WHEN (f.c OPERATOR(pg_catalog.->>) 'nodes')::integer OPERATOR(pg_catalog.>) 0 THEN ', nor on standbys' ELSE '' END) AS unused
     FROM (SELECT upkeep._index_conditions() AS c) f
@@ -954,6 +958,8 @@ SELECT f.schemaname, f.relname, f.indexrelname, f.relid, f.indexrelid, f.root, f
                 'partition of an index that is judged as a whole: not used anywhere, and only the whole can be dropped')
             ELSE CASE
                 WHEN NOT a.usable THEN 'not valid, in whole or in part: see upkeep.invalid_indexes'
+                WHEN f.relid OPERATOR(pg_catalog.=) ANY (c.distributed)
+                THEN 'not judged: Citus keeps rows of its table on several nodes, and what they count is not added up here'
                 WHEN c.unknown IS NOT NULL THEN c.unknown
                 WHEN a.xid_age OPERATOR(pg_catalog.<) c.young_xids THEN pg_catalog.format('created less than %s ago%s', c.min_age,
                     CASE WHEN a.xid_age OPERATOR(pg_catalog.<) c.surely_young_xids THEN '' ELSE ' (estimated from transaction ids)' END)
@@ -974,7 +980,7 @@ CROSS JOIN LATERAL (
         WHEN a.scans OPERATOR(pg_catalog.>) 0 OR a.scans_elsewhere OPERATOR(pg_catalog.>) 0 THEN 'used'
         WHEN NOT a.usable THEN 'unknown'
         WHEN a.kept_as IS NOT NULL OR k.root IS NOT NULL THEN 'kept'
-        WHEN c.unknown IS NOT NULL OR a.xid_age OPERATOR(pg_catalog.<) c.young_xids OR a.nodes_elsewhere OPERATOR(pg_catalog.<) c.nodes THEN 'unknown'
+        WHEN c.unknown IS NOT NULL OR f.relid OPERATOR(pg_catalog.=) ANY (c.distributed) OR a.xid_age OPERATOR(pg_catalog.<) c.young_xids OR a.nodes_elsewhere OPERATOR(pg_catalog.<) c.nodes THEN 'unknown'
         WHEN f.attached THEN 'kept'
         ELSE 'unused' END AS verdict) v;
 END;
@@ -1806,7 +1812,7 @@ SELECT pg_catalog.jsonb_build_object(
     'database', pg_catalog.current_database(),
     'server_version', pg_catalog.current_setting('server_version'),
     'generated_at', pg_catalog.to_char(pg_catalog.timezone('UTC', pg_catalog.clock_timestamp()), 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
-    'conditions', upkeep._index_conditions() OPERATOR(pg_catalog.-) 'young_xids' OPERATOR(pg_catalog.-) 'surely_young_xids',
+    'conditions', upkeep._index_conditions() OPERATOR(pg_catalog.-) 'young_xids' OPERATOR(pg_catalog.-) 'surely_young_xids' OPERATOR(pg_catalog.-) 'distributed',
     'verdicts', (SELECT coalesce(pg_catalog.jsonb_object_agg(v.verdict, pg_catalog.jsonb_build_object('indexes', v.indexes, 'bytes', v.bytes)), '{}') FROM verdict v),
     'sections', pg_catalog.jsonb_build_object(
         'unused', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
@@ -1974,6 +1980,7 @@ CREATE TABLE upkeep._deletion (
     -- The first table.
     relid regclass NOT NULL,
     deleted_at timestamptz NOT NULL,
+    -- upkeep.actor, else the role that the session acted as.
     deleted_by text NOT NULL,
     -- The role, by name: a dump restored elsewhere meets other OIDs.
     role_name name NOT NULL,
@@ -2166,6 +2173,8 @@ CREATE VIEW upkeep.deletions WITH (security_barrier) AS
                ELSE pg_catalog.pg_has_role(c.relowner, 'USAGE') END;
 COMMENT ON VIEW upkeep.deletions IS
 'What was deleted together: by one call of soft_delete(), or by all other statements of one transaction. Visible to members of the owner of the first table.';
+COMMENT ON COLUMN upkeep.deletions.deleted_by IS 'The actor: upkeep.actor as it was set in that transaction, which anyone may set; the role that the session acted as only where it was empty.';
+COMMENT ON COLUMN upkeep.deletions.undeleted_by IS 'The actor who brought it back, as for deleted_by.';
 COMMENT ON COLUMN upkeep.deletions.rows IS 'How many rows were deleted in which table. Those of tables on which the reader has no right at all are one number, under "other tables".';
 COMMENT ON COLUMN upkeep.deletions.restorable IS 'Can undelete(id) be tried? Unique keys that are in use again, and deleted parents, show only then.';
 GRANT SELECT ON upkeep.deletions TO PUBLIC;
@@ -2702,7 +2711,7 @@ END;
 COMMENT ON FUNCTION upkeep._query_intervals(timestamptz, timestamptz, bigint, interval) IS
 'internal: what statements cost between two times, from the coarsest rows that fit, none of them longer than resolution where finer ones are kept. Per row: one statement in one interval; queryid 0 is what could not be kept apart. Times in ms. queryid is null where the caller may not see the statement: of roles that it is no member of, without pg_read_all_stats.';
 
-CREATE FUNCTION upkeep._query_live() RETURNS TABLE (
+CREATE FUNCTION upkeep._query_counts() RETURNS TABLE (
     datid oid,
     queryid bigint,
     userid oid,
@@ -2722,11 +2731,12 @@ CREATE FUNCTION upkeep._query_live() RETURNS TABLE (
     histogram bytea,
     stats_since timestamptz,
     query text,
-    may_see boolean
+    may_see boolean,
+    by_job boolean
 )
     LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 5000 COST 10000
     AS 'MODULE_PATHNAME', 'upkeep_query_live_wrapper';
-COMMENT ON FUNCTION upkeep._query_live() IS
+COMMENT ON FUNCTION upkeep._query_counts() IS
 'internal: the counters in shared memory, of this database and, to pg_read_all_stats, what other databases could not keep apart';
 
 CREATE VIEW upkeep.query_stats WITH (security_barrier) AS
@@ -2736,18 +2746,20 @@ SELECT l.datid, l.queryid, l.userid, l.toplevel, l.calls, l.rows, l.total_time,
        l.errors, l.cancellations, l.timeouts, l.unknown_errors, l.stats_since,
        CASE WHEN l.queryid OPERATOR(pg_catalog.=) 0 THEN '<others>'
             WHEN NOT l.may_see THEN '<insufficient privilege>'
-            ELSE coalesce(l.query, q.query) END AS query
-FROM upkeep._query_live() l
+            ELSE coalesce(l.query, q.query) END AS query,
+       l.by_job
+FROM upkeep._query_counts() l
 LEFT JOIN upkeep._query_text q
     ON q.queryid OPERATOR(pg_catalog.=) l.queryid AND q.userid OPERATOR(pg_catalog.=) l.userid;
 COMMENT ON VIEW upkeep.query_stats IS
-'What each statement of this database has cost since the server started or upkeep.reset_query_stats(), live from shared memory: per role, queryid and toplevel (false: within a function; see upkeep.track_queries). Times in ms; percentiles from a histogram, at most 12.5 % off. calls, rows, times and percentiles are of executions that succeeded. A row with queryid 0 adds up what could not be kept apart: statements that were evicted (upkeep.query_max), or that could not be entered; members of pg_read_all_stats see that row of every database. queryid is null and query hidden for statements of roles that you are no member of, unless you are a member of pg_read_all_stats. Takes shared_preload_libraries; without it: 55000.';
+'What each statement of this database has cost since the server started or upkeep.reset_query_stats(), live from shared memory: per role, queryid, toplevel (false: within a function; see upkeep.track_queries) and by_job. Times in ms; percentiles from a histogram, at most 12.5 % off. calls, rows, times and percentiles are of executions that succeeded. A row with queryid 0 adds up what could not be kept apart: statements that were evicted (upkeep.query_max), or that could not be entered; members of pg_read_all_stats see that row of every database. queryid is null and query hidden for statements of roles that you are no member of, unless you are a member of pg_read_all_stats. Takes shared_preload_libraries; without it: 55000.';
 COMMENT ON COLUMN upkeep.query_stats.queryid IS 'As in pg_stat_statements; of utility statements outside of a short list one per command tag; 0: others.';
 COMMENT ON COLUMN upkeep.query_stats.errors IS 'Executions that ended in an error that reached the log or the client.';
 COMMENT ON COLUMN upkeep.query_stats.cancellations IS 'Executions that were canceled or whose session was terminated.';
 COMMENT ON COLUMN upkeep.query_stats.timeouts IS 'Executions that ran into statement_timeout.';
 COMMENT ON COLUMN upkeep.query_stats.unknown_errors IS 'Executions that ended in an error that was caught (an EXCEPTION block) or not reported: its kind is not known.';
 COMMENT ON COLUMN upkeep.query_stats.stats_since IS 'When counting began or was reset.';
+COMMENT ON COLUMN upkeep.query_stats.by_job IS 'Executed by the worker of a job of pg_upkeep: batches of a backfill with the tries that it caught, purges, commands in the background and of schedules. Reports leave it out, unless upkeep.report_queries says otherwise.';
 GRANT SELECT ON upkeep.query_stats TO PUBLIC;
 
 CREATE FUNCTION upkeep.reset_query_stats(userid oid DEFAULT NULL, queryid bigint DEFAULT NULL, history boolean DEFAULT false)
@@ -2763,7 +2775,8 @@ REVOKE ALL ON FUNCTION upkeep.reset_query_stats(oid, bigint, boolean) FROM PUBLI
 -- requires:
 --   query_stats
 
--- What the history of statements says. All of it reads upkeep._query_intervals() as whoever asks.
+-- What the history of statements says, as far as whoever asks may see it. All of it leaves out what jobs executed, unless
+-- upkeep.report_queries says otherwise.
 
 CREATE FUNCTION upkeep.query_history(
     since timestamptz DEFAULT (pg_catalog.now() OPERATOR(pg_catalog.-) '1 day'::interval),

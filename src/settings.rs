@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::time::Duration;
 
-use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 
 static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
 static MAX_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(4);
@@ -22,6 +22,7 @@ static MAX_ARCHIVE_BACKLOG: GucSetting<i32> = GucSetting::<i32>::new(64);
 static MIN_FREE_DISK: GucSetting<i32> = GucSetting::<i32>::new(1024);
 static WORKER_NICE: GucSetting<i32> = GucSetting::<i32>::new(10);
 static SLOW_QUERY_MIN_DURATION: GucSetting<i32> = GucSetting::<i32>::new(1000);
+static REPORT_QUERIES: GucSetting<ReportedQueries> = GucSetting::<ReportedQueries>::new(ReportedQueries::Clients);
 static QUERY_MAX: GucSetting<i32> = GucSetting::<i32>::new(5000);
 static QUERY_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(60);
 static QUERY_MINUTE_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(24 * 60);
@@ -31,6 +32,17 @@ static QUERY_HISTORY_SIZE: GucSetting<i32> = GucSetting::<i32>::new(1024);
 static INDEX_MIN_AGE: GucSetting<i32> = GucSetting::<i32>::new(30 * 24 * 60 * 60);
 static ALLOW_HARD_DELETE: GucSetting<bool> = GucSetting::<bool>::new(false);
 static ACTOR: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+
+/// Whose statements reports show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
+pub enum ReportedQueries {
+    #[name = c"clients"]
+    Clients,
+    #[name = c"jobs"]
+    Jobs,
+    #[name = c"all"]
+    All,
+}
 
 /// Shortest and longest batch a person may ask for, in ms.
 pub const BATCH_TIME_RANGE: std::ops::RangeInclusive<i32> = 10..=60_000;
@@ -152,6 +164,14 @@ pub fn define() {
         GucContext::Userset,
         GucFlags::UNIT_MS,
     );
+    GucRegistry::define_enum_guc(
+        c"upkeep.report_queries",
+        c"Whose statements the functions and views that read the history show.",
+        c"clients: all but what jobs execute; jobs: only that; all: both together.",
+        &REPORT_QUERIES,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
     define_query_history();
     crate::server::queries::hooks::define_setting();
     if crate::server::worker::is_preloading() {
@@ -230,8 +250,8 @@ fn define_throttles() {
     };
     number(
         c"upkeep.max_replica_lag",
-        c"Jobs wait while a standby is further behind than this.",
-        c"Standbys, logical subscribers, and replication slots that nobody is connected to. -1 turns it off.",
+        c"Jobs wait while a standby, or a subscriber of their database, is further behind than this.",
+        c"Also a replication slot that nobody is connected to. -1 turns it off.",
         &MAX_REPLICA_LAG,
         -1,
         i32::MAX,
@@ -239,7 +259,7 @@ fn define_throttles() {
     );
     number(
         c"upkeep.max_replica_lag_bytes",
-        c"Jobs wait while a standby lacks more WAL than this.",
+        c"Jobs wait while a standby, or a subscriber of their database, lacks more WAL than this.",
         c"-1 turns it off.",
         &MAX_REPLICA_LAG_BYTES,
         -1,
@@ -382,6 +402,10 @@ pub fn actor_place() -> *const *mut std::ffi::c_char {
 
 pub fn allow_hard_delete() -> bool {
     ALLOW_HARD_DELETE.get()
+}
+
+pub fn report_queries() -> ReportedQueries {
+    REPORT_QUERIES.get()
 }
 
 /// In ms.

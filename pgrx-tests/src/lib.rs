@@ -2,6 +2,7 @@
 //! and measures it there. Nothing in here is linked into the extension.
 
 pub mod args;
+pub mod citus;
 pub mod cluster;
 pub mod command;
 pub mod demo;

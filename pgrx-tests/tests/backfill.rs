@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result};
+use upkeep_tests::citus;
 use upkeep_tests::cluster::PATIENCE;
 use upkeep_tests::jobs::{
     describe, events, executors_of, join, run_in_background, sqlstate, state, wait, wait_for_error, wait_until_asleep,
@@ -1016,46 +1017,16 @@ fn pause_takes_effect_after_the_batch_and_cancel_in_it() -> Result<()> {
 fn tables_of_citus_are_refused() -> Result<()> {
     let db = testing::database()?;
     let mut session = db.connect()?;
-    // As Citus has it: nobody else can make a table there.
-    session.run(
-        "CREATE TABLE shell (id int PRIMARY KEY, n int); CREATE TABLE plain (id int PRIMARY KEY, n int);
-         SET allow_system_table_mods = on;
-         CREATE TABLE pg_catalog.pg_dist_partition (logicalrelid regclass NOT NULL, partmethod \"char\" NOT NULL);
-         INSERT INTO pg_catalog.pg_dist_partition VALUES ('shell', 'h'); RESET allow_system_table_mods",
-    )?;
-    for call in
-        ["backfill('shell', 'n = 1')", "explain_backfill('shell', 'n = 1')", "preview_backfill('shell', 'n = 1')"]
-    {
-        let error = session.error(&format!("SELECT * FROM upkeep.{call}"))?;
-        assert_eq!((error.code().code(), error.hint().is_some()), ("0A000", true), "{call}: {error:?}");
+    citus::catalogs(&mut session)?;
+    for (kind, ..) in citus::KINDS {
+        session.run(&format!("CREATE TABLE {kind} (id int PRIMARY KEY, n int)"))?;
+        citus::distribute(&mut session, kind, kind)?;
+        for verb in ["backfill", "explain_backfill", "preview_backfill"] {
+            let error = session.error(&format!("SELECT * FROM upkeep.{verb}('{kind}', 'n = 1')"))?;
+            assert_eq!((error.code().code(), error.hint().is_some()), ("0A000", true), "{verb} {kind}: {error:?}");
+        }
     }
+    session.run("CREATE TABLE plain (id int PRIMARY KEY, n int)")?;
     let job = session.text("SELECT upkeep.backfill('plain', 'n = 1')")?;
     wait(&mut session, &job)
-}
-
-#[test]
-fn a_condition_that_is_never_true_is_told() -> Result<()> {
-    let db = testing::database()?;
-    let mut session = db.connect()?;
-    session.run("CREATE TABLE t (id int PRIMARY KEY, n int)")?;
-    for (condition, told) in
-        [("n = NULL", 1), ("n IS NULL", 0), ("false", 1), ("n = 1 AND n = 2", 1), ("n > 1 AND n < 1", 0)]
-    {
-        let job = session.text(&format!("SELECT upkeep.backfill('t', 'n = 1', '{condition}')"))?;
-        let notices = session.notices();
-        assert_eq!(notices.len(), told, "{condition}: {notices:?}");
-        for notice in notices {
-            assert_eq!(notice.message(), "the condition holds for no row: the planner has found it to be false");
-        }
-        wait(&mut session, &job)?;
-    }
-    // Only triggers that are not ours are warned of.
-    session.run(
-        "SELECT upkeep.enable_timestamps('t'), upkeep.enable_soft_delete('t');
-         CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
-         CREATE TRIGGER own BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION f()",
-    )?;
-    let warnings = session.text("SELECT warnings FROM upkeep.explain_backfill('t', 'n = 1', 'n IS NULL')")?;
-    assert!(warnings.contains("trigger own will fire") && !warnings.contains("upkeep"), "{warnings}");
-    Ok(())
 }

@@ -8,7 +8,7 @@ use upkeep_tests::jobs::{
     wait_until_asleep, wait_until_nobody_works_on,
 };
 use upkeep_tests::session::Session;
-use upkeep_tests::testing::{self, wait_for_state, workers};
+use upkeep_tests::testing::{self, wait_for_state, wait_for_text, workers};
 
 #[test]
 fn commands_that_refuse_a_transaction_block_run() -> Result<()> {
@@ -115,6 +115,37 @@ fn a_commands_error_arrives_with_its_code_detail_and_hint() -> Result<()> {
     assert_eq!(error.hint(), Some("try again"));
     let detail = error.detail().unwrap_or_default();
     assert!(detail.contains("all of it") && detail.contains("ABC01"), "{detail}");
+    Ok(())
+}
+
+/// A client would be shown them; the log gets what it would have got from him.
+#[test]
+fn what_a_command_says_is_in_the_jobs_events() -> Result<()> {
+    let server = testing::server("notices").preloaded().set("log_min_messages", "error").start()?;
+    let mut session = server.connect("postgres")?;
+    session.run(
+        "CREATE EXTENSION pg_upkeep; CREATE TABLE t (id int); INSERT INTO t VALUES (1);
+         CREATE FUNCTION talk(many int) RETURNS void LANGUAGE plpgsql AS
+         'BEGIN FOR i IN 1..many LOOP RAISE NOTICE ''step %'', i; END LOOP; RAISE LOG ''for the log''; RAISE DEBUG ''for nobody'';
+          RAISE WARNING ''%'', repeat(''ä'', 300); IF many > 11 THEN RAISE EXCEPTION ''too many''; END IF; END'",
+    )?;
+    let mut said = |command: &str| -> Result<String> {
+        let job = session.text(&format!("SELECT upkeep.run_in_background('{command}')"))?;
+        let ended = format!("SELECT finished_at IS NOT NULL FROM upkeep.jobs WHERE id = '{job}'");
+        wait_for_text(&mut session, &ended, "t")?;
+        let said = format!("SELECT detail FROM upkeep.job_events WHERE job = '{job}' AND event = 'messages'");
+        Ok(session.rows(&said)?.concat())
+    };
+    let warning = format!("WARNING: {}", "ä".repeat(200));
+    assert_eq!(said("SELECT talk(2)")?, format!("NOTICE: step 1\nNOTICE: step 2\n{warning}"));
+    let last: Vec<String> = (4..=12).map(|step| format!("NOTICE: step {step}")).collect();
+    assert_eq!(said("SELECT talk(12)")?, format!("(3 earlier ones)\n{}\n{warning}", last.join("\n")));
+    assert!(said("VACUUM (VERBOSE) t")?.contains("INFO: "));
+    assert_eq!(said("SELECT 1")?, "");
+    // The worker's own log is as it was set.
+    let log = server.log();
+    assert!(log.contains("for the log") && log.contains("too many"), "{log}");
+    assert!(!log.contains("NOTICE:") && !log.contains("INFO:") && !log.contains("WARNING:"), "{log}");
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use std::sync::atomic::{AtomicBool, Ordering};
+use upkeep_tests::citus;
 use upkeep_tests::cluster::{Cluster, PATIENCE};
 use upkeep_tests::session::Session;
 use upkeep_tests::testing::{self, wait_for_text};
@@ -206,6 +207,40 @@ fn a_new_index_is_not_called_unused() -> Result<()> {
             AND (upkeep._index_conditions() ->> 'young_xids')::bigint <= (SELECT age(xmin) FROM pg_index WHERE indexrelid = 'i'::regclass)",
     )?;
     assert_eq!(conditions, "t");
+    Ok(())
+}
+
+/// On the coordinator nobody scans an index of a distributed table; whoever drops it drops it on all shards.
+#[test]
+fn indexes_of_tables_of_citus_are_not_judged() -> Result<()> {
+    let server = server("citus")?;
+    let mut session = prepare(&server)?;
+    assert_eq!(session.text(&verdict("i"))?, "unused");
+    citus::catalogs(&mut session)?;
+    assert_eq!(session.text(&verdict("i"))?, "unused");
+    for (kind, ..) in citus::KINDS {
+        session
+            .run(&format!("CREATE TABLE {kind} (id int PRIMARY KEY, n int); CREATE INDEX {kind}_n ON {kind} (n)"))?;
+        citus::distribute(&mut session, kind, kind)?;
+        let said = session.text(&reason(&format!("{kind}_n")))?;
+        assert!(
+            said.starts_with("unknown: not judged: Citus keeps rows of its table on several nodes"),
+            "{kind}: {said}"
+        );
+        assert_eq!(session.text(&reason(&format!("{kind}_pkey")))?, "kept: primary key");
+    }
+    // Shards, where they are not hidden; and a table that is only called like one.
+    session.run("CREATE TABLE hash_7 (n int); CREATE INDEX namesake ON hash_7 (n)")?;
+    citus::shard(&mut session, "hash", 102_008)?;
+    let unused = "SELECT string_agg(indexrelname, ' ' ORDER BY indexrelname) FROM upkeep.unused_indexes";
+    assert_eq!(session.text(unused)?, "i j namesake");
+    let proposed = "SELECT upkeep.index_report() #>> '{sections,unused,count}', upkeep.index_report() -> 'conditions' ? 'distributed'";
+    assert_eq!(session.rows(proposed)?, ["3|f"]);
+    // Anybody hears the same, and nothing where its catalogs are closed.
+    session.run("CREATE ROLE plain; SET ROLE plain")?;
+    assert_eq!(session.text(unused)?, "i j namesake");
+    session.run("RESET ROLE; REVOKE ALL ON pg_dist_partition FROM PUBLIC; SET ROLE plain")?;
+    assert_eq!(session.text(unused)?, "");
     Ok(())
 }
 

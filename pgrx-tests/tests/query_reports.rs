@@ -337,6 +337,37 @@ fn a_page_of_hostile_names_is_a_page() -> Result<()> {
     Ok(())
 }
 
+/// The steps of the series follow what is stored, not what was asked for: in the first minutes there is a line to look at.
+#[test]
+fn the_first_minutes_are_shown_by_the_minute() -> Result<()> {
+    let (_db, mut session) = database()?;
+    let me = oid(&mut session, "current_user")?;
+    let steps = |session: &mut Session, asked: &str| {
+        session.text(&format!(
+            "SELECT count(*) || ' ' || sum((point ->> 'calls')::int)
+               FROM jsonb_array_elements(upkeep.performance_report({asked}) -> 'series') point"
+        ))
+    };
+    assert_eq!(steps(&mut session, "")?, "");
+    for minute in 0..5 {
+        let started = format!("timestamptz '2026-03-02 10:57Z' + interval '{minute} minutes'");
+        insert(&mut session, Level::Minutes, &started, "1 minute", &[Statement::new(1, me).latencies([100; 3])])?;
+    }
+    for asked in ["'2026-03-01 11:02Z', '2026-03-02 11:02Z'", "'-infinity', 'infinity'"] {
+        assert_eq!(steps(&mut session, asked)?, "5 15", "{asked}");
+    }
+    // An older interval, and the steps are longer.
+    insert(
+        &mut session,
+        Level::Hours,
+        "timestamptz '2026-03-02 02:00Z'",
+        "1 hour",
+        &[Statement::new(1, me).latencies([100])],
+    )?;
+    assert_eq!(steps(&mut session, "'2026-03-01 11:02Z', '2026-03-02 11:02Z'")?, "10 16");
+    Ok(())
+}
+
 /// Looking writes nothing, and works where nothing can be written.
 #[test]
 fn reports_only_read() -> Result<()> {

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use postgres::fallible_iterator::FallibleIterator;
 use upkeep_tests::cluster::Cluster;
-use upkeep_tests::jobs::sqlstate;
+use upkeep_tests::jobs::{sqlstate, wait};
 use upkeep_tests::session::Session;
 use upkeep_tests::testing::{self, wait_for_text};
 
@@ -29,6 +29,54 @@ fn figures(session: &mut Session, text: &str, columns: &str) -> Result<String> {
 }
 
 const FAILED: &str = "calls, errors, cancellations, timeouts, unknown_errors";
+
+/// Batches, the tries that a backfill catches, and commands in the background are counted, as what they are: reports of what
+/// applications do leave them out.
+#[test]
+fn what_jobs_execute_is_not_the_applications() -> Result<()> {
+    let (_cluster, mut session) = ready("by-jobs")?;
+    session.run(
+        "CREATE TABLE filled (id int PRIMARY KEY, n int CHECK (n <> 130));
+         INSERT INTO filled SELECT g FROM generate_series(1, 200) g",
+    )?;
+    session.run("INSERT INTO filled VALUES (201, 1)")?;
+    let job = session.text("SELECT upkeep.backfill('filled', 'n = id * 10', 'n IS NULL')")?;
+    wait(&mut session, &job)?;
+    assert_eq!(session.text(&format!("SELECT quarantined FROM upkeep.jobs WHERE id = '{job}'"))?, "1");
+    let command = "INSERT INTO filled VALUES (202, 1)";
+    let job = session.text(&format!("SELECT upkeep.run_in_background('{command}')"))?;
+    wait(&mut session, &job)?;
+
+    let now = |session: &mut Session, figures: &str, of: &str| {
+        session.text(&format!("SELECT {figures} FROM upkeep.query_stats WHERE {of}"))
+    };
+    let insert = "query = 'INSERT INTO filled VALUES ($1, $2)'";
+    assert_eq!(
+        now(&mut session, "string_agg(by_job || ' ' || calls, ', ' ORDER BY by_job)", insert)?,
+        "false 1, true 1"
+    );
+    let failures = "sum(errors + cancellations + timeouts + unknown_errors)";
+    assert_eq!(now(&mut session, failures, "NOT by_job")?, "0");
+    assert_ne!(now(&mut session, failures, "by_job AND query LIKE '%filled%'")?, "0");
+
+    // The history keeps them apart as well.
+    let calls = format!("SELECT sum(calls) FROM upkeep.top_queries('calls', max_rows => 1000) WHERE {insert}");
+    session.run("SET upkeep.report_queries = 'all'")?;
+    wait_for_text(&mut session, &calls, "2")?;
+    for (setting, known) in [("jobs", "1"), ("clients", "1")] {
+        session.run(&format!("SET upkeep.report_queries = '{setting}'"))?;
+        assert_eq!(session.text(&calls)?, known, "{setting}");
+    }
+    session.run("RESET upkeep.report_queries")?;
+    let batches = "SELECT count(*) FROM upkeep.top_queries(max_rows => 1000) WHERE query LIKE 'UPDATE%filled%'";
+    let failed = "SELECT sum((point ->> 'unknown_errors')::int + (point ->> 'errors')::int)
+                    FROM jsonb_array_elements(upkeep.performance_report() -> 'series') point";
+    assert_eq!((session.text(batches)?, session.text(failed)?), ("0".into(), "0".into()));
+    session.run("SET upkeep.report_queries = 'jobs'")?;
+    assert_ne!(session.text(failed)?, "0");
+    assert_eq!(sqlstate(&mut session, "SET upkeep.report_queries = 'others'")?, "22023");
+    Ok(())
+}
 
 /// Statements that differ in their structure: as many as wanted, up to 4096.
 fn distinct(n: usize) -> String {

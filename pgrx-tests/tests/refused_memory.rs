@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use upkeep_tests::testing;
+use upkeep_tests::session::Session;
+use upkeep_tests::testing::{self, wait_for_state};
 
 /// A value for an argument of this type.
 const VALUES: &str = "
@@ -74,12 +75,44 @@ fn texts_of_any_length_do_not_end_the_server() -> Result<()> {
 fn errors_have_no_backtrace() -> Result<()> {
     let server = testing::server("backtrace").preloaded().environment("RUST_BACKTRACE", "1").start()?;
     let mut session = server.connect("postgres")?;
+    no_error_has_a_backtrace(&mut session)?;
+    // The worker of a job keeps what an error said.
+    let job = session.text("SELECT upkeep.run_in_background('SELECT 1 / v FROM (VALUES (0)) t(v)')")?;
+    wait_for_state(&mut session, &job, "failed")?;
+    let kept = session.text(&format!("SELECT error FROM upkeep.jobs WHERE id = '{job}'"))?;
+    assert!(kept.contains("division by zero"), "{kept}");
+    assert_no_backtrace(&kept);
+    for detail in session.rows("SELECT detail FROM upkeep.job_events")? {
+        assert_no_backtrace(&detail);
+    }
+    // The processes that the server starts find what it was started with.
+    session.run("CREATE TABLE env (line text); COPY env FROM PROGRAM 'echo $RUST_BACKTRACE-$RUST_LIB_BACKTRACE-'")?;
+    assert_eq!(session.text("SELECT line FROM env")?, "1--");
+
+    // Where a session loads the library, and everything that Rust knows asks for one.
+    let server = testing::server("backtrace_full")
+        .environment("RUST_BACKTRACE", "full")
+        .environment("RUST_LIB_BACKTRACE", "full")
+        .start()?;
+    no_error_has_a_backtrace(&mut server.connect("postgres")?)
+}
+
+fn assert_no_backtrace(text: &str) {
+    assert!(!text.contains("pgrx") && !text.contains("   0: ") && !text.contains(".rs:"), "{text}");
+}
+
+fn no_error_has_a_backtrace(session: &mut Session) -> Result<()> {
     session.run(
         "CREATE EXTENSION pg_upkeep; CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1);
-         SELECT upkeep.enable_soft_delete('t')",
+         SELECT upkeep.enable_soft_delete('t');
+         CREATE TABLE whole (id int) PARTITION BY LIST (id); CREATE TABLE leaf PARTITION OF whole DEFAULT;
+         CREATE FUNCTION broken(bigint) RETURNS double precision LANGUAGE c AS '$libdir/pg_upkeep', 'upkeep_query_percentile_wrapper'",
     )?;
     for statement in [
+        // A panic: a function that is not declared as it is written.
+        "SELECT broken(1)",
         // An error of the server's that passes pgrx, one of ours, and one that pgrx raises.
+        "SELECT upkeep.enable_timestamps('leaf')",
         "SELECT upkeep.backfill('t', 'v = 1', 'v = ''x''')",
         "SELECT upkeep.backfill('t', 'v = 1', 'nonsense(')",
         "SELECT upkeep.enable_soft_delete('t', 'nonsense')",
@@ -90,10 +123,7 @@ fn errors_have_no_backtrace() -> Result<()> {
     ] {
         let error = session.error(statement)?;
         let all = format!("{} {:?} {:?}", error.message(), error.detail(), error.hint());
-        assert!(!all.contains("pgrx") && !all.contains("   0: ") && !all.contains(".rs:"), "{statement}: {all}");
+        assert_no_backtrace(&all);
     }
-    // The processes that the server starts find what it was started with.
-    session.run("CREATE TABLE env (line text); COPY env FROM PROGRAM 'echo $RUST_BACKTRACE-$RUST_LIB_BACKTRACE-'")?;
-    assert_eq!(session.text("SELECT line FROM env")?, "1--");
     Ok(())
 }

@@ -38,6 +38,39 @@ fn works(session: &mut Session) -> Result<()> {
     Ok(())
 }
 
+/// Subscribers know a table by its name: who swaps a published one hears what it will be called, and each way on works as it is said.
+#[test]
+fn a_published_table_is_not_swapped_by_itself() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    session.run(
+        "CREATE SCHEMA news; CREATE TABLE news.\"a B\" (id int PRIMARY KEY);
+         CREATE TABLE news.parts (id int PRIMARY KEY) PARTITION BY RANGE (id);
+         CREATE TABLE news.first PARTITION OF news.parts FOR VALUES FROM (0) TO (9)",
+    )?;
+    for (table, renamed) in [("news.\"a B\"", "news.\"a B_all\""), ("news.parts", "news.parts_all")] {
+        for which in [format!("FOR TABLE {table}"), "FOR ALL TABLES".into(), "FOR TABLES IN SCHEMA news".into()] {
+            session.run(&format!("CREATE PUBLICATION news {which} WITH (publish_via_partition_root = true)"))?;
+            let error = session.error(&format!("SELECT upkeep.enable_soft_delete('{table}', hide => 'swap')"))?;
+            assert_eq!((error.code().code(), error.message()), ("55000", &*format!("{table} is in a publication")));
+            assert!(
+                error.detail().is_some_and(|detail| detail.ends_with(&format!("would change to {renamed}."))),
+                "{error:?}"
+            );
+            let hint = error.hint().unwrap_or_default().to_owned();
+            let calls: Vec<&str> = hint.split("SELECT ").skip(1).filter_map(|part| part.split(';').next()).collect();
+            for (call, known_as) in calls.iter().zip([table, renamed]) {
+                session.run(&format!("BEGIN; SELECT {call}"))?;
+                assert_eq!(session.text("SELECT relid::regclass FROM upkeep.soft_delete_tables")?, known_as, "{hint}");
+                session.run("ROLLBACK")?;
+            }
+            assert_eq!(calls.len(), 2, "{hint}");
+            session.run("DROP PUBLICATION news")?;
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn added_and_renamed_columns_follow() -> Result<()> {
     let db = testing::database()?;

@@ -137,6 +137,63 @@ fn a_disconnected_standby_whose_slot_fills_counts_until_it_is_ignored_or_gone() 
     wait(&mut session, &job)
 }
 
+/// A subscriber gets what is written in its own database, and passes over the rest of the WAL.
+#[test]
+fn subscribers_hold_up_jobs_of_their_own_database_by_their_own_name() -> Result<()> {
+    let (primary, mut session) = server("publisher", |server| {
+        server.set("upkeep.max_replica_lag", "1s").set("wal_level", "logical").set("wal_sender_timeout", 0)
+    })?;
+    primary.create_database("other")?;
+    // An empty table at each end, which the subscriber finds locked when the first row comes.
+    let subscriber = testing::server("subscriber").set("wal_receiver_timeout", 0).start()?;
+    let mut there = subscriber.connect("postgres")?;
+    let mut lock = subscriber.connect("postgres")?;
+    let mut subscribe = |name: &str, database: &str, lock: &mut Session| {
+        let mut here = primary.connect(database)?;
+        here.run(&format!("CREATE TABLE {name} (n int PRIMARY KEY); CREATE PUBLICATION {name} FOR TABLE {name}"))?;
+        there.run(&format!("CREATE TABLE {name} (n int PRIMARY KEY)"))?;
+        there.run(&format!(
+            "CREATE SUBSCRIPTION {name} CONNECTION 'host={} dbname={database} user={}' PUBLICATION {name} WITH (copy_data = false)",
+            primary.host().display(),
+            here.text("SELECT current_user")?
+        ))?;
+        let streams = format!("SELECT state FROM pg_stat_replication WHERE application_name = '{name}'");
+        wait_for_text(&mut here, &streams, "streaming")?;
+        wait_for_text(&mut there, "SELECT bool_and(srsubstate = 'r') FROM pg_subscription_rel", "t")?;
+        lock.run(&format!("BEGIN; LOCK TABLE {name}"))?;
+        here.run(&format!("INSERT INTO {name} VALUES (1)"))?;
+        let behind = format!("{streams} AND pg_current_wal_lsn() > replay_lsn");
+        wait_for_text(&mut here, &behind, "streaming")
+    };
+    subscribe("elsewhere", "other", &mut lock)?;
+    primary
+        .connect("other")?
+        .run("SELECT pg_create_logical_replication_slot('forgotten', 'pgoutput'); CREATE TABLE news AS SELECT 1")?;
+    let job = backfill(&mut session, LEISURELY)?;
+    // Longer than they may be behind, under the sampler's eyes.
+    let look = format!("SELECT elapsed > '3 s' AND state = 'running' FROM upkeep.jobs WHERE id = '{job}'");
+    wait_for_text(&mut session, &look, "t")?;
+    hurry(&mut session, &job)?;
+    wait(&mut session, &job)?;
+    assert!(!events(&mut session, &job)?.contains(&"throttled".to_owned()), "{:?}", events(&mut session, &job)?);
+    let lags = "SELECT count(*) FROM upkeep.throttle WHERE input = 'replica lag'";
+    assert_eq!(session.text(lags)?, "0");
+
+    let mut lock_here = subscriber.connect("postgres")?;
+    subscribe("nearby", "postgres", &mut lock_here)?;
+    session.run("UPDATE t SET n = NULL")?;
+    let job = backfill(&mut session, LEISURELY)?;
+    let held = wait_until_held(&mut session, &job, "(limit 1 s)")?;
+    assert!(held.starts_with("subscriber \"nearby\" is "), "{held}");
+    assert_eq!(session.text(lags)?, "1");
+    hurry(&mut session, &job)?;
+    lock_here.run("COMMIT")?;
+    wait(&mut session, &job)?;
+    there.run("DROP SUBSCRIPTION nearby")?;
+    lock.run("COMMIT")?;
+    there.run("DROP SUBSCRIPTION elsewhere")
+}
+
 #[test]
 fn a_slot_about_to_be_lost_stops_jobs() -> Result<()> {
     let (_server, mut session) = server("danger", |server| {
@@ -352,6 +409,22 @@ fn a_job_rests_as_much_as_it_was_told_to() -> Result<()> {
     ))?;
     assert!(share < 0.2, "at work {share} of the time");
     Ok(())
+}
+
+/// When a job should end goes by what it has done in all of its time, rests and waits included.
+#[test]
+fn a_job_that_is_held_back_ends_later() -> Result<()> {
+    let (_server, mut session) = server("eta", |server| server)?;
+    let job = backfill(&mut session, LEISURELY)?;
+    let under_way = format!("SELECT percent > 0 AND elapsed > '3 s' FROM upkeep.jobs WHERE id = '{job}'");
+    wait_for_text(&mut session, &under_way, "t")?;
+    let ratio: f64 = session.value(&format!(
+        "SELECT extract(epoch FROM eta - clock_timestamp())::float8 / (extract(epoch FROM elapsed) * (100 - percent) / percent)::float8
+           FROM upkeep.jobs WHERE id = '{job}'"
+    ))?;
+    assert!((0.4..2.5).contains(&ratio), "{ratio}");
+    hurry(&mut session, &job)?;
+    wait(&mut session, &job)
 }
 
 #[test]

@@ -52,6 +52,8 @@ pub struct Key {
     pub queryid: i64,
     pub user: u32,
     pub toplevel: bool,
+    /// Executed by the worker of a job.
+    pub by_job: bool,
 }
 
 /// A statement in an interval.

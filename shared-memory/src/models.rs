@@ -56,7 +56,7 @@ impl Session {
     }
 
     fn count(&mut self, queryid: i64) {
-        let statement = Statement { queryid, user: 1, toplevel: true };
+        let statement = Statement { queryid, user: 1, toplevel: true, by_job: false };
         self.memory.count_failure(&mut self.own, self.me, statement, Failure::Error, || 1);
     }
 }

@@ -48,6 +48,8 @@ WITH RECURSIVE conditions AS MATERIALIZED (
            -- Indexes whose rows are fewer transactions old than this are younger than upkeep.index_min_age.
            (f.c OPERATOR(pg_catalog.->>) 'young_xids')::bigint AS young_xids,
            (f.c OPERATOR(pg_catalog.->>) 'surely_young_xids')::bigint AS surely_young_xids,
+           -- Tables of Citus, and their shards.
+           ARRAY(SELECT r.relid::pg_catalog.oid FROM pg_catalog.jsonb_array_elements_text(f.c OPERATOR(pg_catalog.->) 'distributed') r (relid)) AS distributed,
            pg_catalog.format('not scanned since %s%s', pg_catalog.left(f.c OPERATOR(pg_catalog.->>) 'stats_since', 10),
                CASE WHEN (f.c OPERATOR(pg_catalog.->>) 'nodes')::integer OPERATOR(pg_catalog.>) 0 THEN ', nor on standbys' ELSE '' END) AS unused
     FROM (SELECT upkeep._index_conditions() AS c) f
@@ -170,6 +172,8 @@ SELECT f.schemaname, f.relname, f.indexrelname, f.relid, f.indexrelid, f.root, f
                 'partition of an index that is judged as a whole: not used anywhere, and only the whole can be dropped')
             ELSE CASE
                 WHEN NOT a.usable THEN 'not valid, in whole or in part: see upkeep.invalid_indexes'
+                WHEN f.relid OPERATOR(pg_catalog.=) ANY (c.distributed)
+                THEN 'not judged: Citus keeps rows of its table on several nodes, and what they count is not added up here'
                 WHEN c.unknown IS NOT NULL THEN c.unknown
                 WHEN a.xid_age OPERATOR(pg_catalog.<) c.young_xids THEN pg_catalog.format('created less than %s ago%s', c.min_age,
                     CASE WHEN a.xid_age OPERATOR(pg_catalog.<) c.surely_young_xids THEN '' ELSE ' (estimated from transaction ids)' END)
@@ -190,7 +194,7 @@ CROSS JOIN LATERAL (
         WHEN a.scans OPERATOR(pg_catalog.>) 0 OR a.scans_elsewhere OPERATOR(pg_catalog.>) 0 THEN 'used'
         WHEN NOT a.usable THEN 'unknown'
         WHEN a.kept_as IS NOT NULL OR k.root IS NOT NULL THEN 'kept'
-        WHEN c.unknown IS NOT NULL OR a.xid_age OPERATOR(pg_catalog.<) c.young_xids OR a.nodes_elsewhere OPERATOR(pg_catalog.<) c.nodes THEN 'unknown'
+        WHEN c.unknown IS NOT NULL OR f.relid OPERATOR(pg_catalog.=) ANY (c.distributed) OR a.xid_age OPERATOR(pg_catalog.<) c.young_xids OR a.nodes_elsewhere OPERATOR(pg_catalog.<) c.nodes THEN 'unknown'
         WHEN f.attached THEN 'kept'
         ELSE 'unused' END AS verdict) v;
 END;

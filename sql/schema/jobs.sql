@@ -82,6 +82,8 @@ CREATE TABLE upkeep._job_slot (
     ended_at timestamptz,
     -- Tries in vain since the last progress, by what was in the way.
     tries jsonb NOT NULL DEFAULT '{}',
+    -- ms in the hand of an executor, what it waited for included.
+    wall_time double precision NOT NULL DEFAULT 0,
     PRIMARY KEY (job, slot)
 ) WITH (fillfactor = 20);
 

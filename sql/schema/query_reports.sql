@@ -1,4 +1,5 @@
--- What the history of statements says. All of it reads upkeep._query_intervals() as whoever asks.
+-- What the history of statements says, as far as whoever asks may see it. All of it leaves out what jobs executed, unless
+-- upkeep.report_queries says otherwise.
 
 CREATE FUNCTION upkeep.query_history(
     since timestamptz DEFAULT (pg_catalog.now() OPERATOR(pg_catalog.-) '1 day'::interval),

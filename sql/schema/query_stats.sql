@@ -193,7 +193,7 @@ END;
 COMMENT ON FUNCTION upkeep._query_intervals(timestamptz, timestamptz, bigint, interval) IS
 'internal: what statements cost between two times, from the coarsest rows that fit, none of them longer than resolution where finer ones are kept. Per row: one statement in one interval; queryid 0 is what could not be kept apart. Times in ms. queryid is null where the caller may not see the statement: of roles that it is no member of, without pg_read_all_stats.';
 
-CREATE FUNCTION upkeep._query_live() RETURNS TABLE (
+CREATE FUNCTION upkeep._query_counts() RETURNS TABLE (
     datid oid,
     queryid bigint,
     userid oid,
@@ -213,11 +213,12 @@ CREATE FUNCTION upkeep._query_live() RETURNS TABLE (
     histogram bytea,
     stats_since timestamptz,
     query text,
-    may_see boolean
+    may_see boolean,
+    by_job boolean
 )
     LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 5000 COST 10000
     AS 'MODULE_PATHNAME', 'upkeep_query_live_wrapper';
-COMMENT ON FUNCTION upkeep._query_live() IS
+COMMENT ON FUNCTION upkeep._query_counts() IS
 'internal: the counters in shared memory, of this database and, to pg_read_all_stats, what other databases could not keep apart';
 
 CREATE VIEW upkeep.query_stats WITH (security_barrier) AS
@@ -227,18 +228,20 @@ SELECT l.datid, l.queryid, l.userid, l.toplevel, l.calls, l.rows, l.total_time,
        l.errors, l.cancellations, l.timeouts, l.unknown_errors, l.stats_since,
        CASE WHEN l.queryid OPERATOR(pg_catalog.=) 0 THEN '<others>'
             WHEN NOT l.may_see THEN '<insufficient privilege>'
-            ELSE coalesce(l.query, q.query) END AS query
-FROM upkeep._query_live() l
+            ELSE coalesce(l.query, q.query) END AS query,
+       l.by_job
+FROM upkeep._query_counts() l
 LEFT JOIN upkeep._query_text q
     ON q.queryid OPERATOR(pg_catalog.=) l.queryid AND q.userid OPERATOR(pg_catalog.=) l.userid;
 COMMENT ON VIEW upkeep.query_stats IS
-'What each statement of this database has cost since the server started or upkeep.reset_query_stats(), live from shared memory: per role, queryid and toplevel (false: within a function; see upkeep.track_queries). Times in ms; percentiles from a histogram, at most 12.5 % off. calls, rows, times and percentiles are of executions that succeeded. A row with queryid 0 adds up what could not be kept apart: statements that were evicted (upkeep.query_max), or that could not be entered; members of pg_read_all_stats see that row of every database. queryid is null and query hidden for statements of roles that you are no member of, unless you are a member of pg_read_all_stats. Takes shared_preload_libraries; without it: 55000.';
+'What each statement of this database has cost since the server started or upkeep.reset_query_stats(), live from shared memory: per role, queryid, toplevel (false: within a function; see upkeep.track_queries) and by_job. Times in ms; percentiles from a histogram, at most 12.5 % off. calls, rows, times and percentiles are of executions that succeeded. A row with queryid 0 adds up what could not be kept apart: statements that were evicted (upkeep.query_max), or that could not be entered; members of pg_read_all_stats see that row of every database. queryid is null and query hidden for statements of roles that you are no member of, unless you are a member of pg_read_all_stats. Takes shared_preload_libraries; without it: 55000.';
 COMMENT ON COLUMN upkeep.query_stats.queryid IS 'As in pg_stat_statements; of utility statements outside of a short list one per command tag; 0: others.';
 COMMENT ON COLUMN upkeep.query_stats.errors IS 'Executions that ended in an error that reached the log or the client.';
 COMMENT ON COLUMN upkeep.query_stats.cancellations IS 'Executions that were canceled or whose session was terminated.';
 COMMENT ON COLUMN upkeep.query_stats.timeouts IS 'Executions that ran into statement_timeout.';
 COMMENT ON COLUMN upkeep.query_stats.unknown_errors IS 'Executions that ended in an error that was caught (an EXCEPTION block) or not reported: its kind is not known.';
 COMMENT ON COLUMN upkeep.query_stats.stats_since IS 'When counting began or was reset.';
+COMMENT ON COLUMN upkeep.query_stats.by_job IS 'Executed by the worker of a job of pg_upkeep: batches of a backfill with the tries that it caught, purges, commands in the background and of schedules. Reports leave it out, unless upkeep.report_queries says otherwise.';
 GRANT SELECT ON upkeep.query_stats TO PUBLIC;
 
 CREATE FUNCTION upkeep.reset_query_stats(userid oid DEFAULT NULL, queryid bigint DEFAULT NULL, history boolean DEFAULT false)

@@ -35,6 +35,7 @@ CREATE TABLE upkeep._deletion (
     -- The first table.
     relid regclass NOT NULL,
     deleted_at timestamptz NOT NULL,
+    -- upkeep.actor, else the role that the session acted as.
     deleted_by text NOT NULL,
     -- The role, by name: a dump restored elsewhere meets other OIDs.
     role_name name NOT NULL,
@@ -227,6 +228,8 @@ CREATE VIEW upkeep.deletions WITH (security_barrier) AS
                ELSE pg_catalog.pg_has_role(c.relowner, 'USAGE') END;
 COMMENT ON VIEW upkeep.deletions IS
 'What was deleted together: by one call of soft_delete(), or by all other statements of one transaction. Visible to members of the owner of the first table.';
+COMMENT ON COLUMN upkeep.deletions.deleted_by IS 'The actor: upkeep.actor as it was set in that transaction, which anyone may set; the role that the session acted as only where it was empty.';
+COMMENT ON COLUMN upkeep.deletions.undeleted_by IS 'The actor who brought it back, as for deleted_by.';
 COMMENT ON COLUMN upkeep.deletions.rows IS 'How many rows were deleted in which table. Those of tables on which the reader has no right at all are one number, under "other tables".';
 COMMENT ON COLUMN upkeep.deletions.restorable IS 'Can undelete(id) be tried? Unique keys that are in use again, and deleted parents, show only then.';
 GRANT SELECT ON upkeep.deletions TO PUBLIC;

@@ -132,9 +132,11 @@ const HELD_BY: &str = "
           AND (a.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
           AND a.backend_type OPERATOR(pg_catalog.<>) 'autovacuum worker'
         UNION ALL
-        SELECT pg_catalog.format('the standby %s', r.application_name), NULL
+        SELECT pg_catalog.format(CASE WHEN l.database IS NULL THEN 'the standby %s' ELSE 'the subscriber %s' END, r.application_name), NULL
         FROM pg_catalog.pg_stat_replication r
-        WHERE r.backend_xmin IS NOT NULL
+        LEFT JOIN pg_catalog.pg_replication_slots l ON l.active_pid OPERATOR(pg_catalog.=) r.pid
+        WHERE (l.database IS NULL OR l.database OPERATOR(pg_catalog.=) pg_catalog.current_database())
+          AND r.backend_xmin IS NOT NULL
           AND pg_catalog.age(r.backend_xmin) OPERATOR(pg_catalog.>) 10000
         UNION ALL
         SELECT pg_catalog.format('the replication slot %s', s.slot_name), NULL

@@ -7,7 +7,7 @@ use crate::error::{
     Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, NULL_VALUE_NOT_ALLOWED, Result, SqlState, UNDEFINED_TABLE,
     WRONG_OBJECT_TYPE,
 };
-use crate::server::spi;
+use crate::server::{citus, spi};
 
 /// A table that may be backfilled.
 #[derive(Clone, Debug)]
@@ -81,7 +81,7 @@ pub fn check(relid: Option<Oid>) -> Result<Table> {
     .ok_or_else(|| Error::new(UNDEFINED_TABLE, format!("relation with OID {} does not exist", relid.to_u32())))?;
     match refusal(&class) {
         Some(error) => Err(error),
-        None if is_distributed(relid)? => Err(Error::new(
+        None if citus::is_distributed(relid)? => Err(Error::new(
             FEATURE_NOT_SUPPORTED,
             format!("{} is a table of Citus, whose rows are in other tables", class.table.sql),
         )
@@ -89,23 +89,6 @@ pub fn check(relid: Option<Oid>) -> Result<Table> {
         .hint("UPDATE it in parts by its distribution column.")),
         None => Ok(class.table),
     }
-}
-
-/// Does Citus keep this table's rows in shards? Nobody else can make a table in pg_catalog.
-fn is_distributed(relid: Oid) -> Result<bool> {
-    let citus =
-        spi::query_one("SELECT pg_catalog.to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL", &[], |row| {
-            row.require::<bool>(1)
-        })?;
-    if citus != Some(true) {
-        return Ok(false);
-    }
-    let found = spi::query_one(
-        "SELECT EXISTS (SELECT FROM pg_catalog.pg_dist_partition d WHERE d.logicalrelid::pg_catalog.oid OPERATOR(pg_catalog.=) $1)",
-        &[relid.into()],
-        |row| row.require::<bool>(1),
-    )?;
-    Ok(found == Some(true))
 }
 
 fn refusal(class: &Class) -> Option<Error> {

@@ -8,7 +8,7 @@ use super::age::{self, Mark};
 use super::length;
 use super::nodes::{self, Node, Standby};
 use crate::error::Result;
-use crate::server::{catalog, index, spi};
+use crate::server::{catalog, citus, index, spi};
 use crate::settings;
 
 /// Microseconds since 2000.
@@ -20,12 +20,16 @@ pub fn now() -> Result<Value> {
     let since = stats_since()?;
     let (fresh, elsewhere) = nodes::judge(&standbys()?, &away()?, &imported()?, now, min_age);
     let setting = length(min_age);
+    // Their rows, and whoever looks for them, are on many nodes: nobody can judge by what is counted on this one.
+    let distributed = citus::tables()?;
     let unknown = if index::in_recovery() {
         Some("this is a standby: ask the primary, with this server's figures imported".to_owned())
     } else if !index::counts_are_tracked() {
         Some("track_counts is off: use is not counted".to_owned())
     } else if now - since < min_age {
         Some(format!("the statistics cover only {}, less than upkeep.index_min_age ({setting})", length(now - since)))
+    } else if distributed.is_none() {
+        Some("Citus is here, and which tables it keeps on other nodes is hidden from you".to_owned())
     } else {
         elsewhere
     };
@@ -38,6 +42,7 @@ pub fn now() -> Result<Value> {
         "nodes": fresh.len(),
         "fresh_nodes": fresh,
         "unknown": unknown,
+        "distributed": distributed.unwrap_or_default().into_iter().map(|relid| relid.to_u32()).collect::<Vec<_>>(),
         "young_xids": threshold.estimated.min(i32::MAX as u64),
         "surely_young_xids": threshold.certain.min(i32::MAX as u64),
     }))

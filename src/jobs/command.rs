@@ -14,7 +14,7 @@ use super::kind::{Completion, Context, Job, Kind, Outcome, Plan};
 use super::queue::{self, NewJob};
 use super::store;
 use crate::error::{Error, INVALID_PARAMETER_VALUE, QUERY_CANCELED, Result, SqlState};
-use crate::server::{raise, statement};
+use crate::server::{notices, raise, statement};
 
 pub const KIND: &str = "command";
 
@@ -131,6 +131,10 @@ impl Kind for Command {
     }
 
     fn top_level_done(&mut self, context: &mut Context, answer: Result<Completion>) -> Result<Outcome> {
+        // Of this process: what a worker before this one was told is gone.
+        if let Some(said) = notices::kept() {
+            context.event("messages", said);
+        }
         match answer {
             Ok(Completion { tag, rows }) => {
                 context.rows = rows as i64;

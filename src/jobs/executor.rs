@@ -88,6 +88,7 @@ fn at_step<T>(f: impl FnOnce() -> T) -> T {
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn upkeep_executor_main(database: pg_sys::Datum) {
     let assignment = Assignment::decode(&worker::my_extra());
+    crate::server::queries::count_as_job();
     worker::accept_signals();
     worker::connect(Oid::from(database.value() as u32), assignment.owner);
     spi::set_session("lock_timeout", LOCK_TIMEOUT);
@@ -257,6 +258,9 @@ pub(super) struct Executor {
     lost: bool,
     /// What was in the way of the step at hand, also of executors before.
     tries: Tries,
+    /// Until when the slot has the time that it was in our hands; and until when it will have it once this step is committed.
+    pub(super) written: Instant,
+    writing: Option<Instant>,
     /// The settings under which this worker was last found to have a place.
     pub(super) placed: RefCell<Option<(i32, String)>>,
 }
@@ -323,6 +327,8 @@ impl Executor {
             struck: strikes > 0,
             lost: false,
             tries: tries.taken_over(),
+            written: Instant::now(),
+            writing: None,
             placed: RefCell::default(),
             synchronous_commit,
             settled: false,
@@ -341,11 +347,13 @@ impl Executor {
             }
             let cursor = self.context.cursor.clone();
             let started = Instant::now();
+            self.writing = None;
             match at_step(|| self.step(answer.as_ref())) {
                 Ok(next) => {
                     unrecorded = 0;
                     answer = None;
                     self.settled = true;
+                    self.written = self.writing.take().unwrap_or(self.written);
                     self.tries = self.tries_left();
                     self.note_step(started.elapsed());
                     match next {
@@ -524,7 +532,9 @@ impl Executor {
     /// Writes what a step changed into the slot. Nothing of a step whose slot was taken over is committed.
     fn write_slot(&mut self, wait_reason: Option<&str>, busy: Duration, announced: bool) -> Result<()> {
         let tries = self.tries_left();
-        if spi::bookkeeping(|| store::save(&self.context, wait_reason, busy, announced, &tries))? {
+        let now = Instant::now();
+        let wall = now.saturating_duration_since(self.writing.replace(now).unwrap_or(self.written));
+        if spi::bookkeeping(|| store::save(&self.context, wait_reason, busy, wall, announced, &tries))? {
             return Ok(());
         }
         self.lost = true;

@@ -43,6 +43,8 @@ impl Executor {
     /// A short look at the job, and what people should see. `false`: leave.
     fn look_while_held(&mut self, hold: &Hold, news: Option<(String, Option<Event>)>) -> Result<bool> {
         let (job, slot) = (self.context.job.id, self.context.slot);
+        let now = Instant::now();
+        let wall = now.saturating_duration_since(self.written);
         let looked = transaction(|| {
             if !catalog::extension_exists() {
                 return Ok(None);
@@ -54,7 +56,7 @@ impl Executor {
             }
             if let Some((reason, event)) = &news {
                 spi::bookkeeping(|| {
-                    store::set_wait_reason(job, slot, reason, None)?;
+                    store::set_wait_reason(job, slot, reason, None, wall)?;
                     event.as_ref().map_or(Ok(()), |event| store::add_event(job, event.event, Some(&event.detail)))
                 })?;
             }
@@ -64,6 +66,9 @@ impl Executor {
         });
         match looked {
             Ok(Some((limits, segment))) => {
+                if news.is_some() {
+                    self.written = now;
+                }
                 self.throttle.set_limits(limits);
                 if let Some(segment) = segment {
                     self.throttle.follow(segment);

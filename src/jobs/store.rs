@@ -282,6 +282,7 @@ thread_local! {
                 rows_done = rows_done OPERATOR(pg_catalog.+) $5,
                 units_done = units_done OPERATOR(pg_catalog.+) $6,
                 busy_time = busy_time OPERATOR(pg_catalog.+) $7,
+                wall_time = wall_time OPERATOR(pg_catalog.+) $11,
                 batch_rows = $8, tries = $10
          WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.=) $2
            AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()",
@@ -296,6 +297,7 @@ thread_local! {
             BuiltinOid::INT8OID,
             BuiltinOid::BOOLOID,
             BuiltinOid::JSONBOID,
+            BuiltinOid::FLOAT8OID,
         ],
     );
 }
@@ -316,11 +318,12 @@ pub fn live(job: Uuid) -> Result<Option<Live>> {
 }
 
 /// Stores what a step did, in the step's own transaction. `announced`: it only says what will be tried next, which ends
-/// no strikes. False: the slot is somebody else's by now, and nothing of the step may be committed.
+/// no strikes; `wall`: since the slot was last written. False: the slot is somebody else's by now, and nothing of the step may be committed.
 pub fn save(
     context: &Context,
     wait_reason: Option<&str>,
     busy: Duration,
+    wall: Duration,
     announced: bool,
     tries: &Tries,
 ) -> Result<bool> {
@@ -337,6 +340,7 @@ pub fn save(
             context.batch_rows.into(),
             announced.into(),
             JsonB(tries).into(),
+            (wall.as_secs_f64() * 1000.0).into(),
         ])
     })?;
     if saved == 0 {
@@ -362,19 +366,20 @@ fn set_plan(job: Uuid, plan: &Plan) -> Result<()> {
 
 /// Shows why a slot is not working, outside a step. `detail` (an error's message: it contains data) is for members of
 /// the owner only (LAW 5).
-pub fn set_wait_reason(job: Uuid, slot: i32, reason: &str, detail: Option<&str>) -> Result<()> {
+pub fn set_wait_reason(job: Uuid, slot: i32, reason: &str, detail: Option<&str>, wall: Duration) -> Result<()> {
     spi::execute(
-        "UPDATE upkeep._job_slot SET wait_reason = $3, wait_detail = $4
+        "UPDATE upkeep._job_slot SET wait_reason = $3, wait_detail = $4, wall_time = wall_time OPERATOR(pg_catalog.+) $5
          WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.=) $2
            AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()",
-        &[job.into(), slot.into(), reason.into(), detail.into()],
+        &[job.into(), slot.into(), reason.into(), detail.into(), (wall.as_secs_f64() * 1000.0).into()],
     )?;
     Ok(())
 }
 
 /// The same for a step that will be tried again, and how often it was.
 pub fn note_try(job: Uuid, slot: i32, reason: &str, detail: &str, tries: &Tries) -> Result<()> {
-    set_wait_reason(job, slot, reason, Some(detail))?;
+    // Its time comes with the next step.
+    set_wait_reason(job, slot, reason, Some(detail), Duration::ZERO)?;
     spi::execute(
         "UPDATE upkeep._job_slot SET tries = $3
          WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.=) $2

@@ -3,7 +3,7 @@
 //! Columns are chosen by the version of the extension, not of the server: pg_upgrade leaves the old ones. What it
 //! remembered last lives beside the statement's entry in shared memory, and goes with it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::figures::{COUNTERS, Key};
 use crate::error::*;
@@ -96,11 +96,16 @@ fn difference(before: (Counters, i64), now: &Reading, ours: Ours) -> Counters {
 pub fn sample(database: &Database, entries: &[Entry]) -> Sample {
     let read = subtransaction(|| source()?.map(|source| Ok((source.read()?, source.dealloc()?))).transpose());
     let Ok(Some((readings, dealloc))) = read else { return Sample::default() };
+    // It does not tell jobs from clients: of a statement of both in one interval the clients have it all, so that no block is
+    // counted twice.
+    let of_clients: HashSet<Key> = entries.iter().map(|entry| entry.key).filter(|key| !key.by_job).collect();
     let found = entries
         .iter()
         .map(|entry| {
-            let now = readings.get(&entry.key)?;
-            Some((difference(memory::counters(entry)?, now, Ours::of(entry)), *now))
+            let key = Key { by_job: false, ..entry.key };
+            let now = readings.get(&key)?;
+            let added = difference(memory::counters(entry)?, now, Ours::of(entry));
+            Some((if entry.key.by_job && of_clients.contains(&key) { [0; COUNTERS] } else { added }, *now))
         })
         .collect();
     let lossy = database.dealloc().is_some_and(|before| dealloc.is_some_and(|dealloc| dealloc != before));
@@ -186,6 +191,7 @@ impl Source {
                     queryid: row.require(1)?,
                     user: row.require::<pgrx::pg_sys::Oid>(2)?.to_u32(),
                     toplevel: row.require(3)?,
+                    by_job: false,
                 };
                 let values: Vec<f64> = row.require(4)?;
                 let value = |i: usize| values.get(i).map_or(0, |&value| value.max(0.0) as u64);

@@ -87,6 +87,7 @@ fn upkeep_query_live() -> TableIterator<
         // A text, whose bytes are those of the database's encoding and need not be UTF-8.
         name!(query, Option<Vec<u8>>),
         name!(may_see, bool),
+        name!(by_job, bool),
     ),
 > {
     answer(require_memory());
@@ -129,6 +130,7 @@ fn upkeep_query_live() -> TableIterator<
             TimestampWithTimeZone::try_from(since).ok(),
             texts.get(&(key.queryid, key.user)).filter(|_| may_see).cloned(),
             may_see,
+            key.by_job,
         )
     }))
 }

@@ -18,6 +18,7 @@ const HAS_COUNTERS: u8 = 4;
 const ROW_EACH: u8 = 8;
 /// One call only: the least and the greatest time are the total.
 const ONCE: u8 = 16;
+const BY_JOB: u8 = 32;
 
 pub fn pack(records: &BTreeMap<Key, Record>) -> Vec<u8> {
     let mut users: Vec<u32> = records.keys().map(|key| key.user).collect();
@@ -50,6 +51,7 @@ fn put_body(bytes: &mut Vec<u8>, record: &Record, user: usize) {
     let counted = *counters != [0; COUNTERS];
     bytes.push(
         flag(key.toplevel, TOPLEVEL)
+            | flag(key.by_job, BY_JOB)
             | flag(failed, FAILURES)
             | flag(counted, HAS_COUNTERS)
             | flag(figures.rows == calls, ROW_EACH)
@@ -194,7 +196,7 @@ fn take_body(bytes: &mut &[u8], queryid: i64, users: &[u32]) -> Option<Record> {
             }
         }
     }
-    let key = Key { queryid, user, toplevel: flags & TOPLEVEL != 0 };
+    let key = Key { queryid, user, toplevel: flags & TOPLEVEL != 0, by_job: flags & BY_JOB != 0 };
     Some(Record { key, figures: Figures { histogram, rows, total, min, max, failures }, counters })
 }
 
@@ -216,19 +218,21 @@ mod tests {
     use proptest::prelude::*;
 
     fn record() -> impl Strategy<Value = Record> {
-        let key = (-5_i64..5, 10_u32..13, any::<bool>());
+        let key = (-5_i64..5, 10_u32..13, any::<bool>(), any::<bool>());
         let buckets = prop::collection::vec((0..128_usize, 1_u64..1000), 0..4);
         let rest =
             (0..5_u64, 0..1_000_000_u64, prop::array::uniform4(0..2_u64), prop::collection::vec(0..3_u64, COUNTERS));
-        (key, buckets, rest).prop_map(|((queryid, user, toplevel), buckets, (rows, total, failures, counters))| {
-            let mut histogram = Histogram::default();
-            buckets.iter().for_each(|&(index, count)| histogram.0[index] = count);
-            // Where nothing succeeded there are no times.
-            let total = if histogram.is_empty() { 0 } else { total };
-            let figures = Figures { histogram, rows, total, min: total / 3, max: total / 2, failures };
-            let counters = counters.try_into().expect("as many as there are");
-            Record { key: Key { queryid, user, toplevel }, figures, counters }
-        })
+        (key, buckets, rest).prop_map(
+            |((queryid, user, toplevel, by_job), buckets, (rows, total, failures, counters))| {
+                let mut histogram = Histogram::default();
+                buckets.iter().for_each(|&(index, count)| histogram.0[index] = count);
+                // Where nothing succeeded there are no times.
+                let total = if histogram.is_empty() { 0 } else { total };
+                let figures = Figures { histogram, rows, total, min: total / 3, max: total / 2, failures };
+                let counters = counters.try_into().expect("as many as there are");
+                Record { key: Key { queryid, user, toplevel, by_job }, figures, counters }
+            },
+        )
     }
 
     proptest! {

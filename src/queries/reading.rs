@@ -12,6 +12,7 @@ use super::store;
 use super::sums::{Counters, Figures, Key};
 use crate::error::Result;
 use crate::server::{encoding, spi};
+use crate::settings::{self, ReportedQueries};
 
 /// What a statement cost in one interval.
 pub struct Interval {
@@ -35,14 +36,14 @@ const FAR: i64 = 200 * 365 * super::arguments::DAY;
 pub fn each(window: Window, wish: Wish, mut use_it: impl FnMut(Interval)) -> Result<()> {
     let (since, until) = (window.since.clamp(-FAR, FAR), window.until.clamp(-FAR, FAR));
     // Of the caller, before the switch.
-    let mut sight = Sight::of_caller();
+    let (mut sight, wanted) = (Sight::of_caller(), settings::report_queries());
     spi::bookkeeping(|| {
         let spans = store::spans(since, until)?;
         let chosen: Vec<_> =
             cover(&spans, since, until, wish.resolution).into_iter().map(|chosen| spans[chosen]).collect();
         store::each(&chosen, wish.queryid, |n, records, flags| {
             pgrx::check_for_interrupts!();
-            for record in records {
+            for record in records.into_iter().filter(|record| wants(wanted, &record.key)) {
                 let key = key(&record, &mut sight);
                 use_it(Interval {
                     started_at: chosen[n].started,
@@ -53,6 +54,24 @@ pub fn each(window: Window, wish: Wish, mut use_it: impl FnMut(Interval)) -> Res
             }
         })
     })
+}
+
+/// What could not be kept apart is of clients until somebody can tell.
+fn wants(wanted: ReportedQueries, key: &super::figures::Key) -> bool {
+    match wanted {
+        ReportedQueries::All => true,
+        ReportedQueries::Clients => !key.by_job,
+        ReportedQueries::Jobs => key.by_job,
+    }
+}
+
+/// From when to when there is a history within a window; `None`: there is none.
+pub fn stored(window: Window) -> Result<Option<Window>> {
+    let (since, until) = (window.since.clamp(-FAR, FAR), window.until.clamp(-FAR, FAR));
+    let spans = spi::bookkeeping(|| store::spans(since, until))?;
+    let within = spans.iter().filter(|span| span.finished > since && span.started < until);
+    let edges = within.map(|span| Window { since: span.started.max(since), until: span.finished.min(until) });
+    Ok(edges.reduce(|all, span| Window { since: all.since.min(span.since), until: all.until.max(span.until) }))
 }
 
 /// What the caller may not see has no queryid.

@@ -32,7 +32,7 @@ mod tests {
     /// A statement in a minute: a handful of calls around its own latency, and blocks read.
     fn record(statement: u64, dice: &mut Dice) -> Record {
         let queryid = statement.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15) as i64;
-        let key = Key { queryid, user: 16_384 + (statement % 5) as u32, toplevel: true };
+        let key = Key { queryid, user: 16_384 + (statement % 5) as u32, toplevel: true, by_job: false };
         let usual = 20_000 << (statement % 12);
         let mut figures = Figures { min: u64::MAX, ..Figures::default() };
         for _ in 0..1 + dice.roll(12) {

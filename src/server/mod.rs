@@ -3,6 +3,7 @@
 pub mod analyze;
 pub mod catalog;
 pub mod catch;
+pub mod citus;
 pub mod commit;
 pub mod deparse;
 mod door;
@@ -20,6 +21,7 @@ pub mod lock;
 pub mod named;
 #[cfg(any(debug_assertions, feature = "pg_test"))]
 mod names;
+pub mod notices;
 pub mod parse;
 pub mod procedure;
 pub mod process;

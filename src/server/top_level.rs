@@ -7,7 +7,7 @@ use std::ffi::{CStr, CString};
 use pgrx::pg_sys;
 
 use super::catch::{catch, clean_up_after_error};
-use super::encoding;
+use super::{encoding, notices};
 use crate::error::{Error, Result, SYNTAX_ERROR};
 use crate::jobs::kind::Completion;
 
@@ -15,7 +15,7 @@ use crate::jobs::kind::Completion;
 pub fn run(sql: &str) -> Result<Completion> {
     let text = CString::new(encoding::to_server(sql))
         .map_err(|_| Error::new(SYNTAX_ERROR, "the text contains a zero byte"))?;
-    let result = catch(|| unsafe { run_portal(&text) });
+    let result = notices::kept_of(|| catch(|| unsafe { run_portal(&text) }));
     // A procedure can leave things open; an error always does.
     clean_up_after_error();
     unsafe { pg_sys::pgstat_report_stat(false) };

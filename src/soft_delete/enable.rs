@@ -173,9 +173,14 @@ fn check(relid: Oid, class: &Class, request: &Request<'_>) -> Result<()> {
         return no("is partitioned by a column that a deletion sets");
     }
     if request.hide == "swap" && class.published {
+        let renamed = qualified(&class.schema, &objects::with_ending(&class.name, "_all"));
         return Err(Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, format!("{table} is in a publication"))
-            .detail(format!("Subscribers know the table by its name, which would change to \"{}\".", class.name))
-            .hint("Use hide => 'live_view', or hide => 'swap_published' if the subscribers are told."));
+            .detail(format!("Subscribers know {table} by its name, which would change to {renamed}."))
+            .hint(format!(
+                "To keep the name: SELECT upkeep.enable_soft_delete({0}, hide => 'live_view'); With subscribers that have renamed \
+                 theirs to {renamed}: SELECT upkeep.enable_soft_delete({0}, hide => 'swap_published');",
+                literal(&table)
+            )));
     }
     if managed::primary_key(relid)?.is_empty() {
         let (what, hint) = match &class.deferrable_key {

@@ -20,7 +20,7 @@ pub const MOST_USES: u32 = 0;
 struct Known {
     queryid: i64,
     user: u32,
-    toplevel: u32,
+    traits: u32,
     slot: u32,
     generation: u32,
 }
@@ -41,7 +41,7 @@ pub struct Own {
 
 impl Own {
     pub const fn new() -> Self {
-        let nothing = Known { queryid: 0, user: 0, toplevel: 0, slot: 0, generation: 0 };
+        let nothing = Known { queryid: 0, user: 0, traits: 0, slot: 0, generation: 0 };
         Own { known: [nothing; CACHE], database: 0, number: 0, vacated: 0 }
     }
 
@@ -84,9 +84,8 @@ impl Default for Own {
 }
 
 #[inline]
-pub fn hash_of(queryid: i64, who: u64, toplevel: u32) -> u64 {
-    let mixed =
-        (queryid as u64 ^ who.rotate_left(29) ^ (u64::from(toplevel) << 61)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+pub fn hash_of(queryid: i64, who: u64, traits: u32) -> u64 {
+    let mixed = (queryid as u64 ^ who.rotate_left(29) ^ (u64::from(traits) << 61)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     mixed ^ (mixed >> 32)
 }
 
@@ -96,7 +95,7 @@ struct Wanted {
     hash: u64,
     queryid: i64,
     who: u64,
-    toplevel: u32,
+    traits: u32,
 }
 
 impl Wanted {
@@ -104,7 +103,7 @@ impl Wanted {
     fn is(&self, slot: &Slot) -> bool {
         slot.queryid.load(Ordering::Relaxed) == self.queryid
             && slot.who.load(Ordering::Relaxed) == self.who
-            && slot.toplevel.load(Ordering::Relaxed) == self.toplevel
+            && slot.traits.load(Ordering::Relaxed) == self.traits
     }
 }
 
@@ -124,13 +123,13 @@ impl Memory {
         statement: Statement,
         now: impl FnOnce() -> i64,
     ) -> Option<&'static Slot> {
-        let Statement { queryid, user, toplevel } = statement;
-        let toplevel = u32::from(toplevel);
+        let Statement { queryid, user, .. } = statement;
+        let traits = statement.traits();
         let who = u64::from(me.database) << 32 | u64::from(user);
-        let hash = hash_of(queryid, who, toplevel);
+        let hash = hash_of(queryid, who, traits);
         // SAFETY: the remainder is within the array.
         let known = unsafe { own.known.get_unchecked_mut((hash >> 16) as usize % CACHE) };
-        if known.queryid == queryid && known.user == user && known.toplevel == toplevel {
+        if known.queryid == queryid && known.user == user && known.traits == traits {
             let slot = self.slot(known.slot);
             writing.store(known.slot + 1, Ordering::SeqCst);
             in_order();
@@ -138,13 +137,13 @@ impl Memory {
                 return Some(slot);
             }
         }
-        let wanted = Wanted { hash, queryid, who, toplevel };
+        let wanted = Wanted { hash, queryid, who, traits };
         let (number, generation) =
             self.find(writing, wanted).or_else(|| self.enter(writing, me.pid, wanted, now)).or_else(|| {
                 writing.store(0, Ordering::Release);
                 None
             })?;
-        *known = Known { queryid, user, toplevel, slot: number, generation };
+        *known = Known { queryid, user, traits, slot: number, generation };
         Some(self.slot(number))
     }
 
@@ -186,7 +185,7 @@ impl Memory {
         let slot = self.slot(number);
         slot.queryid.store(wanted.queryid, Ordering::Relaxed);
         slot.who.store(wanted.who, Ordering::Relaxed);
-        slot.toplevel.store(wanted.toplevel, Ordering::Relaxed);
+        slot.traits.store(wanted.traits, Ordering::Relaxed);
         slot.uses.store(0, Ordering::Relaxed);
         slot.touched.store(0, Ordering::Relaxed);
         slot.since.store(now, Ordering::Relaxed);
@@ -278,7 +277,7 @@ impl Memory {
         let hash = hash_of(
             slot.queryid.load(Ordering::Relaxed),
             slot.who.load(Ordering::Relaxed),
-            slot.toplevel.load(Ordering::Relaxed),
+            slot.traits.load(Ordering::Relaxed),
         );
         let mut link = self.head(hash);
         // No chain is longer, even if a process that is gone has left it so.

@@ -2,7 +2,7 @@
 
 use super::databases::GIVEN_UP;
 use super::moves::mover;
-use super::{DATABASES, Database, Memory, Presence, Shard, Slot, Total};
+use super::{DATABASES, Database, Memory, Presence, Shard, Slot, Total, key_of};
 use crate::figures::{COUNTERS, FAILURES, Figures, Key};
 use crate::histogram::BUCKETS;
 use crate::sync::{AtomicU32, AtomicU64, Mistake, Ordering, in_order, made};
@@ -35,7 +35,7 @@ pub struct Drained {
     database: u32,
 }
 
-/// What is in an entry: generation, queryid, database and role, toplevel.
+/// What is in an entry: generation, queryid, database and role, traits.
 type Holder = (u32, i64, u64, u32);
 
 impl Memory {
@@ -43,7 +43,7 @@ impl Memory {
         let slot = self.slot(number);
         let generation = slot.generation.load(Ordering::SeqCst);
         let who = slot.who.load(Ordering::Relaxed);
-        let holder = (generation, slot.queryid.load(Ordering::Relaxed), who, slot.toplevel.load(Ordering::Relaxed));
+        let holder = (generation, slot.queryid.load(Ordering::Relaxed), who, slot.traits.load(Ordering::Relaxed));
         let undisturbed = generation % 2 == 1 && slot.generation.load(Ordering::SeqCst) == generation;
         (undisturbed && (who >> 32) as u32 == oid).then_some(holder)
     }
@@ -77,11 +77,11 @@ impl Memory {
             }
         }
         for number in self.used() {
-            let Some((generation, queryid, who, toplevel)) = self.held_by(number, oid) else { continue };
+            let Some((generation, queryid, who, traits)) = self.held_by(number, oid) else { continue };
             if let Some((figures, since)) = self.read(host, number, generation)
                 && !figures.is_empty()
             {
-                let key = Key { queryid, user: who as u32, toplevel: toplevel != 0 };
+                let key = key_of(queryid, who, traits);
                 entries.push(Entry { slot: number, generation, key, database: oid, since, figures });
             }
         }
@@ -221,12 +221,12 @@ impl Memory {
             slot.touched.store(1, Ordering::SeqCst);
             return false;
         }
-        let (generation, queryid, who, toplevel) = holder;
+        let (generation, queryid, who, traits) = holder;
         if slot.generation.load(Ordering::SeqCst) == generation {
             let figures = slot.drain();
             if !figures.is_empty() {
                 let since = slot.since.load(Ordering::Relaxed);
-                let key = Key { queryid, user: who as u32, toplevel: toplevel != 0 };
+                let key = key_of(queryid, who, traits);
                 entries.push(Entry { slot: at, generation, key, database: oid, since, figures });
             }
         } else {

@@ -8,7 +8,7 @@
 //! Whatever is held for a moment (the lock, an entry whose counts move) says which process holds it. If that is gone, whoever
 //! may wait goes on in its place; nobody waits for ever (LAW 23).
 
-use crate::figures::{COUNTERS, FAILURES};
+use crate::figures::{COUNTERS, FAILURES, Key};
 use crate::histogram::{BUCKETS, index_of};
 use crate::sync::{AtomicI64, AtomicU32, AtomicU64, Ordering, in_order};
 
@@ -75,7 +75,8 @@ struct Slot {
     queryid: AtomicI64,
     /// Database and role.
     who: AtomicU64,
-    toplevel: AtomicU32,
+    /// [`Statement::traits`].
+    traits: AtomicU32,
     uses: AtomicU32,
     /// Something has not been drained.
     touched: AtomicU32,
@@ -138,6 +139,23 @@ pub struct Statement {
     pub queryid: i64,
     pub user: u32,
     pub toplevel: bool,
+    /// Executed by the worker of a job.
+    pub by_job: bool,
+}
+
+const TOPLEVEL: u32 = 1;
+const BY_JOB: u32 = 2;
+
+impl Statement {
+    /// What tells it from the same text executed otherwise, in one word.
+    #[inline]
+    fn traits(&self) -> u32 {
+        u32::from(self.toplevel) * TOPLEVEL + u32::from(self.by_job) * BY_JOB
+    }
+}
+
+fn key_of(queryid: i64, who: u64, traits: u32) -> Key {
+    Key { queryid, user: who as u32, toplevel: traits & TOPLEVEL != 0, by_job: traits & BY_JOB != 0 }
 }
 
 #[cfg(not(loom))]

@@ -45,7 +45,7 @@ fn slot() -> Slot {
         next: AtomicU32::new(0),
         queryid: AtomicI64::new(0),
         who: AtomicU64::new(0),
-        toplevel: AtomicU32::new(0),
+        traits: AtomicU32::new(0),
         uses: AtomicU32::new(0),
         touched: AtomicU32::new(0),
         moving: AtomicU64::new(0),

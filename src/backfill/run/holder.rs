@@ -15,7 +15,8 @@ pub fn describe() -> Result<Option<String>> {
                  WHERE a.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()
                    AND (a.datid OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database d
                             WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
-                        OR a.backend_type OPERATOR(pg_catalog.=) 'walsender')
+                        -- Of a standby; that of a subscriber is in its database, and keeps rows of no other one.
+                        OR a.backend_type OPERATOR(pg_catalog.=) 'walsender' AND a.datid IS NULL)
                  UNION ALL
                  SELECT pg_catalog.format('replication slot \"%s\"', s.slot_name), pg_catalog.age(s.xmin)
                  FROM pg_catalog.pg_replication_slots s

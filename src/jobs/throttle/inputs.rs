@@ -114,14 +114,18 @@ fn slots(facts: &Facts) -> Vec<Reading> {
 
 fn heeded<'a>(facts: &'a Facts) -> impl Iterator<Item = &'a Replica> {
     let ignored = |name: &str| facts.policy.ignored.contains(name);
-    facts.sample.replicas.iter().filter(move |r| !ignored(&r.name) && !r.slot.as_deref().is_some_and(ignored))
+    // A subscriber of another database gets nothing of what is written here, and passes over it without applying it.
+    let follows = |r: &Replica| r.database.is_none_or(|database| database == facts.database);
+    let known = move |r: &Replica| ignored(&r.name) || r.slot.as_deref().is_some_and(ignored);
+    facts.sample.replicas.iter().filter(move |r| follows(r) && !known(r))
 }
 
 /// As the owner of a job may call it: slots are everyone's to see, standbys are not.
 fn describe(replica: &Replica, names: bool) -> String {
+    let what = if replica.database.is_some() { "subscriber" } else { "standby" };
     match replica.connected {
-        true if names => format!("standby \"{}\"", replica.name),
-        true => "a standby".into(),
+        true if names => format!("{what} \"{}\"", replica.name),
+        true => format!("a {what}"),
         false => format!("replication slot \"{}\" (nobody is connected)", replica.name),
     }
 }
@@ -148,7 +152,8 @@ fn lag(facts: &Facts) -> Vec<Reading> {
                     Some(rate) if rate < 50e3 => " and stands still".into(),
                     Some(rate) => format!(" at {}/s", megabytes(rate)),
                 };
-                format!("{who} has {} to replay{rate} (limit {})", megabytes(todo), limit(most))
+                let does = if replica.database.is_some() { "apply" } else { "replay" };
+                format!("{who} has {} to {does}{rate} (limit {})", megabytes(todo), limit(most))
             })
         });
         Reading {
@@ -312,6 +317,18 @@ mod tests {
         assert_eq!(held(&with(slow(Some(0.0)))).unwrap(), reason);
         assert_eq!(held(&with(slow(None))).unwrap(), "standby \"s1\" has 200 MB to replay (limit 10 s)");
         assert_eq!(held(&with(Replica { rate: Some(0.0), ..standby("s1", 500.0, 0) })), None, "it has everything");
+    }
+
+    #[test]
+    fn a_subscriber_is_no_standby_and_counts_for_its_own_database() {
+        let of = |database| Replica { database: Some(database), ..standby("s1", 20_000.0, 200) };
+        assert_eq!(held(&with(of(5))).unwrap(), "subscriber \"s1\" is 20.0 s behind (limit 10 s)");
+        assert_eq!(held_with(&with(of(5)), &[], false).unwrap(), "a subscriber is 20.0 s behind (limit 10 s)");
+        let slow = Replica { lag: 1.0, ..of(5) };
+        assert_eq!(held(&with(slow)).unwrap(), "subscriber \"s1\" has 200 MB to apply (limit 10 s)");
+        assert_eq!(held(&with(of(6))), None);
+        assert_eq!(held(&with(Replica { connected: false, ..of(6) })), None);
+        assert!(held(&with(Replica { connected: false, ..of(5) })).unwrap().starts_with("replication slot \"s1\""));
     }
 
     #[test]

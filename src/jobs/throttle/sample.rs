@@ -24,6 +24,8 @@ pub struct Replica {
     pub name: String,
     pub slot: Option<String>,
     pub connected: bool,
+    /// Of a subscriber: the database that it gets the changes of. A standby follows them all.
+    pub database: Option<u32>,
     /// What it has replayed, or what its slot keeps.
     pub position: u64,
     /// ms

@@ -132,14 +132,14 @@ fn replicas() -> Result<Vec<Seen>> {
         "SELECT coalesce(nullif(r.application_name, ''), s.slot_name::pg_catalog.text, r.pid::pg_catalog.text), s.slot_name::pg_catalog.text, true,
                 (r.replay_lsn OPERATOR(pg_catalog.-) '0/0'::pg_catalog.pg_lsn)::pg_catalog.text,
                 pg_catalog.date_part('epoch', r.reply_time),
-                pg_catalog.date_part('epoch', r.replay_lag) OPERATOR(pg_catalog.*) 1000
+                pg_catalog.date_part('epoch', r.replay_lag) OPERATOR(pg_catalog.*) 1000, s.datoid
          FROM pg_catalog.pg_stat_replication r
          LEFT JOIN pg_catalog.pg_replication_slots s ON s.active_pid OPERATOR(pg_catalog.=) r.pid
          WHERE r.replay_lsn IS NOT NULL
          UNION ALL
          SELECT s.slot_name::pg_catalog.text, s.slot_name::pg_catalog.text, false,
                 (coalesce(s.confirmed_flush_lsn, s.restart_lsn) OPERATOR(pg_catalog.-) '0/0'::pg_catalog.pg_lsn)::pg_catalog.text,
-                NULL, NULL
+                NULL, NULL, s.datoid
          FROM pg_catalog.pg_replication_slots s
          WHERE NOT s.active AND coalesce(s.confirmed_flush_lsn, s.restart_lsn) IS NOT NULL
            AND s.wal_status IS DISTINCT FROM 'lost'",
@@ -151,6 +151,8 @@ fn replicas() -> Result<Vec<Seen>> {
                     name: row.require(1)?,
                     slot: row.get(2)?,
                     connected,
+                    // Physical slots have none.
+                    database: row.get::<pgrx::pg_sys::Oid>(7)?.map(pgrx::pg_sys::Oid::to_u32),
                     position: row.require::<String>(4)?.parse().unwrap_or(0),
                     lag: 0.0,
                     rate: None,

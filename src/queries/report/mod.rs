@@ -69,7 +69,8 @@ fn fill_gaps(series: &mut Series, length: i64) {
 }
 
 fn report(window: Window) -> Result<Value> {
-    let length = bucket(window);
+    // By what is stored: minutes after the first interval an hour would be one point.
+    let length = reading::stored(window)?.map_or(MINUTE, bucket);
     let mut series = Series::new();
     let mut totals = HashMap::<Key, Figures>::new();
     reading::each(window, Wish { resolution: Some(length), ..Wish::default() }, |interval| {

@@ -16,6 +16,20 @@ use crate::queries::figures::COUNTERS;
 static MEMORY: Global<Memory> = Global::new(Memory::none());
 /// What this process remembers; the postmaster counts nothing.
 static OWN: Global<Own> = Global::new(Own::new());
+/// What this process executes is a job's.
+static BY_JOB: Global<bool> = Global::new(false);
+
+/// What this process executes is counted as a job's from now on.
+pub fn count_as_job() {
+    // SAFETY: one thread.
+    unsafe { *BY_JOB.get() = true };
+}
+
+#[inline]
+fn statement(queryid: i64, user: u32, toplevel: bool) -> Statement {
+    // SAFETY: one thread.
+    Statement { queryid, user, toplevel, by_job: unsafe { *BY_JOB.get() } }
+}
 
 unsafe extern "C-unwind" {
     // Declared again because pgrx's own bindings catch and rebuild every error. Neither raises.
@@ -90,7 +104,7 @@ pub fn count_call(queryid: i64, user: u32, toplevel: bool, ns: u64, rows: u64) {
     let Some(memory) = memory() else { return };
     // SAFETY: one thread.
     let own = unsafe { &mut *OWN.get() };
-    memory.count_call(own, me(), Statement { queryid, user, toplevel }, ns, rows, now);
+    memory.count_call(own, me(), statement(queryid, user, toplevel), ns, rows, now);
 }
 
 /// A statement has failed.
@@ -98,7 +112,7 @@ pub fn count_failure(queryid: i64, user: u32, toplevel: bool, failure: Failure) 
     let Some(memory) = memory() else { return };
     // SAFETY: one thread.
     let own = unsafe { &mut *OWN.get() };
-    memory.count_failure(own, me(), Statement { queryid, user, toplevel }, failure, now);
+    memory.count_failure(own, me(), statement(queryid, user, toplevel), failure, now);
 }
 
 /// This process as one that takes down texts; `None`: nobody will fetch them. Where statements are analyzed: it neither waits nor fails.

@@ -12,6 +12,7 @@ pub mod texts;
 pub mod utility;
 
 pub use books::{Quiet, ignore_this_process};
+pub use memory::count_as_job;
 
 /// What a process has once, behind a pointer.
 struct Global<T>(UnsafeCell<T>);
