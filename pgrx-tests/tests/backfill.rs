@@ -1059,3 +1059,42 @@ fn a_condition_that_is_never_true_is_told() -> Result<()> {
     assert!(warnings.contains("trigger own will fire") && !warnings.contains("upkeep"), "{warnings}");
     Ok(())
 }
+
+#[test]
+fn a_preview_shows_what_would_be_stored() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    session.run(
+        "CREATE DOMAIN price AS numeric(6,1);
+         CREATE TABLE t (id int PRIMARY KEY, amount numeric(10,2), price price, prices numeric(4,1)[], short varchar(5), fixed char(4),
+                         at timestamp(0), took interval(1), bits bit(3), n int, plain numeric);
+         INSERT INTO t (id, amount) VALUES (1, 1)",
+    )?;
+    for (column, value) in [
+        ("amount", "1.239"),
+        ("price", "12.34"),
+        ("prices", "ARRAY[1.26, 99.94]"),
+        ("short", "'abcde '"),
+        ("fixed", "'ab'"),
+        ("at", "timestamp '2020-01-01 10:00:00.7'"),
+        ("took", "interval '1.26 s'"),
+        ("bits", "B'101'"),
+        ("n", "2.5"),
+        ("plain", "1.23900"),
+        ("plain", "12345678901234567890.123456789"),
+        ("amount", "sqrt(2)"),
+    ] {
+        let assignment = format!("{column} = {value}");
+        let shown = session.text(&format!(
+            "SELECT new_row ->> '{column}' FROM upkeep.preview_backfill('t', $${assignment}$$, 'true')"
+        ))?;
+        let stored = session.text(&format!("UPDATE t SET {assignment} RETURNING to_jsonb(t) ->> '{column}'"))?;
+        assert_eq!(shown, stored, "{assignment}");
+    }
+    for (assignment, code) in [("short = 'abcdef'", "22001"), ("amount = 1e9", "22003"), ("bits = B'1'", "22026")] {
+        assert_eq!(sqlstate(&mut session, &format!("UPDATE t SET {assignment}"))?, code);
+        let preview = format!("SELECT upkeep.preview_backfill('t', $${assignment}$$, 'true')");
+        assert_eq!(sqlstate(&mut session, &preview)?, code, "{assignment}");
+    }
+    Ok(())
+}

@@ -34,7 +34,7 @@ use crate::error::{Error, INVALID_PARAMETER_VALUE, OBJECT_IN_USE, Result};
 use crate::jobs;
 use crate::jobs::limits::Limits;
 use crate::jobs::queue::{self, NewJob};
-use crate::server::json::JsonB;
+use crate::server::json::{JsonB, Untouched};
 use crate::server::lock::{Lock, Purpose};
 use crate::server::raise::{self, Level, answer};
 use definition::{Checked, OnError};
@@ -216,7 +216,7 @@ fn upkeep_preview_backfill(
     assignments: Option<&str>,
     condition: Option<&str>,
     max_rows: Option<i32>,
-) -> TableIterator<'static, (name!(row_key, JsonB), name!(old_row, JsonB), name!(new_row, JsonB))> {
+) -> TableIterator<'static, (name!(row_key, Untouched), name!(old_row, Untouched), name!(new_row, Untouched))> {
     let rows = answer((|| {
         check_texts(assignments, condition)?;
         let checked = definition::check(target, assignments, condition, OnError::Quarantine, &json!({}))?;
