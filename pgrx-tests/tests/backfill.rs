@@ -961,6 +961,55 @@ fn explain_and_preview_change_nothing() -> Result<()> {
 }
 
 #[test]
+fn who_asks_under_a_policy_of_tenants_is_told_what_the_workers_lack() -> Result<()> {
+    let db = testing::database()?;
+    let mut admin = db.connect()?;
+    let (owner, app) = (db.role("owner")?, db.role("app")?);
+    admin.run(&format!(
+        "CREATE TABLE t (id int PRIMARY KEY, tenant int, n int); INSERT INTO t SELECT g, g % 3 FROM generate_series(1, 300) g;
+         ALTER TABLE t OWNER TO {owner}; GRANT SELECT, UPDATE ON t TO {app}; ALTER TABLE t ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY own ON t USING (tenant = nullif(current_setting('app.tenant', true), '')::int);
+         CREATE POLICY others ON t TO pg_monitor USING (current_setting('app.other') = 'x')"
+    ))?;
+    let lacking = "Its policies read app.tenant: set in your session, and not in the workers that run the job.";
+    let mut check = |role: &str, hint: &str| -> Result<()> {
+        let mut session = db.connect_as(role)?;
+        session.run("SET app.tenant = '1'")?;
+        let job = session.text("SELECT upkeep.backfill('t', 'n = 1', 'n IS NULL')")?;
+        let warnings = session.notices();
+        let [warning] = &warnings[..] else { panic!("{role}: {warnings:?}") };
+        assert_eq!(
+            (warning.severity(), warning.message()),
+            (
+                "WARNING",
+                "row security applies to you: only rows of public.t that its policies let you see and change will be filled"
+            )
+        );
+        assert_eq!((warning.detail(), warning.hint()), (Some(lacking), Some(hint)));
+        let explained =
+            session.text("SELECT warnings::text FROM upkeep.explain_backfill('t', 'n = 1', 'n IS NULL')")?;
+        assert!(explained.contains(lacking), "{explained}");
+        wait(&mut session, &job)?;
+        assert_eq!(admin.text("SELECT count(n) FROM t")?, "0");
+        Ok(())
+    };
+    check(
+        &app,
+        &format!(
+            "To fill all rows, ask for it as the table's owner (SET ROLE {owner};), as a superuser, or as a role with BYPASSRLS."
+        ),
+    )?;
+    db.connect()?.run("ALTER TABLE t FORCE ROW LEVEL SECURITY")?;
+    check(&owner, "To fill all rows, ask for it as a superuser, or as a role with BYPASSRLS.")?;
+    // To whom no policy applies nothing is said.
+    let job = admin.text("SELECT upkeep.backfill('t', 'n = 1', 'n IS NULL')")?;
+    assert_eq!(admin.notices().len(), 0);
+    wait(&mut admin, &job)?;
+    assert_eq!(admin.text("SELECT count(n) FROM t")?, "300");
+    Ok(())
+}
+
+#[test]
 fn row_security_applies_to_who_asked() -> Result<()> {
     let db = testing::database()?;
     let role = db.role("tenant")?;
