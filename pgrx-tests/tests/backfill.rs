@@ -962,6 +962,55 @@ fn explain_and_preview_change_nothing() -> Result<()> {
 }
 
 #[test]
+fn who_asks_under_a_policy_of_tenants_is_told_what_the_workers_lack() -> Result<()> {
+    let db = testing::database()?;
+    let mut admin = db.connect()?;
+    let (owner, app) = (db.role("owner")?, db.role("app")?);
+    admin.run(&format!(
+        "CREATE TABLE t (id int PRIMARY KEY, tenant int, n int); INSERT INTO t SELECT g, g % 3 FROM generate_series(1, 300) g;
+         ALTER TABLE t OWNER TO {owner}; GRANT SELECT, UPDATE ON t TO {app}; ALTER TABLE t ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY own ON t USING (tenant = nullif(current_setting('app.tenant', true), '')::int);
+         CREATE POLICY others ON t TO pg_monitor USING (current_setting('app.other') = 'x')"
+    ))?;
+    let lacking = "Its policies read app.tenant: set in your session, and not in the workers that run the job.";
+    let mut check = |role: &str, hint: &str| -> Result<()> {
+        let mut session = db.connect_as(role)?;
+        session.run("SET app.tenant = '1'")?;
+        let job = session.text("SELECT upkeep.backfill('t', 'n = 1', 'n IS NULL')")?;
+        let warnings = session.notices();
+        let [warning] = &warnings[..] else { panic!("{role}: {warnings:?}") };
+        assert_eq!(
+            (warning.severity(), warning.message()),
+            (
+                "WARNING",
+                "row security applies to you: only rows of public.t that its policies let you see and change will be filled"
+            )
+        );
+        assert_eq!((warning.detail(), warning.hint()), (Some(lacking), Some(hint)));
+        let explained =
+            session.text("SELECT warnings::text FROM upkeep.explain_backfill('t', 'n = 1', 'n IS NULL')")?;
+        assert!(explained.contains(lacking), "{explained}");
+        wait(&mut session, &job)?;
+        assert_eq!(admin.text("SELECT count(n) FROM t")?, "0");
+        Ok(())
+    };
+    check(
+        &app,
+        &format!(
+            "To fill all rows, ask for it as the table's owner (SET ROLE {owner};), as a superuser, or as a role with BYPASSRLS."
+        ),
+    )?;
+    db.connect()?.run("ALTER TABLE t FORCE ROW LEVEL SECURITY")?;
+    check(&owner, "To fill all rows, ask for it as a superuser, or as a role with BYPASSRLS.")?;
+    // To whom no policy applies nothing is said.
+    let job = admin.text("SELECT upkeep.backfill('t', 'n = 1', 'n IS NULL')")?;
+    assert_eq!(admin.notices().len(), 0);
+    wait(&mut admin, &job)?;
+    assert_eq!(admin.text("SELECT count(n) FROM t")?, "300");
+    Ok(())
+}
+
+#[test]
 fn row_security_applies_to_who_asked() -> Result<()> {
     let db = testing::database()?;
     let role = db.role("tenant")?;
@@ -1029,4 +1078,70 @@ fn tables_of_citus_are_refused() -> Result<()> {
     session.run("CREATE TABLE plain (id int PRIMARY KEY, n int)")?;
     let job = session.text("SELECT upkeep.backfill('plain', 'n = 1')")?;
     wait(&mut session, &job)
+}
+
+#[test]
+fn a_condition_that_is_never_true_is_told() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    session.run("CREATE TABLE t (id int PRIMARY KEY, n int)")?;
+    for (condition, told) in
+        [("n = NULL", 1), ("n IS NULL", 0), ("false", 1), ("n = 1 AND n = 2", 1), ("n > 1 AND n < 1", 0)]
+    {
+        let job = session.text(&format!("SELECT upkeep.backfill('t', 'n = 1', '{condition}')"))?;
+        let notices = session.notices();
+        assert_eq!(notices.len(), told, "{condition}: {notices:?}");
+        for notice in notices {
+            assert_eq!(notice.message(), "the condition holds for no row: the planner has found it to be false");
+        }
+        wait(&mut session, &job)?;
+    }
+    // Only triggers that are not ours are warned of.
+    session.run(
+        "SELECT upkeep.enable_timestamps('t'), upkeep.enable_soft_delete('t');
+         CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+         CREATE TRIGGER own BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION f()",
+    )?;
+    let warnings = session.text("SELECT warnings FROM upkeep.explain_backfill('t', 'n = 1', 'n IS NULL')")?;
+    assert!(warnings.contains("trigger own will fire") && !warnings.contains("upkeep"), "{warnings}");
+    Ok(())
+}
+
+#[test]
+fn a_preview_shows_what_would_be_stored() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    session.run(
+        "CREATE DOMAIN price AS numeric(6,1);
+         CREATE TABLE t (id int PRIMARY KEY, amount numeric(10,2), price price, prices numeric(4,1)[], short varchar(5), fixed char(4),
+                         at timestamp(0), took interval(1), bits bit(3), n int, plain numeric);
+         INSERT INTO t (id, amount) VALUES (1, 1)",
+    )?;
+    for (column, value) in [
+        ("amount", "1.239"),
+        ("price", "12.34"),
+        ("prices", "ARRAY[1.26, 99.94]"),
+        ("short", "'abcde '"),
+        ("fixed", "'ab'"),
+        ("at", "timestamp '2020-01-01 10:00:00.7'"),
+        ("took", "interval '1.26 s'"),
+        ("bits", "B'101'"),
+        ("n", "2.5"),
+        ("plain", "1.23900"),
+        ("plain", "12345678901234567890.123456789"),
+        ("amount", "sqrt(2)"),
+    ] {
+        let assignment = format!("{column} = {value}");
+        let shown = session.text(&format!(
+            "SELECT new_row ->> '{column}' FROM upkeep.preview_backfill('t', $${assignment}$$, 'true')"
+        ))?;
+        let stored = session.text(&format!("UPDATE t SET {assignment} RETURNING to_jsonb(t) ->> '{column}'"))?;
+        assert_eq!(shown, stored, "{assignment}");
+    }
+    for (assignment, code) in [("short = 'abcdef'", "22001"), ("amount = 1e9", "22003"), ("bits = B'1'", "22026")] {
+        assert_eq!(sqlstate(&mut session, &format!("UPDATE t SET {assignment}"))?, code);
+        let preview = format!("SELECT upkeep.preview_backfill('t', $${assignment}$$, 'true')");
+        assert_eq!(sqlstate(&mut session, &preview)?, code, "{assignment}");
+    }
+    Ok(())
 }

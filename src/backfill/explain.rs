@@ -9,7 +9,7 @@ use super::options::Walk;
 use super::statements::identifier;
 use super::strategy::{self, Choice, Facts};
 use super::tree::Leaf;
-use super::{key, rights, survey};
+use super::{key, policies, rights, survey};
 use crate::error::Result;
 use crate::server::{heap, spi};
 
@@ -239,7 +239,7 @@ fn warn_of(checked: &Checked, leaf: &Leaf, facts: &Facts, choice: &Choice, warni
         warnings.add(&text, text.clone());
     }
     if leaf.row_security && !checked.table.row_security {
-        warnings.add("row security", ROW_SECURITY.to_owned());
+        warn_of_policies(leaf.relid, warnings)?;
     }
     if checked.definition.options.vacuum && choice.strides > 1 && !choice.held {
         warnings.add(
@@ -250,12 +250,17 @@ fn warn_of(checked: &Checked, leaf: &Leaf, facts: &Facts, choice: &Choice, warni
     Ok(())
 }
 
-const ROW_SECURITY: &str =
-    "row security applies to you: only rows that its policies let you see and change will be filled";
+fn warn_of_policies(relid: Oid, warnings: &mut Warnings) -> Result<()> {
+    warnings.add("row security", policies::APPLIES.to_owned());
+    if let Some(text) = policies::lacking(relid)? {
+        warnings.add(&text, text.clone());
+    }
+    Ok(())
+}
 
 fn warn_of_the_whole(checked: &Checked, warnings: &mut Warnings) -> Result<()> {
     if checked.table.row_security {
-        warnings.add("row security", ROW_SECURITY.to_owned());
+        warn_of_policies(checked.table.relid, warnings)?;
     }
     if checked.definition.condition.is_none() {
         warnings.add(

@@ -12,6 +12,7 @@ pub mod list;
 pub mod meaning;
 pub mod new_rows;
 pub mod options;
+pub mod policies;
 pub mod preview;
 pub mod rights;
 pub mod run;
@@ -34,7 +35,7 @@ use crate::error::{Error, INVALID_PARAMETER_VALUE, OBJECT_IN_USE, Result};
 use crate::jobs;
 use crate::jobs::limits::Limits;
 use crate::jobs::queue::{self, NewJob};
-use crate::server::json::JsonB;
+use crate::server::json::{JsonB, Untouched};
 use crate::server::lock::{Lock, Purpose};
 use crate::server::raise::{self, Level, answer};
 use definition::{Checked, OnError};
@@ -216,7 +217,7 @@ fn upkeep_preview_backfill(
     assignments: Option<&str>,
     condition: Option<&str>,
     max_rows: Option<i32>,
-) -> TableIterator<'static, (name!(row_key, JsonB), name!(old_row, JsonB), name!(new_row, JsonB))> {
+) -> TableIterator<'static, (name!(row_key, Untouched), name!(old_row, Untouched), name!(new_row, Untouched))> {
     let rows = answer((|| {
         check_texts(assignments, condition)?;
         let checked = definition::check(target, assignments, condition, OnError::Quarantine, &json!({}))?;
@@ -230,14 +231,11 @@ fn create(checked: &Checked, job: NewJob<'_>) -> Result<Uuid> {
     let table = &checked.table;
     refuse_overlap(table.relid, &checked.definition.columns, job.name)?;
     let policies_of = match checked.leaves.iter().find(|leaf| leaf.row_security) {
-        _ if table.row_security => Some(&table.sql),
-        leaf => leaf.map(|leaf| &leaf.sql),
+        _ if table.row_security => Some((table.relid, &table.sql)),
+        leaf => leaf.map(|leaf| (leaf.relid, &leaf.sql)),
     };
-    if let Some(name) = policies_of {
-        let text = format!(
-            "row security applies to you: only rows of {name} that its policies let you see and change will be filled"
-        );
-        raise::report(Level::Warning, Error::new(crate::error::SqlState::new(b"01000"), text));
+    if let Some((relid, name)) = policies_of {
+        raise::report(Level::Warning, policies::warning(relid, name)?);
     }
     queue::create(job)
 }

@@ -7,13 +7,13 @@ use super::glue::Glue;
 use super::key;
 use super::statements::{Parts, identifier, literal};
 use crate::error::{Error, FEATURE_NOT_SUPPORTED, INVALID_PARAMETER_VALUE, Result, UNDEFINED_TABLE};
-use crate::server::json::JsonB;
+use crate::server::json::Untouched;
 use crate::server::{catalog, catch, heap, spi};
 
 pub struct Preview {
-    pub row_key: JsonB,
-    pub old_row: JsonB,
-    pub new_row: JsonB,
+    pub row_key: Untouched,
+    pub old_row: Untouched,
+    pub new_row: Untouched,
 }
 
 pub fn preview(checked: &Checked, max_rows: i32) -> Result<Vec<Preview>> {
@@ -51,11 +51,31 @@ struct Column {
     type_name: String,
     /// jsonb is made of values by what the server and superusers have made, or who is asking.
     is_trusted: bool,
+    /// What the `(n)` of its type makes of a value that is stored.
+    fitting: Option<Fitting>,
+}
+
+enum Fitting {
+    /// `function(value, modifier)`, or the same with a third argument: the cast is none that somebody has written.
+    Call { function: String, modifier: i32, arguments: i16 },
+    /// Of an array's elements.
+    Cast(String),
 }
 
 impl Column {
+    /// As an UPDATE would store it: rounded to so many digits; too long is the error that the UPDATE would end in.
+    fn stored(&self, value: &str) -> String {
+        let value = format!("({value})::{}", self.type_name);
+        match &self.fitting {
+            None => value,
+            Some(Fitting::Call { function, modifier, arguments: 2 }) => format!("{function}({value}, {modifier})"),
+            Some(Fitting::Call { function, modifier, .. }) => format!("{function}({value}, {modifier}, false)"),
+            Some(Fitting::Cast(type_name)) => format!("({value})::{type_name}"),
+        }
+    }
+
     /// For a person: as jsonb has it; as text where that would run a cast that the type's owner has made.
-    fn shown(&self, value: &str, cast: bool) -> String {
+    fn shown(&self, value: &str) -> String {
         if !self.is_trusted {
             // No value of these types (enums, ranges, rows, and arrays of them) is an empty text: it is null.
             return format!(
@@ -63,13 +83,42 @@ impl Column {
                   FROM pg_catalog.format('%s', {value}) AS f (text))"
             );
         }
-        if cast { format!("{value}::{}", self.type_name) } else { value.to_owned() }
+        value.to_owned()
     }
+}
+
+/// What the server itself calls for a type with a modifier. Of functions only a superuser's or the caller's own, as for jsonb.
+fn fitting(type_oid: Oid, modifier: i32) -> Result<Option<Fitting>> {
+    let (base, modifier) = catalog::base_type_and_modifier(type_oid, modifier);
+    if modifier < 0 {
+        return Ok(None);
+    }
+    let found = spi::query_one(
+        "SELECT pg_catalog.format('%I.%I', n.nspname, p.proname), p.pronargs,
+                t.typcategory OPERATOR(pg_catalog.=) 'A' AND t.typelem OPERATOR(pg_catalog.<>) 0::pg_catalog.oid
+         FROM pg_catalog.pg_type t
+         JOIN pg_catalog.pg_cast k ON k.castsource OPERATOR(pg_catalog.=) k.casttarget AND k.castsource OPERATOR(pg_catalog.=)
+              CASE WHEN t.typcategory OPERATOR(pg_catalog.=) 'A' AND t.typelem OPERATOR(pg_catalog.<>) 0::pg_catalog.oid
+                   THEN t.typelem ELSE t.oid END
+         JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) k.castfunc
+         JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace
+         JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) p.proowner
+         WHERE t.oid OPERATOR(pg_catalog.=) $1 AND (r.rolsuper OR r.rolname OPERATOR(pg_catalog.=) current_user)",
+        &[base.into()],
+        |row| Ok((row.require::<String>(1)?, row.require::<i16>(2)?, row.require::<bool>(3)?)),
+    )?;
+    Ok(match found {
+        // A cast cuts what is too long, an UPDATE does not; there is no other way to ask for it, element by element.
+        Some((_, arguments, true)) if arguments > 2 => None,
+        Some((_, _, true)) => Some(Fitting::Cast(catalog::type_sql(base, modifier))),
+        Some((function, arguments, false)) => Some(Fitting::Call { function, modifier, arguments }),
+        None => None,
+    })
 }
 
 /// `relid`'s. A type is what it is made of, too: elements, attributes, and what a domain has underneath.
 fn columns(relid: Oid) -> Result<Vec<Column>> {
-    spi::query(
+    let found = spi::query(
         "SELECT a.attname::pg_catalog.text, a.atttypid, NOT EXISTS (
              WITH RECURSIVE t (oid) AS (
                  SELECT a.atttypid
@@ -85,19 +134,27 @@ fn columns(relid: Oid) -> Result<Vec<Column>> {
              JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) p.typowner
              WHERE p.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
                AND p.typtype OPERATOR(pg_catalog.<>) 'd' AND p.typtype OPERATOR(pg_catalog.<>) 'b'
-               AND NOT r.rolsuper AND r.rolname OPERATOR(pg_catalog.<>) current_user)
+               AND NOT r.rolsuper AND r.rolname OPERATOR(pg_catalog.<>) current_user), a.atttypmod
          FROM pg_catalog.pg_attribute a
          WHERE a.attrelid OPERATOR(pg_catalog.=) $1 AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped
          ORDER BY a.attnum",
         &[relid.into()],
         |row| {
-            Ok(Column {
+            let type_oid = row.require(2)?;
+            let column = Column {
                 name: row.require(1)?,
-                type_name: catalog::type_sql(catalog::base_type(row.require(2)?), -1),
+                type_name: catalog::type_sql(catalog::base_type(type_oid), -1),
                 is_trusted: row.require(3)?,
-            })
+                fitting: None,
+            };
+            Ok((column, type_oid, row.require::<i32>(4)?))
         },
-    )
+    )?;
+    let fitted = |(column, type_oid, modifier): (Column, Oid, i32)| {
+        let fitting = if column.is_trusted { fitting(type_oid, modifier)? } else { None };
+        Ok(Column { fitting, ..column })
+    };
+    found.into_iter().map(fitted).collect()
 }
 
 /// A function takes a hundred arguments.
@@ -130,10 +187,11 @@ fn select(checked: &Checked, leaf: Oid, parts: &Parts, max_rows: usize) -> Resul
             .hint("Set it by a plain expression, for example a = (SELECT ..), b = (SELECT ..)."));
         };
         let Some(column) = shown(&target.column) else { continue };
-        values.push((&*target.column, column.shown(&format!("({value})"), true)));
+        let value = if column.is_trusted { column.stored(value) } else { format!("({value})") };
+        values.push((&*target.column, column.shown(&value)));
     }
     let table = identifier(&checked.table.name);
-    let of_table = |column: &Column| column.shown(&format!("{table}.{}", identifier(&column.name)), false);
+    let of_table = |column: &Column| column.shown(&format!("{table}.{}", identifier(&column.name)));
     let row = object(columns.iter().map(|column| (&*column.name, of_table(column))));
     let key = match &parts.key {
         Some(key) => {

@@ -86,6 +86,13 @@ pub fn base_type(oid: Oid) -> Oid {
     unsafe { pg_sys::getBaseType(oid) }
 }
 
+/// The same, and what `(n)` behind the domain's type says; -1: nothing.
+pub fn base_type_and_modifier(oid: Oid, modifier: i32) -> (Oid, i32) {
+    let mut modifier = modifier;
+    let base = unsafe { pg_sys::getBaseTypeAndTypmod(oid, &mut modifier) };
+    (base, modifier)
+}
+
 /// Is the extension installed in this database?
 pub fn extension_exists() -> bool {
     unsafe { pg_sys::get_extension_oid(c"pg_upkeep".as_ptr(), true) != Oid::INVALID }

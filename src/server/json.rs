@@ -122,3 +122,45 @@ unsafe impl SqlTranslatable for JsonB {
     const ARGUMENT_SQL: Result<SqlMappingRef, ArgumentError> = <Theirs as SqlTranslatable>::ARGUMENT_SQL;
     const RETURN_SQL: Result<ReturnsRef, ReturnsError> = <Theirs as SqlTranslatable>::RETURN_SQL;
 }
+
+/// A jsonb that goes through our hands unread: all digits of its numbers stay.
+pub struct Untouched(String);
+
+impl FromDatum for Untouched {
+    unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _oid: pg_sys::Oid) -> Option<Self> {
+        if is_null {
+            return None;
+        }
+        // SAFETY: a jsonb, says the caller.
+        let text: &CStr = unsafe { direct_function_call(pg_sys::jsonb_out, &[Some(datum)]) }?;
+        Some(Untouched(encoding::from_server(text.to_bytes())))
+    }
+}
+
+impl IntoDatum for Untouched {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        let text = std::ffi::CString::new(encoding::to_server(&self.0)).expect("JSON has no zero byte");
+        // SAFETY: a text of this database.
+        unsafe { direct_function_call_as_datum(pg_sys::jsonb_in, &[Some(text.as_ptr().into())]) }
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::JSONBOID
+    }
+}
+
+unsafe impl BoxRet for Untouched {
+    unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
+        match self.into_datum() {
+            Some(datum) => unsafe { fcinfo.return_raw_datum(datum) },
+            None => fcinfo.return_null(),
+        }
+    }
+}
+
+unsafe impl SqlTranslatable for Untouched {
+    const TYPE_IDENT: &'static str = <Theirs as SqlTranslatable>::TYPE_IDENT;
+    const TYPE_ORIGIN: TypeOrigin = <Theirs as SqlTranslatable>::TYPE_ORIGIN;
+    const ARGUMENT_SQL: Result<SqlMappingRef, ArgumentError> = <Theirs as SqlTranslatable>::ARGUMENT_SQL;
+    const RETURN_SQL: Result<ReturnsRef, ReturnsError> = <Theirs as SqlTranslatable>::RETURN_SQL;
+}

@@ -464,6 +464,24 @@ pub fn look_up<T>(sql: &'static str, args: &[DatumWithOid<'_>], each: impl Fn(Ro
     if !ONE_MOMENT.get() {
         return at_one_moment(|| look_up(sql, args, each));
     }
+    run_known(sql, args, true, each)
+}
+
+/// As [`execute_returning`], planned once per session: for what is asked in every call of a function that changes one row.
+pub fn known_returning<T>(
+    sql: &'static str,
+    args: &[DatumWithOid<'_>],
+    each: impl Fn(Row<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    run_known(sql, args, false, each)
+}
+
+fn run_known<T>(
+    sql: &'static str,
+    args: &[DatumWithOid<'_>],
+    read_only: bool,
+    each: impl Fn(Row<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
     let _pinned = Pinned::ours();
     Spi::connect(|_| {
         let plan = known(sql, args)?;
@@ -474,7 +492,7 @@ pub fn look_up<T>(sql: &'static str, args: &[DatumWithOid<'_>], each: impl Fn(Ro
             args.iter().map(|arg| arg.datum().map_or(null, |datum| datum.sans_lifetime())).collect();
         // SAFETY: connected; the result's rows live until then. Read only: with the snapshot that is active.
         unsafe {
-            let code = pg_sys::SPI_execute_plan(plan, values.as_mut_ptr(), nulls.as_ptr(), true, 0);
+            let code = pg_sys::SPI_execute_plan(plan, values.as_mut_ptr(), nulls.as_ptr(), read_only, 0);
             let table = pg_sys::SPI_tuptable;
             if code != pg_sys::SPI_OK_SELECT as i32 || table.is_null() {
                 return Err(Error::new(INTERNAL_ERROR, format!("a look at the catalogs gave {code}")));

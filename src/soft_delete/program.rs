@@ -137,6 +137,8 @@ pub struct Own {
     /// The same for many rows, an array of each; how many belong to the deletion by now, and how many are as they were.
     pub delete_many: Statement,
     pub look_many: Statement,
+    /// Of the table itself.
+    pub back: Option<Back>,
     pub row_type: Oid,
     /// The view shows all columns of `keys` as they are.
     pub view_fits: bool,
@@ -145,6 +147,30 @@ pub struct Own {
     pub has_timezone: bool,
     /// 0: there is none.
     pub flag: i16,
+}
+
+/// How rows of a deletion (parameter 1) come back.
+pub struct Back {
+    /// Gives how many, and the `keys` by which they reference others.
+    pub update: Statement,
+    pub keys: Vec<KeyColumn>,
+    /// How many there are still.
+    pub left: Statement,
+}
+
+impl Back {
+    fn of(managed: &Managed) -> Result<Self> {
+        let references = references(managed.relid)?.1;
+        let table = managed.sql();
+        let of_it =
+            format!("t.{} OPERATOR(pg_catalog.=) $1 AND NOT ({})", identifier(&managed.deletion_id), managed.live("t"));
+        let update = format!("UPDATE {table} AS t SET {} WHERE {of_it}", managed.set_live());
+        Ok(Back {
+            update: Statement::new(counted(&update, "t.", &references), common()),
+            keys: key_shape(&references),
+            left: Statement::new(format!("SELECT pg_catalog.count(*) FROM {table} AS t WHERE {of_it}"), common()),
+        })
+    }
 }
 
 pub struct Program {
@@ -190,7 +216,8 @@ impl Program {
             let statements =
                 [&own.lock, &own.stamp, &own.unstamp, &own.delete_one, &own.look_one, &own.delete_many, &own.look_many];
             let objects = Objects::of(&[own.relid])?;
-            statements.iter().for_each(|statement| statement.names(own.relid, &objects));
+            let back = own.back.iter().flat_map(|back| [&back.update, &back.left]);
+            statements.into_iter().chain(back).for_each(|statement| statement.names(own.relid, &objects));
             for child in &own.children {
                 match &child.action {
                     Action::Cascade { statement, .. } | Action::Refuse { statement, names_table: true, .. } => {
@@ -407,6 +434,7 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
             ),
             many_types,
         ),
+        back: if relid == managed.relid { Some(Back::of(managed)?) } else { None },
         row_type,
         view_fits: keys.iter().all(|key| number(key) > 0),
         deleted_at: called(&managed.deleted_at).map_or(0, number),

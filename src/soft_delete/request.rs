@@ -31,17 +31,17 @@ pub struct Selection {
 pub struct Restore {
     pub tables: Vec<Table>,
     pub cleared: Vec<Cleared>,
-    pub mark: Statement,
+    pub mark: &'static Statement,
 }
 
+/// What brings its rows back is in its program ([`program::Back`]).
 pub struct Table {
-    pub selection: Selection,
+    pub relid: Oid,
     /// Somebody has deleted from it himself: so it is he who brings back.
     pub as_caller: bool,
     pub name: String,
     /// How many rows the deletion has counted there; if fewer come back, `left` looks for those that it still has.
     pub rows: u64,
-    pub left: Statement,
 }
 
 /// References that were cleared by one foreign key.
@@ -159,7 +159,7 @@ struct Part {
 /// What is gone for good cannot be brought back, and a part of a deletion is not that deletion.
 pub fn refuse_purged(id: Uuid) -> Result<()> {
     let purged: Vec<(String, i64, i64)> = spi::bookkeeping(|| {
-        spi::execute_returning(
+        spi::known_returning(
             "SELECT t.relid::pg_catalog.text, t.purged, t.rows FROM upkeep._deletion_table t
              WHERE t.deletion OPERATOR(pg_catalog.=) $1 AND t.purged OPERATOR(pg_catalog.>) 0 ORDER BY t.relid",
             &[id.into()],
@@ -180,7 +180,7 @@ pub fn restores(id: Option<Uuid>) -> Result<Restore> {
     queue::refuse_in_recovery("bring rows back")?;
     let id = id.ok_or_else(|| Error::new(NULL_VALUE_NOT_ALLOWED, "the argument deletion is null"))?;
     let known: Vec<bool> = spi::bookkeeping(|| {
-        spi::execute_returning(
+        spi::known_returning(
             "SELECT d.undeleted_at IS NOT NULL FROM upkeep._deletion d WHERE d.id OPERATOR(pg_catalog.=) $1",
             &[id.into()],
             |row| row.require(1),
@@ -192,7 +192,7 @@ pub fn restores(id: Option<Uuid>) -> Result<Restore> {
         );
     }
     let parts = spi::bookkeeping(|| {
-        spi::execute_returning(
+        spi::known_returning(
             "SELECT t.relid::pg_catalog.oid, t.direct, t.relid::pg_catalog.text, t.rows FROM upkeep._deletion_table t
              WHERE t.deletion OPERATOR(pg_catalog.=) $1 ORDER BY t.direct DESC, t.relid::pg_catalog.oid",
             &[id.into()],
@@ -225,37 +225,23 @@ pub fn restores(id: Option<Uuid>) -> Result<Restore> {
         })?;
         heap::lock_for_update(managed.relid);
         let managed = target(managed.relid)?;
-        let references = program::references(managed.relid)?.1;
-        let of_it =
-            format!("t.{} OPERATOR(pg_catalog.=) $1 AND NOT ({})", identifier(&managed.deletion_id), managed.live("t"));
-        let update = format!("UPDATE {} AS t SET {} WHERE {of_it}", managed.sql(), managed.set_live());
-        let statement = Statement::new(counted(&update, "t.", &references), types(&[]));
-        let left = format!("SELECT pg_catalog.count(*) FROM {} AS t WHERE {of_it}", managed.sql());
-        let left = Statement::new(left, types(&[]));
-        let objects = Objects::of(&[managed.relid])?;
-        [&statement, &left].iter().for_each(|statement| statement.names(managed.relid, &objects));
         tables.push(Table {
-            selection: Selection {
-                relid: managed.relid,
-                statement,
-                keys: references.iter().map(KeyColumn::from).collect(),
-            },
+            relid: managed.relid,
             as_caller: part.direct,
             name: managed.sql(),
             rows: u64::try_from(part.rows).unwrap_or_default(),
-            left,
         });
     }
-    Ok(Restore {
-        tables,
-        cleared: cleared(id)?,
-        mark: Statement::new(
-            "UPDATE upkeep._deletion SET undeleted_at = $2, undeleted_by = $3
-             WHERE id OPERATOR(pg_catalog.=) $1 AND undeleted_at IS NULL"
-                .to_owned(),
-            types(&[]),
-        ),
-    })
+    Ok(Restore { tables, cleared: cleared(id)?, mark: MARK.with(|mark| *mark) })
+}
+
+thread_local! {
+    static MARK: &'static Statement = Box::leak(Box::new(Statement::new(
+        "UPDATE upkeep._deletion SET undeleted_at = $2, undeleted_by = $3
+         WHERE id OPERATOR(pg_catalog.=) $1 AND undeleted_at IS NULL"
+            .to_owned(),
+        types(&[]),
+    )));
 }
 
 /// Rows that the deletion still has after all was brought back that could be: half of it would be no undelete.
@@ -284,14 +270,14 @@ pub fn nothing_left() -> Error {
 fn require_update(part: &Part) -> Result<()> {
     let managed = managed::find(part.relid)?.filter(|managed| managed.relid == part.relid);
     let column = managed.as_ref().map(|managed| managed.deleted_at.as_str());
-    let allowed = spi::query_one(
+    let allowed = spi::known_returning(
         "SELECT coalesce(pg_catalog.has_table_privilege($1, 'UPDATE'), true)
                     OR coalesce(pg_catalog.has_column_privilege($1, $2, 'UPDATE'), false),
                 pg_catalog.quote_ident(current_user)",
         &[part.relid.into(), column.into()],
         |row| Ok((row.require::<bool>(1)?, row.require::<String>(2)?)),
     )?;
-    let Some((false, role)) = allowed else { return Ok(()) };
+    let Some((false, role)) = allowed.into_iter().next() else { return Ok(()) };
     let (schema, name) = heap::name(part.relid).unwrap_or_default();
     Err(Error::new(INSUFFICIENT_PRIVILEGE, format!("permission denied for table {name}"))
         .hint(format!("GRANT SELECT, UPDATE ON {} TO {role};", qualified(&schema, &name))))
@@ -320,7 +306,7 @@ fn not_brought_back(group: &Group) -> Error {
 
 fn cleared(id: Uuid) -> Result<Vec<Cleared>> {
     let groups = spi::bookkeeping(|| {
-        spi::execute_returning(
+        spi::known_returning(
             "SELECT DISTINCT c.relid::pg_catalog.oid, c.conname::pg_catalog.text,
                     c.key_columns::pg_catalog.text[], c.columns::pg_catalog.text[],
                     EXISTS (SELECT FROM pg_catalog.pg_constraint f

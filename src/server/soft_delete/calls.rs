@@ -13,8 +13,9 @@ use crate::jobs::queue;
 use crate::server::door;
 use crate::server::encoding;
 use crate::server::raise::answer;
-use crate::server::raw::{self, Report, Sight};
+use crate::server::raw::{self, Report, Sight, Statement};
 use crate::server::value::{self, Records};
+use crate::soft_delete::program::{Back, KeyColumn, Own};
 use crate::soft_delete::request::{self, Cleared, Restore, Selection};
 
 raw::version_1!(pg_finfo_upkeep_soft_delete, pg_finfo_upkeep_undelete, pg_finfo_upkeep_undelete_where);
@@ -94,7 +95,7 @@ pub unsafe extern "C-unwind" fn upkeep_undelete_where(call: pg_sys::FunctionCall
         statements::refuse_unfinished(0);
         let selection = &*undeletes(oid_argument(call, 0), text_argument(call, 1));
         raw::connect();
-        let keys = bring_back(selection, null_mut());
+        let keys = bring_back(selection.relid, &selection.statement, &selection.keys, null_mut());
         check_parents(selection.relid, &keys);
         let rows = keys.rows;
         raw::finish();
@@ -109,17 +110,30 @@ unsafe extern "C-unwind" fn undeletes(target: Oid, condition: *const c_char) -> 
 }
 
 /// Clears the deletion of rows; gives what they reference.
-unsafe fn bring_back(selection: &Selection, deletion: *mut state::Deletion) -> Keys {
+unsafe fn bring_back(relid: Oid, update: &Statement, keys: &[KeyColumn], deletion: *mut state::Deletion) -> Keys {
     unsafe {
         let values = engine::parameters(deletion, 0);
-        state::enter(selection.relid, deletion, true);
+        state::enter(relid, deletion, true);
         let mut nulls = *b"nnn";
         if !deletion.is_null() {
             nulls = *b"   ";
         }
-        let rows = raw::run_theirs(&selection.statement, values, nulls.as_ptr().cast(), Sight::Transaction);
+        let rows = raw::run_theirs(update, values, nulls.as_ptr().cast(), Sight::Transaction);
         state::leave();
-        Keys::of_result(rows, &selection.keys)
+        Keys::of_result(rows, keys)
+    }
+}
+
+/// The table has been locked and found to have soft delete.
+unsafe fn back_of(relid: Oid) -> &'static Back {
+    unsafe {
+        match &programs::of(relid).own {
+            Some(Own { back: Some(back), .. }) => back,
+            _ => raw::raise(&Report {
+                hint: c"Try the transaction again.".as_ptr(),
+                ..Report::new(c"40001", c"a table of the deletion has changed meanwhile")
+            }),
+        }
     }
 }
 
@@ -169,7 +183,7 @@ pub unsafe extern "C-unwind" fn upkeep_undelete(call: pg_sys::FunctionCallInfo) 
         (*deletion).written = 1;
         raw::connect();
         let values = engine::parameters(deletion, 0);
-        if engine::keep_books(&restore.mark, values, null()) == 0 {
+        if engine::keep_books(restore.mark, values, null()) == 0 {
             raw::raise(&Report::new(c"55000", c"this deletion has been undeleted already"));
         }
         // From here on every purge waits for us; one that we have waited for may have taken rows of it.
@@ -180,11 +194,12 @@ pub unsafe extern "C-unwind" fn upkeep_undelete(call: pg_sys::FunctionCallInfo) 
         let mut i = 0;
         while i < restore.tables.len() {
             let table = &*restore.tables.as_ptr().add(i);
+            let back = back_of(table.relid);
             if table.as_caller {
-                *all.add(i) = bring_back(&table.selection, deletion);
+                *all.add(i) = bring_back(table.relid, &back.update, &back.keys, deletion);
             } else {
-                let before = raw::become_owner(table.selection.relid, pg_sys::RowExclusiveLock);
-                *all.add(i) = bring_back(&table.selection, deletion);
+                let before = raw::become_owner(table.relid, pg_sys::RowExclusiveLock);
+                *all.add(i) = bring_back(table.relid, &back.update, &back.keys, deletion);
                 raw::become_again(before);
             }
             total += (*all.add(i)).rows;
@@ -207,7 +222,7 @@ pub unsafe extern "C-unwind" fn upkeep_undelete(call: pg_sys::FunctionCallInfo) 
         }
         i = 0;
         while i < restore.tables.len() {
-            check_parents((*restore.tables.as_ptr().add(i)).selection.relid, &*all.add(i));
+            check_parents((*restore.tables.as_ptr().add(i)).relid, &*all.add(i));
             i += 1;
         }
         i = 0;
@@ -273,8 +288,8 @@ unsafe fn refuse_less(table: &request::Table, values: *mut Datum, back: u64) {
         if back == table.rows {
             return;
         }
-        let before = raw::become_owner(table.selection.relid, pg_sys::AccessShareLock);
-        raw::run_theirs(&table.left, values, null(), Sight::Transaction);
+        let before = raw::become_owner(table.relid, pg_sys::AccessShareLock);
+        raw::run_theirs(&back_of(table.relid).left, values, null(), Sight::Transaction);
         raw::become_again(before);
         let left = raw::value(1).map_or(0, |left| left.value() as u64);
         if left > 0 {
