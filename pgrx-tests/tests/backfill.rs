@@ -1096,6 +1096,17 @@ fn a_condition_that_is_never_true_is_told() -> Result<()> {
         }
         wait(&mut session, &job)?;
     }
+    session.run(
+        "CREATE TABLE p (k int NOT NULL, n int) PARTITION BY LIST (k);
+         CREATE TABLE p1 PARTITION OF p (PRIMARY KEY (k)) FOR VALUES IN (1); CREATE TABLE p2 PARTITION OF p (PRIMARY KEY (k)) FOR VALUES IN (2)",
+    )?;
+    session.run("SET constraint_exclusion = on")?;
+    for (condition, told) in [("n IS NULL", 0), ("true", 0), ("k = 2", 0), ("n = NULL", 1)] {
+        session.run(&format!("SELECT * FROM upkeep.explain_backfill('p', 'n = 1', '{condition}')"))?;
+        let notices = session.notices();
+        assert_eq!(notices.len(), told, "{condition}: {notices:?}");
+    }
+    session.run("RESET constraint_exclusion")?;
     // Only triggers that are not ours are warned of.
     session.run(
         "SELECT upkeep.enable_timestamps('t'), upkeep.enable_soft_delete('t');

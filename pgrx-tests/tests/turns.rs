@@ -22,7 +22,7 @@ fn reindex(session: &mut Session, index: &str) -> Result<String> {
 
 fn wait_until_it_waits(session: &mut Session, job: &str, what: &str) -> Result<()> {
     let look = format!("SELECT state || ': ' || wait_reason FROM upkeep.jobs WHERE id = '{job}'");
-    wait_for_text(session, &look, &format!("queued: waits for its turn: another job changes indexes of {what}"))
+    wait_for_text(session, &look, &format!("queued: waits for its turn: another job is at work on {what}"))
 }
 
 fn is_at_work(session: &mut Session, job: &str) -> Result<()> {
@@ -51,7 +51,15 @@ fn all_indexes_of_a_table_are_rebuilt_one_after_another() -> Result<()> {
     let mut others = vec![reindex(&mut session, "t_b")?, reindex(&mut session, "public.t_c")?];
     others.push(run_in_background(&mut session, "DROP INDEX CONCURRENTLY t_d")?);
     others.push(run_in_background(&mut session, "CREATE INDEX CONCURRENTLY t_cd ON t (c, d)")?);
-    others.push(run_in_background(&mut session, "REINDEX (CONCURRENTLY) TABLE t")?);
+    for command in [
+        "REINDEX (CONCURRENTLY) TABLE t",
+        "ANALYZE t (b)",
+        "VACUUM (FULL, ANALYZE false) t",
+        "CLUSTER t USING t_pkey",
+        "ALTER TABLE t SET (fillfactor = 80)",
+    ] {
+        others.push(run_in_background(&mut session, command)?);
+    }
     for job in &others {
         wait_until_it_waits(&mut session, job, "public.t")?;
         assert!(executors_of(&mut session, job)?.is_empty(), "no worker waits with it");
@@ -107,9 +115,12 @@ fn other_tables_and_partitions_have_their_own_turns() -> Result<()> {
     let whole = reindex(&mut session, "p_k")?;
     wait_until_it_waits(&mut session, &whole, "public.p")?;
     let everything = run_in_background(&mut session, "REINDEX SCHEMA CONCURRENTLY public")?;
-    wait_until_it_waits(&mut session, &everything, "this database")?;
+    wait_until_it_waits(&mut session, &everything, "schema public")?;
+    let name = session.text("SELECT current_database()")?;
+    let database = run_in_background(&mut session, &format!("REINDEX DATABASE CONCURRENTLY {name}"))?;
+    wait_until_it_waits(&mut session, &database, "this database")?;
     writer.run("COMMIT")?;
-    for job in apart.iter().chain([&whole, &everything]) {
+    for job in apart.iter().chain([&whole, &everything, &database]) {
         wait(&mut session, job)?;
     }
     assert_all_valid(&mut session)
@@ -143,6 +154,67 @@ fn a_turn_ends_with_its_worker() -> Result<()> {
     wait_until_nobody_works_on(&mut session, &canceled)?;
     assert_eq!(session.text(&format!("SELECT state FROM upkeep.jobs WHERE id = '{canceled}'"))?, "canceled");
     Ok(())
+}
+
+#[test]
+fn make_unique_keys_partial_takes_turns_however_often_it_begins() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    session.run(
+        "CREATE TABLE t (id int PRIMARY KEY, e text UNIQUE); INSERT INTO t SELECT g, g FROM generate_series(1, 1000) g;
+         SELECT upkeep.enable_soft_delete('t'); CREATE INDEX t_plain ON t (e)",
+    )?;
+    let mut writer = writer(&db, "t")?;
+    let keys = session.text("SELECT upkeep.make_unique_keys_partial('t')")?;
+    is_at_work(&mut session, &keys)?;
+    let other = reindex(&mut session, "t_plain")?;
+    wait_until_it_waits(&mut session, &other, "public.t")?;
+    let executors = executors_of(&mut session, &keys)?;
+    session.run(&format!("SELECT pg_terminate_backend({})", executors[0]))?;
+    // Whoever comes first has the turn, and never both.
+    let both =
+        format!("SELECT count(*) FROM upkeep.jobs WHERE id IN ('{keys}', '{other}') AND wait_reason LIKE '%its turn%'");
+    wait_for_text(&mut session, &both, "1")?;
+    writer.run("COMMIT")?;
+    wait(&mut session, &other)?;
+    wait(&mut session, &keys)?;
+    assert_all_valid(&mut session)
+}
+
+#[test]
+fn nobody_takes_the_turn_of_what_is_not_his() -> Result<()> {
+    let db = testing::database()?;
+    let (alice, mallory) = (db.role("alice")?, db.role("mallory")?);
+    let mut admin = db.connect()?;
+    admin.run(&format!(
+        "GRANT EXECUTE ON FUNCTION upkeep.run_in_background TO {alice}, {mallory};
+         CREATE SCHEMA shop AUTHORIZATION {alice}; CREATE SCHEMA mal AUTHORIZATION {mallory}; GRANT USAGE ON SCHEMA shop TO {mallory}"
+    ))?;
+    let mut owner = db.connect_as(&alice)?;
+    owner.run("CREATE TABLE shop.orders (n int); CREATE INDEX orders_n ON shop.orders (n)")?;
+    let mut mallorys = db.connect_as(&mallory)?;
+    mallorys.run("CREATE TABLE mal.t (n int); CREATE INDEX t_n ON mal.t (n)")?;
+    mallorys.run("BEGIN; LOCK TABLE mal.t")?;
+    let mut asks = db.connect_as(&mallory)?;
+    let name = admin.text("SELECT current_database()")?;
+    let mut jobs = Vec::new();
+    for command in [
+        "DROP INDEX mal.t_n, shop.orders_n",
+        "REINDEX SCHEMA mal",
+        "REINDEX SCHEMA shop",
+        &format!("REINDEX DATABASE {name}"),
+    ] {
+        jobs.push(run_in_background(&mut asks, command)?);
+    }
+    is_at_work(&mut admin, &jobs[0])?;
+    wait_until_it_waits(&mut admin, &jobs[1], "schema mal")?;
+    let own = run_in_background(&mut owner, "REINDEX INDEX shop.orders_n")?;
+    wait(&mut owner, &own)?;
+    wait_for_state(&mut admin, &jobs[2], "failed")?;
+    wait_for_state(&mut admin, &jobs[3], "failed")?;
+    mallorys.run("COMMIT")?;
+    wait_for_state(&mut admin, &jobs[0], "failed")?;
+    wait(&mut asks, &jobs[1])
 }
 
 /// Names are the session's that asked.

@@ -6,6 +6,7 @@ use pgrx::pg_sys::Oid;
 use super::definition::{Checked, Reach};
 use super::glue::Glue;
 use super::tree::{Leaf, some_of};
+use crate::ddl::may_maintain;
 use crate::error::{
     Error, INSUFFICIENT_PRIVILEGE, INVALID_PARAMETER_VALUE, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, SqlState,
 };
@@ -36,6 +37,13 @@ pub fn permitted(checked: &Checked) -> Result<Option<Error>> {
             return Err(with_grant(error, std::slice::from_ref(&table.sql)));
         }
     }
+    if is_never_true(checked)? {
+        raise::report(
+            Level::Warning,
+            Error::new(INVALID_PARAMETER_VALUE, "the condition holds for no row: the planner has found it to be false")
+                .hint("A comparison with NULL is never true: write IS NULL."),
+        );
+    }
     for leaf in questionable(checked)? {
         let Err(error) = plan(checked, &Reach::of(table, leaf.relid, &leaf.sql)?) else { continue };
         match error.sqlstate {
@@ -61,6 +69,24 @@ pub fn permitted(checked: &Checked) -> Result<Option<Error>> {
         check_vacuum(checked)?;
     }
     refused_by_publication(&unpublishable)
+}
+
+/// Is the condition so for all rows, whatever is in them? Of a tree three tables are asked: a single one may have a constraint that
+/// contradicts the condition, and the root has no rows at all.
+fn is_never_true(checked: &Checked) -> Result<bool> {
+    let leaves = &checked.leaves;
+    if checked.definition.condition.is_none() || leaves.is_empty() {
+        return Ok(false);
+    }
+    let mut asked = vec![0, leaves.len() / 2, leaves.len() - 1];
+    asked.dedup();
+    for leaf in asked.into_iter().filter_map(|at| leaves.get(at)) {
+        // What is not permitted is said below.
+        if !plan(checked, &Reach::of(&checked.table, leaf.relid, &leaf.sql)?).unwrap_or(false) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Leaves that the server has to be asked about: an ordinary table; of a tree those that may not be
@@ -90,8 +116,9 @@ fn questionable(checked: &Checked) -> Result<Vec<&Leaf>> {
     Ok(checked.leaves.iter().filter(|leaf| unsure.contains(&leaf.relid)).collect())
 }
 
-/// Lets the server plan and begin the UPDATE, as when it is run. The locks go with the subtransaction.
-fn plan(checked: &Checked, reach: &Reach) -> Result<()> {
+/// Lets the server plan and begin the UPDATE, as when it is run. The locks go with the subtransaction. True: the planner has found the
+/// condition to be false.
+fn plan(checked: &Checked, reach: &Reach) -> Result<bool> {
     let definition = &checked.definition;
     let mut glue = Glue::new(&format!("EXPLAIN (COSTS OFF) UPDATE {} SET", reach.from))
         .theirs(&definition.assignments)
@@ -102,14 +129,7 @@ fn plan(checked: &Checked, reach: &Reach) -> Result<()> {
     let plan = undone(|| Statement::new(glue.text(), &[]).around(&glue.fragments()).rows(&[]))
         .map_err(|error| glue.blame(error))?;
     let is_false = |line: &TextRow| line.iter().flatten().any(|text| text.trim() == "One-Time Filter: false");
-    if definition.condition.is_some() && plan.iter().any(is_false) {
-        raise::report(
-            Level::Warning,
-            Error::new(INVALID_PARAMETER_VALUE, "the condition holds for no row: the planner has found it to be false")
-                .hint("A comparison with NULL is never true: write IS NULL."),
-        );
-    }
-    Ok(())
+    Ok(plan.iter().any(is_false))
 }
 
 fn with_grant(error: Error, tables: &[String]) -> Error {
@@ -132,20 +152,9 @@ fn list(tables: &[String]) -> String {
     if tables.len() > SOME { format!("{some}, ..") } else { some }
 }
 
-/// VACUUM is the owner's, the database owner's, and from 17 on that of whoever has MAINTAIN.
-const MAY_VACUUM: &str = "
-    SELECT c.oid FROM pg_catalog.unnest($1) l (oid)
-    JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) l.oid
-    WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE')
-       OR EXISTS (SELECT FROM pg_catalog.pg_database d
-                  WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
-                    AND pg_catalog.pg_has_role(d.datdba, 'USAGE'))
-       OR CASE WHEN pg_catalog.current_setting('server_version_num')::pg_catalog.int4 OPERATOR(pg_catalog.>=) 170000
-               THEN pg_catalog.has_table_privilege(c.oid, 'MAINTAIN') ELSE false END";
-
 fn check_vacuum(checked: &Checked) -> Result<()> {
     let relids: Vec<Oid> = checked.leaves.iter().map(|leaf| leaf.relid).collect();
-    let allowed: Vec<Oid> = spi::query(MAY_VACUUM, &[relids.into()], |row| row.require(1))?;
+    let allowed = may_maintain(&relids)?;
     let refused: Vec<String> =
         checked.leaves.iter().filter(|leaf| !allowed.contains(&leaf.relid)).map(|leaf| leaf.sql.clone()).collect();
     if refused.is_empty() {

@@ -1,7 +1,9 @@
 //! DDL of ours on users' tables.
 
 mod attempt;
+mod maintain;
 mod partitions;
 
 pub use attempt::in_short_attempts;
+pub use maintain::may_maintain;
 pub use partitions::{require_owner, require_trigger};

@@ -188,7 +188,7 @@ fn take(assignment: &Assignment) -> Result<Taken> {
         }
         let Some(opened) = spi::bookkeeping(|| store::open(job))? else { return Ok(Taken::Nothing) };
         queue::restore_session(&opened.session);
-        if !opened.begun && !turn::take(&opened)? {
+        if !turn::take(&opened)? {
             return Ok(Taken::Nothing);
         }
         spi::bookkeeping(|| {

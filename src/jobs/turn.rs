@@ -1,5 +1,5 @@
-//! Jobs that build, rebuild or drop indexes of one table do so one after another: two at once end in a deadlock, and leave an
-//! invalid index ([`index_command`]).
+//! Jobs that build, rebuild or drop indexes of one table, or need it for themselves, do so one after another: two at once end in a
+//! deadlock, and leave an invalid index ([`index_command`]).
 //!
 //! A worker keeps the table's lock while it lives; whoever finds it taken goes back into the queue, and its scheduler starts it again
 //! when the lock is free. What a table is a part of, up to the database, is locked as well, shared: partitions of one table do not
@@ -11,25 +11,37 @@ use serde::{Deserialize, Serialize};
 
 use super::store::Opened;
 use super::{command, store};
+use crate::ddl::may_maintain;
 use crate::error::Result;
 use crate::server::index_command::{self, Extent};
 use crate::server::lock::{Lock, Purpose};
-use crate::server::{heap, spi};
+use crate::server::{catalog, heap, spi};
 use crate::soft_delete::unique_keys;
 
-/// Stands for the database.
-const EVERYTHING: u32 = 0;
+/// What is locked, from the whole to the table.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum What {
+    Database,
+    Schema(u32),
+    Table(u32),
+}
 
-/// A table, or what it is a part of.
+/// A lock that a job wants.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Part {
-    oid: u32,
+    what: What,
     shared: bool,
 }
 
 impl Part {
     fn lock(self) -> Lock {
-        Lock::new(Purpose::Turn, self.oid.into())
+        let key = match self.what {
+            What::Database => 0,
+            What::Schema(oid) => 1 << 32 | u64::from(oid),
+            What::Table(oid) => 2 << 32 | u64::from(oid),
+        };
+        Lock::new(Purpose::Turn, key)
     }
 
     /// Could whoever waits for it have it now? In a transaction.
@@ -38,10 +50,15 @@ impl Part {
     }
 
     fn description(self) -> String {
-        match heap::name(self.oid.into()) {
-            Some((schema, name)) => format!("{}.{}", quote_identifier(schema), quote_identifier(name)),
-            None => "this database".to_owned(),
-        }
+        let named = match self.what {
+            What::Database => None,
+            What::Schema(oid) => {
+                catalog::schema_name(oid.into()).map(|schema| format!("schema {}", quote_identifier(schema)))
+            }
+            What::Table(oid) => heap::name(oid.into())
+                .map(|(schema, name)| format!("{}.{}", quote_identifier(schema), quote_identifier(name))),
+        };
+        named.unwrap_or_else(|| "this database".to_owned())
     }
 }
 
@@ -49,32 +66,59 @@ impl Part {
 /// transaction of its executor, under the session that is captured with the job.
 pub fn take(opened: &Opened) -> Result<bool> {
     let Some(part) = taken_by_another(&wanted(opened)?) else { return Ok(true) };
-    let reason = format!("waits for its turn: another job changes indexes of {}", part.description());
+    let reason = format!("waits for its turn: another job is at work on {}", part.description());
     spi::bookkeeping(|| store::wait_for_turn(opened.job.id, serde_json::to_value(part)?, &reason))?;
     Ok(false)
 }
 
-/// From the whole to the table.
+/// Nobody takes the turn of what he has no right on: his command fails by itself.
 fn wanted(opened: &Opened) -> Result<Vec<Part>> {
     let extent = match (opened.job.kind.as_str(), opened.job.relid) {
-        (command::KIND, _) => index_command::extent(command::text(&opened.job.params))?,
+        // One that has begun only says that it was interrupted.
+        (command::KIND, _) if !opened.begun => index_command::extent(command::text(&opened.job.params))?,
         (unique_keys::KIND, Some(table)) => Extent::Tables(vec![table]),
         _ => Extent::Tables(Vec::new()),
     };
-    let tables = match extent {
-        Extent::Everything => return Ok(vec![Part { oid: EVERYTHING, shared: false }]),
-        Extent::Tables(tables) if tables.is_empty() => return Ok(Vec::new()),
-        Extent::Tables(tables) => tables,
-    };
+    let shared = |what| Part { what, shared: true };
+    let own = |what| Part { what, shared: false };
+    Ok(match extent {
+        Extent::Database if catalog::is_mine(None)? => vec![own(What::Database)],
+        Extent::Schema(schema) if catalog::is_mine(Some(schema))? => {
+            vec![shared(What::Database), own(What::Schema(schema.to_u32()))]
+        }
+        Extent::Tables(tables) => {
+            let tables = may_maintain(&tables)?;
+            if tables.is_empty() {
+                return Ok(Vec::new());
+            }
+            let table = |oid: &Oid| What::Table(oid.to_u32());
+            let (ancestors, schemas) = above(&tables)?;
+            let mut parts = vec![shared(What::Database)];
+            parts.extend(schemas.iter().map(|schema| shared(What::Schema(schema.to_u32()))));
+            parts.extend(ancestors.iter().map(|ancestor| shared(table(ancestor))));
+            parts.extend(tables.iter().map(|own_table| own(table(own_table))));
+            parts
+        }
+        _ => Vec::new(),
+    })
+}
+
+/// The tables that these are partitions of, and the schemas that all of them are in.
+fn above(tables: &[Oid]) -> Result<(Vec<Oid>, Vec<Oid>)> {
     let ancestors = spi::query(
         "SELECT DISTINCT a.relid::pg_catalog.oid FROM pg_catalog.unnest($1) t
          CROSS JOIN LATERAL pg_catalog.pg_partition_ancestors(t) a
          WHERE a.relid::pg_catalog.oid OPERATOR(pg_catalog.<>) ALL ($1)",
-        &[tables.clone().into()],
-        |row| Ok(row.require::<Oid>(1)?.to_u32()),
+        &[tables.to_vec().into()],
+        |row| row.require::<Oid>(1),
     )?;
-    let above = std::iter::once(EVERYTHING).chain(ancestors).map(|oid| Part { oid, shared: true });
-    Ok(above.chain(tables.into_iter().map(|table| Part { oid: table.to_u32(), shared: false })).collect())
+    let all = tables.iter().chain(&ancestors).copied().collect::<Vec<_>>();
+    let schemas = spi::query(
+        "SELECT DISTINCT c.relnamespace FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) ANY ($1)",
+        &[all.into()],
+        |row| row.require::<Oid>(1),
+    )?;
+    Ok((ancestors, schemas))
 }
 
 /// Takes all or nothing; what somebody else has.

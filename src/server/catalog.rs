@@ -148,6 +148,29 @@ pub fn database_exists(oid: Oid) -> bool {
     unsafe { !pg_sys::get_database_name(oid).is_null() }
 }
 
+pub fn schema_name(oid: Oid) -> Option<String> {
+    // SAFETY: a palloc'd string, or null for an unknown OID.
+    unsafe {
+        let name = pg_sys::get_namespace_name(oid);
+        (!name.is_null()).then(|| encoding::text(name))
+    }
+}
+
+/// Does the current user have the rights of the owner of this schema; `None`: of this database?
+pub fn is_mine(schema: Option<Oid>) -> crate::error::Result<bool> {
+    let mine = super::spi::query_one(
+        "SELECT true FROM pg_catalog.pg_database d
+         WHERE $1::pg_catalog.oid IS NULL AND d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
+           AND pg_catalog.pg_has_role(d.datdba, 'USAGE')
+         UNION ALL
+         SELECT true FROM pg_catalog.pg_namespace n
+         WHERE n.oid OPERATOR(pg_catalog.=) $1 AND pg_catalog.pg_has_role(n.nspowner, 'USAGE')",
+        &[schema.into()],
+        |row| row.require::<bool>(1),
+    )?;
+    Ok(mine.is_some())
+}
+
 pub fn my_database_name() -> String {
     unsafe {
         let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);

@@ -1,9 +1,9 @@
-//! Which tables' indexes does a command of the user's build, rebuild or drop?
+//! Of which tables does a command of the user's build, rebuild or drop indexes, or which does it need for itself?
 //!
-//! Such a command waits for every transaction that may still use the table as it was, and one that waits for the table's lock
-//! with a snapshot is such a transaction: two of them on one table wait for each other.
+//! A concurrent build waits for every transaction that may still use the table as it was, and a command that waits for the table's
+//! lock with a snapshot is such a transaction: two of them on one table wait for each other. VACUUM alone waits without one.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 use pgrx::PgList;
 use pgrx::pg_sys::{self, Node, NodeTag, Oid};
@@ -15,8 +15,8 @@ use crate::error::{Error, Result, SYNTAX_ERROR};
 #[derive(Debug, PartialEq)]
 pub enum Extent {
     Tables(Vec<Oid>),
-    /// Of the whole database, or of a schema.
-    Everything,
+    Schema(Oid),
+    Database,
 }
 
 /// Of one statement, by the names that the session finds. What is not found is the command's to complain of.
@@ -42,7 +42,10 @@ unsafe fn of_statement(statement: *mut Node) -> Extent {
                 match reindex.kind {
                     pg_sys::ReindexObjectType::REINDEX_OBJECT_INDEX => vec![table_of(relation(reindex.relation))],
                     pg_sys::ReindexObjectType::REINDEX_OBJECT_TABLE => vec![relation(reindex.relation)],
-                    _ => return Extent::Everything,
+                    pg_sys::ReindexObjectType::REINDEX_OBJECT_SCHEMA => {
+                        return Extent::Schema(pg_sys::get_namespace_oid(reindex.name, true));
+                    }
+                    _ => return Extent::Database,
                 }
             }
             NodeTag::T_DropStmt => {
@@ -55,11 +58,26 @@ unsafe fn of_statement(statement: *mut Node) -> Extent {
                 names.iter_ptr().map(|name| table_of(index(name))).collect()
             }
             NodeTag::T_RefreshMatViewStmt => vec![relation((*statement.cast::<pg_sys::RefreshMatViewStmt>()).relation)],
-            NodeTag::T_AlterTableStmt => {
-                let alter = &*statement.cast::<pg_sys::AlterTableStmt>();
-                let commands = PgList::<pg_sys::AlterTableCmd>::from_pg(alter.cmds);
-                let detaches = commands.iter_ptr().any(|command| detaches_concurrently(command));
-                if detaches { vec![relation(alter.relation)] } else { Vec::new() }
+            NodeTag::T_AlterTableStmt => vec![relation((*statement.cast::<pg_sys::AlterTableStmt>()).relation)],
+            NodeTag::T_CreateTrigStmt => vec![relation((*statement.cast::<pg_sys::CreateTrigStmt>()).relation)],
+            NodeTag::T_ClusterStmt => match (*statement.cast::<pg_sys::ClusterStmt>()).relation {
+                table if table.is_null() => return Extent::Database,
+                table => vec![relation(table)],
+            },
+            NodeTag::T_TruncateStmt => {
+                let names = PgList::<pg_sys::RangeVar>::from_pg((*statement.cast::<pg_sys::TruncateStmt>()).relations);
+                names.iter_ptr().map(|name| relation(name)).collect()
+            }
+            NodeTag::T_VacuumStmt => {
+                let vacuum = &*statement.cast::<pg_sys::VacuumStmt>();
+                if waits_without_snapshot(vacuum) {
+                    return Extent::Tables(Vec::new());
+                }
+                if vacuum.rels.is_null() {
+                    return Extent::Database;
+                }
+                let named = PgList::<pg_sys::VacuumRelation>::from_pg(vacuum.rels);
+                named.iter_ptr().map(|named| relation((*named).relation)).collect()
             }
             _ => Vec::new(),
         };
@@ -70,13 +88,14 @@ unsafe fn of_statement(statement: *mut Node) -> Extent {
     }
 }
 
-unsafe fn detaches_concurrently(command: *const pg_sys::AlterTableCmd) -> bool {
+/// Neither ANALYZE nor VACUUM FULL.
+unsafe fn waits_without_snapshot(vacuum: &pg_sys::VacuumStmt) -> bool {
     unsafe {
-        match (*command).subtype {
-            pg_sys::AlterTableType::AT_DetachPartitionFinalize => true,
-            pg_sys::AlterTableType::AT_DetachPartition => (*(*command).def.cast::<pg_sys::PartitionCmd>()).concurrent,
-            _ => false,
-        }
+        let options = PgList::<pg_sys::DefElem>::from_pg(vacuum.options);
+        let asks_for = |name: &CStr| {
+            options.iter_ptr().any(|option| CStr::from_ptr((*option).defname) == name && pg_sys::defGetBoolean(option))
+        };
+        vacuum.is_vacuumcmd && !asks_for(c"full") && !asks_for(c"analyze")
     }
 }
 
