@@ -146,14 +146,44 @@ fn a_turn_ends_with_its_worker() -> Result<()> {
     }
     is_at_work(&mut session, &next)?;
     wait_for_state(&mut session, &first, "failed")?;
+    for _ in 0..2 {
+        session.run(&format!("SELECT upkeep.resume('{paused}')"))?;
+        wait_until_it_waits(&mut session, &paused, "public.t")?;
+        session.run(&format!("SELECT upkeep.pause('{paused}')"))?;
+    }
     session.run(&format!("SELECT upkeep.resume('{paused}')"))?;
-    wait_until_it_waits(&mut session, &paused, "public.t")?;
     writer.run("COMMIT")?;
     wait(&mut session, &next)?;
     wait(&mut session, &paused)?;
     wait_until_nobody_works_on(&mut session, &canceled)?;
     assert_eq!(session.text(&format!("SELECT state FROM upkeep.jobs WHERE id = '{canceled}'"))?, "canceled");
     Ok(())
+}
+
+/// However many jobs on its partitions come later.
+#[test]
+fn who_wants_the_whole_is_not_overtaken() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    session.run(
+        "CREATE TABLE p (k int) PARTITION BY LIST (k); CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1);
+         CREATE TABLE p2 PARTITION OF p FOR VALUES IN (2); CREATE INDEX p_k ON p (k)",
+    )?;
+    let mut first = writer(&db, "p1")?;
+    let part = reindex(&mut session, "p1_k_idx")?;
+    is_at_work(&mut session, &part)?;
+    let whole = reindex(&mut session, "p_k")?;
+    wait_until_it_waits(&mut session, &whole, "public.p")?;
+    let later = reindex(&mut session, "p2_k_idx")?;
+    wait_until_it_waits(&mut session, &later, "public.p")?;
+    let mut second = writer(&db, "p2")?;
+    first.run("COMMIT")?;
+    wait(&mut session, &part)?;
+    is_at_work(&mut session, &whole)?;
+    wait_until_it_waits(&mut session, &later, "public.p")?;
+    second.run("COMMIT")?;
+    wait(&mut session, &whole)?;
+    wait(&mut session, &later)
 }
 
 #[test]
@@ -197,16 +227,11 @@ fn nobody_takes_the_turn_of_what_is_not_his() -> Result<()> {
     mallorys.run("BEGIN; LOCK TABLE mal.t")?;
     let mut asks = db.connect_as(&mallory)?;
     let name = admin.text("SELECT current_database()")?;
-    let mut jobs = Vec::new();
-    for command in [
-        "DROP INDEX mal.t_n, shop.orders_n",
-        "REINDEX SCHEMA mal",
-        "REINDEX SCHEMA shop",
-        &format!("REINDEX DATABASE {name}"),
-    ] {
+    let mut jobs = vec![run_in_background(&mut asks, "DROP INDEX mal.t_n, shop.orders_n")?];
+    is_at_work(&mut admin, &jobs[0])?;
+    for command in ["REINDEX SCHEMA mal", "REINDEX SCHEMA shop", &format!("REINDEX DATABASE {name}")] {
         jobs.push(run_in_background(&mut asks, command)?);
     }
-    is_at_work(&mut admin, &jobs[0])?;
     wait_until_it_waits(&mut admin, &jobs[1], "schema mal")?;
     let own = run_in_background(&mut owner, "REINDEX INDEX shop.orders_n")?;
     wait(&mut owner, &own)?;

@@ -106,7 +106,7 @@ fn resume_jobs(jobs: &[Uuid]) -> Result<()> {
     )?;
     owners::adopt(Owned::Jobs, jobs)?;
     spi::execute(
-        "UPDATE upkeep._job SET state = 'queued', reason = NULL, reason_detail = NULL, not_before = NULL
+        "UPDATE upkeep._job SET state = 'queued', reason = NULL, reason_detail = NULL, not_before = NULL, waits_for = NULL
          WHERE id OPERATOR(pg_catalog.=) ANY ($1)",
         &[jobs.to_vec().into()],
     )?;

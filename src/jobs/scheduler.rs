@@ -263,6 +263,8 @@ impl Scheduler {
         let mut attended_elsewhere = false;
         // Turns that somebody gets in this look.
         let mut given: HashSet<Part> = HashSet::new();
+        let waiting: Vec<(Part, Duration)> =
+            candidates.iter().filter_map(|candidate| Some((candidate.waits_for?, candidate.age))).collect();
         self.samples_wanted = candidates.iter().any(|candidate| candidate.throttled);
         if self.samples_wanted {
             self.sampler.visit(self.board);
@@ -284,7 +286,11 @@ impl Scheduler {
                 attended_elsewhere = true;
                 continue;
             }
-            if candidate.waits_for.is_some_and(|part| given.contains(&part)) {
+            let comes_later = |part: Part| {
+                given.contains(&part)
+                    || waiting.iter().any(|(other, age)| *age > candidate.age && other.goes_before(part))
+            };
+            if candidate.waits_for.is_some_and(comes_later) {
                 visit.again_in(NEXT_TURN);
                 continue;
             }
@@ -301,6 +307,11 @@ impl Scheduler {
             }
             if !room.admits(&candidate) {
                 visit.waiting = true;
+                if candidate.queued && !candidate.has_reason {
+                    visit.attempt("the reason why a job waits", || {
+                        transaction(|| spi::bookkeeping(|| store::set_reason(candidate.job, store::WAITS_FOR_WORKER)))
+                    });
+                }
                 continue;
             }
             let assignment =

@@ -48,6 +48,9 @@ pub const CLEANUP_PENDING: &str = "what it made outside of pg_upkeep is still to
 /// Why a job is queued that has given its worker up.
 pub const WAITS_FOR_TURN: &str = "waits for a worker: it has given its own to others who waited";
 
+/// And why one is queued that never had any.
+pub const WAITS_FOR_WORKER: &str = "waits for a worker: those that it may have are at work";
+
 /// The same where the server's settings were changed.
 pub const TOO_FEW_WORKERS: &str = "waits for a worker: upkeep.max_workers was lowered";
 pub const NOT_LISTED: &str = "waits, because upkeep.databases does not list this database";
@@ -422,6 +425,18 @@ pub fn wait_for_turn(job: Uuid, lock: Value, reason: &str) -> Result<()> {
     Ok(())
 }
 
+/// What older jobs than this one wait for.
+pub fn waited_for_by_older(job: Uuid) -> Result<Vec<Part>> {
+    let found = spi::query(
+        "SELECT o.waits_for FROM upkeep._job o JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) $1
+         WHERE o.state OPERATOR(pg_catalog.=) 'queued' AND o.waits_for IS NOT NULL
+           AND o.created_at OPERATOR(pg_catalog.<) j.created_at",
+        &[job.into()],
+        |row| row.require::<JsonB>(1),
+    )?;
+    Ok(found.into_iter().filter_map(|part| serde_json::from_value(part.0).ok()).collect())
+}
+
 /// Replaces the limits that are given; 0 takes one away.
 pub fn set_limits(job: Uuid, limits: &Limits) -> Result<()> {
     if *limits == Limits::default() {
@@ -667,6 +682,10 @@ pub struct Candidate {
     /// What another job keeps from it, and how long ago its executor found that.
     pub waits_for: Option<Part>,
     pub sent_back: Option<Duration>,
+    /// It says why it is queued.
+    pub has_reason: bool,
+    /// How long ago its job was created.
+    pub age: Duration,
     pub owner_exists: bool,
     pub may_connect: bool,
     pub may_log_in: bool,
@@ -691,7 +710,9 @@ pub fn candidates() -> Result<Vec<Candidate>> {
                 j.waits_for,
                 CASE WHEN j.waits_for IS NOT NULL THEN
                     pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) j.not_before)
-                END
+                END,
+                pg_catalog.date_part('epoch', pg_catalog.now() OPERATOR(pg_catalog.-) j.created_at),
+                j.reason IS NOT NULL
          FROM upkeep._job j
          CROSS JOIN LATERAL pg_catalog.generate_series(0, j.workers OPERATOR(pg_catalog.-) 1) n(slot)
          LEFT JOIN upkeep._job_slot s
@@ -723,6 +744,8 @@ pub fn candidates() -> Result<Vec<Candidate>> {
                 queued: row.require(12)?,
                 waits_for: row.get::<JsonB>(13)?.and_then(|part| serde_json::from_value(part.0).ok()),
                 sent_back: seconds(14)?,
+                age: seconds(15)?.unwrap_or_default(),
+                has_reason: row.require(16)?,
             })
         },
     )

@@ -49,6 +49,12 @@ impl Part {
         self.lock().could_be_had(self.shared)
     }
 
+    /// Does an older job that waits for this one go first? Else those who share it would keep it from whoever wants it for himself, one
+    /// after the other, for ever.
+    pub fn goes_before(self, other: Part) -> bool {
+        self.what == other.what && !self.shared
+    }
+
     fn description(self) -> String {
         let named = match self.what {
             What::Database => None,
@@ -65,7 +71,13 @@ impl Part {
 /// Takes the job's turn for as long as this process lives. `false`: another job has it, and this one goes back into the queue. In a
 /// transaction of its executor, under the session that is captured with the job.
 pub fn take(opened: &Opened) -> Result<bool> {
-    let Some(part) = taken_by_another(&wanted(opened)?) else { return Ok(true) };
+    let wanted = wanted(opened)?;
+    if wanted.is_empty() {
+        return Ok(true);
+    }
+    let older = spi::bookkeeping(|| store::waited_for_by_older(opened.job.id))?;
+    let first = wanted.iter().find(|part| older.iter().any(|older| older.goes_before(**part)));
+    let Some(part) = first.copied().or_else(|| taken_by_another(&wanted)) else { return Ok(true) };
     let reason = format!("waits for its turn: another job is at work on {}", part.description());
     spi::bookkeeping(|| store::wait_for_turn(opened.job.id, serde_json::to_value(part)?, &reason))?;
     Ok(false)

@@ -240,7 +240,7 @@ pub fn caller_is_admin() -> bool {
 fn set_state(job: Uuid, state: &str, reason: Option<&str>) -> Result<()> {
     spi::bookkeeping(|| {
         spi::execute(
-            "UPDATE upkeep._job SET state = $2, not_before = NULL, reason_detail = NULL,
+            "UPDATE upkeep._job SET state = $2, not_before = NULL, waits_for = NULL, reason_detail = NULL,
                     reason = CASE WHEN needs_cleanup AND $2 OPERATOR(pg_catalog.=) 'canceled' THEN $4 ELSE $3 END,
                     finished_at = CASE WHEN $2 OPERATOR(pg_catalog.=) 'canceled' THEN pg_catalog.clock_timestamp() END
              WHERE id OPERATOR(pg_catalog.=) $1",
@@ -323,7 +323,7 @@ fn retry_job(job: Uuid) -> Result<Uuid> {
     let forget_cursor = was_done || target.kind == super::command::KIND;
     spi::bookkeeping(|| {
         spi::execute(
-            "UPDATE upkeep._job SET state = 'queued', reason = NULL, reason_detail = NULL, not_before = NULL,
+            "UPDATE upkeep._job SET state = 'queued', reason = NULL, reason_detail = NULL, not_before = NULL, waits_for = NULL,
                     finished_at = NULL, rows_left = NULL, shared = $2,
                     error_sqlstate = NULL, error_message = NULL, error_detail = NULL, error_hint = NULL
              WHERE id OPERATOR(pg_catalog.=) $1",
