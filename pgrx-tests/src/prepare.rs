@@ -1,6 +1,5 @@
 //! From a clone to a private PostgreSQL with the extension in it.
 
-use std::fs::{self, File};
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
@@ -47,10 +46,7 @@ impl Postgres {
 
     /// A private tree with this build of the extension.
     pub fn tree(&self, flavour: Flavour) -> Result<Tree> {
-        fs::create_dir_all(self.compiler.target())?;
-        // Two of us at once must not take each other's library from between build and copy.
-        let lock = File::create(self.compiler.target().join("tree.lock"))?;
-        lock.lock()?;
+        let _lock = self.compiler.lock()?;
         let artifacts = self.compiler.build(flavour)?;
         let tree = Tree::copy(&self.installation, self.libraries.as_deref(), flavour.name())?;
         tree.install(&artifacts)?;
