@@ -59,8 +59,8 @@ impl Compiler {
         })
     }
 
-    /// One for all major versions, which share what does not depend on PostgreSQL. Cargo tells the others apart by their
-    /// feature, so that switching between versions rebuilds nothing.
+    /// One for all major versions: they share what does not depend on PostgreSQL, and cargo keeps what does apart by its
+    /// feature. Only the extension itself is built again when another version had its turn.
     pub fn target(&self) -> PathBuf {
         paths::target().join("extension")
     }

@@ -16,17 +16,20 @@ use crate::session::Session;
 use crate::testing::wait_for_text;
 use crate::tree::Tree;
 
+/// The versions before this one, each with the extension.
+pub fn older(postgres: &Postgres) -> Result<Vec<Tree>> {
+    (OLDEST..postgres.installation.major).map(|major| Postgres::of_version(major)?.tree(Flavour::Dev)).collect()
+}
+
 pub fn run(suite: &Suite) -> Result<Passed> {
-    let here = suite.postgres.installation.major;
-    if here == OLDEST {
+    let [oldest, between @ ..] = &suite.older[..] else {
         return Ok(Passed::with(format!("0 upgrades: {OLDEST} is the oldest version that is supported")));
-    }
-    let older = (OLDEST..here).map(|major| Postgres::of_version(major)?.tree(Flavour::Dev));
-    let mut line = older.collect::<Result<Vec<_>>>()?;
-    line.push(suite.tree()?.clone());
+    };
+    let here = suite.tree()?;
+    let line = suite.older.iter().chain([here]).collect::<Vec<_>>();
     let mut text = upgrade_along(&line)?;
-    if let [oldest, _, .., newest] = &line[..] {
-        text += &upgrade_along(&[oldest.clone(), newest.clone()])?;
+    if !between.is_empty() {
+        text += &upgrade_along(&[oldest, here])?;
     }
     Ok(Passed::with(format!("{text}jobs wait, and go on when told to; soft delete and row stamps hold")))
 }
@@ -36,21 +39,21 @@ fn made_on(tree: &Tree) -> String {
     format!("made_on_{}", tree.pg.major)
 }
 
-fn upgrade_along(line: &[Tree]) -> Result<String> {
-    let steps = line.iter().map(|tree| &*tree.pg.version).collect::<Vec<_>>().join(" -> ");
+fn upgrade_along(line: &[&Tree]) -> Result<String> {
+    let steps = line.iter().map(|tree| tree.pg.version.as_str()).collect::<Vec<_>>().join(" -> ");
     let mut jobs = Vec::new();
-    let mut cluster = cluster(&line[0])?;
+    let mut cluster = cluster(line[0])?;
     for pair in line.windows(2) {
-        let [from, to] = pair else { unreachable!("windows of two") };
+        let [from, to] = *pair else { unreachable!("windows of two") };
         let what = || format!("{steps}: from {} to {}", from.pg.version, to.pg.version);
         jobs.push(fill(&cluster, &made_on(from)).with_context(what)?);
         cluster = upgrade(cluster, to).with_context(what)?;
-        for (tree, jobs) in line.iter().zip(&jobs) {
+        for (&tree, jobs) in line.iter().zip(&jobs) {
             let check = || jobs.check_wait(&mut cluster.connect(&made_on(tree))?);
             check().with_context(|| format!("{}, {}", what(), made_on(tree)))?;
         }
     }
-    for (tree, jobs) in line.iter().zip(&jobs) {
+    for (&tree, jobs) in line.iter().zip(&jobs) {
         let mut session = cluster.connect(&made_on(tree))?;
         let check = pg_upgrade_tables::check(&mut session).and_then(|()| jobs.check_go_on(&mut session));
         check.with_context(|| format!("{steps}, {}", made_on(tree)))?;
