@@ -84,7 +84,7 @@ fn run(suite: &Suite, binaries: &[&str], names: &[&str], hostile: bool, what: &s
             }
         }
         if flaky.is_empty() {
-            bail!("{} failed{}", command::describe(&all), command::said(&first));
+            bail!("cargo test failed ({}){}", first.status, command::said(&first));
         }
     }
     let count = count + flaky.len() as u32;
