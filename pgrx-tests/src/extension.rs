@@ -1,7 +1,7 @@
 //! Building the extension.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -59,9 +59,18 @@ impl Compiler {
         })
     }
 
-    /// One target directory for each major version, so that switching between them rebuilds nothing.
+    /// One for all major versions: they share what does not depend on PostgreSQL, and cargo keeps what does apart by its
+    /// feature. Only the extension itself is built again when another version had its turn.
     pub fn target(&self) -> PathBuf {
-        paths::target().join(self.pg.feature())
+        paths::target().join("extension")
+    }
+
+    /// Held from a build to when its library is taken away: cargo puts each one at the same place.
+    pub fn lock(&self) -> Result<File> {
+        fs::create_dir_all(self.target())?;
+        let lock = File::create(self.target().join("build.lock"))?;
+        lock.lock()?;
+        Ok(lock)
     }
 
     pub fn pg_config(&self) -> &Path {
@@ -90,7 +99,7 @@ impl Compiler {
         ["-p", "pg_upkeep", "--no-default-features", "--features", &features].map(str::to_owned).to_vec()
     }
 
-    /// Builds and keeps a copy aside: cargo puts every flavour of a profile at the same place.
+    /// Builds and keeps a copy aside. The caller has the [`lock`](Self::lock).
     pub fn build(&self, flavour: Flavour) -> Result<Artifacts> {
         let mut cargo = self.cargo("build");
         cargo.arg("--lib").args(self.package_args(if flavour == Flavour::Tests { "pg_test" } else { "" }));
@@ -99,7 +108,7 @@ impl Compiler {
         }
         command::show(&mut cargo).context("the extension does not build")?;
         let profile = if flavour == Flavour::Release { "release" } else { "debug" };
-        let library = self.target().join(format!("pg_upkeep-{}.so", flavour.name()));
+        let library = self.target().join(format!("{}-{}.so", self.pg.feature(), flavour.name()));
         fs::copy(self.target().join(profile).join("libpg_upkeep.so"), &library)?;
         Ok(Artifacts { library, control: paths::root().join("pg_upkeep.control"), scripts: tree::scripts()? })
     }

@@ -6,9 +6,9 @@ use anyhow::{Result, bail};
 use upkeep_tests::{args::Args, demo, measure, schema, verify};
 
 const USAGE: &str = "\
-usage: cargo demo     [--scale N] [--workers N] [--pg-config PATH] | [--stop]
-       cargo verify   [--only STEP,..] [--skip STEP,..] [--accept] [--full] [--pg-config PATH]
-       cargo measure NAME [--rows N] [--runs N] [--only ROW,..] [--pg-config PATH]
+usage: cargo demo     [--scale N] [--workers N] [--version N | --pg-config PATH] | [--stop]
+       cargo verify   [--only STEP,..] [--skip STEP,..] [--accept] [--full] [--version N | --pg-config PATH]
+       cargo measure NAME [--rows N] [--runs N] [--only ROW,..] [--version N | --pg-config PATH]
        cargo run -p pg_upkeep-tests -- schema      (writes sql/pg_upkeep--VERSION.sql)";
 
 fn main() -> ExitCode {

@@ -7,6 +7,10 @@ use anyhow::{Context, Result, bail};
 
 use crate::command;
 
+/// The supported major versions.
+pub const OLDEST: u32 = 15;
+pub const NEWEST: u32 = 18;
+
 #[derive(Clone, Debug)]
 pub struct Installation {
     pub pg_config: PathBuf,
@@ -16,19 +20,21 @@ pub struct Installation {
     pub bin: PathBuf,
     pub pkglib: PathBuf,
     pub share: PathBuf,
+    /// Where libpq is.
+    pub lib: PathBuf,
 }
 
 impl Installation {
     pub fn from_pg_config(pg_config: &Path) -> Result<Self> {
-        let asked = ["--version", "--bindir", "--pkglibdir", "--sharedir"];
+        let asked = ["--version", "--bindir", "--pkglibdir", "--sharedir", "--libdir"];
         let answers = command::capture(Command::new(pg_config).args(asked))
             .with_context(|| format!("{} does not answer", pg_config.display()))?;
-        let [version, bin, pkglib, share] = answers.lines().collect::<Vec<_>>()[..] else {
+        let [version, bin, pkglib, share, lib] = answers.lines().collect::<Vec<_>>()[..] else {
             bail!("{} answers in a way that is not understood: {answers}", pg_config.display());
         };
         let (version, major) = parse_version(version)?;
-        if !(15..=18).contains(&major) {
-            bail!("pg_upkeep supports PostgreSQL 15 to 18, {} is {version}", pg_config.display());
+        if !(OLDEST..=NEWEST).contains(&major) {
+            bail!("pg_upkeep supports PostgreSQL {OLDEST} to {NEWEST}, {} is {version}", pg_config.display());
         }
         let bin = PathBuf::from(bin);
         Ok(Self {
@@ -39,7 +45,16 @@ impl Installation {
             bin,
             pkglib: pkglib.into(),
             share: share.into(),
+            lib: lib.into(),
         })
+    }
+
+    /// The one that a package has installed where Debian puts it, if an extension can be built for it.
+    pub fn of_package(major: u32) -> Option<PathBuf> {
+        let pg_config = PathBuf::from(format!("/usr/lib/postgresql/{major}/bin/pg_config"));
+        let headers = command::capture(Command::new(&pg_config).arg("--includedir-server")).ok()?;
+        let complete = Path::new(headers.trim()).exists() && Self::from_pg_config(&pg_config).is_ok();
+        complete.then_some(pg_config)
     }
 
     /// The extension's cargo feature for this version.

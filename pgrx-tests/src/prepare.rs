@@ -1,17 +1,16 @@
 //! From a clone to a private PostgreSQL with the extension in it.
 
-use std::fs::{self, File};
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::args::Args;
 use crate::extension::{Compiler, Flavour};
-use crate::fetch::Toolbox;
-use crate::pg::Installation;
+use crate::fetch::{self, Toolbox};
+use crate::pg::{Installation, NEWEST, OLDEST};
 use crate::tree::Tree;
 
-/// The PostgreSQL to work on: the fetched one, or the one behind `--pg-config`.
+/// The PostgreSQL to work on: the newest, that of `--version`, or the one behind `--pg-config`.
 pub struct Postgres {
     pub installation: Installation,
     pub compiler: Compiler,
@@ -21,7 +20,20 @@ pub struct Postgres {
 
 impl Postgres {
     pub fn from_args(args: &mut Args) -> Result<Self> {
-        Self::new(args.value("--pg-config")?.map(PathBuf::from))
+        match (args.value("--pg-config")?, args.parsed("--version")?) {
+            (Some(_), Some(_)) => bail!("--version and --pg-config each name a PostgreSQL: give one of them"),
+            (Some(pg_config), None) => Self::new(Some(pg_config.into())),
+            (None, version) => Self::of_version(version.unwrap_or(NEWEST)),
+        }
+    }
+
+    /// The newest is always the fetched one; an older one is that of an installed package, and fetched where there is none.
+    pub fn of_version(major: u32) -> Result<Self> {
+        match major {
+            NEWEST => Self::new(None),
+            OLDEST..NEWEST => Self::new(Some(Installation::of_package(major).map_or_else(|| fetch::older(major), Ok)?)),
+            _ => bail!("pg_upkeep supports PostgreSQL {OLDEST} to {NEWEST}, not {major}"),
+        }
     }
 
     pub fn new(pg_config: Option<PathBuf>) -> Result<Self> {
@@ -34,10 +46,7 @@ impl Postgres {
 
     /// A private tree with this build of the extension.
     pub fn tree(&self, flavour: Flavour) -> Result<Tree> {
-        fs::create_dir_all(self.compiler.target())?;
-        // Two of us at once must not take each other's library from between build and copy.
-        let lock = File::create(self.compiler.target().join("tree.lock"))?;
-        lock.lock()?;
+        let _lock = self.compiler.lock()?;
         let artifacts = self.compiler.build(flavour)?;
         let tree = Tree::copy(&self.installation, self.libraries.as_deref(), flavour.name())?;
         tree.install(&artifacts)?;

@@ -56,6 +56,7 @@ fn script() -> Result<PathBuf> {
 
 fn generate(compiler: &Compiler) -> Result<String> {
     let cargo_pgrx = cargo_pgrx()?;
+    let _lock = compiler.lock()?;
     // pgrx keeps the schema in a section of the library that the linker throws away unless told otherwise. Told so for
     // this one link, all dependencies are shared with the ordinary build.
     let mut build = compiler.cargo("rustc");

@@ -19,6 +19,7 @@ pub const PYTHON: Tool = Tool {
     apt: "python3 python3-venv",
     dnf: "python3",
 };
+pub const TAR: Tool = Tool { program: "tar", why: "unpacks PostgreSQL 15 to 17", apt: "tar gzip", dnf: "tar gzip" };
 pub const NM: Tool = Tool { program: "nm", why: "lists the in-server tests", apt: "binutils", dnf: "binutils" };
 pub const DIFF: Tool =
     Tool { program: "diff", why: "compares results in pg_regress", apt: "diffutils", dnf: "diffutils" };

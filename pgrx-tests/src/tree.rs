@@ -83,7 +83,7 @@ impl Tree {
 
     /// A program that must not run as root: the server and whatever writes its data directory.
     pub fn server_command(&self, program: &str) -> Command {
-        self.user.command(self.pg.bin.join(program))
+        self.with_libraries(self.user.command(self.pg.bin.join(program)))
     }
 
     /// Any other program, as the user that servers run as.
@@ -93,7 +93,19 @@ impl Tree {
 
     /// A client program. It runs as ourselves, so that it can read the clone and write where it is told.
     pub fn client_command(&self, program: &str) -> Command {
-        user::clean_command(self.pg.bin.join(program))
+        self.with_libraries(user::clean_command(self.pg.bin.join(program)))
+    }
+
+    /// PostgreSQL's test runner at this path.
+    pub fn runner(&self, path: &Path) -> Command {
+        self.with_libraries(user::clean_command(path))
+    }
+
+    /// The fetched versions' modules and test runners look for libpq where they were built, and then take the system's,
+    /// which may be of an older version than they are.
+    fn with_libraries(&self, mut command: Command) -> Command {
+        command.env("LD_LIBRARY_PATH", &self.pg.lib);
+        command
     }
 
     fn check_self_contained(&self) -> Result<()> {

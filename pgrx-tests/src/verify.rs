@@ -11,6 +11,7 @@ mod pg_upgrade;
 mod pg_upgrade_tables;
 mod regress;
 mod report;
+mod smoke;
 mod sql_names;
 mod upgrade;
 
@@ -35,6 +36,8 @@ pub struct Suite {
     dev: Option<Tree>,
     /// The extension with its in-server tests.
     tests: Option<Tree>,
+    /// The older versions with the extension, from the oldest on.
+    older: Vec<Tree>,
     /// Whether regress and isolation write their expectations instead of comparing with them.
     accept: bool,
     /// Everything of what is otherwise a choice: the hostile suite and the fuzzer of calls.
@@ -101,6 +104,9 @@ const RUNNING: &[Step] = &[
     Step { name: "client", needs: Some(Flavour::Dev), run: client::client },
 ];
 
+/// What is part of another step, and runs only if it is asked for.
+const PARTS: &[Step] = &[Step { name: "smoke", needs: Some(Flavour::Dev), run: client::smoke }];
+
 pub fn run(mut args: Args) -> Result<ExitCode> {
     let (only, skip) = (args.list("--only")?, args.list("--skip")?);
     let accept = args.flag("--accept");
@@ -112,16 +118,19 @@ pub fn run(mut args: Args) -> Result<ExitCode> {
 
     let mut report = Report::new();
     let clock = Instant::now();
+    // All before the first step: cargo would make one of them wait for what another step compiles.
     let needs = |flavour| lanes.iter().flatten().any(|step| step.needs == Some(flavour));
     let build = |flavour| needs(flavour).then(|| postgres.tree(flavour)).transpose();
-    let trees = build(Flavour::Dev).and_then(|dev| Ok((dev, build(Flavour::Tests)?)));
+    let upgrades = lanes.iter().flatten().any(|step| step.name == "pg_upgrade");
+    let older = || if upgrades { pg_upgrade::older(&postgres) } else { Ok(Vec::new()) };
+    let trees = older().and_then(|older| Ok((older, build(Flavour::Dev)?, build(Flavour::Tests)?)));
     let built = match &trees {
         Ok(_) => Ok(Passed::with("")),
         Err(error) => Err(anyhow::anyhow!("{error:#}")),
     };
     report.add(Finished { name: "build", took: clock.elapsed(), result: built });
-    if let Ok((dev, tests)) = trees {
-        run_lanes(&Suite { postgres, dev, tests, accept, full }, lanes, &mut report);
+    if let Ok((older, dev, tests)) = trees {
+        run_lanes(&Suite { postgres, dev, tests, older, accept, full }, lanes, &mut report);
     }
     Ok(report.close())
 }
@@ -148,7 +157,7 @@ fn run_lanes(suite: &Suite, lanes: [Vec<&'static Step>; 2], report: &mut Report)
 }
 
 fn choose(only: &[String], skip: &[String]) -> Result<[Vec<&'static Step>; 2]> {
-    let all = || COMPILING.iter().chain(RUNNING);
+    let all = || COMPILING.iter().chain(RUNNING).chain(PARTS);
     for name in only.iter().chain(skip) {
         if !all().any(|step| step.name == name) {
             let known = all().map(|step| step.name).collect::<Vec<_>>().join(", ");
@@ -157,7 +166,14 @@ fn choose(only: &[String], skip: &[String]) -> Result<[Vec<&'static Step>; 2]> {
     }
     let named = |names: &[String], step: &Step| names.iter().any(|n| n == step.name);
     let chosen = |step: &&Step| (only.is_empty() || named(only, step)) && !named(skip, step);
-    Ok([COMPILING, RUNNING].map(|lane| lane.iter().filter(chosen).collect()))
+    let asked_for = PARTS.iter().filter(|step| named(only, step));
+    let [compiling, running] = [COMPILING, RUNNING].map(|lane| lane.iter().filter(chosen));
+    let (mut compiling, mut running): (Vec<_>, Vec<_>) = (compiling.collect(), running.chain(asked_for).collect());
+    if compiling.is_empty() && running.len() > 1 {
+        // The longest is the last. It waits more than it works, so the others may run beside it.
+        compiling.extend(running.pop());
+    }
+    Ok([compiling, running])
 }
 
 #[cfg(test)]
@@ -173,7 +189,9 @@ mod tests {
     fn steps_are_chosen_by_name() {
         assert_eq!(names(&[], &[]).len(), COMPILING.len() + RUNNING.len());
         assert_eq!(names(&["unit", "client"], &[]), ["unit", "client"]);
+        assert_eq!(names(&["client"], &[]), ["client"]);
         assert!(!names(&[], &["schema"]).contains(&"schema"));
+        assert_eq!(names(&["smoke", "regress"], &[]), ["smoke", "regress"]);
         assert!(choose(&["untested".to_owned()], &[]).is_err());
     }
 }

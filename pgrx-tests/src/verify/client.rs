@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use anyhow::{Result, bail};
 
 use super::cargo_steps::plain_cargo;
-use super::{Flaky, Passed, Suite};
+use super::{Flaky, Passed, Suite, smoke};
 use crate::testing::TREE_VARIABLE;
 use crate::{command, hostile};
 
@@ -40,15 +40,22 @@ pub fn hostile(suite: &Suite) -> Result<Passed> {
         true => vec!["--tests"],
         false => HOSTILE_CHOICE.iter().flat_map(|name| ["--test", name]).collect(),
     };
-    run(suite, &binaries, true, "tests passed in hostile databases")
+    run(suite, &binaries, &[], true, "tests passed in hostile databases")
 }
 
 /// The harness's own unit tests, and the client tests on the prepared tree.
 pub fn client(suite: &Suite) -> Result<Passed> {
-    run(suite, &["--lib", "--tests"], hostile::wanted(), "client and harness tests passed")
+    run(suite, &["--lib", "--tests"], &[], hostile::wanted(), "client and harness tests passed")
 }
 
-fn run(suite: &Suite, binaries: &[&str], hostile: bool, what: &str) -> Result<Passed> {
+/// The client tests that tell whether a version holds.
+pub fn smoke(suite: &Suite) -> Result<Passed> {
+    let binaries: Vec<_> = smoke::files().flat_map(|file| ["--test", file]).collect();
+    run(suite, &binaries, &smoke::tests()?, hostile::wanted(), "of the client tests passed")
+}
+
+/// All tests of these binaries, or the named ones.
+fn run(suite: &Suite, binaries: &[&str], names: &[&str], hostile: bool, what: &str) -> Result<Passed> {
     let cargo = || -> Result<Command> {
         let mut cargo = plain_cargo("test");
         cargo.args(["--package", "pg_upkeep-tests", "--no-fail-fast"]).args(binaries).arg("--");
@@ -60,6 +67,9 @@ fn run(suite: &Suite, binaries: &[&str], hostile: bool, what: &str) -> Result<Pa
         Ok(cargo)
     };
     let mut all = cargo()?;
+    if !names.is_empty() {
+        all.arg("--exact").args(names);
+    }
     let first = command::output(all.args(["--test-threads", THREADS]))?;
     let output = String::from_utf8_lossy(&first.stdout).into_owned();
     let count = count_passed(&output);
@@ -74,7 +84,7 @@ fn run(suite: &Suite, binaries: &[&str], hostile: bool, what: &str) -> Result<Pa
             }
         }
         if flaky.is_empty() {
-            bail!("{} failed{}", command::describe(&all), command::said(&first));
+            bail!("cargo test failed ({}){}", first.status, command::said(&first));
         }
     }
     let count = count + flaky.len() as u32;

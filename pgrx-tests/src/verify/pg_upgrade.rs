@@ -1,6 +1,7 @@
-//! pg_upgrade: a cluster of an older PostgreSQL, with jobs in all their states and tables of ours, becomes one of this version.
+//! pg_upgrade along the line of versions, from the oldest that is supported to this one. On each a database is made, with
+//! jobs in all their states and tables of ours, that has to hold at the end of the line.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -9,69 +10,95 @@ use crate::cluster::{Cluster, SUPERUSER, Stop};
 use crate::command;
 use crate::extension::Flavour;
 use crate::jobs::{backfill_endlessly, end_endless_backfill, run_in_background, state, wait};
-use crate::pg::Installation;
+use crate::pg::OLDEST;
 use crate::prepare::Postgres;
 use crate::session::Session;
 use crate::testing::wait_for_text;
 use crate::tree::Tree;
 
-const DATABASE: &str = "shop";
+/// The versions before this one, each with the extension.
+pub fn older(postgres: &Postgres) -> Result<Vec<Tree>> {
+    (OLDEST..postgres.installation.major).map(|major| Postgres::of_version(major)?.tree(Flavour::Dev)).collect()
+}
 
 pub fn run(suite: &Suite) -> Result<Passed> {
-    let here = suite.postgres.installation.major;
-    let Some(older) = oldest_installed(here) else {
-        return Ok(Passed::with("0 upgrades: no older PostgreSQL with server headers is installed"));
+    let [oldest, between @ ..] = &suite.older[..] else {
+        return Ok(Passed::with(format!("0 upgrades: {OLDEST} is the oldest version that is supported")));
     };
-    let from = Postgres::new(Some(older))?;
-    let old_tree = from.tree(Flavour::Dev)?;
-    upgrade(&old_tree, suite.tree()?).with_context(|| format!("from {}", from.installation.version))?;
-    Ok(Passed::with(format!(
-        "from {} to {here}: jobs wait, and go on when told to; soft delete and row stamps hold",
-        from.installation.version
-    )))
+    let here = suite.tree()?;
+    let line = suite.older.iter().chain([here]).collect::<Vec<_>>();
+    let mut text = upgrade_along(&line)?;
+    if !between.is_empty() {
+        text += &upgrade_along(&[oldest, here])?;
+    }
+    Ok(Passed::with(format!("{text}jobs wait, and go on when told to; soft delete and row stamps hold")))
 }
 
-/// The pg_config of Debian's oldest PostgreSQL before `major` that an extension can be built for.
-fn oldest_installed(major: u32) -> Option<PathBuf> {
-    (15..major).map(|old| PathBuf::from(format!("/usr/lib/postgresql/{old}/bin/pg_config"))).find(|pg_config| {
-        let headers = command::capture(std::process::Command::new(pg_config).arg("--includedir-server"));
-        headers.is_ok_and(|dir| Path::new(dir.trim()).exists() && Installation::from_pg_config(pg_config).is_ok())
-    })
+/// What a database is called that was made on a version.
+fn made_on(tree: &Tree) -> String {
+    format!("made_on_{}", tree.pg.major)
 }
 
-fn upgrade(old_tree: &Tree, new_tree: &Tree) -> Result<()> {
-    let mut old = cluster(old_tree, "old")?;
-    old.create_database(DATABASE)?;
-    let mut session = old.connect(DATABASE)?;
+fn upgrade_along(line: &[&Tree]) -> Result<String> {
+    let steps = line.iter().map(|tree| tree.pg.version.as_str()).collect::<Vec<_>>().join(" -> ");
+    let mut jobs = Vec::new();
+    let mut cluster = cluster(line[0])?;
+    for pair in line.windows(2) {
+        let [from, to] = *pair else { unreachable!("windows of two") };
+        let what = || format!("{steps}: from {} to {}", from.pg.version, to.pg.version);
+        jobs.push(fill(&cluster, &made_on(from)).with_context(what)?);
+        cluster = upgrade(cluster, to).with_context(what)?;
+        for (&tree, jobs) in line.iter().zip(&jobs) {
+            let check = || jobs.check_wait(&mut cluster.connect(&made_on(tree))?);
+            check().with_context(|| format!("{}, {}", what(), made_on(tree)))?;
+        }
+    }
+    for (&tree, jobs) in line.iter().zip(&jobs) {
+        let mut session = cluster.connect(&made_on(tree))?;
+        let check = pg_upgrade_tables::check(&mut session).and_then(|()| jobs.check_go_on(&mut session));
+        check.with_context(|| format!("{steps}, {}", made_on(tree)))?;
+    }
+    Ok(steps + "\n")
+}
+
+/// A database with everything in it that is to be tried.
+fn fill(cluster: &Cluster, database: &str) -> Result<Jobs> {
+    cluster.create_database(database)?;
+    let mut session = cluster.connect(database)?;
     session.run("CREATE EXTENSION pg_upkeep")?;
     let jobs = Jobs::start(&mut session)?;
     pg_upgrade_tables::create(&mut session)?;
-    forget_option_of_newer_releases(&mut session)?;
-    drop(session);
-    old.stop(Stop::Fast)?;
+    Ok(jobs)
+}
 
-    let mut new = cluster(new_tree, "new")?;
+/// Ends the old cluster; the new one is running.
+fn upgrade(mut old: Cluster, new_tree: &Tree) -> Result<Cluster> {
+    forget_option_of_newer_releases(&old)?;
+    old.stop(Stop::Fast)?;
+    let mut new = cluster(new_tree)?;
     new.stop(Stop::Fast)?;
     let mut pg_upgrade = new_tree.server_command("pg_upgrade");
     pg_upgrade.current_dir(new.scratch()).args(["--username", SUPERUSER, "--socketdir"]).arg(new.host());
-    pg_upgrade.arg("--old-bindir").arg(&old_tree.pg.bin).arg("--new-bindir").arg(&new_tree.pg.bin);
+    pg_upgrade.arg("--old-bindir").arg(&old.tree.pg.bin).arg("--new-bindir").arg(&new_tree.pg.bin);
     pg_upgrade.arg("--old-datadir").arg(old.data()).arg("--new-datadir").arg(new.data());
     command::capture(&mut pg_upgrade).with_context(|| errors_below(&new.data().join("pg_upgrade_output.d")))?;
-
     new.start()?;
-    let mut session = new.connect(DATABASE)?;
-    pg_upgrade_tables::check(&mut session)?;
-    jobs.check(&mut session)
+    Ok(new)
 }
 
 /// The releases of November 2026 (15.20 among them) note a column option `pg_attver` for every column, which pg_dump then
 /// writes and a release before that refuses to restore: upgrading from a newer release to an older one of the next major
 /// version. Nothing that is to be tried here reads it.
-fn forget_option_of_newer_releases(session: &mut Session) -> Result<()> {
-    session.run(
-        "SET allow_system_table_mods = on;
-         UPDATE pg_attribute SET attoptions = NULL WHERE attoptions::text LIKE '{pg_attver=%}'",
-    )
+fn forget_option_of_newer_releases(cluster: &Cluster) -> Result<()> {
+    let databases =
+        cluster.connect("postgres")?.values::<String>("SELECT datname FROM pg_database WHERE datallowconn")?;
+    for database in databases {
+        cluster.connect(&database)?.run(
+            "SET allow_system_table_mods = on;
+             UPDATE pg_attribute SET attoptions = NULL WHERE attoptions::text LIKE '{pg_attver=%}'",
+        )?;
+    }
+    Ok(())
 }
 
 /// What its logs say: pg_upgrade itself names only the file.
@@ -81,8 +108,9 @@ fn errors_below(dir: &Path) -> String {
 }
 
 /// Both must agree on checksums, which only newer versions turn on by themselves.
-fn cluster(tree: &Tree, name: &str) -> Result<Cluster> {
-    Cluster::builder(tree, &Cluster::unique_name(name)).preloaded().initdb_option("--data-checksums").start()
+fn cluster(tree: &Tree) -> Result<Cluster> {
+    let name = Cluster::unique_name(&tree.pg.feature());
+    Cluster::builder(tree, &name).preloaded().initdb_option("--data-checksums").start()
 }
 
 /// What is there before the upgrade.
@@ -107,7 +135,8 @@ impl Jobs {
         Ok(Self { done, paused, running })
     }
 
-    fn check(&self, session: &mut Session) -> Result<()> {
+    /// After an upgrade nothing goes on by itself.
+    fn check_wait(&self, session: &mut Session) -> Result<()> {
         ensure!(state(session, &self.done)? == "done", "a finished job is part of the history");
         for job in [&self.paused, &self.running] {
             let seen =
@@ -119,6 +148,10 @@ impl Jobs {
         let schedule =
             session.text("SELECT active || ' ' || paused_reason FROM upkeep.schedules WHERE name = 'each second'")?;
         ensure!(schedule == "false restored", "after pg_upgrade the schedule is \"{schedule}\"");
+        Ok(())
+    }
+
+    fn check_go_on(&self, session: &mut Session) -> Result<()> {
         let runs = session.text("SELECT count(*) FROM ran")?;
         ensure!(
             session.text("SELECT upkeep.resume_all()")? == "4",

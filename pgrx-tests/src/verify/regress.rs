@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{Passed, Suite};
 use crate::cluster::{Cluster, SUPERUSER};
-use crate::{command, paths, tools, user};
+use crate::{command, paths, tools};
 
 pub fn regress(suite: &Suite) -> Result<Passed> {
     run(suite, "regress", &suite.tree()?.pg.regress_runner(), ("sql", "sql"))
@@ -42,7 +42,7 @@ fn run(suite: &Suite, name: &str, runner: &Path, (folder, extension): (&str, &st
             File::options().create(true).append(true).open(input.join(format!("expected/{case}.out")))?;
         }
     }
-    let mut runner = user::clean_command(runner);
+    let mut runner = tree.runner(runner);
     // From within the input directory: version 15 looks for expected files in the input directory, 16 and later in the
     // current one.
     runner.current_dir(&input).arg("--inputdir=.").arg(format!("--outputdir={}", output.display()));
