@@ -22,15 +22,15 @@ fn new_database(server: &Cluster, name: &str) -> Result<Session> {
     Ok(session)
 }
 
-/// Runs a statement that must be through at once: it may take what such statements take here and now where nobody is in
-/// the way (half a second to copy a database on a busy machine that gives us little of it), and [`AT_ONCE`] longer. It
-/// makes a checkpoint: on a busy machine the disk has its part behind it.
+/// Runs a statement that must be through at once, give or take what such statements take here and now where nobody is in
+/// the way: on one busy core it is more than half a second for a new database, and several times that for a copy of one
+/// with content. It makes a checkpoint: on a busy machine the disk has its part behind it.
 fn at_once(session: &mut Session, sql: &str) -> Result<()> {
     session.run("CHECKPOINT")?;
     let clock = Instant::now();
     session.run("CREATE DATABASE in_nobodys_way")?;
     session.run("DROP DATABASE in_nobodys_way")?;
-    let allowed = AT_ONCE + clock.elapsed();
+    let allowed = AT_ONCE + 4 * clock.elapsed();
     let clock = Instant::now();
     session.run(sql).with_context(|| format!("after {:?}", clock.elapsed()))?;
     let took = clock.elapsed();
