@@ -129,19 +129,31 @@ fn what_a_command_says_is_in_the_jobs_events() -> Result<()> {
          'BEGIN FOR i IN 1..many LOOP RAISE NOTICE ''step %'', i; END LOOP; RAISE LOG ''for the log''; RAISE DEBUG ''for nobody'';
           RAISE WARNING ''%'', repeat(''ä'', 300); IF many > 11 THEN RAISE EXCEPTION ''too many''; END IF; END'",
     )?;
-    let mut said = |command: &str| -> Result<String> {
+    fn said(session: &mut Session, command: &str) -> Result<String> {
         let job = session.text(&format!("SELECT upkeep.run_in_background('{command}')"))?;
         let ended = format!("SELECT finished_at IS NOT NULL FROM upkeep.jobs WHERE id = '{job}'");
-        wait_for_text(&mut session, &ended, "t")?;
+        wait_for_text(session, &ended, "t")?;
         let said = format!("SELECT detail FROM upkeep.job_events WHERE job = '{job}' AND event = 'messages'");
         Ok(session.rows(&said)?.concat())
-    };
+    }
     let warning = format!("WARNING: {}", "ä".repeat(200));
-    assert_eq!(said("SELECT talk(2)")?, format!("NOTICE: step 1\nNOTICE: step 2\n{warning}"));
+    assert_eq!(said(&mut session, "SELECT talk(2)")?, format!("NOTICE: step 1\nNOTICE: step 2\n{warning}"));
     let last: Vec<String> = (4..=12).map(|step| format!("NOTICE: step {step}")).collect();
-    assert_eq!(said("SELECT talk(12)")?, format!("(3 earlier ones)\n{}\n{warning}", last.join("\n")));
-    assert!(said("VACUUM (VERBOSE) t")?.contains("INFO: "));
-    assert_eq!(said("SELECT 1")?, "");
+    assert_eq!(said(&mut session, "SELECT talk(12)")?, format!("(3 earlier ones)\n{}\n{warning}", last.join("\n")));
+    assert!(said(&mut session, "VACUUM (VERBOSE) t")?.contains("INFO: "));
+    assert_eq!(said(&mut session, "SELECT 1")?, "");
+    // So are those of its parallel workers.
+    session.run(
+        "CREATE TABLE many AS SELECT g AS id FROM generate_series(1, 20000) g; ANALYZE many;
+         CREATE FUNCTION noise(n int) RETURNS int LANGUAGE plpgsql PARALLEL SAFE AS
+         'BEGIN IF n % 2000 = 0 THEN RAISE NOTICE ''at %'', n; END IF; RETURN 1; END';
+         CREATE FUNCTION loudly() RETURNS void LANGUAGE plpgsql
+         SET parallel_setup_cost = 0 SET parallel_tuple_cost = 0 SET min_parallel_table_scan_size = 0 SET parallel_leader_participation = off AS
+         'BEGIN PERFORM count(noise(id)) FROM many WHERE noise(id) > 0 AND id <= 20000; END'",
+    )?;
+    let loud = said(&mut session, "SELECT loudly()")?;
+    assert_eq!(loud.matches("NOTICE: at ").count(), 10, "{loud}");
+    assert!(loud.starts_with("(10 earlier ones)"), "{loud}");
     // The worker's own log is as it was set.
     let log = server.log();
     assert!(log.contains("for the log") && log.contains("too many"), "{log}");

@@ -579,7 +579,9 @@ fn a_limit_of_a_job_can_be_taken_away_again() -> Result<()> {
     assert_eq!(session.text(&batch_time)?, "-1");
     let event = "SELECT detail FROM upkeep.job_events WHERE detail LIKE 'max_wal_rate%'";
     assert_eq!(session.text(event)?, "max_wal_rate none");
-    assert_eq!(sqlstate(&mut session, &format!("SELECT upkeep.alter_job('{job}', max_wal_rate => -1)"))?, "22023");
+    for wrong in ["max_wal_rate => -1", "max_replica_lag => '-0.4 ms'", "batch_time => '0.4 ms'"] {
+        assert_eq!(sqlstate(&mut session, &format!("SELECT upkeep.alter_job('{job}', {wrong})"))?, "22023", "{wrong}");
+    }
     session.run(&format!("SELECT upkeep.resume('{job}')"))?;
     wait(&mut session, &job)
 }

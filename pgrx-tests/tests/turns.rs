@@ -196,6 +196,8 @@ fn make_unique_keys_partial_takes_turns_however_often_it_begins() -> Result<()> 
     )?;
     let mut writer = writer(&db, "t")?;
     let keys = session.text("SELECT upkeep.make_unique_keys_partial('t')")?;
+    let more = format!("SELECT upkeep.alter_job('{keys}', workers => 2)");
+    assert_eq!(upkeep_tests::jobs::sqlstate(&mut session, &more)?, "22023", "it has one worker");
     is_at_work(&mut session, &keys)?;
     let other = reindex(&mut session, "t_plain")?;
     wait_until_it_waits(&mut session, &other, "public.t")?;

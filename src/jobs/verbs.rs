@@ -122,8 +122,12 @@ fn standstill() -> Option<String> {
 }
 
 /// An interval as milliseconds; months count 30 days, as PostgreSQL compares them.
+/// Less than one is one: 0 means something else.
 pub fn milliseconds(interval: Interval) -> i64 {
-    i64::try_from(interval.as_micros() / 1000).unwrap_or(i64::MAX)
+    match interval.as_micros() {
+        micros if micros != 0 && micros.unsigned_abs() < 1000 => micros.signum() as i64,
+        micros => i64::try_from(micros / 1000).unwrap_or(i64::MAX),
+    }
 }
 
 pub fn positive_duration(interval: Interval) -> Duration {
@@ -403,8 +407,9 @@ fn alter(
     limits.check_changes()?;
     if let Some(workers) = workers {
         queue::check_workers(workers)?;
-        if workers > 1 && target.kind == super::command::KIND {
-            return Err(Error::new(INVALID_PARAMETER_VALUE, "a command has one worker"));
+        if workers > 1 && kind::is_long(&target.kind) {
+            let what = if target.kind == super::command::KIND { "a command" } else { "a job that builds indexes" };
+            return Err(Error::new(INVALID_PARAMETER_VALUE, format!("{what} has one worker")));
         }
     }
     if let Some(name) = name

@@ -1,28 +1,59 @@
 //! What a statement says besides its answer: a client would be shown its notices and warnings, a worker has none. The last ones are kept
 //! while a command runs, for whoever looks at its job.
 //!
-//! The server tells hooks of what goes to the log only, so the level of the log is lowered meanwhile; what the log was not to have, it
-//! does not get. The hook neither allocates nor fails (LAW 13): it writes to a place of fixed size.
+//! Meanwhile this process is its own client: the server hands messages to methods of ours, as it does in the workers of a parallel query,
+//! whose messages arrive here as well. What goes to the log is nothing to that. The methods neither allocate nor fail (LAW 12).
 
 use std::cell::UnsafeCell;
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{c_char, c_int};
 
 use pgrx::pg_sys;
 
 use super::encoding;
 
+/// `PQcommMethods` of libpq.h.
+#[repr(C)]
+struct Methods {
+    comm_reset: unsafe extern "C-unwind" fn(),
+    flush: unsafe extern "C-unwind" fn() -> c_int,
+    flush_if_writable: unsafe extern "C-unwind" fn() -> c_int,
+    is_send_pending: unsafe extern "C-unwind" fn() -> bool,
+    putmessage: unsafe extern "C-unwind" fn(kind: c_char, body: *const c_char, length: usize) -> c_int,
+    putmessage_noblock: unsafe extern "C-unwind" fn(kind: c_char, body: *const c_char, length: usize),
+}
+
 unsafe extern "C-unwind" {
     /// Does not raise: bytes of whole characters within a limit.
     fn pg_mbcliplen(text: *const c_char, length: c_int, limit: c_int) -> c_int;
+    static mut PqCommMethods: *const Methods;
+    static mut FrontendProtocol: u32;
 }
 
-const LOG: c_int = pg_sys::LOG as c_int;
-const LOG_SERVER_ONLY: c_int = pg_sys::LOG_SERVER_ONLY as c_int;
-const INFO: c_int = pg_sys::INFO as c_int;
-const NOTICE: c_int = pg_sys::NOTICE as c_int;
-const WARNING: c_int = pg_sys::WARNING as c_int;
-const ERROR: c_int = pgrx::PgLogLevel::ERROR as c_int;
-const FATAL: c_int = pgrx::PgLogLevel::FATAL as c_int;
+/// Version 3.0 of the protocol: a message comes in fields.
+const PROTOCOL: u32 = 3 << 16;
+/// NoticeResponse, and two of its fields: the severity, which is not translated, and the message.
+const NOTICE_RESPONSE: u8 = b'N';
+const SEVERITY: u8 = b'V';
+const MESSAGE: u8 = b'M';
+
+static METHODS: Methods = Methods {
+    comm_reset: nothing,
+    flush: all_is_well,
+    flush_if_writable: all_is_well,
+    is_send_pending: never,
+    putmessage: keep,
+    putmessage_noblock: keep_too,
+};
+
+unsafe extern "C-unwind" fn nothing() {}
+
+unsafe extern "C-unwind" fn all_is_well() -> c_int {
+    0
+}
+
+unsafe extern "C-unwind" fn never() -> bool {
+    false
+}
 
 /// So many messages are kept, of so many bytes each.
 const KEPT: usize = 10;
@@ -30,16 +61,19 @@ const LONGEST: usize = 400;
 
 #[derive(Clone, Copy)]
 struct Message {
-    level: c_int,
+    severity: Severity,
     length: usize,
     bytes: [u8; LONGEST],
 }
 
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Severity {
+    Info,
+    Notice,
+    Warning,
+}
+
 struct State {
-    installed: bool,
-    /// What the log was to have before a command began; `None`: none runs.
-    log_level: Option<c_int>,
-    next: pg_sys::emit_log_hook_type,
     /// All that there were; the last ones are kept.
     count: usize,
     messages: [Message; KEPT],
@@ -50,35 +84,21 @@ struct Place(UnsafeCell<State>);
 unsafe impl Sync for Place {}
 
 static STATE: Place = Place(UnsafeCell::new(State {
-    installed: false,
-    log_level: None,
-    next: None,
     count: 0,
-    messages: [Message { level: 0, length: 0, bytes: [0; LONGEST] }; KEPT],
+    messages: [Message { severity: Severity::Info, length: 0, bytes: [0; LONGEST] }; KEPT],
 }));
 
-/// Runs a command and keeps what it says, in place of what the one before said.
+/// Runs a command, which comes back whatever becomes of it, and keeps what it says, in place of what the one before said.
 pub fn kept_of<T>(run: impl FnOnce() -> T) -> T {
-    // SAFETY: one thread; the hook stays for as long as this process.
-    let state = unsafe { &mut *STATE.0.get() };
-    state.count = 0;
+    // SAFETY: one thread, of a worker that has no client; all three are as before afterwards.
     unsafe {
-        if !state.installed {
-            state.installed = true;
-            state.next = pg_sys::emit_log_hook;
-            pg_sys::emit_log_hook = Some(keep);
-        }
-        let before = pg_sys::log_min_messages;
-        state.log_level = Some(before);
-        if before == LOG || before > INFO {
-            pg_sys::log_min_messages = INFO;
-        }
+        (*STATE.0.get()).count = 0;
+        let before = (PqCommMethods, FrontendProtocol, pg_sys::whereToSendOutput);
+        PqCommMethods = &raw const METHODS;
+        FrontendProtocol = PROTOCOL;
+        pg_sys::whereToSendOutput = pg_sys::CommandDest::DestRemote;
         let answer = run();
-        // Unless it was a SET of this very setting.
-        if pg_sys::log_min_messages == INFO {
-            pg_sys::log_min_messages = before;
-        }
-        (*STATE.0.get()).log_level = None;
+        (PqCommMethods, FrontendProtocol, pg_sys::whereToSendOutput) = before;
         answer
     }
 }
@@ -91,10 +111,10 @@ pub fn kept() -> Option<String> {
     let left_out = (first > 0).then(|| format!("({first} earlier ones)"));
     let said = (first..state.count).filter_map(|number| {
         let message = state.messages.get(number % KEPT)?;
-        let word = match message.level {
-            WARNING => "WARNING",
-            NOTICE => "NOTICE",
-            _ => "INFO",
+        let word = match message.severity {
+            Severity::Warning => "WARNING",
+            Severity::Notice => "NOTICE",
+            Severity::Info => "INFO",
         };
         Some(format!("{word}: {}", encoding::from_server(message.bytes.get(..message.length)?)))
     });
@@ -102,45 +122,54 @@ pub fn kept() -> Option<String> {
     (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
-/// As the server decides it.
-fn is_for_log(level: c_int, log_level: c_int) -> bool {
-    match (level, log_level) {
-        (LOG | LOG_SERVER_ONLY, LOG) => true,
-        (LOG | LOG_SERVER_ONLY, least) => least <= ERROR,
-        (level, LOG) => level >= FATAL,
-        (level, least) => level >= least,
+/// The severity and the message of a NoticeResponse: fields, each a letter and a text that ends with a zero byte.
+fn parse(body: &[u8]) -> Option<(Severity, &[u8])> {
+    let (mut severity, mut message) = (None, None);
+    let mut rest = body;
+    while let Some((&field, after)) = rest.split_first().filter(|(field, _)| **field != 0) {
+        let text = after.split(|byte| *byte == 0).next()?;
+        rest = after.get(text.len() + 1..)?;
+        match field {
+            SEVERITY => {
+                severity = match text {
+                    b"INFO" => Some(Severity::Info),
+                    b"NOTICE" => Some(Severity::Notice),
+                    b"WARNING" => Some(Severity::Warning),
+                    _ => None,
+                }
+            }
+            MESSAGE => message = Some(text),
+            _ => {}
+        }
     }
+    Some((severity?, message?))
 }
 
 /// # Safety
-/// Called by the server with a message on its way to the log.
-unsafe extern "C-unwind" fn keep(error: *mut pg_sys::ErrorData) {
-    unsafe {
-        let state = STATE.0.get();
-        if let Some(log_level) = (*state).log_level {
-            let level = (*error).elevel;
-            if matches!(level, INFO | NOTICE | WARNING) && !(*error).message.is_null() {
-                let text = CStr::from_ptr((*error).message).to_bytes();
-                let length = if text.len() > LONGEST {
-                    pg_mbcliplen(text.as_ptr().cast(), text.len() as c_int, LONGEST as c_int).max(0) as usize
-                } else {
-                    text.len()
-                };
-                let place = (&raw mut (*state).messages).cast::<Message>().add((*state).count % KEPT);
-                (*place).level = level;
-                (*place).length = length;
-                std::ptr::copy_nonoverlapping(text.as_ptr(), (&raw mut (*place).bytes).cast::<u8>(), length);
-                (*state).count = (*state).count.wrapping_add(1);
-            }
-            if !is_for_log(level, log_level) {
-                (*error).output_to_server = false;
-                return;
-            }
-        }
-        if let Some(next) = (*state).next {
-            next(error);
-        }
+/// Called by the server with a message for the client.
+unsafe extern "C-unwind" fn keep(kind: c_char, body: *const c_char, length: usize) -> c_int {
+    if kind as u8 != NOTICE_RESPONSE || body.is_null() {
+        return 0;
     }
+    unsafe {
+        let Some((severity, text)) = parse(std::slice::from_raw_parts(body.cast(), length)) else { return 0 };
+        let length = if text.len() > LONGEST {
+            pg_mbcliplen(text.as_ptr().cast(), text.len() as c_int, LONGEST as c_int).max(0) as usize
+        } else {
+            text.len()
+        };
+        let state = STATE.0.get();
+        let place = (&raw mut (*state).messages).cast::<Message>().add((*state).count % KEPT);
+        (*place).severity = severity;
+        (*place).length = length;
+        std::ptr::copy_nonoverlapping(text.as_ptr(), (&raw mut (*place).bytes).cast::<u8>(), length);
+        (*state).count = (*state).count.wrapping_add(1);
+    }
+    0
+}
+
+unsafe extern "C-unwind" fn keep_too(kind: c_char, body: *const c_char, length: usize) {
+    unsafe { keep(kind, body, length) };
 }
 
 #[cfg(test)]
@@ -148,19 +177,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_log_gets_what_it_was_to_have() {
-        for (log_level, wanted) in [
-            (WARNING, [false, false, true, true, true]),
-            (NOTICE, [false, true, true, true, true]),
-            (ERROR, [false, false, false, true, true]),
-            (LOG, [false, false, false, false, true]),
-            (FATAL, [false, false, false, false, false]),
-        ] {
-            assert_eq!(
-                [INFO, NOTICE, WARNING, ERROR, LOG].map(|level| is_for_log(level, log_level)),
-                wanted,
-                "{log_level}"
-            );
+    fn a_message_is_found_among_its_fields() {
+        let body = b"SHINWEIS\0VNOTICE\0C00000\0Mstep 1\0Fpl_exec.c\0\0";
+        assert_eq!(parse(body), Some((Severity::Notice, &b"step 1"[..])));
+        assert_eq!(parse(b"VLOG\0Mfor the log\0\0"), None);
+        for cut in 0..body.len() - 1 {
+            assert!(parse(&body[..cut]).is_none_or(|(_, text)| text == b"step 1"));
         }
     }
 }
