@@ -51,10 +51,10 @@ pub unsafe fn look(statement: *const pg_sys::PlannedStmt) {
 
 unsafe fn compare(items: *mut pg_sys::List) {
     unsafe {
-        if !(*&raw const KNOWN).learned {
+        let known = &raw const KNOWN;
+        if !(*known).learned {
             learn();
         }
-        let known = &raw const KNOWN;
         let mut i = 0;
         while (*known).count > 0 && i < (*items).length {
             let item = (*(*items).elements.add(i as usize)).ptr_value.cast::<pg_sys::PlanInvalItem>();
@@ -116,18 +116,19 @@ fn schema() -> Oid {
 
 #[pg_guard]
 unsafe extern "C-unwind" fn learn() {
-    // SAFETY: a variable of this process.
-    let known = unsafe { &mut *&raw mut KNOWN };
-    if !known.registered {
-        known.registered = true;
-        // SAFETY: once in a session; the callback writes a variable.
-        unsafe {
+    let known = &raw mut KNOWN;
+    // SAFETY: a variable of this process, and a callback that writes it, registered once in a session.
+    unsafe {
+        if !(*known).registered {
+            (*known).registered = true;
             pg_sys::CacheRegisterSyscacheCallback(
                 pg_sys::SysCacheIdentifier::NAMESPACEOID as i32,
                 Some(forget),
                 Datum::from(0usize),
             );
         }
+        // What changes while it is looked up is looked up again.
+        (*known).learned = true;
     }
     let schema = schema();
     let mut hashes = Vec::new();
@@ -136,14 +137,18 @@ unsafe extern "C-unwind" fn learn() {
             hashes.extend(unsafe { functions(schema, name) }.into_iter().map(|function| unsafe { hash(function) }));
         }
     }
-    known.count = hashes.len().min(MOST);
-    known.hashes[..known.count].copy_from_slice(&hashes[..known.count]);
-    known.learned = true;
+    hashes.truncate(MOST);
+    // SAFETY: as above.
+    unsafe {
+        (*known).count = hashes.len();
+        (&mut (*known).hashes)[..hashes.len()].copy_from_slice(&hashes);
+    }
 }
 
 /// The extension comes and goes with its schema.
 unsafe extern "C-unwind" fn forget(_arg: Datum, _cache: i32, _hash: u32) {
-    unsafe { (*&raw mut KNOWN).learned = false };
+    let known = &raw mut KNOWN;
+    unsafe { (*known).learned = false };
 }
 
 unsafe fn may_execute(function: Oid, role: Oid) -> bool {
