@@ -1140,7 +1140,7 @@ fn a_preview_shows_what_would_be_stored() -> Result<()> {
         ("n", "2.5"),
         ("plain", "1.23900"),
         ("plain", "12345678901234567890.123456789"),
-        ("amount", "sqrt(2)"),
+        ("amount", "pg_catalog.sqrt(2)"),
     ] {
         let assignment = format!("{column} = {value}");
         let shown = session.text(&format!(

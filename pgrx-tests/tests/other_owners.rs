@@ -47,8 +47,8 @@ fn a_trigger_that_a_partition_is_to_have_needs_its_owners_grant() -> Result<()> 
         admin.run(&format!("REVOKE TRIGGER ON {part} FROM {ann}"))?;
     }
     admin.run(
-        "ALTER TABLE tree ADD deleted_at timestamptz, ADD deleted_by text, ADD deletion_id uuid;
-         ALTER TABLE stamped ADD version int NOT NULL DEFAULT 1",
+        "ALTER TABLE tree ADD deleted_at pg_catalog.timestamptz, ADD deleted_by pg_catalog.text, ADD deletion_id pg_catalog.uuid;
+         ALTER TABLE stamped ADD version pg_catalog.int4 NOT NULL DEFAULT 1",
     )?;
     needs_trigger(&mut session, &mut admin, "SELECT upkeep.enable_soft_delete('tree')", &ann, "tree_part")?;
     needs_trigger(&mut session, &mut admin, "SELECT upkeep.enable_row_version('stamped')", &ann, "stamped_part")?;

@@ -563,3 +563,54 @@ fn a_stranger_cannot_block_a_job() -> Result<()> {
     session.run(&format!("SELECT upkeep.resume('{job}')"))?;
     wait(&mut session, &job)
 }
+
+#[test]
+fn who_lacks_a_grant_is_told_which() -> Result<()> {
+    let db = testing::database()?;
+    let role = db.role("ordinary")?;
+    let (mut admin, mut session) = (db.connect()?, db.connect_as(&role)?);
+    let schedule = "'s', '@daily', 'SELECT 1'";
+    for (call, name, signature) in [
+        ("run_in_background('SELECT 1')".to_owned(), "run_in_background", "upkeep.run_in_background"),
+        (format!("schedule({schedule})"), "schedule", "upkeep.schedule"),
+        ("run_now('s')".to_owned(), "run_now", "upkeep.run_now(text)"),
+        (
+            "alter_schedule('s'::text, retries => 1)".to_owned(),
+            "alter_schedule",
+            "upkeep.alter_schedule(text,text,text,text,interval,integer,interval,boolean,boolean,text)",
+        ),
+        ("unschedule('s'::text)".to_owned(), "unschedule", "upkeep.unschedule(text)"),
+        ("pause_all('why')".to_owned(), "pause_all", "upkeep.pause_all"),
+        ("resume_all()".to_owned(), "resume_all", "upkeep.resume_all"),
+        ("reset_query_stats()".to_owned(), "reset_query_stats", "upkeep.reset_query_stats"),
+    ] {
+        let hint = format!("GRANT EXECUTE ON FUNCTION {signature} TO {role};");
+        // However it is called, and again.
+        for statement in [
+            format!("SELECT upkeep.{call}"),
+            format!("DO $x$BEGIN PERFORM upkeep.{call}; END$x$"),
+            format!("SELECT count(*) FROM generate_series(1, 2) WHERE upkeep.{call} IS NULL"),
+            format!("SELECT upkeep.{call}"),
+        ] {
+            let error = session.error(&statement)?;
+            assert_eq!(error.code().code(), "42501", "{statement}");
+            assert_eq!(error.message(), format!("permission denied for function {name}"));
+            assert_eq!(error.hint().map(|hint| hint.replace("pg_catalog.", "")), Some(hint.clone()), "{statement}");
+        }
+        // What is said is what helps.
+        admin.run(session.error(&format!("SELECT upkeep.{call}"))?.hint().unwrap_or_default())?;
+        session.run(&format!("BEGIN; SELECT upkeep.{call}; COMMIT"))?;
+    }
+    // Those of others keep the server's words, whatever they are called.
+    admin.run(
+        "CREATE FUNCTION schedule(text) RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END';
+         REVOKE EXECUTE ON FUNCTION schedule(text) FROM PUBLIC",
+    )?;
+    let error = session.error("SELECT schedule('x')")?;
+    assert_eq!((error.code().code(), error.hint()), ("42501", None));
+    // The functions come and go with the extension.
+    admin.run("DROP EXTENSION pg_upkeep CASCADE; CREATE EXTENSION pg_upkeep")?;
+    let error = session.error("SELECT upkeep.resume_all()")?;
+    assert_eq!(error.hint(), Some(&*format!("GRANT EXECUTE ON FUNCTION upkeep.resume_all TO {role};")));
+    Ok(())
+}

@@ -10,6 +10,7 @@ mod door;
 pub mod encoding;
 pub mod filling;
 pub mod function;
+mod grants;
 pub mod heap;
 pub mod hooks;
 pub mod index;

@@ -10,6 +10,7 @@ use super::books::{
     is_counting, is_explained, leave, may_be_explained, push,
 };
 use super::{Global, capture, failures, memory};
+use crate::server::grants;
 
 unsafe extern "C-unwind" {
     // Declared again because pgrx's own bindings catch and rebuild every error.
@@ -152,6 +153,7 @@ unsafe extern "C-unwind" fn shmem_startup() {
 #[allow(clippy::unnecessary_cast)] // unsigned before 18
 unsafe extern "C-unwind" fn executor_start(desc: *mut pg_sys::QueryDesc, flags: c_int) {
     unsafe {
+        grants::look((*desc).plannedstmt);
         match next().start {
             Some(next) => next(desc, flags),
             None => standard_ExecutorStart(desc, flags),
