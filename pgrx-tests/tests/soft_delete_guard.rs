@@ -456,7 +456,7 @@ fn the_guard_cannot_be_made_to_run_anything_as_superuser() -> Result<()> {
     assert_eq!(sqlstate(&mut session, "SELECT upkeep.disable_soft_delete('t', 'purge')")?, "55000");
     // A type of his own, with casts and operators of his own.
     session.run(
-        "DROP TRIGGER upkeep_soft_delete_no_delete ON t; DROP TRIGGER upkeep_soft_delete_row ON t;
+        "DROP TRIGGER upkeep_soft_delete_no_delete ON t; DROP TRIGGER upkeep_soft_delete_row ON t; DROP TRIGGER upkeep_soft_delete_dead_row ON t;
          CREATE TRIGGER upkeep_soft_delete_no_delete AFTER DELETE ON t REFERENCING OLD TABLE AS deleted FOR EACH STATEMENT EXECUTE FUNCTION upkeep._soft_delete_guard();
          CREATE TYPE fake AS (a int);
          CREATE FUNCTION to_time(fake) RETURNS timestamptz LANGUAGE plpgsql AS $$BEGIN RETURN public.tell(); END$$;

@@ -90,15 +90,17 @@ static STATE: Place = Place(UnsafeCell::new(State {
 
 /// Runs a command, which comes back whatever becomes of it, and keeps what it says, in place of what the one before said.
 pub fn kept_of<T>(run: impl FnOnce() -> T) -> T {
-    // SAFETY: one thread, of a worker that has no client; all three are as before afterwards.
+    // SAFETY: one thread, of a worker that has no client; all of it is as before afterwards.
     unsafe {
         (*STATE.0.get()).count = 0;
-        let before = (PqCommMethods, FrontendProtocol, pg_sys::whereToSendOutput);
+        let before = (PqCommMethods, FrontendProtocol, pg_sys::whereToSendOutput, pg_sys::client_min_messages);
         PqCommMethods = &raw const METHODS;
         FrontendProtocol = PROTOCOL;
         pg_sys::whereToSendOutput = pg_sys::CommandDest::DestRemote;
+        // Else a worker of ours has no notices.
+        pg_sys::client_min_messages = pg_sys::NOTICE as c_int;
         let answer = run();
-        (PqCommMethods, FrontendProtocol, pg_sys::whereToSendOutput) = before;
+        (PqCommMethods, FrontendProtocol, pg_sys::whereToSendOutput, pg_sys::client_min_messages) = before;
         answer
     }
 }
