@@ -271,7 +271,11 @@ fn find_same(new: &NewJob<'_>, owner: Oid, name: &str) -> Result<Option<Uuid>> {
     if !new.if_not_exists {
         return Err(Error::new(DUPLICATE_OBJECT, format!("job \"{name}\" already exists"))
             .detail(format!("It is job {id}, state {state}."))
-            .hint("if_not_exists => true returns it instead."));
+            .hint(if new.kind == super::command::KIND {
+                "Choose another name."
+            } else {
+                "if_not_exists => true returns it instead."
+            }));
     }
     raise::report(
         Level::Notice,

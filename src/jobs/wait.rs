@@ -76,10 +76,12 @@ pub fn wait_for(procedure: NonAtomic, job: Option<Uuid>, timeout: Option<Interva
 fn look(job: Uuid) -> Result<Option<Look>> {
     let look = spi::query_one(
         "SELECT j.state, j.wait_reason, j.percent,
-                pg_catalog.format('%s of %s: %s %%, %s rows done, %s rows/s, ETA %s', j.kind, j.target,
-                    pg_catalog.round(j.percent::pg_catalog.numeric), j.rows_done,
-                    coalesce(pg_catalog.round(j.rows_per_second::pg_catalog.numeric)::pg_catalog.text, '?'),
-                    coalesce(pg_catalog.date_trunc('second', j.eta)::pg_catalog.text, '?')),
+                CASE WHEN j.kind OPERATOR(pg_catalog.=) 'command'
+                     THEN pg_catalog.format('%s: %s for %s', j.target, j.state, pg_catalog.date_trunc('second', coalesce(j.elapsed, '0')))
+                     ELSE pg_catalog.format('%s of %s: %s %%, %s rows done, %s rows/s, ETA %s', j.kind, j.target,
+                         pg_catalog.round(j.percent::pg_catalog.numeric), j.rows_done,
+                         coalesce(pg_catalog.round(j.rows_per_second::pg_catalog.numeric)::pg_catalog.text, '?'),
+                         coalesce(pg_catalog.date_trunc('second', j.eta)::pg_catalog.text, '?')) END,
                 coalesce(j.rows_left, 0)
          FROM upkeep.jobs j WHERE j.id OPERATOR(pg_catalog.=) $1",
         &[job.into()],

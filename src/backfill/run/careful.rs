@@ -260,14 +260,16 @@ impl Run {
         let Some((sqlstate, message, count)) = store::most_frequent_error(self.job)? else {
             return Ok(None);
         };
-        let what = if none_worked {
-            format!("none of the first {quarantined} rows could be updated")
+        let (what, hint) = if none_worked {
+            let what = format!("none of the first {quarantined} rows could be updated");
+            (what, "Correct the rows or the assignments; then upkeep.retry().")
         } else {
-            format!("{quarantined} rows could not be updated, more than max_quarantined ({limit})")
+            let what = format!("{quarantined} rows could not be updated, more than max_quarantined ({limit})");
+            (what, "Correct the rows or the assignments; or give a higher options.max_quarantined.")
         };
         let error = Error::new(SqlState::parse(&sqlstate), format!("{what}: {message}"))
             .detail(format!("This was the error of {count} of {quarantined} rows; all are in upkeep.quarantined_rows."))
-            .hint("Correct the rows or the assignments; or give a higher options.max_quarantined.");
+            .hint(hint);
         Ok(Some(Outcome::Fail(error)))
     }
 }
