@@ -821,3 +821,14 @@ CROSS JOIN LATERAL (
                 ELSE 0 END AS percent) p
 LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) j.owner
 WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
+
+-- Soft delete: views are locked before their table, as their readers do.
+
+CREATE FUNCTION upkeep._before_alter() RETURNS event_trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'before_alter_wrapper';
+COMMENT ON FUNCTION upkeep._before_alter() IS 'Private event trigger: locks the views of a table with soft delete before an ALTER TABLE locks the table, as their readers do.';
+REVOKE EXECUTE ON FUNCTION upkeep._before_alter() FROM PUBLIC;
+CREATE EVENT TRIGGER upkeep_before_alter ON ddl_command_start
+    WHEN TAG IN ('ALTER TABLE', 'ALTER FOREIGN TABLE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER INDEX')
+    EXECUTE FUNCTION upkeep._before_alter();
+COMMENT ON EVENT TRIGGER upkeep_before_alter IS 'pg_upkeep: views of tables with soft delete are locked before their table, within the statement''s own lock_timeout. Raises no other error.';

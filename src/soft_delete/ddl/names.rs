@@ -12,7 +12,7 @@ use crate::soft_delete::managed::{Managed, qualified};
 use crate::soft_delete::objects::{owner, with_ending};
 
 /// What has the name that people know: after `swap` the view of live rows, else the table.
-fn leader(managed: &Managed) -> Option<Oid> {
+pub fn leader(managed: &Managed) -> Option<Oid> {
     if managed.hide == "swap" { managed.live_view } else { Some(managed.relid) }
 }
 
