@@ -167,7 +167,8 @@ ALTER TABLE upkeep._deletion_cleared DROP CONSTRAINT _deletion_cleared_deletion_
 -- Soft delete: the schedule that purges follows its table, and a table that took the OID of another is not it.
 ALTER TABLE upkeep._soft_delete_table
     ADD COLUMN retention_schedule uuid,
-    ADD COLUMN row_type regtype;
+    ADD COLUMN row_type regtype,
+    ADD COLUMN kept_names name[] NOT NULL DEFAULT '{}';
 CREATE VIEW upkeep._soft_delete WITH (security_barrier) AS
     SELECT s.* FROM upkeep._soft_delete_table s
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) s.relid
@@ -419,7 +420,7 @@ WITH table_with AS MATERIALIZED (
     FROM shown v
     JOIN pg_catalog.pg_rewrite r ON r.ev_class OPERATOR(pg_catalog.=) v.oid AND r.ev_type OPERATOR(pg_catalog.=) '4' AND r.is_instead
     UNION ALL
-    SELECT a.root, pg_catalog.format('a trigger %s of %s is missing', a.proname, a.relid::pg_catalog.regclass), m.repair
+    SELECT a.root, pg_catalog.format('trigger %I of %s is missing', a.tgname, a.relid::pg_catalog.regclass), m.repair
     FROM at_place a JOIN managed m ON m.relid OPERATOR(pg_catalog.=) a.root
     WHERE a.oid IS NULL
       AND NOT EXISTS (SELECT FROM renamed r WHERE r.relid OPERATOR(pg_catalog.=) a.relid AND r.wanted OPERATOR(pg_catalog.=) a.tgname)

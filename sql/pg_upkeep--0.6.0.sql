@@ -1964,7 +1964,9 @@ CREATE TABLE upkeep._soft_delete_table (
     retention_schedule uuid,
     -- The type of the table's rows. A table that was dropped while event triggers were off is still remembered; another one that
     -- gets its OID has another type. Null: from a dump of a version before 0.6.0.
-    row_type regtype
+    row_type regtype,
+    -- Names that its views (after `swap`, the table) have kept because they could not be renamed. Not names that somebody has chosen.
+    kept_names name[] NOT NULL DEFAULT '{}'
 );
 -- Those that are still the tables that they were.
 CREATE VIEW upkeep._soft_delete WITH (security_barrier) AS
@@ -2449,7 +2451,7 @@ WITH table_with AS MATERIALIZED (
     FROM shown v
     JOIN pg_catalog.pg_rewrite r ON r.ev_class OPERATOR(pg_catalog.=) v.oid AND r.ev_type OPERATOR(pg_catalog.=) '4' AND r.is_instead
     UNION ALL
-    SELECT a.root, pg_catalog.format('a trigger %s of %s is missing', a.proname, a.relid::pg_catalog.regclass), m.repair
+    SELECT a.root, pg_catalog.format('trigger %I of %s is missing', a.tgname, a.relid::pg_catalog.regclass), m.repair
     FROM at_place a JOIN managed m ON m.relid OPERATOR(pg_catalog.=) a.root
     WHERE a.oid IS NULL
       AND NOT EXISTS (SELECT FROM renamed r WHERE r.relid OPERATOR(pg_catalog.=) a.relid AND r.wanted OPERATOR(pg_catalog.=) a.tgname)

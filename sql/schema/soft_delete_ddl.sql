@@ -180,7 +180,7 @@ WITH table_with AS MATERIALIZED (
     FROM shown v
     JOIN pg_catalog.pg_rewrite r ON r.ev_class OPERATOR(pg_catalog.=) v.oid AND r.ev_type OPERATOR(pg_catalog.=) '4' AND r.is_instead
     UNION ALL
-    SELECT a.root, pg_catalog.format('a trigger %s of %s is missing', a.proname, a.relid::pg_catalog.regclass), m.repair
+    SELECT a.root, pg_catalog.format('trigger %I of %s is missing', a.tgname, a.relid::pg_catalog.regclass), m.repair
     FROM at_place a JOIN managed m ON m.relid OPERATOR(pg_catalog.=) a.root
     WHERE a.oid IS NULL
       AND NOT EXISTS (SELECT FROM renamed r WHERE r.relid OPERATOR(pg_catalog.=) a.relid AND r.wanted OPERATOR(pg_catalog.=) a.tgname)
