@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
-use upkeep_tests::jobs::join;
+use upkeep_tests::jobs::{join, sqlstate};
 use upkeep_tests::session::Session;
 use upkeep_tests::testing::{self, Database};
 use upkeep_tests::wait::wait_until;
@@ -147,5 +147,45 @@ fn who_has_the_table_before_the_view_goes_on() -> Result<()> {
     })?;
     other.run("SELECT count(*) FROM orders_live; SELECT count(*) FROM orders_deleted; COMMIT")?;
     join(altering)??;
+    Ok(())
+}
+
+/// A view that is not to be had in time ends the statement as its table would. Nothing is done by half, and nobody waits who may not
+/// alter the table.
+#[test]
+fn the_table_and_its_views_change_together_or_not_at_all() -> Result<()> {
+    let db = testing::database()?;
+    let (mut session, mut other) = (db.connect()?, db.connect()?);
+    session.run(TABLES)?;
+    let mut stranger = db.connect_as(&db.role("stranger")?)?;
+    let columns =
+        "SELECT count(*) FROM pg_attribute WHERE attrelid = ANY ('{orders, orders_live, orders_deleted}'::regclass[])
+                   AND attnum > 0 AND NOT attisdropped";
+    let before = session.text(columns)?;
+    for lock in [
+        "COMMENT ON VIEW orders_live IS 'mine'",
+        "COMMENT ON VIEW orders_deleted IS 'mine'",
+        "SELECT count(*) FROM orders",
+    ] {
+        other.run(&format!("BEGIN; {lock}"))?;
+        for statement in [
+            "ALTER TABLE orders ADD COLUMN a int",
+            "ALTER TABLE orders RENAME TO a",
+            "ALTER TABLE orders RENAME COLUMN n TO a",
+            "SELECT upkeep.enable_timestamps('orders')",
+            "SELECT upkeep.enable_userstamps('orders')",
+        ] {
+            session.run("SET lock_timeout = '300 ms'")?;
+            assert_eq!(sqlstate(&mut session, statement)?, "55P03", "{lock}: {statement}");
+            nothing_lags_behind(&mut session, statement)?;
+            assert_eq!(session.text(columns)?, before, "{lock}: {statement}");
+        }
+        stranger.run("SET lock_timeout = '300 ms'")?;
+        assert_eq!(sqlstate(&mut stranger, "ALTER TABLE orders ADD COLUMN a int")?, "42501", "{lock}");
+        other.run("ROLLBACK")?;
+    }
+    session.run("SELECT upkeep.enable_timestamps('orders')")?;
+    nothing_lags_behind(&mut session, "enable_timestamps")?;
+    assert_ne!(session.text(columns)?, before);
     Ok(())
 }
