@@ -167,7 +167,8 @@ ALTER TABLE upkeep._deletion_cleared DROP CONSTRAINT _deletion_cleared_deletion_
 -- Soft delete: the schedule that purges follows its table, and a table that took the OID of another is not it.
 ALTER TABLE upkeep._soft_delete_table
     ADD COLUMN retention_schedule uuid,
-    ADD COLUMN row_type regtype;
+    ADD COLUMN row_type regtype,
+    ADD COLUMN kept_names name[] NOT NULL DEFAULT '{}';
 CREATE VIEW upkeep._soft_delete WITH (security_barrier) AS
     SELECT s.* FROM upkeep._soft_delete_table s
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) s.relid
@@ -419,7 +420,7 @@ WITH table_with AS MATERIALIZED (
     FROM shown v
     JOIN pg_catalog.pg_rewrite r ON r.ev_class OPERATOR(pg_catalog.=) v.oid AND r.ev_type OPERATOR(pg_catalog.=) '4' AND r.is_instead
     UNION ALL
-    SELECT a.root, pg_catalog.format('a trigger %s of %s is missing', a.proname, a.relid::pg_catalog.regclass), m.repair
+    SELECT a.root, pg_catalog.format('trigger %I of %s is missing', a.tgname, a.relid::pg_catalog.regclass), m.repair
     FROM at_place a JOIN managed m ON m.relid OPERATOR(pg_catalog.=) a.root
     WHERE a.oid IS NULL
       AND NOT EXISTS (SELECT FROM renamed r WHERE r.relid OPERATOR(pg_catalog.=) a.relid AND r.wanted OPERATOR(pg_catalog.=) a.tgname)
@@ -821,3 +822,14 @@ CROSS JOIN LATERAL (
                 ELSE 0 END AS percent) p
 LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) j.owner
 WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
+
+-- Soft delete: views are locked before their table, as their readers do.
+
+CREATE FUNCTION upkeep._before_alter() RETURNS event_trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'before_alter_wrapper';
+COMMENT ON FUNCTION upkeep._before_alter() IS 'Private event trigger: locks the views of a table with soft delete before an ALTER TABLE locks the table, as their readers do.';
+REVOKE EXECUTE ON FUNCTION upkeep._before_alter() FROM PUBLIC;
+CREATE EVENT TRIGGER upkeep_before_alter ON ddl_command_start
+    WHEN TAG IN ('ALTER TABLE', 'ALTER FOREIGN TABLE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER INDEX')
+    EXECUTE FUNCTION upkeep._before_alter();
+COMMENT ON EVENT TRIGGER upkeep_before_alter IS 'pg_upkeep: views of tables with soft delete are locked before their table, within the statement''s own lock_timeout. Raises no other error.';

@@ -1964,7 +1964,9 @@ CREATE TABLE upkeep._soft_delete_table (
     retention_schedule uuid,
     -- The type of the table's rows. A table that was dropped while event triggers were off is still remembered; another one that
     -- gets its OID has another type. Null: from a dump of a version before 0.6.0.
-    row_type regtype
+    row_type regtype,
+    -- Names that its views (after `swap`, the table) have kept because they could not be renamed. Not names that somebody has chosen.
+    kept_names name[] NOT NULL DEFAULT '{}'
 );
 -- Those that are still the tables that they were.
 CREATE VIEW upkeep._soft_delete WITH (security_barrier) AS
@@ -2288,7 +2290,10 @@ COMMENT ON FUNCTION upkeep._follow_drops() IS 'Private event trigger: forgets ta
 CREATE FUNCTION upkeep._make_way_for_trigger() RETURNS event_trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'make_way_for_trigger_wrapper';
 COMMENT ON FUNCTION upkeep._make_way_for_trigger() IS 'Private event trigger: a trigger of soft delete that is created again, as a dump does it, replaces the one that is there.';
-REVOKE EXECUTE ON FUNCTION upkeep._follow_ddl(), upkeep._follow_drops(), upkeep._make_way_for_trigger() FROM PUBLIC;
+CREATE FUNCTION upkeep._before_alter() RETURNS event_trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'before_alter_wrapper';
+COMMENT ON FUNCTION upkeep._before_alter() IS 'Private event trigger: locks the views of a table with soft delete before an ALTER TABLE locks the table, as their readers do.';
+REVOKE EXECUTE ON FUNCTION upkeep._follow_ddl(), upkeep._follow_drops(), upkeep._make_way_for_trigger(), upkeep._before_alter() FROM PUBLIC;
 
 -- In the view below, hence everyone's.
 CREATE FUNCTION upkeep._soft_delete_view_differs(view oid, completely boolean) RETURNS text
@@ -2446,7 +2451,7 @@ WITH table_with AS MATERIALIZED (
     FROM shown v
     JOIN pg_catalog.pg_rewrite r ON r.ev_class OPERATOR(pg_catalog.=) v.oid AND r.ev_type OPERATOR(pg_catalog.=) '4' AND r.is_instead
     UNION ALL
-    SELECT a.root, pg_catalog.format('a trigger %s of %s is missing', a.proname, a.relid::pg_catalog.regclass), m.repair
+    SELECT a.root, pg_catalog.format('trigger %I of %s is missing', a.tgname, a.relid::pg_catalog.regclass), m.repair
     FROM at_place a JOIN managed m ON m.relid OPERATOR(pg_catalog.=) a.root
     WHERE a.oid IS NULL
       AND NOT EXISTS (SELECT FROM renamed r WHERE r.relid OPERATOR(pg_catalog.=) a.relid AND r.wanted OPERATOR(pg_catalog.=) a.tgname)
@@ -2510,6 +2515,10 @@ COMMENT ON EVENT TRIGGER upkeep_follow_drops IS 'pg_upkeep: forgets tables with 
 CREATE EVENT TRIGGER upkeep_before_trigger ON ddl_command_start WHEN TAG IN ('CREATE TRIGGER')
     EXECUTE FUNCTION upkeep._make_way_for_trigger();
 COMMENT ON EVENT TRIGGER upkeep_before_trigger IS 'pg_upkeep: a dump may create the triggers of soft delete, whatever made them before. Never raises an error.';
+CREATE EVENT TRIGGER upkeep_before_alter ON ddl_command_start
+    WHEN TAG IN ('ALTER TABLE', 'ALTER FOREIGN TABLE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER INDEX')
+    EXECUTE FUNCTION upkeep._before_alter();
+COMMENT ON EVENT TRIGGER upkeep_before_alter IS 'pg_upkeep: views of tables with soft delete are locked before their table, within the statement''s own lock_timeout. Raises no other error.';
 /* </end connected objects> */
 
 /* <begin connected objects> */

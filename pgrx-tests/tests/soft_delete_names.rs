@@ -107,3 +107,52 @@ fn who_takes_a_table_to_another_schema_is_told_what_stays() -> Result<()> {
     assert_eq!(relations(&mut session)?, "other.u other.u_deleted other.u_live");
     Ok(())
 }
+
+/// A name that was taken once is not a name of somebody's own.
+#[test]
+fn who_could_not_follow_once_follows_the_next_time() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    session.run(
+        "CREATE TABLE users (id int PRIMARY KEY); SELECT upkeep.enable_soft_delete('users');
+         CREATE VIEW people_live AS SELECT 1; ALTER TABLE users RENAME TO people",
+    )?;
+    assert_eq!(relations(&mut session)?, "people people_deleted people_live users_live");
+    session.run("DROP VIEW people_live; ALTER TABLE people RENAME TO clients")?;
+    assert_eq!(relations(&mut session)?, "clients clients_deleted clients_live");
+    // What somebody has called otherwise since then he has called so.
+    session.run("CREATE VIEW a_live AS SELECT 1; ALTER TABLE clients RENAME TO a; ALTER VIEW clients_live RENAME TO mine; ALTER TABLE a RENAME TO b")?;
+    assert_eq!(relations(&mut session)?, "a_live b b_deleted mine");
+    Ok(())
+}
+
+#[test]
+fn what_is_somebody_elses_keeps_its_name() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    let (owner, other) = (db.role("owner")?, db.role("other")?);
+    let mut own = db.connect_as(&owner)?;
+    own.run(
+        "CREATE TABLE h (id int PRIMARY KEY, x int); SELECT upkeep.enable_soft_delete('h');
+         CREATE TABLE s (id int PRIMARY KEY); SELECT upkeep.enable_soft_delete('s', hide => 'swap')",
+    )?;
+    session.run(&format!(
+        "ALTER VIEW h_live OWNER TO {other}; ALTER VIEW s OWNER TO {other}; CREATE SCHEMA other AUTHORIZATION {other}"
+    ))?;
+    let mut others = db.connect_as(&other)?;
+    others.run(
+        "CREATE OR REPLACE VIEW h_live AS SELECT id, x, deleted_at, deleted_by, deletion_id FROM h WHERE id > 5;
+         ALTER VIEW h_live SET SCHEMA other",
+    )?;
+    let names = "SELECT c.oid::regclass::text FROM pg_class c WHERE c.relkind IN ('r', 'v') AND c.relnamespace::regnamespace::text IN ('public', 'other') ORDER BY 1";
+    own.run("ALTER TABLE h RENAME TO g")?;
+    assert_eq!(session.values::<String>(names)?, ["g", "g_deleted", "other.h_live", "s", "s_all", "s_deleted"]);
+    // Whatever the view's owner calls his view, the table is not his.
+    others.run("ALTER VIEW s RENAME TO r")?;
+    assert_eq!(session.values::<String>(names)?, ["g", "g_deleted", "other.h_live", "r", "s_all", "s_deleted"]);
+    assert!(notices(&mut others).contains(&"WARNING: public.s_all keeps its name".to_owned()));
+    // Nor is a view renamed, whoever asks, that says something else than soft delete.
+    session.run("ALTER TABLE g RENAME TO f")?;
+    assert_eq!(session.values::<String>(names)?, ["f", "f_deleted", "other.h_live", "r", "s_all", "s_deleted"]);
+    Ok(())
+}

@@ -19,7 +19,9 @@ CREATE TABLE upkeep._soft_delete_table (
     retention_schedule uuid,
     -- The type of the table's rows. A table that was dropped while event triggers were off is still remembered; another one that
     -- gets its OID has another type. Null: from a dump of a version before 0.6.0.
-    row_type regtype
+    row_type regtype,
+    -- Names that its views (after `swap`, the table) have kept because they could not be renamed. Not names that somebody has chosen.
+    kept_names name[] NOT NULL DEFAULT '{}'
 );
 -- Those that are still the tables that they were.
 CREATE VIEW upkeep._soft_delete WITH (security_barrier) AS

@@ -1,6 +1,7 @@
 //! DDL that a session asks for itself, on a table that others use. Who waits for an exclusive lock has everybody who comes later
 //! wait behind him, readers too. So it waits for a moment only, lets those pass who have queued up, and tries again.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use pgrx::pg_sys::Oid;
@@ -17,6 +18,23 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(800);
 /// All attempts together, unless `lock_timeout` says otherwise.
 const ALTOGETHER: Duration = Duration::from_secs(10);
 
+thread_local! {
+    static ATTEMPTING: Cell<bool> = const { Cell::new(false) };
+}
+
+struct Attempt(bool);
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        ATTEMPTING.set(self.0);
+    }
+}
+
+/// Is a lock that was not to be had a reason to undo everything, and to try again?
+pub fn is_short_attempt() -> bool {
+    ATTEMPTING.get()
+}
+
 /// Runs `f` until it gets its locks: each time nothing is left of an attempt that has not. 55P03 if none has. `relids`: the tables and
 /// views that it locks, the most likely one first.
 pub fn in_short_attempts<T>(
@@ -30,7 +48,11 @@ pub fn in_short_attempts<T>(
     loop {
         let left = patience.saturating_sub(start.elapsed());
         let wait = left.min(ONE_WAIT).max(Duration::from_millis(1));
-        match subtransaction(|| spi::with_lock_timeout(wait, &f)) {
+        let attempt = || {
+            let _attempt = Attempt(ATTEMPTING.replace(true));
+            spi::with_lock_timeout(wait, &f)
+        };
+        match subtransaction(attempt) {
             Err(error) if error.sqlstate == LOCK_NOT_AVAILABLE => {}
             done => return done,
         }

@@ -4,6 +4,6 @@ mod attempt;
 mod maintain;
 mod partitions;
 
-pub use attempt::in_short_attempts;
+pub use attempt::{in_short_attempts, is_short_attempt};
 pub use maintain::may_maintain;
 pub use partitions::{require_owner, require_trigger};

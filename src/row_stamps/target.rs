@@ -10,6 +10,7 @@ use crate::error::{
     Result, UNDEFINED_TABLE, WRONG_OBJECT_TYPE,
 };
 use crate::server::{heap, spi};
+use crate::soft_delete::ddl::first;
 
 #[derive(Clone, Debug)]
 pub struct Table {
@@ -94,12 +95,16 @@ fn refusal(class: &Class) -> Option<Error> {
 
 impl Table {
     pub fn in_short_attempts(&self, f: impl Fn() -> Result<()>) -> Result<()> {
-        in_short_attempts(&self.sql, || Ok(vec![self.relid]), f)
+        let relids = || Ok([vec![self.relid], first::views_of(self.relid)?].concat());
+        in_short_attempts(&self.sql, relids, f)
     }
 
     /// Until the end of the transaction: exclusively if columns are to be added or the trigger is to go, else as
-    /// CREATE TRIGGER does.
+    /// CREATE TRIGGER does. Views that show the columns are locked first, as by who reads them.
     pub fn lock(&self, exclusively: bool) -> Result<()> {
+        if exclusively {
+            first::lock_views(self.relid)?;
+        }
         let locked = if exclusively { heap::lock_exclusively(self.relid) } else { heap::lock_for_trigger(self.relid) };
         if locked { Ok(()) } else { Err(Error::new(UNDEFINED_TABLE, format!("{} does not exist any more", self.sql))) }
     }

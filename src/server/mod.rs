@@ -1,5 +1,6 @@
 //! The only room with `pg_sys` and `unsafe`: everything else calls these safe functions.
 
+pub mod alteration;
 pub mod analyze;
 pub mod catalog;
 pub mod catch;

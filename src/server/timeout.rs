@@ -93,6 +93,12 @@ pub fn of_locks() -> Option<Duration> {
     u64::try_from(unsafe { pgrx::pg_sys::LockTimeout }).ok().filter(|&ms| ms > 0).map(Duration::from_millis)
 }
 
+/// `deadlock_timeout`: who has waited for so long looks for a deadlock.
+pub fn of_deadlocks() -> Duration {
+    // SAFETY: a setting of this process, in ms.
+    u64::try_from(unsafe { pgrx::pg_sys::DeadlockTimeout }).map_or(Duration::ZERO, Duration::from_millis)
+}
+
 /// Was this process ended because it went on beyond its limit?
 pub fn has_overrun() -> bool {
     OVERRAN.load(Ordering::Relaxed)

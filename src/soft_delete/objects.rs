@@ -313,6 +313,30 @@ pub fn ensure_live_parents(relid: Oid) -> Result<Vec<Taken>> {
     Ok(taken)
 }
 
+/// A partition to be gets the checks of its parent under the same names. Its own, which it has because it was one before, or references
+/// a table with soft delete by itself, go first: whoever attaches it may drop them.
+pub fn make_way_for_parent(partition: Oid) -> Result<()> {
+    spi::unambiguous(|| {
+        let own = spi::execute_returning(
+            "SELECT pg_catalog.format('DROP TRIGGER %I ON %I.%I', t.tgname, n.nspname, c.relname)
+             FROM pg_catalog.pg_trigger t
+             JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
+             JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid
+             JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+             WHERE t.tgrelid OPERATOR(pg_catalog.=) $1 AND t.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+               AND p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
+               AND p.proname OPERATOR(pg_catalog.=) '_soft_delete_live_parent'
+               AND pg_catalog.pg_has_role(c.relowner, 'USAGE')",
+            &[partition.into()],
+            |row| row.require::<String>(1),
+        )?;
+        for statement in own {
+            spi::execute(&statement, &[])?;
+        }
+        Ok(())
+    })
+}
+
 pub fn owner(relid: Oid) -> Result<Oid> {
     let owner = spi::query_one(
         "SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) $1",

@@ -27,7 +27,13 @@ fn alter(target: Oid, text: &str) -> Result<()> {
     queue::refuse_in_recovery("alter a table")?;
     let managed = find(target)?;
     let table = managed.sql();
-    let altered = view::altered_table(text)?;
+    let altered = view::altered_table(text).map_err(|error| {
+        let begins = text.split_whitespace().next().is_some_and(|word| word.eq_ignore_ascii_case("alter"));
+        if error.sqlstate != SYNTAX_ERROR || begins || error.hint.is_some() {
+            return error;
+        }
+        error.hint(format!("ddl is the whole statement: ALTER TABLE {table} DROP COLUMN ..;"))
+    })?;
     if altered != managed.relid {
         let (schema, name) = heap::name(altered).unwrap_or_default();
         return Err(Error::new(

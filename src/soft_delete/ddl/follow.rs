@@ -9,7 +9,8 @@ use pgrx::prelude::*;
 
 use super::{names, ours, references, views};
 use crate::backfill::statements::identifier;
-use crate::error::{Error, QUERY_CANCELED, Result};
+use crate::error::{Error, LOCK_NOT_AVAILABLE, QUERY_CANCELED, Result};
+use crate::server::alteration::{self, Alteration};
 use crate::server::catch::subtransaction;
 use crate::server::raise::{self, Level};
 use crate::server::{catalog, heap, spi, view, worker};
@@ -35,8 +36,11 @@ pub fn quietly<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
 }
 
 #[pg_extern(sql = false)]
-fn follow_ddl() {
-    unless_ours(follow);
+fn follow_ddl(fcinfo: pgrx::pg_sys::FunctionCallInfo) {
+    unless_ours(|| {
+        // SAFETY: the call's own.
+        follow(unsafe { alteration::of_event(fcinfo)? })
+    });
 }
 
 #[pg_extern(sql = false)]
@@ -82,9 +86,13 @@ fn make_way(new: &view::TriggerToBe) -> Result<()> {
     })
 }
 
+/// Nobody has to follow. pg_upgrade's dump is of a server that had everything, and its statements are not DDL of anybody's.
+pub fn is_ours() -> bool {
+    OURS.get() || worker::is_binary_upgrade()
+}
+
 fn unless_ours(f: impl FnOnce() -> Result<()>) {
-    // pg_upgrade's dump is of a server that had everything, and its statements are not DDL of anybody's.
-    if OURS.get() || worker::is_binary_upgrade() {
+    if is_ours() {
         return;
     }
     let done = subtransaction(|| quietly(f));
@@ -92,6 +100,10 @@ fn unless_ours(f: impl FnOnce() -> Result<()>) {
         Ok(()) => {}
         // Not ours to swallow.
         Err(error) if error.sqlstate == QUERY_CANCELED => raise::report(Level::Error, error),
+        // A verb of ours that tries again: it and what follows it are done together.
+        Err(error) if error.sqlstate == LOCK_NOT_AVAILABLE && crate::ddl::is_short_attempt() => {
+            raise::report(Level::Error, error);
+        }
         Err(error) => raise::report(
             Level::Warning,
             Error::new(error.sqlstate, format!("soft delete could not follow: {}", error.message))
@@ -105,7 +117,7 @@ fn unless_ours(f: impl FnOnce() -> Result<()>) {
 }
 
 /// Tables with soft delete, or deletions: of tables that have it no more, too.
-fn anything_to_follow() -> Result<bool> {
+pub fn anything_to_follow() -> Result<bool> {
     if !catalog::extension_exists() || !catalog::extension_is_current()? {
         return Ok(false);
     }
@@ -119,7 +131,7 @@ fn anything_to_follow() -> Result<bool> {
     Ok(found == [true])
 }
 
-fn follow() -> Result<()> {
+fn follow(alteration: Option<Alteration>) -> Result<()> {
     if !anything_to_follow()? {
         return Ok(());
     }
@@ -139,6 +151,12 @@ fn follow() -> Result<()> {
         }
         if let Some(managed) = managed::find(relid)? {
             names::follow(&managed, relid)?;
+        }
+    }
+    // It had the checks of its parent, which the server has taken away; its foreign keys it has kept.
+    for detached in alteration.iter().flat_map(|alteration| alteration.partitions(false)) {
+        if lacks_checks(detached)? {
+            objects::warn(objects::ensure_live_parents(detached)?);
         }
     }
     references::follow_renamed()

@@ -4,15 +4,16 @@
 use pgrx::pg_sys::Oid;
 use pgrx::spi::quote_identifier;
 
+use super::ours;
 use crate::error::{Error, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, SUCCESSFUL_COMPLETION};
 use crate::server::catch::subtransaction;
 use crate::server::raise::{self, Level};
-use crate::server::{heap, spi};
+use crate::server::{catalog, heap, spi};
 use crate::soft_delete::managed::{Managed, qualified};
 use crate::soft_delete::objects::{owner, with_ending};
 
 /// What has the name that people know: after `swap` the view of live rows, else the table.
-fn leader(managed: &Managed) -> Option<Oid> {
+pub fn leader(managed: &Managed) -> Option<Oid> {
     if managed.hide == "swap" { managed.live_view } else { Some(managed.relid) }
 }
 
@@ -37,46 +38,89 @@ pub fn follow(managed: &Managed, changed: Oid) -> Result<()> {
     if name == managed.name {
         return Ok(());
     }
-    spi::bookkeeping(|| {
-        spi::execute(
-            "UPDATE upkeep._soft_delete_table SET name = $2::pg_catalog.text WHERE relid OPERATOR(pg_catalog.=) $1",
-            &[managed.relid.into(), name.as_str().into()],
-        )
-    })?;
+    let known = kept_names(managed)?;
+    let mut kept = Vec::new();
     for (relid, ending) in followers(managed) {
         let Some((schema, old)) = heap::name(relid) else { continue };
         let new = with_ending(&name, ending);
-        if old != with_ending(&managed.name, ending) || old == new {
+        // A name that it keeps only because it could not get another one is nobody's own.
+        let is_of_ours = old == with_ending(&managed.name, ending) || known.contains(&old);
+        if !is_of_ours || old == new {
             continue;
         }
         let keyword = if relid == managed.relid { "TABLE" } else { "VIEW" };
         let rename = format!("ALTER {keyword} {} RENAME TO {}", qualified(&schema, &old), quote_identifier(&new));
-        if relid == managed.relid && is_published(relid)? {
-            keeps(&schema, &old, "It is in a publication, and subscribers know it by its name.", &rename);
+        let why = match in_the_way(managed, relid)? {
+            Some(why) => Some(why),
+            None => match subtransaction(|| spi::as_owner(owner(relid)?, || spi::execute(&rename, &[]))) {
+                Ok(_) => None,
+                Err(error) => Some(format!("It cannot be called {}: {}.", quote_identifier(&new), error.message)),
+            },
+        };
+        if let Some(why) = why {
+            keeps(&schema, &old, &why, &rename);
+            kept.push(old);
             continue;
         }
-        match subtransaction(|| spi::as_owner(owner(relid)?, || spi::execute(&rename, &[]))) {
-            Ok(_) => raise::report(
-                Level::Notice,
-                Error::new(
-                    SUCCESSFUL_COMPLETION,
-                    format!(
-                        "{} is called {} now, after {}",
-                        qualified(&schema, &old),
-                        quote_identifier(&new),
-                        quote_identifier(&name)
-                    ),
+        raise::report(
+            Level::Notice,
+            Error::new(
+                SUCCESSFUL_COMPLETION,
+                format!(
+                    "{} is called {} now, after {}",
+                    qualified(&schema, &old),
+                    quote_identifier(&new),
+                    quote_identifier(&name)
                 ),
             ),
-            Err(error) => keeps(
-                &schema,
-                &old,
-                &format!("It cannot be called {}: {}.", quote_identifier(&new), error.message),
-                &rename,
-            ),
+        );
+    }
+    spi::bookkeeping(|| {
+        spi::execute(
+            "UPDATE upkeep._soft_delete_table
+             SET name = $2::pg_catalog.text, kept_names = $3::pg_catalog.text[]::pg_catalog.name[]
+             WHERE relid OPERATOR(pg_catalog.=) $1",
+            &[managed.relid.into(), name.as_str().into(), kept.into()],
+        )
+    })?;
+    Ok(())
+}
+
+fn kept_names(managed: &Managed) -> Result<Vec<String>> {
+    let found = spi::bookkeeping(|| {
+        spi::look_up(
+            "SELECT s.kept_names::pg_catalog.text[] FROM upkeep._soft_delete_table s
+             WHERE s.relid OPERATOR(pg_catalog.=) $1",
+            &[managed.relid.into()],
+            |row| row.require::<Vec<String>>(1),
+        )
+    })?;
+    Ok(found.into_iter().next().unwrap_or_default())
+}
+
+/// Why it is not called otherwise, whether or not the new name is free. It is renamed as its owner: whoever may do so himself has it
+/// done, and a view only while it is one of soft delete.
+fn in_the_way(managed: &Managed, relid: Oid) -> Result<Option<String>> {
+    let owner = owner(relid)?;
+    if !catalog::has_privileges_of(catalog::current_user(), owner) {
+        let owner = catalog::role_name(owner).unwrap_or_default();
+        return Ok(Some(format!("It belongs to {}.", quote_identifier(&owner))));
+    }
+    if relid == managed.relid {
+        let published = is_published(relid)?;
+        return Ok(published.then(|| "It is in a publication, and subscribers know it by its name.".to_owned()));
+    }
+    // Looked at before it is waited for, and again when nobody can change it.
+    for locks in [false, true] {
+        let Some(seen) = (if locks { ours::locked(relid)? } else { ours::look(relid)? }) else {
+            return Ok(Some("It is gone.".to_owned()));
+        };
+        let differences = if seen.is_the_tables_owners() { seen.differences() } else { seen.all_differences() };
+        if !differences.is_empty() {
+            return Ok(Some(format!("It is not as soft delete has written it: {}.", differences.join(", "))));
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 fn keeps(schema: &str, name: &str, why: &str, rename: &str) {

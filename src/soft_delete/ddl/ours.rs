@@ -142,6 +142,12 @@ impl View {
         self.is_live
     }
 
+    /// Does soft delete change it when the table changes? What belongs to somebody else only while it says nothing but what soft
+    /// delete says: it is the table's owner's then.
+    pub fn follows(&self) -> bool {
+        self.is_the_tables_owners() || self.all_differences().is_empty()
+    }
+
     pub fn is_the_tables_owners(&self) -> bool {
         self.owner == self.table_owner
     }

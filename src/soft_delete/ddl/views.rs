@@ -43,7 +43,7 @@ fn change<'a>(shown: &'a [Shown], columns: &'a [managed::Column]) -> Option<Chan
 
 fn follow_one(managed: &Managed, view: Oid) -> Result<()> {
     let Some(seen) = ours::look(view)? else { return Ok(()) };
-    if !seen.is_the_tables_owners() && !give_to_owner(managed, view)? {
+    if !seen.is_the_tables_owners() && !give_to_owner(managed, seen)? {
         return Ok(());
     }
     let shown = view::columns(view)?;
@@ -99,15 +99,22 @@ fn replace(managed: &Managed, view: &View, change: &Change<'_>) -> Result<()> {
 
 /// Who gave the table away need not be a member of both roles any more; hence as superuser, which only a view may see that
 /// says nothing but what we say. `false`: it stays with its owner, whose text it is.
-fn give_to_owner(managed: &Managed, view: Oid) -> Result<bool> {
-    let Some(seen) = ours::locked(view)? else { return Ok(false) };
-    let differences = seen.all_differences();
-    if !differences.is_empty() {
-        seen.warn("the table's owner does not get", &differences);
+fn give_to_owner(managed: &Managed, seen: View) -> Result<bool> {
+    let is_refused = |seen: &View| {
+        let differences = seen.all_differences();
+        if !differences.is_empty() {
+            seen.warn("the table's owner does not get", &differences);
+        }
+        !differences.is_empty()
+    };
+    // What somebody else has written is not waited for either.
+    if is_refused(&seen) {
         return Ok(false);
     }
-    view::hand_over(view, managed.owner)?;
-    Ok(true)
+    match ours::locked(seen.oid)? {
+        Some(seen) if !is_refused(&seen) => view::hand_over(seen.oid, managed.owner).map(|()| true),
+        _ => Ok(false),
+    }
 }
 
 /// `security_invoker=true`
