@@ -5,7 +5,7 @@ use pgrx::Uuid;
 use pgrx::pg_sys::{self, Oid};
 
 use super::managed::{self, Column, Managed, literal, qualified};
-use super::program::{self, KeyColumn, counted};
+use super::program::{self, KeyColumn, counted_own};
 use crate::backfill::fragments;
 use crate::backfill::glue::Glue;
 use crate::backfill::statements::identifier;
@@ -115,7 +115,8 @@ fn selection(
             .theirs(condition)
             .ours(")");
     let keys = keys(&managed)?;
-    let statement = Statement::new(counted(glue.text(), &format!("{alias}."), &keys), types(&[])).around(condition);
+    let statement =
+        Statement::new(counted_own(&managed, glue.text(), &format!("{alias}."), &keys), types(&[])).around(condition);
     // The condition is the caller's, who runs it as himself: what it names is his.
     statement.names(if Some(relid) == managed.live_view { managed.relid } else { relid }, &Objects::default());
     Ok(Selection { relid: managed.relid, statement, keys: keys.iter().map(KeyColumn::from).collect() })
