@@ -830,3 +830,17 @@ CROSS JOIN LATERAL (
                 ELSE 0 END AS percent) p
 LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) j.owner
 WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
+
+-- Tables with soft delete of 0.5.0 lack triggers
+
+-- Not made here: each needs a lock of somebody's table until the end of the whole update.
+DO $do$
+BEGIN
+    IF EXISTS (SELECT FROM upkeep._soft_delete) THEN
+        RAISE WARNING USING
+            MESSAGE = 'tables with soft delete lack triggers that are new in this version',
+            DETAIL = 'Until they have them, INSERT .. ON CONFLICT DO UPDATE may change a deleted row.',
+            HINT = 'SELECT DISTINCT repair FROM upkeep.soft_delete_drift; shows what to type, for each table at a time of your choice.';
+    END IF;
+END
+$do$;

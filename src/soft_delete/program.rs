@@ -198,6 +198,10 @@ fn put_together(relid: Oid) -> Result<Program> {
         None => None,
     };
     let parents = parents(relid, &mut relations)?;
+    if !managed::is_up_to_date() {
+        // Changed by ALTER EXTENSION UPDATE.
+        relations.push(catalog::relation_of_ours(c"_deletion_cleared"));
+    }
     relations.sort_unstable_by_key(|relid| relid.to_u32());
     relations.dedup();
     let mut program = Program { own, parents, relations, hashes: Vec::new() };
@@ -744,10 +748,12 @@ fn clear(key: &ForeignKey, used: &[Column], table: &str, rows: &str, matching: &
     let count = keys + 2 * columns;
     let arrays: Vec<String> = (0..count).map(|i| format!("pg_catalog.unnest(${})", 4 + i)).collect();
     let aliases: Vec<String> = (0..count).map(|i| format!("t{i}")).collect();
+    // 0.5.0 had no such column.
+    let (exact, is_exact) = if managed::is_up_to_date() { (", exact", ", true") } else { ("", "") };
     let remember = format!(
         "INSERT INTO upkeep._deletion_cleared
-             (deletion, relid, conname, key_columns, columns, key, old_values, new_values, exact)
-         SELECT $1, {}::pg_catalog.oid, {}, {}, {}, {}, {}, {}, true FROM ROWS FROM ({}) AS r ({})",
+             (deletion, relid, conname, key_columns, columns, key, old_values, new_values{exact})
+         SELECT $1, {}::pg_catalog.oid, {}, {}, {}, {}, {}, {}{is_exact} FROM ROWS FROM ({}) AS r ({})",
         key.child.to_u32(),
         literal(&key.name),
         names(&mut child_key.iter().map(|(name, _)| name)),

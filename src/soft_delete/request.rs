@@ -336,6 +336,8 @@ fn cleared(id: Uuid) -> Result<Vec<Cleared>> {
             },
         )
     })?;
+    // 0.5.0 had no such column.
+    let exact = if managed::is_up_to_date() { "c.exact" } else { "false" };
     let mut cleared = Vec::new();
     for group in groups {
         // A table that is gone has no references to bring back.
@@ -406,7 +408,7 @@ fn cleared(id: Uuid) -> Result<Vec<Cleared>> {
                     return text;
                 }
                 format!(
-                    "CASE WHEN c.exact OR {text} IS NULL THEN {text}
+                    "CASE WHEN {exact} OR {text} IS NULL THEN {text}
                           ELSE (c.{column} OPERATOR(pg_catalog.->) {i})::pg_catalog.text END"
                 )
             })
@@ -431,7 +433,7 @@ fn cleared(id: Uuid) -> Result<Vec<Cleared>> {
         cleared.push(Cleared {
             relid: group.relid,
             load: Statement::new(
-                format!("SELECT c.exact, {} FROM upkeep._deletion_cleared AS c WHERE {filter}", texts.join(", ")),
+                format!("SELECT {exact}, {} FROM upkeep._deletion_cleared AS c WHERE {filter}", texts.join(", ")),
                 types(&[]),
             ),
             types: types_of,

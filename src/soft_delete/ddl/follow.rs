@@ -83,8 +83,9 @@ fn make_way(new: &view::TriggerToBe) -> Result<()> {
 }
 
 fn unless_ours(f: impl FnOnce() -> Result<()>) {
-    // pg_upgrade's dump is of a server that had everything, and its statements are not DDL of anybody's.
-    if OURS.get() || worker::is_binary_upgrade() {
+    // pg_upgrade's dump is of a server that had everything, and its statements are not DDL of anybody's. The extension's own
+    // script makes, in the middle, what following needs.
+    if OURS.get() || worker::is_binary_upgrade() || catalog::is_in_own_script() {
         return;
     }
     let done = subtransaction(|| quietly(f));
