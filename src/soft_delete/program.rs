@@ -141,6 +141,8 @@ pub struct Own {
     pub look_many: Statement,
     /// Of the table itself.
     pub back: Option<Back>,
+    /// Invalid: there is none.
+    pub live_view: Oid,
     pub row_type: Oid,
     /// The view shows all columns of `keys` as they are.
     pub view_fits: bool,
@@ -453,6 +455,7 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
             many_types,
         ),
         back: if relid == managed.relid { Some(Back::of(managed)?) } else { None },
+        live_view: managed.live_view.unwrap_or(Oid::INVALID),
         row_type,
         view_fits: keys.iter().all(|key| number(key) > 0),
         deleted_at: called(&managed.deleted_at).map_or(0, number),
