@@ -12,7 +12,7 @@ mod state;
 mod statements;
 mod triggers;
 mod upsert;
-pub mod upserts;
+pub(crate) mod upserts;
 mod view;
 
 pub use guard::purge;
