@@ -437,6 +437,15 @@ WITH table_with AS MATERIALIZED (
     FROM at_place a JOIN managed m ON m.relid OPERATOR(pg_catalog.=) a.root
     WHERE a.is_ours AND a.tgenabled OPERATOR(pg_catalog.=) ANY ('{D,R}'::pg_catalog."char"[])
     UNION ALL
+    -- enable_soft_delete() refuses both; foreign keys, triggers and the primary key say nothing of the other table.
+    SELECT m.relid, pg_catalog.format(CASE WHEN i.inhparent OPERATOR(pg_catalog.=) m.relid THEN '%s inherits from it, without soft delete'
+                                           ELSE 'it inherits from %s, which has no soft delete of its rows' END, x.other::pg_catalog.regclass),
+           pg_catalog.format('ALTER TABLE %s NO INHERIT %s;', i.inhrelid::pg_catalog.regclass, i.inhparent::pg_catalog.regclass)
+    FROM managed m
+    JOIN pg_catalog.pg_inherits i ON m.relid OPERATOR(pg_catalog.=) i.inhparent OR m.relid OPERATOR(pg_catalog.=) i.inhrelid
+    JOIN pg_catalog.pg_class h ON h.oid OPERATOR(pg_catalog.=) i.inhrelid AND NOT h.relispartition
+    CROSS JOIN LATERAL (SELECT CASE WHEN i.inhparent OPERATOR(pg_catalog.=) m.relid THEN i.inhrelid ELSE i.inhparent END AS other) x
+    UNION ALL
     -- Those of soft delete alone know what they were made for.
     SELECT DISTINCT p.root, pg_catalog.format('trigger %I of %s runs %s, but is not one of soft delete', o.tgname, o.tgrelid::pg_catalog.regclass, o.proname),
            pg_catalog.format('DROP TRIGGER %I ON %s;', o.tgname, o.tgrelid::pg_catalog.regclass)
@@ -833,3 +842,17 @@ CREATE EVENT TRIGGER upkeep_before_alter ON ddl_command_start
     WHEN TAG IN ('ALTER TABLE', 'ALTER FOREIGN TABLE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER INDEX')
     EXECUTE FUNCTION upkeep._before_alter();
 COMMENT ON EVENT TRIGGER upkeep_before_alter IS 'pg_upkeep: views of tables with soft delete are locked before their table, within the statement''s own lock_timeout. Raises no other error.';
+
+-- Tables with soft delete of 0.5.0 lack triggers
+
+-- Not made here: each needs a lock of somebody's table until the end of the whole update.
+DO $do$
+BEGIN
+    IF EXISTS (SELECT FROM upkeep._soft_delete) THEN
+        RAISE WARNING USING
+            MESSAGE = 'tables with soft delete lack triggers that are new in this version',
+            DETAIL = 'Until they have them, INSERT .. ON CONFLICT DO UPDATE may change a deleted row.',
+            HINT = 'SELECT DISTINCT repair FROM upkeep.soft_delete_drift; shows what to type, for each table at a time of your choice.';
+    END IF;
+END
+$do$;

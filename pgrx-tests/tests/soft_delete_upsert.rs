@@ -138,3 +138,102 @@ fn the_error_says_what_to_do_and_that_helps() -> Result<()> {
     assert_eq!(session.rows("SELECT id, n FROM users_live WHERE email = 'one'")?, ["7|0"]);
     Ok(())
 }
+
+#[test]
+fn statements_that_mean_deleted_rows_change_them() -> Result<()> {
+    for partitioned in [false, true] {
+        let db = testing::database()?;
+        let mut session = db.connect()?;
+        users(&mut session, partitioned, ", flag => 'gone'")?;
+        session.run("SELECT upkeep.soft_delete('users', 'id = 1')")?;
+        let merge = |when: &str| {
+            format!(
+                "MERGE INTO users t USING (VALUES (1), (4)) s (id) ON t.id = s.id
+                 {when} WHEN NOT MATCHED THEN INSERT (id) VALUES (s.id)"
+            )
+        };
+        let mut n = 10;
+        for statement in [
+            // It is not the INSERT that changes it.
+            "WITH u AS (UPDATE users SET n = $n WHERE deleted_at IS NOT NULL RETURNING 1) INSERT INTO users (id) SELECT 3 FROM u".to_owned(),
+            "WITH u AS (UPDATE users SET n = $n WHERE id = 1 RETURNING 1) INSERT INTO users (id) SELECT 3 FROM u ON CONFLICT DO NOTHING".to_owned(),
+            "WITH i AS (INSERT INTO users (id) VALUES (3) RETURNING 1) UPDATE users SET n = $n WHERE id = 1".to_owned(),
+            "WITH u AS (UPDATE users SET n = $n WHERE id = 1 RETURNING 1) INSERT INTO users_live (id) SELECT 3 FROM u".to_owned(),
+            merge("WHEN MATCHED AND t.deleted_at IS NOT NULL THEN UPDATE SET n = $n"),
+            merge("WHEN MATCHED AND t.gone THEN UPDATE SET n = $n WHEN MATCHED AND t.deleted_at IS NULL THEN UPDATE SET n = 0"),
+            "INSERT INTO users (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET n = $n WHERE users.deleted_at IS NOT NULL".to_owned(),
+            "INSERT INTO users (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET n = $n WHERE users.gone".to_owned(),
+        ] {
+            n += 1;
+            session.run(&format!("BEGIN; {}", statement.replace("$n", &n.to_string())))?;
+            assert_eq!(session.text(DEAD)?, n.to_string(), "{statement}, partitioned: {partitioned}");
+            session.run("ROLLBACK")?;
+        }
+        for statement in [
+            merge("WHEN MATCHED AND t.email = 'one' THEN UPDATE SET n = 7"),
+            merge("WHEN MATCHED AND t.deleted_at IS NULL THEN UPDATE SET n = 6 WHEN MATCHED THEN UPDATE SET n = 7"),
+            "INSERT INTO users (id, email) VALUES (1, 'one') ON CONFLICT (id) DO UPDATE SET n = 7 WHERE users.email = excluded.email"
+                .to_owned(),
+        ] {
+            assert_eq!(sqlstate(&mut session, &statement)?, "55000", "{statement}, partitioned: {partitioned}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn nothing_that_is_said_lets_an_upsert_through_the_view_change_a_deleted_row() -> Result<()> {
+    for partitioned in [false, true] {
+        for arguments in [", flag => 'gone'", ", flag => 'gone', hide => 'swap'"] {
+            let db = testing::database()?;
+            let mut session = db.connect()?;
+            users(&mut session, partitioned, arguments)?;
+            let swapped = arguments.contains("swap");
+            let (table, view) = if swapped { ("users_all", "users") } else { ("users", "users_live") };
+            session.run(&format!(
+                "SELECT upkeep.soft_delete('{table}', 'id = 1'); CREATE VIEW wrapped AS SELECT * FROM {view}"
+            ))?;
+            let dead = format!("SELECT n, deleted_at IS NOT NULL, gone FROM {table} WHERE id = 1");
+            for into in [view, "wrapped"] {
+                for more in [
+                    ", deleted_at = $v.deleted_at",
+                    ", gone = $v.gone",
+                    ", deleted_at = NULL",
+                    ", gone = false",
+                    ", deleted_at = NULL, deleted_by = NULL, deletion_id = NULL",
+                    " WHERE $v.deleted_at IS NOT NULL",
+                    ", deleted_at = $v.deleted_at WHERE $v.gone RETURNING *",
+                ] {
+                    let statement = upsert(into, &more.replace("$v", into));
+                    let what = format!("{statement}, partitioned: {partitioned}{arguments}");
+                    assert_eq!(sqlstate(&mut session, &statement)?, "55000", "{what}");
+                    let nested = format!("WITH w AS ({statement}) SELECT 1");
+                    assert_eq!(sqlstate(&mut session, &nested)?, "55000", "{what}");
+                }
+                // It passes over a row, dead or not, that its condition does not take.
+                session.run(&upsert(into, &format!(" WHERE {into}.n > 100")))?;
+                assert_eq!(session.rows(&dead)?, ["0|t|t"]);
+                // A live row is changed by whatever names the columns.
+                session.run(&format!(
+                    "INSERT INTO {into} (id, n) VALUES (2, 5) ON CONFLICT (id) DO UPDATE SET n = excluded.n, deleted_at = NULL"
+                ))?;
+                assert_eq!(session.text(&format!("SELECT n FROM {view} WHERE id = 2"))?, "5");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn without_the_library_preloaded_upserts_are_refused_too() -> Result<()> {
+    let db = testing::database_without_preload()?;
+    let mut session = db.connect()?;
+    users(&mut session, false, "")?;
+    session.run("SELECT upkeep.soft_delete('users', 'id = 1')")?;
+    for into in ["users", "users_live"] {
+        assert_eq!(sqlstate(&mut session, &upsert(into, ""))?, "55000", "{into}");
+    }
+    session.run(&upsert("users", " WHERE users.deleted_at IS NULL"))?;
+    assert_eq!(session.text(DEAD)?, "0");
+    Ok(())
+}

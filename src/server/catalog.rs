@@ -98,6 +98,24 @@ pub fn extension_exists() -> bool {
     unsafe { pg_sys::get_extension_oid(c"pg_upkeep".as_ptr(), true) != Oid::INVALID }
 }
 
+/// A relation in the schema of the extension, by name.
+pub fn relation_of_ours(name: &CStr) -> Oid {
+    // SAFETY: looks both up in the catalog caches.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(c"upkeep".as_ptr(), true);
+        if schema == Oid::INVALID { schema } else { pg_sys::get_relname_relid(name.as_ptr(), schema) }
+    }
+}
+
+/// Is the script of this extension being run, which creates it or brings it up to date?
+pub fn is_in_own_script() -> bool {
+    // SAFETY: variables of this backend.
+    unsafe {
+        pg_sys::creating_extension
+            && pg_sys::CurrentExtensionObject == pg_sys::get_extension_oid(c"pg_upkeep".as_ptr(), true)
+    }
+}
+
 /// Is the extension in this database of the version that this library belongs to? True if there is none.
 pub fn extension_is_current() -> crate::error::Result<bool> {
     let version = super::spi::query_one(

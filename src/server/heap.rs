@@ -95,6 +95,15 @@ pub fn is_partitioned(relid: pg_sys::Oid) -> bool {
     unsafe { pg_sys::get_rel_relkind(relid) as u8 == pg_sys::RELKIND_PARTITIONED_TABLE }
 }
 
+/// May other tables inherit from it, not as partitions do?
+pub fn has_heirs(relid: pg_sys::Oid) -> bool {
+    unsafe extern "C-unwind" {
+        fn has_subclass(relid: pg_sys::Oid) -> bool;
+    }
+    // SAFETY: looks it up in the catalog cache, where the relation is.
+    exists(relid) && !is_partitioned(relid) && unsafe { has_subclass(relid) }
+}
+
 unsafe fn text(text: *mut std::ffi::c_char) -> String {
     unsafe { encoding::text(text) }
 }

@@ -27,6 +27,7 @@ pub struct Ending {
 
 pub fn begin(target: Oid, deleted_rows: Option<&str>) -> Result<Ending> {
     queue::refuse_in_recovery("disable soft delete")?;
+    queue::refuse_other_version()?;
     let deleted_rows = required(deleted_rows, "deleted_rows")?;
     if !["refuse", "keep", "purge"].contains(&deleted_rows) {
         return Err(Error::new(INVALID_PARAMETER_VALUE, format!("deleted_rows is '{deleted_rows}'"))

@@ -297,6 +297,7 @@ fn column(relid: Oid, table: &str, owner: Oid, name: &str, definition: &str, fit
 
 fn enable(relid: Oid, request: &Request<'_>) -> Result<()> {
     queue::refuse_in_recovery("enable soft delete")?;
+    queue::refuse_other_version()?;
     let class = class(relid)?;
     check(relid, &class, request)?;
     let table = qualified(&class.schema, &class.name);

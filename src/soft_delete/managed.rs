@@ -1,12 +1,14 @@
 //! What the private catalog and the server's say about one table with soft delete.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use pgrx::pg_sys::Oid;
 
 use crate::backfill::statements::identifier;
 use crate::error::{Error, INTERNAL_ERROR, Result};
-use crate::server::{heap, spi};
+use crate::server::{catalog, heap, spi};
 
 /// A table with soft delete.
 #[derive(Clone, Debug)]
@@ -37,10 +39,31 @@ const MANAGED: &str = "
     WHERE s.relid OPERATOR(pg_catalog.=) $1 OR s.live_view OPERATOR(pg_catalog.=) $1
        OR s.relid OPERATOR(pg_catalog.=) pg_catalog.pg_partition_root($1)";
 
+/// Has the extension's script of this version been run? A new library is loaded at once; until somebody says ALTER EXTENSION
+/// UPDATE it meets what 0.5.0 has left, and statements of other people, in which triggers of ours run, must not notice.
+pub fn is_up_to_date() -> bool {
+    catalog::relation_of_ours(c"_soft_delete") != Oid::INVALID
+}
+
+/// The statement as it is, or over what 0.5.0 has of tables with soft delete.
+fn over_tables_there(sql: &'static str) -> &'static str {
+    thread_local! {
+        /// Two texts, of which there are no others.
+        static OLD: RefCell<HashMap<usize, &'static str>> = RefCell::default();
+    }
+    if is_up_to_date() {
+        return sql;
+    }
+    let of_old = || -> &'static str {
+        Box::leak(sql.replace("upkeep._soft_delete s", "upkeep._soft_delete_table s").into_boxed_str())
+    };
+    OLD.with_borrow_mut(|old| *old.entry(sql.as_ptr() as usize).or_insert_with(of_old))
+}
+
 /// The table itself, the one that a view shows, or the one that a partition belongs to.
 pub fn find(relid: Oid) -> Result<Option<Managed>> {
     spi::bookkeeping(|| {
-        let found = spi::look_up(MANAGED, &[relid.into()], |row| {
+        let found = spi::look_up(over_tables_there(MANAGED), &[relid.into()], |row| {
             Ok(Managed {
                 relid: row.require(1)?,
                 schema: row.require(2)?,
@@ -364,7 +387,7 @@ pub fn referenced(relid: Oid) -> Result<Vec<ForeignKey>> {
 
 fn foreign_keys(sql: &'static str, relid: Oid) -> Result<Vec<ForeignKey>> {
     spi::bookkeeping(|| {
-        spi::look_up(sql, &[relid.into()], |row| {
+        spi::look_up(over_tables_there(sql), &[relid.into()], |row| {
             Ok(ForeignKey {
                 name: row.require(1)?,
                 on_delete: row.require::<String>(2)?.chars().next().unwrap_or('a'),

@@ -11,7 +11,7 @@ use crate::backfill::statements::identifier;
 use crate::error::{Error, FEATURE_NOT_SUPPORTED, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
 use crate::server::named::objects::Objects;
 use crate::server::raw::Statement;
-use crate::server::{catalog, encoding, spi, view};
+use crate::server::{catalog, encoding, heap, spi, view};
 
 /// What arrays of keys are told apart by, never by their place: foreign keys are added, renamed and dropped meanwhile.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -127,6 +127,8 @@ pub struct Own {
     pub note_purged: Statement,
     /// FOR UPDATE on deleted rows: parameters the arrays of the primary key.
     pub lock: Statement,
+    /// Which of these are rows of the table itself, where tables inherit from it; the same parameters, and `keys` come back.
+    pub own_rows: Option<(Statement, Vec<KeyColumn>)>,
     /// Rows whose deletion was set by hand get what belongs to it; the same for those brought back.
     pub stamp: Statement,
     pub unstamp: Statement,
@@ -139,6 +141,8 @@ pub struct Own {
     pub look_many: Statement,
     /// Of the table itself.
     pub back: Option<Back>,
+    /// Invalid: there is none.
+    pub live_view: Oid,
     pub row_type: Oid,
     /// The view shows all columns of `keys` as they are.
     pub view_fits: bool,
@@ -166,7 +170,7 @@ impl Back {
             format!("t.{} OPERATOR(pg_catalog.=) $1 AND NOT ({})", identifier(&managed.deletion_id), managed.live("t"));
         let update = format!("UPDATE {table} AS t SET {} WHERE {of_it}", managed.set_live());
         Ok(Back {
-            update: Statement::new(counted(&update, "t.", &references), common()),
+            update: Statement::new(counted_own(managed, &update, "t.", &references), common()),
             keys: key_shape(&references),
             left: Statement::new(format!("SELECT pg_catalog.count(*) FROM {table} AS t WHERE {of_it}"), common()),
         })
@@ -196,6 +200,10 @@ fn put_together(relid: Oid) -> Result<Program> {
         None => None,
     };
     let parents = parents(relid, &mut relations)?;
+    if !managed::is_up_to_date() {
+        // Changed by ALTER EXTENSION UPDATE.
+        relations.push(catalog::relation_of_ours(c"_deletion_cleared"));
+    }
     relations.sort_unstable_by_key(|relid| relid.to_u32());
     relations.dedup();
     let mut program = Program { own, parents, relations, hashes: Vec::new() };
@@ -217,7 +225,12 @@ impl Program {
                 [&own.lock, &own.stamp, &own.unstamp, &own.delete_one, &own.look_one, &own.delete_many, &own.look_many];
             let objects = Objects::of(&[own.relid])?;
             let back = own.back.iter().flat_map(|back| [&back.update, &back.left]);
-            statements.into_iter().chain(back).for_each(|statement| statement.names(own.relid, &objects));
+            let own_rows = own.own_rows.iter().map(|(statement, _)| statement);
+            statements
+                .into_iter()
+                .chain(back)
+                .chain(own_rows)
+                .for_each(|statement| statement.names(own.relid, &objects));
             for child in &own.children {
                 match &child.action {
                     Action::Cascade { statement, .. } | Action::Refuse { statement, names_table: true, .. } => {
@@ -302,6 +315,7 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
         children.extend(child(managed, key, &keys, relations)?);
     }
     let table = managed.sql();
+    let own_table = managed::own_rows(managed.relid, &managed.schema, &managed.relname);
     let rows = rows(primary, 4);
     // What the key's own index calls equal, under its column's collation.
     let equal = |value: &dyn Fn(usize) -> String| -> String {
@@ -350,7 +364,7 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
     let flag = managed.flag.as_ref().map_or_else(String::new, |flag| format!(", {} = true", identifier(flag)));
     let (at, by, id) =
         (identifier(&managed.deleted_at), identifier(&managed.deleted_by), identifier(&managed.deletion_id));
-    let live_view = managed.live_view.and_then(crate::server::heap::name);
+    let live_view = managed.live_view.and_then(heap::name);
     let by_view = live_view
         .map_or_else(String::new, |(schema, view)| format!("DELETE FROM {} .., or ", qualified(&schema, &view)));
     Ok(Own {
@@ -390,10 +404,16 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
         children,
         lock: Statement::new(
             format!(
-                "SELECT pg_catalog.count(*) FROM (SELECT FROM {table} AS t, {rows} WHERE {matching} FOR UPDATE OF t) AS l"
+                "SELECT pg_catalog.count(*) FROM (SELECT FROM {own_table} AS t, {rows} WHERE {matching} FOR UPDATE OF t) AS l"
             ),
             arrays.clone(),
         ),
+        own_rows: heap::has_heirs(managed.relid).then(|| {
+            let found: String =
+                keys.iter().map(|key| format!(", pg_catalog.array_agg(t.{})", identifier(&key.name))).collect();
+            let of_table = format!("FROM {own_table} AS t, {rows} WHERE {matching} AND t.{at} IS NOT NULL");
+            (Statement::new(format!("SELECT pg_catalog.count(*){found} {of_table}"), arrays.clone()), key_shape(&keys))
+        }),
         stamp: Statement::new(
             format!(
                 "UPDATE {table} AS t SET {id} = $1, {by} = coalesce(t.{by}, $3){flag} FROM {rows}
@@ -435,6 +455,7 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
             many_types,
         ),
         back: if relid == managed.relid { Some(Back::of(managed)?) } else { None },
+        live_view: managed.live_view.unwrap_or(Oid::INVALID),
         row_type,
         view_fits: keys.iter().all(|key| number(key) > 0),
         deleted_at: called(&managed.deleted_at).map_or(0, number),
@@ -513,6 +534,23 @@ pub fn with_keys(statement: &str, alias: &str, columns: &[Column]) -> String {
         "WITH gone AS ({statement} RETURNING {}) SELECT pg_catalog.count(*){} FROM gone",
         returned.join(", "),
         arrays.join("")
+    )
+}
+
+/// The same, and keys only of rows of the table itself: foreign keys say nothing of those that inherit from it.
+pub fn counted_own(managed: &Managed, update: &str, alias: &str, keys: &[Column]) -> String {
+    if keys.is_empty() || !heap::has_heirs(managed.relid) {
+        return counted(update, alias, keys);
+    }
+    let returned: String =
+        keys.iter().enumerate().map(|(i, key)| format!(", {alias}{} AS k{i}", identifier(&key.name))).collect();
+    let arrays: String = (0..keys.len())
+        .map(|i| format!(", coalesce(pg_catalog.array_agg(gone.k{i}) FILTER (WHERE gone.own), '{{}}')"))
+        .collect();
+    format!(
+        "WITH gone AS ({update} RETURNING {alias}tableoid OPERATOR(pg_catalog.=) {}::pg_catalog.oid AS own{returned})
+         SELECT pg_catalog.count(*){arrays} FROM gone",
+        managed.relid.to_u32()
     )
 }
 
@@ -713,10 +751,12 @@ fn clear(key: &ForeignKey, used: &[Column], table: &str, rows: &str, matching: &
     let count = keys + 2 * columns;
     let arrays: Vec<String> = (0..count).map(|i| format!("pg_catalog.unnest(${})", 4 + i)).collect();
     let aliases: Vec<String> = (0..count).map(|i| format!("t{i}")).collect();
+    // 0.5.0 had no such column.
+    let (exact, is_exact) = if managed::is_up_to_date() { (", exact", ", true") } else { ("", "") };
     let remember = format!(
         "INSERT INTO upkeep._deletion_cleared
-             (deletion, relid, conname, key_columns, columns, key, old_values, new_values, exact)
-         SELECT $1, {}::pg_catalog.oid, {}, {}, {}, {}, {}, {}, true FROM ROWS FROM ({}) AS r ({})",
+             (deletion, relid, conname, key_columns, columns, key, old_values, new_values{exact})
+         SELECT $1, {}::pg_catalog.oid, {}, {}, {}, {}, {}, {}{is_exact} FROM ROWS FROM ({}) AS r ({})",
         key.child.to_u32(),
         literal(&key.name),
         names(&mut child_key.iter().map(|(name, _)| name)),

@@ -5,7 +5,7 @@ use pgrx::Uuid;
 use pgrx::pg_sys::{self, Oid};
 
 use super::managed::{self, Column, Managed, literal, qualified};
-use super::program::{self, KeyColumn, counted};
+use super::program::{self, KeyColumn, counted_own};
 use crate::backfill::fragments;
 use crate::backfill::glue::Glue;
 use crate::backfill::statements::identifier;
@@ -115,7 +115,8 @@ fn selection(
             .theirs(condition)
             .ours(")");
     let keys = keys(&managed)?;
-    let statement = Statement::new(counted(glue.text(), &format!("{alias}."), &keys), types(&[])).around(condition);
+    let statement =
+        Statement::new(counted_own(&managed, glue.text(), &format!("{alias}."), &keys), types(&[])).around(condition);
     // The condition is the caller's, who runs it as himself: what it names is his.
     statement.names(if Some(relid) == managed.live_view { managed.relid } else { relid }, &Objects::default());
     Ok(Selection { relid: managed.relid, statement, keys: keys.iter().map(KeyColumn::from).collect() })
@@ -335,6 +336,8 @@ fn cleared(id: Uuid) -> Result<Vec<Cleared>> {
             },
         )
     })?;
+    // 0.5.0 had no such column.
+    let exact = if managed::is_up_to_date() { "c.exact" } else { "false" };
     let mut cleared = Vec::new();
     for group in groups {
         // A table that is gone has no references to bring back.
@@ -405,7 +408,7 @@ fn cleared(id: Uuid) -> Result<Vec<Cleared>> {
                     return text;
                 }
                 format!(
-                    "CASE WHEN c.exact OR {text} IS NULL THEN {text}
+                    "CASE WHEN {exact} OR {text} IS NULL THEN {text}
                           ELSE (c.{column} OPERATOR(pg_catalog.->) {i})::pg_catalog.text END"
                 )
             })
@@ -430,7 +433,7 @@ fn cleared(id: Uuid) -> Result<Vec<Cleared>> {
         cleared.push(Cleared {
             relid: group.relid,
             load: Statement::new(
-                format!("SELECT c.exact, {} FROM upkeep._deletion_cleared AS c WHERE {filter}", texts.join(", ")),
+                format!("SELECT {exact}, {} FROM upkeep._deletion_cleared AS c WHERE {filter}", texts.join(", ")),
                 types(&[]),
             ),
             types: types_of,

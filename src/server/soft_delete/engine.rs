@@ -207,6 +207,10 @@ pub unsafe fn carry_on(deletion: *mut Deletion, own: &Own, keys: Keys, direct: b
         if own.children.is_empty() || keys.rows == 0 {
             return;
         }
+        let keys = of_table_itself(deletion, own, keys);
+        if keys.rows == 0 {
+            return;
+        }
         let mut work: *mut Work = raw::allocate(1);
         *work = Work { next: null_mut(), relid: own.relid, keys };
         let first = work;
@@ -233,6 +237,20 @@ pub unsafe fn carry_on(deletion: *mut Deletion, own: &Own, keys: Keys, direct: b
             }
             work = (*work).next;
         }
+    }
+}
+
+/// Foreign keys reference rows of the table itself: one of a table that inherits from it may have the key of a row that is
+/// live. Each way of deleting may meet both; the rows are marked by now.
+unsafe fn of_table_itself(deletion: *const Deletion, own: &Own, keys: Keys) -> Keys {
+    unsafe {
+        let Some((statement, columns)) = &own.own_rows else { return keys };
+        let values = parameters(deletion, own.primary);
+        keys.primary(own, values.add(3));
+        let before = raw::become_owner(own.relid, pg_sys::AccessShareLock);
+        let rows = raw::run_theirs(statement, values, null(), Sight::Latest);
+        raw::become_again(before);
+        Keys::of_result(rows, columns)
     }
 }
 

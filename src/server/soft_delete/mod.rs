@@ -12,6 +12,7 @@ mod state;
 mod statements;
 mod triggers;
 mod upsert;
+pub(crate) mod upserts;
 mod view;
 
 pub use guard::purge;

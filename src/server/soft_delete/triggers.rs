@@ -8,7 +8,7 @@ use pgrx::pg_sys::{self, Datum};
 use super::attached::{self, Made};
 use super::engine::{self, Keys};
 use super::pending::{self, What};
-use super::{programs, state, statements};
+use super::{programs, state, statements, upsert, upserts};
 use crate::server::raw::{self, Sight};
 use crate::soft_delete::program::Own;
 
@@ -96,6 +96,9 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_updated_row(call: pg_sys::Fun
         let id = raw::typed(new, desc, own.deletion_id, pg_sys::UUIDOID);
         let id = id.map_or(null(), |id| id.cast_mut_ptr::<[u8; 16]>().cast_const());
         if live != raw::attribute(old, desc, own.deleted_at).is_none() && state::is_by_hand(query, own.relid, id) {
+            if live && upserts::is_through_view(query, own) {
+                upsert::note_once(query, own.relid);
+            }
             pending::note(query, own, if live { What::UndeletedByHand } else { What::DeletedByHand }, new, desc);
         }
         NOTHING

@@ -1,6 +1,6 @@
 //! A statement that inserts rows, meets a deleted one instead and changes that (`INSERT .. ON CONFLICT DO UPDATE`, MERGE) is refused: it would
-//! say that it was done, and nobody would see its row. Through a live view as well, whose condition the server does not
-//! look at there. Who names `deleted_at` in it knows what becomes of the row.
+//! say that it was done, and nobody would see its row. Who names `deleted_at` in it knows what becomes of the row. Through a live view,
+//! whose condition the server does not look at there, it is refused whatever it names: there are no deleted rows in it.
 //!
 //! A row's trigger notes that a deleted row was changed and stays deleted; only the trigger at the end of an INSERT knows that the statement
 //! is one. A note lives in the memory of the statement's execution, and goes with it.
@@ -11,7 +11,7 @@ use std::ptr::null_mut;
 use pgrx::pg_sys::{self, Datum, MemoryContext, Oid};
 
 use super::attached::{self, Made};
-use super::{statements, triggers};
+use super::{statements, triggers, upserts};
 use crate::server::raw::{self, Report};
 use crate::soft_delete::program::Own;
 
@@ -44,6 +44,15 @@ unsafe fn is_noted(query: MemoryContext, relid: Oid) -> bool {
             note = (*note).next;
         }
         !note.is_null()
+    }
+}
+
+/// A deleted row was changed, by whatever of this statement.
+pub(super) unsafe fn note_once(query: MemoryContext, relid: Oid) {
+    unsafe {
+        if !is_noted(query, relid) {
+            note(query, relid);
+        }
     }
 }
 
@@ -97,11 +106,9 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_dead_row(call: pg_sys::Functi
         let dead = |row| raw::attribute(row, desc, own.deleted_at).is_some();
         if dead((*trigger).tg_trigtuple)
             && dead((*trigger).tg_newtuple)
-            && !sets(trigger, own.deleted_at)
-            && !sets(trigger, own.flag)
-            && !is_noted(query, own.relid)
+            && (!sets(trigger, own.deleted_at) && !sets(trigger, own.flag) || upserts::is_through_view(query, own))
         {
-            note(query, own.relid);
+            note_once(query, own.relid);
         }
         triggers::NOTHING
     }
@@ -120,7 +127,7 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_inserted(call: pg_sys::Functi
             return triggers::NOTHING;
         }
         let Some(own) = triggers::own(trigger) else { return triggers::NOTHING };
-        if is_noted(query, own.relid) {
+        if is_noted(query, own.relid) && upserts::is_blind(query, own) {
             refuse(own, trigger);
         }
         triggers::NOTHING

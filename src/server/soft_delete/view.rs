@@ -264,8 +264,8 @@ unsafe fn changed() -> ! {
 }
 
 /// The row is locked, and deleted if it still is as the statement saw it; false: somebody else has deleted it, or the table
-/// passes it over.
-unsafe fn delete_one(own: &Own, row: pg_sys::HeapTuple, desc: pg_sys::TupleDesc) -> bool {
+/// passes it over. `known`: the statement has met such a row before, which went, or was looked at, with that one.
+unsafe fn delete_one(own: &Own, row: pg_sys::HeapTuple, desc: pg_sys::TupleDesc, known: bool) -> bool {
     unsafe {
         let deletion = state::current();
         let values = engine::parameters(deletion, 1 + own.primary);
@@ -279,6 +279,7 @@ unsafe fn delete_one(own: &Own, row: pg_sys::HeapTuple, desc: pg_sys::TupleDesc)
         }
         let gone = engine::run_own(own.relid, deletion, &own.delete_one, values, null(), Sight::Transaction) > 0;
         if !gone
+            && !known
             && raw::run_theirs(&own.look_one, values, null(), Sight::Latest) > 0
             && raw::value(1).is_none_or(|unchanged| unchanged.value() as u8 == 0)
         {
@@ -331,7 +332,7 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_view_row(call: pg_sys::Functi
         if known {
             flush(level, own);
         }
-        let gone = delete_one(own, row, desc);
+        let gone = delete_one(own, row, desc, known);
         raw::finish();
         (*level).begun.busy = false;
         if !gone {

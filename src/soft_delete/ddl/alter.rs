@@ -25,6 +25,7 @@ fn alter_soft_deleted(target: Option<Oid>, ddl: Option<&str>) {
 
 fn alter(target: Oid, text: &str) -> Result<()> {
     queue::refuse_in_recovery("alter a table")?;
+    queue::refuse_other_version()?;
     let managed = find(target)?;
     let table = managed.sql();
     let altered = view::altered_table(text).map_err(|error| {

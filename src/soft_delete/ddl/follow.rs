@@ -86,9 +86,10 @@ fn make_way(new: &view::TriggerToBe) -> Result<()> {
     })
 }
 
-/// Nobody has to follow. pg_upgrade's dump is of a server that had everything, and its statements are not DDL of anybody's.
+/// Nobody has to follow. pg_upgrade's dump is of a server that had everything, and its statements are not DDL of anybody's. The
+/// extension's own script makes, in the middle, what following needs.
 pub fn is_ours() -> bool {
-    OURS.get() || worker::is_binary_upgrade()
+    OURS.get() || worker::is_binary_upgrade() || catalog::is_in_own_script()
 }
 
 fn unless_ours(f: impl FnOnce() -> Result<()>) {

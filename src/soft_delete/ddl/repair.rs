@@ -20,6 +20,7 @@ fn repair_soft_delete(target: Option<Oid>) {
 
 fn repair(target: Oid) -> Result<()> {
     queue::refuse_in_recovery("repair soft delete")?;
+    queue::refuse_other_version()?;
     let find = |target| {
         managed::find(target)?.ok_or_else(|| {
             let (schema, name) = heap::name(target).unwrap_or_default();

@@ -50,6 +50,7 @@ pub struct Subject {
 
 /// Checks what both the purge and its explanation need.
 pub fn subject(target: Option<Oid>, older_than: Option<Interval>) -> Result<Subject> {
+    queue::refuse_other_version()?;
     let relid = queue::require(target, "target")?;
     let older_than = queue::require(older_than, "older_than")?;
     let managed = graph::managed(relid)?;

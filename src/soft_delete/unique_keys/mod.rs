@@ -40,7 +40,9 @@ fn explain_make_unique_keys_partial(
         name!(command, Option<String>),
     ),
 > {
-    let keys = answer(plan::subject(target).and_then(|subject| plan::keys(&subject)));
+    let keys = answer(
+        queue::refuse_other_version().and_then(|()| plan::subject(target)).and_then(|subject| plan::keys(&subject)),
+    );
     TableIterator::new(keys.into_iter().map(|key| {
         let (action, reason, command) = match key.fate {
             Fate::Replaced { definition } => (
@@ -56,6 +58,7 @@ fn explain_make_unique_keys_partial(
 }
 
 fn create(target: Option<Oid>) -> Result<Option<Uuid>> {
+    queue::refuse_other_version()?;
     let subject = plan::subject(target)?;
     let keys = plan::keys(&subject)?;
     for Key { name, fate, .. } in &keys {

@@ -1,0 +1,216 @@
+//! Statements that are being run and may change a row in place of inserting one: which they are only their plan says. Told by
+//! the hook of preloaded libraries; where there is none, every statement that inserts counts as one.
+
+use std::ffi::c_void;
+use std::ptr::null_mut;
+
+use pgrx::pg_sys::{self, MemoryContext, NodeTag, Oid};
+
+use super::programs;
+use crate::server::raw;
+use crate::soft_delete::program::Own;
+
+unsafe extern "C-unwind" {
+    fn MemoryContextRegisterResetCallback(context: MemoryContext, callback: *mut pg_sys::MemoryContextCallback);
+    fn bms_is_member(member: i32, set: *const pg_sys::Bitmapset) -> bool;
+    fn pull_varattnos(node: *mut pg_sys::Node, relation: pg_sys::Index, columns: *mut *mut pg_sys::Bitmapset);
+}
+
+/// In the memory of the execution, and gone with it.
+struct Upsert {
+    callback: pg_sys::MemoryContextCallback,
+    next: *mut Upsert,
+    query: MemoryContext,
+    statement: *mut pg_sys::PlannedStmt,
+}
+
+static mut FIRST: *mut Upsert = null_mut();
+static mut TOLD: bool = false;
+
+/// The hook is installed, in all sessions.
+pub fn will_be_told() {
+    // SAFETY: before the server has others.
+    unsafe { TOLD = true };
+}
+
+/// An execution begins.
+pub unsafe fn begun(desc: *mut pg_sys::QueryDesc) {
+    unsafe {
+        let statement = (*desc).plannedstmt;
+        let operation = (*desc).operation;
+        let inserts = operation == pg_sys::CmdType::CMD_INSERT || operation == pg_sys::CmdType::CMD_MERGE;
+        if !inserts && !(*statement).hasModifyingCTE {
+            return;
+        }
+        let mut is_one = false;
+        each(statement, |modify| is_one |= changes_instead(modify));
+        if !is_one {
+            return;
+        }
+        let query = (*(*desc).estate).es_query_cxt;
+        let upsert: *mut Upsert = raw::allocate_in(query, 1);
+        *upsert = Upsert {
+            callback: pg_sys::MemoryContextCallback { func: Some(forget), arg: upsert.cast(), next: null_mut() },
+            next: FIRST,
+            query,
+            statement,
+        };
+        MemoryContextRegisterResetCallback(query, &raw mut (*upsert).callback);
+        FIRST = upsert;
+    }
+}
+
+/// The memory of the execution goes.
+unsafe extern "C-unwind" fn forget(upsert: *mut c_void) {
+    unsafe {
+        let mut link = &raw mut FIRST;
+        while !(*link).is_null() && *link != upsert.cast() {
+            link = &raw mut (**link).next;
+        }
+        if !(*link).is_null() {
+            *link = (**link).next;
+        }
+    }
+}
+
+unsafe fn changes_instead(modify: *mut pg_sys::ModifyTable) -> bool {
+    unsafe {
+        (*modify).operation == pg_sys::CmdType::CMD_MERGE
+            || (*modify).onConflictAction == pg_sys::OnConflictAction::ONCONFLICT_UPDATE
+    }
+}
+
+unsafe fn length(list: *const pg_sys::List) -> usize {
+    unsafe { if list.is_null() { 0 } else { (*list).length as usize } }
+}
+
+unsafe fn nth<T>(list: *const pg_sys::List, i: usize) -> *mut T {
+    unsafe { (*(*list).elements.add(i)).ptr_value.cast() }
+}
+
+/// Those that change tables: the plan itself, and each WITH.
+unsafe fn each(statement: *mut pg_sys::PlannedStmt, mut f: impl FnMut(*mut pg_sys::ModifyTable)) {
+    unsafe {
+        let mut plan = (*statement).planTree;
+        let mut i = 0;
+        loop {
+            if !plan.is_null() && (*plan).type_ == NodeTag::T_ModifyTable {
+                f(plan.cast());
+            }
+            if i == length((*statement).subplans) {
+                return;
+            }
+            plan = nth((*statement).subplans, i);
+            i += 1;
+        }
+    }
+}
+
+unsafe fn find(query: MemoryContext) -> *mut Upsert {
+    unsafe {
+        let mut upsert = FIRST;
+        while !upsert.is_null() && (*upsert).query != query {
+            upsert = (*upsert).next;
+        }
+        upsert
+    }
+}
+
+/// Is it a statement that inserts into the live view, and changes rows that it meets?
+pub unsafe fn is_through_view(query: MemoryContext, own: &Own) -> bool {
+    unsafe {
+        let upsert = find(query);
+        !upsert.is_null() && own.live_view != Oid::INVALID && inserts_into((*upsert).statement, own.live_view)
+    }
+}
+
+/// A view that somebody inserts into has no part in the plan; rights on it are looked at.
+#[cfg(not(feature = "pg15"))]
+unsafe fn inserts_into(statement: *mut pg_sys::PlannedStmt, view: Oid) -> bool {
+    unsafe {
+        let mut i = 0;
+        while i < length((*statement).permInfos) {
+            let rights: *mut pg_sys::RTEPermissionInfo = nth((*statement).permInfos, i);
+            if (*rights).relid == view && (*rights).requiredPerms & u64::from(pg_sys::ACL_INSERT) != 0 {
+                return true;
+            }
+            i += 1;
+        }
+        false
+    }
+}
+
+#[cfg(feature = "pg15")]
+unsafe fn inserts_into(statement: *mut pg_sys::PlannedStmt, view: Oid) -> bool {
+    unsafe {
+        let mut i = 0;
+        while i < length((*statement).rtable) {
+            let entry: *mut pg_sys::RangeTblEntry = nth((*statement).rtable, i);
+            if (*entry).relid == view && u64::from((*entry).requiredPerms) & u64::from(pg_sys::ACL_INSERT) != 0 {
+                return true;
+            }
+            i += 1;
+        }
+        false
+    }
+}
+
+/// Does the statement change rows of this table that it meets, and not say of them that they are deleted?
+pub unsafe fn is_blind(query: MemoryContext, own: &Own) -> bool {
+    unsafe {
+        if !TOLD {
+            return true;
+        }
+        let upsert = find(query);
+        if upsert.is_null() {
+            return false;
+        }
+        let statement = (*upsert).statement;
+        let through_view = is_through_view(query, own);
+        let mut is_blind = false;
+        each(statement, |modify| {
+            let mut i = 0;
+            while changes_instead(modify) && i < length((*modify).resultRelations) {
+                let relation = (*(*(*modify).resultRelations).elements.add(i)).int_value;
+                let entry: *mut pg_sys::RangeTblEntry = nth((*statement).rtable, relation as usize - 1);
+                if let Some(of_entry) = &programs::of((*entry).relid).own
+                    && of_entry.relid == own.relid
+                {
+                    is_blind |= through_view || is_blind_of(modify, i, relation, of_entry);
+                }
+                i += 1;
+            }
+        });
+        is_blind
+    }
+}
+
+unsafe fn is_blind_of(modify: *mut pg_sys::ModifyTable, number: usize, relation: i32, own: &Own) -> bool {
+    unsafe {
+        if (*modify).operation != pg_sys::CmdType::CMD_MERGE {
+            return !names((*modify).onConflictWhere, relation, own);
+        }
+        let actions: *mut pg_sys::List = nth((*modify).mergeActionLists, number);
+        let mut i = 0;
+        while i < length(actions) {
+            let action: *mut pg_sys::MergeAction = nth(actions, i);
+            if (*action).commandType == pg_sys::CmdType::CMD_UPDATE && !names((*action).qual, relation, own) {
+                return true;
+            }
+            i += 1;
+        }
+        false
+    }
+}
+
+/// Does the condition ask whether the row is deleted?
+unsafe fn names(condition: *mut pg_sys::Node, relation: i32, own: &Own) -> bool {
+    unsafe {
+        let mut columns = null_mut();
+        pull_varattnos(condition, relation as pg_sys::Index, &raw mut columns);
+        let has = |column: i16| {
+            column > 0 && bms_is_member(i32::from(column) - pg_sys::FirstLowInvalidHeapAttributeNumber, columns)
+        };
+        has(own.deleted_at) || has(own.flag)
+    }
+}
