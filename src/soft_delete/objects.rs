@@ -52,7 +52,7 @@ fn tree(relid: Oid) -> Result<Vec<Member>> {
     })
 }
 
-/// What DDL on a table with soft delete has to lock: the table, its views, and the tables that reference it.
+/// What enabling soft delete may have to lock: the table, its views, and the tables that reference it.
 pub fn involved(relid: Oid) -> Result<Vec<Oid>> {
     let mut relids = vec![relid];
     if let Some(managed) = managed::find(relid)? {
