@@ -2,8 +2,10 @@
 
 mod attempt;
 mod maintain;
+mod names;
 mod partitions;
 
 pub use attempt::{in_short_attempts, is_short_attempt};
 pub use maintain::may_maintain;
+pub use names::{keep_schema, renamed};
 pub use partitions::{require_owner, require_trigger};

@@ -16,7 +16,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
-use crate::ddl::require_trigger;
+use crate::ddl::{renamed, require_trigger};
 use crate::error::{Error, INVALID_PARAMETER_VALUE, NULL_VALUE_NOT_ALLOWED, Result, UNDEFINED_OBJECT};
 use crate::jobs::queue;
 use crate::server::catalog;
@@ -156,10 +156,13 @@ fn enable_now(table: &Table, group: Group, wanted: &[(Role, String)], set: impl 
     // Looked at before the lock, and again after it: a column may have been added meanwhile.
     let missing = columns::missing(table, wanted)?;
     require_trigger(table.relid, catalog::current_user(), None)?;
-    table.lock(!missing.is_empty())?;
+    let exclusively = !missing.is_empty();
+    let table = &table.locked(exclusively)?;
+    target::check(Some(table.relid))?;
     let missing = columns::missing(table, wanted)?;
     let mut changed = Vec::new();
     for each in table.with_children()? {
+        let each = each.locked(exclusively)?;
         let mut stamps = store::read(each.relid)?.unwrap_or_default();
         change(&mut stamps);
         stamps.check(&each.sql)?;
@@ -168,8 +171,11 @@ fn enable_now(table: &Table, group: Group, wanted: &[(Role, String)], set: impl 
     columns::add(table, &missing)?;
     for (each, stamps) in &changed {
         store::write(each, stamps)?;
+        if store::read(each.relid)?.is_none_or(|written| written.columns != stamps.columns) {
+            return Err(renamed(&each.sql));
+        }
     }
-    Ok(())
+    if columns::missing(table, wanted)?.is_empty() { Ok(()) } else { Err(renamed(&table.sql)) }
 }
 
 fn disable(target: Option<Oid>, group: Group) -> Result<()> {
@@ -179,19 +185,32 @@ fn disable(target: Option<Oid>, group: Group) -> Result<()> {
 }
 
 fn disable_now(table: &Table, group: Group) -> Result<()> {
-    table.lock(true)?;
-    let mut found = false;
-    for each in table.with_children()? {
-        let Some(mut stamps) = store::read(each.relid)? else { continue };
+    let table = &table.locked(true)?;
+    target::check(Some(table.relid))?;
+    let without = |relid: Oid| -> Result<Option<Stamps>> {
+        let Some(mut stamps) = store::read(relid)? else { return Ok(None) };
         let before = stamps.columns.len();
         for &role in group.roles() {
             stamps.forget(role);
         }
-        if stamps.columns.len() == before {
+        Ok((stamps.columns.len() != before).then_some(stamps))
+    };
+    let mut found = false;
+    for each in table.with_children()? {
+        if without(each.relid)?.is_none() {
             continue;
         }
+        let each = each.locked(true)?;
+        let Some(stamps) = without(each.relid)? else { continue };
         found = true;
-        if stamps.columns.is_empty() { store::remove(&each)? } else { store::write(&each, &stamps)? }
+        if stamps.columns.is_empty() {
+            store::remove(&each)?
+        } else {
+            store::write(&each, &stamps)?
+        }
+        if without(each.relid)?.is_some() {
+            return Err(renamed(&each.sql));
+        }
     }
     if found { Ok(()) } else { Err(not_enabled(table, group)) }
 }

@@ -4,7 +4,7 @@ use pgrx::pg_sys::Oid;
 
 use crate::backfill::statements::identifier;
 use crate::backfill::target::FIRST_NORMAL_OID;
-use crate::ddl::in_short_attempts;
+use crate::ddl::{in_short_attempts, keep_schema};
 use crate::error::{
     Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, NULL_VALUE_NOT_ALLOWED, OBJECT_NOT_IN_PREREQUISITE_STATE,
     Result, UNDEFINED_TABLE, WRONG_OBJECT_TYPE,
@@ -100,17 +100,24 @@ impl Table {
     }
 
     /// Until the end of the transaction: exclusively if columns are to be added or the trigger is to go, else as
-    /// CREATE TRIGGER does. Views that show the columns are locked first, as by who reads them.
-    pub fn lock(&self, exclusively: bool) -> Result<()> {
+    /// CREATE TRIGGER does. Views that show the columns are locked first, as by who reads them. Comes back with the name that it
+    /// keeps from here on: while the lock was waited for, another table may have got the one that it had.
+    pub fn locked(&self, exclusively: bool) -> Result<Table> {
+        let gone = || Error::new(UNDEFINED_TABLE, format!("{} does not exist any more", self.sql));
         if exclusively {
             first::lock_views(self.relid)?;
         }
         let locked = if exclusively { heap::lock_exclusively(self.relid) } else { heap::lock_for_trigger(self.relid) };
-        if locked { Ok(()) } else { Err(Error::new(UNDEFINED_TABLE, format!("{} does not exist any more", self.sql))) }
+        if !locked {
+            return Err(gone());
+        }
+        keep_schema(self.relid)?;
+        let (schema, name) = heap::name(self.relid).ok_or_else(gone)?;
+        Ok(Table { sql: pgrx::spi::quote_qualified_identifier(schema, name), ..self.clone() })
     }
 
-    /// This table and, as a trigger does not go down to them by itself, the children that inherit from it. Partitions
-    /// get theirs from the server, unless they have one already.
+    /// This table and, as a trigger does not go down to them by itself, the children that inherit from it; not locked
+    /// yet. Partitions get theirs from the server, unless they have one already.
     pub fn with_children(&self) -> Result<Vec<Table>> {
         if self.is_partitioned {
             self.refuse_stamped_partitions()?;

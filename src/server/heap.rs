@@ -84,6 +84,19 @@ pub fn name(relid: pg_sys::Oid) -> Option<(String, String)> {
     }
 }
 
+/// The schema that a relation is in now.
+pub fn schema(relid: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    // SAFETY: looks it up in the catalog cache; an unknown OID gives 0.
+    let schema = unsafe { pg_sys::get_rel_namespace(relid) };
+    (schema != pg_sys::InvalidOid).then_some(schema)
+}
+
+/// From here on the catalog caches are as of what has been committed, as after waiting for a lock.
+pub fn learn_of_changes() {
+    // SAFETY: in a transaction.
+    unsafe { pg_sys::AcceptInvalidationMessages() };
+}
+
 /// Is there (still) a relation with this OID?
 pub fn exists(relid: pg_sys::Oid) -> bool {
     name(relid).is_some()

@@ -35,7 +35,7 @@ pub fn begin(target: Oid, deleted_rows: Option<&str>) -> Result<Ending> {
     }
     let managed = request::target(target)?;
     require_owner_of(&managed)?;
-    objects::lock_all(&managed)?;
+    objects::lock_all(&managed, true)?;
     // Again: whoever had the lock may have given the table to somebody else, or another name.
     let managed = request::target(managed.relid)?;
     require_owner_of(&managed)?;

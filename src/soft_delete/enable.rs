@@ -10,7 +10,7 @@ use pgrx::spi::quote_identifier;
 use super::managed::{self, Managed, literal, qualified};
 use super::{ddl, objects, program};
 use crate::backfill::statements::identifier;
-use crate::ddl::in_short_attempts;
+use crate::ddl::{in_short_attempts, keep_schema};
 use crate::error::*;
 use crate::jobs::queue;
 use crate::server::raise::{self, Level, answer};
@@ -308,6 +308,7 @@ fn enable_now(relid: Oid, request: &Request<'_>) -> Result<()> {
     if !heap::lock_exclusively(relid) {
         return Err(Error::new(UNDEFINED_TABLE, "the table was dropped meanwhile"));
     }
+    keep_schema(relid)?;
     // Again, now that nobody can change it.
     let class = class(relid)?;
     check(relid, &class, request)?;

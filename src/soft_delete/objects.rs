@@ -1,11 +1,12 @@
 //! The triggers and views of soft delete: what there should be, created where it is missing. As the tables' owners.
 
 use pgrx::pg_sys::Oid;
+use pgrx::spi::quote_identifier;
 
 use super::managed::{self, Managed, literal, qualified};
 use super::program;
 use crate::backfill::statements::identifier;
-use crate::ddl::{in_short_attempts, require_trigger};
+use crate::ddl::{in_short_attempts, keep_schema, require_trigger};
 use crate::error::{DUPLICATE_OBJECT, Error, Result, UNDEFINED_TABLE};
 use crate::server::raise::{self, Level};
 use crate::server::{heap, spi};
@@ -23,6 +24,12 @@ const FLAG: &str = "zz_upkeep_soft_delete_flag";
 const OF_ROWS: [&str; 3] = [ROW, DEAD_ROW, FLAG];
 /// After the server's own check, which is called RI_ConstraintTrigger_...
 const LIVE_PARENT: &str = "upkeep_live_parent";
+const CHECKS: [&str; 4] = [
+    "upkeep_live_parent_insert",
+    "upkeep_live_parent_update",
+    "upkeep_live_parent_insert_deferred",
+    "upkeep_live_parent_update_deferred",
+];
 
 /// A table of a tree: itself, or a partition on any level.
 struct Member {
@@ -45,7 +52,7 @@ fn tree(relid: Oid) -> Result<Vec<Member>> {
     })
 }
 
-/// What DDL on a table with soft delete has to lock: the table, its views, and the tables that reference it.
+/// What enabling soft delete may have to lock: the table, its views, and the tables that reference it.
 pub fn involved(relid: Oid) -> Result<Vec<Oid>> {
     let mut relids = vec![relid];
     if let Some(managed) = managed::find(relid)? {
@@ -56,19 +63,50 @@ pub fn involved(relid: Oid) -> Result<Vec<Oid>> {
     Ok(relids)
 }
 
-/// Locks all of it until the transaction ends, in short attempts.
-pub fn lock_all(managed: &Managed) -> Result<()> {
+/// How DDL on a table with soft delete locks one that references it.
+#[derive(Clone, Copy, PartialEq)]
+enum Lock {
+    /// As CREATE TRIGGER does: who reads it does not notice.
+    ForTrigger,
+    Exclusive,
+}
+
+/// Locks, until the transaction ends and in short attempts, the table with its partitions and views, and of those that
+/// reference it, which may be anybody's, the ones whose checks are not as they are to be; `ending`: all that have checks, which go.
+pub fn lock_all(managed: &Managed, ending: bool) -> Result<()> {
+    let own = || -> Result<Vec<Oid>> {
+        let mut relids = vec![managed.relid];
+        if let Some(managed) = managed::find(managed.relid)? {
+            relids.extend([managed.live_view, managed.deleted_view].into_iter().flatten());
+        }
+        Ok(relids)
+    };
+    let children = || -> Result<Vec<(Oid, Lock)>> {
+        let mut children: Vec<Oid> = managed::referencing(managed.relid)?.into_iter().map(|key| key.child).collect();
+        children.dedup();
+        let mut locks = Vec::new();
+        for child in children.into_iter().filter(|&child| child != managed.relid) {
+            if let Some(lock) = lock_of_child(child, ending)? {
+                locks.push((child, lock));
+            }
+        }
+        Ok(locks)
+    };
     in_short_attempts(
         &managed.sql(),
-        || involved(managed.relid),
+        || Ok(own()?.into_iter().chain(children()?.into_iter().map(|(child, _)| child)).collect()),
         || {
             if !heap::lock_exclusively(managed.relid) {
                 return Err(Error::new(UNDEFINED_TABLE, "the table was dropped meanwhile"));
             }
-            for relid in involved(managed.relid)? {
-                heap::lock_exclusively(relid);
-                for member in tree(relid)? {
-                    heap::lock_exclusively(member.relid);
+            let own = own()?.into_iter().map(|relid| (relid, Lock::Exclusive));
+            for (relid, lock) in own.chain(children()?) {
+                for relid in [relid].into_iter().chain(tree(relid)?.into_iter().map(|member| member.relid)) {
+                    match lock {
+                        Lock::ForTrigger => heap::lock_for_trigger(relid),
+                        Lock::Exclusive => heap::lock_exclusively(relid),
+                    };
+                    keep_schema(relid)?;
                 }
             }
             Ok(())
@@ -76,33 +114,70 @@ pub fn lock_all(managed: &Managed) -> Result<()> {
     )
 }
 
-/// Names of the triggers that run functions of soft delete, and of all others.
+fn lock_of_child(child: Oid, ending: bool) -> Result<Option<Lock>> {
+    let there = triggers(child)?;
+    let usual = |name: &str| CHECKS.contains(&name);
+    let goes = if ending {
+        there.ours.iter().any(|trigger| usual(&trigger.name))
+    } else {
+        // One that is called otherwise gets its name back.
+        there.ours.iter().any(|trigger| trigger.is_check && !usual(&trigger.name))
+    };
+    if goes {
+        return Ok(Some(Lock::Exclusive));
+    }
+    let changes = live_parents(child)?.map_or_else(Vec::new, |checks| checks.changes);
+    let lock = if changes.iter().any(|change| change.goes) { Lock::Exclusive } else { Lock::ForTrigger };
+    Ok((!changes.is_empty()).then_some(lock))
+}
+
+/// A trigger that runs a function of soft delete.
+struct Trigger {
+    name: String,
+    /// It looks whether what a row references is live.
+    is_check: bool,
+    /// As the server writes it, if it is enabled as triggers usually are.
+    definition: Option<String>,
+}
+
+/// Ours, and the names of all others.
 struct Triggers {
-    ours: Vec<String>,
+    ours: Vec<Trigger>,
     others: Vec<String>,
 }
 
 fn triggers(relid: Oid) -> Result<Triggers> {
-    let found: Vec<(String, bool)> = spi::bookkeeping(|| {
+    let found: Vec<(Trigger, bool)> = spi::bookkeeping(|| {
         spi::look_up(
             "SELECT t.tgname::pg_catalog.text,
                     p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
-                        AND pg_catalog.starts_with(p.proname::pg_catalog.text, '_soft_delete_')
+                        AND pg_catalog.starts_with(p.proname::pg_catalog.text, '_soft_delete_'),
+                    p.proname OPERATOR(pg_catalog.=) '_soft_delete_live_parent',
+                    CASE WHEN t.tgenabled OPERATOR(pg_catalog.=) 'O' THEN pg_catalog.pg_get_triggerdef(t.oid) END
              FROM pg_catalog.pg_trigger t
              JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
              WHERE t.tgrelid OPERATOR(pg_catalog.=) $1",
             &[relid.into()],
-            |row| Ok((row.require(1)?, row.require(2)?)),
+            |row| {
+                let trigger = Trigger { name: row.require(1)?, is_check: row.require(3)?, definition: row.get(4)? };
+                Ok((trigger, row.require(2)?))
+            },
         )
     })?;
     let (ours, others): (Vec<_>, Vec<_>) = found.into_iter().partition(|(_, is_ours)| *is_ours);
-    let names = |found: Vec<(String, bool)>| found.into_iter().map(|(name, _)| name).collect();
-    Ok(Triggers { ours: names(ours), others: names(others) })
+    Ok(Triggers {
+        ours: ours.into_iter().map(|(trigger, _)| trigger).collect(),
+        others: others.into_iter().map(|(trigger, _)| trigger.name).collect(),
+    })
 }
 
 impl Triggers {
     fn has(&self, name: &str) -> bool {
-        self.ours.iter().any(|known| known == name)
+        self.find(name).is_some()
+    }
+
+    fn find(&self, name: &str) -> Option<&Trigger> {
+        self.ours.iter().find(|known| known.name == name)
     }
 
     /// Is it to be made? Somebody's own trigger of that name stays, and is reported in `taken`.
@@ -245,70 +320,106 @@ pub fn remove(managed: &Managed) -> Result<()> {
     Ok(())
 }
 
-/// Makes the check of a table that references tables with soft delete anew, or removes it if it references none.
-pub fn ensure_live_parents(relid: Oid) -> Result<Vec<Taken>> {
+/// What is to be done about the checks of a table.
+struct Checks {
+    table: String,
+    owner: Oid,
+    /// It references tables with soft delete.
+    any: bool,
+    changes: Vec<Change>,
+    taken: Vec<Taken>,
+}
+
+/// A check that is not as it is to be.
+struct Change {
+    name: String,
+    /// There is one, which is dropped.
+    goes: bool,
+    /// What makes the new one.
+    comes: Option<String>,
+}
+
+/// The check of a table that references tables with soft delete, where it is not what it is to be. `None`: there is no such table.
+fn live_parents(relid: Oid) -> Result<Option<Checks>> {
     let mut taken = Vec::new();
     let there = triggers(relid)?;
     let (all, _) = program::references(relid)?;
-    let Some((schema, name)) = crate::server::heap::name(relid) else { return Ok(taken) };
+    let Some((schema, name)) = crate::server::heap::name(relid) else { return Ok(None) };
     let table = qualified(&schema, &name);
     let managed = managed::find(relid)?;
-    let owner = owner(relid)?;
     // A partition has the copy of its root's.
     let own: Vec<_> = all.into_iter().filter(|key| key.child == relid).collect();
-    if !own.is_empty() {
-        require_trigger(relid, owner, None)?;
-    }
+    let mut changes = Vec::new();
     for deferrable in [false, true] {
         let keys: Vec<_> = own.iter().filter(|key| key.deferrable == deferrable).collect();
         let mut columns: Vec<&String> = keys.iter().flat_map(|key| &key.child_columns).collect();
         columns.sort_unstable();
         columns.dedup();
         let row = |name: &str| {
-            let fields: Vec<String> = columns.iter().map(|column| format!("{name}.{}", identifier(column))).collect();
+            let fields: Vec<String> =
+                columns.iter().map(|column| format!("{name}.{}", quote_identifier(column.as_str()))).collect();
             format!("ROW({})", fields.join(", "))
         };
-        let changed = format!("pg_catalog.record_image_ne({}, {})", row("OLD"), row("NEW"));
-        let (insert, update) = match &managed {
-            None => (String::new(), format!("WHEN ({changed})")),
-            Some(managed) => {
-                let at = identifier(&managed.deleted_at);
-                (
-                    format!("WHEN (NEW.{at} IS NULL)"),
-                    format!(
-                        "WHEN (NEW.{at} IS NULL AND ({changed} OR (OLD.{at} IS NOT NULL
-                             AND upkeep._is_by_hand({}::pg_catalog.regclass, NEW.{}))))",
-                        literal(&managed.sql()),
-                        identifier(&managed.deletion_id)
-                    ),
-                )
+        // In the server's own words, parentheses and all: it is compared with what is there. `pg`: what names of the server's have in
+        // front, which is left out in its own and never in what is run.
+        let when = |event: &str, pg: &str| {
+            let changed = format!("{pg}record_image_ne({}, {})", row("old"), row("new"));
+            match (&managed, event) {
+                (None, "INSERT") => String::new(),
+                (None, _) => format!("WHEN ({changed}) "),
+                (Some(managed), "INSERT") => format!("WHEN ((new.{} IS NULL)) ", quote_identifier(&managed.deleted_at)),
+                (Some(managed), _) => format!(
+                    "WHEN (((new.{at} IS NULL) AND ({changed} OR ((old.{at} IS NOT NULL) \
+                     AND upkeep._is_by_hand(({}::{pg}regclass)::{pg}oid, new.{}))))) ",
+                    literal(&managed.sql()),
+                    quote_identifier(&managed.deletion_id),
+                    at = quote_identifier(&managed.deleted_at),
+                ),
             }
         };
-        let (suffix, timing) =
-            if deferrable { ("_deferred", "DEFERRABLE INITIALLY DEFERRED") } else { ("", "NOT DEFERRABLE") };
-        for (event, when) in [("insert", insert), ("update", update)] {
-            let name = format!("{LIVE_PARENT}_{event}{suffix}");
-            let is_there = there.has(&name);
-            let is_wanted = !keys.is_empty() && (is_there || there.lack(&name, &table, &mut taken));
-            if !is_there && !is_wanted {
-                continue;
+        let (suffix, timing) = if deferrable {
+            ("_deferred", "DEFERRABLE INITIALLY DEFERRED")
+        } else {
+            ("", "NOT DEFERRABLE INITIALLY IMMEDIATE")
+        };
+        for event in ["INSERT", "UPDATE"] {
+            let name = format!("{LIVE_PARENT}_{}{suffix}", event.to_lowercase());
+            let known = there.find(&name);
+            let definition = |pg: &str| {
+                format!(
+                    "CREATE CONSTRAINT TRIGGER {name} AFTER {event} ON {table} {timing} FOR EACH ROW \
+                     {}EXECUTE FUNCTION upkeep._soft_delete_live_parent()",
+                    when(event, pg)
+                )
+            };
+            let is_wanted = !keys.is_empty() && (known.is_some() || there.lack(&name, &table, &mut taken));
+            let is_as_wanted = known.is_some_and(|known| known.definition.as_ref() == Some(&definition("")));
+            if (known.is_some() || is_wanted) && !(is_wanted && is_as_wanted) {
+                let comes = is_wanted.then(|| definition("pg_catalog."));
+                changes.push(Change { goes: known.is_some(), comes, name });
             }
-            spi::as_owner(owner, || {
-                if is_there {
-                    spi::execute(&format!("DROP TRIGGER {name} ON {table}"), &[])?;
-                }
-                if is_wanted {
-                    spi::execute(
-                        &format!(
-                            "CREATE CONSTRAINT TRIGGER {name} AFTER {event} ON {table} {timing} FOR EACH ROW {when}
-                             EXECUTE FUNCTION upkeep._soft_delete_live_parent()"
-                        ),
-                        &[],
-                    )?;
-                }
-                Ok(())
-            })?;
         }
+    }
+    Ok(Some(Checks { table, owner: owner(relid)?, any: !own.is_empty(), changes, taken }))
+}
+
+/// Makes the check of a table that references tables with soft delete what it is to be, or removes it if it references none.
+/// Where there is nothing to change the table is not locked.
+pub fn ensure_live_parents(relid: Oid) -> Result<Vec<Taken>> {
+    let Some(Checks { table, owner, any, changes, taken }) = live_parents(relid)? else { return Ok(Vec::new()) };
+    if any && !changes.is_empty() {
+        require_trigger(relid, owner, None)?;
+    }
+    for Change { name, goes, comes } in changes {
+        spi::as_owner(owner, || {
+            if goes {
+                spi::execute(&format!("DROP TRIGGER {name} ON {table}"), &[])?;
+            }
+            if let Some(create) = &comes {
+                spi::execute(create, &[])?;
+            }
+            Ok(())
+        })?;
     }
     Ok(taken)
 }

@@ -9,6 +9,7 @@ use super::{Names, WRITERS, waits_for_lock, without_waiting};
 use crate::backfill::definition::Definition;
 use crate::backfill::fragments;
 use crate::backfill::statements::identifier;
+use crate::ddl::keep_schema;
 use crate::error::{Error, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, UNDEFINED_TABLE};
 use crate::jobs::clean_up;
 use crate::server::deparse::{self, Filling};
@@ -46,6 +47,7 @@ pub fn install(job: Uuid, relids: &[Oid], definition: &Definition) -> Result<Ins
             if !heap::lock_for_trigger(relid) {
                 return Err(Error::new(UNDEFINED_TABLE, "a table was dropped before its trigger could be created"));
             }
+            keep_schema(relid)?;
         }
         create(job, &names, relids, &lacking, definition).map(Installed::Now)
     })?;

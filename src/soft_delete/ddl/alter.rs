@@ -6,6 +6,7 @@ use pgrx::prelude::*;
 
 use super::views;
 use crate::backfill::statements::identifier;
+use crate::ddl::renamed;
 use crate::error::*;
 use crate::jobs::queue;
 use crate::server::raise::answer;
@@ -35,6 +36,11 @@ fn alter(target: Oid, text: &str) -> Result<()> {
         }
         error.hint(format!("ddl is the whole statement: ALTER TABLE {table} DROP COLUMN ..;"))
     })?;
+    // By its name now, by the caller's search_path.
+    let is_meant = || -> Result<bool> {
+        heap::learn_of_changes();
+        Ok(view::altered_table(text)? == managed.relid)
+    };
     if altered != managed.relid {
         let (schema, name) = heap::name(altered).unwrap_or_default();
         return Err(Error::new(
@@ -45,14 +51,22 @@ fn alter(target: Oid, text: &str) -> Result<()> {
     }
     require_owner_of(&managed)?;
     ddl::follow::quietly(|| {
-        objects::lock_all(&managed)?;
+        objects::lock_all(&managed, false)?;
         // The lock may have been waited for: what is done is done as the owner, and by the names, of now.
         let managed = find(managed.relid)?;
         require_owner_of(&managed)?;
+        if !is_meant()? {
+            return Err(renamed(&table));
+        }
         let dropped = views::drop_both(&managed)?;
         drop_checks(&managed)?;
         // As the caller, with his search_path: nothing of ours is switched here (LAW 1).
         spi::theirs::execute(text, &[text])?;
+        // Without a schema in it another table in front of it in the search_path can have been found all the same; that one is
+        // locked now, and keeps its name.
+        if !is_meant()? {
+            return Err(renamed(&table));
+        }
         ddl::follow::note_renamed(managed.relid)?;
         let managed = find(managed.relid)?;
         require_columns(&managed)?;

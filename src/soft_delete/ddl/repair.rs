@@ -30,7 +30,7 @@ fn repair(target: Oid) -> Result<()> {
     let managed: Managed = find(target)?;
     require_owner_of(&managed)?;
     follow::quietly(|| {
-        objects::lock_all(&managed)?;
+        objects::lock_all(&managed, false)?;
         follow::note_renamed(managed.relid)?;
         let managed = find(managed.relid)?;
         require_owner_of(&managed)?;
