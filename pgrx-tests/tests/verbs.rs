@@ -178,7 +178,7 @@ fn pause_all_and_resume_all_say_how_many() -> Result<()> {
     let warned: Vec<String> = session.notices().iter().map(|n| n.message().to_owned()).collect();
     assert!(warned.iter().any(|w| w.contains("no pg_upkeep worker is running")), "{warned:?}");
     assert_eq!(session.text("SELECT upkeep.resume_all()")?, "0");
-    assert_eq!(session.rows(shown)?, ["queued|"]);
+    assert_eq!(session.rows(shown)?, ["queued|waits, because no pg_upkeep worker is running"]);
     assert_eq!(state(&mut session, &first)?, "canceled");
     Ok(())
 }
