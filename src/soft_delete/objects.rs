@@ -74,12 +74,10 @@ enum Lock {
 /// Locks, until the transaction ends and in short attempts, the table with its partitions and views, and of those that
 /// reference it, which may be anybody's, the ones whose checks are not as they are to be; `ending`: all that have checks, which go.
 pub fn lock_all(managed: &Managed, ending: bool) -> Result<()> {
+    // Views first, as their readers do: who has one of them then waits for the table would never let go of it.
     let own = || -> Result<Vec<Oid>> {
-        let mut relids = vec![managed.relid];
-        if let Some(managed) = managed::find(managed.relid)? {
-            relids.extend([managed.live_view, managed.deleted_view].into_iter().flatten());
-        }
-        Ok(relids)
+        let views = managed::find(managed.relid)?.map(|managed| [managed.live_view, managed.deleted_view]);
+        Ok(views.into_iter().flatten().flatten().chain([managed.relid]).collect())
     };
     let children = || -> Result<Vec<(Oid, Lock)>> {
         let mut children: Vec<Oid> = managed::referencing(managed.relid)?.into_iter().map(|key| key.child).collect();
@@ -96,9 +94,6 @@ pub fn lock_all(managed: &Managed, ending: bool) -> Result<()> {
         &managed.sql(),
         || Ok(own()?.into_iter().chain(children()?.into_iter().map(|(child, _)| child)).collect()),
         || {
-            if !heap::lock_exclusively(managed.relid) {
-                return Err(Error::new(UNDEFINED_TABLE, "the table was dropped meanwhile"));
-            }
             let own = own()?.into_iter().map(|relid| (relid, Lock::Exclusive));
             for (relid, lock) in own.chain(children()?) {
                 for relid in [relid].into_iter().chain(tree(relid)?.into_iter().map(|member| member.relid)) {
@@ -109,7 +104,10 @@ pub fn lock_all(managed: &Managed, ending: bool) -> Result<()> {
                     keep_schema(relid)?;
                 }
             }
-            Ok(())
+            match heap::exists(managed.relid) {
+                true => Ok(()),
+                false => Err(Error::new(UNDEFINED_TABLE, "the table was dropped meanwhile")),
+            }
         },
     )
 }
