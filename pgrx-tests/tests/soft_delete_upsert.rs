@@ -210,8 +210,13 @@ fn nothing_that_is_said_lets_an_upsert_through_the_view_change_a_deleted_row() -
                     let nested = format!("WITH w AS ({statement}) SELECT 1");
                     assert_eq!(sqlstate(&mut session, &nested)?, "55000", "{what}");
                 }
-                // It passes over a row, dead or not, that its condition does not take.
-                session.run(&upsert(into, &format!(" WHERE {into}.n > 100")))?;
+                // It passes over a row, dead or not, that its condition does not take; 15 itself refuses one that the view does not show.
+                let passes = upsert(into, &format!(" WHERE {into}.n > 100"));
+                if session.text("SELECT current_setting('server_version_num')::int < 160000")? == "t" {
+                    assert_eq!(sqlstate(&mut session, &passes)?, "55000", "{passes}");
+                } else {
+                    session.run(&passes)?;
+                }
                 assert_eq!(session.rows(&dead)?, ["0|t|t"]);
                 // A live row is changed by whatever names the columns.
                 session.run(&format!(
