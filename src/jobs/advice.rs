@@ -28,44 +28,44 @@ pub const NO_WORKER: Standstill = Standstill {
 /// `None`: jobs run here, as far as there is room. In a transaction.
 pub fn standstill() -> Result<Option<Standstill>> {
     why_nothing_runs(activity::launcher()?.is_some())
-        .map(|found| found.map(|(reason, hint)| Standstill { reason, hint }))
 }
 
-fn why_nothing_runs(has_launcher: bool) -> Result<Option<(&'static str, &'static str)>> {
+fn why_nothing_runs(has_launcher: bool) -> Result<Option<Standstill>> {
     let name = catalog::my_database_name();
-    Ok(Some(if worker::in_recovery() {
-        ("this is a standby", "Jobs carry on here after a promotion.")
+    let because = |reason, hint| Ok(Some(Standstill { reason, hint }));
+    if worker::in_recovery() {
+        because("this is a standby", "Jobs carry on here after a promotion.")
     } else if !catalog::extension_is_current()? {
-        (
+        because(
             "this database has another version of pg_upkeep than the installed library",
             "ALTER EXTENSION pg_upkeep UPDATE;",
         )
     } else if !settings::enabled() {
-        ("upkeep.enabled is off", "ALTER SYSTEM SET upkeep.enabled = on; SELECT pg_reload_conf();")
+        because("upkeep.enabled is off", "ALTER SYSTEM SET upkeep.enabled = on; SELECT pg_reload_conf();")
     } else if !has_launcher {
-        (NO_WORKER.reason, NO_WORKER.hint)
+        Ok(Some(NO_WORKER))
     } else if !settings::allows_database(&name) {
-        (
+        because(
             "upkeep.databases does not list this database",
             "Add this database to upkeep.databases and reload the configuration.",
         )
     } else if settings::max_workers() == 0 {
-        ("upkeep.max_workers is 0", "ALTER SYSTEM SET upkeep.max_workers = 4; SELECT pg_reload_conf();")
+        because("upkeep.max_workers is 0", "ALTER SYSTEM SET upkeep.max_workers = 4; SELECT pg_reload_conf();")
     } else if !catalog::connectable_databases().iter().any(|database| database.name == name) {
-        (
+        because(
             "this database is a template, or takes no connections",
             "Jobs run in databases that are neither: ALTER DATABASE .. IS_TEMPLATE false;",
         )
     } else {
-        return Ok(None);
-    }))
+        Ok(None)
+    }
 }
 
 /// All there is to say, one line each.
 pub fn all(launcher: Option<&Launcher>) -> Result<Vec<String>> {
     let standstill = why_nothing_runs(launcher.is_some())?;
-    let mut lines: Vec<String> =
-        standstill.iter().map(|(reason, hint)| format!("No job runs, because {reason}. {hint}")).collect();
+    let no_job_runs = |why: &Standstill| format!("No job runs, because {}. {}", why.reason, why.hint);
+    let mut lines: Vec<String> = standstill.iter().map(no_job_runs).collect();
     if standstill.is_none()
         && let Some(launcher) = launcher
     {

@@ -6,7 +6,7 @@
 //! wait for each other, and a command on the whole of it waits for them all.
 
 use pgrx::pg_sys::Oid;
-use pgrx::spi::quote_identifier;
+use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 use serde::{Deserialize, Serialize};
 
 use super::store::Opened;
@@ -61,8 +61,7 @@ impl Part {
             What::Schema(oid) => {
                 catalog::schema_name(oid.into()).map(|schema| format!("schema {}", quote_identifier(schema)))
             }
-            What::Table(oid) => heap::name(oid.into())
-                .map(|(schema, name)| format!("{}.{}", quote_identifier(schema), quote_identifier(name))),
+            What::Table(oid) => heap::name(oid.into()).map(|(schema, name)| quote_qualified_identifier(schema, name)),
         };
         named.unwrap_or_else(|| "this database".to_owned())
     }
