@@ -6,6 +6,7 @@ mod calls;
 mod ending;
 mod engine;
 mod guard;
+mod noted;
 mod pending;
 pub(crate) mod programs;
 mod state;

@@ -5,12 +5,10 @@
 //! A row's trigger notes that a deleted row was changed and stays deleted; only the trigger at the end of an INSERT knows that the statement
 //! is one. A note lives in the memory of the statement's execution, and goes with it.
 
-use std::ffi::c_void;
-use std::ptr::null_mut;
-
 use pgrx::pg_sys::{self, Datum, MemoryContext, Oid};
 
 use super::attached::{self, Made};
+use super::noted::Noted;
 use super::{statements, triggers, upserts};
 use crate::server::raw::{self, Report};
 use crate::soft_delete::program::Own;
@@ -22,63 +20,21 @@ pub(super) const DEAD_ROW: [Made; 1] =
 pub(super) const INSERTED: [Made; 1] = [Made::on_table(c"upkeep_soft_delete_insert", attached::INSERT)];
 
 unsafe extern "C-unwind" {
-    fn MemoryContextRegisterResetCallback(context: MemoryContext, callback: *mut pg_sys::MemoryContextCallback);
     fn bms_is_member(member: i32, set: *const pg_sys::Bitmapset) -> bool;
 }
 
-/// In the memory of the execution.
-struct Note {
-    callback: pg_sys::MemoryContextCallback,
-    next: *mut Note,
-    query: MemoryContext,
-    relid: Oid,
-}
-
-/// The innermost statement's in front.
-static mut FIRST: *mut Note = null_mut();
+/// Tables of which a statement has changed deleted rows.
+static mut CHANGED: Noted<Oid> = Noted::nothing();
 
 unsafe fn is_noted(query: MemoryContext, relid: Oid) -> bool {
-    unsafe {
-        let mut note = FIRST;
-        while !note.is_null() && ((*note).query != query || (*note).relid != relid) {
-            note = (*note).next;
-        }
-        !note.is_null()
-    }
+    unsafe { Noted::find(&raw const CHANGED, query, |noted| noted == relid).is_some() }
 }
 
 /// A deleted row was changed, by whatever of this statement.
 pub(super) unsafe fn note_once(query: MemoryContext, relid: Oid) {
     unsafe {
         if !is_noted(query, relid) {
-            note(query, relid);
-        }
-    }
-}
-
-unsafe fn note(query: MemoryContext, relid: Oid) {
-    unsafe {
-        let note: *mut Note = raw::allocate_in(query, 1);
-        *note = Note {
-            callback: pg_sys::MemoryContextCallback { func: Some(forget), arg: note.cast(), next: null_mut() },
-            next: FIRST,
-            query,
-            relid,
-        };
-        MemoryContextRegisterResetCallback(query, &raw mut (*note).callback);
-        FIRST = note;
-    }
-}
-
-/// The memory of the execution goes.
-unsafe extern "C-unwind" fn forget(note: *mut c_void) {
-    unsafe {
-        let mut link = &raw mut FIRST;
-        while !(*link).is_null() && *link != note.cast() {
-            link = &raw mut (**link).next;
-        }
-        if !(*link).is_null() {
-            *link = (**link).next;
+            Noted::add(&raw mut CHANGED, query, relid);
         }
     }
 }
@@ -123,7 +79,7 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_inserted(call: pg_sys::Functi
     unsafe {
         let query = statements::query();
         let trigger = attached::data(call, &INSERTED);
-        if FIRST.is_null() {
+        if Noted::is_empty(&raw const CHANGED) {
             return triggers::NOTHING;
         }
         let Some(own) = triggers::own(trigger) else { return triggers::NOTHING };

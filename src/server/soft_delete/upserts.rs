@@ -1,30 +1,21 @@
 //! Statements that are being run and may change a row in place of inserting one: which they are only their plan says. Told by
 //! the hook of preloaded libraries; where there is none, every statement that inserts counts as one.
 
-use std::ffi::c_void;
 use std::ptr::null_mut;
 
 use pgrx::pg_sys::{self, MemoryContext, NodeTag, Oid};
 
+use super::noted::Noted;
 use super::programs;
-use crate::server::raw;
 use crate::soft_delete::program::Own;
 
 unsafe extern "C-unwind" {
-    fn MemoryContextRegisterResetCallback(context: MemoryContext, callback: *mut pg_sys::MemoryContextCallback);
     fn bms_is_member(member: i32, set: *const pg_sys::Bitmapset) -> bool;
     fn pull_varattnos(node: *mut pg_sys::Node, relation: pg_sys::Index, columns: *mut *mut pg_sys::Bitmapset);
 }
 
-/// In the memory of the execution, and gone with it.
-struct Upsert {
-    callback: pg_sys::MemoryContextCallback,
-    next: *mut Upsert,
-    query: MemoryContext,
-    statement: *mut pg_sys::PlannedStmt,
-}
-
-static mut FIRST: *mut Upsert = null_mut();
+/// Their plans.
+static mut UPSERTS: Noted<*mut pg_sys::PlannedStmt> = Noted::nothing();
 static mut TOLD: bool = false;
 
 /// The hook is installed, in all sessions.
@@ -47,29 +38,7 @@ pub unsafe fn begun(desc: *mut pg_sys::QueryDesc) {
         if !is_one {
             return;
         }
-        let query = (*(*desc).estate).es_query_cxt;
-        let upsert: *mut Upsert = raw::allocate_in(query, 1);
-        *upsert = Upsert {
-            callback: pg_sys::MemoryContextCallback { func: Some(forget), arg: upsert.cast(), next: null_mut() },
-            next: FIRST,
-            query,
-            statement,
-        };
-        MemoryContextRegisterResetCallback(query, &raw mut (*upsert).callback);
-        FIRST = upsert;
-    }
-}
-
-/// The memory of the execution goes.
-unsafe extern "C-unwind" fn forget(upsert: *mut c_void) {
-    unsafe {
-        let mut link = &raw mut FIRST;
-        while !(*link).is_null() && *link != upsert.cast() {
-            link = &raw mut (**link).next;
-        }
-        if !(*link).is_null() {
-            *link = (**link).next;
-        }
+        Noted::add(&raw mut UPSERTS, (*(*desc).estate).es_query_cxt, statement);
     }
 }
 
@@ -106,21 +75,14 @@ unsafe fn each(statement: *mut pg_sys::PlannedStmt, mut f: impl FnMut(*mut pg_sy
     }
 }
 
-unsafe fn find(query: MemoryContext) -> *mut Upsert {
-    unsafe {
-        let mut upsert = FIRST;
-        while !upsert.is_null() && (*upsert).query != query {
-            upsert = (*upsert).next;
-        }
-        upsert
-    }
+unsafe fn find(query: MemoryContext) -> Option<*mut pg_sys::PlannedStmt> {
+    unsafe { Noted::find(&raw const UPSERTS, query, |_| true) }
 }
 
 /// Is it a statement that inserts into the live view, and changes rows that it meets?
 pub unsafe fn is_through_view(query: MemoryContext, own: &Own) -> bool {
     unsafe {
-        let upsert = find(query);
-        !upsert.is_null() && own.live_view != Oid::INVALID && inserts_into((*upsert).statement, own.live_view)
+        own.live_view != Oid::INVALID && find(query).is_some_and(|statement| inserts_into(statement, own.live_view))
     }
 }
 
@@ -161,11 +123,7 @@ pub unsafe fn is_blind(query: MemoryContext, own: &Own) -> bool {
         if !TOLD {
             return true;
         }
-        let upsert = find(query);
-        if upsert.is_null() {
-            return false;
-        }
-        let statement = (*upsert).statement;
+        let Some(statement) = find(query) else { return false };
         let through_view = is_through_view(query, own);
         let mut is_blind = false;
         each(statement, |modify| {
