@@ -2,9 +2,17 @@
 //! that numbers of laws lead somewhere. It reads files and nothing else, so it takes a second and comes first.
 
 mod arrows;
+mod documented;
 mod exceptions;
+mod fence;
+mod first_lines;
 mod imports;
+mod kinds;
+mod lines;
+mod links;
 mod source;
+mod sql_order;
+mod versions;
 
 use std::fmt;
 use std::fs;
@@ -40,7 +48,19 @@ impl fmt::Display for Finding {
 /// The name by which `exceptions.txt` knows it, and what it does.
 type Check = (&'static str, fn(&Clone) -> Result<Vec<Finding>>);
 
-const CHECKS: &[Check] = &[("arrows", arrows::check)];
+const CHECKS: &[Check] = &[
+    ("arrows", arrows::check),
+    ("kinds", kinds::check),
+    ("raw-code", fence::addresses),
+    ("safety", fence::safety),
+    ("declarations", fence::declarations),
+    ("sql-order", sql_order::check),
+    ("documented", documented::check),
+    ("links", links::check),
+    ("first-lines", first_lines::check),
+    ("lines", lines::check),
+    ("versions", versions::check),
+];
 
 pub fn run(accept: bool) -> Result<Passed> {
     let clone = Clone::read(&paths::root())?;
