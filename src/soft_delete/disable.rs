@@ -1,5 +1,5 @@
 //! `upkeep.disable_soft_delete`: checks before, and what is taken down after, the rows have been seen to
-//! (`server::soft_delete::ending`, which is the function that SQL calls).
+//! (`soft_delete::raw::ending`, which is the function that SQL calls).
 
 use pgrx::Uuid;
 use pgrx::pg_sys::Oid;

@@ -1,4 +1,4 @@
-//! The statements of soft delete for one relation: what the engine (`server::soft_delete`) runs in other people's
+//! The statements of soft delete for one relation: what the engine (`soft_delete::raw`) runs in other people's
 //! statements. Parameters 1 to 3 are always the deletion's id, when, and who; what follows are the keys, an array a column.
 
 use std::ffi::CString;
@@ -264,7 +264,7 @@ impl Program {
             types.extend(parent.columns.iter().map(|key| key.type_oid));
             roles.push(parent.owner);
         }
-        crate::server::soft_delete::programs::hashes(&types, &roles)
+        crate::soft_delete::raw::programs::hashes(&types, &roles)
     }
 }
 

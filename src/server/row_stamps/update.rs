@@ -6,8 +6,8 @@ use pgrx::pg_sys::{self, Datum, HeapTuple, Relation, TriggerData, TupleTableSlot
 
 use super::layout::{Kind, Layout, MAX_STAMPS, Moment, Stamp};
 use super::{is_left_alone, raise, raw};
-use crate::server::soft_delete;
 use crate::settings;
+use crate::soft_delete;
 
 /// Values that the new row gets instead of its own.
 struct Changes {
@@ -87,7 +87,7 @@ pub unsafe fn stamp_insert(data: *const TriggerData, layout: *mut Layout) -> Hea
 pub unsafe fn stamp_update(data: *const TriggerData, layout: *mut Layout) -> HeapTuple {
     unsafe {
         let relation = (*data).tg_relation;
-        if is_left_alone(relation) || soft_delete::completes_row() {
+        if is_left_alone(relation) || soft_delete::raw::completes_row() {
             return (*data).tg_newtuple;
         }
         // The old row is the newest one: whoever waited for another's change sees that one here.
@@ -261,7 +261,7 @@ unsafe fn next_version(data: *const TriggerData, layout: &Layout, is_changed: bo
             if !layout.echo {
                 return Version::Sent;
             }
-        } else if layout.version_required && !raw::InNoForceRLSOperation() && !soft_delete::fires_trigger() {
+        } else if layout.version_required && !raw::InNoForceRLSOperation() && !soft_delete::raw::fires_trigger() {
             // But for what a foreign key does to the rows that refer to a changed one, and a deletion to a row.
             raise::version_missing(relation, layout);
         }

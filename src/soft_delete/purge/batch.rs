@@ -17,8 +17,9 @@ use crate::error::{
     SERIALIZATION_FAILURE,
 };
 use crate::server::repeated::{Arg, Statement, Tid};
-use crate::server::{catalog, heap, soft_delete, spi};
+use crate::server::{catalog, heap, spi};
 use crate::soft_delete::objects::owner;
+use crate::soft_delete::raw;
 
 /// What all statements of a purge share.
 pub struct Purge<'a> {
@@ -201,7 +202,7 @@ impl Purge<'_> {
         let args: Vec<Arg<'_>> = tids.iter().map(|tids| Arg::Text(tids)).collect();
         let before: TimestampWithTimeZone = (self.cutoff.parse())
             .map_err(|error| Error::new(INTERNAL_ERROR, format!("not a time: {} ({error})", self.cutoff)))?;
-        let delete = || soft_delete::purge(before.into(), &statement, &args);
+        let delete = || raw::purge(before.into(), &statement, &args);
         let rows = if role == catalog::current_user() {
             delete()?
         } else {
