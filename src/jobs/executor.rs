@@ -88,7 +88,7 @@ fn at_step<T>(f: impl FnOnce() -> T) -> T {
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn upkeep_executor_main(database: pg_sys::Datum) {
     let assignment = Assignment::decode(&worker::my_extra());
-    crate::server::queries::count_as_job();
+    crate::queries::raw::count_as_job();
     worker::accept_signals();
     worker::connect(Oid::from(database.value() as u32), assignment.owner);
     spi::set_session("lock_timeout", LOCK_TIMEOUT);

@@ -10,8 +10,8 @@ use pgrx::{name, pg_extern};
 use super::figures::Figures;
 use super::histogram::Histogram;
 use crate::error::*;
+use crate::queries::raw::{memory, texts};
 use crate::server::catalog;
-use crate::server::queries::{memory, texts};
 use crate::server::raise::answer;
 
 /// Whose statements the caller may see (LAW 5).

@@ -400,7 +400,7 @@ pub fn forget_history() -> Result<()> {
         spi::execute("TRUNCATE upkeep._query_interval, upkeep._query", &[])?;
         Ok(())
     })?;
-    if let Some(texts) = crate::server::queries::texts::texts() {
+    if let Some(texts) = crate::queries::raw::texts::texts() {
         texts.forget_all();
     }
     Ok(())
