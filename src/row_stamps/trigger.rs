@@ -21,7 +21,7 @@ pub enum Role {
 }
 
 impl Role {
-    pub const ALL: [Role; crate::server::row_stamps::MAX_STAMPS] =
+    pub const ALL: [Role; crate::row_stamps::raw::MAX_STAMPS] =
         [Role::CreatedAt, Role::UpdatedAt, Role::CreatedBy, Role::UpdatedBy, Role::Version];
 
     pub fn word(self) -> &'static str {

@@ -34,7 +34,6 @@ pub mod raise;
 pub(crate) mod raw;
 pub mod relation_file;
 pub mod repeated;
-pub mod row_stamps;
 pub mod segment;
 pub mod spi;
 pub mod statement;
