@@ -14,6 +14,7 @@ pub mod new_rows;
 pub mod options;
 pub mod policies;
 pub mod preview;
+pub mod raw;
 pub mod rights;
 pub mod run;
 pub mod statements;
