@@ -8,10 +8,10 @@ use pgrx::pg_sys::Oid;
 
 use super::chore::Visit;
 use crate::error::Result;
+use crate::jobs::raw::segment::{self, Segment};
 use crate::server::catch::transaction;
 use crate::server::lock::{Lock, Purpose};
 use crate::server::process::Process;
-use crate::server::segment::{self, Segment};
 use crate::server::{catalog, commit, spi, timeout, worker};
 
 pub const LAUNCHER: &str = "pg_upkeep launcher";

@@ -16,10 +16,11 @@ use super::throttle::Throttle;
 use super::throttle::calendar;
 use super::{activity, make_way, queue, seat, turn};
 use crate::error::{ADMIN_SHUTDOWN, Error, QUERY_CANCELED, Result};
+use crate::jobs::raw::segment;
 use crate::server::catch::transaction;
 use crate::server::raise::{self, Level};
 use crate::server::worker::{self, Registration};
-use crate::server::{catalog, lock, segment, spi, step, system, timeout, top_level};
+use crate::server::{catalog, lock, spi, step, system, timeout, top_level};
 use crate::settings;
 
 /// A batch waits at most this long for a lock: below `deadlock_timeout`, so that

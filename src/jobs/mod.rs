@@ -19,6 +19,7 @@ pub mod limits;
 pub mod make_way;
 pub mod owners;
 pub mod queue;
+pub mod raw;
 pub mod retry;
 mod room;
 pub mod scheduler;

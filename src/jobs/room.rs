@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::shares::{self, Holder, Server, Turn, Waiting, Want};
 use super::store::Candidate;
-use crate::server::segment::{Database, Seat, Segment, micros};
+use crate::jobs::raw::segment::{Database, Seat, Segment, micros};
 use crate::server::{catalog, system};
 use crate::settings;
 

@@ -17,13 +17,14 @@ use super::throttle::sampler::Sampler;
 use super::turn::Part;
 use super::{activity, bounds, make_way, owners, retry};
 use crate::error::*;
-use crate::server::board::Board;
+use crate::jobs::raw::segment;
+use crate::jobs::raw::segment::{Database, NEVER, Segment};
 use crate::server::catch::transaction;
 use crate::server::lock::{Lock, Purpose};
-use crate::server::segment::{Database, NEVER, Segment};
 use crate::server::worker::{self, Handle};
-use crate::server::{catalog, segment, spi};
+use crate::server::{catalog, spi};
 use crate::settings;
+use pg_upkeep_memory::board::Board;
 
 /// While executors run, their end sets our latch; this is for what nobody tells us.
 const WHILE_RUNNING: Duration = Duration::from_secs(10);

@@ -12,12 +12,12 @@ use std::sync::atomic::Ordering;
 use pgrx::pg_sys::{self, SubTransactionId};
 
 use super::process::Process;
-use super::segment::Database;
+use crate::jobs::raw::segment::Database;
 
 /// Prepared before the commit, so that the callback neither allocates nor fails.
 #[derive(Clone, Copy)]
 enum What {
-    /// The segment stays mapped for as long as this transaction ([`super::segment::attach`]).
+    /// The segment stays mapped for as long as this transaction ([`crate::jobs::raw::segment::attach`]).
     Wake {
         database: &'static Database,
         launcher: *mut pg_sys::Latch,

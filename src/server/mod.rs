@@ -33,7 +33,6 @@ pub mod raise;
 pub(crate) mod raw;
 pub mod relation_file;
 pub mod repeated;
-pub mod segment;
 pub mod spi;
 pub mod statement;
 pub mod step;
@@ -44,5 +43,3 @@ pub mod value;
 pub mod view;
 pub mod worker;
 pub mod zone;
-
-pub use pg_upkeep_memory::board;

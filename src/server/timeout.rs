@@ -9,8 +9,8 @@ use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::segment::micros;
 use super::system;
+use crate::jobs::raw::segment::micros;
 
 /// `TimeoutId` is not bound; the number is the same from 15 to 18.
 const STATEMENT_TIMEOUT: c_int = 3;

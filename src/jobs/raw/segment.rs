@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pgrx::pg_sys::{self, Oid};
 
-use super::board::Board;
+use pg_upkeep_memory::board::Board;
 
 /// More databases than this are visited as well, but only when the launcher
 /// starts and when one of these entries becomes free.
