@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use pgrx::pg_sys::Oid;
 
-use super::target::FIRST_NORMAL_OID;
+use crate::server::catalog::FIRST_NORMAL_OID;
 use crate::error::Result;
 use crate::server::spi;
 

@@ -7,6 +7,7 @@ use crate::error::{
     Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, NULL_VALUE_NOT_ALLOWED, Result, SqlState, UNDEFINED_TABLE,
     WRONG_OBJECT_TYPE,
 };
+use crate::server::catalog::FIRST_NORMAL_OID;
 use crate::server::{citus, spi};
 
 /// A table that may be backfilled.
@@ -35,9 +36,6 @@ impl Table {
         format!("{sql} AS {}", identifier(&self.name))
     }
 }
-
-/// OIDs below are handed out by initdb: catalogs, whatever schema they are in.
-pub const FIRST_NORMAL_OID: u32 = 16384;
 
 struct Class {
     table: Table,

@@ -3,12 +3,12 @@
 use pgrx::pg_sys::Oid;
 
 use crate::backfill::statements::identifier;
-use crate::backfill::target::FIRST_NORMAL_OID;
 use crate::ddl::{in_short_attempts, keep_schema};
 use crate::error::{
     Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, NULL_VALUE_NOT_ALLOWED, OBJECT_NOT_IN_PREREQUISITE_STATE,
     Result, UNDEFINED_TABLE, WRONG_OBJECT_TYPE,
 };
+use crate::server::catalog::FIRST_NORMAL_OID;
 use crate::server::{heap, spi};
 use crate::soft_delete::ddl::first;
 

@@ -133,7 +133,7 @@ fn check(relid: Oid, class: &Class, request: &Request<'_>) -> Result<()> {
         return Err(Error::new(WRONG_OBJECT_TYPE, format!("{table} is not a table"))
             .hint("Name an ordinary or a partitioned table."));
     }
-    if class.schema == "upkeep" || relid.to_u32() < crate::backfill::target::FIRST_NORMAL_OID {
+    if class.schema == "upkeep" || relid.to_u32() < crate::server::catalog::FIRST_NORMAL_OID {
         return Err(Error::new(INSUFFICIENT_PRIVILEGE, format!("{table} is not a table of yours")));
     }
     require_owner(class.may, &table)?;
