@@ -14,6 +14,7 @@ pub mod schedules;
 pub mod server;
 pub mod settings;
 pub mod soft_delete;
+pub mod sql;
 
 pgrx::pg_module_magic!(name, version);
 

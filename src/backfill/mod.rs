@@ -5,8 +5,6 @@
 
 pub mod definition;
 pub mod explain;
-pub mod fragments;
-pub mod glue;
 pub mod key;
 pub mod list;
 pub mod meaning;

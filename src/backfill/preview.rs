@@ -3,12 +3,12 @@
 use pgrx::pg_sys::Oid;
 
 use super::definition::Checked;
-use super::glue::Glue;
 use super::key;
 use super::statements::{Parts, identifier, literal};
 use crate::error::{Error, FEATURE_NOT_SUPPORTED, INVALID_PARAMETER_VALUE, Result, UNDEFINED_TABLE};
 use crate::server::json::Untouched;
 use crate::server::{catalog, catch, heap, spi};
+use crate::sql::glue::Glue;
 
 pub struct Preview {
     pub row_key: Untouched,

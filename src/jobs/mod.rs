@@ -18,6 +18,7 @@ pub mod launcher;
 pub mod limits;
 pub mod make_way;
 pub mod owners;
+pub mod pace;
 pub mod queue;
 pub mod raw;
 pub mod retry;

@@ -6,8 +6,6 @@ use pgrx::pg_sys::{self, Oid};
 
 use super::managed::{self, Column, Managed, literal, qualified};
 use super::program::{self, KeyColumn, counted_own};
-use crate::backfill::fragments;
-use crate::backfill::glue::Glue;
 use crate::backfill::statements::identifier;
 use crate::error::{
     Error, INSUFFICIENT_PRIVILEGE, NULL_VALUE_NOT_ALLOWED, OBJECT_NOT_IN_PREREQUISITE_STATE, Result,
@@ -19,6 +17,8 @@ use crate::server::named::objects::Objects;
 use crate::server::raise::{self, Level};
 use crate::server::raw::Statement;
 use crate::server::{catalog, heap, spi};
+use crate::sql::fragments;
+use crate::sql::glue::Glue;
 
 /// An UPDATE of one table.
 pub struct Selection {

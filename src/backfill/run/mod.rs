@@ -13,7 +13,6 @@ pub mod cursor;
 mod fill;
 mod holder;
 mod horizon;
-pub mod pace;
 mod revisit;
 mod session;
 mod start;
