@@ -2,13 +2,13 @@
 
 use pgrx::pg_sys::Oid;
 
-use super::statements::identifier;
 use crate::error::{
     Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, NULL_VALUE_NOT_ALLOWED, Result, SqlState, UNDEFINED_TABLE,
     WRONG_OBJECT_TYPE,
 };
 use crate::server::catalog::FIRST_NORMAL_OID;
 use crate::server::{citus, spi};
+use crate::sql::quote::identifier;
 
 /// A table that may be backfilled.
 #[derive(Clone, Debug)]

@@ -2,7 +2,6 @@
 
 use pgrx::pg_sys::Oid;
 
-use crate::backfill::statements::identifier;
 use crate::ddl::{in_short_attempts, keep_schema};
 use crate::error::{
     Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, NULL_VALUE_NOT_ALLOWED, OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -11,6 +10,7 @@ use crate::error::{
 use crate::server::catalog::FIRST_NORMAL_OID;
 use crate::server::{heap, spi};
 use crate::soft_delete::ddl::first;
+use crate::sql::quote::identifier;
 
 #[derive(Clone, Debug)]
 pub struct Table {

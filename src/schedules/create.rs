@@ -1,9 +1,10 @@
 //! `upkeep.schedule`: what is asked for, checked, and stored with what the command meant then.
 
+use crate::sql::quote::literal;
+use pgrx::Uuid;
 use pgrx::datum::Interval;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
-use pgrx::{Uuid, spi::quote_literal};
 
 use super::clock::{Rhythm, Rule};
 use super::{rule, store};
@@ -202,7 +203,7 @@ pub fn name_taken(name: &str, id: Uuid, differs: bool) -> Error {
         .detail(format!("It is schedule {id}."))
         .hint(format!(
             "SELECT upkeep.alter_schedule({}, ..) changes it, SELECT upkeep.unschedule({}) removes it.",
-            quote_literal(name),
-            quote_literal(name)
+            literal(name),
+            literal(name)
         ))
 }

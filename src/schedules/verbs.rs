@@ -1,9 +1,10 @@
 //! What people do to schedules: alter, pause, run now, end.
 
+use crate::sql::quote::literal;
+use pgrx::Uuid;
 use pgrx::datum::Interval;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
-use pgrx::{Uuid, spi::quote_literal};
 
 use super::clock::Rhythm;
 use super::create::{
@@ -178,10 +179,7 @@ fn id_of(name: &str, right: &Right) -> Result<Uuid> {
             INVALID_PARAMETER_VALUE,
             format!("more than one schedule is named \"{name}\", and none of them is your own"),
         )
-        .hint(format!(
-            "Name it by its id: SELECT id, owner FROM upkeep.schedules WHERE name = {};",
-            quote_literal(name)
-        ))),
+        .hint(format!("Name it by its id: SELECT id, owner FROM upkeep.schedules WHERE name = {};", literal(name)))),
     }
 }
 

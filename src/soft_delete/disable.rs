@@ -6,14 +6,14 @@ use pgrx::pg_sys::Oid;
 
 use super::ddl::ours;
 use super::enable::{require_owner_of, required};
-use super::managed::{self, Managed, literal};
+use super::managed::{self, Managed};
 use super::{objects, request};
-use crate::backfill::statements::identifier;
 use crate::error::*;
 use crate::jobs::queue;
 use crate::server::named::objects::Objects;
 use crate::server::raw::Statement;
 use crate::server::spi;
+use crate::sql::quote::{identifier, literal};
 
 /// What is to be done about the rows that are deleted. The table is locked.
 pub struct Ending {

@@ -7,14 +7,14 @@ use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 use pgrx::spi::quote_identifier;
 
-use super::managed::{self, Managed, literal, qualified};
+use super::managed::{self, Managed};
 use super::{ddl, objects, program};
-use crate::backfill::statements::identifier;
 use crate::ddl::{in_short_attempts, keep_schema};
 use crate::error::*;
 use crate::jobs::queue;
 use crate::server::raise::{self, Level, answer};
 use crate::server::{catalog, encoding, heap, spi};
+use crate::sql::quote::{identifier, literal, qualified};
 
 struct Request<'a> {
     hide: &'a str,

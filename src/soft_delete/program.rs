@@ -6,12 +6,12 @@ use std::ffi::CString;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::spi::quote_identifier;
 
-use super::managed::{self, Column, ForeignKey, Managed, Operator, literal, qualified};
-use crate::backfill::statements::identifier;
+use super::managed::{self, Column, ForeignKey, Managed, Operator};
 use crate::error::{Error, FEATURE_NOT_SUPPORTED, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
 use crate::server::named::objects::Objects;
 use crate::server::raw::Statement;
 use crate::server::{catalog, encoding, heap, spi, view};
+use crate::sql::quote::{identifier, literal, qualified};
 
 /// What arrays of keys are told apart by, never by their place: foreign keys are added, renamed and dropped meanwhile.
 #[derive(Clone, Copy, PartialEq, Eq)]

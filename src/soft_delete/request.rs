@@ -4,9 +4,8 @@
 use pgrx::Uuid;
 use pgrx::pg_sys::{self, Oid};
 
-use super::managed::{self, Column, Managed, literal, qualified};
+use super::managed::{self, Column, Managed};
 use super::program::{self, KeyColumn, counted_own};
-use crate::backfill::statements::identifier;
 use crate::error::{
     Error, INSUFFICIENT_PRIVILEGE, NULL_VALUE_NOT_ALLOWED, OBJECT_NOT_IN_PREREQUISITE_STATE, Result,
     SERIALIZATION_FAILURE, UNDEFINED_OBJECT, UNDEFINED_PARAMETER, UNDEFINED_TABLE,
@@ -19,6 +18,7 @@ use crate::server::raw::Statement;
 use crate::server::{catalog, heap, spi};
 use crate::sql::fragments;
 use crate::sql::glue::Glue;
+use crate::sql::quote::{identifier, literal, qualified};
 
 /// An UPDATE of one table.
 pub struct Selection {

@@ -7,7 +7,6 @@ use super::columns::columns;
 use super::text::{self, Text};
 use super::{Names, WRITERS, waits_for_lock, without_waiting};
 use crate::backfill::definition::Definition;
-use crate::backfill::statements::identifier;
 use crate::ddl::keep_schema;
 use crate::error::{Error, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, UNDEFINED_TABLE};
 use crate::jobs::clean_up;
@@ -15,6 +14,7 @@ use crate::server::deparse::{self, Filling};
 use crate::server::function::{create_sql, create_trigger};
 use crate::server::{catalog, heap, spi};
 use crate::sql::fragments;
+use crate::sql::quote::identifier;
 
 pub enum Installed {
     /// It was there.

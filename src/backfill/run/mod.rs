@@ -29,11 +29,11 @@ use pgrx::pg_sys::Oid;
 
 use super::definition::Definition;
 use super::list::Listed;
-use super::statements::identifier;
 use crate::backfill::raw::filling;
 use crate::error::{Error, INTERNAL_ERROR, Result, UNDEFINED_TABLE};
 use crate::jobs::kind::{Completion, Context, Job, Kind, Outcome};
 use crate::server::{heap, spi};
+use crate::sql::quote::identifier;
 use cursor::{Hand, Portion};
 use horizon::Horizon;
 use session::Session;

@@ -12,6 +12,7 @@ use crate::error::{
 };
 use crate::server::index_pages::{OpenIndex, PAGE};
 use crate::server::{catalog as server, spi, worker};
+use crate::sql::quote::literal;
 
 const INDEX_CORRUPTED: SqlState = SqlState::new(b"XX002");
 const SAMPLE_PAGES: i32 = 1000;
@@ -145,10 +146,6 @@ fn check(target: &Target) -> Result<()> {
         return Err(Error::new(FEATURE_NOT_SUPPORTED, format!("{name} is unlogged and has no pages on a standby")));
     }
     Ok(())
-}
-
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }
 
 fn gone(name: &str) -> Error {

@@ -5,7 +5,6 @@ use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
 use super::views;
-use crate::backfill::statements::identifier;
 use crate::ddl::renamed;
 use crate::error::*;
 use crate::jobs::queue;
@@ -15,6 +14,7 @@ use crate::soft_delete::enable::{require_owner_of, required};
 use crate::soft_delete::managed::{self, Managed};
 use crate::soft_delete::purge::not_soft_deleted;
 use crate::soft_delete::{ddl, objects};
+use crate::sql::quote::{self, identifier};
 
 #[pg_extern(sql = false)]
 fn alter_soft_deleted(target: Option<Oid>, ddl: Option<&str>) {
@@ -45,7 +45,7 @@ fn alter(target: Oid, text: &str) -> Result<()> {
         let (schema, name) = heap::name(altered).unwrap_or_default();
         return Err(Error::new(
             INVALID_PARAMETER_VALUE,
-            format!("ddl is about {}, not about {table}", managed::qualified(&schema, &name)),
+            format!("ddl is about {}, not about {table}", quote::qualified(&schema, &name)),
         )
         .hint(format!("Name the table itself: ALTER TABLE {table} ..")));
     }
@@ -81,7 +81,7 @@ fn alter(target: Oid, text: &str) -> Result<()> {
 fn find(target: Oid) -> Result<Managed> {
     managed::find(target)?.ok_or_else(|| {
         let (schema, name) = heap::name(target).unwrap_or_default();
-        not_soft_deleted(&managed::qualified(&schema, &name))
+        not_soft_deleted(&quote::qualified(&schema, &name))
     })
 }
 
@@ -114,7 +114,7 @@ fn require_columns(managed: &Managed) -> Result<()> {
                 OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("column \"{name}\" of {} belongs to its soft delete", managed.sql()),
             )
-            .hint(format!("SELECT upkeep.disable_soft_delete({}); first.", managed::literal(&managed.sql()))));
+            .hint(format!("SELECT upkeep.disable_soft_delete({}); first.", quote::literal(&managed.sql()))));
         }
     }
     Ok(())

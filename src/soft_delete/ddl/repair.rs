@@ -12,6 +12,7 @@ use crate::soft_delete::enable::{require_owner_of, required};
 use crate::soft_delete::managed::{self, Managed};
 use crate::soft_delete::purge::not_soft_deleted;
 use crate::soft_delete::{objects, retention};
+use crate::sql::quote;
 
 #[pg_extern(sql = false)]
 fn repair_soft_delete(target: Option<Oid>) {
@@ -24,7 +25,7 @@ fn repair(target: Oid) -> Result<()> {
     let find = |target| {
         managed::find(target)?.ok_or_else(|| {
             let (schema, name) = heap::name(target).unwrap_or_default();
-            not_soft_deleted(&managed::qualified(&schema, &name))
+            not_soft_deleted(&quote::qualified(&schema, &name))
         })
     };
     let managed: Managed = find(target)?;

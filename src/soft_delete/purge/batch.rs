@@ -11,7 +11,6 @@ use pgrx::pg_sys::{self, Oid};
 use super::family::{Family, Fate, Going, Place};
 use super::graph::{Graph, Managed};
 use super::{hold, statements};
-use crate::backfill::statements::identifier;
 use crate::error::{
     Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result,
     SERIALIZATION_FAILURE,
@@ -20,6 +19,7 @@ use crate::server::repeated::{Arg, Statement, Tid};
 use crate::server::{catalog, heap, spi};
 use crate::soft_delete::objects::owner;
 use crate::soft_delete::raw;
+use crate::sql::quote::identifier;
 
 /// What all statements of a purge share.
 pub struct Purge<'a> {

@@ -6,8 +6,8 @@ use pgrx::spi::quote_identifier;
 use crate::error::*;
 use crate::jobs::queue;
 use crate::server::{catalog, spi};
-use crate::soft_delete::managed;
 use crate::soft_delete::purge::graph;
+use crate::sql::quote;
 
 /// A soft-deleted table whose owner asks.
 #[derive(Clone, Debug)]
@@ -164,7 +164,7 @@ impl Facts {
                 &format!("its expressions or its condition are text of {owner}, which does not run as another role"),
                 format!(
                     "SET ROLE {owner}; SELECT upkeep.make_unique_keys_partial({}); RESET ROLE;",
-                    managed::literal(&subject.sql)
+                    quote::literal(&subject.sql)
                 ),
             );
         }

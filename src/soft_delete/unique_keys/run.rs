@@ -5,9 +5,10 @@
 
 use std::time::Duration;
 
+use crate::sql::quote::literal;
 use pgrx::Uuid;
 use pgrx::pg_sys::Oid;
-use pgrx::spi::{quote_identifier, quote_literal};
+use pgrx::spi::quote_identifier;
 use serde::{Deserialize, Serialize};
 
 use super::plan::{self, Fate, Key, Subject};
@@ -157,9 +158,7 @@ impl Run {
         };
         let rename = format!("ALTER INDEX {} RENAME TO {}", self.qualified(successor)?, quote_identifier(&key.name));
         let comment = match &key.comment {
-            Some(comment) => {
-                Some(format!("COMMENT ON INDEX {} IS {}", self.qualified(&key.name)?, quote_literal(comment)))
-            }
+            Some(comment) => Some(format!("COMMENT ON INDEX {} IS {}", self.qualified(&key.name)?, literal(comment))),
             None => None,
         };
         let replaced = without_waiting(|| {
