@@ -3,11 +3,12 @@
 use pgrx::Uuid;
 use pgrx::pg_sys::Oid;
 
+use super::Names;
 use super::columns::columns;
 use super::text::{self, Text};
-use super::{Names, WRITERS, waits_for_lock, without_waiting};
 use crate::backfill::definition::Definition;
 use crate::ddl::keep_schema;
+use crate::ddl::{Holders, waits_for_lock, without_waiting};
 use crate::error::{Error, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, UNDEFINED_TABLE};
 use crate::jobs::clean_up;
 use crate::server::deparse::{self, Filling};
@@ -53,7 +54,7 @@ pub fn install(job: Uuid, relids: &[Oid], definition: &Definition) -> Result<Ins
     })?;
     match installed {
         Some(installed) => Ok(installed),
-        None => Ok(Installed::Busy(waits_for_lock(relids, &WRITERS, "create its trigger")?)),
+        None => Ok(Installed::Busy(waits_for_lock(relids, Holders::Writers, "create its trigger")?)),
     }
 }
 
