@@ -1,6 +1,7 @@
 //! pg_upkeep: batched backfill and other upkeep of a PostgreSQL database, run inside the server.
 
 pub mod backfill;
+pub mod calls;
 pub mod ddl;
 pub mod error;
 #[cfg(feature = "pg_test")]

@@ -11,10 +11,8 @@ use super::statements::{Condition, Parts};
 use super::target;
 use super::target::Table;
 use super::tree::{self, Leaf};
-use crate::error::{
-    Error, FEATURE_NOT_SUPPORTED, INVALID_PARAMETER_VALUE, NULL_VALUE_NOT_ALLOWED, OBJECT_NOT_IN_PREREQUISITE_STATE,
-    Result,
-};
+use crate::calls::arguments;
+use crate::error::{Error, FEATURE_NOT_SUPPORTED, INVALID_PARAMETER_VALUE, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
 use crate::server::analyze::{self, Target};
 use crate::server::spi;
 use crate::sql::fragments;
@@ -90,8 +88,7 @@ pub fn check(
 ) -> Result<Checked> {
     let options = Options::read(options)?;
     let table = target::check(relid)?;
-    let assignments =
-        assignments.ok_or_else(|| Error::new(NULL_VALUE_NOT_ALLOWED, "the argument assignments is null"))?;
+    let assignments = arguments::required(assignments, "assignments")?;
     let analysis = analyse(&table, assignments, condition)?;
     let leaves = tree::check(&table)?;
     tree::refuse_moving(&table, &analysis.columns)?;

@@ -6,6 +6,7 @@ use pgrx::Uuid;
 use pgrx::datum::Interval;
 
 use super::{retry, store};
+use crate::calls::arguments;
 use crate::error::*;
 use crate::server::procedure::{FunctionCallInfo, NonAtomic};
 use crate::server::raise::{self, Level};
@@ -31,8 +32,8 @@ fn wait(job: Option<Uuid>, timeout: Option<Interval>, fcinfo: FunctionCallInfo) 
 
 /// Waits for a job to end; raises its error.
 fn wait_for(procedure: NonAtomic, job: Option<Uuid>, timeout: Option<Interval>) -> Result<()> {
-    let job = super::queue::require(job, "job")?;
-    let deadline = timeout.map(|time| Instant::now() + super::verbs::positive_duration(time));
+    let job = arguments::required(job, "job")?;
+    let deadline = timeout.map(|time| Instant::now() + arguments::positive_duration(time));
     let mut pause = FIRST_LOOK;
     let mut last_notice = String::new();
     let mut last_percent = None;

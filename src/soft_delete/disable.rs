@@ -5,11 +5,11 @@ use pgrx::Uuid;
 use pgrx::pg_sys::Oid;
 
 use super::ddl::ours;
-use super::enable::{require_owner_of, required};
+use super::enable::require_owner_of;
 use super::managed::{self, Managed};
 use super::{objects, request};
+use crate::calls::{arguments, standing};
 use crate::error::*;
-use crate::jobs::queue;
 use crate::server::named::objects::Objects;
 use crate::server::raw::Statement;
 use crate::server::spi;
@@ -26,9 +26,9 @@ pub struct Ending {
 }
 
 pub fn begin(target: Oid, deleted_rows: Option<&str>) -> Result<Ending> {
-    queue::refuse_in_recovery("disable soft delete")?;
-    queue::refuse_other_version()?;
-    let deleted_rows = required(deleted_rows, "deleted_rows")?;
+    standing::refuse_in_recovery("disable soft delete")?;
+    standing::refuse_other_version()?;
+    let deleted_rows = arguments::required(deleted_rows, "deleted_rows")?;
     if !["refuse", "keep", "purge"].contains(&deleted_rows) {
         return Err(Error::new(INVALID_PARAMETER_VALUE, format!("deleted_rows is '{deleted_rows}'"))
             .hint("It is one of: refuse, keep, purge."));

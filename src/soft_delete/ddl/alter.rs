@@ -5,12 +5,12 @@ use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
 use super::views;
+use crate::calls::{arguments, standing};
 use crate::ddl::renamed;
 use crate::error::*;
-use crate::jobs::queue;
 use crate::server::raise::answer;
 use crate::server::{heap, spi, view};
-use crate::soft_delete::enable::{require_owner_of, required};
+use crate::soft_delete::enable::require_owner_of;
 use crate::soft_delete::managed::{self, Managed};
 use crate::soft_delete::purge::not_soft_deleted;
 use crate::soft_delete::{ddl, objects};
@@ -19,14 +19,14 @@ use crate::sql::quote::{self, identifier};
 #[pg_extern(sql = false)]
 fn alter_soft_deleted(target: Option<Oid>, ddl: Option<&str>) {
     answer((|| {
-        queue::check_text("ddl", ddl)?;
-        alter(required(target, "target")?, required(ddl, "ddl")?)
+        arguments::check_text("ddl", ddl)?;
+        alter(arguments::required(target, "target")?, arguments::required(ddl, "ddl")?)
     })())
 }
 
 fn alter(target: Oid, text: &str) -> Result<()> {
-    queue::refuse_in_recovery("alter a table")?;
-    queue::refuse_other_version()?;
+    standing::refuse_in_recovery("alter a table")?;
+    standing::refuse_other_version()?;
     let managed = find(target)?;
     let table = managed.sql();
     let altered = view::altered_table(text).map_err(|error| {
