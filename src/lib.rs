@@ -1,6 +1,7 @@
 //! pg_upkeep: batched backfill and other upkeep of a PostgreSQL database, run inside the server.
 
 pub mod backfill;
+pub mod calls;
 pub mod ddl;
 pub mod error;
 #[cfg(feature = "pg_test")]
@@ -14,6 +15,7 @@ pub mod schedules;
 pub mod server;
 pub mod settings;
 pub mod soft_delete;
+pub mod sql;
 
 pgrx::pg_module_magic!(name, version);
 

@@ -173,7 +173,7 @@ pub fn define() {
         GucFlags::default(),
     );
     define_query_history();
-    crate::server::queries::hooks::define_setting();
+    crate::queries::raw::executor::define_setting();
     if crate::server::worker::is_preloading() {
         define_preloaded();
     }

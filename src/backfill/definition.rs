@@ -4,20 +4,19 @@ use pgrx::pg_sys::Oid;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::glue::Glue;
 use super::key::{self, Key};
 use super::meaning;
 use super::options::{Options, Walk};
 use super::statements::{Condition, Parts};
+use super::target;
 use super::target::Table;
 use super::tree::{self, Leaf};
-use super::{fragments, target};
-use crate::error::{
-    Error, FEATURE_NOT_SUPPORTED, INVALID_PARAMETER_VALUE, NULL_VALUE_NOT_ALLOWED, OBJECT_NOT_IN_PREREQUISITE_STATE,
-    Result,
-};
+use crate::calls::arguments;
+use crate::error::{Error, FEATURE_NOT_SUPPORTED, INVALID_PARAMETER_VALUE, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
 use crate::server::analyze::{self, Target};
 use crate::server::spi;
+use crate::sql::fragments;
+use crate::sql::glue::Glue;
 
 /// What happens at a row whose new value is an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,8 +88,7 @@ pub fn check(
 ) -> Result<Checked> {
     let options = Options::read(options)?;
     let table = target::check(relid)?;
-    let assignments =
-        assignments.ok_or_else(|| Error::new(NULL_VALUE_NOT_ALLOWED, "the argument assignments is null"))?;
+    let assignments = arguments::required(assignments, "assignments")?;
     let analysis = analyse(&table, assignments, condition)?;
     let leaves = tree::check(&table)?;
     tree::refuse_moving(&table, &analysis.columns)?;

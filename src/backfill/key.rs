@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 
-use super::statements::identifier;
 use crate::error::{Error, INTERNAL_ERROR, Result};
 use crate::server::{heap, spi, value};
+use crate::sql::quote::identifier;
 use pgrx::pg_sys::Oid;
 use serde_json::{Map, Value};
 

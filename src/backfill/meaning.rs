@@ -5,8 +5,8 @@ use std::collections::HashSet;
 
 use pgrx::pg_sys::Oid;
 
-use super::target::FIRST_NORMAL_OID;
 use crate::error::Result;
+use crate::server::catalog::FIRST_NORMAL_OID;
 use crate::server::spi;
 
 /// Fields of the server's analysed tree that say what a name was resolved to.

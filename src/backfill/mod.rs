@@ -5,8 +5,6 @@
 
 pub mod definition;
 pub mod explain;
-pub mod fragments;
-pub mod glue;
 pub mod key;
 pub mod list;
 pub mod meaning;
@@ -14,6 +12,7 @@ pub mod new_rows;
 pub mod options;
 pub mod policies;
 pub mod preview;
+pub mod raw;
 pub mod rights;
 pub mod run;
 pub mod statements;
@@ -31,8 +30,8 @@ use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 use serde_json::json;
 
+use crate::calls::arguments;
 use crate::error::{Error, INVALID_PARAMETER_VALUE, OBJECT_IN_USE, Result};
-use crate::jobs;
 use crate::jobs::limits::Limits;
 use crate::jobs::queue::{self, NewJob};
 use crate::server::json::{JsonB, Untouched};
@@ -126,7 +125,7 @@ fn upkeep_backfill_0_2(
             limits: Limits {
                 run_between,
                 timezone,
-                max_replica_lag: max_replica_lag.map(jobs::verbs::milliseconds),
+                max_replica_lag: max_replica_lag.map(arguments::milliseconds),
                 max_replica_lag_bytes,
                 max_wal_rate,
                 throttle_work_ratio,
@@ -136,14 +135,14 @@ fn upkeep_backfill_0_2(
 }
 
 fn check_texts(assignments: Option<&str>, condition: Option<&str>) -> Result<()> {
-    queue::check_text("assignments", assignments)?;
-    queue::check_text("condition", condition)
+    arguments::check_text("assignments", assignments)?;
+    arguments::check_text("condition", condition)
 }
 
 fn ask(request: Request<'_>) -> Result<Uuid> {
     check_texts(request.assignments, request.condition)?;
-    queue::check_text("name", request.name)?;
-    queue::check_text("on_error", request.on_error)?;
+    arguments::check_text("name", request.name)?;
+    arguments::check_text("on_error", request.on_error)?;
     let options = request.options.map_or_else(|| json!({}), |options| options.0);
     let on_error = OnError::read(request.on_error)?;
     let mut checked = definition::check(request.target, request.assignments, request.condition, on_error, &options)?;

@@ -3,12 +3,13 @@
 use pgrx::pg_sys::Oid;
 
 use super::definition::Checked;
-use super::glue::Glue;
 use super::key;
-use super::statements::{Parts, identifier, literal};
+use super::statements::Parts;
 use crate::error::{Error, FEATURE_NOT_SUPPORTED, INVALID_PARAMETER_VALUE, Result, UNDEFINED_TABLE};
 use crate::server::json::Untouched;
 use crate::server::{catalog, catch, heap, spi};
+use crate::sql::glue::Glue;
+use crate::sql::quote::{identifier, literal};
 
 pub struct Preview {
     pub row_key: Untouched,

@@ -4,7 +4,6 @@
 use pgrx::pg_sys::Oid;
 
 use super::definition::{Checked, Reach};
-use super::glue::Glue;
 use super::tree::{Leaf, some_of};
 use crate::ddl::may_maintain;
 use crate::error::{
@@ -14,6 +13,7 @@ use crate::server::catch::undone;
 use crate::server::raise::{self, Level};
 use crate::server::repeated::{Statement, TextRow};
 use crate::server::spi;
+use crate::sql::glue::Glue;
 
 /// 42P10: a publication's WHERE or column list needs what the replica identity does not have.
 const INVALID_COLUMN_REFERENCE: SqlState = SqlState::new(b"42P10");

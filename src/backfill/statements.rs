@@ -1,6 +1,7 @@
 //! The SQL that a backfill speaks: text only, every name quoted and qualified.
 
 use super::key::{Column, Key, Operators};
+use crate::sql::quote::identifier;
 
 /// The parts that every statement of one backfill is made of.
 #[derive(Clone, Debug)]
@@ -283,20 +284,6 @@ impl Parts {
 
 const BLOCKS: &str = "ctid OPERATOR(pg_catalog.>=) $1 AND ctid OPERATOR(pg_catalog.<) $2";
 
-/// A name in double quotes.
-pub fn identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// A text in single quotes; right whatever `standard_conforming_strings` says.
-pub fn literal(text: &str) -> String {
-    let quoted = text.replace('\'', "''");
-    if quoted.contains('\\') {
-        return format!(" E'{}'", quoted.replace('\\', "\\\\"));
-    }
-    format!("'{quoted}'")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -377,12 +364,5 @@ mod tests {
             assert_eq!(with.matches("WHERE tableoid = 7 AND ").count(), 1, "{with}");
             assert_eq!(with.replace("tableoid = 7 AND ", ""), without);
         }
-    }
-
-    #[test]
-    fn quoting() {
-        assert_eq!(identifier("we\"ird"), "\"we\"\"ird\"");
-        assert_eq!(literal("it's"), "'it''s'");
-        assert_eq!(literal("a\\b"), " E'a\\\\b'");
     }
 }

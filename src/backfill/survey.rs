@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use pgrx::pg_sys::Oid;
 
-use super::glue::Glue;
 use super::statements::Parts;
 use super::strategy::{Facts, KeyFacts};
 use crate::error::Result;
 use crate::server::{heap, spi};
+use crate::sql::glue::Glue;
 
 /// Places in the table that are read, blocks read at each, and when to stop early.
 const SPOTS: u32 = 16;

@@ -2,12 +2,11 @@
 
 use pgrx::pg_sys::Oid;
 
-use super::statements::identifier;
-use crate::error::{
-    Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, NULL_VALUE_NOT_ALLOWED, Result, SqlState, UNDEFINED_TABLE,
-    WRONG_OBJECT_TYPE,
-};
+use crate::calls::{arguments, relation};
+use crate::error::{Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, Result, SqlState, WRONG_OBJECT_TYPE};
+use crate::server::catalog::FIRST_NORMAL_OID;
 use crate::server::{citus, spi};
+use crate::sql::quote::identifier;
 
 /// A table that may be backfilled.
 #[derive(Clone, Debug)]
@@ -36,9 +35,6 @@ impl Table {
     }
 }
 
-/// OIDs below are handed out by initdb: catalogs, whatever schema they are in.
-pub const FIRST_NORMAL_OID: u32 = 16384;
-
 struct Class {
     table: Table,
     schema: String,
@@ -61,7 +57,7 @@ const CLASS: &str = "
 
 /// The table, or why it cannot be backfilled.
 pub fn check(relid: Option<Oid>) -> Result<Table> {
-    let relid = relid.ok_or_else(|| Error::new(NULL_VALUE_NOT_ALLOWED, "the argument target is null"))?;
+    let relid = arguments::required(relid, "target")?;
     let letter = |text: String| text.chars().next().unwrap_or('?');
     let class = spi::query_one(CLASS, &[relid.into()], |row| {
         Ok(Class {
@@ -78,7 +74,7 @@ pub fn check(relid: Option<Oid>) -> Result<Table> {
             access_method: row.get(7)?,
         })
     })?
-    .ok_or_else(|| Error::new(UNDEFINED_TABLE, format!("relation with OID {} does not exist", relid.to_u32())))?;
+    .ok_or_else(|| relation::missing(relid))?;
     match refusal(&class) {
         Some(error) => Err(error),
         None if citus::is_distributed(relid)? => Err(Error::new(

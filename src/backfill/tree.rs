@@ -4,8 +4,9 @@
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::Oid;
 
-use super::target::{FIRST_NORMAL_OID, Table};
+use super::target::Table;
 use crate::error::{Error, FEATURE_NOT_SUPPORTED, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
+use crate::server::catalog::FIRST_NORMAL_OID;
 use crate::server::spi::{self, Row};
 use crate::server::{heap, qualify};
 

@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 
 use pgrx::pg_sys::Oid;
 
-use crate::backfill::new_rows::{READERS, WRITERS, holder};
-use crate::error::{Error, LOCK_NOT_AVAILABLE, Result};
+use super::holders::{Holders, holder};
+use crate::error::{Error, LOCK_NOT_AVAILABLE, QUERY_CANCELED, Result};
 use crate::server::catch::subtransaction;
 use crate::server::{spi, timeout, worker};
 
 /// One lock is waited for this long (LAW 14): too short for a deadlock to be found at somebody else's expense.
 const ONE_WAIT: Duration = Duration::from_millis(200);
+/// All locks of one attempt together.
+const ALL_LOCKS: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_millis(800);
 /// All attempts together, unless `lock_timeout` says otherwise.
@@ -57,10 +59,25 @@ pub fn in_short_attempts<T>(
             done => return done,
         }
         if start.elapsed() + pause >= patience {
-            return Err(gave_up(table, patience, holder(&relids()?, &[&WRITERS[..], &READERS[..]].concat())?));
+            return Err(gave_up(table, patience, holder(&relids()?, Holders::All)?));
         }
         worker::wait_in_session(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Runs DDL that must not wait: `None` if somebody holds a lock that it needs.
+pub fn without_waiting<T>(f: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
+    let done = timeout::limited(Some(ALL_LOCKS), || {
+        subtransaction(|| {
+            spi::set_transaction("lock_timeout", &format!("{}ms", ONE_WAIT.as_millis()));
+            f()
+        })
+    });
+    match done {
+        Ok(value) => Ok(Some(value)),
+        Err(Error { sqlstate: LOCK_NOT_AVAILABLE | QUERY_CANCELED, .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -10,8 +10,8 @@ pub mod snapshot;
 
 use pgrx::prelude::*;
 
+use crate::calls::arguments;
 use crate::error::Result;
-use crate::jobs::queue;
 use crate::server::json::JsonB;
 use crate::server::raise::answer;
 use crate::server::spi;
@@ -23,7 +23,7 @@ fn index_conditions() -> JsonB {
 
 #[pg_extern(sql = false)]
 fn import_index_usage(node: Option<&str>, figures: Option<JsonB>) -> i32 {
-    answer(queue::check_text("node", node).and_then(|()| snapshot::import(node, figures.map(|figures| figures.0))))
+    answer(arguments::check_text("node", node).and_then(|()| snapshot::import(node, figures.map(|figures| figures.0))))
 }
 
 #[pg_extern(sql = false)]

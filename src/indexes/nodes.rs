@@ -1,6 +1,7 @@
 //! Standbys count for themselves: an index is unused only if it is unused on each of them. Which ones are there, and whose
 //! figures were imported.
 
+use crate::sql::quote::literal;
 /// Figures older than this say nothing about a standby any more: microseconds.
 pub const FRESH: i64 = 7 * 86_400_000_000;
 
@@ -77,10 +78,6 @@ pub fn judge(
         })
     };
     (names, unknown)
-}
-
-fn literal(name: &str) -> String {
-    format!("'{}'", name.replace('\'', "''"))
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::error::{Error, INVALID_PARAMETER_VALUE, NULL_VALUE_NOT_ALLOWED, Result};
+use crate::calls::arguments;
+use crate::error::{Error, INVALID_PARAMETER_VALUE, Result};
 use crate::server::json::JsonB;
 use crate::server::{catalog, spi};
 
@@ -25,7 +26,7 @@ const LONGEST_NAME: usize = 200;
 
 /// Returns the number of indexes.
 pub fn import(node: Option<&str>, figures: Option<Value>) -> Result<i32> {
-    let node = node.ok_or_else(|| Error::new(NULL_VALUE_NOT_ALLOWED, "node must not be null"))?;
+    let node = arguments::required(node, "node")?;
     if node.is_empty() || node.len() > LONGEST_NAME {
         return Err(invalid("the name of a node has between 1 and 200 bytes")
             .hint("It is the standby's application_name in pg_stat_replication, its slot, or its address."));

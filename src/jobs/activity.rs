@@ -8,10 +8,11 @@ use pgrx::pg_sys::Oid;
 
 use super::chore::Visit;
 use crate::error::Result;
+use crate::jobs::raw::segment::{self, Segment};
 use crate::server::catch::transaction;
+use crate::server::commit::Counters;
 use crate::server::lock::{Lock, Purpose};
 use crate::server::process::Process;
-use crate::server::segment::{self, Segment};
 use crate::server::{catalog, commit, spi, timeout, worker};
 
 pub const LAUNCHER: &str = "pg_upkeep launcher";
@@ -67,7 +68,7 @@ pub fn wake_at_commit() -> Result<bool> {
     let Some(entry) = launcher.segment.database(catalog::my_database()) else { return Ok(false) };
     // Ours until we end, also if that is long after PREPARE TRANSACTION: the launcher asks for it.
     Lock::new(Purpose::Uncommitted, 0).share_for_transaction();
-    commit::wake_launcher(launcher.pid, entry);
+    commit::count(launcher.pid, Counters { committed: &entry.wake, prepared: &entry.prepared });
     Ok(true)
 }
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use super::retry;
 use crate::error::{Error, LOCK_NOT_AVAILABLE, Result};
+use crate::jobs::raw::segment::Database;
 use crate::server::catalog;
 use crate::server::raise::{self, Level};
-use crate::server::segment::Database;
 
 /// What is given up because of a lock or a lack is tried again after this time,
 pub const SOON: Duration = Duration::from_secs(1);

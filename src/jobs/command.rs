@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::kind::{Completion, Context, Job, Kind, Outcome, Plan};
 use super::queue::{self, NewJob};
 use super::store;
+use crate::calls::arguments;
 use crate::error::{Error, INVALID_PARAMETER_VALUE, QUERY_CANCELED, Result, SqlState};
 use crate::server::{notices, raise, statement};
 
@@ -46,12 +47,12 @@ fn run_in_background(command: Option<&str>, name: Option<&str>, retries: Option<
 }
 
 fn create(command: Option<&str>, name: Option<&str>, retries: i32) -> Result<Uuid> {
-    let command = queue::require(command, "command")?;
+    let command = arguments::required(command, "command")?;
     if retries < 0 {
         return Err(Error::new(INVALID_PARAMETER_VALUE, format!("retries must not be negative, but is {retries}")));
     }
-    queue::check_length("the command", command.len())?;
-    queue::check_text("name", name)?;
+    arguments::check_length("the command", command.len())?;
+    arguments::check_text("name", name)?;
     let tag = statement::background_command(command)?;
     let params = serde_json::to_value(Params { command: command.to_owned(), run: None })?;
     queue::create(NewJob { name, retries, ..NewJob::plain(KIND, tag, params) })

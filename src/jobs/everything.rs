@@ -11,6 +11,7 @@ use pgrx::prelude::*;
 use super::owners::{self, Owned};
 use super::{forget, queue, store};
 use crate::backfill;
+use crate::calls::{arguments, standing};
 use crate::error::*;
 use crate::schedules;
 use crate::server::raise::{self, Level};
@@ -34,9 +35,9 @@ fn resume_all() -> i32 {
 }
 
 fn pause(reason: Option<&str>) -> Result<i32> {
-    queue::check_text("reason", reason)?;
-    queue::refuse_in_recovery("pause jobs")?;
-    queue::refuse_other_version()?;
+    arguments::check_text("reason", reason)?;
+    standing::refuse_in_recovery("pause jobs")?;
+    standing::refuse_other_version()?;
     let found = lock(
         "state OPERATOR(pg_catalog.=) 'queued'
          OR state OPERATOR(pg_catalog.=) 'running'
@@ -56,8 +57,8 @@ fn pause(reason: Option<&str>) -> Result<i32> {
 /// Resumes everything, and lets what came with a dump or a copy go on here: the table is looked up again by name,
 /// and the owner too if it is of another server.
 fn resume() -> Result<i32> {
-    queue::refuse_in_recovery("resume jobs")?;
-    queue::refuse_other_version()?;
+    standing::refuse_in_recovery("resume jobs")?;
+    standing::refuse_other_version()?;
     let found = lock(
         "state OPERATOR(pg_catalog.=) 'paused'
          OR state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running'])

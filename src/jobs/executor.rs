@@ -16,10 +16,11 @@ use super::throttle::Throttle;
 use super::throttle::calendar;
 use super::{activity, make_way, queue, seat, turn};
 use crate::error::{ADMIN_SHUTDOWN, Error, QUERY_CANCELED, Result};
+use crate::jobs::raw::segment;
 use crate::server::catch::transaction;
 use crate::server::raise::{self, Level};
 use crate::server::worker::{self, Registration};
-use crate::server::{catalog, lock, segment, spi, step, system, timeout, top_level};
+use crate::server::{catalog, lock, spi, step, system, timeout, top_level};
 use crate::settings;
 
 /// A batch waits at most this long for a lock: below `deadlock_timeout`, so that
@@ -88,7 +89,7 @@ fn at_step<T>(f: impl FnOnce() -> T) -> T {
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn upkeep_executor_main(database: pg_sys::Datum) {
     let assignment = Assignment::decode(&worker::my_extra());
-    crate::server::queries::count_as_job();
+    crate::queries::raw::count_as_job();
     worker::accept_signals();
     worker::connect(Oid::from(database.value() as u32), assignment.owner);
     spi::set_session("lock_timeout", LOCK_TIMEOUT);

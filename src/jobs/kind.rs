@@ -10,6 +10,7 @@ use pgrx::pg_sys::Oid;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+pub use crate::server::top_level::Completion;
 
 /// What a step reports when its transaction may commit.
 #[derive(Debug)]
@@ -25,13 +26,6 @@ pub enum Outcome {
     Done { rows_left: i64 },
     /// The job cannot go on. What this step wrote is kept.
     Fail(Error),
-}
-
-/// What a top-level statement answered: its command tag and row count.
-#[derive(Clone, Debug)]
-pub struct Completion {
-    pub tag: String,
-    pub rows: u64,
 }
 
 /// A kind of job at work in one executor.

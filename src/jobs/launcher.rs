@@ -10,12 +10,12 @@ use pgrx::pg_sys::{self, Oid};
 
 use super::{activity, scheduler};
 use crate::error::{Error, Result, SqlState};
+use crate::jobs::raw::segment::{self, Database, NEVER, Segment};
 use crate::queries::drain;
 use crate::server::catalog;
 use crate::server::catch::transaction;
 use crate::server::lock::{Lock, Purpose};
 use crate::server::raise::{self, Level};
-use crate::server::segment::{self, Database, NEVER, Segment};
 use crate::server::worker::{self, Handle, Registration};
 use crate::settings;
 

@@ -1,8 +1,8 @@
 //! What one job may do beside the server's settings: tighter limits, and hours of the day.
 
-use super::queue;
 use super::throttle::calendar;
 use super::throttle::hours::Hours;
+use crate::calls::arguments;
 use crate::error::{Error, INVALID_PARAMETER_VALUE, Result};
 use crate::server::catalog;
 use crate::settings::WORK_RATIO_RANGE;
@@ -25,8 +25,8 @@ pub struct Limits {
 impl Limits {
     /// `run_between` and `timezone`, of which anybody may give any length.
     pub fn texts(run_between: Option<&str>, timezone: Option<&str>) -> Result<(Option<String>, Option<String>)> {
-        queue::check_text("run_between", run_between)?;
-        queue::check_text("timezone", timezone)?;
+        arguments::check_text("run_between", run_between)?;
+        arguments::check_text("timezone", timezone)?;
         Ok((run_between.map(str::to_owned), timezone.map(str::to_owned)))
     }
 

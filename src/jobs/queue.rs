@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 use super::advice::Standstill;
 use super::limits::Limits;
 use super::{activity, advice, store};
+use crate::calls::{arguments, standing};
 use crate::error::*;
 use crate::server::json::JsonB;
 use crate::server::lock::{Lock, Purpose};
 use crate::server::raise::{self, Level};
-use crate::server::{catalog, spi, worker};
+use crate::server::{catalog, spi};
 use crate::settings;
 
 /// A job that somebody asks for.
@@ -58,38 +59,17 @@ const CAPTURED: [(&str, &std::ffi::CStr); 5] = [
     ("default_text_search_config", c"default_text_search_config"),
 ];
 
-/// Bytes of a text that a job or a schedule keeps: everybody's scheduler and executors read it.
-pub const LONGEST_TEXT: usize = 1 << 20;
-
-/// Of what can be shorter elsewhere.
-pub fn check_length(what: &str, bytes: usize) -> Result<()> {
-    at_most_longest(what, bytes).map_err(|error| error.hint("Put it into a function or a procedure, and call that."))
-}
-
-/// The length of a text that somebody gives to a function of ours, before anything is copied: memory that the server refuses
-/// to itself is an error, and memory that it refuses to us the end of it and of everybody's session.
-pub fn check_text(argument: &str, text: Option<&str>) -> Result<()> {
-    at_most_longest(argument, text.map_or(0, str::len))
-}
-
-fn at_most_longest(what: &str, bytes: usize) -> Result<()> {
-    if bytes <= LONGEST_TEXT {
-        return Ok(());
-    }
-    Err(Error::new(PROGRAM_LIMIT_EXCEEDED, format!("{what} must have at most 1 MB, but has {bytes} bytes")))
-}
-
 /// Creates a job owned by `current_user`, or finds the one that `if_not_exists` means.
 pub fn create(new: NewJob<'_>) -> Result<Uuid> {
-    refuse_in_recovery("create a job")?;
-    refuse_other_version()?;
+    standing::refuse_in_recovery("create a job")?;
+    standing::refuse_other_version()?;
     check_arguments(&new)?;
     let owner = catalog::current_user();
     let owner_name = catalog::role_name(owner).unwrap_or_default();
-    refuse_nologin_owner(owner, &owner_name)?;
+    standing::refuse_nologin_owner(owner, &owner_name)?;
     // Of a command its own text was looked at.
     if new.kind != super::command::KIND {
-        check_length("what the job is to do", new.params.to_string().len())?;
+        arguments::check_length("what the job is to do", new.params.to_string().len())?;
     }
 
     if let Some(name) = new.name {
@@ -136,27 +116,6 @@ pub fn create(new: NewJob<'_>) -> Result<Uuid> {
     Ok(id)
 }
 
-/// Nothing can be written on a standby; says it in the product's words.
-pub fn refuse_in_recovery(what: &str) -> Result<()> {
-    if worker::in_recovery() {
-        return Err(Error::new(READ_ONLY_SQL_TRANSACTION, format!("cannot {what} on a standby"))
-            .hint("Connect to the primary; jobs carry on here after a promotion."));
-    }
-    Ok(())
-}
-
-/// A new library meets the tables of an older version until somebody updates the extension.
-pub fn refuse_other_version() -> Result<()> {
-    if catalog::extension_is_current()? {
-        return Ok(());
-    }
-    Err(Error::new(
-        OBJECT_NOT_IN_PREREQUISITE_STATE,
-        "this database has another version of pg_upkeep than the installed library",
-    )
-    .hint("ALTER EXTENSION pg_upkeep UPDATE;"))
-}
-
 fn check_arguments(new: &NewJob<'_>) -> Result<()> {
     if new.if_not_exists && new.name.is_none() {
         return Err(Error::new(INVALID_PARAMETER_VALUE, "if_not_exists needs a name")
@@ -173,11 +132,6 @@ pub fn check_name(name: &str) -> Result<()> {
         return Err(Error::new(INVALID_PARAMETER_VALUE, "a job's name must have between 1 and 200 bytes"));
     }
     Ok(())
-}
-
-/// An argument that must not be null.
-pub fn require<T>(value: Option<T>, argument: &str) -> Result<T> {
-    value.ok_or_else(|| Error::new(NULL_VALUE_NOT_ALLOWED, format!("{argument} must not be null")))
 }
 
 pub fn check_workers(workers: i32) -> Result<()> {
@@ -200,30 +154,6 @@ pub fn check_batch_time(milliseconds: Option<i32>) -> Result<()> {
         )),
         _ => Ok(()),
     }
-}
-
-/// On 15 and 16 a worker cannot connect as a role without LOGIN (LAW 10).
-pub fn refuse_nologin_owner(owner: Oid, name: &str) -> Result<()> {
-    if cfg!(not(any(feature = "pg15", feature = "pg16"))) {
-        return Ok(());
-    }
-    let may_log_in = spi::query_one(
-        "SELECT r.rolcanlogin FROM pg_catalog.pg_roles r WHERE r.oid OPERATOR(pg_catalog.=) $1",
-        &[owner.into()],
-        |row| row.require(1),
-    )?;
-    if may_log_in == Some(false) {
-        return Err(Error::new(
-            FEATURE_NOT_SUPPORTED,
-            format!("role \"{name}\" cannot own a job, because it may not log in"),
-        )
-        .detail("A background worker connects as the owner of its job; before PostgreSQL 17 that needs LOGIN.")
-        .hint(format!(
-            "ALTER ROLE {} LOGIN; (without a password nobody can use it from outside)",
-            pgrx::spi::quote_identifier(name)
-        )));
-    }
-    Ok(())
 }
 
 /// Two who want the same name must see each other; the unique index alone would answer with its own words.
@@ -336,7 +266,7 @@ pub fn captured_session() -> Result<Value> {
         .iter()
         .map(|(name, c_name)| {
             let value = catalog::setting(c_name);
-            check_length(name, value.len())?;
+            arguments::check_length(name, value.len())?;
             Ok((name.to_string(), json!(value)))
         })
         .collect::<Result<serde_json::Map<_, _>>>()

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use super::shares::{self, Holder, Server, Turn, Waiting, Want};
 use super::store::Candidate;
-use crate::server::segment::{Database, Seat, Segment, micros};
-use crate::server::{catalog, system};
+use crate::jobs::raw::segment::{Database, Seat, Segment};
+use crate::server::catalog;
+use crate::server::system::{self, micros};
 use crate::settings;
 
 /// What another database said longer ago than this does not count: its scheduler looks every second while it waits.

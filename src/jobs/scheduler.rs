@@ -17,13 +17,14 @@ use super::throttle::sampler::Sampler;
 use super::turn::Part;
 use super::{activity, bounds, make_way, owners, retry};
 use crate::error::*;
-use crate::server::board::Board;
+use crate::jobs::raw::segment;
+use crate::jobs::raw::segment::{Database, NEVER, Segment};
 use crate::server::catch::transaction;
 use crate::server::lock::{Lock, Purpose};
-use crate::server::segment::{Database, NEVER, Segment};
 use crate::server::worker::{self, Handle};
-use crate::server::{catalog, segment, spi};
+use crate::server::{catalog, spi};
 use crate::settings;
+use pg_upkeep_memory::board::Board;
 
 /// While executors run, their end sets our latch; this is for what nobody tells us.
 const WHILE_RUNNING: Duration = Duration::from_secs(10);
@@ -59,7 +60,7 @@ pub extern "C-unwind" fn upkeep_scheduler_main(database: pg_sys::Datum) {
     worker::connect(database, Oid::INVALID);
     spi::set_session("lock_timeout", LOCK_TIMEOUT);
     worker::report_application_name("pg_upkeep");
-    crate::server::queries::ignore_this_process();
+    crate::queries::raw::ignore_this_process();
 
     let board = &segment.board;
     Scheduler {

@@ -9,9 +9,10 @@ use pgrx::Uuid;
 use super::executor::{Assignment, Executor};
 use super::{activity, kind, retry, room, shares, store};
 use crate::error::Result;
+use crate::jobs::raw::segment::{self, Seat, Segment};
 use crate::server::catch::transaction;
-use crate::server::segment::{self, Seat, Segment, micros};
-use crate::server::{catalog, spi, system, worker};
+use crate::server::system::{self, micros};
+use crate::server::{catalog, spi, worker};
 use crate::settings;
 
 thread_local! {

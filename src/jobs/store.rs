@@ -208,7 +208,7 @@ pub enum End {
 impl End {
     const ALL: [Self; 3] = [End::Orderly, End::Interrupted, End::Overran];
 
-    /// For [`Segment::note_departure`](crate::server::segment::Segment::note_departure): never 0.
+    /// For [`Segment::note_departure`](crate::jobs::raw::segment::Segment::note_departure): never 0.
     pub fn number(self) -> u32 {
         Self::ALL.iter().position(|&end| end == self).map_or(1, |position| position as u32 + 1)
     }

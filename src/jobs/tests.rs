@@ -34,7 +34,7 @@ mod tests {
 
     #[pgrx::pg_test]
     fn test_a_database_that_is_taken_for_one_without_the_extension_says_so() {
-        use crate::server::queries::memory::{self, Presence};
+        use crate::queries::raw::memory::{self, Presence};
         let advice = || answer(text("SELECT coalesce(advice, '') FROM upkeep.status"));
         let here = crate::server::catalog::my_database().to_u32();
         memory::set_presence(here, Presence::Absent);

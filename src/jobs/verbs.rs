@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use super::limits::Limits;
 use super::owners::{self, Owned};
 use super::{activity, advice, clean_up, kind, launcher, queue, store};
+use crate::calls::arguments;
+use crate::calls::standing::{self, Right};
 use crate::error::*;
 use crate::server::json::JsonB;
 use crate::server::raise::{self, Level};
@@ -66,7 +68,7 @@ fn alter_job_0_2(
         let limits = Limits {
             run_between,
             timezone,
-            max_replica_lag: max_replica_lag.map(milliseconds),
+            max_replica_lag: max_replica_lag.map(arguments::milliseconds),
             max_replica_lag_bytes,
             max_wal_rate,
             throttle_work_ratio,
@@ -82,8 +84,8 @@ fn change(
     name: Option<&str>,
     limits: Limits,
 ) -> Result<Uuid> {
-    queue::check_text("name", name)?;
-    alter(queue::require(job, "job")?, batch_time.map(milliseconds), workers, name, &limits)
+    arguments::check_text("name", name)?;
+    alter(arguments::required(job, "job")?, batch_time.map(arguments::milliseconds), workers, name, &limits)
 }
 
 #[pg_extern(sql = false)]
@@ -99,7 +101,7 @@ fn stop_workers() -> i32 {
 /// Is the caller one of those who may pause, cancel and drop other people's jobs?
 #[pg_extern(sql = false)]
 fn is_admin() -> bool {
-    caller_is_admin()
+    standing::caller_is_admin()
 }
 
 /// Does a job belong to this server and database, or did it come with a dump (LAW 20)?
@@ -119,19 +121,6 @@ fn status() -> JsonB {
 fn standstill() -> Option<String> {
     let why = raise::answer(advice::standstill());
     why.map(|why| format!("waits, because {}", why.reason))
-}
-
-/// An interval as milliseconds; months count 30 days, as PostgreSQL compares them.
-/// Less than one is one: 0 means something else.
-pub fn milliseconds(interval: Interval) -> i64 {
-    match interval.as_micros() {
-        micros if micros != 0 && micros.unsigned_abs() < 1000 => micros.signum() as i64,
-        micros => i64::try_from(micros / 1000).unwrap_or(i64::MAX),
-    }
-}
-
-pub fn positive_duration(interval: Interval) -> Duration {
-    Duration::from_millis(milliseconds(interval).clamp(0, i64::from(i32::MAX)) as u64)
 }
 
 pub fn no_such_job(job: Uuid) -> Error {
@@ -172,19 +161,10 @@ impl Target {
     }
 }
 
-/// Who may do what to a job (LAW 3).
-#[derive(PartialEq)]
-pub enum Right {
-    /// Members of the owner only.
-    Owner,
-    /// Members of `upkeep.admin_role` as well.
-    OwnerOrAdmin,
-}
-
 /// Finds and locks a job, and checks the caller's right to it.
 fn find(job: Uuid, right: Right, verb: &str) -> Result<Target> {
-    queue::refuse_in_recovery(&format!("{verb} a job"))?;
-    queue::refuse_other_version()?;
+    standing::refuse_in_recovery(&format!("{verb} a job"))?;
+    standing::refuse_other_version()?;
     let user = catalog::current_user();
     let found = spi::bookkeeping(|| {
         spi::execute_returning(
@@ -217,7 +197,8 @@ fn find(job: Uuid, right: Right, verb: &str) -> Result<Target> {
         )
     })?;
     let target = found.into_iter().next().ok_or_else(|| no_such_job(job))?;
-    let allowed = catalog::has_privileges_of(user, target.owner) || (right == Right::OwnerOrAdmin && caller_is_admin());
+    let allowed =
+        catalog::has_privileges_of(user, target.owner) || (right == Right::OwnerOrAdmin && standing::caller_is_admin());
     if !allowed {
         let owner = catalog::role_name(target.owner).unwrap_or_else(|| "(dropped)".into());
         return Err(Error::new(INSUFFICIENT_PRIVILEGE, format!("permission denied to {verb} job {job}"))
@@ -231,14 +212,6 @@ fn find(job: Uuid, right: Right, verb: &str) -> Result<Target> {
     }
     spi::bookkeeping(|| owners::follow(Owned::Jobs, Some(job)))?;
     Ok(target)
-}
-
-pub fn caller_is_admin() -> bool {
-    let user = catalog::current_user();
-    catalog::is_superuser(user)
-        || settings::admin_role()
-            .and_then(|role| catalog::role_oid(&role))
-            .is_some_and(|role| catalog::has_privileges_of(user, role))
 }
 
 fn set_state(job: Uuid, state: &str, reason: Option<&str>) -> Result<()> {
@@ -447,7 +420,7 @@ fn alter(
 }
 
 fn start_launcher() -> Result<i32> {
-    queue::refuse_in_recovery("start workers")?;
+    standing::refuse_in_recovery("start workers")?;
     if let Some(running) = activity::launcher()? {
         raise::report(
             Level::Notice,

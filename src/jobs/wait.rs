@@ -6,8 +6,9 @@ use pgrx::Uuid;
 use pgrx::datum::Interval;
 
 use super::{retry, store};
+use crate::calls::arguments;
 use crate::error::*;
-use crate::server::procedure::NonAtomic;
+use crate::server::procedure::{FunctionCallInfo, NonAtomic};
 use crate::server::raise::{self, Level};
 use crate::server::{catalog, spi};
 
@@ -24,10 +25,15 @@ struct Look {
     error: Option<Error>,
 }
 
+#[pgrx::pg_extern(sql = false)]
+fn wait(job: Option<Uuid>, timeout: Option<Interval>, fcinfo: FunctionCallInfo) {
+    raise::answer(NonAtomic::enter(fcinfo, "upkeep.wait").and_then(|procedure| wait_for(procedure, job, timeout)))
+}
+
 /// Waits for a job to end; raises its error.
-pub fn wait_for(procedure: NonAtomic, job: Option<Uuid>, timeout: Option<Interval>) -> Result<()> {
-    let job = super::queue::require(job, "job")?;
-    let deadline = timeout.map(|time| Instant::now() + super::verbs::positive_duration(time));
+fn wait_for(procedure: NonAtomic, job: Option<Uuid>, timeout: Option<Interval>) -> Result<()> {
+    let job = arguments::required(job, "job")?;
+    let deadline = timeout.map(|time| Instant::now() + arguments::positive_duration(time));
     let mut pause = FIRST_LOOK;
     let mut last_notice = String::new();
     let mut last_percent = None;

@@ -2,6 +2,7 @@
 
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 
+use crate::calls::arguments::required;
 use crate::error::*;
 
 /// A stretch of time: microseconds since 2000 in UTC, as the server counts.
@@ -25,7 +26,7 @@ pub fn window_named(
     since_name: &str,
     until_name: &str,
 ) -> Result<Window> {
-    let (since, until) = (require(since, since_name)?.into_inner(), require(until, until_name)?.into_inner());
+    let (since, until) = (required(since, since_name)?.into_inner(), required(until, until_name)?.into_inner());
     if until <= since {
         return Err(Error::new(INVALID_PARAMETER_VALUE, format!("{until_name} must be later than {since_name}"))
             .hint(format!("For example: {since_name} => now() - interval '1 day', {until_name} => now()")));
@@ -33,13 +34,9 @@ pub fn window_named(
     Ok(Window { since, until })
 }
 
-pub fn require<T>(value: Option<T>, name: &str) -> Result<T> {
-    value.ok_or_else(|| Error::new(NULL_VALUE_NOT_ALLOWED, format!("{name} must not be null")))
-}
-
 /// A share of something, 0 to 1.
 pub fn fraction(value: Option<f64>, name: &str) -> Result<f64> {
-    let value = require(value, name)?;
+    let value = required(value, name)?;
     if (0.0..=1.0).contains(&value) {
         return Ok(value);
     }
@@ -50,7 +47,7 @@ pub fn fraction(value: Option<f64>, name: &str) -> Result<f64> {
 
 /// A fixed length of time, in microseconds.
 pub fn bucket(value: Option<Interval>) -> Result<i64> {
-    let value = require(value, "bucket")?;
+    let value = required(value, "bucket")?;
     let refused = |why: &str| Error::new(INVALID_PARAMETER_VALUE, format!("bucket must {why}"));
     if value.months() != 0 {
         return Err(refused("be finite and without months or years, which are not all of the same length")
@@ -66,7 +63,7 @@ pub fn bucket(value: Option<Interval>) -> Result<i64> {
 }
 
 pub fn at_least(value: Option<i32>, least: i32, name: &str) -> Result<i32> {
-    let value = require(value, name)?;
+    let value = required(value, name)?;
     if value >= least {
         return Ok(value);
     }

@@ -7,8 +7,8 @@ use std::collections::{HashMap, HashSet};
 
 use super::figures::{COUNTERS, Key};
 use crate::error::*;
+use crate::queries::raw::memory::{self, Database, Entry};
 use crate::server::catch::subtransaction;
-use crate::server::queries::memory::{self, Database, Entry};
 use crate::server::{catalog, spi};
 
 /// Marks an entry of a version that does not say since when it counts.

@@ -15,10 +15,10 @@ use super::tidy::{Tidying, advance};
 use super::{counters, packed};
 use crate::error::*;
 use crate::jobs::chore::Visit;
+use crate::queries::raw::executor;
+use crate::queries::raw::memory::{self, Drained, Presence};
+use crate::queries::raw::texts::{self, Waiting};
 use crate::server::catch::{subtransaction, transaction};
-use crate::server::queries::hooks;
-use crate::server::queries::memory::{self, Drained, Presence};
-use crate::server::queries::texts::{self, Waiting};
 use crate::server::{catalog, spi, worker};
 use crate::settings;
 
@@ -68,7 +68,7 @@ const OVERDUE: Duration = Duration::from_secs(15);
 
 /// What is wrong with the statistics of this database. `attended`: schedulers can come.
 pub fn ailments(attended: bool) -> Vec<Ailment> {
-    if !hooks::are_wanted() {
+    if !executor::are_wanted() {
         return Vec::new();
     }
     if !memory::is_available() {

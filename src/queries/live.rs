@@ -9,9 +9,10 @@ use pgrx::{name, pg_extern};
 
 use super::figures::Figures;
 use super::histogram::Histogram;
+use crate::calls::arguments;
 use crate::error::*;
+use crate::queries::raw::{memory, texts};
 use crate::server::catalog;
-use crate::server::queries::{memory, texts};
 use crate::server::raise::answer;
 
 /// Whose statements the caller may see (LAW 5).
@@ -141,7 +142,7 @@ fn upkeep_reset_query_stats(userid: Option<Oid>, queryid: Option<i64>, history: 
 }
 
 fn reset(user: Option<u32>, queryid: Option<i64>, history: Option<bool>) -> Result<()> {
-    let history = history.ok_or_else(|| Error::new(NULL_VALUE_NOT_ALLOWED, "history must not be null"))?;
+    let history = arguments::required(history, "history")?;
     if history && (user.is_some() || queryid.is_some()) {
         return Err(Error::new(INVALID_PARAMETER_VALUE, "the history can only be removed as a whole")
             .hint("SELECT upkeep.reset_query_stats(history => true);"));

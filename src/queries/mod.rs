@@ -13,6 +13,7 @@ pub mod normalize;
 pub mod one;
 pub mod packed;
 pub mod percentile;
+pub mod raw;
 pub mod reading;
 pub mod regressions;
 pub mod report;

@@ -56,7 +56,7 @@ fn merged(
     role: Option<Oid>,
     toplevel: Option<bool>,
 ) -> Result<Figures> {
-    let queryid = arguments::require(queryid, "queryid")?;
+    let queryid = crate::calls::arguments::required(queryid, "queryid")?;
     let window = arguments::window(since, until)?;
     let mut merged = Figures::default();
     reading::each(window, Wish { queryid: Some(queryid), ..Wish::default() }, |interval| {

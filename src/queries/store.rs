@@ -9,7 +9,7 @@ use pgrx::pg_sys::Oid;
 use super::cover::{Span, period_at, period_of};
 use super::figures::{Key, Record};
 use super::packed;
-use crate::backfill::new_rows::{READERS, WRITERS, waits_for_lock};
+use crate::ddl::{Holders, waits_for_lock};
 use crate::error::*;
 use crate::server::catch::subtransaction;
 use crate::server::{spi, worker};
@@ -389,8 +389,7 @@ pub fn oldest(level: usize) -> Result<Option<i16>> {
 
 /// Who has partitions locked, so that they cannot be emptied.
 pub fn held_by(partitions: &[Oid]) -> Result<String> {
-    let modes: Vec<&str> = WRITERS.into_iter().chain(READERS).collect();
-    waits_for_lock(partitions, &modes, "empty it")
+    waits_for_lock(partitions, Holders::All, "empty it")
 }
 
 /// All of it. Does not wait for whoever has read it: all that came after would wait too, the next interval included.
@@ -400,7 +399,7 @@ pub fn forget_history() -> Result<()> {
         spi::execute("TRUNCATE upkeep._query_interval, upkeep._query", &[])?;
         Ok(())
     })?;
-    if let Some(texts) = crate::server::queries::texts::texts() {
+    if let Some(texts) = crate::queries::raw::texts::texts() {
         texts.forget_all();
     }
     Ok(())

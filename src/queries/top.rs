@@ -7,8 +7,8 @@ use pgrx::prelude::*;
 use super::reading::{self, Texts};
 use super::sums::{Figures, Key};
 use super::{arguments, buckets};
+use crate::calls::arguments::{check_text, required};
 use crate::error::*;
-use crate::jobs::queue;
 use crate::server::raise::answer;
 
 #[pg_extern(sql = false)]
@@ -93,8 +93,8 @@ fn read(
     until: Option<TimestampWithTimeZone>,
     max_rows: Option<i32>,
 ) -> Result<(Vec<Line>, Texts)> {
-    queue::check_text("order_by", order_by)?;
-    let order = Order::named(arguments::require(order_by, "order_by")?)?;
+    check_text("order_by", order_by)?;
+    let order = Order::named(required(order_by, "order_by")?)?;
     let window = arguments::window(since, until)?;
     let max_rows = arguments::at_least(max_rows, 1, "max_rows")? as usize;
     let lines = rank(reading::totals(window)?.into_iter().collect(), order, max_rows);

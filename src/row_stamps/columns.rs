@@ -2,10 +2,10 @@
 
 use super::target::Table;
 use super::trigger::Role;
-use crate::backfill::statements::identifier;
 use crate::ddl::require_owner;
 use crate::error::{DATATYPE_MISMATCH, Error, INVALID_TABLE_DEFINITION, Result, WRONG_OBJECT_TYPE};
 use crate::server::{catalog, spi};
+use crate::sql::quote::identifier;
 
 impl Role {
     /// Types of columns that can be adopted.

@@ -1,10 +1,11 @@
 //! Row stamps: who made and changed a row, when, and how often.
 //!
-//! A table has one trigger for all of them, `upkeep._stamp_row()` ([`crate::server::row_stamps`]), and the trigger is
+//! A table has one trigger for all of them, `upkeep._stamp_row()` ([``raw`]), and the trigger is
 //! all there is: its arguments and its WHEN say what is stamped ([`trigger`]), the view `upkeep.row_stamps` reads them
 //! from the catalogs, and a dump carries them. [`columns`] adds or adopts the columns.
 
 mod columns;
+pub mod raw;
 mod store;
 mod target;
 #[cfg(feature = "pg_test")]
@@ -16,9 +17,9 @@ use std::ffi::CStr;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
+use crate::calls::{arguments, standing};
 use crate::ddl::{renamed, require_trigger};
 use crate::error::{Error, INVALID_PARAMETER_VALUE, NULL_VALUE_NOT_ALLOWED, Result, UNDEFINED_OBJECT};
-use crate::jobs::queue;
 use crate::server::catalog;
 use crate::server::raise::answer;
 use target::Table;
@@ -87,7 +88,7 @@ fn upkeep_enable_userstamps(
 fn upkeep_enable_row_version(target: Option<Oid>, mode: Option<&str>, version: Option<&CStr>, required: Option<bool>) {
     let enable = || {
         let mode = choice(mode, "mode", &["incremented", "echo"])?;
-        let required = required.ok_or_else(|| null("required"))?;
+        let required = arguments::required(required, "required")?;
         enable(target, Group::Version, &[version], |stamps| {
             mode.clone_into(&mut stamps.mode);
             stamps.required = required;
@@ -111,14 +112,10 @@ fn upkeep_disable_row_version(target: Option<Oid>) {
     answer(disable(target, Group::Version));
 }
 
-fn null(argument: &str) -> Error {
-    Error::new(NULL_VALUE_NOT_ALLOWED, format!("the argument {argument} is null"))
-}
-
 /// One of a few words.
 fn choice<'a>(given: Option<&'a str>, argument: &str, known: &[&str]) -> Result<&'a str> {
-    queue::check_text(argument, given)?;
-    let given = given.ok_or_else(|| null(argument))?;
+    arguments::check_text(argument, given)?;
+    let given = arguments::required(given, argument)?;
     if known.contains(&given) {
         return Ok(given);
     }
@@ -127,7 +124,7 @@ fn choice<'a>(given: Option<&'a str>, argument: &str, known: &[&str]) -> Result<
 }
 
 fn enable(target: Option<Oid>, group: Group, names: &[Option<&CStr>], set: impl Fn(&mut Stamps)) -> Result<()> {
-    queue::refuse_in_recovery("enable row stamps")?;
+    standing::refuse_in_recovery("enable row stamps")?;
     let mut wanted = Vec::new();
     for (&role, name) in group.roles().iter().zip(names) {
         if let Some(name) = name {
@@ -179,7 +176,7 @@ fn enable_now(table: &Table, group: Group, wanted: &[(Role, String)], set: impl 
 }
 
 fn disable(target: Option<Oid>, group: Group) -> Result<()> {
-    queue::refuse_in_recovery("disable row stamps")?;
+    standing::refuse_in_recovery("disable row stamps")?;
     let table = target::check(target)?;
     table.in_short_attempts(|| disable_now(&table, group))
 }

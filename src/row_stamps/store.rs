@@ -4,9 +4,9 @@ use pgrx::pg_sys::Oid;
 
 use super::target::Table;
 use super::trigger::{Role, Stamps};
-use crate::backfill::statements::identifier;
 use crate::error::Result;
 use crate::server::spi;
+use crate::sql::quote::identifier;
 
 const READ: &str = "
     SELECT s.created_at::pg_catalog.text, s.updated_at::pg_catalog.text, s.created_by::pg_catalog.text,

@@ -2,15 +2,16 @@
 
 use pgrx::pg_sys::Oid;
 
-use crate::backfill::statements::identifier;
-use crate::backfill::target::FIRST_NORMAL_OID;
+use crate::calls::{arguments, relation};
 use crate::ddl::{in_short_attempts, keep_schema};
 use crate::error::{
-    Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, NULL_VALUE_NOT_ALLOWED, OBJECT_NOT_IN_PREREQUISITE_STATE,
-    Result, UNDEFINED_TABLE, WRONG_OBJECT_TYPE,
+    Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, UNDEFINED_TABLE,
+    WRONG_OBJECT_TYPE,
 };
+use crate::server::catalog::FIRST_NORMAL_OID;
 use crate::server::{heap, spi};
 use crate::soft_delete::ddl::first;
+use crate::sql::quote::identifier;
 
 #[derive(Clone, Debug)]
 pub struct Table {
@@ -45,7 +46,7 @@ const CLASS: &str = "
 
 /// The table, or why it cannot be stamped by the caller.
 pub fn check(relid: Option<Oid>) -> Result<Table> {
-    let relid = relid.ok_or_else(|| Error::new(NULL_VALUE_NOT_ALLOWED, "the argument target is null"))?;
+    let relid = arguments::required(relid, "target")?;
     let class = spi::query_one(CLASS, &[relid.into()], |row| {
         let kind: String = row.require(3)?;
         Ok(Class {
@@ -57,7 +58,7 @@ pub fn check(relid: Option<Oid>) -> Result<Table> {
             stamped_root: row.get(6)?,
         })
     })?
-    .ok_or_else(|| Error::new(UNDEFINED_TABLE, format!("relation with OID {} does not exist", relid.to_u32())))?;
+    .ok_or_else(|| relation::missing(relid))?;
     match refusal(&class) {
         Some(error) => Err(error),
         None => Ok(class.table),

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 
-use crate::backfill::statements::identifier;
 use crate::error::{DUPLICATE_COLUMN, Error, INVALID_PARAMETER_VALUE, Result};
 use crate::server::encoding;
+use crate::sql::quote::identifier;
 
 /// Fires after the table's other BEFORE triggers, which go in the order of their names, and so sees their changes.
 pub const NAME: &str = "zzz_upkeep_row_stamps";
@@ -21,7 +21,7 @@ pub enum Role {
 }
 
 impl Role {
-    pub const ALL: [Role; crate::server::row_stamps::MAX_STAMPS] =
+    pub const ALL: [Role; crate::row_stamps::raw::MAX_STAMPS] =
         [Role::CreatedAt, Role::UpdatedAt, Role::CreatedBy, Role::UpdatedBy, Role::Version];
 
     pub fn word(self) -> &'static str {

@@ -1,14 +1,17 @@
 //! `upkeep.schedule`: what is asked for, checked, and stored with what the command meant then.
 
+use crate::calls::{arguments, standing};
+use crate::sql::quote::literal;
+use pgrx::Uuid;
 use pgrx::datum::Interval;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
-use pgrx::{Uuid, spi::quote_literal};
 
 use super::clock::{Rhythm, Rule};
 use super::{rule, store};
+use crate::calls::arguments::milliseconds;
 use crate::error::*;
-use crate::jobs::{queue, verbs::milliseconds};
+use crate::jobs::queue;
 use crate::server::json::JsonB;
 use crate::server::raise::{self, Level};
 use crate::server::{catalog, spi, statement};
@@ -35,9 +38,9 @@ fn upkeep_schedule(
 ) -> Uuid {
     raise::answer((|| {
         create(&NewSchedule {
-            name: queue::require(name, "name")?,
-            schedule: queue::require(schedule, "schedule")?,
-            command: queue::require(command, "command")?,
+            name: arguments::required(name, "name")?,
+            schedule: arguments::required(schedule, "schedule")?,
+            command: arguments::required(command, "command")?,
             timezone,
             timeout: timeout.map(milliseconds),
             retries: retries.unwrap_or(0),
@@ -63,20 +66,20 @@ struct NewSchedule<'a> {
 }
 
 fn create(new: &NewSchedule<'_>) -> Result<Uuid> {
-    queue::refuse_in_recovery("create a schedule")?;
-    queue::refuse_other_version()?;
+    standing::refuse_in_recovery("create a schedule")?;
+    standing::refuse_other_version()?;
     check_name(new.name)?;
     check_timeout(new.timeout)?;
     check_retries(Some(new.retries), Some(new.retry_backoff))?;
     check_lengths(Some(new.schedule), Some(new.command))?;
-    queue::check_text("timezone", new.timezone)?;
+    arguments::check_text("timezone", new.timezone)?;
     let rule = rule::parse(new.schedule)?;
     let tag = statement::background_command(new.command)?;
     let zone = zone_or_sessions(new.timezone)?;
     let timezone = zone.name();
     let owner = catalog::current_user();
     let owner_name = catalog::role_name(owner).unwrap_or_default();
-    queue::refuse_nologin_owner(owner, &owner_name)?;
+    standing::refuse_nologin_owner(owner, &owner_name)?;
 
     lock_name(owner, new.name);
     if let Some(existing) = find_same(new, owner, &timezone)? {
@@ -139,8 +142,8 @@ pub fn zone_or_sessions(name: Option<&str>) -> Result<crate::server::zone::Serve
 }
 
 pub fn check_lengths(schedule: Option<&str>, command: Option<&str>) -> Result<()> {
-    queue::check_length("the schedule", schedule.map_or(0, str::len))?;
-    queue::check_length("the command", command.map_or(0, str::len))
+    arguments::check_length("the schedule", schedule.map_or(0, str::len))?;
+    arguments::check_length("the command", command.map_or(0, str::len))
 }
 
 pub fn check_name(name: &str) -> Result<()> {
@@ -202,7 +205,7 @@ pub fn name_taken(name: &str, id: Uuid, differs: bool) -> Error {
         .detail(format!("It is schedule {id}."))
         .hint(format!(
             "SELECT upkeep.alter_schedule({}, ..) changes it, SELECT upkeep.unschedule({}) removes it.",
-            quote_literal(name),
-            quote_literal(name)
+            literal(name),
+            literal(name)
         ))
 }

@@ -12,9 +12,9 @@ use super::store::{self, Entry, entry_columns};
 use super::{history, hold, runs};
 use crate::error::{Error, Result};
 use crate::jobs::chore::Visit;
+use crate::jobs::raw::segment::Database;
 use crate::jobs::{bounds, retry};
 use crate::server::catch::{subtransaction, transaction};
-use crate::server::segment::Database;
 use crate::server::{catalog, spi};
 
 /// Schedules handled in one transaction.

@@ -1,19 +1,22 @@
 //! What people do to schedules: alter, pause, run now, end.
 
+use crate::calls::{arguments, standing};
+use crate::sql::quote::literal;
+use pgrx::Uuid;
 use pgrx::datum::Interval;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
-use pgrx::{Uuid, spi::quote_literal};
 
 use super::clock::Rhythm;
 use super::create::{
     check_lengths, check_name, check_retries, check_timeout, length, lock_name, name_taken, zone_or_sessions,
 };
 use super::{history, rule, runs, store};
+use crate::calls::arguments::milliseconds;
+use crate::calls::standing::Right;
 use crate::error::*;
 use crate::jobs::queue;
 use crate::jobs::store::RESTORED;
-use crate::jobs::verbs::{Right, caller_is_admin, milliseconds};
 use crate::server::json::JsonB;
 use crate::server::raise::{self, Level};
 use crate::server::{catalog, spi, statement};
@@ -54,7 +57,7 @@ fn alter_schedule_by_name(
 ) -> Uuid {
     let (timeout, retry_backoff) = (timeout.map(milliseconds), retry_backoff.map(milliseconds));
     let changes = Changes { schedule, command, timezone, timeout, retries, retry_backoff, catch_up, paused, new_name };
-    raise::answer(queue::require(name, "name").and_then(By::name).and_then(|name| alter(name, &changes)))
+    raise::answer(arguments::required(name, "name").and_then(By::name).and_then(|name| alter(name, &changes)))
 }
 
 #[pg_extern(sql = false)]
@@ -73,7 +76,7 @@ fn alter_schedule_by_id(
 ) -> Uuid {
     let (timeout, retry_backoff) = (timeout.map(milliseconds), retry_backoff.map(milliseconds));
     let changes = Changes { schedule, command, timezone, timeout, retries, retry_backoff, catch_up, paused, new_name };
-    raise::answer(queue::require(id, "id").and_then(|id| alter(By::Id(id), &changes)))
+    raise::answer(arguments::required(id, "id").and_then(|id| alter(By::Id(id), &changes)))
 }
 
 /// How somebody names a schedule.
@@ -85,7 +88,7 @@ enum By<'a> {
 
 impl<'a> By<'a> {
     fn name(name: &'a str) -> Result<Self> {
-        queue::check_text("name", Some(name)).map(|()| By::Name(name))
+        arguments::check_text("name", Some(name)).map(|()| By::Name(name))
     }
 }
 
@@ -134,8 +137,8 @@ impl Target {
 
 /// Finds and locks a schedule, and checks the caller's right to it (LAW 3).
 fn find(by: By<'_>, right: Right, verb: &str) -> Result<Target> {
-    queue::refuse_in_recovery(&format!("{verb} a schedule"))?;
-    queue::refuse_other_version()?;
+    standing::refuse_in_recovery(&format!("{verb} a schedule"))?;
+    standing::refuse_other_version()?;
     let id = match by {
         By::Id(id) => id,
         By::Name(name) => id_of(name, &right)?,
@@ -154,7 +157,8 @@ fn find(by: By<'_>, right: Right, verb: &str) -> Result<Target> {
 }
 
 fn allowed(owner: Oid, right: &Right) -> bool {
-    catalog::has_privileges_of(catalog::current_user(), owner) || (*right == Right::OwnerOrAdmin && caller_is_admin())
+    catalog::has_privileges_of(catalog::current_user(), owner)
+        || (*right == Right::OwnerOrAdmin && standing::caller_is_admin())
 }
 
 /// A name means the caller's own schedule, else the only one of that name that the caller may touch.
@@ -178,10 +182,7 @@ fn id_of(name: &str, right: &Right) -> Result<Uuid> {
             INVALID_PARAMETER_VALUE,
             format!("more than one schedule is named \"{name}\", and none of them is your own"),
         )
-        .hint(format!(
-            "Name it by its id: SELECT id, owner FROM upkeep.schedules WHERE name = {};",
-            quote_literal(name)
-        ))),
+        .hint(format!("Name it by its id: SELECT id, owner FROM upkeep.schedules WHERE name = {};", literal(name)))),
     }
 }
 
@@ -282,8 +283,8 @@ fn restored(target: &Target, verb: &str) -> Error {
 
 fn alter(by: By<'_>, changes: &Changes<'_>) -> Result<Uuid> {
     check_lengths(changes.schedule, changes.command)?;
-    queue::check_text("timezone", changes.timezone)?;
-    queue::check_text("new_name", changes.new_name)?;
+    arguments::check_text("timezone", changes.timezone)?;
+    arguments::check_text("new_name", changes.new_name)?;
     let right = if changes.only_pauses() { Right::OwnerOrAdmin } else { Right::Owner };
     let target = find(by, right, if changes.only_pauses() { "pause" } else { "alter" })?;
     check_timeout(changes.timeout)?;

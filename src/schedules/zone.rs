@@ -6,22 +6,18 @@
 
 use super::civil::Civil;
 use super::cron::Pattern;
-
-/// Seconds since 1970-01-01 00:00 UTC.
-pub type Instant = i64;
-
-/// A stretch of time between two changes of the clock.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Stretch {
-    /// Seconds east of UTC.
-    pub offset: i64,
-    /// When the next one begins.
-    pub until: Option<Instant>,
-}
+use crate::server::zone::ServerZone;
+pub use crate::server::zone::{Instant, Stretch};
 
 pub trait Zone {
     /// The stretch that holds this moment.
     fn at(&self, moment: Instant) -> Stretch;
+}
+
+impl Zone for ServerZone {
+    fn at(&self, moment: Instant) -> Stretch {
+        ServerZone::at(self, moment)
+    }
 }
 
 /// Longer than any zone is away from UTC, or any clock was ever changed by.

@@ -48,6 +48,9 @@ pub fn current_user() -> Oid {
     unsafe { pg_sys::GetUserId() }
 }
 
+/// OIDs below are handed out by initdb: catalogs, whatever schema they are in.
+pub const FIRST_NORMAL_OID: u32 = 16384;
+
 /// Different for every `initdb` and every pg_upgrade (LAW 20).
 pub fn system_identifier() -> i64 {
     unsafe { pg_sys::GetSystemIdentifier() as i64 }

@@ -7,20 +7,18 @@
 
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use pgrx::pg_sys::{self, SubTransactionId};
 
 use super::process::Process;
-use super::segment::Database;
 
 /// Prepared before the commit, so that the callback neither allocates nor fails.
 #[derive(Clone, Copy)]
 enum What {
-    /// The segment stays mapped for as long as this transaction ([`super::segment::attach`]).
-    Wake {
-        database: &'static Database,
-        launcher: *mut pg_sys::Latch,
+    Count {
+        counters: Counters,
+        latch: *mut pg_sys::Latch,
     },
     /// A PGPROC outlives its process; at worst somebody else wakes up for nothing.
     Latch(*mut pg_sys::Latch),
@@ -30,7 +28,9 @@ enum What {
 impl PartialEq for What {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
-            (What::Wake { database: a, .. }, What::Wake { database: b, .. }) => std::ptr::eq(*a, *b),
+            (What::Count { counters: a, .. }, What::Count { counters: b, .. }) => {
+                std::ptr::eq(a.committed, b.committed)
+            }
             (What::Latch(a), What::Latch(b)) => a == b,
             (What::Interrupt(a), What::Interrupt(b)) => a == b,
             _ => false,
@@ -48,10 +48,18 @@ thread_local! {
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Wakes the launcher at commit, with the message that `database` has work.
-pub fn wake_launcher(pid: i32, database: &'static Database) {
-    if let Some(launcher) = latch_of(pid) {
-        add(What::Wake { database, launcher });
+/// What is counted in shared memory, which must stay mapped for as long as this transaction.
+#[derive(Clone, Copy)]
+pub struct Counters {
+    pub committed: &'static AtomicU32,
+    /// By PREPARE TRANSACTION: something may come of it.
+    pub prepared: &'static AtomicU32,
+}
+
+/// Counts the commit of this transaction, and wakes process `pid`, which looks at the counters.
+pub fn count(pid: i32, counters: Counters) {
+    if let Some(latch) = latch_of(pid) {
+        add(What::Count { counters, latch });
     }
 }
 
@@ -101,13 +109,13 @@ unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _arg: *mut c_
         let Ok(mut pending) = pending.try_borrow_mut() else { return };
         for Entry { what, .. } in pending.drain(..) {
             match (event, what) {
-                (XACT_EVENT_COMMIT, What::Wake { database, launcher }) => {
-                    database.wake.fetch_add(1, Ordering::AcqRel);
-                    unsafe { pg_sys::SetLatch(launcher) };
+                (XACT_EVENT_COMMIT, What::Count { counters, latch }) => {
+                    counters.committed.fetch_add(1, Ordering::AcqRel);
+                    unsafe { pg_sys::SetLatch(latch) };
                 }
-                (XACT_EVENT_PREPARE, What::Wake { database, launcher }) => {
-                    database.prepared.fetch_add(1, Ordering::AcqRel);
-                    unsafe { pg_sys::SetLatch(launcher) };
+                (XACT_EVENT_PREPARE, What::Count { counters, latch }) => {
+                    counters.prepared.fetch_add(1, Ordering::AcqRel);
+                    unsafe { pg_sys::SetLatch(latch) };
                 }
                 (XACT_EVENT_COMMIT, What::Latch(latch)) => unsafe { pg_sys::SetLatch(latch) },
                 (XACT_EVENT_COMMIT, What::Interrupt(process)) => {

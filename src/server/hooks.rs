@@ -6,8 +6,8 @@ use std::ffi::{CStr, c_char};
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, NodeTag};
 
-use super::queries::utility;
 use crate::jobs::make_way::Demand;
+use crate::queries::raw::utility;
 
 unsafe extern "C-unwind" {
     /// Declared again because pgrx's own binding catches and rebuilds every error.
@@ -28,7 +28,7 @@ static mut NEXT: pg_sys::ProcessUtility_hook_type = None;
 /// Installs all hooks. Only while `shared_preload_libraries` are loaded, so that
 /// every session has them or none.
 pub fn install() {
-    super::queries::hooks::install();
+    crate::queries::raw::executor::install();
     unsafe {
         NEXT = pg_sys::ProcessUtility_hook;
         pg_sys::ProcessUtility_hook = Some(process_utility);

@@ -1,29 +1,22 @@
 //! Waiting in a procedure without holding a snapshot (LAW 14).
 //!
 //! Only a non-atomic CALL may commit; a procedure with SET or SECURITY DEFINER is
-//! always atomic, so `upkeep.wait` has neither and qualifies every name.
+//! always atomic, so such a procedure has neither and qualifies every name.
 
 use std::ffi::c_int;
 use std::time::Duration;
 
 use pgrx::pg_sys;
+pub use pgrx::pg_sys::FunctionCallInfo;
 
 use crate::error::{ACTIVE_SQL_TRANSACTION, Error, Result};
-
-/// `CALL upkeep.wait(job, timeout)`
-#[pgrx::pg_extern(sql = false)]
-fn wait(job: Option<pgrx::Uuid>, timeout: Option<pgrx::datum::Interval>, fcinfo: pg_sys::FunctionCallInfo) {
-    super::raise::answer(
-        NonAtomic::enter(fcinfo, "upkeep.wait")
-            .and_then(|procedure| crate::jobs::wait::wait_for(procedure, job, timeout)),
-    )
-}
 
 /// A procedure that may commit between looks.
 pub struct NonAtomic(());
 
 impl NonAtomic {
-    fn enter(call: pg_sys::FunctionCallInfo, name: &str) -> Result<Self> {
+    /// `name` is for the error that refuses to run inside of a transaction block.
+    pub fn enter(call: pg_sys::FunctionCallInfo, name: &str) -> Result<Self> {
         if !unsafe { is_non_atomic_call(call) } {
             return Err(Error::new(
                 ACTIVE_SQL_TRANSACTION,

@@ -79,7 +79,7 @@ unsafe fn objects(queries: *mut pg_sys::List, sql: &str) -> Result<()> {
         };
         let oid = words.next().and_then(|oid| oid.parse::<u32>().ok()).unwrap_or(0);
         // What initdb has made is the server's.
-        if oid >= crate::backfill::target::FIRST_NORMAL_OID && unsafe { schema(Oid::from(oid)) } != ours {
+        if oid >= super::catalog::FIRST_NORMAL_OID && unsafe { schema(Oid::from(oid)) } != ours {
             let what = format!("not ours, as superuser: {word} {oid}");
             return Err(Error::new(INTERNAL_ERROR, what).detail(sql.to_owned()));
         }

@@ -73,6 +73,11 @@ fn free_bytes(path: &Path) -> Option<u64> {
     }
 }
 
+/// As shared memory holds times.
+pub fn micros(time: Duration) -> u64 {
+    time.as_micros() as u64
+}
+
 /// The value of a setting in its base unit as the server counts it, read at C level (LAW 6).
 pub fn number_setting(name: &CStr) -> Option<i64> {
     let value = super::catalog::setting(name);

@@ -9,7 +9,6 @@ use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::segment::micros;
 use super::system;
 
 /// `TimeoutId` is not bound; the number is the same from 15 to 18.
@@ -107,7 +106,7 @@ pub fn has_overrun() -> bool {
 /// In a signal handler: as if somebody had called `pg_terminate_backend()`, with what is in the process's group
 /// (a program that COPY runs). The server's handler does the rest.
 unsafe extern "C-unwind" fn at_end_of_grace() {
-    if micros(system::monotonic()) < ENDS_AT.load(Ordering::Relaxed) {
+    if system::micros(system::monotonic()) < ENDS_AT.load(Ordering::Relaxed) {
         return;
     }
     // SAFETY: flags and the latch of this process. While it ends, the server's handler does nothing.
@@ -220,7 +219,7 @@ fn disarm(timer: c_int) {
 fn arm_end(time: Duration) {
     if let (Some(timer), Ok(ms)) = (END.get(), c_int::try_from(time.as_millis())) {
         // The clocks may run a little apart.
-        ENDS_AT.store(micros(system::monotonic() + time.saturating_sub(GRACE / 2)), Ordering::Relaxed);
+        ENDS_AT.store(system::micros(system::monotonic() + time.saturating_sub(GRACE / 2)), Ordering::Relaxed);
         // SAFETY: registered by us; raises no errors.
         unsafe { enable_timeout_after(timer, ms) };
     }

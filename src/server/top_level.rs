@@ -9,7 +9,13 @@ use pgrx::pg_sys;
 use super::catch::{catch, clean_up_after_error};
 use super::{encoding, notices};
 use crate::error::{Error, Result, SYNTAX_ERROR};
-use crate::jobs::kind::Completion;
+
+/// What a top-level statement answered: its command tag and row count.
+#[derive(Clone, Debug)]
+pub struct Completion {
+    pub tag: String,
+    pub rows: u64,
+}
 
 /// Runs `sql` in as many transactions as it wants to make.
 pub fn run(sql: &str) -> Result<Completion> {

@@ -4,7 +4,17 @@ use std::ffi::{CStr, CString};
 
 use pgrx::pg_sys;
 
-use crate::schedules::zone::{Instant, Stretch, Zone};
+/// Seconds since 1970-01-01 00:00 UTC.
+pub type Instant = i64;
+
+/// A stretch of time between two changes of the clock.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Stretch {
+    /// Seconds east of UTC.
+    pub offset: i64,
+    /// When the next one begins.
+    pub until: Option<Instant>,
+}
 
 /// A time zone of this server, loaded once per process and kept.
 #[derive(Clone, Copy)]
@@ -26,10 +36,9 @@ impl ServerZone {
         // SAFETY: a NUL-terminated string inside the zone.
         unsafe { CStr::from_ptr(pg_sys::pg_get_timezone_name(self.0)).to_string_lossy().into_owned() }
     }
-}
 
-impl Zone for ServerZone {
-    fn at(&self, moment: Instant) -> Stretch {
+    /// The stretch that holds this moment.
+    pub fn at(&self, moment: Instant) -> Stretch {
         let (mut before, mut after, mut boundary) = (0, 0, 0);
         let (mut before_dst, mut after_dst) = (0, 0);
         // SAFETY: reads the zone's table; writes only what is passed.

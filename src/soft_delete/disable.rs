@@ -1,19 +1,19 @@
 //! `upkeep.disable_soft_delete`: checks before, and what is taken down after, the rows have been seen to
-//! (`server::soft_delete::ending`, which is the function that SQL calls).
+//! (`soft_delete::raw::ending`, which is the function that SQL calls).
 
 use pgrx::Uuid;
 use pgrx::pg_sys::Oid;
 
 use super::ddl::ours;
-use super::enable::{require_owner_of, required};
-use super::managed::{self, Managed, literal};
+use super::enable::require_owner_of;
+use super::managed::{self, Managed};
 use super::{objects, request};
-use crate::backfill::statements::identifier;
+use crate::calls::{arguments, standing};
 use crate::error::*;
-use crate::jobs::queue;
 use crate::server::named::objects::Objects;
 use crate::server::raw::Statement;
 use crate::server::spi;
+use crate::sql::quote::{identifier, literal};
 
 /// What is to be done about the rows that are deleted. The table is locked.
 pub struct Ending {
@@ -26,9 +26,9 @@ pub struct Ending {
 }
 
 pub fn begin(target: Oid, deleted_rows: Option<&str>) -> Result<Ending> {
-    queue::refuse_in_recovery("disable soft delete")?;
-    queue::refuse_other_version()?;
-    let deleted_rows = required(deleted_rows, "deleted_rows")?;
+    standing::refuse_in_recovery("disable soft delete")?;
+    standing::refuse_other_version()?;
+    let deleted_rows = arguments::required(deleted_rows, "deleted_rows")?;
     if !["refuse", "keep", "purge"].contains(&deleted_rows) {
         return Err(Error::new(INVALID_PARAMETER_VALUE, format!("deleted_rows is '{deleted_rows}'"))
             .hint("It is one of: refuse, keep, purge."));

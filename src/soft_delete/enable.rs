@@ -7,14 +7,14 @@ use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 use pgrx::spi::quote_identifier;
 
-use super::managed::{self, Managed, literal, qualified};
+use super::managed::{self, Managed};
 use super::{ddl, objects, program};
-use crate::backfill::statements::identifier;
+use crate::calls::{arguments, relation, standing};
 use crate::ddl::{in_short_attempts, keep_schema};
 use crate::error::*;
-use crate::jobs::queue;
 use crate::server::raise::{self, Level, answer};
 use crate::server::{catalog, encoding, heap, spi};
+use crate::sql::quote::{identifier, literal, qualified};
 
 struct Request<'a> {
     hide: &'a str,
@@ -41,25 +41,21 @@ fn upkeep_enable_soft_delete(
     let name = |name: Option<&CStr>| name.map(|name| encoding::from_server(name.to_bytes()));
     let (at, by, id, flag) = (name(deleted_at), name(deleted_by), name(deletion_id), name(flag));
     answer((|| {
-        queue::check_text("hide", hide)?;
-        queue::check_text("on_unmanaged", on_unmanaged)?;
+        arguments::check_text("hide", hide)?;
+        arguments::check_text("on_unmanaged", on_unmanaged)?;
         enable(
-            required(target, "target")?,
+            arguments::required(target, "target")?,
             &Request {
-                hide: required(hide, "hide")?,
-                deleted_at: required(at.as_deref(), "deleted_at")?,
-                deleted_by: required(by.as_deref(), "deleted_by")?,
-                deletion_id: required(id.as_deref(), "deletion_id")?,
+                hide: arguments::required(hide, "hide")?,
+                deleted_at: arguments::required(at.as_deref(), "deleted_at")?,
+                deleted_by: arguments::required(by.as_deref(), "deleted_by")?,
+                deletion_id: arguments::required(id.as_deref(), "deletion_id")?,
                 flag: flag.as_deref(),
                 retention,
-                on_unmanaged: required(on_unmanaged, "on_unmanaged")?,
+                on_unmanaged: arguments::required(on_unmanaged, "on_unmanaged")?,
             },
         )
     })())
-}
-
-pub fn required<T>(value: Option<T>, name: &str) -> Result<T> {
-    value.ok_or_else(|| Error::new(NULL_VALUE_NOT_ALLOWED, format!("the argument {name} is null")))
 }
 
 struct Class {
@@ -111,7 +107,7 @@ fn class(relid: Oid) -> Result<Class> {
             deferrable_key: row.get(11)?,
         })
     })?
-    .ok_or_else(|| Error::new(UNDEFINED_TABLE, format!("relation with OID {} does not exist", relid.to_u32())))
+    .ok_or_else(|| relation::missing(relid))
 }
 
 /// Whoever owns the table, or is a member of its owner.
@@ -133,7 +129,7 @@ fn check(relid: Oid, class: &Class, request: &Request<'_>) -> Result<()> {
         return Err(Error::new(WRONG_OBJECT_TYPE, format!("{table} is not a table"))
             .hint("Name an ordinary or a partitioned table."));
     }
-    if class.schema == "upkeep" || relid.to_u32() < crate::backfill::target::FIRST_NORMAL_OID {
+    if class.schema == "upkeep" || relid.to_u32() < crate::server::catalog::FIRST_NORMAL_OID {
         return Err(Error::new(INSUFFICIENT_PRIVILEGE, format!("{table} is not a table of yours")));
     }
     require_owner(class.may, &table)?;
@@ -296,8 +292,8 @@ fn column(relid: Oid, table: &str, owner: Oid, name: &str, definition: &str, fit
 }
 
 fn enable(relid: Oid, request: &Request<'_>) -> Result<()> {
-    queue::refuse_in_recovery("enable soft delete")?;
-    queue::refuse_other_version()?;
+    standing::refuse_in_recovery("enable soft delete")?;
+    standing::refuse_other_version()?;
     let class = class(relid)?;
     check(relid, &class, request)?;
     let table = qualified(&class.schema, &class.name);

@@ -6,9 +6,9 @@ use std::sync::LazyLock;
 
 use pgrx::pg_sys::Oid;
 
-use crate::backfill::statements::identifier;
 use crate::error::{Error, INTERNAL_ERROR, Result};
 use crate::server::{catalog, heap, spi};
+use crate::sql::quote::{identifier, qualified};
 
 /// A table with soft delete.
 #[derive(Clone, Debug)]
@@ -116,15 +116,6 @@ impl Managed {
     pub fn live(&self, alias: &str) -> String {
         format!("{alias}.{} IS NULL", identifier(&self.deleted_at))
     }
-}
-
-/// As a string constant.
-pub fn literal(text: &str) -> String {
-    pgrx::spi::quote_literal(text)
-}
-
-pub fn qualified(schema: &str, name: &str) -> String {
-    pgrx::spi::quote_qualified_identifier(schema, name)
 }
 
 /// A column of a table, as far as keys need it.

@@ -1,7 +1,7 @@
 //! Rows that are deleted so that they can come back.
 //!
 //! [`managed`] reads the catalogs, [`program`] writes the statements for a table, [`request`] those for a call; what runs
-//! them is in `server::soft_delete`. [`enable`] and [`disable`] make and remove columns, triggers and views; [`ddl`] keeps
+//! them is in `soft_delete::raw`. [`enable`] and [`disable`] make and remove columns, triggers and views; [`ddl`] keeps
 //! them as they should be. [`purge`] and [`unique_keys`] are jobs.
 
 pub mod ddl;
@@ -11,6 +11,7 @@ pub mod managed;
 pub mod objects;
 pub mod program;
 pub mod purge;
+pub mod raw;
 pub mod request;
 pub mod retention;
 #[cfg(feature = "pg_test")]

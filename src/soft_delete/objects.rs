@@ -3,13 +3,13 @@
 use pgrx::pg_sys::Oid;
 use pgrx::spi::quote_identifier;
 
-use super::managed::{self, Managed, literal, qualified};
+use super::managed::{self, Managed};
 use super::program;
-use crate::backfill::statements::identifier;
 use crate::ddl::{in_short_attempts, keep_schema, require_trigger};
 use crate::error::{DUPLICATE_OBJECT, Error, Result, UNDEFINED_TABLE};
 use crate::server::raise::{self, Level};
 use crate::server::{heap, spi};
+use crate::sql::quote::{identifier, literal, qualified};
 
 const ROW: &str = "upkeep_soft_delete_row";
 const STATEMENT: &str = "upkeep_soft_delete";

@@ -1,4 +1,4 @@
-//! The statements of soft delete for one relation: what the engine (`server::soft_delete`) runs in other people's
+//! The statements of soft delete for one relation: what the engine (`soft_delete::raw`) runs in other people's
 //! statements. Parameters 1 to 3 are always the deletion's id, when, and who; what follows are the keys, an array a column.
 
 use std::ffi::CString;
@@ -6,12 +6,12 @@ use std::ffi::CString;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::spi::quote_identifier;
 
-use super::managed::{self, Column, ForeignKey, Managed, Operator, literal, qualified};
-use crate::backfill::statements::identifier;
+use super::managed::{self, Column, ForeignKey, Managed, Operator};
 use crate::error::{Error, FEATURE_NOT_SUPPORTED, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
 use crate::server::named::objects::Objects;
 use crate::server::raw::Statement;
 use crate::server::{catalog, encoding, heap, spi, view};
+use crate::sql::quote::{identifier, literal, qualified};
 
 /// What arrays of keys are told apart by, never by their place: foreign keys are added, renamed and dropped meanwhile.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -264,7 +264,7 @@ impl Program {
             types.extend(parent.columns.iter().map(|key| key.type_oid));
             roles.push(parent.owner);
         }
-        crate::server::soft_delete::programs::hashes(&types, &roles)
+        crate::soft_delete::raw::programs::hashes(&types, &roles)
     }
 }
 

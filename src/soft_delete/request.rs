@@ -4,21 +4,21 @@
 use pgrx::Uuid;
 use pgrx::pg_sys::{self, Oid};
 
-use super::managed::{self, Column, Managed, literal, qualified};
+use super::managed::{self, Column, Managed};
 use super::program::{self, KeyColumn, counted_own};
-use crate::backfill::fragments;
-use crate::backfill::glue::Glue;
-use crate::backfill::statements::identifier;
+use crate::calls::{arguments, relation, standing};
 use crate::error::{
-    Error, INSUFFICIENT_PRIVILEGE, NULL_VALUE_NOT_ALLOWED, OBJECT_NOT_IN_PREREQUISITE_STATE, Result,
-    SERIALIZATION_FAILURE, UNDEFINED_OBJECT, UNDEFINED_PARAMETER, UNDEFINED_TABLE,
+    Error, INSUFFICIENT_PRIVILEGE, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, SERIALIZATION_FAILURE, UNDEFINED_OBJECT,
+    UNDEFINED_PARAMETER,
 };
-use crate::jobs::queue;
 use crate::server::analyze::analyse;
 use crate::server::named::objects::Objects;
 use crate::server::raise::{self, Level};
 use crate::server::raw::Statement;
 use crate::server::{catalog, heap, spi};
+use crate::sql::fragments;
+use crate::sql::glue::Glue;
+use crate::sql::quote::{identifier, literal, qualified};
 
 /// An UPDATE of one table.
 pub struct Selection {
@@ -67,10 +67,9 @@ fn types(more: &[Oid]) -> Vec<Oid> {
 /// The table with soft delete that somebody means.
 pub fn target(relid: Oid) -> Result<Managed> {
     if relid == Oid::INVALID {
-        return Err(Error::new(NULL_VALUE_NOT_ALLOWED, "the argument target is null"));
+        return arguments::required(None, "target");
     }
-    let (schema, name) = heap::name(relid)
-        .ok_or_else(|| Error::new(UNDEFINED_TABLE, format!("relation with OID {} does not exist", relid.to_u32())))?;
+    let (schema, name) = heap::name(relid).ok_or_else(|| relation::missing(relid))?;
     managed::find(relid)?.ok_or_else(|| {
         let table = qualified(&schema, &name);
         Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, format!("soft delete is not enabled on {table}"))
@@ -100,7 +99,7 @@ fn selection(
     keys: impl Fn(&Managed) -> Result<Vec<Column>>,
 ) -> Result<Selection> {
     let managed = locked(relid)?;
-    let condition = condition.ok_or_else(|| Error::new(NULL_VALUE_NOT_ALLOWED, "the argument condition is null"))?;
+    let condition = arguments::required(condition, "condition")?;
     fragments::condition(&managed.sql(), condition, "Write 'true' for every row")?;
     let (schema, name) = heap::name(relid).unwrap_or_default();
     let shown = match relid == managed.relid || Some(relid) == managed.live_view {
@@ -135,12 +134,12 @@ fn refuse_parameters(shown: &str, alias: &str, condition: &str) -> Result<()> {
 }
 
 pub fn deletes(relid: Oid, condition: Option<&str>) -> Result<Selection> {
-    queue::refuse_in_recovery("delete rows")?;
+    standing::refuse_in_recovery("delete rows")?;
     selection(relid, condition, Managed::set_deleted, Managed::live, program::wanted_keys)
 }
 
 pub fn undeletes(relid: Oid, condition: Option<&str>) -> Result<Selection> {
-    queue::refuse_in_recovery("bring rows back")?;
+    standing::refuse_in_recovery("bring rows back")?;
     selection(
         relid,
         condition,
@@ -178,8 +177,8 @@ pub fn refuse_purged(id: Uuid) -> Result<()> {
 }
 
 pub fn restores(id: Option<Uuid>) -> Result<Restore> {
-    queue::refuse_in_recovery("bring rows back")?;
-    let id = id.ok_or_else(|| Error::new(NULL_VALUE_NOT_ALLOWED, "the argument deletion is null"))?;
+    standing::refuse_in_recovery("bring rows back")?;
+    let id = arguments::required(id, "deletion")?;
     let known: Vec<bool> = spi::bookkeeping(|| {
         spi::known_returning(
             "SELECT d.undeleted_at IS NOT NULL FROM upkeep._deletion d WHERE d.id OPERATOR(pg_catalog.=) $1",

@@ -12,8 +12,9 @@ use pgrx::prelude::*;
 
 use super::managed::Managed;
 use super::purge;
+use crate::calls::arguments;
 use crate::error::{Error, INSUFFICIENT_PRIVILEGE, INVALID_PARAMETER_VALUE, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
-use crate::jobs::{forget, queue};
+use crate::jobs::forget;
 use crate::schedules;
 use crate::server::raise::{self, Level, answer};
 use crate::server::{catalog, spi};
@@ -258,7 +259,7 @@ fn purge_by_retention(schedule: Option<Uuid>) -> Option<Uuid> {
 }
 
 fn purge_now(schedule: Option<Uuid>) -> Result<Option<Uuid>> {
-    let schedule = queue::require(schedule, "schedule")?;
+    let schedule = arguments::required(schedule, "schedule")?;
     let found = spi::bookkeeping(|| {
         spi::execute_returning(
             "SELECT t.relid::pg_catalog.oid, t.retention FROM upkeep._soft_delete t

@@ -114,7 +114,7 @@ fn test_every_list_of_our_triggers_is_the_same() {
         "SELECT string_agg(format('%s %s %s %s', proname, tgname, tgtype, deferred::text), E'\\n' ORDER BY
              format('%s %s %s %s', proname, tgname, tgtype, deferred::text) COLLATE \"C\") FROM upkeep._soft_delete_triggers()",
     );
-    assert_eq!(listed.unwrap(), crate::server::soft_delete::made().join("\n"));
+    assert_eq!(listed.unwrap(), crate::soft_delete::raw::made().join("\n"));
     // And nothing is made that is not in it.
     tables();
     run("CREATE TABLE f (id int PRIMARY KEY, t int REFERENCES t DEFERRABLE)").unwrap();

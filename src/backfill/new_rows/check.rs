@@ -2,11 +2,11 @@
 
 use super::columns::{Column, columns};
 use crate::backfill::definition::Checked;
-use crate::backfill::fragments;
 use crate::error::{Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, INVALID_PARAMETER_VALUE, Result};
 use crate::server::deparse::{self, Filling};
 use crate::server::parse::Source;
 use crate::server::spi;
+use crate::sql::fragments;
 
 /// Checks at creation what `fill_new_rows` needs; changes nothing.
 pub fn check(checked: &Checked) -> Result<()> {

@@ -3,18 +3,19 @@
 use pgrx::Uuid;
 use pgrx::pg_sys::Oid;
 
+use super::Names;
 use super::columns::columns;
 use super::text::{self, Text};
-use super::{Names, WRITERS, waits_for_lock, without_waiting};
 use crate::backfill::definition::Definition;
-use crate::backfill::fragments;
-use crate::backfill::statements::identifier;
 use crate::ddl::keep_schema;
+use crate::ddl::{Holders, waits_for_lock, without_waiting};
 use crate::error::{Error, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, UNDEFINED_TABLE};
 use crate::jobs::clean_up;
 use crate::server::deparse::{self, Filling};
 use crate::server::function::{create_sql, create_trigger};
 use crate::server::{catalog, heap, spi};
+use crate::sql::fragments;
+use crate::sql::quote::identifier;
 
 pub enum Installed {
     /// It was there.
@@ -53,7 +54,7 @@ pub fn install(job: Uuid, relids: &[Oid], definition: &Definition) -> Result<Ins
     })?;
     match installed {
         Some(installed) => Ok(installed),
-        None => Ok(Installed::Busy(waits_for_lock(relids, &WRITERS, "create its trigger")?)),
+        None => Ok(Installed::Busy(waits_for_lock(relids, Holders::Writers, "create its trigger")?)),
     }
 }
 

@@ -3,7 +3,8 @@
 use pgrx::Uuid;
 use pgrx::pg_sys::Oid;
 
-use super::{Names, READERS, WRITERS, waits_for_lock, without_waiting};
+use super::Names;
+use crate::ddl::{Holders, waits_for_lock, without_waiting};
 use crate::error::{Error, Result, SERIALIZATION_FAILURE};
 use crate::server::{heap, spi};
 
@@ -41,10 +42,7 @@ pub fn remove(job: Uuid) -> Result<Removed> {
     })?;
     Ok(match gone {
         Some(()) => Removed::Gone,
-        None => {
-            let all: Vec<&str> = WRITERS.into_iter().chain(READERS).collect();
-            Removed::Busy(waits_for_lock(&relids, &all, "drop its trigger")?)
-        }
+        None => Removed::Busy(waits_for_lock(&relids, Holders::All, "drop its trigger")?),
     })
 }
 

@@ -10,8 +10,8 @@ use pgrx::pg_sys::{BOOLOID, Oid};
 
 use super::Names;
 use super::columns::Column;
-use crate::backfill::statements::{identifier, literal};
 use crate::server::deparse::Filling;
+use crate::sql::quote::{identifier, literal};
 
 pub struct Text<'a> {
     names: &'a Names,

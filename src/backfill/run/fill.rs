@@ -7,7 +7,6 @@ use super::Run;
 use super::careful::{Range, Tally};
 use super::claim::boundaries;
 use super::cursor::{Blocks, KeyText, Keys, Portion};
-use super::pace::next_size;
 use super::session::{Session, Which};
 use crate::backfill::statements::{Begin, Read, Take};
 use crate::backfill::store;
@@ -15,6 +14,7 @@ use crate::error::{
     Error, LOCK_NOT_AVAILABLE, OBJECT_NOT_IN_PREREQUISITE_STATE, QUERY_CANCELED, Result, SERIALIZATION_FAILURE,
 };
 use crate::jobs::kind::{Context, Outcome};
+use crate::jobs::pace::next_size;
 use crate::jobs::retry::is_row_error;
 use crate::server::catch::subtransaction;
 use crate::server::repeated::{Arg, Flagged, Tid};

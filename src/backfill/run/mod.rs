@@ -13,7 +13,6 @@ pub mod cursor;
 mod fill;
 mod holder;
 mod horizon;
-pub mod pace;
 mod revisit;
 mod session;
 mod start;
@@ -30,10 +29,11 @@ use pgrx::pg_sys::Oid;
 
 use super::definition::Definition;
 use super::list::Listed;
-use super::statements::identifier;
+use crate::backfill::raw::filling;
 use crate::error::{Error, INTERNAL_ERROR, Result, UNDEFINED_TABLE};
 use crate::jobs::kind::{Completion, Context, Job, Kind, Outcome};
-use crate::server::{filling, heap, row_stamps, spi};
+use crate::server::{heap, spi};
+use crate::sql::quote::identifier;
 use cursor::{Hand, Portion};
 use horizon::Horizon;
 use session::Session;
@@ -182,7 +182,7 @@ impl Kind for Run {
         }
         spi::theirs::check_at_once()?;
         let session = self.session()?;
-        row_stamps::leave_alone((!self.definition.options.touch_stamps).then_some(self.relid));
+        crate::row_stamps::raw::leave_alone((!self.definition.options.touch_stamps).then_some(self.relid));
         if self.range_blocks == 0 && !self.recall()? {
             return self.start(context, &session);
         }

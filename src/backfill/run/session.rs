@@ -12,8 +12,9 @@ use crate::backfill::definition::{self, Analysis, Definition, Reach};
 use crate::backfill::key::{self, Key};
 use crate::backfill::list::{self, Listed};
 use crate::backfill::options::Walk;
-use crate::backfill::statements::{Begin, Parts, Read, Take, identifier};
+use crate::backfill::statements::{Begin, Parts, Read, Take};
 use crate::backfill::target::{self, Table};
+use crate::sql::quote::identifier;
 
 use super::cursor::{KeyText, Phase};
 use crate::error::{Error, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, UNDEFINED_TABLE};

@@ -6,12 +6,14 @@ use super::catalog;
 use super::facts::IndexFacts;
 use super::page;
 use super::sample::{self, Measured, Random};
+use crate::calls::arguments;
 use crate::error::{
-    Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, INVALID_PARAMETER_VALUE, NULL_VALUE_NOT_ALLOWED,
-    OBJECT_NOT_IN_PREREQUISITE_STATE, Result, SqlState, UNDEFINED_TABLE, WRONG_OBJECT_TYPE,
+    Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, INVALID_PARAMETER_VALUE, OBJECT_NOT_IN_PREREQUISITE_STATE,
+    Result, SqlState, UNDEFINED_TABLE, WRONG_OBJECT_TYPE,
 };
 use crate::server::index_pages::{OpenIndex, PAGE};
 use crate::server::{catalog as server, spi, worker};
+use crate::sql::quote::literal;
 
 const INDEX_CORRUPTED: SqlState = SqlState::new(b"XX002");
 const SAMPLE_PAGES: i32 = 1000;
@@ -27,7 +29,7 @@ pub struct Answer {
 }
 
 pub fn measure(index: Option<Oid>, sample_pages: Option<i32>) -> Result<Answer> {
-    let Some(index) = index else { return Err(Error::new(NULL_VALUE_NOT_ALLOWED, "index must not be null")) };
+    let index = arguments::required(index, "index")?;
     let sample_pages = sample_pages.unwrap_or(SAMPLE_PAGES);
     if !SAMPLE_LIMITS.contains(&sample_pages) {
         let (least, most) = (SAMPLE_LIMITS.start(), SAMPLE_LIMITS.end());
@@ -145,10 +147,6 @@ fn check(target: &Target) -> Result<()> {
         return Err(Error::new(FEATURE_NOT_SUPPORTED, format!("{name} is unlogged and has no pages on a standby")));
     }
     Ok(())
-}
-
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }
 
 fn gone(name: &str) -> Error {

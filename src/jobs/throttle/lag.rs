@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::server::board::Mark;
+use pg_upkeep_memory::board::Mark;
 
 /// Between two marks this close the log is taken to have grown evenly.
 const EVEN: Duration = Duration::from_secs(5);

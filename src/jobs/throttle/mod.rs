@@ -29,9 +29,10 @@ use self::waiters::Consideration;
 use self::wal_rate::Bucket;
 use super::kind::{Event, Job};
 use super::limits::Limits;
-use crate::server::board::Mark;
-use crate::server::{catalog, lock, segment, system};
+use crate::jobs::raw::segment;
+use crate::server::{catalog, lock, system};
 use crate::settings;
+use pg_upkeep_memory::board::Mark;
 
 /// An older sample says nothing any more.
 const STALE: Duration = Duration::from_secs(5);

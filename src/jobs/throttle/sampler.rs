@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::lag::{self, Replay};
 use super::sample::{Disk, Replica, Sample, Slot, Vacuum};
 use crate::error::{Error, Result};
-use crate::server::board::{Board, Mark};
 use crate::server::catch::transaction;
 use crate::server::raise::{self, Level};
 use crate::server::{catalog, spi, system, worker};
+use pg_upkeep_memory::board::{Board, Mark};
 
 /// How often to look: standbys need a quick eye, everything else moves slowly.
 const WITH_REPLICAS: Duration = Duration::from_millis(250);

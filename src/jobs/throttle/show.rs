@@ -5,9 +5,10 @@ use pgrx::prelude::*;
 use super::inputs::{Facts, INPUTS, Reading};
 use super::policy::Policy;
 use super::sample::Sample;
+use crate::calls::standing;
 use crate::error::Result;
+use crate::jobs::activity;
 use crate::jobs::limits::Limits;
-use crate::jobs::{activity, verbs};
 use crate::server::{catalog, raise, system, worker};
 use crate::settings;
 
@@ -35,7 +36,7 @@ fn throttle() -> TableIterator<
 
 /// What was measured, and how many seconds ago. Nothing for those who may not see what they would have to be told (LAW 15).
 fn readings() -> Result<(Vec<(&'static str, Reading)>, f64)> {
-    if !catalog::may_see_statistics(catalog::current_user()) && !verbs::caller_is_admin() || worker::in_recovery() {
+    if !catalog::may_see_statistics(catalog::current_user()) && !standing::caller_is_admin() || worker::in_recovery() {
         return Ok((Vec::new(), 0.0));
     }
     let found = activity::launcher()?.and_then(|launcher| launcher.segment.board.read());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::server::board::Mark;
+use pg_upkeep_memory::board::Mark;
 
 /// What may be saved up: so much time's worth.
 const SAVED: Duration = Duration::from_millis(250);

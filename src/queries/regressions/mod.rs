@@ -73,7 +73,7 @@ fn upkeep_query_regressions(
             "baseline_until",
         )?;
         let min_calls = arguments::at_least(min_calls, LEAST_CALLS, "min_calls")?;
-        let min_effect = arguments::require(min_effect, "min_effect")?;
+        let min_effect = crate::calls::arguments::required(min_effect, "min_effect")?;
         if min_effect.is_nan() || min_effect < 0.0 {
             return Err(Error::new(INVALID_PARAMETER_VALUE, "min_effect must be 0 or more")
                 .hint("0.1 is 10 % slower: SELECT * FROM upkeep.query_regressions(min_effect => 0.1);"));

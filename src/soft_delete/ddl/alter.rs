@@ -5,28 +5,28 @@ use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
 use super::views;
-use crate::backfill::statements::identifier;
+use crate::calls::{arguments, standing};
 use crate::ddl::renamed;
 use crate::error::*;
-use crate::jobs::queue;
 use crate::server::raise::answer;
 use crate::server::{heap, spi, view};
-use crate::soft_delete::enable::{require_owner_of, required};
+use crate::soft_delete::enable::require_owner_of;
 use crate::soft_delete::managed::{self, Managed};
 use crate::soft_delete::purge::not_soft_deleted;
 use crate::soft_delete::{ddl, objects};
+use crate::sql::quote::{self, identifier};
 
 #[pg_extern(sql = false)]
 fn alter_soft_deleted(target: Option<Oid>, ddl: Option<&str>) {
     answer((|| {
-        queue::check_text("ddl", ddl)?;
-        alter(required(target, "target")?, required(ddl, "ddl")?)
+        arguments::check_text("ddl", ddl)?;
+        alter(arguments::required(target, "target")?, arguments::required(ddl, "ddl")?)
     })())
 }
 
 fn alter(target: Oid, text: &str) -> Result<()> {
-    queue::refuse_in_recovery("alter a table")?;
-    queue::refuse_other_version()?;
+    standing::refuse_in_recovery("alter a table")?;
+    standing::refuse_other_version()?;
     let managed = find(target)?;
     let table = managed.sql();
     let altered = view::altered_table(text).map_err(|error| {
@@ -45,7 +45,7 @@ fn alter(target: Oid, text: &str) -> Result<()> {
         let (schema, name) = heap::name(altered).unwrap_or_default();
         return Err(Error::new(
             INVALID_PARAMETER_VALUE,
-            format!("ddl is about {}, not about {table}", managed::qualified(&schema, &name)),
+            format!("ddl is about {}, not about {table}", quote::qualified(&schema, &name)),
         )
         .hint(format!("Name the table itself: ALTER TABLE {table} ..")));
     }
@@ -81,7 +81,7 @@ fn alter(target: Oid, text: &str) -> Result<()> {
 fn find(target: Oid) -> Result<Managed> {
     managed::find(target)?.ok_or_else(|| {
         let (schema, name) = heap::name(target).unwrap_or_default();
-        not_soft_deleted(&managed::qualified(&schema, &name))
+        not_soft_deleted(&quote::qualified(&schema, &name))
     })
 }
 
@@ -114,7 +114,7 @@ fn require_columns(managed: &Managed) -> Result<()> {
                 OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("column \"{name}\" of {} belongs to its soft delete", managed.sql()),
             )
-            .hint(format!("SELECT upkeep.disable_soft_delete({}); first.", managed::literal(&managed.sql()))));
+            .hint(format!("SELECT upkeep.disable_soft_delete({}); first.", quote::literal(&managed.sql()))));
         }
     }
     Ok(())

@@ -8,7 +8,6 @@ use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
 use super::{names, ours, references, views};
-use crate::backfill::statements::identifier;
 use crate::error::{Error, LOCK_NOT_AVAILABLE, QUERY_CANCELED, Result};
 use crate::server::alteration::{self, Alteration};
 use crate::server::catch::subtransaction;
@@ -16,6 +15,7 @@ use crate::server::raise::{self, Level};
 use crate::server::{catalog, heap, spi, view, worker};
 use crate::soft_delete::managed::{self, Managed};
 use crate::soft_delete::{objects, retention};
+use crate::sql::quote::identifier;
 
 thread_local! {
     static OURS: Cell<bool> = const { Cell::new(false) };

@@ -9,8 +9,9 @@ use crate::error::{Error, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, SUCCESSFUL_C
 use crate::server::catch::subtransaction;
 use crate::server::raise::{self, Level};
 use crate::server::{catalog, heap, spi};
-use crate::soft_delete::managed::{Managed, qualified};
+use crate::soft_delete::managed::Managed;
 use crate::soft_delete::objects::{owner, with_ending};
+use crate::sql::quote::qualified;
 
 /// What has the name that people know: after `swap` the view of live rows, else the table.
 pub fn leader(managed: &Managed) -> Option<Oid> {

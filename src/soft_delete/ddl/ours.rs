@@ -10,7 +10,8 @@ use crate::server::raise::{self, Level, answer};
 use crate::server::spi::{self, Row};
 use crate::server::view::{self, Shape};
 use crate::server::{catalog, heap};
-use crate::soft_delete::managed::{Managed, literal};
+use crate::soft_delete::managed::Managed;
+use crate::sql::quote::literal;
 
 /// A view of soft delete, as the catalogs have it.
 pub struct View {

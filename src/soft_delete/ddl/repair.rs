@@ -4,27 +4,28 @@ use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
 use super::{follow, ours, views};
+use crate::calls::{arguments, standing};
 use crate::error::*;
-use crate::jobs::queue;
 use crate::server::raise::answer;
 use crate::server::{heap, spi};
-use crate::soft_delete::enable::{require_owner_of, required};
+use crate::soft_delete::enable::require_owner_of;
 use crate::soft_delete::managed::{self, Managed};
 use crate::soft_delete::purge::not_soft_deleted;
 use crate::soft_delete::{objects, retention};
+use crate::sql::quote;
 
 #[pg_extern(sql = false)]
 fn repair_soft_delete(target: Option<Oid>) {
-    answer(required(target, "target").and_then(repair))
+    answer(arguments::required(target, "target").and_then(repair))
 }
 
 fn repair(target: Oid) -> Result<()> {
-    queue::refuse_in_recovery("repair soft delete")?;
-    queue::refuse_other_version()?;
+    standing::refuse_in_recovery("repair soft delete")?;
+    standing::refuse_other_version()?;
     let find = |target| {
         managed::find(target)?.ok_or_else(|| {
             let (schema, name) = heap::name(target).unwrap_or_default();
-            not_soft_deleted(&managed::qualified(&schema, &name))
+            not_soft_deleted(&quote::qualified(&schema, &name))
         })
     };
     let managed: Managed = find(target)?;

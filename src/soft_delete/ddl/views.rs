@@ -4,12 +4,12 @@
 use pgrx::pg_sys::Oid;
 
 use super::ours::{self, View};
-use crate::backfill::statements::identifier;
 use crate::error::*;
 use crate::server::view::{self, Shown};
 use crate::server::{heap, spi};
-use crate::soft_delete::managed::{self, Managed, literal, qualified};
+use crate::soft_delete::managed::{self, Managed};
 use crate::soft_delete::objects;
+use crate::sql::quote::{identifier, literal, qualified};
 
 /// Renames and adds columns of both views as the table's are now, and gives them to its owner. Never drops one, and leaves
 /// alone, with a warning, what somebody else may have written.

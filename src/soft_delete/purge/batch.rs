@@ -11,14 +11,15 @@ use pgrx::pg_sys::{self, Oid};
 use super::family::{Family, Fate, Going, Place};
 use super::graph::{Graph, Managed};
 use super::{hold, statements};
-use crate::backfill::statements::identifier;
 use crate::error::{
     Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result,
     SERIALIZATION_FAILURE,
 };
 use crate::server::repeated::{Arg, Statement, Tid};
-use crate::server::{catalog, heap, soft_delete, spi};
+use crate::server::{catalog, heap, spi};
 use crate::soft_delete::objects::owner;
+use crate::soft_delete::raw;
+use crate::sql::quote::identifier;
 
 /// What all statements of a purge share.
 pub struct Purge<'a> {
@@ -201,7 +202,7 @@ impl Purge<'_> {
         let args: Vec<Arg<'_>> = tids.iter().map(|tids| Arg::Text(tids)).collect();
         let before: TimestampWithTimeZone = (self.cutoff.parse())
             .map_err(|error| Error::new(INTERNAL_ERROR, format!("not a time: {} ({error})", self.cutoff)))?;
-        let delete = || soft_delete::purge(before.into(), &statement, &args);
+        let delete = || raw::purge(before.into(), &statement, &args);
         let rows = if role == catalog::current_user() {
             delete()?
         } else {

@@ -8,11 +8,11 @@ use pgrx::prelude::*;
 
 use super::graph::{Edge, Graph, Managed};
 use super::{Subject, hold, subject};
-use crate::backfill::statements::identifier;
 use crate::error::{Error, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
 use crate::server::raise::answer;
 use crate::server::repeated::{Arg, Statement};
 use crate::server::{heap, spi};
+use crate::sql::quote::identifier;
 
 /// One table of the answer.
 struct Line {

@@ -9,6 +9,7 @@ use crate::server::{catalog, heap, spi};
 use crate::soft_delete::managed as tables;
 use crate::soft_delete::managed::{Operator, operator};
 use crate::soft_delete::program::another_type;
+use crate::sql::quote::qualified;
 
 /// What a soft-deleted table calls its columns.
 #[derive(Clone, Debug, PartialEq)]
@@ -111,7 +112,7 @@ impl Managed {
         ] {
             if !columns.iter().any(|column| column.name == *name && fit.contains(&column.type_oid)) {
                 let (schema, table) = heap::name(self.relid).unwrap_or_default();
-                return Err(another_type(&tables::qualified(&schema, &table), name));
+                return Err(another_type(&qualified(&schema, &table), name));
             }
         }
         Ok(())
@@ -141,7 +142,7 @@ impl Graph {
                     parent: row.require(2)?,
                     parent_relid: row.require(3)?,
                     child_relid,
-                    child_sql: tables::qualified(&schema, &name),
+                    child_sql: qualified(&schema, &name),
                     child_rows: tables::own_rows(child_relid, &schema, &name),
                     child: match child {
                         None => None,

@@ -6,8 +6,8 @@ use pgrx::Uuid;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
+use crate::calls::{arguments, standing};
 use crate::error::{Error, INSUFFICIENT_PRIVILEGE, INVALID_PARAMETER_VALUE, Result, UNDEFINED_OBJECT};
-use crate::jobs::queue;
 use crate::server::raise::answer;
 use crate::server::{catalog, spi};
 
@@ -15,25 +15,25 @@ use crate::server::{catalog, spi};
 #[pg_extern(sql = false)]
 fn hold_deletion(deletion: Option<Uuid>, reason: Option<&str>) -> Uuid {
     answer((|| {
-        queue::check_text("reason", reason)?;
-        let reason = queue::require(reason, "reason")?;
+        arguments::check_text("reason", reason)?;
+        let reason = arguments::required(reason, "reason")?;
         if reason.trim().is_empty() {
             return Err(Error::new(INVALID_PARAMETER_VALUE, "a hold needs a reason")
                 .hint("For example: SELECT upkeep.hold_deletion(deletion, 'court case 4711');"));
         }
-        change(queue::require(deletion, "deletion")?, Some(reason), "hold")
+        change(arguments::required(deletion, "deletion")?, Some(reason), "hold")
     })())
 }
 
 /// `upkeep.release_deletion(deletion)`
 #[pg_extern(sql = false)]
 fn release_deletion(deletion: Option<Uuid>) -> Uuid {
-    answer(queue::require(deletion, "deletion").and_then(|deletion| change(deletion, None, "release")))
+    answer(arguments::required(deletion, "deletion").and_then(|deletion| change(deletion, None, "release")))
 }
 
 /// Members of the owners of all its tables may: what they hold, nobody else's purge may take.
 fn change(deletion: Uuid, reason: Option<&str>, verb: &str) -> Result<Uuid> {
-    queue::refuse_in_recovery(&format!("{verb} a deletion"))?;
+    standing::refuse_in_recovery(&format!("{verb} a deletion"))?;
     let owners: Vec<(Option<Oid>, Option<String>)> = spi::bookkeeping(|| {
         spi::execute_returning(
             "SELECT c.relowner, CASE WHEN c.oid IS NOT NULL THEN pg_catalog.format('%I.%I', n.nspname, c.relname) END

@@ -17,6 +17,7 @@ use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::calls::{arguments, relation, standing};
 use crate::error::*;
 use crate::jobs::queue::{self, NewJob};
 use crate::server::lock::{Lock, Purpose};
@@ -50,9 +51,9 @@ pub struct Subject {
 
 /// Checks what both the purge and its explanation need.
 pub fn subject(target: Option<Oid>, older_than: Option<Interval>) -> Result<Subject> {
-    queue::refuse_other_version()?;
-    let relid = queue::require(target, "target")?;
-    let older_than = queue::require(older_than, "older_than")?;
+    standing::refuse_other_version()?;
+    let relid = arguments::required(target, "target")?;
+    let older_than = arguments::required(older_than, "older_than")?;
     let managed = graph::managed(relid)?;
     let relid = managed.as_ref().map_or(relid, |managed| managed.relid);
     let found = spi::query_one(
@@ -62,8 +63,7 @@ pub fn subject(target: Option<Oid>, older_than: Option<Interval>) -> Result<Subj
         &[relid.into()],
         |row| Ok((row.require::<String>(1)?, row.require::<bool>(2)?)),
     )?;
-    let (sql, owned) = found
-        .ok_or_else(|| Error::new(UNDEFINED_TABLE, format!("relation with OID {} does not exist", relid.to_u32())))?;
+    let (sql, owned) = found.ok_or_else(|| relation::missing(relid))?;
     if managed.is_none() {
         return Err(not_soft_deleted(&sql));
     }

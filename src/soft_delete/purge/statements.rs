@@ -1,7 +1,7 @@
 //! The SQL of a purge. Names are quoted and qualified; the leaf is the table that holds the row.
 
 use super::graph::{Edge, Managed};
-use crate::backfill::statements::identifier;
+use crate::sql::quote::identifier;
 
 /// Rows that are due, the oldest first: until $1, of no deletion in $2, $3 of them at most; from $4 on.
 pub fn due(table: &str, managed: &Managed, from: bool) -> String {

@@ -10,6 +10,7 @@ use pgrx::Uuid;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
+use crate::calls::standing;
 use crate::error::*;
 use crate::jobs::queue::{self, NewJob};
 use crate::server::lock::{Lock, Purpose};
@@ -41,7 +42,7 @@ fn explain_make_unique_keys_partial(
     ),
 > {
     let keys = answer(
-        queue::refuse_other_version().and_then(|()| plan::subject(target)).and_then(|subject| plan::keys(&subject)),
+        standing::refuse_other_version().and_then(|()| plan::subject(target)).and_then(|subject| plan::keys(&subject)),
     );
     TableIterator::new(keys.into_iter().map(|key| {
         let (action, reason, command) = match key.fate {
@@ -58,7 +59,7 @@ fn explain_make_unique_keys_partial(
 }
 
 fn create(target: Option<Oid>) -> Result<Option<Uuid>> {
-    queue::refuse_other_version()?;
+    standing::refuse_other_version()?;
     let subject = plan::subject(target)?;
     let keys = plan::keys(&subject)?;
     for Key { name, fate, .. } in &keys {

@@ -3,11 +3,11 @@
 use pgrx::pg_sys::Oid;
 use pgrx::spi::quote_identifier;
 
+use crate::calls::{arguments, relation};
 use crate::error::*;
-use crate::jobs::queue;
 use crate::server::{catalog, spi};
-use crate::soft_delete::managed;
 use crate::soft_delete::purge::graph;
+use crate::sql::quote;
 
 /// A soft-deleted table whose owner asks.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ pub struct Key {
 
 /// Checks who asks for what.
 pub fn subject(target: Option<Oid>) -> Result<Subject> {
-    let relid = queue::require(target, "target")?;
+    let relid = arguments::required(target, "target")?;
     let managed = graph::managed(relid)?;
     let relid = managed.as_ref().map_or(relid, |managed| managed.relid);
     let found = spi::query_one(
@@ -57,7 +57,7 @@ pub fn subject(target: Option<Oid>) -> Result<Subject> {
         |row| Ok((row.require::<String>(1)?, row.require::<bool>(2)?, row.require::<bool>(3)?, row.require::<Oid>(4)?)),
     )?;
     let Some((sql, owned, partitioned, owner)) = found else {
-        return Err(Error::new(UNDEFINED_TABLE, format!("relation with OID {} does not exist", relid.to_u32())));
+        return Err(relation::missing(relid));
     };
     let Some(managed) = managed else { return Err(crate::soft_delete::purge::not_soft_deleted(&sql)) };
     if !owned {
@@ -164,7 +164,7 @@ impl Facts {
                 &format!("its expressions or its condition are text of {owner}, which does not run as another role"),
                 format!(
                     "SET ROLE {owner}; SELECT upkeep.make_unique_keys_partial({}); RESET ROLE;",
-                    managed::literal(&subject.sql)
+                    quote::literal(&subject.sql)
                 ),
             );
         }

@@ -5,13 +5,14 @@
 
 use std::time::Duration;
 
+use crate::sql::quote::literal;
 use pgrx::Uuid;
 use pgrx::pg_sys::Oid;
-use pgrx::spi::{quote_identifier, quote_literal};
+use pgrx::spi::quote_identifier;
 use serde::{Deserialize, Serialize};
 
 use super::plan::{self, Fate, Key, Subject};
-use crate::backfill::new_rows::{READERS, WRITERS, waits_for_lock, without_waiting};
+use crate::ddl::{Holders, waits_for_lock, without_waiting};
 use crate::error::*;
 use crate::jobs::clean_up;
 use crate::jobs::kind::{Completion, Context, Job, Kind, Outcome, Plan};
@@ -157,9 +158,7 @@ impl Run {
         };
         let rename = format!("ALTER INDEX {} RENAME TO {}", self.qualified(successor)?, quote_identifier(&key.name));
         let comment = match &key.comment {
-            Some(comment) => {
-                Some(format!("COMMENT ON INDEX {} IS {}", self.qualified(&key.name)?, quote_literal(comment)))
-            }
+            Some(comment) => Some(format!("COMMENT ON INDEX {} IS {}", self.qualified(&key.name)?, literal(comment))),
             None => None,
         };
         let replaced = without_waiting(|| {
@@ -194,8 +193,7 @@ impl Run {
             }
             Some(false) => Ok(Outcome::Continue),
             None => {
-                let modes: Vec<&str> = WRITERS.into_iter().chain(READERS).collect();
-                let reason = waits_for_lock(&[self.relid], &modes, "replace a unique key")?;
+                let reason = waits_for_lock(&[self.relid], Holders::All, "replace a unique key")?;
                 let time = (Duration::from_millis(100) * 2u32.saturating_pow(self.busy.min(10))).min(LONGEST_PAUSE);
                 Ok(Outcome::Wait { reason, time })
             }
@@ -299,6 +297,5 @@ pub fn drop_leftovers(job: Uuid) -> Result<Option<String>> {
     if gone.is_some() {
         return Ok(None);
     }
-    let modes: Vec<&str> = WRITERS.into_iter().chain(READERS).collect();
-    waits_for_lock(&[relid], &modes, "drop an unfinished index").map(Some)
+    waits_for_lock(&[relid], Holders::All, "drop an unfinished index").map(Some)
 }

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use pgrx::pg_sys::{self, Oid};
 
-use super::board::Board;
+use crate::server::system::micros;
+
+use pg_upkeep_memory::board::Board;
 
 /// More databases than this are visited as well, but only when the launcher
 /// starts and when one of these entries becomes free.
@@ -379,10 +381,6 @@ impl Seat {
         self.database.store(0, Ordering::Release);
         self.pid.store(0, Ordering::Release);
     }
-}
-
-pub fn micros(time: Duration) -> u64 {
-    time.as_micros() as u64
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
-//! Counting everybody's statements. `hooks` and `utility` are what they pass, `books` is what this process knows of those that
+//! Counting everybody's statements. `executor` and `utility` are what they pass, `books` is what this process knows of those that
 //! run, `failures` finds out which of them failed; `memory` holds the counters and `texts` the texts, which `capture` makes.
 
 use std::cell::UnsafeCell;
 
 mod books;
 mod capture;
+pub mod executor;
 mod failures;
-pub mod hooks;
 pub mod memory;
 pub mod texts;
 pub mod utility;

@@ -11,7 +11,7 @@ use super::books::{
 };
 use super::{Global, capture, failures, memory};
 use crate::server::grants;
-use crate::server::soft_delete::upserts;
+use crate::soft_delete::raw::upserts;
 
 unsafe extern "C-unwind" {
     // Declared again because pgrx's own bindings catch and rebuild every error.

@@ -9,7 +9,7 @@ use pgrx::pg_sys::{self, Datum, Oid};
 
 use super::engine::{self, Keys};
 use super::{programs, state, statements};
-use crate::jobs::queue;
+use crate::calls::arguments;
 use crate::server::door;
 use crate::server::encoding;
 use crate::server::raise::answer;
@@ -33,8 +33,8 @@ pub(super) unsafe fn text_argument(call: pg_sys::FunctionCallInfo, number: usize
     }
     unsafe {
         let Some(text) = argument(call, number) else { return null() };
-        // Before anything is copied, as `queue::check_text`.
-        if toast_raw_datum_size(text) > queue::LONGEST_TEXT {
+        // Before anything is copied, as `arguments::check_text`.
+        if toast_raw_datum_size(text) > arguments::LONGEST_TEXT {
             raw::raise(&Report::new(c"54000", c"a text that is given to soft delete must have at most 1 MB"));
         }
         raw::to_c(text)

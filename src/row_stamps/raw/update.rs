@@ -5,9 +5,9 @@ use std::ffi::{CStr, c_char};
 use pgrx::pg_sys::{self, Datum, HeapTuple, Relation, TriggerData, TupleTableSlot};
 
 use super::layout::{Kind, Layout, MAX_STAMPS, Moment, Stamp};
-use super::{is_left_alone, raise, raw};
-use crate::server::soft_delete;
+use super::{is_left_alone, raise, slots};
 use crate::settings;
+use crate::soft_delete;
 
 /// Values that the new row gets instead of its own.
 struct Changes {
@@ -40,15 +40,15 @@ impl Changes {
         unsafe {
             let descriptor = (*relation).rd_att;
             let columns = (*descriptor).natts as usize;
-            let values = raw::palloc(columns * size_of::<Datum>()).cast::<Datum>();
-            let nulls = raw::palloc(columns).cast::<bool>();
+            let values = slots::palloc(columns * size_of::<Datum>()).cast::<Datum>();
+            let nulls = slots::palloc(columns).cast::<bool>();
             std::ptr::copy_nonoverlapping((*slot).tts_values, values, columns);
             std::ptr::copy_nonoverlapping((*slot).tts_isnull, nulls, columns);
             for ((&attnum, &value), &null) in self.attnums.iter().zip(&self.values).zip(&self.nulls).take(self.count) {
                 *values.add(attnum as usize - 1) = value;
                 *nulls.add(attnum as usize - 1) = null;
             }
-            let changed = raw::heap_form_tuple(descriptor, values, nulls);
+            let changed = slots::heap_form_tuple(descriptor, values, nulls);
             (*(*changed).t_data).t_ctid = (*(*tuple).t_data).t_ctid;
             (*changed).t_self = (*tuple).t_self;
             (*changed).t_tableOid = (*tuple).t_tableOid;
@@ -61,7 +61,7 @@ impl Changes {
 pub unsafe fn stamp_insert(data: *const TriggerData, layout: *mut Layout) -> HeapTuple {
     unsafe {
         let (relation, slot) = ((*data).tg_relation, (*data).tg_trigslot);
-        raw::fill_slot(slot);
+        slots::fill_slot(slot);
         let layout = &mut *layout;
         let mut changes = Changes::NONE;
         let mut moment = None;
@@ -87,13 +87,13 @@ pub unsafe fn stamp_insert(data: *const TriggerData, layout: *mut Layout) -> Hea
 pub unsafe fn stamp_update(data: *const TriggerData, layout: *mut Layout) -> HeapTuple {
     unsafe {
         let relation = (*data).tg_relation;
-        if is_left_alone(relation) || soft_delete::completes_row() {
+        if is_left_alone(relation) || soft_delete::raw::completes_row() {
             return (*data).tg_newtuple;
         }
         // The old row is the newest one: whoever waited for another's change sees that one here.
         let (old, new) = ((*data).tg_trigslot, (*data).tg_newslot);
-        raw::fill_slot(old);
-        raw::fill_slot(new);
+        slots::fill_slot(old);
+        slots::fill_slot(new);
         let layout = &mut *layout;
         let mut changes = Changes::NONE;
         for (stamp, refuses) in
@@ -211,7 +211,7 @@ unsafe fn is_same(a: Datum, b: Datum, length: i16) -> bool {
                 return true;
             }
         }
-        raw::datum_image_eq(a, b, false, i32::from(length))
+        slots::datum_image_eq(a, b, false, i32::from(length))
     }
 }
 
@@ -261,7 +261,7 @@ unsafe fn next_version(data: *const TriggerData, layout: &Layout, is_changed: bo
             if !layout.echo {
                 return Version::Sent;
             }
-        } else if layout.version_required && !raw::InNoForceRLSOperation() && !soft_delete::fires_trigger() {
+        } else if layout.version_required && !slots::InNoForceRLSOperation() && !soft_delete::raw::fires_trigger() {
             // But for what a foreign key does to the rows that refer to a changed one, and a deletion to a row.
             raise::version_missing(relation, layout);
         }
@@ -285,9 +285,9 @@ fn number(datum: Datum, kind: Kind) -> i64 {
 unsafe fn now(layout: &Layout) -> i64 {
     unsafe {
         match layout.clock {
-            Moment::Transaction => raw::GetCurrentTransactionStartTimestamp(),
-            Moment::Statement => raw::GetCurrentStatementStartTimestamp(),
-            Moment::Now => raw::GetCurrentTimestamp(),
+            Moment::Transaction => slots::GetCurrentTransactionStartTimestamp(),
+            Moment::Statement => slots::GetCurrentStatementStartTimestamp(),
+            Moment::Now => slots::GetCurrentTimestamp(),
         }
     }
 }
@@ -297,7 +297,7 @@ unsafe fn time_datum(moment: i64, stamp: &Stamp) -> Datum {
         return Datum::from(moment);
     }
     // In the session's time zone, as an assignment of now() is.
-    unsafe { raw::DirectFunctionCall1Coll(raw::timestamptz_timestamp, pg_sys::InvalidOid, Datum::from(moment)) }
+    unsafe { slots::DirectFunctionCall1Coll(slots::timestamptz_timestamp, pg_sys::InvalidOid, Datum::from(moment)) }
 }
 
 /// Who it was: `upkeep.actor`, else the role that the session acts as outside of SECURITY DEFINER functions.
@@ -309,19 +309,19 @@ unsafe fn actor(layout: &mut Layout, relation: Relation, stamp: &Stamp) -> Datum
         if stamp.kind == Kind::Name {
             return name_datum(name, length);
         }
-        if stamp.limit >= 0 && length > stamp.limit && raw::pg_mbstrlen_with_len(name, length) > stamp.limit {
+        if stamp.limit >= 0 && length > stamp.limit && slots::pg_mbstrlen_with_len(name, length) > stamp.limit {
             raise::too_long(relation, stamp.attnum, stamp.limit);
         }
-        Datum::from(raw::cstring_to_text_with_len(name, length))
+        Datum::from(slots::cstring_to_text_with_len(name, length))
     }
 }
 
 unsafe fn user_name(layout: &mut Layout) -> *const c_char {
     unsafe {
-        let user = raw::GetOuterUserId();
+        let user = slots::GetOuterUserId();
         if layout.user != user {
-            let name = raw::GetUserNameFromId(user, false);
-            layout.user_name = raw::MemoryContextStrdup(layout.context, name);
+            let name = slots::GetUserNameFromId(user, false);
+            layout.user_name = slots::MemoryContextStrdup(layout.context, name);
             layout.user = user;
         }
         layout.user_name
@@ -332,8 +332,8 @@ unsafe fn user_name(layout: &mut Layout) -> *const c_char {
 unsafe fn name_datum(text: *const c_char, length: i32) -> Datum {
     const SIZE: usize = pg_sys::NAMEDATALEN as usize;
     unsafe {
-        let length = raw::pg_mbcliplen(text, length, SIZE as i32 - 1) as usize;
-        let name = raw::palloc(SIZE).cast::<c_char>();
+        let length = slots::pg_mbcliplen(text, length, SIZE as i32 - 1) as usize;
+        let name = slots::palloc(SIZE).cast::<c_char>();
         std::ptr::write_bytes(name, 0, SIZE);
         std::ptr::copy_nonoverlapping(text, name, length);
         Datum::from(name)

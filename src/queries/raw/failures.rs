@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_int, c_void};
 use pgrx::pg_sys;
 
 use super::books::{MOST_LEVELS, books, forget, frame, is_counting, level};
-use super::hooks;
+use super::executor;
 use super::memory::{self, Failure};
 
 unsafe extern "C-unwind" {
@@ -37,7 +37,7 @@ pub unsafe extern "C-unwind" fn emit_log(error: *mut pg_sys::ErrorData) {
                 }
             }
         }
-        if let Some(next) = hooks::next().log {
+        if let Some(next) = executor::next().log {
             next(error);
         }
     }

@@ -7,7 +7,7 @@
 
 mod layout;
 mod raise;
-mod raw;
+mod slots;
 mod update;
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -30,7 +30,7 @@ unsafe fn is_left_alone(relation: pg_sys::Relation) -> bool {
     let left_alone = LEFT_ALONE.load(Relaxed);
     left_alone != 0
         && unsafe {
-            (*relation).rd_id.to_u32() == left_alone && raw::pg_trigger_depth(std::ptr::null_mut()).value() == 1
+            (*relation).rd_id.to_u32() == left_alone && slots::pg_trigger_depth(std::ptr::null_mut()).value() == 1
         }
 }
 

@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_char};
 
 use pgrx::pg_sys::{self, MemoryContext, Oid};
 
-use super::{raise, raw};
+use super::{raise, slots};
 
 /// Columns that one trigger can stamp: created_at, updated_at, created_by, updated_by, version.
 pub const MAX_STAMPS: usize = 5;
@@ -83,7 +83,7 @@ impl Layout {
             let trigger = (*data).tg_trigger;
             let descriptor = (*(*data).tg_relation).rd_att;
             // All zeroes: no stamp, the transaction's time, version + 1, nothing refused.
-            let layout = raw::MemoryContextAllocZero(context, size_of::<Layout>()).cast::<Layout>();
+            let layout = slots::MemoryContextAllocZero(context, size_of::<Layout>()).cast::<Layout>();
             (*layout).context = context;
             let mut numbers = [0; MAX_STAMPS];
             let found = if (*trigger).tgqual.is_null() {
@@ -111,7 +111,7 @@ impl Layout {
                 if number > (*descriptor).natts || (*stamp).is_there() {
                     raise::wrong_arguments(data);
                 }
-                let attribute = raw::attribute(descriptor, number as usize - 1);
+                let attribute = slots::attribute(descriptor, number as usize - 1);
                 *stamp = match stamp_of(attribute) {
                     Some(kind) => Stamp { attnum: number, kind, limit: limit_of(attribute) },
                     None => raise::wrong_arguments(data),
@@ -159,9 +159,9 @@ impl Layout {
     unsafe fn read_columns(&mut self, descriptor: pg_sys::TupleDesc) {
         unsafe {
             let count = (*descriptor).natts as usize;
-            self.columns = raw::MemoryContextAllocZero(self.context, (count + 1) * size_of::<Column>()).cast();
+            self.columns = slots::MemoryContextAllocZero(self.context, (count + 1) * size_of::<Column>()).cast();
             for i in 0..count {
-                let attribute = raw::attribute(descriptor, i);
+                let attribute = slots::attribute(descriptor, i);
                 *self.columns.add(i) = Column {
                     length: (*attribute).attlen,
                     by_value: (*attribute).attbyval,

@@ -1,0 +1,3 @@
+//! What the engine does below Rust: the memory that its processes share.
+
+pub mod segment;
