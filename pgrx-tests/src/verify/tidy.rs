@@ -3,11 +3,13 @@
 
 mod arrows;
 mod documented;
+mod dumped;
 mod exceptions;
 mod fence;
 mod first_lines;
 mod imports;
 mod kinds;
+mod laws;
 mod lines;
 mod links;
 mod source;
@@ -55,6 +57,8 @@ const CHECKS: &[Check] = &[
     ("safety", fence::safety),
     ("declarations", fence::declarations),
     ("sql-order", sql_order::check),
+    ("laws", laws::check),
+    ("dumped", dumped::check),
     ("documented", documented::check),
     ("links", links::check),
     ("first-lines", first_lines::check),
