@@ -11,6 +11,7 @@ pub mod door;
 pub mod encoding;
 pub mod function;
 pub mod grants;
+pub mod guc;
 pub mod heap;
 pub mod hooks;
 pub mod index;
@@ -29,6 +30,7 @@ pub mod process;
 #[cfg(debug_assertions)]
 mod proof;
 pub mod qualify;
+pub mod quiet;
 pub mod raise;
 pub(crate) mod raw;
 pub mod relation_file;
