@@ -4,6 +4,7 @@ mod backfill;
 mod calls;
 mod ddl;
 mod error;
+mod hooks;
 #[cfg(feature = "pg_test")]
 mod in_server_tests;
 mod indexes;
@@ -46,6 +47,6 @@ pub extern "C-unwind" fn _PG_init() {
     server::named::install();
     if server::worker::is_preloading() && !server::worker::is_binary_upgrade() {
         jobs::launcher::register();
-        server::hooks::install();
+        hooks::install();
     }
 }

@@ -11,7 +11,6 @@ use super::books::{
 };
 use super::{Global, capture, failures, memory};
 use crate::server::grants;
-use crate::soft_delete::raw::upserts;
 
 unsafe extern "C-unwind" {
     // Declared again because pgrx's own bindings catch and rebuild every error.
@@ -76,7 +75,6 @@ pub fn install() {
             startup: pg_sys::shmem_startup_hook,
         };
         pg_sys::ExecutorStart_hook = Some(executor_start);
-        upserts::will_be_told();
         pg_sys::ExecutorRun_hook = Some(executor_run);
         pg_sys::ExecutorFinish_hook = Some(executor_finish);
         pg_sys::ExecutorEnd_hook = Some(executor_end);
@@ -121,7 +119,6 @@ unsafe extern "C-unwind" fn executor_start(desc: *mut pg_sys::QueryDesc, flags: 
             Some(next) => next(desc, flags),
             None => standard_ExecutorStart(desc, flags),
         }
-        upserts::begun(desc);
         if !counts_here() || flags as u32 & pg_sys::EXEC_FLAG_EXPLAIN_ONLY != 0 {
             return;
         }
