@@ -1,21 +1,22 @@
 //! pg_upkeep: batched backfill and other upkeep of a PostgreSQL database, run inside the server.
 
-pub mod backfill;
-pub mod calls;
-pub mod ddl;
-pub mod error;
+mod backfill;
+mod calls;
+mod ddl;
+mod error;
+mod hooks;
 #[cfg(feature = "pg_test")]
 mod in_server_tests;
-pub mod indexes;
-pub mod jobs;
-pub mod page;
-pub mod queries;
-pub mod row_stamps;
-pub mod schedules;
-pub mod server;
-pub mod settings;
-pub mod soft_delete;
-pub mod sql;
+mod indexes;
+mod jobs;
+mod page;
+mod queries;
+mod row_stamps;
+mod schedules;
+mod server;
+mod settings;
+mod soft_delete;
+mod sql;
 
 pgrx::pg_module_magic!(name, version);
 
@@ -46,6 +47,6 @@ pub extern "C-unwind" fn _PG_init() {
     server::named::install();
     if server::worker::is_preloading() && !server::worker::is_binary_upgrade() {
         jobs::launcher::register();
-        server::hooks::install();
+        hooks::install();
     }
 }

@@ -60,7 +60,7 @@ pub extern "C-unwind" fn upkeep_scheduler_main(database: pg_sys::Datum) {
     worker::connect(database, Oid::INVALID);
     spi::set_session("lock_timeout", LOCK_TIMEOUT);
     worker::report_application_name("pg_upkeep");
-    crate::queries::raw::ignore_this_process();
+    crate::server::quiet::ignore_this_process();
 
     let board = &segment.board;
     Scheduler {

@@ -15,7 +15,6 @@ use super::tidy::{Tidying, advance};
 use super::{counters, packed};
 use crate::error::*;
 use crate::jobs::chore::Visit;
-use crate::queries::raw::executor;
 use crate::queries::raw::memory::{self, Drained, Presence};
 use crate::queries::raw::texts::{self, Waiting};
 use crate::server::catch::{subtransaction, transaction};
@@ -68,7 +67,7 @@ const OVERDUE: Duration = Duration::from_secs(15);
 
 /// What is wrong with the statistics of this database. `attended`: schedulers can come.
 pub fn ailments(attended: bool) -> Vec<Ailment> {
-    if !executor::are_wanted() {
+    if !settings::counts_queries() {
         return Vec::new();
     }
     if !memory::is_available() {

@@ -2,7 +2,6 @@
 
 use pgrx::prelude::*;
 
-use super::zone::Zone;
 use crate::error::Result;
 use crate::in_server_tests::{error, run, sqlstate, text};
 use crate::server::zone::ServerZone;

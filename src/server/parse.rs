@@ -35,8 +35,6 @@ pub enum Source {
 pub struct Assigned {
     pub column: String,
     pub source: Source,
-    /// Byte offset of the column's name in the parsed text.
-    pub location: usize,
 }
 
 /// A clause that does not belong there, and its byte offset if it is known.
@@ -127,11 +125,7 @@ unsafe fn assigned(target: &pg_sys::ResTarget) -> Assigned {
             }
             _ => Source::Expression,
         };
-        Assigned {
-            column: encoding::text(target.name),
-            source,
-            location: usize::try_from(target.location).unwrap_or(0),
-        }
+        Assigned { column: encoding::text(target.name), source }
     }
 }
 

@@ -116,10 +116,6 @@ impl Statement {
         })
     }
 
-    pub fn sql(&self) -> &str {
-        &self.sql
-    }
-
     /// Runs an UPDATE whose first returned column is a boolean.
     pub fn count(&self, args: &[Arg<'_>]) -> Result<Flagged> {
         connected(|| {

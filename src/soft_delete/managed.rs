@@ -131,14 +131,13 @@ pub struct Column {
     pub is_compound: bool,
     pub by_value: bool,
     pub length: i16,
-    pub align: i8,
     /// Qualified; only where the type has collations.
     pub collation: Option<String>,
     pub type_sql: String,
 }
 
 const COLUMNS: &str = "
-    SELECT a.attname::pg_catalog.text, a.attnum, a.atttypid, t.typarray, t.typlen, t.typbyval, t.typalign::pg_catalog.text,
+    SELECT a.attname::pg_catalog.text, a.attnum, a.atttypid, t.typarray, t.typlen, t.typbyval,
            CASE WHEN a.attcollation OPERATOR(pg_catalog.<>) 0::pg_catalog.oid
                 THEN pg_catalog.format('%I.%I', n.nspname, l.collname) END,
            (t.typcategory OPERATOR(pg_catalog.=) 'A' OR t.typcategory OPERATOR(pg_catalog.=) 'C'), pg_catalog.format_type(a.atttypid, -1)
@@ -159,10 +158,9 @@ pub fn columns(relid: Oid) -> Result<Vec<Column>> {
                 array_oid: row.require(4)?,
                 length: row.require(5)?,
                 by_value: row.require(6)?,
-                align: row.require::<String>(7)?.bytes().next().unwrap_or(b'i') as i8,
-                collation: row.get(8)?,
-                is_compound: row.require(9)?,
-                type_sql: row.require(10)?,
+                collation: row.get(7)?,
+                is_compound: row.require(8)?,
+                type_sql: row.require(9)?,
             })
         })
     })

@@ -35,7 +35,6 @@ pub struct Key {
     pub type_oid: Oid,
     pub by_value: bool,
     pub length: i16,
-    pub align: i8,
 }
 
 impl Key {
@@ -46,7 +45,6 @@ impl Key {
             type_oid: column.type_oid,
             by_value: column.by_value,
             length: column.length,
-            align: column.align,
         }
     }
 }

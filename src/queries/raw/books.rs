@@ -8,16 +8,13 @@ use pgrx::pg_sys;
 
 use super::Global;
 use super::memory::{self, Failure};
+use crate::server::quiet;
+use crate::settings::{TRACK_ALL, TRACK_NONE, tracked};
 
 unsafe extern "C-unwind" {
     /// Declared again because pgrx's own bindings catch and rebuild every error. It does not raise.
     fn GetCurrentSubTransactionId() -> pg_sys::SubTransactionId;
 }
-
-/// Which statements are counted.
-pub const TRACK_NONE: c_int = 0;
-pub const TRACK_TOP: c_int = 1;
-pub const TRACK_ALL: c_int = 2;
 
 const MOST_FRAMES: usize = 64;
 pub const MOST_LEVELS: usize = 64;
@@ -65,28 +62,20 @@ pub struct Level {
 const NO_LEVEL: Level = Level { subtransaction: 0, frame: NO_FRAME, source: std::ptr::null(), location: 0, length: 0 };
 
 pub struct Books {
-    pub track: c_int,
     pub frames: [Frame; MOST_FRAMES],
     /// One above the last frame in use.
     pub top: usize,
     pub levels: [Level; MOST_LEVELS],
     pub level: usize,
-    /// Not counted at all: our own schedulers.
-    pub off: bool,
-    /// Not counted for now: our own bookkeeping.
-    pub quiet: u32,
     /// What the log said of the last error.
     pub last_error: Option<Failure>,
 }
 
 static BOOKS: Global<Books> = Global::new(Books {
-    track: TRACK_TOP,
     frames: [FREE; MOST_FRAMES],
     top: 0,
     levels: [NO_LEVEL; MOST_LEVELS],
     level: 0,
-    off: false,
-    quiet: 0,
     last_error: None,
 });
 
@@ -95,41 +84,14 @@ pub fn books() -> *mut Books {
     BOOKS.get()
 }
 
-/// This process is not counted from now on.
-pub fn ignore_this_process() {
-    // SAFETY: one thread.
-    unsafe { (*books()).off = true };
-}
-
-/// While it lives nothing is counted: statements of our own on our tables.
-pub struct Quiet(());
-
-impl Quiet {
-    pub fn begin() -> Self {
-        // SAFETY: one thread.
-        unsafe { (*books()).quiet = (*books()).quiet.wrapping_add(1) };
-        Quiet(())
-    }
-}
-
-impl Drop for Quiet {
-    fn drop(&mut self) {
-        // SAFETY: one thread.
-        unsafe { (*books()).quiet = (*books()).quiet.saturating_sub(1) };
-    }
-}
-
 #[inline]
 pub unsafe fn is_counting() -> bool {
-    unsafe {
-        let books = books();
-        (*books).track != TRACK_NONE && !(*books).off && (*books).quiet == 0 && pg_sys::ParallelWorkerNumber < 0
-    }
+    tracked() != TRACK_NONE && !quiet::is_quiet() && unsafe { pg_sys::ParallelWorkerNumber < 0 }
 }
 
 #[inline]
 pub unsafe fn counts_here() -> bool {
-    unsafe { is_counting() && ((*books()).level == 0 || (*books()).track == TRACK_ALL) }
+    unsafe { is_counting() && ((*books()).level == 0 || tracked() == TRACK_ALL) }
 }
 
 #[inline]

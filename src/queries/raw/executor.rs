@@ -1,17 +1,16 @@
 //! What everybody's statements pass when they are counted (LAWS 12 and 13): raw functions with nothing to drop, which call the
 //! next hook directly. Nothing here catches: which statements failed is known from the callbacks of (sub)transactions.
 
-use std::ffi::{CStr, c_int};
+use std::ffi::c_int;
 
 use pgrx::pg_sys;
 
 use super::books::{
-    FREE, Frame, NO_FRAME, TRACK_ALL, TRACK_NONE, TRACK_TOP, books, counts_here, enter, find, forget, frame,
-    is_counting, is_explained, leave, may_be_explained, push,
+    FREE, Frame, NO_FRAME, books, counts_here, enter, find, forget, frame, is_counting, is_explained, leave,
+    may_be_explained, push,
 };
 use super::{Global, capture, failures, memory};
 use crate::server::grants;
-use crate::soft_delete::raw::upserts;
 
 unsafe extern "C-unwind" {
     // Declared again because pgrx's own bindings catch and rebuild every error.
@@ -60,45 +59,6 @@ pub fn next() -> &'static Next {
     unsafe { &*NEXT.get() }
 }
 
-/// Defines `upkeep.track_queries`: read as a plain variable on every statement.
-pub fn define_setting() {
-    struct Options([pg_sys::config_enum_entry; 4]);
-    // SAFETY: constant.
-    unsafe impl Sync for Options {}
-    const fn option(name: &'static CStr, value: c_int) -> pg_sys::config_enum_entry {
-        pg_sys::config_enum_entry { name: name.as_ptr(), val: value, hidden: false }
-    }
-    static OPTIONS: Options = Options([
-        option(c"none", TRACK_NONE),
-        option(c"top", TRACK_TOP),
-        option(c"all", TRACK_ALL),
-        pg_sys::config_enum_entry { name: std::ptr::null(), val: 0, hidden: false },
-    ]);
-    // SAFETY: all of it lives as long as the process.
-    unsafe {
-        pg_sys::DefineCustomEnumVariable(
-            c"upkeep.track_queries".as_ptr(),
-            c"Which statements upkeep.query_stats counts.".as_ptr(),
-            c"top: those that clients send; all: also those within functions; none. Takes shared_preload_libraries."
-                .as_ptr(),
-            &raw mut (*books()).track,
-            TRACK_TOP,
-            OPTIONS.0.as_ptr(),
-            pg_sys::GucContext::PGC_SUSET,
-            0,
-            None,
-            None,
-            None,
-        );
-    }
-}
-
-/// Does `upkeep.track_queries` ask for anything?
-pub fn are_wanted() -> bool {
-    // SAFETY: one thread.
-    unsafe { (*books()).track != TRACK_NONE }
-}
-
 /// Installs everything. Only while `shared_preload_libraries` are loaded.
 pub fn install() {
     // SAFETY: one thread, before anything runs.
@@ -115,7 +75,6 @@ pub fn install() {
             startup: pg_sys::shmem_startup_hook,
         };
         pg_sys::ExecutorStart_hook = Some(executor_start);
-        upserts::will_be_told();
         pg_sys::ExecutorRun_hook = Some(executor_run);
         pg_sys::ExecutorFinish_hook = Some(executor_finish);
         pg_sys::ExecutorEnd_hook = Some(executor_end);
@@ -160,7 +119,6 @@ unsafe extern "C-unwind" fn executor_start(desc: *mut pg_sys::QueryDesc, flags: 
             Some(next) => next(desc, flags),
             None => standard_ExecutorStart(desc, flags),
         }
-        upserts::begun(desc);
         if !counts_here() || flags as u32 & pg_sys::EXEC_FLAG_EXPLAIN_ONLY != 0 {
             return;
         }

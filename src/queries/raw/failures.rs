@@ -7,6 +7,7 @@ use pgrx::pg_sys;
 use super::books::{MOST_LEVELS, books, forget, frame, is_counting, level};
 use super::executor;
 use super::memory::{self, Failure};
+use crate::server::quiet;
 
 unsafe extern "C-unwind" {
     // Declared again because pgrx's own bindings catch and rebuild every error. Neither raises.
@@ -102,7 +103,7 @@ pub unsafe extern "C-unwind" fn transaction_ended(event: pg_sys::XactEvent::Type
                 let goes_on = !pg_sys::debug_query_string.is_null() && (*books()).level > 0;
                 if !goes_on {
                     // Whoever was at it may have been jumped over.
-                    (*books()).quiet = 0;
+                    quiet::reset();
                 }
                 fail(0, goes_on);
             }

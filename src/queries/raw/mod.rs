@@ -11,7 +11,6 @@ pub mod memory;
 pub mod texts;
 pub mod utility;
 
-pub use books::{Quiet, ignore_this_process};
 pub use memory::count_as_job;
 
 /// What a process has once, behind a pointer.

@@ -2,12 +2,16 @@
 
 use std::ffi::{CStr, c_char};
 
+use pgrx::pg_guard;
 use pgrx::pg_sys::{self, NodeTag};
 
 use super::books::{
     FREE, Frame, NO_FRAME, books, counts_here, enter, forget, frame, is_counting, is_explained, leave, note_part, push,
 };
-use super::{capture, memory};
+use super::{Global, capture, memory};
+use crate::jobs::activity;
+use crate::server::raise;
+use crate::server::utility::Utility;
 
 unsafe extern "C-unwind" {
     // Declared again because pgrx's own bindings catch and rebuild every error. None of these raises.
@@ -17,22 +21,60 @@ unsafe extern "C-unwind" {
     fn pgstat_get_my_query_id() -> i64;
 }
 
+static NEXT: Global<pg_sys::ProcessUtility_hook_type> = Global::new(None);
+
+/// Only while `shared_preload_libraries` are loaded.
+pub fn install() {
+    // SAFETY: one thread, before anything runs.
+    unsafe {
+        *NEXT.get() = pg_sys::ProcessUtility_hook;
+        pg_sys::ProcessUtility_hook = Some(process_utility);
+    }
+}
+
+unsafe extern "C-unwind" fn process_utility(
+    statement: *mut pg_sys::PlannedStmt,
+    query: *const c_char,
+    read_only_tree: bool,
+    context: pg_sys::ProcessUtilityContext::Type,
+    params: pg_sys::ParamListInfo,
+    environment: *mut pg_sys::QueryEnvironment,
+    receiver: *mut pg_sys::DestReceiver,
+    completion: *mut pg_sys::QueryCompletion,
+) {
+    let passed = Utility { statement, query, read_only_tree, context, params, environment, receiver, completion };
+    unsafe {
+        let mut call = NOT_COUNTED;
+        begin(&raw mut call, statement, query, context);
+        passed.pass_on(*NEXT.get());
+        if end(&raw const call, completion) {
+            look_here_at_commit();
+        }
+    }
+}
+
+/// A scheduler that looks before the commit does not find the extension yet, and says so.
+#[pg_guard]
+unsafe extern "C-unwind" fn look_here_at_commit() {
+    raise::answer(activity::wake_at_commit());
+}
+
 /// A statement while it runs; its place on the stack is what its frame is known by.
-pub struct Call {
+struct Call {
     counted: bool,
     frame: usize,
     before: usize,
     makes_us: bool,
 }
 
-pub const NOT_COUNTED: Call = Call { counted: false, frame: NO_FRAME, before: 0, makes_us: false };
+const NOT_COUNTED: Call = Call { counted: false, frame: NO_FRAME, before: 0, makes_us: false };
 
 /// What EXECUTE runs is counted as what was prepared; parts of a statement are not counted beside it.
 ///
 /// # Safety
 /// In the hook of that statement. `call` stays where it is until [`end`].
 #[allow(clippy::unnecessary_cast)] // unsigned before 18
-pub unsafe fn begin(
+unsafe fn begin(
     call: *mut Call,
     statement: *mut pg_sys::PlannedStmt,
     query: *const c_char,
@@ -74,7 +116,7 @@ pub unsafe fn begin(
 ///
 /// # Safety
 /// After [`begin`], and only if there was no error.
-pub unsafe fn end(call: *const Call, completion: *const pg_sys::QueryCompletion) -> bool {
+unsafe fn end(call: *const Call, completion: *const pg_sys::QueryCompletion) -> bool {
     unsafe {
         let number = (*call).frame;
         if (*call).counted {

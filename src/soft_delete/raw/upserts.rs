@@ -1,6 +1,7 @@
 //! Statements that are being run and may change a row in place of inserting one: which they are only their plan says. Told by
 //! the hook of preloaded libraries; where there is none, every statement that inserts counts as one.
 
+use std::ffi::c_int;
 use std::ptr::null_mut;
 
 use pgrx::pg_sys::{self, MemoryContext, NodeTag, Oid};
@@ -10,6 +11,7 @@ use super::programs;
 use crate::soft_delete::program::Own;
 
 unsafe extern "C-unwind" {
+    fn standard_ExecutorStart(desc: *mut pg_sys::QueryDesc, flags: c_int);
     fn bms_is_member(member: i32, set: *const pg_sys::Bitmapset) -> bool;
     fn pull_varattnos(node: *mut pg_sys::Node, relation: pg_sys::Index, columns: *mut *mut pg_sys::Bitmapset);
 }
@@ -18,14 +20,31 @@ unsafe extern "C-unwind" {
 static mut UPSERTS: Noted<*mut pg_sys::PlannedStmt> = Noted::nothing();
 static mut TOLD: bool = false;
 
-/// The hook is installed, in all sessions.
-pub fn will_be_told() {
-    // SAFETY: before the server has others.
-    unsafe { TOLD = true };
+static mut NEXT: pg_sys::ExecutorStart_hook_type = None;
+
+/// Only while `shared_preload_libraries` are loaded, so that it is there in all sessions.
+pub fn install() {
+    // SAFETY: one thread, before anything runs.
+    unsafe {
+        TOLD = true;
+        NEXT = pg_sys::ExecutorStart_hook;
+        pg_sys::ExecutorStart_hook = Some(executor_start);
+    }
+}
+
+/// Nothing to drop, and the next hook is called directly: a foreign error passes as it is (LAW 12).
+unsafe extern "C-unwind" fn executor_start(desc: *mut pg_sys::QueryDesc, flags: c_int) {
+    unsafe {
+        match NEXT {
+            Some(next) => next(desc, flags),
+            None => standard_ExecutorStart(desc, flags),
+        }
+        begun(desc);
+    }
 }
 
 /// An execution begins.
-pub unsafe fn begun(desc: *mut pg_sys::QueryDesc) {
+unsafe fn begun(desc: *mut pg_sys::QueryDesc) {
     unsafe {
         let statement = (*desc).plannedstmt;
         let operation = (*desc).operation;

@@ -1,34 +1,20 @@
-//! Hooks run in everybody's sessions (LAW 12): raw functions with nothing to drop,
-//! which call the next hook directly, so that a foreign error passes as it is.
+//! The hook that sees statements which need a database to themselves, in everybody's sessions (LAW 12): raw functions with nothing
+//! to drop, which call the next hook directly, so that a foreign error passes as it is.
 
 use std::ffi::{CStr, c_char};
 
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, NodeTag};
 
-use crate::jobs::make_way::Demand;
-use crate::queries::raw::utility;
-
-unsafe extern "C-unwind" {
-    /// Declared again because pgrx's own binding catches and rebuilds every error.
-    fn standard_ProcessUtility(
-        statement: *mut pg_sys::PlannedStmt,
-        query: *const c_char,
-        read_only_tree: bool,
-        context: pg_sys::ProcessUtilityContext::Type,
-        params: pg_sys::ParamListInfo,
-        environment: *mut pg_sys::QueryEnvironment,
-        receiver: *mut pg_sys::DestReceiver,
-        completion: *mut pg_sys::QueryCompletion,
-    );
-}
+use crate::jobs::make_way::{Demand, leave_database};
+use crate::server::raise;
+use crate::server::utility::Utility;
 
 static mut NEXT: pg_sys::ProcessUtility_hook_type = None;
 
-/// Installs all hooks. Only while `shared_preload_libraries` are loaded, so that
-/// every session has them or none.
+/// Only while `shared_preload_libraries` are loaded.
 pub fn install() {
-    crate::queries::raw::executor::install();
+    // SAFETY: one thread, before anything runs.
     unsafe {
         NEXT = pg_sys::ProcessUtility_hook;
         pg_sys::ProcessUtility_hook = Some(process_utility);
@@ -45,32 +31,17 @@ unsafe extern "C-unwind" fn process_utility(
     receiver: *mut pg_sys::DestReceiver,
     completion: *mut pg_sys::QueryCompletion,
 ) {
+    let call = Utility { statement, query, read_only_tree, context, params, environment, receiver, completion };
     unsafe {
-        let mut call = utility::NOT_COUNTED;
-        utility::begin(&raw mut call, statement, query, context);
-        let database = database_to_clear((*statement).utilityStmt);
+        let node = (*statement).utilityStmt;
+        let database = database_to_clear(node);
         // Of these a function or a DO block may run RENAME.
         let may_run = context == pg_sys::ProcessUtilityContext::PROCESS_UTILITY_TOPLEVEL
-            || (*(*statement).utilityStmt).type_ == NodeTag::T_RenameStmt;
+            || (*node).type_ == NodeTag::T_RenameStmt;
         if !database.is_null() && may_run {
-            make_way(database, (*(*statement).utilityStmt).type_);
+            make_way(database, (*node).type_);
         }
-        match NEXT {
-            Some(next) => next(statement, query, read_only_tree, context, params, environment, receiver, completion),
-            None => standard_ProcessUtility(
-                statement,
-                query,
-                read_only_tree,
-                context,
-                params,
-                environment,
-                receiver,
-                completion,
-            ),
-        }
-        if utility::end(&raw const call, completion) {
-            look_here_at_commit();
-        }
+        call.pass_on(NEXT);
     }
 }
 
@@ -121,12 +92,6 @@ unsafe fn option(options: *mut pg_sys::List, name: &CStr) -> *const c_char {
     }
 }
 
-/// A scheduler that looks before the commit does not find the extension yet, and says so.
-#[pg_guard]
-unsafe extern "C-unwind" fn look_here_at_commit() {
-    super::raise::answer(crate::jobs::activity::wake_at_commit());
-}
-
 /// Guarded: what goes wrong in here is ours.
 #[pg_guard]
 unsafe extern "C-unwind" fn make_way(database: *const c_char, statement: NodeTag) {
@@ -139,6 +104,6 @@ unsafe extern "C-unwind" fn make_way(database: *const c_char, statement: NodeTag
     };
     // Only a rename may be part of a transaction.
     if demand == Demand::Rename || !unsafe { pg_sys::IsInTransactionBlock(true) } {
-        super::raise::answer(crate::jobs::make_way::leave_database(&name, demand));
+        raise::answer(leave_database(&name, demand));
     }
 }

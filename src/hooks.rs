@@ -1,0 +1,12 @@
+//! The hooks of this library, which everybody's statements pass (LAWS 12, 13): who installs any, in the order in which they are
+//! installed. The last one is the first to see a statement.
+
+use crate::{jobs, queries, soft_delete};
+
+/// Only while `shared_preload_libraries` are loaded, so that every session has them or none.
+pub fn install() {
+    jobs::raw::make_way::install();
+    soft_delete::raw::upserts::install();
+    queries::raw::utility::install();
+    queries::raw::executor::install();
+}
