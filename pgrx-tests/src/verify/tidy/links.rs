@@ -10,7 +10,7 @@ use super::source::{Clone, File};
 
 pub fn check(clone: &Clone) -> Result<Vec<Finding>> {
     let link = Regex::new(r"\]\(([^)\s]+)\)")?;
-    let mention = Regex::new(r"\bdocs/[a-z_]+\.md\b")?;
+    let mention = Regex::new(r"\bdocs/[a-z_/]+\.md\b")?;
     let mut findings = Vec::new();
     for file in &clone.files {
         let mut in_code = false;
