@@ -137,7 +137,8 @@ mod tests {
 
     #[test]
     fn only_tests_that_failed_are_run_again() {
-        let one = "error: test failed, to rerun pass `-p pg_upkeep-tests --test x`\nerror: 1 target failed:\n    `-p pg_upkeep-tests --test x`";
+        let one = "error: test failed, to rerun pass `-p pg_upkeep-tests --test x`\n\
+                   error: 1 target failed:\n    `-p pg_upkeep-tests --test x`";
         assert_eq!(failed_tests(&ended(one)).into_iter().collect::<Vec<_>>(), ["b"]);
         // A program that crashed has no closing line.
         let two = format!("{one}\n    `-p pg_upkeep-tests --test y`");

@@ -188,7 +188,8 @@ mod tests {
         let found = shown(declarations(&Clone::of(&[
             (
                 "src/a.rs",
-                "unsafe extern \"C-unwind\" { fn GetUserId() -> u32; fn other(); #[cfg(x)] fn other(); }\nunsafe extern \"C-unwind\" fn x() {}",
+                "unsafe extern \"C-unwind\" { fn GetUserId() -> u32; fn other(); #[cfg(x)] fn other(); }\n\
+                 unsafe extern \"C-unwind\" fn x() {}",
             ),
             ("src/b.rs", "fn f() { unsafe extern \"C-unwind\" {\n fn GetUserId() -> i32; } }"),
         ])));

@@ -111,7 +111,8 @@ fn tests(clone: &Clone) -> Result<BTreeSet<String>> {
 mod tests {
     use super::*;
 
-    const PAGE: &str = "# Laws\n\n### 1. A.\n\nWhy `x`.\n\nHeld by: `a_test`, `regress/names`,\n`cargo verify --only sql`.\n\n### 2. B.\n\nNo.\n";
+    const PAGE: &str = "# Laws\n\n### 1. A.\n\nWhy `x`.\n\nHeld by: `a_test`, `regress/names`,\n\
+                        `cargo verify --only sql`.\n\n### 2. B.\n\nNo.\n";
 
     fn found(more: &[(&str, &str)]) -> Vec<String> {
         let steps = ("pgrx-tests/src/verify.rs", "x! { Step { name: \"sql\", }, }");
