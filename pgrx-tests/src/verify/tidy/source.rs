@@ -15,13 +15,13 @@ pub struct File {
     /// From the top of the clone: `src/jobs/queue.rs`.
     pub path: String,
     pub text: String,
-    /// Of a Rust file.
+    /// Of a Rust file of the extension.
     tokens: Option<TokenStream>,
 }
 
 impl File {
     pub fn new(path: &str, text: &str) -> Result<Self> {
-        let tokens = path.ends_with(".rs").then(|| text.parse::<TokenStream>());
+        let tokens = (path.starts_with("src/") && path.ends_with(".rs")).then(|| text.parse::<TokenStream>());
         let tokens = tokens.transpose().map_err(|error| anyhow!("{path} is no Rust: {error}"))?;
         Ok(Self { path: path.to_owned(), text: text.to_owned(), tokens })
     }
