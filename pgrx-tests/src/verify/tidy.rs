@@ -7,6 +7,7 @@ mod dumped;
 mod exceptions;
 mod fence;
 mod first_lines;
+mod frozen;
 mod imports;
 mod kinds;
 mod laws;
@@ -59,6 +60,7 @@ const CHECKS: &[Check] = &[
     ("sql-order", sql_order::check),
     ("laws", laws::check),
     ("dumped", dumped::check),
+    ("frozen", frozen::check),
     ("documented", documented::check),
     ("links", links::check),
     ("first-lines", first_lines::check),
