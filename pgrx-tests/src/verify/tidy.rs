@@ -62,6 +62,7 @@ const CHECKS: &[Check] = &[
     ("dumped", dumped::check),
     ("frozen", frozen::check),
     ("documented", documented::check),
+    ("code-in-docs", documented::check_code),
     ("links", links::check),
     ("first-lines", first_lines::check),
     ("lines", lines::check),

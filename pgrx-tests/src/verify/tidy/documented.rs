@@ -29,6 +29,24 @@ pub fn check(clone: &Clone) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
+/// What pages say of the code is in the code: the end of each `room::name`.
+pub fn check_code(clone: &Clone) -> Result<Vec<Finding>> {
+    let path = Regex::new(r"`[A-Za-z_]+(?:::[A-Za-z_]+)*::([A-Za-z_]+)(?:\(\))?`")?;
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let code = clone.files.iter().filter(|file| file.ends("rs") && !file.is_below("pgrx-tests/src/verify/tidy"));
+    let lines = code.flat_map(File::lines).filter(|(_, text)| !text.trim_start().starts_with("//"));
+    let known: BTreeSet<_> = lines.flat_map(|(_, text)| text.split(move |c| !is_name(c))).collect();
+    let mut findings = Vec::new();
+    for page in clone.files.iter().filter(|file| file.ends("md") && file.path != "CHANGELOG.md") {
+        for (line, text) in page.lines().filter(|(_, text)| text.contains("::")) {
+            for parts in path.captures_iter(text).filter(|parts| !known.contains(&parts[1])) {
+                findings.push(Finding::new(&page.path, line, format!("there is no {} in the code", &parts[0])));
+            }
+        }
+    }
+    Ok(findings)
+}
+
 /// The names in `upkeep.name`, `name(` and in a name between backticks.
 fn mentions(text: &str) -> impl Iterator<Item = &str> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -99,5 +117,15 @@ mod tests {
                 "docs/jobs.md:3: there is no upkeep.unpause",
             ]
         );
+    }
+
+    #[test]
+    fn code_that_is_not_there_is_found() {
+        let clone = Clone::of(&[
+            ("src/jobs/seat.rs", "// fn gone\npub fn take() {}"),
+            ("docs/internals/engine.md", "# E\n`jobs::seat::take()` and `seat::gone`, 1::int"),
+        ]);
+        let found: Vec<_> = check_code(&clone).unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["docs/internals/engine.md:2: there is no `seat::gone` in the code"]);
     }
 }
