@@ -17,24 +17,47 @@ pub mod soft_delete;
 
 pgrx::pg_module_magic!(name, version);
 
-pgrx::extension_sql_file!("../sql/schema/jobs/tables.sql", name = "jobs_tables");
-pgrx::extension_sql_file!("../sql/schema/jobs/views.sql", name = "jobs_views", requires = ["backfill_functions"]);
-pgrx::extension_sql_file!("../sql/schema/backfill/functions.sql", name = "backfill_functions", requires = ["jobs_tables"]);
-pgrx::extension_sql_file!("../sql/schema/schedules/tables.sql", name = "schedules_tables", requires = ["jobs_views"]);
-pgrx::extension_sql_file!("../sql/schema/indexes/facts.sql", name = "indexes_facts", requires = ["schedules_tables"]);
-pgrx::extension_sql_file!("../sql/schema/indexes/verdicts.sql", name = "indexes_verdicts", requires = ["indexes_facts"]);
-pgrx::extension_sql_file!("../sql/schema/indexes/usage.sql", name = "indexes_usage", requires = ["indexes_verdicts"]);
-pgrx::extension_sql_file!("../sql/schema/indexes/superfluous.sql", name = "indexes_superfluous", requires = ["indexes_usage"]);
-pgrx::extension_sql_file!("../sql/schema/indexes/missing.sql", name = "indexes_missing", requires = ["indexes_superfluous"]);
-pgrx::extension_sql_file!("../sql/schema/indexes/report.sql", name = "indexes_report", requires = ["indexes_missing", "indexes_bloat"]);
-pgrx::extension_sql_file!("../sql/schema/indexes/bloat.sql", name = "indexes_bloat", requires = ["indexes_missing"]);
-pgrx::extension_sql_file!("../sql/schema/row_stamps/functions.sql", name = "row_stamps_functions", requires = ["indexes_report"]);
-pgrx::extension_sql_file!("../sql/schema/soft_delete/functions.sql", name = "soft_delete_functions", requires = ["row_stamps_functions"]);
-pgrx::extension_sql_file!("../sql/schema/soft_delete/purge.sql", name = "soft_delete_purge", requires = ["soft_delete_functions"]);
-pgrx::extension_sql_file!("../sql/schema/soft_delete/unique_keys.sql", name = "soft_delete_unique_keys", requires = ["soft_delete_purge"]);
-pgrx::extension_sql_file!("../sql/schema/soft_delete/ddl.sql", name = "soft_delete_ddl", requires = ["soft_delete_unique_keys"]);
-pgrx::extension_sql_file!("../sql/schema/queries/tables.sql", name = "queries_tables", requires = ["soft_delete_ddl"]);
-pgrx::extension_sql_file!("../sql/schema/queries/reports.sql", name = "queries_reports", requires = ["queries_tables"]);
+/// The SQL files, in the order in which CREATE EXTENSION runs them: each requires the one above it.
+macro_rules! schema {
+    ($name:literal: $file:literal, $($rest:tt)*) => {
+        pgrx::extension_sql_file!($file, name = $name);
+        schema!(after $name, $($rest)*);
+    };
+    (after $above:literal, $name:literal: $file:literal, $($rest:tt)*) => {
+        pgrx::extension_sql_file!($file, name = $name, requires = [$above]);
+        schema!(after $name, $($rest)*);
+    };
+    (after $last:literal,) => {};
+}
+
+schema! {
+    "jobs_tables": "../sql/schema/jobs/tables.sql",
+    "backfill_tables": "../sql/schema/backfill/tables.sql",
+    "jobs_views": "../sql/schema/jobs/views.sql",
+    "jobs_functions": "../sql/schema/jobs/functions.sql",
+    "backfill_functions": "../sql/schema/backfill/functions.sql",
+    "schedules_tables": "../sql/schema/schedules/tables.sql",
+    "schedules_views": "../sql/schema/schedules/views.sql",
+    "schedules_functions": "../sql/schema/schedules/functions.sql",
+    "indexes_facts": "../sql/schema/indexes/facts.sql",
+    "indexes_verdicts": "../sql/schema/indexes/verdicts.sql",
+    "indexes_usage": "../sql/schema/indexes/usage.sql",
+    "indexes_superfluous": "../sql/schema/indexes/superfluous.sql",
+    "indexes_missing": "../sql/schema/indexes/missing.sql",
+    "indexes_bloat": "../sql/schema/indexes/bloat.sql",
+    "indexes_report": "../sql/schema/indexes/report.sql",
+    "row_stamps_functions": "../sql/schema/row_stamps/functions.sql",
+    "soft_delete_tables": "../sql/schema/soft_delete/tables.sql",
+    "soft_delete_functions": "../sql/schema/soft_delete/functions.sql",
+    "soft_delete_triggers": "../sql/schema/soft_delete/triggers.sql",
+    "soft_delete_views": "../sql/schema/soft_delete/views.sql",
+    "soft_delete_purge": "../sql/schema/soft_delete/purge.sql",
+    "soft_delete_unique_keys": "../sql/schema/soft_delete/unique_keys.sql",
+    "soft_delete_ddl": "../sql/schema/soft_delete/ddl.sql",
+    "queries_tables": "../sql/schema/queries/tables.sql",
+    "queries_stats": "../sql/schema/queries/stats.sql",
+    "queries_reports": "../sql/schema/queries/reports.sql",
+}
 
 #[allow(non_snake_case)]
 #[pgrx::pg_guard]

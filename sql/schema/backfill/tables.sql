@@ -1,0 +1,60 @@
+-- What is known of a backfill beside its job, and a view of the rows that it put aside.
+
+-- Rows that a backfill has to come back to (locked by somebody else) or has put aside (quarantined).
+CREATE TABLE upkeep._backfill_row (
+    job uuid NOT NULL,
+    row_key jsonb NOT NULL,
+    number bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    relid oid NOT NULL,
+    state text NOT NULL CHECK (state IN ('locked', 'quarantined')),
+    sqlstate text,
+    message text,
+    attempts integer NOT NULL DEFAULT 0,
+    last_tried_at timestamptz,
+    -- The key is written so that the same values come back, which versions before 0.6.0 did not see to.
+    exact boolean NOT NULL DEFAULT false,
+    -- Without keys rows are told apart by their places, which repeat from table to table.
+    PRIMARY KEY (job, relid, row_key)
+);
+CREATE INDEX ON upkeep._backfill_row (job, state, number);
+
+-- Transactions of a backfill whose rows still match its condition: never updated again by the same run.
+CREATE TABLE upkeep._backfill_xid (
+    job uuid NOT NULL,
+    xid bigint NOT NULL,
+    PRIMARY KEY (job, xid)
+);
+
+-- The tables of a backfill, one with an ordinary target, all leaves of a tree: what its workers share of each.
+CREATE TABLE upkeep._backfill_table (
+    job uuid NOT NULL,
+    number integer NOT NULL,
+    relid oid NOT NULL,
+    -- Quoted and qualified: a dump restored elsewhere meets other OIDs (LAW 20).
+    relname text NOT NULL,
+    -- Its part of the job's units.
+    weight double precision NOT NULL,
+    -- gone: dropped or taken out of the tree meanwhile.
+    state text NOT NULL DEFAULT 'todo' CHECK (state IN ('todo', 'done', 'gone')),
+    -- Others have locked its last rows: it rests until then.
+    not_before timestamptz,
+    shared jsonb NOT NULL DEFAULT '{}',
+    PRIMARY KEY (job, number)
+);
+CREATE INDEX _backfill_table_todo ON upkeep._backfill_table (job, weight, number) WHERE state OPERATOR(pg_catalog.=) 'todo';
+
+SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_table', '');
+SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_row', '');
+SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_xid', '');
+SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_row_number_seq', '');
+
+CREATE VIEW upkeep.quarantined_rows WITH (security_barrier) AS
+    SELECT r.job, r.relid, r.row_key, r.sqlstate, r.message, r.attempts, r.last_tried_at
+    FROM upkeep._backfill_row r
+    JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) r.job
+    WHERE r.state OPERATOR(pg_catalog.=) 'quarantined'
+      AND pg_catalog.pg_has_role(j.owner, 'USAGE');
+COMMENT ON VIEW upkeep.quarantined_rows IS
+'Rows that a backfill put aside because their new value is an error; upkeep.retry(job) tries them again. Visible to members of the job''s owner.';
+COMMENT ON COLUMN upkeep.quarantined_rows.row_key IS 'The row''s key, or its place (ctid) where the table has no key.';
+GRANT SELECT ON upkeep.quarantined_rows TO PUBLIC;
