@@ -11,11 +11,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::command;
 use crate::extension::Artifacts;
 use crate::pg::Installation;
 use crate::room::Room;
 use crate::user::{self, ServerUser};
-use crate::command;
 
 #[derive(Clone, Debug)]
 pub struct Tree {
