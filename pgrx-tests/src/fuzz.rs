@@ -17,7 +17,8 @@ use regex::Regex;
 
 use self::dice::Dice;
 use self::world::{DATABASE, Ids, SECRET};
-use crate::cluster::{Cluster, SUPERUSER};
+use crate::cluster::Cluster;
+use crate::pg::SUPERUSER;
 use crate::session::Session;
 use crate::tree::Tree;
 use crate::wait::wait_until;

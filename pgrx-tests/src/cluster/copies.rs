@@ -6,7 +6,8 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 
-use super::{Cluster, PATIENCE, SUPERUSER};
+use super::{Cluster, PATIENCE};
+use crate::pg::SUPERUSER;
 use crate::wait::wait_until;
 use crate::{command, hostile};
 

@@ -6,11 +6,11 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::{Passed, Suite, pg_upgrade_tables};
-use crate::cluster::{Cluster, SUPERUSER, Stop};
+use crate::cluster::{Cluster, Stop};
 use crate::command;
 use crate::extension::Flavour;
 use crate::jobs::{backfill_endlessly, end_endless_backfill, run_in_background, state, wait};
-use crate::pg::OLDEST;
+use crate::pg::{OLDEST, SUPERUSER};
 use crate::prepare::Postgres;
 use crate::session::Session;
 use crate::testing::wait_for_text;
