@@ -18,20 +18,20 @@ const THREADS: &str = "4";
 
 /// The part of the client suite that is hostile in every run: each verb, and what works in the background, in about five minutes.
 const HOSTILE_CHOICE: &[&str] = &[
-    "hostile",
-    "soft_delete",
-    "soft_delete_types",
-    "soft_delete_unique",
-    "soft_delete_purge",
-    "verbs",
-    "waiting",
-    "commands",
-    "schedules",
-    "row_stamps",
-    "index_cases",
-    "query_reports",
-    "databases",
-    "privileges",
+    "house/hostile",
+    "soft_delete/rows",
+    "soft_delete/types",
+    "soft_delete/unique",
+    "soft_delete/purge",
+    "jobs/verbs",
+    "jobs/waiting",
+    "jobs/commands",
+    "schedules/runs",
+    "row_stamps/stamps",
+    "indexes/cases",
+    "queries/reports",
+    "jobs/databases",
+    "house/privileges",
 ];
 
 /// The client tests with traps in front of every name: a choice of them, or all.

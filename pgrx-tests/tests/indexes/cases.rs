@@ -1,12 +1,10 @@
 //! A catalogue of small cases, each with the right verdict. Every case also says: what the views propose may all be done at once without
 //! leaving a foreign key unserved, and create_command makes again exactly what drop_command took away.
 
-mod index_cases {
-    pub mod broken;
-    pub mod keys;
-    pub mod superfluous;
-    pub mod verdicts;
-}
+mod broken;
+mod keys;
+mod superfluous;
+mod verdicts;
 
 use anyhow::{Context, Result, bail, ensure};
 use upkeep_tests::cluster::Cluster;
@@ -114,31 +112,31 @@ fn what_is_proposed_can_be_done(session: &mut Session) -> Result<()> {
 
 #[test]
 fn used_kept_unused() -> Result<()> {
-    run(index_cases::verdicts::CASES)
+    run(verdicts::CASES)
 }
 
 #[test]
 fn duplicate_and_redundant() -> Result<()> {
-    run(index_cases::superfluous::CASES)
+    run(superfluous::CASES)
 }
 
 #[test]
 fn invalid() -> Result<()> {
-    run(index_cases::broken::CASES)
+    run(broken::CASES)
 }
 
 #[test]
 fn foreign_keys_and_missing() -> Result<()> {
-    run(index_cases::keys::CASES)
+    run(keys::CASES)
 }
 
 #[test]
 fn there_are_many() {
     let all = [
-        index_cases::verdicts::CASES,
-        index_cases::superfluous::CASES,
-        index_cases::broken::CASES,
-        index_cases::keys::CASES,
+        verdicts::CASES,
+        superfluous::CASES,
+        broken::CASES,
+        keys::CASES,
     ];
     assert!(all.iter().map(|cases| cases.len()).sum::<usize>() >= 80);
 }

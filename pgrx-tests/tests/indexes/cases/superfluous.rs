@@ -1,4 +1,4 @@
-use crate::{Case, DUPLICATE, REDUNDANT};
+use super::{Case, DUPLICATE, REDUNDANT};
 
 pub const CASES: &[Case] = &[
     (

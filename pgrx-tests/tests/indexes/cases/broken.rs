@@ -1,4 +1,4 @@
-use crate::{Case, INVALID, VERDICT};
+use super::{Case, INVALID, VERDICT};
 
 pub const CASES: &[Case] = &[
     ("nothing broken", "CREATE TABLE t (a int PRIMARY KEY)", INVALID, &[]),

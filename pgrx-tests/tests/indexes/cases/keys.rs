@@ -1,4 +1,4 @@
-use crate::{Case, FOREIGN_KEY, MISSING};
+use super::{Case, FOREIGN_KEY, MISSING};
 
 pub const CASES: &[Case] = &[
     (
