@@ -1,13 +1,11 @@
 //! About a tenth of the client tests: what each mechanism needs at least, and what the server does otherwise from version to
 //! version. It tells whether a version holds at all; the whole suite runs on the oldest and on the newest.
 
-use std::fs;
+use anyhow::{Context, Result};
 
-use anyhow::{Context, Result, bail};
+use super::client_tests::{self, Test};
 
-use crate::paths;
-
-/// Files of client tests, and the tests in them.
+/// Files of client tests by room, and the tests in them.
 const CHOICE: &[(&str, &[&str])] = &[
     ("jobs/at_commit", &["a_job_of_a_prepared_transaction_starts_when_it_is_committed"]),
     (
@@ -113,7 +111,10 @@ const CHOICE: &[(&str, &[&str])] = &[
     ("soft_delete/view", &["many_rows_go_as_one_and_come_back"]),
     ("jobs/step_limits", &["a_schedules_timeout_ends_what_catches_it"]),
     ("jobs/throttling", &["a_job_waits_for_a_standby_that_stands_still_and_goes_on_by_itself"]),
-    ("backfill/trees", &["trees_of_every_shape_are_filled", "publications_that_would_refuse_the_update_refuse_the_backfill"]),
+    (
+        "backfill/trees",
+        &["trees_of_every_shape_are_filled", "publications_that_would_refuse_the_update_refuse_the_backfill"],
+    ),
     ("jobs/verbs", &["each_state_allows_what_it_should"]),
     ("jobs/waiting", &["who_waits_holds_no_snapshot_and_no_transaction_id"]),
     ("jobs/worker_ends", &["an_executor_that_is_terminated_leaves_the_answer_to_the_next"]),
@@ -128,21 +129,14 @@ const CHOICE: &[(&str, &[&str])] = &[
     ),
 ];
 
-pub fn files() -> impl Iterator<Item = &'static str> {
-    CHOICE.iter().map(|&(file, _)| file)
-}
-
 /// The tests, each of which is there: of one that was renamed the test runner would say nothing.
-pub fn tests() -> Result<Vec<&'static str>> {
+pub fn tests() -> Result<Vec<Test>> {
     let mut tests = Vec::new();
     for (file, chosen) in CHOICE {
-        let path = paths::harness().join(format!("tests/{file}.rs"));
-        let source = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        for test in *chosen {
-            if !source.contains(&format!("fn {test}(")) {
-                bail!("the smoke test {test} is not in {}", path.display());
-            }
-            tests.push(*test);
+        let all = client_tests::of_file(file)?;
+        for name in *chosen {
+            let test = all.iter().find(|test| test.name.rsplit("::").next() == Some(name));
+            tests.push(test.with_context(|| format!("the smoke test {name} is not in tests/{file}.rs"))?.clone());
         }
     }
     Ok(tests)

@@ -132,11 +132,6 @@ fn foreign_keys_and_missing() -> Result<()> {
 
 #[test]
 fn there_are_many() {
-    let all = [
-        verdicts::CASES,
-        superfluous::CASES,
-        broken::CASES,
-        keys::CASES,
-    ];
+    let all = [verdicts::CASES, superfluous::CASES, broken::CASES, keys::CASES];
     assert!(all.iter().map(|cases| cases.len()).sum::<usize>() >= 80);
 }
