@@ -1,6 +1,7 @@
 //! Words for what tests do with jobs.
 
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use postgres::error::DbError;
@@ -86,6 +87,23 @@ fn executors(job: &str) -> String {
 
 pub fn state(session: &mut Session, job: &str) -> Result<String> {
     session.text(&format!("SELECT state FROM upkeep.jobs WHERE id = '{job}'"))
+}
+
+/// Waits until a job is in this state; a job that ends in another one is an error which says why.
+pub fn wait_for_state(session: &mut Session, job: &str, wanted: &str) -> Result<()> {
+    wait_for_state_within(session, job, wanted, PATIENCE)
+}
+
+pub fn wait_for_state_within(session: &mut Session, job: &str, wanted: &str, timeout: Duration) -> Result<()> {
+    let look = format!("SELECT state FROM upkeep.jobs WHERE id = '{job}'");
+    let reached = wait_for(&format!("job {job} to be {wanted}"), timeout, || {
+        let state = session.text(&look)?;
+        if state != wanted && ["done", "failed", "canceled"].contains(&&*state) {
+            bail!("job {job} is {state} instead of {wanted}");
+        }
+        Ok((state == wanted).then_some(()))
+    });
+    reached.with_context(|| describe(session, job))
 }
 
 /// Waits with `upkeep.wait` for a job that succeeds.

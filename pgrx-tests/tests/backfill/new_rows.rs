@@ -8,11 +8,11 @@ use anyhow::{Context, Result};
 use upkeep_tests::cluster::{Cluster, PATIENCE};
 use upkeep_tests::faults::{Blow, strike, strike_open_step};
 use upkeep_tests::jobs::{
-    describe, events, executors_of, join, run_in_background, sqlstate, state, wait, wait_for_error,
+    describe, events, executors_of, join, run_in_background, sqlstate, state, wait, wait_for_error, wait_for_state,
     wait_until_nobody_works_on,
 };
 use upkeep_tests::session::Session;
-use upkeep_tests::testing::{self, Database, wait_for_state, wait_for_text};
+use upkeep_tests::testing::{self, Database, wait_for_text};
 use upkeep_tests::wait::{wait_for, wait_until};
 
 const ROWS: i64 = 20_000;

@@ -5,10 +5,10 @@ use anyhow::{Context, Result};
 use upkeep_tests::cluster::PATIENCE;
 use upkeep_tests::faults::{Blow, strike_open_step};
 use upkeep_tests::jobs::{
-    describe, executors_of, join, meanwhile, meanwhile_error, sqlstate, state, wait, wait_for_error,
+    describe, executors_of, join, meanwhile, meanwhile_error, sqlstate, state, wait, wait_for_error, wait_for_state,
 };
 use upkeep_tests::session::Session;
-use upkeep_tests::testing::{self, wait_for_state, wait_for_text};
+use upkeep_tests::testing::{self, wait_for_text};
 use upkeep_tests::wait::wait_for;
 
 /// `plus_one(n, id)` does not return for an id that is in `gate`: whoever comes to that row stays there.

@@ -4,9 +4,9 @@ use std::fs;
 
 use anyhow::{Context, Result};
 use upkeep_tests::cluster::Cluster;
-use upkeep_tests::jobs::wait;
+use upkeep_tests::jobs::{wait, wait_for_state};
 use upkeep_tests::session::Session;
-use upkeep_tests::testing::{self, wait_for_state, wait_for_text};
+use upkeep_tests::testing::{self, wait_for_text};
 use upkeep_tests::{command, hostile};
 
 /// Something of everything that dumps carry.

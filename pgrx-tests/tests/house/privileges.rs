@@ -2,11 +2,11 @@
 
 use anyhow::Result;
 use upkeep_tests::jobs::{
-    meanwhile, run_endlessly, run_in_background, run_with, sqlstate, state, wait, wait_for_error,
+    meanwhile, run_endlessly, run_in_background, run_with, sqlstate, state, wait, wait_for_error, wait_for_state,
     wait_until_nobody_works_on,
 };
 use upkeep_tests::session::Session;
-use upkeep_tests::testing::{self, Database, wait_for_state, wait_for_text};
+use upkeep_tests::testing::{self, Database, wait_for_text};
 
 /// A role that may run commands in the background.
 fn author(db: &Database, name: &str) -> Result<String> {

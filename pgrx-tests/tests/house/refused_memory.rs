@@ -2,8 +2,9 @@
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use upkeep_tests::jobs::wait_for_state;
 use upkeep_tests::session::Session;
-use upkeep_tests::testing::{self, wait_for_state};
+use upkeep_tests::testing;
 
 /// A value for an argument of this type.
 const VALUES: &str = "

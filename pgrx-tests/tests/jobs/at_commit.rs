@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use upkeep_tests::cluster::PATIENCE;
-use upkeep_tests::jobs::{executors_of, run_in_background, sqlstate, state, wait};
+use upkeep_tests::jobs::{executors_of, run_in_background, sqlstate, state, wait, wait_for_state};
 use upkeep_tests::session::Session;
-use upkeep_tests::testing::{self, wait_for_state, wait_for_text};
+use upkeep_tests::testing::{self, wait_for_text};
 use upkeep_tests::wait::wait_until;
 
 /// A command that waits for the lock which `holder` has, and then leaves a row in `done`.

@@ -2,13 +2,12 @@
 
 use anyhow::Result;
 use upkeep_tests::cluster::Stop;
-use upkeep_tests::jobs::{ENDLESS, join};
 use upkeep_tests::jobs::{
-    events, meanwhile_error, run_endlessly, run_in_background, run_with, sqlstate, state, wait, wait_for_error,
-    wait_until_asleep, wait_until_nobody_works_on,
+    ENDLESS, events, join, meanwhile_error, run_endlessly, run_in_background, run_with, sqlstate, state, wait,
+    wait_for_error, wait_for_state, wait_until_asleep, wait_until_nobody_works_on,
 };
 use upkeep_tests::session::Session;
-use upkeep_tests::testing::{self, wait_for_state, wait_for_text, workers};
+use upkeep_tests::testing::{self, wait_for_text, workers};
 
 #[test]
 fn commands_that_refuse_a_transaction_block_run() -> Result<()> {

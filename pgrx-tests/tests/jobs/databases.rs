@@ -7,10 +7,10 @@ use anyhow::{Context, Result};
 use upkeep_tests::cluster::{Cluster, Stop};
 use upkeep_tests::jobs::{
     backfill_endlessly, end_endless_backfill, run_endlessly, run_in_background, sqlstate, state, wait, wait_for_error,
-    wait_until_asleep,
+    wait_for_state, wait_until_asleep,
 };
 use upkeep_tests::session::Session;
-use upkeep_tests::testing::{self, wait_for_state, wait_for_text, workers};
+use upkeep_tests::testing::{self, wait_for_text, workers};
 
 /// What the issue allows.
 const AT_ONCE: Duration = Duration::from_secs(1);

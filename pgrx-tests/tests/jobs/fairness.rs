@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use upkeep_tests::cluster::{Cluster, PATIENCE};
-use upkeep_tests::jobs::{ENDLESS, executors_of, run_in_background, sqlstate, state, wait, wait_for_error};
+use upkeep_tests::jobs::{
+    ENDLESS, executors_of, run_in_background, sqlstate, state, wait, wait_for_error, wait_for_state,
+    wait_for_state_within,
+};
 use upkeep_tests::schedules::{RARELY, describe, schedule, wait_for_runs};
 use upkeep_tests::session::Session;
-use upkeep_tests::testing::{self, wait_for_state, wait_for_text};
+use upkeep_tests::testing::{self, wait_for_text};
 use upkeep_tests::wait::wait_until;
 
 const WORKERS_OF: &str =
@@ -220,7 +223,7 @@ fn one_workers_turn_passes_to_others_when_there_are_more_than_workers() -> Resul
     wait_for_state(&mut superuser, &hers, "running")?;
     let job = run_in_background(&mut superuser, "SELECT 1")?;
     // A turn is a minute.
-    testing::wait_for_state_within(&mut superuser, &job, "done", Duration::from_secs(90))?;
+    wait_for_state_within(&mut superuser, &job, "done", Duration::from_secs(90))?;
     wait_for_state(&mut superuser, &hers, "running")?;
     superuser.run(&format!("SELECT upkeep.cancel('{hers}')"))
 }

@@ -2,10 +2,10 @@
 
 use anyhow::{Context, Result};
 use upkeep_tests::cluster::{Cluster, PATIENCE, Stop};
-use upkeep_tests::jobs::{run_in_background, state, wait};
+use upkeep_tests::jobs::{run_in_background, state, wait, wait_for_state};
 use upkeep_tests::schedules::describe;
 use upkeep_tests::session::Session;
-use upkeep_tests::testing::{self, wait_for_state, wait_for_text};
+use upkeep_tests::testing::{self, wait_for_text};
 use upkeep_tests::wait::wait_until;
 
 const WORKERS: &str =

@@ -2,10 +2,10 @@
 
 use anyhow::{Context, Result};
 use upkeep_tests::cluster::{Cluster, PATIENCE};
-use upkeep_tests::jobs::{describe, join, meanwhile, run_in_background, sqlstate, state, wait};
+use upkeep_tests::jobs::{describe, join, meanwhile, run_in_background, sqlstate, state, wait, wait_for_state};
 use upkeep_tests::schedules::{describe as describe_schedules, schedule};
 use upkeep_tests::session::Session;
-use upkeep_tests::testing::{self, wait_for_state, wait_for_text, workers};
+use upkeep_tests::testing::{self, wait_for_text, workers};
 use upkeep_tests::wait::wait_until;
 
 /// A server of one's own, an administrator in its database `postgres`, and two roles that may use everything.

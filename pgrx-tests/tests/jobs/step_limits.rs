@@ -5,12 +5,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use upkeep_tests::cluster::{Cluster, PATIENCE};
 use upkeep_tests::jobs::{
-    describe, executors_of, run_in_background, state, wait, wait_for_error, wait_until_asleep,
-    wait_until_nobody_works_on,
+    describe, executors_of, run_in_background, state, wait, wait_for_error, wait_for_state, wait_for_state_within,
+    wait_until_asleep, wait_until_nobody_works_on,
 };
 use upkeep_tests::schedules::{RARELY, run_now, schedule_with};
 use upkeep_tests::session::Session;
-use upkeep_tests::testing::{self, wait_for_state, wait_for_state_within, wait_for_text};
+use upkeep_tests::testing::{self, wait_for_text};
 use upkeep_tests::wait::wait_until;
 
 /// A trigger that does not end, and goes on when it is canceled.

@@ -1,9 +1,9 @@
 //! Jobs that change indexes of one table take turns: two at once would wait for each other, and leave an invalid index.
 
 use anyhow::Result;
-use upkeep_tests::jobs::{events, executors_of, run_in_background, wait, wait_until_nobody_works_on};
+use upkeep_tests::jobs::{events, executors_of, run_in_background, wait, wait_for_state, wait_until_nobody_works_on};
 use upkeep_tests::session::Session;
-use upkeep_tests::testing::{self, Database, wait_for_state, wait_for_text};
+use upkeep_tests::testing::{self, Database, wait_for_text};
 
 const TABLE: &str = "CREATE TABLE t (a int PRIMARY KEY, b int, c int, d int);
                      INSERT INTO t SELECT g, g, g, g FROM generate_series(1, 1000) g;

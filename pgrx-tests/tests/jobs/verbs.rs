@@ -6,9 +6,10 @@ use anyhow::{Context, Result};
 use postgres::fallible_iterator::FallibleIterator;
 use upkeep_tests::jobs::{
     events, join, meanwhile, meanwhile_error, run_in_background, run_with, sqlstate, state, wait, wait_for_error,
+    wait_for_state,
 };
 use upkeep_tests::session::Session;
-use upkeep_tests::testing::{self, Database, wait_for_state, wait_for_text};
+use upkeep_tests::testing::{self, Database, wait_for_text};
 
 const STATES: [&str; 5] = ["queued", "paused", "done", "failed", "canceled"];
 

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use upkeep_tests::jobs::{
     join, meanwhile, meanwhile_error, run_endlessly, run_in_background, sqlstate, state, wait, wait_for_error,
+    wait_for_state,
 };
-use upkeep_tests::testing::{self, wait_for_state, wait_for_text};
+use upkeep_tests::testing::{self, wait_for_text};
 
 #[test]
 fn who_waits_holds_no_snapshot_and_no_transaction_id() -> Result<()> {

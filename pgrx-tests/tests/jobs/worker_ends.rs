@@ -6,10 +6,10 @@ use anyhow::{Context, Result};
 use upkeep_tests::cluster::{Cluster, PATIENCE};
 use upkeep_tests::jobs::{
     backfill_endlessly, describe, end_endless_backfill, events, run_in_background, run_with, state, wait,
-    wait_for_error, wait_until_asleep,
+    wait_for_error, wait_for_state, wait_until_asleep,
 };
 use upkeep_tests::session::Session;
-use upkeep_tests::testing::{self, Database, wait_for_state, wait_for_text};
+use upkeep_tests::testing::{self, Database, wait_for_text};
 use upkeep_tests::wait::{wait_for, wait_until};
 
 /// Lets a pause between two starts be over, and has a scheduler come by.

@@ -6,10 +6,10 @@ use anyhow::{Context, Result};
 use upkeep_tests::cluster::{Cluster, PATIENCE, Stop, context_switches, processes_in};
 use upkeep_tests::jobs::{
     ENDLESS, describe, run_endlessly, run_in_background, run_with, sqlstate, state, wait, wait_for_error,
-    wait_until_asleep, wait_until_nobody_works_on,
+    wait_for_state, wait_until_asleep, wait_until_nobody_works_on,
 };
 use upkeep_tests::session::Session;
-use upkeep_tests::testing::{self, wait_for_state, wait_for_text, workers};
+use upkeep_tests::testing::{self, wait_for_text, workers};
 use upkeep_tests::wait::{wait_for, wait_until};
 
 /// A preloaded server with the extension in its database `postgres`.

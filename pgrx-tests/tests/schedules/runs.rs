@@ -1,12 +1,12 @@
 //! Schedules end to end: what runs, as whom, what is noted, and what people can do about it.
 
 use anyhow::Result;
-use upkeep_tests::jobs::{ENDLESS, sqlstate, wait, wait_for_error, wait_until_asleep};
+use upkeep_tests::jobs::{ENDLESS, sqlstate, wait, wait_for_error, wait_for_state, wait_until_asleep};
 use upkeep_tests::schedules::{
     RARELY, describe, run_now, schedule, schedule_with, statuses, wait_for_runs, wait_until_ended,
 };
 use upkeep_tests::session::Session;
-use upkeep_tests::testing::{self, wait_for_state, wait_for_text};
+use upkeep_tests::testing::{self, wait_for_text};
 
 #[test]
 fn an_interval_runs_again_and_again() -> Result<()> {

@@ -3,9 +3,9 @@
 use anyhow::{Context, Result};
 use upkeep_tests::cluster::PATIENCE;
 use upkeep_tests::faults::{Blow, strike_open_step};
-use upkeep_tests::jobs::{describe, events, join, meanwhile, sqlstate, wait, wait_for_error};
+use upkeep_tests::jobs::{describe, events, join, meanwhile, sqlstate, wait, wait_for_error, wait_for_state};
 use upkeep_tests::session::Session;
-use upkeep_tests::testing::{self, Database, wait_for_state, wait_for_text};
+use upkeep_tests::testing::{self, Database, wait_for_text};
 use upkeep_tests::wait::wait_until;
 
 /// Users with their orders and notes; nothing is deleted.

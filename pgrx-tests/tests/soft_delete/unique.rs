@@ -1,9 +1,11 @@
 //! Unique keys that count live rows only.
 
 use anyhow::{Result, bail};
-use upkeep_tests::jobs::{describe, events, executors_of, sqlstate, wait, wait_for_error, wait_until_nobody_works_on};
+use upkeep_tests::jobs::{
+    describe, events, executors_of, sqlstate, wait, wait_for_error, wait_for_state, wait_until_nobody_works_on,
+};
 use upkeep_tests::session::Session;
-use upkeep_tests::testing::{self, wait_for_state, wait_for_text};
+use upkeep_tests::testing::{self, wait_for_text};
 
 const USERS: &str = "
     CREATE TABLE users (id int PRIMARY KEY, email text CONSTRAINT email_taken UNIQUE, name text, code int UNIQUE, n int, room int4range,
