@@ -94,9 +94,7 @@ impl Fuzz {
             .set("upkeep.worker_nice", 0)
             .set("upkeep.query_interval", "2s")
             .start()?;
-        server.create_database(DATABASE)?;
-        let mut session = server.connect(DATABASE)?;
-        session.run("CREATE EXTENSION pg_upkeep")?;
+        let mut session = server.with_extension(DATABASE)?;
         session.run(world::SETUP)?;
         let functions = functions(&mut session)?;
         Ok(Fuzz {

@@ -63,8 +63,7 @@ fn fresh(server: &'static Cluster) -> Result<Database> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
     let database = Database { server, name, log: server.log_position().into() };
-    server.create_database(&database.name)?;
-    database.connect()?.run("CREATE EXTENSION pg_upkeep")?;
+    server.with_extension(&database.name)?;
     Ok(database)
 }
 

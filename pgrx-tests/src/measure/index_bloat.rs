@@ -40,9 +40,7 @@ impl Plan {
 }
 
 pub fn measure(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()> {
-    cluster.create_database(DATABASE)?;
-    let mut session = cluster.connect(DATABASE)?;
-    session.run("CREATE EXTENSION pg_upkeep")?;
+    let mut session = cluster.with_extension(DATABASE)?;
     if plan.has("shapes") {
         shapes(&mut session, plan.rows, report)?;
     }

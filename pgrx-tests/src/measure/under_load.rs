@@ -51,9 +51,7 @@ impl Plan {
 }
 
 pub fn measure(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()> {
-    cluster.create_database(DATABASE)?;
-    let mut session = cluster.connect(DATABASE)?;
-    session.run("CREATE EXTENSION pg_upkeep")?;
+    let mut session = cluster.with_extension(DATABASE)?;
     println!(
         "{} rows, {} runs in turns; a job's time is the server's from the request to its end",
         plan.rows, plan.runs

@@ -63,9 +63,7 @@ fn upgrade_along(line: &[&Tree]) -> Result<String> {
 
 /// A database with everything in it that is to be tried.
 fn fill(cluster: &Cluster, database: &str) -> Result<Jobs> {
-    cluster.create_database(database)?;
-    let mut session = cluster.connect(database)?;
-    session.run("CREATE EXTENSION pg_upkeep")?;
+    let mut session = cluster.with_extension(database)?;
     let jobs = Jobs::start(&mut session)?;
     pg_upgrade_tables::create(&mut session)?;
     Ok(jobs)

@@ -534,9 +534,7 @@ fn an_owner_cannot_be_dropped_from_under_his_trigger() -> Result<()> {
 fn a_restored_dump_has_a_trigger_that_works_and_goes() -> Result<()> {
     let here = testing::server("new_rows_here").preloaded().start()?;
     let elsewhere = testing::server("new_rows_there").preloaded().own_identity().start()?;
-    here.create_database("shop")?;
-    let mut session = here.connect("shop")?;
-    session.run("CREATE EXTENSION pg_upkeep")?;
+    let mut session = here.with_extension("shop")?;
     let job = halfway(&mut session)?;
     let dump = here.dump("shop")?;
     for (name, resume) in [("resumed", true), ("canceled", false)] {

@@ -550,9 +550,7 @@ fn publications_that_would_refuse_the_update_refuse_the_backfill() -> Result<()>
 #[test]
 fn a_tree_restored_half_done_is_finished_exactly_once() -> Result<()> {
     let server = testing::server("from").preloaded().start()?;
-    server.create_database("shop")?;
-    let mut session = server.connect("shop")?;
-    session.run("CREATE EXTENSION pg_upkeep")?;
+    let mut session = server.with_extension("shop")?;
     session.run(GATE)?;
     session.run(
         "CREATE TABLE t (id int, part int, source text DEFAULT '1', n int NOT NULL DEFAULT 0, PRIMARY KEY (id, part)) PARTITION BY LIST (part);

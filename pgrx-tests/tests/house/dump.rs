@@ -33,9 +33,7 @@ struct Here {
 
 fn shop() -> Result<Here> {
     let server = testing::server("here").preloaded().start()?;
-    server.create_database("shop")?;
-    let mut session = server.connect("shop")?;
-    session.run("CREATE EXTENSION pg_upkeep")?;
+    let mut session = server.with_extension("shop")?;
     session.run(SHOP)?;
     let backfill = session.text("SELECT upkeep.backfill('filled', 'v = 100 / n', 'v IS NULL')")?;
     wait(&mut session, &backfill)?;

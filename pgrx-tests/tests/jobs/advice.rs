@@ -1,7 +1,6 @@
 //! `upkeep.status.advice` and `upkeep.jobs.wait_reason` tell of everything that was asked for and does not happen.
 
 use anyhow::Result;
-use upkeep_tests::cluster::Cluster;
 use upkeep_tests::jobs::{
     backfill_endlessly, executors_of, run_in_background, state, wait, wait_until_nobody_works_on,
 };
@@ -14,13 +13,6 @@ fn advice(session: &mut Session) -> Result<String> {
 
 fn wait_for_advice(session: &mut Session, part: &str) -> Result<()> {
     wait_for_text(session, &format!("SELECT advice LIKE '%{part}%' FROM upkeep.status"), "t")
-}
-
-fn with_extension(server: &Cluster, name: &str) -> Result<Session> {
-    server.create_database(name)?;
-    let mut session = server.connect(name)?;
-    session.run("CREATE EXTENSION pg_upkeep")?;
-    Ok(session)
 }
 
 /// A signal to a process of the server, which is not ours alone.
@@ -57,7 +49,7 @@ fn lines_of(advice: &str) -> Vec<String> {
 #[test]
 fn a_job_that_nobody_works_on_says_why() -> Result<()> {
     let mut server = testing::server("nobody").preloaded().start()?;
-    let mut session = with_extension(&server, "app")?;
+    let mut session = server.with_extension("app")?;
     assert_eq!(advice(&mut session)?, "");
     session.run(
         "CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT g, 0 FROM generate_series(1, 50000) g;
@@ -90,7 +82,7 @@ fn a_job_that_nobody_works_on_says_why() -> Result<()> {
 #[test]
 fn library_and_extension_of_different_versions_are_told() -> Result<()> {
     let server = testing::server("versions").preloaded().start()?;
-    let mut session = with_extension(&server, "app")?;
+    let mut session = server.with_extension("app")?;
     session.run(
         "SET allow_system_table_mods = on; UPDATE pg_extension SET extversion = '0.5.0' WHERE extname = 'pg_upkeep'",
     )?;
@@ -104,7 +96,7 @@ fn library_and_extension_of_different_versions_are_told() -> Result<()> {
 fn a_server_without_room_for_a_worker_says_so() -> Result<()> {
     // The logical replication launcher and ours.
     let server = testing::server("narrow").preloaded().set("max_worker_processes", 2).start()?;
-    let mut session = with_extension(&server, "app")?;
+    let mut session = server.with_extension("app")?;
     let job = run_in_background(&mut session, "SELECT 1")?;
     wait_for_advice(&mut session, "all of max_worker_processes are in use")?;
     assert_eq!(state(&mut session, &job)?, "queued");
@@ -118,7 +110,7 @@ fn statistics_that_do_not_work_are_told() -> Result<()> {
         .set("upkeep.query_max", 100)
         .set("upkeep.query_interval", 1)
         .start()?;
-    let mut session = with_extension(&server, "app")?;
+    let mut session = server.with_extension("app")?;
     assert_eq!(advice(&mut session)?, "");
     session.run("SET compute_query_id = off")?;
     assert!(advice(&mut session)?.contains("compute_query_id is off"));
@@ -145,7 +137,7 @@ fn statistics_that_do_not_work_are_told() -> Result<()> {
 #[test]
 fn what_cannot_be_measured_is_told() -> Result<()> {
     let server = testing::server("unmeasured").preloaded().start()?;
-    let mut session = with_extension(&server, "app")?;
+    let mut session = server.with_extension("app")?;
     let (job, _) = backfill_endlessly(&mut session)?;
     let schedulers = workers(&mut session, "scheduler")?;
     assert_eq!(schedulers.len(), 1);

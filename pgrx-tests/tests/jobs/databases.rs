@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use upkeep_tests::cluster::{Cluster, Stop};
+use upkeep_tests::cluster::Stop;
 use upkeep_tests::jobs::{
     backfill_endlessly, end_endless_backfill, run_endlessly, run_in_background, sqlstate, state, wait, wait_for_error,
     wait_for_state, wait_until_asleep,
@@ -14,13 +14,6 @@ use upkeep_tests::testing::{self, wait_for_text, workers};
 
 /// What the issue allows.
 const AT_ONCE: Duration = Duration::from_secs(1);
-
-fn new_database(server: &Cluster, name: &str) -> Result<Session> {
-    server.create_database(name)?;
-    let mut session = server.connect(name)?;
-    session.run("CREATE EXTENSION pg_upkeep")?;
-    Ok(session)
-}
 
 /// Runs a statement that must be through at once, give or take what such statements take here and now where nobody is in
 /// the way: on one busy core it is more than half a second for a new database, and several times that for a copy of one
@@ -43,7 +36,7 @@ fn an_idle_database_is_dropped_at_once() -> Result<()> {
     let server = testing::server("idle").preloaded().start()?;
     let mut admin = server.connect("postgres")?;
     for round in 0..3 {
-        let mut session = new_database(&server, "idle")?;
+        let mut session = server.with_extension("idle")?;
         if round > 0 {
             let job = run_in_background(&mut session, "SELECT 1")?;
             wait(&mut session, &job)?;
@@ -59,7 +52,7 @@ fn a_database_with_running_jobs_is_dropped_at_once() -> Result<()> {
     let server = testing::server("busy").preloaded().start()?;
     let mut admin = server.connect("postgres")?;
     for drop_database in ["DROP DATABASE busy", "DROP DATABASE busy WITH (FORCE)", "DROP DATABASE IF EXISTS \"busy\""] {
-        let mut session = new_database(&server, "busy")?;
+        let mut session = server.with_extension("busy")?;
         run_endlessly(&mut session)?;
         backfill_endlessly(&mut session)?;
         drop(session);
@@ -71,7 +64,7 @@ fn a_database_with_running_jobs_is_dropped_at_once() -> Result<()> {
         )?;
     }
     // The launcher has forgotten it.
-    let mut session = new_database(&server, "busy")?;
+    let mut session = server.with_extension("busy")?;
     let job = run_in_background(&mut session, "SELECT 1")?;
     wait(&mut session, &job)
 }
@@ -79,7 +72,7 @@ fn a_database_with_running_jobs_is_dropped_at_once() -> Result<()> {
 #[test]
 fn psql_and_dropdb_are_served_like_anyone() -> Result<()> {
     let server = testing::server("tools").preloaded().start()?;
-    let mut session = new_database(&server, "we\"ird; DROP")?;
+    let mut session = server.with_extension("we\"ird; DROP")?;
     run_endlessly(&mut session)?;
     drop(session);
     let mut dropdb = server.client_command("dropdb", "postgres");
@@ -91,7 +84,7 @@ fn psql_and_dropdb_are_served_like_anyone() -> Result<()> {
 fn without_preload_a_running_job_is_a_session_like_any_other() -> Result<()> {
     let server = testing::server("plain").start()?;
     let mut admin = server.connect("postgres")?;
-    let mut session = new_database(&server, "busy")?;
+    let mut session = server.with_extension("busy")?;
     session.run("SELECT upkeep.start_workers()")?;
     let (job, executor) = run_endlessly(&mut session)?;
     drop(session);
@@ -109,7 +102,7 @@ fn a_database_with_running_jobs_is_renamed_and_moved_at_once() -> Result<()> {
     let mut admin = server.connect("postgres")?;
     admin.run("SET allow_in_place_tablespaces = on")?;
     admin.run("CREATE TABLESPACE elsewhere LOCATION ''")?;
-    let mut session = new_database(&server, "before")?;
+    let mut session = server.with_extension("before")?;
     let (job, _) = backfill_endlessly(&mut session)?;
     drop(session);
 
@@ -133,7 +126,7 @@ fn a_database_with_running_jobs_is_renamed_and_moved_at_once() -> Result<()> {
 fn a_copy_is_made_at_once_and_does_not_wake_up() -> Result<()> {
     let server = testing::server("copied").preloaded().start()?;
     let mut admin = server.connect("postgres")?;
-    let mut session = new_database(&server, "original")?;
+    let mut session = server.with_extension("original")?;
     let (job, _) = backfill_endlessly(&mut session)?;
     drop(session);
     at_once(&mut admin, "CREATE DATABASE copy TEMPLATE original")?;
@@ -170,7 +163,7 @@ fn assert_restored(session: &mut Session, job: &str) -> Result<()> {
 fn a_restored_dump_does_not_wake_up() -> Result<()> {
     let here = testing::server("here").preloaded().start()?;
     let elsewhere = testing::server("elsewhere").preloaded().own_identity().start()?;
-    let mut session = new_database(&here, "shop")?;
+    let mut session = here.with_extension("shop")?;
     session.run("CREATE TABLE t (n int)")?;
     let done = run_in_background(&mut session, "SELECT 1")?;
     wait(&mut session, &done)?;
@@ -206,7 +199,7 @@ fn a_job_stays_with_its_author_whatever_he_is_called() -> Result<()> {
     let here = testing::server("authors").preloaded().start()?;
     let elsewhere = testing::server("others").preloaded().own_identity().start()?;
     elsewhere.connect("postgres")?.run("CREATE ROLE intern LOGIN; CREATE ROLE boss LOGIN SUPERUSER")?;
-    let mut session = new_database(&here, "office")?;
+    let mut session = here.with_extension("office")?;
     session.run(
         "CREATE ROLE boss LOGIN; CREATE TABLE t (id int PRIMARY KEY, who text); INSERT INTO t VALUES (1, 'nobody');
          ALTER TABLE t OWNER TO boss; GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA upkeep TO boss; SET ROLE boss; BEGIN",
@@ -254,7 +247,7 @@ fn a_dump_taken_in_the_middle_is_finished_elsewhere() -> Result<()> {
         ("by_blocks", "NULL", ", 'n IS NULL', options => '{\"strategy\": \"blocks\"}'", &here, &elsewhere),
         ("back", "NULL", ", 'n IS NULL', options => '{\"strategy\": \"blocks\"}'", &elsewhere, &here),
     ] {
-        let mut session = new_database(from, name)?;
+        let mut session = from.with_extension(name)?;
         session.run(&format!(
             "CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT g, {start} FROM generate_series(1, 50000) g;
              CREATE FUNCTION slowly(n int) RETURNS int LANGUAGE plpgsql AS
@@ -283,7 +276,7 @@ fn a_dump_taken_in_the_middle_is_finished_elsewhere() -> Result<()> {
 fn if_the_statement_fails_the_jobs_go_on() -> Result<()> {
     let server = testing::server("fails").preloaded().start()?;
     let mut admin = server.connect("postgres")?;
-    let mut session = new_database(&server, "busy")?;
+    let mut session = server.with_extension("busy")?;
     let (job, _) = backfill_endlessly(&mut session)?;
     // Our own session is connected: the statement cannot succeed.
     for attempt in ["DROP DATABASE busy", "ALTER DATABASE busy RENAME TO idle"] {
@@ -301,7 +294,7 @@ fn if_the_statement_fails_the_jobs_go_on() -> Result<()> {
 fn who_does_not_own_the_database_disturbs_nobody() -> Result<()> {
     let server = testing::server("stranger").preloaded().start()?;
     server.connect("postgres")?.run("CREATE ROLE stranger LOGIN CREATEDB")?;
-    let mut session = new_database(&server, "busy")?;
+    let mut session = server.with_extension("busy")?;
     let (job, executor) = backfill_endlessly(&mut session)?;
     let mut stranger = server.connect_as("postgres", "stranger")?;
     for attempt in [
@@ -321,7 +314,7 @@ fn who_does_not_own_the_database_disturbs_nobody() -> Result<()> {
 fn a_statement_that_cannot_succeed_disturbs_nobody() -> Result<()> {
     let server = testing::server("landlord").preloaded().start()?;
     let mut admin = server.connect("postgres")?;
-    let mut session = new_database(&server, "busy")?;
+    let mut session = server.with_extension("busy")?;
     admin.run("CREATE ROLE landlord LOGIN; ALTER DATABASE busy OWNER TO landlord")?;
     let (job, executor) = backfill_endlessly(&mut session)?;
     // He owns the database, and may not create any.
@@ -346,7 +339,7 @@ fn a_statement_that_cannot_succeed_disturbs_nobody() -> Result<()> {
 fn a_template_gets_no_workers() -> Result<()> {
     let server = testing::server("template").preloaded().start()?;
     let mut admin = server.connect("postgres")?;
-    let mut session = new_database(&server, "model")?;
+    let mut session = server.with_extension("model")?;
     // Whoever was sent to look at the new database has been there, and has left it.
     let first = run_in_background(&mut session, "SELECT 1")?;
     wait(&mut session, &first)?;
@@ -367,7 +360,7 @@ fn a_template_gets_no_workers() -> Result<()> {
 #[test]
 fn a_standby_sleeps_until_it_is_promoted() -> Result<()> {
     let mut primary = testing::server("primary").preloaded().start()?;
-    let mut session = new_database(&primary, "shop")?;
+    let mut session = primary.with_extension("shop")?;
     let failed = run_in_background(&mut session, "SELECT 1/0")?;
     wait_for_state(&mut session, &failed, "failed")?;
     let (job, _) = backfill_endlessly(&mut session)?;

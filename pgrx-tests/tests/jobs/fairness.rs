@@ -283,9 +283,7 @@ fn a_backfill_with_all_workers_keeps_nobody_elses_schedule_from_running() -> Res
 #[test]
 fn a_backfill_with_all_workers_keeps_no_schedule_of_another_database_from_running() -> Result<()> {
     let (server, mut session) = server("elsewhere_schedule")?;
-    server.create_database("second")?;
-    let mut second = server.connect("second")?;
-    second.run("CREATE EXTENSION pg_upkeep")?;
+    let mut second = server.with_extension("second")?;
     let here = slow_backfill(&mut session, "here", 4)?;
     wait_for_workers(&mut session, "postgres", 4)?;
     schedule(&mut second, "there", "1 second", "SELECT 1")?;

@@ -103,9 +103,7 @@ fn a_command_that_ends_its_own_worker_is_interrupted() -> Result<()> {
 #[test]
 fn who_is_asked_to_leave_with_all_others_has_done_nothing_wrong() -> Result<()> {
     let mut server = testing::server("leave").preloaded().start()?;
-    server.create_database("shop")?;
-    let mut session = server.connect("shop")?;
-    session.run("CREATE EXTENSION pg_upkeep")?;
+    let mut session = server.with_extension("shop")?;
     let (job, _) = backfill_endlessly(&mut session)?;
     // CREATE DATABASE .. TEMPLATE has our workers leave, and then fails: this session is in the way.
     let mut other = server.connect("postgres")?;

@@ -16,9 +16,8 @@ fn preloaded(name: &str) -> Result<(Cluster, Session)> {
 }
 
 fn new_database(server: &Cluster, name: &str) -> Result<Session> {
-    server.create_database(name)?;
-    let mut session = server.connect(name)?;
-    session.run("CREATE EXTENSION pg_upkeep; CREATE TABLE t (n int)")?;
+    let mut session = server.with_extension(name)?;
+    session.run("CREATE TABLE t (n int)")?;
     Ok(session)
 }
 

@@ -508,9 +508,7 @@ fn the_extension_is_not_dropped_from_below_tables() -> Result<()> {
 #[test]
 fn a_dump_brings_everything_back() -> Result<()> {
     let here = testing::server("dumped").preloaded().start()?;
-    here.create_database("shop")?;
-    let mut session = here.connect("shop")?;
-    session.run("CREATE EXTENSION pg_upkeep")?;
+    let mut session = here.with_extension("shop")?;
     session.run(TABLES)?;
     session.run(
         "CREATE TABLE \"q.1\" (id int PRIMARY KEY) PARTITION BY RANGE (id);

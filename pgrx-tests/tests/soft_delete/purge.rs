@@ -305,9 +305,7 @@ fn an_error_of_one_row_is_left_alone() -> Result<()> {
 #[test]
 fn a_killed_worker_goes_on_where_it_was() -> Result<()> {
     let server = testing::server("purge").preloaded().start()?;
-    server.create_database("shop")?;
-    let mut session = server.connect("shop")?;
-    session.run("CREATE EXTENSION pg_upkeep")?;
+    let mut session = server.with_extension("shop")?;
     session.run(SHOP)?;
     session.run(
         "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM pg_sleep(0.002); RETURN OLD; END$$;

@@ -399,9 +399,7 @@ fn user_triggers_on_the_same_events() -> Result<()> {
 #[test]
 fn a_dump_carries_all_of_it() -> Result<()> {
     let server = testing::server("dump").preloaded().start()?;
-    server.create_database("here")?;
-    let mut session = server.connect("here")?;
-    session.run("CREATE EXTENSION pg_upkeep")?;
+    let mut session = server.with_extension("here")?;
     family(&mut session)?;
     session.run("DELETE FROM parent_live WHERE id = 1; SELECT upkeep.soft_delete('child', 'id = 20', 'why')")?;
     let dump = server.dump("here")?;

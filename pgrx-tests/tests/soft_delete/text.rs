@@ -530,9 +530,7 @@ const DUMPED: &str = "
 #[test]
 fn dumps_come_back_whatever_restores_them() -> Result<()> {
     let server = testing::server("restores").preloaded().start()?;
-    server.create_database("shop")?;
-    let mut session = server.connect("shop")?;
-    session.run("CREATE EXTENSION pg_upkeep")?;
+    let mut session = server.with_extension("shop")?;
     session.run(DUMPED)?;
     assert_eq!(session.rows(DRIFT)?, NONE);
     let picture = "SELECT tgrelid::regclass::text, pg_get_triggerdef(oid), tgenabled FROM pg_trigger WHERE tgname LIKE '%upkeep%' ORDER BY 1, 2";

@@ -131,9 +131,7 @@ fn a_worker_that_is_terminated_in_a_build_begins_it_again() -> Result<()> {
 #[test]
 fn a_killed_worker_leaves_an_index_that_the_next_try_removes() -> Result<()> {
     let server = testing::server("unique").preloaded().start()?;
-    server.create_database("shop")?;
-    let mut session = server.connect("shop")?;
-    session.run("CREATE EXTENSION pg_upkeep")?;
+    let mut session = server.with_extension("shop")?;
     session.run(USERS)?;
     let mut writer = server.connect("shop")?;
     writer.run("BEGIN; UPDATE users SET name = name WHERE id = 1")?;
