@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result};
 use upkeep_tests::cluster::PATIENCE;
-use upkeep_tests::jobs::{describe, state, wait, wait_for_error};
+use upkeep_tests::jobs::{describe, state, wait, wait_for_error, wait_until_nobody_works_on};
 use upkeep_tests::session::Session;
 use upkeep_tests::testing::{self, Database, wait_for_text};
 use upkeep_tests::wait::wait_for;
@@ -285,11 +285,7 @@ fn a_job_of_an_older_version_goes_on() -> Result<()> {
     let locked = "SELECT count(*) FROM upkeep._backfill_row WHERE state = 'locked'";
     wait_for_text(&mut session, locked, "1")?;
     session.run(&format!("SELECT upkeep.pause('{job}')"))?;
-    wait_for_text(
-        &mut session,
-        "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_upkeep executor' AND datname = current_database()",
-        "0",
-    )?;
+    wait_until_nobody_works_on(&mut session, &job)?;
     locker.run("COMMIT")?;
     // As 0.5.0 has it: in the style of the session, and with nothing that says so.
     let texts = "CASE WHEN b = '[]' THEN b ELSE jsonb_build_array((b ->> 0)::interval::text) END";
@@ -331,11 +327,7 @@ fn a_key_that_gets_another_order_ends_the_job() -> Result<()> {
         let job = session.text("SELECT upkeep.backfill('t', 'v = slowly(v)', batch_time => '10 ms')")?;
         wait_for_text(&mut session, &format!("SELECT rows_done > 0 FROM upkeep.jobs WHERE id = '{job}'"), "t")?;
         session.run(&format!("SELECT upkeep.pause('{job}')"))?;
-        wait_for_text(
-            &mut session,
-            "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_upkeep executor' AND datname = current_database()",
-            "0",
-        )?;
+        wait_until_nobody_works_on(&mut session, &job)?;
         session.run(&format!(
             "ALTER TABLE t ALTER k {change}; UPDATE pace SET seconds = 0; SELECT upkeep.resume('{job}')"
         ))?;

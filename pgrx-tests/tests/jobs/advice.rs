@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use upkeep_tests::jobs::{
-    backfill_endlessly, executors_of, run_in_background, state, wait, wait_until_nobody_works_on,
+    backfill_endlessly, backfill_slowly, executors_of, run_in_background, state, wait, wait_until_nobody_works_on,
 };
 use upkeep_tests::session::Session;
 use upkeep_tests::testing::{self, wait_for_text, workers};
@@ -51,12 +51,7 @@ fn a_job_that_nobody_works_on_says_why() -> Result<()> {
     let mut server = testing::server("nobody").preloaded().start()?;
     let mut session = server.with_extension("app")?;
     assert_eq!(advice(&mut session)?, "");
-    session.run(
-        "CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT g, 0 FROM generate_series(1, 50000) g;
-         CREATE FUNCTION slowly(n int) RETURNS int LANGUAGE plpgsql AS
-         $$BEGIN PERFORM pg_sleep(0.001); RETURN n + 1; END$$",
-    )?;
-    let job = session.text("SELECT upkeep.backfill('t', 'n = slowly(n)', batch_time => '50 ms')")?;
+    let job = backfill_slowly(&mut session, 50_000)?;
     let row = format!("SELECT state, wait_reason, eta IS NOT NULL FROM upkeep.jobs WHERE id = '{job}'");
     wait_for_text(&mut session, &row, "running||t")?;
     server.set("upkeep.enabled", "off")?;

@@ -8,7 +8,14 @@ use upkeep_tests::jobs::{
     join, meanwhile, meanwhile_error, run_endlessly, run_in_background, sqlstate, state, wait, wait_for_error,
     wait_for_state,
 };
+use upkeep_tests::session::Session;
 use upkeep_tests::testing::{self, wait_for_text};
+
+/// Waits until a session that calls `upkeep.wait` has nothing to do.
+fn wait_until_it_waits(session: &mut Session, pid: i32) -> Result<()> {
+    let look = format!("SELECT wait_event_type FROM pg_stat_activity WHERE pid = {pid}");
+    wait_for_text(session, &look, "Extension")
+}
 
 #[test]
 fn who_waits_holds_no_snapshot_and_no_transaction_id() -> Result<()> {
@@ -18,11 +25,7 @@ fn who_waits_holds_no_snapshot_and_no_transaction_id() -> Result<()> {
     let mut waiting = db.connect()?;
     let pid = waiting.pid()?;
     let waiter = meanwhile_error(waiting, &format!("CALL upkeep.wait('{job}')"));
-    wait_for_text(
-        &mut session,
-        &format!("SELECT wait_event_type FROM pg_stat_activity WHERE pid = {pid}"),
-        "Extension",
-    )?;
+    wait_until_it_waits(&mut session, pid)?;
 
     let look = format!(
         "SELECT wait_event_type, backend_xmin IS NULL, backend_xid IS NULL FROM pg_stat_activity WHERE pid = {pid}"
@@ -113,11 +116,7 @@ fn a_paused_job_is_waited_for_with_a_notice() -> Result<()> {
     let mut waiting = db.connect()?;
     let pid = waiting.pid()?;
     let waiter = meanwhile(waiting, &format!("CALL upkeep.wait('{job}')"));
-    wait_for_text(
-        &mut session,
-        &format!("SELECT wait_event_type FROM pg_stat_activity WHERE pid = {pid}"),
-        "Extension",
-    )?;
+    wait_until_it_waits(&mut session, pid)?;
     session.run(&format!("SELECT upkeep.resume('{job}')"))?;
     join(waiter)?.1
 }
@@ -130,11 +129,7 @@ fn a_job_that_is_dropped_ends_the_wait() -> Result<()> {
     let mut waiting = db.connect()?;
     let pid = waiting.pid()?;
     let waiter = meanwhile_error(waiting, &format!("CALL upkeep.wait('{job}')"));
-    wait_for_text(
-        &mut session,
-        &format!("SELECT wait_event_type FROM pg_stat_activity WHERE pid = {pid}"),
-        "Extension",
-    )?;
+    wait_until_it_waits(&mut session, pid)?;
     session.run(&format!("BEGIN; SELECT upkeep.cancel('{job}'); SELECT upkeep.drop_job('{job}'); COMMIT"))?;
     assert_eq!(join(waiter)??.code().code(), "42704");
     Ok(())
@@ -147,9 +142,8 @@ fn the_waiting_session_can_be_canceled_and_used_again() -> Result<()> {
     let (job, _) = run_endlessly(&mut session)?;
     let mut waiting = db.connect()?;
     let pid = waiting.pid()?;
-    let asleep = format!("SELECT wait_event_type FROM pg_stat_activity WHERE pid = {pid}");
     let waiter = meanwhile(waiting, &format!("CALL upkeep.wait('{job}')"));
-    wait_for_text(&mut session, &asleep, "Extension")?;
+    wait_until_it_waits(&mut session, pid)?;
     session.run(&format!("SELECT pg_cancel_backend({pid})"))?;
     let (mut waiting, result) = join(waiter)?;
     assert!(format!("{:#}", result.unwrap_err()).contains("57014"));
@@ -160,7 +154,7 @@ fn the_waiting_session_can_be_canceled_and_used_again() -> Result<()> {
     assert_eq!(state(&mut waiting, &job)?, "running");
 
     let waiter = meanwhile(waiting, &format!("CALL upkeep.wait('{job}')"));
-    wait_for_text(&mut session, &asleep, "Extension")?;
+    wait_until_it_waits(&mut session, pid)?;
     session.run(&format!("SELECT pg_terminate_backend({pid})"))?;
     let (_, result) = join(waiter)?;
     let ended = format!("{:#}", result.expect_err("a terminated session"));

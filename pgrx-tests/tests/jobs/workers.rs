@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use upkeep_tests::cluster::{Cluster, PATIENCE, Stop, context_switches, processes_in};
 use upkeep_tests::jobs::{
-    ENDLESS, describe, run_endlessly, run_in_background, run_with, sqlstate, state, wait, wait_for_error,
-    wait_for_state, wait_until_asleep, wait_until_nobody_works_on,
+    ENDLESS, NO_MORE_SLOWLY, backfill_slowly, describe, run_endlessly, run_in_background, run_with, sqlstate, state,
+    wait, wait_for_error, wait_for_state, wait_until_asleep, wait_until_nobody_works_on,
 };
 use upkeep_tests::session::Session;
 use upkeep_tests::testing::{self, wait_for_text, workers};
@@ -319,12 +319,7 @@ fn upkeep_databases_limits_where_jobs_run() -> Result<()> {
 #[test]
 fn enabled_is_the_master_switch() -> Result<()> {
     let (mut server, mut session) = preloaded("switch")?;
-    session.run(
-        "CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT g, 0 FROM generate_series(1, 50000) g;
-         CREATE FUNCTION slowly(n int) RETURNS int LANGUAGE plpgsql AS
-         $$BEGIN PERFORM pg_sleep(0.001); RETURN n + 1; END$$",
-    )?;
-    let job = session.text("SELECT upkeep.backfill('t', 'n = slowly(n)', batch_time => '50 ms')")?;
+    let job = backfill_slowly(&mut session, 50_000)?;
     wait_for_text(&mut session, &format!("SELECT rows_done > 0 FROM upkeep.jobs WHERE id = '{job}'"), "t")?;
     server.set("upkeep.enabled", "off")?;
     server.reload()?;
@@ -336,8 +331,7 @@ fn enabled_is_the_master_switch() -> Result<()> {
     let other = run_in_background(&mut session, "SELECT 1")?;
     assert!(messages(&mut session)[0].contains("upkeep.enabled is off"));
     assert_eq!(state(&mut session, &other)?, "queued");
-    let faster = "CREATE OR REPLACE FUNCTION slowly(n int) RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN n + 1; END'";
-    session.run(faster)?;
+    session.run(NO_MORE_SLOWLY)?;
 
     server.set("upkeep.enabled", "on")?;
     server.reload()?;
@@ -377,12 +371,7 @@ fn a_fast_shutdown_waits_for_nobody() -> Result<()> {
 #[test]
 fn dropping_the_extension_leaves_nothing_running() -> Result<()> {
     let (server, mut session) = preloaded("dropped")?;
-    session.run(
-        "CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT g, 0 FROM generate_series(1, 100000) g;
-         CREATE FUNCTION slowly(n int) RETURNS int LANGUAGE plpgsql AS
-         $$BEGIN PERFORM pg_sleep(0.001); RETURN n + 1; END$$",
-    )?;
-    let job = session.text("SELECT upkeep.backfill('t', 'n = slowly(n)', batch_time => '50 ms')")?;
+    let job = backfill_slowly(&mut session, 100_000)?;
     wait_for_text(&mut session, &format!("SELECT rows_done > 0 FROM upkeep.jobs WHERE id = '{job}'"), "t")?;
     session.run("SET lock_timeout = '30s'; DROP EXTENSION pg_upkeep")?;
     wait_until_idle(&mut session)?;

@@ -36,6 +36,13 @@ fn purge(session: &mut Session, table: &str, older_than: &str) -> Result<String>
     session.text(&format!("SELECT upkeep.purge_deleted('{table}', '{older_than}')"))
 }
 
+/// A purge that has ended.
+fn purged(session: &mut Session, table: &str, older_than: &str) -> Result<String> {
+    let job = purge(session, table, older_than)?;
+    wait(session, &job)?;
+    Ok(job)
+}
+
 fn row(session: &mut Session, sql: &str) -> Result<String> {
     Ok(session.rows(sql)?.join("\n"))
 }
@@ -64,8 +71,7 @@ fn what_is_due_goes_with_what_references_it() -> Result<()> {
     assert_eq!(row(&mut session, COUNTS)?, "1000|300|3000|900|6000|1800");
     let explained = "SELECT relname, rows, held, blocked, notes FROM upkeep.explain_purge('users', '30 days')";
     assert_eq!(row(&mut session, explained)?, "users|600|0|0|{}\norders|1800|0|0|{}\nnotes|3600|0|0|{}");
-    let job = purge(&mut session, "users", "30 days")?;
-    wait(&mut session, &job)?;
+    let job = purged(&mut session, "users", "30 days")?;
     assert_eq!(row(&mut session, COUNTS)?, "400|300|1200|900|2400|1800");
     assert_eq!(rows_left(&mut session, &job)?, "0");
     assert_eq!(session.text(&format!("SELECT rows_done FROM upkeep.jobs WHERE id = '{job}'"))?, "6000");
@@ -92,8 +98,7 @@ fn a_live_row_is_never_purged() -> Result<()> {
     let users = "SELECT count(*) FROM users WHERE id IN (SELECT o.\"user\" FROM tags t
                  JOIN notes n ON n.id = t.note JOIN orders o ON o.id = n.\"order\")";
     let kept = session.text(users)?;
-    let job = purge(&mut session, "users", "0")?;
-    wait(&mut session, &job)?;
+    let job = purged(&mut session, "users", "0")?;
     assert_eq!(rows_left(&mut session, &job)?, kept);
     assert_eq!(session.text("SELECT count(*) FROM tags")?, "10");
     assert_eq!(session.text("SELECT count(*) FROM users")?, kept);
@@ -101,8 +106,7 @@ fn a_live_row_is_never_purged() -> Result<()> {
     assert!(events(&mut session, &job)?.contains(&"rows stay".to_owned()));
     // Once they let go, the rest goes.
     session.run("DELETE FROM tags")?;
-    let job = purge(&mut session, "users", "0")?;
-    wait(&mut session, &job)?;
+    purged(&mut session, "users", "0")?;
     assert_eq!(row(&mut session, COUNTS)?, "0|0|0|0|0|0");
     Ok(())
 }
@@ -117,13 +121,11 @@ fn a_held_deletion_stays_until_it_is_released() -> Result<()> {
     assert_eq!(row(&mut session, "SELECT held FROM upkeep.deletions WHERE held IS NOT NULL")?, "case 4711");
     let explained = "SELECT relname, rows, held FROM upkeep.explain_purge('users', '0') LIMIT 1";
     assert_eq!(row(&mut session, explained)?, "users|100|100");
-    let job = purge(&mut session, "users", "0")?;
-    wait(&mut session, &job)?;
+    let job = purged(&mut session, "users", "0")?;
     assert_eq!(session.text("SELECT count(*) FROM users_deleted")?, "100");
     assert_eq!(rows_left(&mut session, &job)?, "0", "what is held is not due");
     session.run(&format!("SELECT upkeep.release_deletion('{held}')"))?;
-    let job = purge(&mut session, "users", "0")?;
-    wait(&mut session, &job)?;
+    purged(&mut session, "users", "0")?;
     assert_eq!(session.text("SELECT count(*) FROM users_deleted")?, "0");
 
     for (sql, expected) in [
@@ -147,8 +149,7 @@ fn a_child_of_its_own_deletion_that_is_held_keeps_its_parent() -> Result<()> {
     let order = session.text("SELECT upkeep.soft_delete('orders', 'id = 7')")?;
     session.run("SELECT upkeep.soft_delete('users', 'true')")?;
     session.run(&format!("SELECT upkeep.hold_deletion('{order}', 'evidence')"))?;
-    let job = purge(&mut session, "users", "0")?;
-    wait(&mut session, &job)?;
+    let job = purged(&mut session, "users", "0")?;
     assert_eq!(rows_left(&mut session, &job)?, "1");
     assert_eq!(row(&mut session, COUNTS)?, "1|0|1|0|2|0");
     Ok(())
@@ -186,13 +187,11 @@ fn a_row_that_somebody_has_locked_for_good_is_left() -> Result<()> {
     session.run("SELECT upkeep.soft_delete('users', 'id <= 50')")?;
     let mut other = db.connect()?;
     other.run("BEGIN; SELECT FROM notes WHERE id = 7 FOR KEY SHARE; SELECT FROM users WHERE id = 40 FOR KEY SHARE")?;
-    let job = purge(&mut session, "users", "0")?;
-    wait(&mut session, &job)?;
+    let job = purged(&mut session, "users", "0")?;
     assert_eq!(rows_left(&mut session, &job)?, "2");
     assert_eq!(session.text("SELECT count(*) FROM users_deleted")?, "2");
     other.run("ROLLBACK")?;
-    let job = purge(&mut session, "users", "0")?;
-    wait(&mut session, &job)?;
+    purged(&mut session, "users", "0")?;
     assert_eq!(session.text("SELECT count(*) FROM users_deleted")?, "0");
     Ok(())
 }
@@ -217,8 +216,7 @@ fn one_parent_with_very_many_children_is_no_giant_transaction() -> Result<()> {
          $$BEGIN INSERT INTO steps SELECT count(*) FROM gone; RETURN NULL; END$$;
          CREATE TRIGGER note AFTER DELETE ON c REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION note();",
     )?;
-    let job = purge(&mut session, "p", "0")?;
-    wait(&mut session, &job)?;
+    purged(&mut session, "p", "0")?;
     assert_eq!(row(&mut session, "SELECT (SELECT count(*) FROM p), (SELECT count(*) FROM c)")?, "0|0");
     assert_eq!(row(&mut session, "SELECT sum(rows), max(rows) <= 25000 FROM steps")?, "70001|t");
     Ok(())
@@ -240,8 +238,7 @@ fn trees_and_circles_go_as_a_whole() -> Result<()> {
          SELECT upkeep.soft_delete('node', 'id = 1');",
     )?;
     assert_eq!(session.text("SELECT count(*) FROM node_live")?, "0");
-    let job = purge(&mut session, "node", "0")?;
-    wait(&mut session, &job)?;
+    purged(&mut session, "node", "0")?;
     assert_eq!(session.text("SELECT count(*) FROM node")?, "0");
     // Two tables that hold each other.
     session.run(
@@ -250,8 +247,7 @@ fn trees_and_circles_go_as_a_whole() -> Result<()> {
          BEGIN; UPDATE a SET deleted_at = now(), deletion_id = gen_random_uuid() WHERE false; COMMIT;",
     )?;
     session.run("SET session_replication_role = replica; UPDATE a SET deleted_at = now(); UPDATE b SET deleted_at = now(); RESET session_replication_role")?;
-    let job = purge(&mut session, "a", "0")?;
-    wait(&mut session, &job)?;
+    purged(&mut session, "a", "0")?;
     assert_eq!(row(&mut session, "SELECT (SELECT count(*) FROM a), (SELECT count(*) FROM b)")?, "0|0");
     Ok(())
 }
@@ -272,8 +268,7 @@ fn partitions_are_purged_where_they_are() -> Result<()> {
          INSERT INTO c SELECT g, g, g % 20 FROM generate_series(1, 2000) g;
          SELECT upkeep.soft_delete('p', 'id <= 1500');",
     )?;
-    let job = purge(&mut session, "p", "0")?;
-    wait(&mut session, &job)?;
+    purged(&mut session, "p", "0")?;
     assert_eq!(row(&mut session, "SELECT (SELECT count(*) FROM p), (SELECT count(*) FROM c)")?, "500|500");
     Ok(())
 }
@@ -287,8 +282,7 @@ fn an_error_of_one_row_is_left_alone() -> Result<()> {
          CREATE TRIGGER no BEFORE DELETE ON users FOR EACH ROW WHEN (OLD.id IN (17, 400)) EXECUTE FUNCTION no();
          SELECT upkeep.soft_delete('users', 'id <= 500');",
     )?;
-    let job = purge(&mut session, "users", "0")?;
-    wait(&mut session, &job)?;
+    let job = purged(&mut session, "users", "0")?;
     assert_eq!(row(&mut session, "SELECT id FROM users_deleted ORDER BY id")?, "17\n400");
     assert_eq!(rows_left(&mut session, &job)?, "2");
     let skipped = events(&mut session, &job)?.iter().filter(|event| *event == "row skipped").count();
@@ -471,8 +465,7 @@ fn what_is_due_does_not_depend_on_how_dates_are_shown() -> Result<()> {
         let due = "SELECT rows FROM upkeep.explain_purge('users', '1 day') WHERE relname = 'users'";
         assert_eq!(session.text(due)?, "10", "{style}");
     }
-    let job = purge(&mut session, "users", "1 day")?;
-    wait(&mut session, &job)?;
+    purged(&mut session, "users", "1 day")?;
     assert_eq!(session.text("SELECT count(*) FROM users")?, "990");
     for never in ["-1 day", "infinity"] {
         // Before 17 no interval is infinite.
