@@ -154,6 +154,12 @@ mod tests {
     }
 
     #[test]
+    fn the_hostile_files_are_there() {
+        let tests: Vec<_> = HOSTILE_CHOICE.iter().map(|file| client_tests::of_file(file).unwrap()).collect();
+        assert!(tests.iter().all(|of_file| !of_file.is_empty()), "{tests:?}");
+    }
+
+    #[test]
     fn a_run_is_read() {
         assert_eq!(count_passed(RUN), 4);
         assert_eq!(said(RUN, "a::b"), "boom\n");
