@@ -51,3 +51,11 @@ fn sql_files(dir: &Path) -> Result<Vec<PathBuf>> {
     files.sort();
     Ok(files)
 }
+
+/// The version of pgrx in the extension's manifest: the one that it is built with.
+pub fn pgrx_version() -> anyhow::Result<String> {
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml"))?;
+    let line = manifest.lines().find_map(|l| l.strip_prefix("pgrx = { version = \"="));
+    let version = line.and_then(|l| l.split('"').next()).map(str::to_owned);
+    version.ok_or_else(|| anyhow::anyhow!("Cargo.toml has no pgrx of an exact version"))
+}

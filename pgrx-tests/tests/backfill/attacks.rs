@@ -782,6 +782,26 @@ fn a_change_of_type_does_not_confuse_it() -> Result<()> {
     Ok(())
 }
 
+/// LAW 21: what a name meant when the job was made, it means to the end.
+#[test]
+fn a_name_that_means_something_else_meanwhile_ends_the_job() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    let job = slow_backfill(&mut session, How::ByKey, 1)?;
+    session.run(&format!("SELECT upkeep.pause('{job}')"))?;
+    wait_until_nobody_works_on(&mut session, &job)?;
+    session.run(
+        "ALTER FUNCTION plus_one(int) RENAME TO plus_nothing;
+         CREATE FUNCTION plus_one(n int) RETURNS int LANGUAGE sql AS 'SELECT 100'",
+    )?;
+    session.run(&format!("SELECT upkeep.resume('{job}')"))?;
+    wait_for_state(&mut session, &job, "failed")?;
+    let error = wait_for_error(&mut session, &job)?;
+    assert_eq!(error.code().code(), "55000", "{error:?}");
+    assert_eq!(session.text("SELECT max(n) FROM t")?, "1");
+    Ok(())
+}
+
 #[test]
 fn a_lack_of_rights_ends_the_job_and_a_retry_goes_on() -> Result<()> {
     let db = testing::database()?;
