@@ -18,7 +18,8 @@ use regex::Regex;
 
 use self::dice::Dice;
 use self::world::{DATABASE, Ids, SECRET};
-use crate::cluster::{Cluster, SUPERUSER};
+use crate::cluster::Cluster;
+use crate::pg::SUPERUSER;
 use crate::session::Session;
 use crate::tree::Tree;
 use crate::wait::wait_until;
@@ -94,9 +95,7 @@ impl Fuzz {
             .set("upkeep.worker_nice", 0)
             .set("upkeep.query_interval", "2s")
             .start()?;
-        server.create_database(DATABASE)?;
-        let mut session = server.connect(DATABASE)?;
-        session.run("CREATE EXTENSION pg_upkeep")?;
+        let mut session = server.with_extension(DATABASE)?;
         session.run(world::SETUP)?;
         let functions = functions(&mut session)?;
         Ok(Fuzz {

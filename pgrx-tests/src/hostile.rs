@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 use regex::Regex;
 use serde_json::Value;
 
-use crate::cluster::SUPERUSER;
+use crate::pg::SUPERUSER;
 use crate::tree::Tree;
 
 /// Set in the environment: the client suite is hostile.

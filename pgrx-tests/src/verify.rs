@@ -3,6 +3,7 @@
 mod accounts;
 mod cargo_steps;
 mod client;
+mod client_tests;
 mod examples;
 mod fuzz;
 mod in_server;
