@@ -38,7 +38,8 @@ mod tests {
 
     #[test]
     fn a_file_left_out_a_file_that_is_gone_and_another_name_are_found() {
-        let list = "schema! {\n    \"jobs_tables\": \"../sql/schema/jobs/tables.sql\",\n    \"views\": \"../sql/schema/jobs/views.sql\",\n    \
+        let list = "schema! {\n    \"jobs_tables\": \"../sql/schema/jobs/tables.sql\",\n    \
+                    \"views\": \"../sql/schema/jobs/views.sql\",\n    \
                     \"jobs_gone\": \"../sql/schema/jobs/gone.sql\",\n}\n";
         let files = [
             (LIST, list),
