@@ -9,7 +9,8 @@ use super::books::{
     FREE, Frame, NO_FRAME, books, counts_here, enter, find, forget, frame, is_counting, is_explained, leave,
     may_be_explained, push,
 };
-use super::{Global, capture, failures, memory};
+use super::next::{self, next};
+use super::{capture, failures, memory};
 use crate::server::grants;
 
 unsafe extern "C-unwind" {
@@ -31,49 +32,12 @@ unsafe extern "C-unwind" {
     fn GetCurrentSubTransactionId() -> pg_sys::SubTransactionId;
 }
 
-pub struct Next {
-    start: pg_sys::ExecutorStart_hook_type,
-    run: pg_sys::ExecutorRun_hook_type,
-    finish: pg_sys::ExecutorFinish_hook_type,
-    end: pg_sys::ExecutorEnd_hook_type,
-    analyze: pg_sys::post_parse_analyze_hook_type,
-    pub log: pg_sys::emit_log_hook_type,
-    request: pg_sys::shmem_request_hook_type,
-    startup: pg_sys::shmem_startup_hook_type,
-}
-
-static NEXT: Global<Next> = Global::new(Next {
-    start: None,
-    run: None,
-    finish: None,
-    end: None,
-    analyze: None,
-    log: None,
-    request: None,
-    startup: None,
-});
-
-#[inline]
-pub fn next() -> &'static Next {
-    // SAFETY: written once, before the postmaster forks.
-    unsafe { &*NEXT.get() }
-}
-
 /// Installs everything. Only while `shared_preload_libraries` are loaded.
 pub fn install() {
     // SAFETY: one thread, before anything runs.
     unsafe {
         pg_sys::EnableQueryId();
-        *NEXT.get() = Next {
-            start: pg_sys::ExecutorStart_hook,
-            run: pg_sys::ExecutorRun_hook,
-            finish: pg_sys::ExecutorFinish_hook,
-            end: pg_sys::ExecutorEnd_hook,
-            analyze: pg_sys::post_parse_analyze_hook,
-            log: pg_sys::emit_log_hook,
-            request: pg_sys::shmem_request_hook,
-            startup: pg_sys::shmem_startup_hook,
-        };
+        next::remember();
         pg_sys::ExecutorStart_hook = Some(executor_start);
         pg_sys::ExecutorRun_hook = Some(executor_run);
         pg_sys::ExecutorFinish_hook = Some(executor_finish);

@@ -5,8 +5,8 @@ use std::ffi::{CStr, c_int, c_void};
 use pgrx::pg_sys;
 
 use super::books::{MOST_LEVELS, books, forget, frame, is_counting, level};
-use super::executor;
 use super::memory::{self, Failure};
+use super::next::next;
 use crate::server::quiet;
 
 unsafe extern "C-unwind" {
@@ -38,7 +38,7 @@ pub unsafe extern "C-unwind" fn emit_log(error: *mut pg_sys::ErrorData) {
                 }
             }
         }
-        if let Some(next) = executor::next().log {
+        if let Some(next) = next().log {
             next(error);
         }
     }

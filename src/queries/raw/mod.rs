@@ -1,5 +1,6 @@
 //! Counting everybody's statements. `executor` and `utility` are what they pass, `books` is what this process knows of those that
-//! run, `failures` finds out which of them failed; `memory` holds the counters and `texts` the texts, which `capture` makes.
+//! run, `failures` finds out which of them failed, `next` knows who had the hooks before; `memory` holds the counters and `texts` the
+//! texts, which `capture` makes.
 
 use std::cell::UnsafeCell;
 
@@ -8,6 +9,7 @@ mod capture;
 pub mod executor;
 mod failures;
 pub mod memory;
+mod next;
 pub mod texts;
 pub mod utility;
 
