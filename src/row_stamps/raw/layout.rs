@@ -140,6 +140,12 @@ impl Layout {
         true
     }
 
+    /// The version's column, as errors name it.
+    pub fn named_version(&self) -> raise::Version {
+        let how = if self.echo { c"the version that it read" } else { c"the version that it read plus one" };
+        raise::Version { attnum: self.version.attnum, how }
+    }
+
     /// Does every stamp have a column of a type for it?
     fn fits(&self) -> bool {
         let is = |stamp: &Stamp, a, b| !stamp.is_there() || stamp.kind == a || stamp.kind == b;

@@ -4,7 +4,6 @@ use std::ffi::{CStr, c_char, c_longlong};
 
 use pgrx::pg_sys::{self, Relation};
 
-use super::layout::Layout;
 use super::slots;
 use crate::error::{
     GENERATED_ALWAYS, INVALID_TRIGGER_PROTOCOL, NULL_VALUE_NOT_ALLOWED, NUMERIC_VALUE_OUT_OF_RANGE,
@@ -61,21 +60,22 @@ pub unsafe fn wrong_arguments(data: *const pg_sys::TriggerData) -> ! {
     }
 }
 
-/// How a client is to name the version, as part of a hint.
-fn how(layout: &Layout) -> &'static CStr {
-    if layout.echo { c"the version that it read" } else { c"the version that it read plus one" }
+/// The column with a row's version, and what a client is to set it to: part of a hint.
+#[derive(Clone, Copy)]
+pub struct Version {
+    pub attnum: i32,
+    pub how: &'static CStr,
 }
 
-/// `sent` is what the UPDATE set the version to; the row has `current`.
-pub unsafe fn stale(relation: Relation, layout: &Layout, current: i64, sent: i64) -> ! {
+/// `sent` is what the UPDATE set the version to, as for a row that has `read`; the row has `current`.
+pub unsafe fn stale(relation: Relation, version: Version, current: i64, sent: i64, read: i64) -> ! {
     unsafe {
-        let column = column_name(relation, layout.version.attnum);
+        let column = column_name(relation, version.attnum);
         begin(SERIALIZATION_FAILURE);
         slots::errmsg_internal(
             c"the row of table \"%s\" has been changed since it was read".as_ptr(),
             name_of(relation),
         );
-        let read = if layout.echo { sent } else { sent.wrapping_sub(1) };
         slots::errdetail_internal(
             c"Column \"%s\" is %lld; the UPDATE set it to %lld, as for a row that was read with %lld.".as_ptr(),
             column,
@@ -85,16 +85,16 @@ pub unsafe fn stale(relation: Relation, layout: &Layout, current: i64, sent: i64
         );
         slots::errhint(
             c"Read the row again, and repeat the change. An UPDATE sets the column to %s.".as_ptr(),
-            how(layout).as_ptr(),
+            version.how.as_ptr(),
         );
-        slots::errtablecol(relation, layout.version.attnum);
+        slots::errtablecol(relation, version.attnum);
         end()
     }
 }
 
-pub unsafe fn version_missing(relation: Relation, layout: &Layout) -> ! {
+pub unsafe fn version_missing(relation: Relation, version: Version) -> ! {
     unsafe {
-        let column = column_name(relation, layout.version.attnum);
+        let column = column_name(relation, version.attnum);
         begin(OBJECT_NOT_IN_PREREQUISITE_STATE);
         slots::errmsg_internal(c"an UPDATE of table \"%s\" must set column \"%s\"".as_ptr(), name_of(relation), column);
         slots::errdetail_internal(
@@ -104,30 +104,30 @@ pub unsafe fn version_missing(relation: Relation, layout: &Layout) -> ! {
             c"Set \"%s\" to %s. The owner can allow an UPDATE without it: upkeep.enable_row_version(.., required => false)."
                 .as_ptr(),
             column,
-            how(layout).as_ptr(),
+            version.how.as_ptr(),
         );
-        slots::errtablecol(relation, layout.version.attnum);
+        slots::errtablecol(relation, version.attnum);
         end()
     }
 }
 
-pub unsafe fn version_null(relation: Relation, layout: &Layout) -> ! {
+pub unsafe fn version_null(relation: Relation, version: Version) -> ! {
     unsafe {
         begin(NULL_VALUE_NOT_ALLOWED);
         slots::errmsg_internal(
             c"column \"%s\" of table \"%s\" cannot be set to null".as_ptr(),
-            column_name(relation, layout.version.attnum),
+            column_name(relation, version.attnum),
             name_of(relation),
         );
-        slots::errhint(c"Set it to %s, or leave it out.".as_ptr(), how(layout).as_ptr());
-        slots::errtablecol(relation, layout.version.attnum);
+        slots::errhint(c"Set it to %s, or leave it out.".as_ptr(), version.how.as_ptr());
+        slots::errtablecol(relation, version.attnum);
         end()
     }
 }
 
-pub unsafe fn version_exhausted(relation: Relation, layout: &Layout) -> ! {
+pub unsafe fn version_exhausted(relation: Relation, version: Version) -> ! {
     unsafe {
-        let column = column_name(relation, layout.version.attnum);
+        let column = column_name(relation, version.attnum);
         begin(NUMERIC_VALUE_OUT_OF_RANGE);
         slots::errmsg_internal(
             c"column \"%s\" of table \"%s\" has reached its greatest value".as_ptr(),
@@ -135,7 +135,7 @@ pub unsafe fn version_exhausted(relation: Relation, layout: &Layout) -> ! {
             name_of(relation),
         );
         slots::errhint(c"Take the row version off, change the column's type to bigint, and put it on again.".as_ptr());
-        slots::errtablecol(relation, layout.version.attnum);
+        slots::errtablecol(relation, version.attnum);
         end()
     }
 }

@@ -254,8 +254,11 @@ unsafe fn next_version(data: *const TriggerData, layout: &Layout, is_changed: bo
         if is_member((*data).tg_updatedcols, stamp.attnum as usize - 1) || sent != before {
             let expected = if layout.echo { Some(current) } else { current.checked_add(1) };
             match sent {
-                None if !(layout.echo && before.is_none()) => raise::version_null(relation, layout),
-                Some(sent) if Some(sent) != expected => raise::stale(relation, layout, current, sent),
+                None if !(layout.echo && before.is_none()) => raise::version_null(relation, layout.named_version()),
+                Some(sent) if Some(sent) != expected => {
+                    let read = if layout.echo { sent } else { sent.wrapping_sub(1) };
+                    raise::stale(relation, layout.named_version(), current, sent, read)
+                }
                 _ => {}
             }
             if !layout.echo {
@@ -263,12 +266,12 @@ unsafe fn next_version(data: *const TriggerData, layout: &Layout, is_changed: bo
             }
         } else if layout.version_required && !slots::InNoForceRLSOperation() && !soft_delete::raw::fires_trigger() {
             // But for what a foreign key does to the rows that refer to a changed one, and a deletion to a row.
-            raise::version_missing(relation, layout);
+            raise::version_missing(relation, layout.named_version());
         }
         let greatest = if stamp.kind == Kind::Integer { i64::from(i32::MAX) } else { i64::MAX };
         match is_changed {
             false => Version::Kept,
-            true if current >= greatest => raise::version_exhausted(relation, layout),
+            true if current >= greatest => raise::version_exhausted(relation, layout.named_version()),
             true => Version::Next(current + 1),
         }
     }
