@@ -2,6 +2,7 @@
 //! here but [`programs`] is raw: no pgrx guard, nothing to drop, foreign errors pass by longjmp.
 
 mod attached;
+pub(crate) mod callbacks;
 mod calls;
 mod ending;
 mod engine;

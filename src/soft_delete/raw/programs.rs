@@ -116,11 +116,10 @@ fn out_of_date(is: impl Fn(&Program) -> bool) {
 
 /// Keeps something until the transaction ends, however it ends.
 pub fn keep(what: Box<dyn Any>) {
-    super::state::register();
     OLD.with_borrow_mut(|old| old.push(what));
 }
 
-/// At the end of a transaction.
+/// At the end of a transaction: nobody holds any of it.
 pub fn forget_old() {
     OLD.with(|old| {
         if let Ok(mut old) = old.try_borrow_mut() {

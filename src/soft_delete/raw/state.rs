@@ -1,5 +1,5 @@
-//! What this session is deleting. C variables, put right by callbacks when a transaction or savepoint is rolled back: errors
-//! pass the engine without a word.
+//! What this session is deleting. C variables, put right when a transaction or savepoint is rolled back ([`super::callbacks`]):
+//! errors pass the engine without a word.
 
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr::null_mut;
@@ -68,22 +68,9 @@ static mut COUNT: usize = 0;
 /// That of all statements which are not a call of soft_delete().
 static mut OF_TRANSACTION: *mut Deletion = null_mut();
 static mut PURGE: *mut Purge = null_mut();
-static mut REGISTERED: bool = false;
-
-pub fn register() {
-    // SAFETY: once per session.
-    unsafe {
-        if !REGISTERED {
-            pg_sys::RegisterXactCallback(Some(at_end), null_mut());
-            pg_sys::RegisterSubXactCallback(Some(at_end_of_savepoint), null_mut());
-            REGISTERED = true;
-        }
-    }
-}
 
 unsafe fn new_deletion(reason: *const c_char) -> *mut Deletion {
     unsafe {
-        register();
         let deletion: *mut Deletion = raw::allocate_for_transaction(1);
         let actor = GetConfigOption(c"upkeep.actor".as_ptr(), true, false);
         let role = GetUserNameFromId(GetOuterUserId(), false);
@@ -154,7 +141,6 @@ pub unsafe fn close(id: *const [u8; 16]) {
 /// From here until [`leave`] the statement that this connection runs is ours.
 pub unsafe fn enter(relid: Oid, deletion: *mut Deletion, undeletes: bool) {
     unsafe {
-        register();
         if COUNT == DEPTH {
             raw::raise(&raw::Report::new(c"54001", c"deletions are nested too deeply"));
         }
@@ -237,7 +223,6 @@ pub fn is_purging() -> bool {
 
 /// From here until [`end_purge`] the statement that this connection runs may delete rows for good that are deleted already.
 pub unsafe fn begin_purge(before: Option<i64>) {
-    register();
     unsafe {
         let purge: *mut Purge = raw::allocate_for_transaction(1);
         *purge =
@@ -254,35 +239,19 @@ pub unsafe fn end_purge() {
     }
 }
 
-unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
-    use pg_sys::XactEvent::*;
-    if event == XACT_EVENT_PRE_COMMIT || event == XACT_EVENT_PRE_PREPARE {
-        unsafe { super::statements::refuse_unfinished(0) };
-    }
-    if ![XACT_EVENT_COMMIT, XACT_EVENT_ABORT, XACT_EVENT_PREPARE].contains(&event) {
-        return;
-    }
+/// At the end of a transaction, however it ends: what this points at goes with its memory, or is forgotten right after it.
+pub fn forget() {
+    // SAFETY: written in the backend's only thread; nothing of this session's is being deleted any more.
     unsafe {
         COUNT = 0;
         OF_TRANSACTION = null_mut();
         PURGE = null_mut();
-        super::statements::forget(0);
     }
-    super::programs::forget_old();
 }
 
-unsafe extern "C-unwind" fn at_end_of_savepoint(
-    event: pg_sys::SubXactEvent::Type,
-    subid: u32,
-    _parent: u32,
-    _arg: *mut c_void,
-) {
-    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_PRE_COMMIT_SUB {
-        unsafe { super::statements::refuse_unfinished(subid) };
-    }
-    if event != pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
-        return;
-    }
+/// When a savepoint is rolled back: what began in it is no more, and what it has written of the rest is not written.
+pub fn forget_since(subid: u32) {
+    // SAFETY: in the backend's only thread; deletions and purges live in the memory of the transaction, which goes on.
     unsafe {
         while COUNT > 0 && FRAMES[COUNT - 1].subid >= subid {
             COUNT -= 1;
@@ -305,6 +274,5 @@ unsafe extern "C-unwind" fn at_end_of_savepoint(
         while !PURGE.is_null() && (*PURGE).since >= subid {
             PURGE = (*PURGE).outer;
         }
-        super::statements::forget(subid);
     }
 }

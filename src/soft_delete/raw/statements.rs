@@ -79,7 +79,6 @@ pub unsafe fn find<T>(kind: Kind, query: MemoryContext, relid: Oid) -> *mut T {
 /// Room for a `T`, whose first field is written: the rest is the caller's to write.
 pub unsafe fn begin<T>(kind: Kind, query: MemoryContext, relid: Oid) -> *mut T {
     unsafe {
-        super::state::register();
         let context = raw::new_context(pg_sys::TopTransactionContext);
         let begun: *mut Begun = raw::allocate_in::<T>(context, 1).cast();
         let watch: *mut Watch = raw::allocate_in(query, 1);
@@ -139,18 +138,28 @@ unsafe fn stop_watching(begun: *mut Begun) {
     }
 }
 
-/// Drops what has begun since that savepoint, with its memory: no frame that holds it is left. 0: everything, whose memory
-/// goes with the transaction.
-pub unsafe fn forget(subid: u32) {
+/// At the end of a transaction: all that has begun in it is dropped. Its memory goes with the transaction.
+pub fn forget() {
+    // SAFETY: in the backend's only thread, and what is in front of the list is there as long as it is in it.
     unsafe {
-        // The newest are in front: while a savepoint is the current one, nothing begins further out.
-        while !FIRST.is_null() && (subid == 0 || (*FIRST).subid >= subid) {
+        while !FIRST.is_null() {
+            stop_watching(FIRST);
+            FIRST = (*FIRST).next;
+        }
+    }
+}
+
+/// When a savepoint is rolled back: what has begun since is dropped, with its memory.
+///
+/// Safety: no frame that holds any of it is left.
+pub unsafe fn forget_since(subid: u32) {
+    // SAFETY: as the caller promises. The newest are in front: while a savepoint is the current one, nothing begins further out.
+    unsafe {
+        while !FIRST.is_null() && (*FIRST).subid >= subid {
             let begun = FIRST;
             FIRST = (*begun).next;
             stop_watching(begun);
-            if subid != 0 {
-                MemoryContextDelete((*begun).context);
-            }
+            MemoryContextDelete((*begun).context);
         }
     }
 }
