@@ -19,6 +19,7 @@ pub fn install() {
     }
 }
 
+/// Safety: called by the server.
 unsafe extern "C-unwind" fn transaction_ends(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
     use pg_sys::XactEvent::*;
     match event {
@@ -35,6 +36,7 @@ unsafe extern "C-unwind" fn transaction_ends(event: pg_sys::XactEvent::Type, _ar
     }
 }
 
+/// Safety: called by the server.
 unsafe extern "C-unwind" fn savepoint_ends(
     event: pg_sys::SubXactEvent::Type,
     subid: pg_sys::SubTransactionId,
