@@ -10,28 +10,38 @@ use crate::error::{
     OBJECT_NOT_IN_PREREQUISITE_STATE, SERIALIZATION_FAILURE, STRING_TOO_LONG, SqlState,
 };
 
+/// Safety: [`end`] comes.
 unsafe fn begin(sqlstate: SqlState) {
+    // SAFETY: plain calls of the server's; an ERROR is always to be told.
     unsafe {
         slots::errstart(pgrx::PgLogLevel::ERROR as i32, std::ptr::null());
         slots::errcode(sqlstate.0);
     }
 }
 
+/// Safety: after [`begin`]; nothing above has anything to drop.
 unsafe fn end() -> ! {
+    // SAFETY: an error has begun.
     unsafe { slots::errfinish(c"pg_upkeep".as_ptr(), 0, std::ptr::null()) };
     // ERROR never comes back; nothing here may panic.
     std::process::abort()
 }
 
+/// Safety: an open relation.
 unsafe fn name_of(relation: Relation) -> *const c_char {
+    // SAFETY: an open relation has its row of pg_class.
     unsafe { (*(*relation).rd_rel).relname.data.as_ptr() }
 }
 
+/// Safety: an open relation, which has the column.
 unsafe fn column_name(relation: Relation, attnum: i32) -> *const c_char {
+    // SAFETY: counted from 1.
     unsafe { (*slots::attribute((*relation).rd_att, attnum as usize - 1)).attname.data.as_ptr() }
 }
 
+/// Safety: nothing above has anything to drop.
 pub unsafe fn wrong_trigger() -> ! {
+    // SAFETY: texts of ours end in a zero.
     unsafe {
         begin(INVALID_TRIGGER_PROTOCOL);
         slots::errmsg_internal(
@@ -42,7 +52,9 @@ pub unsafe fn wrong_trigger() -> ! {
     }
 }
 
+/// Safety: what the server calls the trigger for; nothing above has anything to drop.
 pub unsafe fn wrong_arguments(data: *const pg_sys::TriggerData) -> ! {
+    // SAFETY: names of an open relation and its trigger end in a zero; each `%s` has one.
     unsafe {
         let name = name_of((*data).tg_relation);
         begin(OBJECT_NOT_IN_PREREQUISITE_STATE);
@@ -68,7 +80,10 @@ pub struct Version {
 }
 
 /// `sent` is what the UPDATE set the version to, as for a row that has `read`; the row has `current`.
+///
+/// Safety: an open relation, which has the column; nothing above has anything to drop.
 pub unsafe fn stale(relation: Relation, version: Version, current: i64, sent: i64, read: i64) -> ! {
+    // SAFETY: names of an open relation end in a zero; the values are as many, and of the types, as the texts say.
     unsafe {
         let column = column_name(relation, version.attnum);
         begin(SERIALIZATION_FAILURE);
@@ -92,7 +107,9 @@ pub unsafe fn stale(relation: Relation, version: Version, current: i64, sent: i6
     }
 }
 
+/// Safety: as [`stale`].
 pub unsafe fn version_missing(relation: Relation, version: Version) -> ! {
+    // SAFETY: as in `stale`.
     unsafe {
         let column = column_name(relation, version.attnum);
         begin(OBJECT_NOT_IN_PREREQUISITE_STATE);
@@ -111,7 +128,9 @@ pub unsafe fn version_missing(relation: Relation, version: Version) -> ! {
     }
 }
 
+/// Safety: as [`stale`].
 pub unsafe fn version_null(relation: Relation, version: Version) -> ! {
+    // SAFETY: as in `stale`.
     unsafe {
         begin(NULL_VALUE_NOT_ALLOWED);
         slots::errmsg_internal(
@@ -125,7 +144,9 @@ pub unsafe fn version_null(relation: Relation, version: Version) -> ! {
     }
 }
 
+/// Safety: as [`stale`].
 pub unsafe fn version_exhausted(relation: Relation, version: Version) -> ! {
+    // SAFETY: as in `stale`.
     unsafe {
         let column = column_name(relation, version.attnum);
         begin(NUMERIC_VALUE_OUT_OF_RANGE);
@@ -140,7 +161,9 @@ pub unsafe fn version_exhausted(relation: Relation, version: Version) -> ! {
     }
 }
 
+/// Safety: as [`stale`].
 pub unsafe fn immutable(relation: Relation, attnum: i32) -> ! {
+    // SAFETY: as in `stale`.
     unsafe {
         begin(GENERATED_ALWAYS);
         slots::errmsg_internal(
@@ -154,7 +177,9 @@ pub unsafe fn immutable(relation: Relation, attnum: i32) -> ! {
     }
 }
 
+/// Safety: as [`stale`].
 pub unsafe fn too_long(relation: Relation, attnum: i32, limit: i32) -> ! {
+    // SAFETY: as in `stale`.
     unsafe {
         begin(STRING_TOO_LONG);
         slots::errmsg_internal(
