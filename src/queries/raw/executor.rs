@@ -52,7 +52,9 @@ pub fn install() {
     }
 }
 
+/// Safety: called by the postmaster, when memory may be asked for.
 unsafe extern "C-unwind" fn shmem_request() {
+    // SAFETY: as we were called.
     unsafe {
         if let Some(next) = next().request {
             next();
@@ -62,7 +64,10 @@ unsafe extern "C-unwind" fn shmem_request() {
 }
 
 /// In the postmaster, at its start and after a crash: the memory is new each time.
+///
+/// Safety: called by the postmaster, when memory is made.
 unsafe extern "C-unwind" fn shmem_startup() {
+    // SAFETY: as we were called; what was asked for under this name is of this size, and nobody uses it yet.
     unsafe {
         if let Some(next) = next().startup {
             next();
@@ -75,8 +80,10 @@ unsafe extern "C-unwind" fn shmem_startup() {
     }
 }
 
+/// Safety: called by the server, or by whoever has the hook before us.
 #[allow(clippy::unnecessary_cast)] // unsigned before 18
 unsafe extern "C-unwind" fn executor_start(desc: *mut pg_sys::QueryDesc, flags: c_int) {
+    // SAFETY: as we were called; an execution has a plan. What is called next may jump over plain values only.
     unsafe {
         grants::look((*desc).plannedstmt);
         match next().start {
@@ -109,8 +116,10 @@ struct Call {
     before: usize,
 }
 
+/// Safety: an execution.
 #[inline]
 unsafe fn begin(desc: *mut pg_sys::QueryDesc, counted: bool) -> Call {
+    // SAFETY: `find` gives the number of a frame, or NO_FRAME.
     unsafe {
         let frame = if counted { find(desc.cast()) } else { NO_FRAME };
         let before = if counted { enter(frame) } else { 0 };
@@ -118,8 +127,10 @@ unsafe fn begin(desc: *mut pg_sys::QueryDesc, counted: bool) -> Call {
     }
 }
 
+/// Safety: after [`begin`], and only if there was no error.
 #[inline]
 unsafe fn has_run(call: &Call, desc: *mut pg_sys::QueryDesc) {
+    // SAFETY: the number is that of a frame, or NO_FRAME; an execution that has run has a state.
     unsafe {
         if !call.counted {
             return;
@@ -133,6 +144,7 @@ unsafe fn has_run(call: &Call, desc: *mut pg_sys::QueryDesc) {
     }
 }
 
+/// Safety: called by the server, or by whoever has the hook before us.
 #[cfg(not(feature = "pg18"))]
 unsafe extern "C-unwind" fn executor_run(
     desc: *mut pg_sys::QueryDesc,
@@ -140,6 +152,7 @@ unsafe extern "C-unwind" fn executor_run(
     count: u64,
     once: bool,
 ) {
+    // SAFETY: as we were called. What is called next may jump over plain values only; then `failures` tidies up.
     unsafe {
         let call = begin(desc, is_counting());
         match next().run {
@@ -150,12 +163,14 @@ unsafe extern "C-unwind" fn executor_run(
     }
 }
 
+/// Safety: called by the server, or by whoever has the hook before us.
 #[cfg(feature = "pg18")]
 unsafe extern "C-unwind" fn executor_run(
     desc: *mut pg_sys::QueryDesc,
     direction: pg_sys::ScanDirection::Type,
     count: u64,
 ) {
+    // SAFETY: as we were called. What is called next may jump over plain values only; then `failures` tidies up.
     unsafe {
         let call = begin(desc, is_counting());
         match next().run {
@@ -167,7 +182,10 @@ unsafe extern "C-unwind" fn executor_run(
 }
 
 /// AFTER triggers run here.
+///
+/// Safety: called by the server, or by whoever has the hook before us.
 unsafe extern "C-unwind" fn executor_finish(desc: *mut pg_sys::QueryDesc) {
+    // SAFETY: as in `executor_run`; an execution has a plan.
     unsafe {
         let writes = (*desc).operation != pg_sys::CmdType::CMD_SELECT || (*(*desc).plannedstmt).hasModifyingCTE;
         let call = begin(desc, writes && is_counting());
@@ -181,7 +199,10 @@ unsafe extern "C-unwind" fn executor_finish(desc: *mut pg_sys::QueryDesc) {
     }
 }
 
+/// Safety: called by the server, or by whoever has the hook before us.
 unsafe extern "C-unwind" fn executor_end(desc: *mut pg_sys::QueryDesc) {
+    // SAFETY: one thread has the books; the number is that of a frame. What is called next may jump over plain values
+    // only.
     unsafe {
         if (*books()).top > 0 {
             let number = find(desc.cast());
@@ -198,11 +219,13 @@ unsafe extern "C-unwind" fn executor_end(desc: *mut pg_sys::QueryDesc) {
     }
 }
 
+/// Safety: called by the server, or by whoever has the hook before us.
 unsafe extern "C-unwind" fn post_parse_analyze(
     state: *mut pg_sys::ParseState,
     query: *mut pg_sys::Query,
     jumble: *mut pg_sys::JumbleState,
 ) {
+    // SAFETY: as we were called; a text of the state ends in a zero.
     unsafe {
         if let Some(next) = next().analyze {
             next(state, query, jumble);

@@ -28,7 +28,8 @@ pub fn count_as_job() {
 #[inline]
 fn statement(queryid: i64, user: u32, toplevel: bool) -> Statement {
     // SAFETY: one thread.
-    Statement { queryid, user, toplevel, by_job: unsafe { *BY_JOB.get() } }
+    let by_job = unsafe { *BY_JOB.get() };
+    Statement { queryid, user, toplevel, by_job }
 }
 
 unsafe extern "C-unwind" {
