@@ -12,24 +12,15 @@ use pgrx::pg_sys;
 
 use super::{Global, texts};
 use crate::queries::figures::COUNTERS;
+use crate::server::quiet;
 
 static MEMORY: Global<Memory> = Global::new(Memory::none());
 /// What this process remembers; the postmaster counts nothing.
 static OWN: Global<Own> = Global::new(Own::new());
-/// What this process executes is a job's.
-static BY_JOB: Global<bool> = Global::new(false);
-
-/// What this process executes is counted as a job's from now on.
-pub fn count_as_job() {
-    // SAFETY: one thread.
-    unsafe { *BY_JOB.get() = true };
-}
 
 #[inline]
 fn statement(queryid: i64, user: u32, toplevel: bool) -> Statement {
-    // SAFETY: one thread.
-    let by_job = unsafe { *BY_JOB.get() };
-    Statement { queryid, user, toplevel, by_job }
+    Statement { queryid, user, toplevel, by_job: quiet::works_for_a_job() }
 }
 
 unsafe extern "C-unwind" {
@@ -80,10 +71,11 @@ pub unsafe fn create(address: *mut u8, entries: u32) {
 
 #[inline]
 fn my_number() -> u32 {
-    // SAFETY: set when the process started.
     #[cfg(any(feature = "pg15", feature = "pg16"))]
+    // SAFETY: set when the process started.
     let number = unsafe { pg_sys::MyBackendId };
     #[cfg(not(any(feature = "pg15", feature = "pg16")))]
+    // SAFETY: set when the process started.
     let number = unsafe { pg_sys::MyProcNumber };
     number as u32
 }
