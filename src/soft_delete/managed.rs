@@ -6,9 +6,9 @@ use std::sync::LazyLock;
 
 use pgrx::pg_sys::Oid;
 
-use crate::error::{Error, INTERNAL_ERROR, Result};
+use crate::error::{Error, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
 use crate::server::{catalog, heap, spi};
-use crate::sql::quote::{identifier, qualified};
+use crate::sql::quote::{identifier, literal, qualified};
 
 /// A table with soft delete.
 #[derive(Clone, Debug)]
@@ -82,6 +82,17 @@ pub fn find(relid: Oid) -> Result<Option<Managed>> {
         })?;
         Ok(found.into_iter().next())
     })
+}
+
+/// `table`: quoted and qualified.
+pub fn not_enabled(table: &str) -> Error {
+    Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, format!("soft delete is not enabled on {table}"))
+        .hint(format!("SELECT upkeep.enable_soft_delete({});", literal(table)))
+}
+
+pub fn not_enabled_on(relid: Oid) -> Error {
+    let (schema, name) = heap::name(relid).unwrap_or_default();
+    not_enabled(&qualified(&schema, &name))
 }
 
 impl Managed {

@@ -26,6 +26,7 @@ use crate::jobs::queue::{self, NewJob};
 use crate::server::lock::{Lock, Purpose};
 use crate::server::raise::{self, Level, answer};
 use crate::server::{catalog, heap, spi};
+use crate::soft_delete::managed::not_enabled;
 use graph::{Graph, Managed};
 
 /// What a purge job was asked for.
@@ -66,7 +67,7 @@ pub fn subject(target: Option<Oid>, older_than: Option<Interval>) -> Result<Subj
     )?;
     let (sql, owned) = found.ok_or_else(|| relation::missing(relid))?;
     if managed.is_none() {
-        return Err(not_soft_deleted(&sql));
+        return Err(not_enabled(&sql));
     }
     if !owned {
         return Err(not_owner(&sql));
@@ -76,7 +77,7 @@ pub fn subject(target: Option<Oid>, older_than: Option<Interval>) -> Result<Subj
         return Err(Error::new(UNDEFINED_TABLE, format!("table {sql} does not exist (any more)")));
     }
     require_owner(relid, &sql)?;
-    let managed = graph::managed(relid)?.ok_or_else(|| not_soft_deleted(&sql))?;
+    let managed = graph::managed(relid)?.ok_or_else(|| not_enabled(&sql))?;
     managed.check_types()?;
     let graph = Graph::locked(relid, heap::lock_for_reading)?;
     refuse_row_security(relid, &graph)?;
@@ -96,11 +97,6 @@ pub fn require_owner(relid: Oid, table: &str) -> Result<()> {
         |row| row.require::<bool>(1),
     )?;
     if owned == Some(false) { Err(not_owner(table)) } else { Ok(()) }
-}
-
-pub fn not_soft_deleted(table: &str) -> Error {
-    Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, format!("{table} is not soft-deleted"))
-        .hint("SELECT upkeep.enable_soft_delete(table); the view upkeep.soft_delete_tables shows the tables that are.")
 }
 
 fn cutoff(older_than: Interval) -> Result<String> {

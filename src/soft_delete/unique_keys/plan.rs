@@ -6,6 +6,7 @@ use pgrx::spi::quote_identifier;
 use crate::calls::{arguments, relation};
 use crate::error::*;
 use crate::server::{catalog, spi};
+use crate::soft_delete::managed::not_enabled;
 use crate::soft_delete::purge::graph;
 use crate::sql::quote;
 
@@ -59,7 +60,7 @@ pub fn subject(target: Option<Oid>) -> Result<Subject> {
     let Some((sql, owned, partitioned, owner)) = found else {
         return Err(relation::missing(relid));
     };
-    let Some(managed) = managed else { return Err(crate::soft_delete::purge::not_soft_deleted(&sql)) };
+    let Some(managed) = managed else { return Err(not_enabled(&sql)) };
     if !owned {
         return Err(Error::new(INSUFFICIENT_PRIVILEGE, format!("must be owner of table {sql} to change its keys")));
     }
