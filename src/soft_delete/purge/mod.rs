@@ -26,8 +26,8 @@ use crate::jobs::queue::{self, NewJob};
 use crate::server::lock::{Lock, Purpose};
 use crate::server::raise::{self, Level, answer};
 use crate::server::{catalog, heap, spi};
-use crate::soft_delete::managed::not_enabled;
-use graph::{Graph, Managed};
+use crate::soft_delete::managed::{self, Managed};
+use graph::Graph;
 
 /// What a purge job was asked for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -56,7 +56,7 @@ pub fn subject(target: Option<Oid>, older_than: Option<Interval>) -> Result<Subj
     standing::refuse_other_version()?;
     let relid = arguments::required(target, "target")?;
     let older_than = arguments::required(older_than, "older_than")?;
-    let managed = graph::managed(relid)?;
+    let managed = managed::find_whole(relid)?;
     let relid = managed.as_ref().map_or(relid, |managed| managed.relid);
     let found = spi::query_one(
         "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.pg_has_role(c.relowner, 'USAGE')
@@ -67,7 +67,7 @@ pub fn subject(target: Option<Oid>, older_than: Option<Interval>) -> Result<Subj
     )?;
     let (sql, owned) = found.ok_or_else(|| relation::missing(relid))?;
     if managed.is_none() {
-        return Err(not_enabled(&sql));
+        return Err(managed::not_enabled(&sql));
     }
     if !owned {
         return Err(not_owner(&sql));
@@ -77,8 +77,8 @@ pub fn subject(target: Option<Oid>, older_than: Option<Interval>) -> Result<Subj
         return Err(Error::new(UNDEFINED_TABLE, format!("table {sql} does not exist (any more)")));
     }
     require_owner(relid, &sql)?;
-    let managed = graph::managed(relid)?.ok_or_else(|| not_enabled(&sql))?;
-    managed.check_types()?;
+    let managed = managed::find_whole(relid)?.ok_or_else(|| managed::not_enabled(&sql))?;
+    managed.check_types(&managed::columns(relid)?)?;
     let graph = Graph::locked(relid, heap::lock_for_reading)?;
     refuse_row_security(relid, &graph)?;
     let cutoff = cutoff(older_than)?;
