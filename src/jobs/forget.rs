@@ -8,16 +8,17 @@
 
 use pgrx::Uuid;
 
-use super::kind::Belonging;
-use super::{registry, store};
+use super::kind::{Belonging, JOBS};
+use super::registry;
 use crate::error::Result;
 use crate::quarantine;
 use crate::server::spi;
 
 /// The engine's own tables of what belongs to a job.
-const OURS: [Belonging; 3] = [
+const OURS: [Belonging; 4] = [
     Belonging::to_job("upkeep._job_slot"),
     Belonging::to_job("upkeep._job_event"),
+    Belonging::to_job("upkeep._job_claim"),
     Belonging::to_job(quarantine::TABLE),
 ];
 
@@ -27,7 +28,7 @@ fn belongings() -> impl Iterator<Item = &'static Belonging> {
 
 /// Forgets jobs whose rows this transaction has locked.
 pub fn jobs(jobs: &[Uuid]) -> Result<()> {
-    rows(store::JOBS, jobs)
+    rows(JOBS, jobs)
 }
 
 /// Those of these jobs that nobody needs any more.

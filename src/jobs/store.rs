@@ -40,9 +40,6 @@ pub struct Live {
     pub limits: Limits,
 }
 
-/// The table of jobs.
-pub const JOBS: &str = "upkeep._job";
-
 /// Why a job is paused that came with a dump or a copied database.
 pub const RESTORED: &str = "restored";
 
@@ -765,6 +762,16 @@ pub fn is_free(job: Uuid) -> Result<bool> {
     Ok(!free.is_empty())
 }
 
+/// A paused job cannot have what it needs.
+pub fn stay_paused(job: Uuid, why: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE upkeep._job SET reason = 'another job has what it needs', reason_detail = $2
+         WHERE id OPERATOR(pg_catalog.=) $1",
+        &[job.into(), why.into()],
+    )
+    .map(drop)
+}
+
 /// Fails a job that cannot be started. False: somebody has its row locked.
 pub fn fail_unless_locked(job: Uuid, error: &Error) -> Result<bool> {
     let free = is_free(job)?;
@@ -825,4 +832,21 @@ pub fn seconds_to_next(retention: Option<Duration>) -> Result<Option<f64>> {
         |row| row.get(1),
     )
     .map(Option::flatten)
+}
+
+impl Context {
+    /// Reads and replaces the part of the cursor that all slots of the job share,
+    /// under a row lock that lasts until this step commits: use it in steps that do
+    /// nothing else. `change` gets the shared value and the cursors of the other
+    /// slots that have something in hand.
+    pub fn with_shared<T>(
+        &mut self,
+        change: impl FnOnce(&mut Context, Value, Vec<Value>) -> Result<(Value, T)>,
+    ) -> Result<T> {
+        let (shared, others) = lock_shared(self.job.id, self.slot)?;
+        let (shared, result) = change(self, shared, others)?;
+        write_shared(self.job.id, shared)?;
+        self.claimed = true;
+        Ok(result)
+    }
 }
