@@ -91,6 +91,7 @@ fn test_a_kept_statement_leaves_another_table_of_that_name_alone() {
     raw.names(table, &Objects::of(&[table]).unwrap());
     // Its errors pass Rust by a jump; the boundary stops them.
     let run_raw = || {
+        // SAFETY: a test, in a transaction.
         subtransaction(|| unsafe {
             Ok(pgrx::pg_sys::ffi::pg_guard_ffi_boundary(|| {
                 raw::connect();

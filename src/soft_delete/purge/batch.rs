@@ -9,7 +9,7 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::{self, Oid};
 
 use super::family::{Family, Fate, Going, Place};
-use super::graph::{Graph, Managed};
+use super::graph::Graph;
 use super::{hold, statements};
 use crate::error::{
     Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result,
@@ -17,6 +17,7 @@ use crate::error::{
 };
 use crate::server::repeated::{Arg, Statement, Tid};
 use crate::server::{catalog, heap, spi};
+use crate::soft_delete::managed::Managed;
 use crate::soft_delete::objects::owner;
 use crate::soft_delete::raw;
 use crate::sql::quote::identifier;
@@ -143,7 +144,7 @@ impl Purge<'_> {
         let mut too_many: Vec<Place> = Vec::new();
         for (leaf, tids) in by_leaf(parents) {
             let statement = self.statements.get(statements::references(&name(leaf)?, edge), &[TIDS, pg_sys::INT4OID]);
-            statement.names(&[leaf, edge.child_relid]);
+            statement.names(&[leaf, edge.key.child]);
             let rows = statement.rows(&[Arg::Text(&tid_array(&tids)), Arg::Int(MOST_REFERENCES as i32 + 1)])?;
             if rows.len() > MOST_REFERENCES {
                 too_many.extend(tids.iter().map(|&tid| Place { leaf, tid }));
