@@ -9,6 +9,7 @@ pub mod commit;
 pub mod deparse;
 pub mod door;
 pub mod encoding;
+pub mod epoch;
 pub mod function;
 pub mod grants;
 pub mod guc;

@@ -10,6 +10,7 @@ use pgrx::pg_sys::{self, Oid};
 use super::inherited::{self, Inherited};
 use super::process::Process;
 use crate::error::{Error, INTERNAL_ERROR, Result};
+use crate::server::raw::unguarded::die;
 
 /// Set by our SIGTERM handler, so that an exit callback can tell an orderly
 /// termination from an error of the work.
@@ -23,12 +24,8 @@ pub fn was_terminated() -> bool {
 /// The server's own `die`: with pgrx's handler a running query ignores SIGTERM
 /// until it ends (seconds instead of 0.1 s).
 unsafe extern "C-unwind" fn on_sigterm(signal: c_int) {
-    unsafe extern "C-unwind" {
-        #[link_name = "die"]
-        fn server_die(signal: c_int);
-    }
     TERMINATED.store(true, Ordering::Relaxed);
-    unsafe { server_die(signal) };
+    unsafe { die(signal) };
 }
 
 unsafe extern "C-unwind" fn on_sighup(_signal: c_int) {

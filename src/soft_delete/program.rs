@@ -9,7 +9,7 @@ use pgrx::spi::quote_identifier;
 use super::managed::{self, Column, ForeignKey, Managed, Operator};
 use crate::error::{Error, FEATURE_NOT_SUPPORTED, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
 use crate::server::named::objects::Objects;
-use crate::server::raw::Statement;
+use crate::server::raw::Planned;
 use crate::server::{catalog, encoding, heap, spi, view};
 use crate::sql::quote::{identifier, literal, qualified};
 
@@ -52,11 +52,11 @@ impl Key {
 /// What a deleted row means for what references it.
 pub enum Action {
     /// Live rows go too; `child` is the table with soft delete, its `keys` come back.
-    Cascade { child: Oid, statement: Statement, keys: Vec<KeyColumn> },
+    Cascade { child: Oid, statement: Planned, keys: Vec<KeyColumn> },
     /// References are cleared, and remembered.
     Clear { child: Oid, clearing: Clearing },
     /// No live row may be there: now (RESTRICT), or once everything else is done.
-    Refuse { now: bool, statement: Statement, names_table: bool, refusal: Refusal },
+    Refuse { now: bool, statement: Planned, names_table: bool, refusal: Refusal },
     /// Its table has no soft delete, and was to be ignored.
     Nothing,
 }
@@ -65,10 +65,10 @@ pub enum Action {
 pub struct Clearing {
     /// The UPDATE. It returns of each row its `keys`, `columns` values that it had (of the row itself, and as the deleted row
     /// has them), and those that it has now. They become text outside of it, under settings which no trigger may see.
-    pub clear: Statement,
+    pub clear: Planned,
     pub keys: usize,
     pub columns: usize,
-    pub remember: Statement,
+    pub remember: Planned,
 }
 
 /// What a refusal says.
@@ -99,10 +99,10 @@ pub struct Parent {
     pub deferrable: bool,
     /// Attributes of the referencing row; parameters of `look` from 4 on.
     pub columns: Vec<Key>,
-    pub look: Statement,
+    pub look: Planned,
     /// The same for many rows; which columns it takes.
     pub references: Vec<KeyColumn>,
-    pub look_all: Statement,
+    pub look_all: Planned,
     pub refusal: Refusal,
 }
 
@@ -121,22 +121,22 @@ pub struct Own {
     pub upsert_hint: CString,
     /// For the guard during a purge, over its transition table: a row that may not go (parameter 1: unless it was deleted
     /// before), and the count of those gone.
-    pub not_due: Statement,
-    pub note_purged: Statement,
+    pub not_due: Planned,
+    pub note_purged: Planned,
     /// FOR UPDATE on deleted rows: parameters the arrays of the primary key.
-    pub lock: Statement,
+    pub lock: Planned,
     /// Which of these are rows of the table itself, where tables inherit from it; the same parameters, and `keys` come back.
-    pub own_rows: Option<(Statement, Vec<KeyColumn>)>,
+    pub own_rows: Option<(Planned, Vec<KeyColumn>)>,
     /// Rows whose deletion was set by hand get what belongs to it; the same for those brought back.
-    pub stamp: Statement,
-    pub unstamp: Statement,
+    pub stamp: Planned,
+    pub unstamp: Planned,
     /// DELETE of one row of a view: the row as the statement saw it, then the values of the primary key.
-    pub delete_one: Statement,
+    pub delete_one: Planned,
     /// Is a row that is still live as it was?
-    pub look_one: Statement,
+    pub look_one: Planned,
     /// The same for many rows, an array of each; how many belong to the deletion by now, and how many are as they were.
-    pub delete_many: Statement,
-    pub look_many: Statement,
+    pub delete_many: Planned,
+    pub look_many: Planned,
     /// Of the table itself.
     pub back: Option<Back>,
     /// Invalid: there is none.
@@ -154,10 +154,10 @@ pub struct Own {
 /// How rows of a deletion (parameter 1) come back.
 pub struct Back {
     /// Gives how many, and the `keys` by which they reference others.
-    pub update: Statement,
+    pub update: Planned,
     pub keys: Vec<KeyColumn>,
     /// How many there are still.
-    pub left: Statement,
+    pub left: Planned,
 }
 
 impl Back {
@@ -168,9 +168,9 @@ impl Back {
             format!("t.{} OPERATOR(pg_catalog.=) $1 AND NOT ({})", identifier(&managed.deletion_id), managed.live("t"));
         let update = format!("UPDATE {table} AS t SET {} WHERE {of_it}", managed.set_live());
         Ok(Back {
-            update: Statement::new(counted_own(managed, &update, "t.", &references), common()),
+            update: Planned::new(counted_own(managed, &update, "t.", &references), common()),
             keys: key_shape(&references),
-            left: Statement::new(format!("SELECT pg_catalog.count(*) FROM {table} AS t WHERE {of_it}"), common()),
+            left: Planned::new(format!("SELECT pg_catalog.count(*) FROM {table} AS t WHERE {of_it}"), common()),
         })
     }
 }
@@ -378,7 +378,7 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
             quote_identifier(&managed.relname),
             plain = quote_identifier(&managed.deleted_at)
         )),
-        not_due: Statement::new(
+        not_due: Planned::new(
             format!(
                 "SELECT FROM deleted AS d
                  WHERE d.{at} IS NULL OR d.{at} OPERATOR(pg_catalog.>=) $1
@@ -388,7 +388,7 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
             ),
             vec![pg_sys::TIMESTAMPTZOID],
         ),
-        note_purged: Statement::new(
+        note_purged: Planned::new(
             format!(
                 "UPDATE upkeep._deletion_table t SET purged = t.purged OPERATOR(pg_catalog.+) p.rows
                  FROM (SELECT d.{id} AS id, pg_catalog.count(*) AS rows FROM deleted AS d GROUP BY 1) p
@@ -400,7 +400,7 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
         keys: keys.iter().map(|key| Key { number: number(key), ..Key::of(key) }).collect(),
         primary,
         children,
-        lock: Statement::new(
+        lock: Planned::new(
             format!(
                 "SELECT pg_catalog.count(*) FROM (SELECT FROM {own_table} AS t, {rows} WHERE {matching} FOR UPDATE OF t) AS l"
             ),
@@ -410,16 +410,16 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
             let found: String =
                 keys.iter().map(|key| format!(", pg_catalog.array_agg(t.{})", identifier(&key.name))).collect();
             let of_table = format!("FROM {own_table} AS t, {rows} WHERE {matching} AND t.{at} IS NOT NULL");
-            (Statement::new(format!("SELECT pg_catalog.count(*){found} {of_table}"), arrays.clone()), key_shape(&keys))
+            (Planned::new(format!("SELECT pg_catalog.count(*){found} {of_table}"), arrays.clone()), key_shape(&keys))
         }),
-        stamp: Statement::new(
+        stamp: Planned::new(
             format!(
                 "UPDATE {table} AS t SET {id} = $1, {by} = coalesce(t.{by}, $3){flag} FROM {rows}
                  WHERE {matching} AND t.{at} IS NOT NULL"
             ),
             arrays.clone(),
         ),
-        unstamp: Statement::new(
+        unstamp: Planned::new(
             format!(
                 "UPDATE {table} AS t SET {} FROM {rows}
                  WHERE {matching} AND t.{at} IS NULL AND (t.{id} IS NOT NULL OR t.{by} IS NOT NULL)",
@@ -427,15 +427,15 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
             ),
             arrays,
         ),
-        delete_one: Statement::new(
+        delete_one: Planned::new(
             format!("UPDATE {table} AS t SET {} WHERE {one} AND t.{at} IS NULL AND {unchanged}", managed.set_deleted(),),
             one_types.clone(),
         ),
-        look_one: Statement::new(
+        look_one: Planned::new(
             format!("SELECT {unchanged} FROM {table} AS t WHERE {one} AND t.{at} IS NULL"),
             one_types,
         ),
-        delete_many: Statement::new(
+        delete_many: Planned::new(
             format!(
                 "UPDATE {table} AS t SET {} FROM {gathered} WHERE {matching} AND t.{at} IS NULL
                  AND pg_catalog.record_image_eq(ROW({image}), ROW({seen}))",
@@ -443,7 +443,7 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
             ),
             many_types.clone(),
         ),
-        look_many: Statement::new(
+        look_many: Planned::new(
             format!(
                 "SELECT pg_catalog.count(*) FILTER (WHERE t.{id} OPERATOR(pg_catalog.=) $1),
                         pg_catalog.count(*) FILTER (WHERE t.{at} IS NULL
@@ -591,7 +591,7 @@ fn child(managed: &Managed, key: &ForeignKey, keys: &[Column], relations: &mut V
         let rest = literal(&format!(") is still referenced from table \"{}\".", key.child_name));
         Action::Refuse {
             now,
-            statement: Statement::new(
+            statement: Planned::new(
                 format!(
                     "SELECT {detail} OPERATOR(pg_catalog.||) pg_catalog.concat_ws(', ', {}) OPERATOR(pg_catalog.||) {rest}
                      FROM {table} AS c, {rows} WHERE {matching} LIMIT 1",
@@ -613,7 +613,7 @@ fn child(managed: &Managed, key: &ForeignKey, keys: &[Column], relations: &mut V
             let wanted = wanted_by(child, &foreign_keys)?;
             Action::Cascade {
                 child: child.relid,
-                statement: Statement::new(counted(&update, "c.", &wanted), with_arrays(&used)),
+                statement: Planned::new(counted(&update, "c.", &wanted), with_arrays(&used)),
                 keys: key_shape(&wanted),
             }
         }
@@ -646,7 +646,7 @@ fn refuse_without_rights(managed: &Managed, key: &ForeignKey, types: Vec<Oid>) -
     );
     Action::Refuse {
         now: true,
-        statement: Statement::new(
+        statement: Planned::new(
             format!(
                 "SELECT {} FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) {oid}::pg_catalog.oid
                      AND NOT (pg_catalog.has_schema_privilege(c.relowner, c.relnamespace, 'USAGE')
@@ -770,10 +770,10 @@ fn clear(key: &ForeignKey, used: &[Column], table: &str, rows: &str, matching: &
     Ok(Action::Clear {
         child: key.child_root,
         clearing: Clearing {
-            clear: Statement::new(clear, with_arrays(used)),
+            clear: Planned::new(clear, with_arrays(used)),
             keys,
             columns,
-            remember: Statement::new(remember, types),
+            remember: Planned::new(remember, types),
         },
     })
 }
@@ -831,12 +831,12 @@ fn parents(relid: Oid, relations: &mut Vec<Oid>) -> Result<Vec<Parent>> {
             owner: key.parent_owner,
             deferrable: key.deferrable,
             columns: used.iter().map(Key::of).collect(),
-            look: Statement::new(
+            look: Planned::new(
                 look(format!("{table} AS p"), equal(&|i| format!("${}", 4 + i))),
                 types(&|column| column.type_oid),
             ),
             references: key_shape(&used),
-            look_all: Statement::new(
+            look_all: Planned::new(
                 look(format!("{table} AS p, {}", rows(used.len(), 4)), equal(&|i| format!("d.k{i}"))),
                 types(&|column| column.array_oid),
             ),

@@ -14,7 +14,7 @@ use crate::error::{
 use crate::server::analyze::analyse;
 use crate::server::named::objects::Objects;
 use crate::server::raise::{self, Level};
-use crate::server::raw::Statement;
+use crate::server::raw::Planned;
 use crate::server::{catalog, heap, spi};
 use crate::sql::fragments;
 use crate::sql::glue::Glue;
@@ -23,7 +23,7 @@ use crate::sql::quote::{identifier, literal, qualified};
 /// An UPDATE of one table.
 pub struct Selection {
     pub relid: Oid,
-    pub statement: Statement,
+    pub statement: Planned,
     /// The arrays that come back behind the count; none: only the number of rows.
     pub keys: Vec<KeyColumn>,
 }
@@ -31,7 +31,7 @@ pub struct Selection {
 pub struct Restore {
     pub tables: Vec<Table>,
     pub cleared: Vec<Cleared>,
-    pub mark: &'static Statement,
+    pub mark: &'static Planned,
 }
 
 /// What brings its rows back is in its program ([`program::Back`]).
@@ -49,13 +49,13 @@ pub struct Cleared {
     pub relid: Oid,
     /// Gives whether a row's texts are exact (else a version before 0.6.0 has written them), and the texts: of the key, the
     /// values that were there, and those that the deletion has left.
-    pub load: Statement,
+    pub load: Planned,
     /// Of these columns, as which rows of values go into `restore`. They are read outside of it, under settings which no
     /// trigger may see.
     pub types: Vec<Oid>,
-    pub restore: Statement,
+    pub restore: Planned,
     /// Once all of them are as they were.
-    pub forget: Statement,
+    pub forget: Planned,
 }
 
 fn types(more: &[Oid]) -> Vec<Oid> {
@@ -115,7 +115,7 @@ fn selection(
             .ours(")");
     let keys = keys(&managed)?;
     let statement =
-        Statement::new(counted_own(&managed, glue.text(), &format!("{alias}."), &keys), types(&[])).around(condition);
+        Planned::new(counted_own(&managed, glue.text(), &format!("{alias}."), &keys), types(&[])).around(condition);
     // The condition is the caller's, who runs it as himself: what it names is his.
     statement.names(if Some(relid) == managed.live_view { managed.relid } else { relid }, &Objects::default());
     Ok(Selection { relid: managed.relid, statement, keys: keys.iter().map(KeyColumn::from).collect() })
@@ -236,7 +236,7 @@ pub fn restores(id: Option<Uuid>) -> Result<Restore> {
 }
 
 thread_local! {
-    static MARK: &'static Statement = Box::leak(Box::new(Statement::new(
+    static MARK: &'static Planned = Box::leak(Box::new(Planned::new(
         "UPDATE upkeep._deletion SET undeleted_at = $2, undeleted_by = $3
          WHERE id OPERATOR(pg_catalog.=) $1 AND undeleted_at IS NULL"
             .to_owned(),
@@ -418,7 +418,7 @@ fn cleared(id: Uuid) -> Result<Vec<Cleared>> {
             group.relid.to_u32(),
             literal(&group.name)
         );
-        let restore = Statement::new(
+        let restore = Planned::new(
             format!(
                 "UPDATE {} AS c SET {} FROM pg_catalog.unnest($4) AS r ({}) WHERE {}",
                 managed::own_rows(group.relid, &schema, &name_of_table),
@@ -431,13 +431,13 @@ fn cleared(id: Uuid) -> Result<Vec<Cleared>> {
         restore.names(group.relid, &Objects::of(&[group.relid])?);
         cleared.push(Cleared {
             relid: group.relid,
-            load: Statement::new(
+            load: Planned::new(
                 format!("SELECT {exact}, {} FROM upkeep._deletion_cleared AS c WHERE {filter}", texts.join(", ")),
                 types(&[]),
             ),
             types: types_of,
             restore,
-            forget: Statement::new(format!("DELETE FROM upkeep._deletion_cleared AS c WHERE {filter}"), types(&[])),
+            forget: Planned::new(format!("DELETE FROM upkeep._deletion_cleared AS c WHERE {filter}"), types(&[])),
         });
     }
     Ok(cleared)

@@ -87,7 +87,7 @@ fn test_a_kept_statement_leaves_another_table_of_that_name_alone() {
     let table = twins();
     let kept = repeated::Statement::new("UPDATE a.t SET v = v OPERATOR(pg_catalog.+) 1 RETURNING true", &[]);
     kept.names(&[table]);
-    let raw = raw::Statement::new("UPDATE a.t SET v = v OPERATOR(pg_catalog.+) 10".to_owned(), Vec::new());
+    let raw = raw::Planned::new("UPDATE a.t SET v = v OPERATOR(pg_catalog.+) 10".to_owned(), Vec::new());
     raw.names(table, &Objects::of(&[table]).unwrap());
     // Its errors pass Rust by a jump; the boundary stops them.
     let run_raw = || {

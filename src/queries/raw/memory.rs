@@ -12,6 +12,7 @@ use pgrx::pg_sys;
 
 use super::{Global, texts};
 use crate::queries::figures::COUNTERS;
+use crate::server::raw::unguarded::{GetCurrentTimestamp, RecoveryInProgress};
 
 static MEMORY: Global<Memory> = Global::new(Memory::none());
 /// What this process remembers; the postmaster counts nothing.
@@ -29,12 +30,6 @@ pub fn count_as_job() {
 fn statement(queryid: i64, user: u32, toplevel: bool) -> Statement {
     // SAFETY: one thread.
     Statement { queryid, user, toplevel, by_job: unsafe { *BY_JOB.get() } }
-}
-
-unsafe extern "C-unwind" {
-    // Declared again because pgrx's own bindings catch and rebuild every error. Neither raises.
-    fn GetCurrentTimestamp() -> i64;
-    fn RecoveryInProgress() -> bool;
 }
 
 /// Microseconds since 2000.

@@ -13,7 +13,8 @@ use crate::calls::arguments;
 use crate::server::door;
 use crate::server::encoding;
 use crate::server::raise::answer;
-use crate::server::raw::{self, Report, Sight, Statement};
+use crate::server::raw::unguarded::toast_raw_datum_size;
+use crate::server::raw::{self, Planned, Report, Sight};
 use crate::server::value::{self, Records};
 use crate::soft_delete::program::{Back, KeyColumn, Own};
 use crate::soft_delete::request::{self, Cleared, Restore, Selection};
@@ -28,9 +29,6 @@ unsafe fn argument(call: pg_sys::FunctionCallInfo, number: usize) -> Option<Datu
 }
 
 pub(super) unsafe fn text_argument(call: pg_sys::FunctionCallInfo, number: usize) -> *const c_char {
-    unsafe extern "C-unwind" {
-        fn toast_raw_datum_size(value: Datum) -> usize;
-    }
     unsafe {
         let Some(text) = argument(call, number) else { return null() };
         // Before anything is copied, as `arguments::check_text`.
@@ -110,7 +108,7 @@ unsafe extern "C-unwind" fn undeletes(target: Oid, condition: *const c_char) -> 
 }
 
 /// Clears the deletion of rows; gives what they reference.
-unsafe fn bring_back(relid: Oid, update: &Statement, keys: &[KeyColumn], deletion: *mut state::Deletion) -> Keys {
+unsafe fn bring_back(relid: Oid, update: &Planned, keys: &[KeyColumn], deletion: *mut state::Deletion) -> Keys {
     unsafe {
         let values = engine::parameters(deletion, 0);
         state::enter(relid, deletion, true);
