@@ -1,4 +1,6 @@
-//! Statements of ours inside other people's: planned once per session, run by SPI without a guard.
+//! SPI for code that runs inside other people's statements (LAW 12): without pgrx's guard, which rebuilds every error that it
+//! sees. A foreign error leaves these functions by longjmp: no frame above them may hold anything to drop, and memory comes
+//! from the server.
 
 use std::cell::{Cell, OnceCell};
 use std::ffi::{CStr, CString, c_char, c_int};
@@ -168,7 +170,7 @@ unsafe fn run(statement: &Planned, values: *mut Datum, nulls: *const c_char, sig
             }
             statement.expect(named::text_of(plan));
             #[cfg(debug_assertions)]
-            crate::server::proof::plan(plan, statement, pinned);
+            super::proof::plan(plan, statement, pinned);
             #[cfg(not(debug_assertions))]
             let _ = pinned;
             statement.plan.set(plan);

@@ -18,9 +18,10 @@ use std::ptr::null;
 
 use pgrx::pg_sys::{self, Datum, Oid};
 
+use super::Report;
 use super::encoding;
-use super::raw::{self, Report};
 use crate::error::Result;
+use crate::server::raw;
 use crate::server::raw::unguarded::{
     BlessTupleDesc, CreateTemplateTupleDesc, FunctionCall2Coll, GetDatabaseEncoding, GetDatabaseEncodingName,
     HeapTupleHeaderGetDatum, OidInputFunctionCall, OidOutputFunctionCall, OidReceiveFunctionCall, OidSendFunctionCall,

@@ -145,7 +145,7 @@ pub fn setting(name: &CStr) -> String {
 
 /// A time-ordered UUID, version 7.
 pub fn uuid_v7() -> pgrx::Uuid {
-    pgrx::Uuid::from_bytes(super::raw::uuid::version_7())
+    pgrx::Uuid::from_bytes(super::uuid::version_7())
 }
 
 /// Refuses `SET upkeep.nonsense`.

@@ -1,4 +1,4 @@
-//! What a statement of ours on a user's table may name (see `names` of [`super::raw::Planned`] and [`super::repeated::Statement`]).
+//! What a statement of ours on a user's table may name (see `names` of [`super::Planned`] and [`super::repeated::Statement`]).
 //!
 //! Its text has names, and the server looks them up again whenever something has changed: in the middle of somebody's
 //! statement too, where a trigger of his can have put another table or a view under the name, while the statement runs as
@@ -20,7 +20,7 @@ use std::ffi::{c_char, c_int, c_void};
 
 use pgrx::pg_sys::{self, NodeTag, Oid};
 
-use super::raw::{Report, raise};
+use super::{Report, raise};
 use crate::server::raw::unguarded::{SPI_plan_get_plan_sources, expression_tree_walker, query_tree_walker};
 use objects::Objects;
 
