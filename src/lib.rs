@@ -10,6 +10,7 @@ mod in_server_tests;
 mod indexes;
 mod jobs;
 mod page;
+mod quarantine;
 mod queries;
 mod row_stamps;
 mod schedules;
@@ -19,6 +20,27 @@ mod soft_delete;
 mod sql;
 
 pgrx::pg_module_magic!(name, version);
+
+/// The kinds of job. Nothing else in the engine names them. Of two that share a name the more special one comes first.
+static KINDS: [&dyn jobs::kind::Kind; 5] = [
+    &schedules::ScheduledCommand,
+    &jobs::command::Command,
+    &backfill::Backfill,
+    &soft_delete::purge::Purge,
+    &soft_delete::unique_keys::UniqueKeys,
+];
+
+/// What a scheduler does on each look, in this order, besides starting executors.
+static CHORES: [&dyn jobs::chore::Chore; 8] = [
+    &jobs::chores::FOREIGN_JOBS,
+    &jobs::chores::OWNERS,
+    &jobs::chores::CLEAN_UP,
+    &queries::Drain,
+    &schedules::Due,
+    &jobs::chores::OLD_JOBS,
+    &jobs::chores::TOO_MANY,
+    &jobs::chores::CANCELED,
+];
 
 pgrx::extension_sql_file!("../sql/schema/jobs.sql");
 pgrx::extension_sql_file!("../sql/schema/job_views.sql", requires = ["backfill"]);
@@ -45,6 +67,7 @@ pub extern "C-unwind" fn _PG_init() {
     server::raise::without_backtraces();
     settings::define();
     server::named::install();
+    jobs::registry::register(&KINDS, &CHORES);
     if server::worker::is_preloading() && !server::worker::is_binary_upgrade() {
         jobs::launcher::register();
         hooks::install();

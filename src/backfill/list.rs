@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::run::cursor::{Phase, Shared};
 use super::run::whole::{Again, Tree};
 use crate::error::Result;
+use crate::quarantine;
 use crate::server::json::JsonB;
 use crate::server::spi;
 
@@ -201,11 +202,7 @@ pub fn leave(job: Uuid, table: &Listed) -> Result<bool> {
         if left == 0 {
             return Ok(false);
         }
-        spi::execute(
-            "DELETE FROM upkeep._backfill_row r
-             WHERE r.job OPERATOR(pg_catalog.=) $1 AND r.relid OPERATOR(pg_catalog.=) $2",
-            &[job.into(), table.relid.into()],
-        )?;
+        quarantine::forget_table(job, table.relid)?;
         Ok(true)
     })
 }
@@ -244,10 +241,7 @@ pub fn try_again(job: Uuid, again: Again) -> Result<()> {
         "phase": Phase::Revisit, "round": 0, "after_number": 0, "rows_left": Value::Null,
     });
     spi::bookkeeping(|| {
-        spi::execute(
-            "UPDATE upkeep._backfill_row SET state = 'locked' WHERE job OPERATOR(pg_catalog.=) $1",
-            &[job.into()],
-        )?;
+        quarantine::try_again(job)?;
         if again == Again::Leftovers {
             spi::execute("DELETE FROM upkeep._backfill_xid WHERE job OPERATOR(pg_catalog.=) $1", &[job.into()])?;
         }
@@ -286,34 +280,28 @@ pub fn settle_in(job: Uuid, fingerprint: &str, since: u64) -> Result<()> {
     .map(drop)
 }
 
-/// Looks tables up again by name, in the database that jobs were restored into (LAW 20), and with them the rows
+/// Looks tables of these jobs up again by name, in the database that they were restored into (LAW 20), and with them the rows
 /// that are remembered. A table that is not found has the OID 0.
-pub fn restore(jobs: &[Uuid], system_identifier: i64, database: Oid) -> Result<()> {
-    const FOREIGN: &str = "j.id OPERATOR(pg_catalog.=) t.job AND j.id OPERATOR(pg_catalog.=) ANY ($3)
-        AND (j.system_identifier OPERATOR(pg_catalog.<>) $1 OR j.database OPERATOR(pg_catalog.<>) $2)";
-    let args = || [system_identifier.into(), database.into(), jobs.to_vec().into()];
+pub fn restore(jobs: &[Uuid]) -> Result<()> {
+    let args = || [jobs.to_vec().into()];
     // One table's new OID may be another one's old: all go before any comes back.
     spi::execute(
-        &format!(
-            "WITH moved AS (
-                 DELETE FROM upkeep._backfill_row r USING upkeep._backfill_table t, upkeep._job j
-                 WHERE {FOREIGN} AND r.job OPERATOR(pg_catalog.=) t.job AND r.relid OPERATOR(pg_catalog.=) t.relid
+        "WITH moved AS (
+                 DELETE FROM upkeep._backfill_row r USING upkeep._backfill_table t
+                 WHERE t.job OPERATOR(pg_catalog.=) ANY ($1) AND r.job OPERATOR(pg_catalog.=) t.job AND r.relid OPERATOR(pg_catalog.=) t.relid
                  RETURNING r.*, coalesce(pg_catalog.to_regclass(t.relname)::pg_catalog.oid, 0::pg_catalog.oid) AS here
              )
              INSERT INTO upkeep._backfill_row
                  (job, relid, row_key, exact, number, state, sqlstate, message, attempts, last_tried_at)
              OVERRIDING SYSTEM VALUE
              SELECT m.job, m.here, m.row_key, m.exact, m.number, m.state, m.sqlstate, m.message, m.attempts, m.last_tried_at
-             FROM moved m WHERE m.here OPERATOR(pg_catalog.<>) 0::pg_catalog.oid ORDER BY m.number"
-        ),
+             FROM moved m WHERE m.here OPERATOR(pg_catalog.<>) 0::pg_catalog.oid ORDER BY m.number",
         &args(),
     )?;
     spi::execute(
-        &format!(
-            "UPDATE upkeep._backfill_table t
-             SET relid = coalesce(pg_catalog.to_regclass(t.relname)::pg_catalog.oid, 0::pg_catalog.oid)
-             FROM upkeep._job j WHERE {FOREIGN}"
-        ),
+        "UPDATE upkeep._backfill_table t
+         SET relid = coalesce(pg_catalog.to_regclass(t.relname)::pg_catalog.oid, 0::pg_catalog.oid)
+         WHERE t.job OPERATOR(pg_catalog.=) ANY ($1)",
         &args(),
     )?;
     Ok(())

@@ -6,6 +6,7 @@
 pub mod definition;
 pub mod explain;
 pub mod key;
+mod kind;
 pub mod list;
 pub mod meaning;
 pub mod new_rows;
@@ -24,6 +25,8 @@ pub mod target;
 mod tests;
 pub mod tree;
 
+pub use kind::Backfill;
+
 use pgrx::Uuid;
 use pgrx::datum::Interval;
 use pgrx::pg_sys::Oid;
@@ -38,8 +41,6 @@ use crate::server::json::{JsonB, Untouched};
 use crate::server::lock::{Lock, Purpose};
 use crate::server::raise::{self, Level, answer};
 use definition::{Checked, OnError};
-
-pub const KIND: &str = "backfill";
 
 /// What somebody asks for, as it arrives.
 struct Request<'a> {
@@ -154,7 +155,7 @@ fn ask(request: Request<'_>) -> Result<Uuid> {
     create(
         &checked,
         NewJob {
-            kind: KIND,
+            kind: &Backfill,
             name: request.name,
             relid: Some(checked.table.relid),
             target: checked.table.sql.clone(),
@@ -162,7 +163,7 @@ fn ask(request: Request<'_>) -> Result<Uuid> {
             workers: request.workers.unwrap_or(1),
             batch_time: request.batch_time.as_ref().map(milliseconds).transpose()?,
             paused: request.paused.unwrap_or(false),
-            if_not_exists: request.if_not_exists.unwrap_or(false),
+            if_not_exists: Some(request.if_not_exists.unwrap_or(false)),
             retries: 0,
             limits: request.limits,
         },
@@ -260,20 +261,4 @@ fn refuse_overlap(relid: Oid, columns: &[String], name: Option<&str>) -> Result<
     Err(Error::new(OBJECT_IN_USE, format!("another backfill already fills column {column} of {what}"))
         .detail(format!("It is job {id}, of {}.", other.target))
         .hint(format!("CALL upkeep.wait('{id}'); or SELECT upkeep.cancel('{id}');")))
-}
-
-/// May a finished backfill start again? Not while another one fills its columns.
-pub fn check_retry(job: Uuid) -> Result<()> {
-    match store::filled_columns(job)? {
-        Some((relid, columns)) => refuse_overlap(relid, &columns, None),
-        None => Ok(()),
-    }
-}
-
-/// Removes what a job has made beside our tables. `Some`: why that must wait.
-pub fn clean_up(job: Uuid) -> Result<Option<String>> {
-    Ok(match new_rows::remove(job)? {
-        new_rows::Removed::Gone => None,
-        new_rows::Removed::Busy(reason) => Some(reason),
-    })
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::activity;
 use super::activity::Launcher;
+use super::registry;
 use crate::error::Result;
-use crate::queries::drain::{self, Ailment};
 use crate::server::{catalog, spi, system, worker};
 use crate::settings;
 
@@ -74,7 +74,7 @@ pub fn all(launcher: Option<&Launcher>) -> Result<Vec<String>> {
     if worker::in_recovery() {
         return Ok(lines);
     }
-    lines.extend(drain::ailments(standstill.is_none()).into_iter().map(|ailment| about_queries(&ailment)));
+    lines.extend(registry::chores().iter().flat_map(|chore| chore.advice(standstill.is_none())));
     Ok(lines)
 }
 
@@ -106,25 +106,13 @@ fn throttled_jobs_run() -> Result<bool> {
     let found = spi::bookkeeping(|| {
         spi::query_one(
             "SELECT true FROM upkeep._job_slot s JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) s.job
-             WHERE j.state OPERATOR(pg_catalog.=) 'running' AND j.kind OPERATOR(pg_catalog.<>) 'command'
+             WHERE j.state OPERATOR(pg_catalog.=) 'running' AND j.kind OPERATOR(pg_catalog.=) ANY ($2)
                AND s.backend_start OPERATOR(pg_catalog.<)
                    (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => $1))
                AND upkeep._is_executor(s.pid, s.backend_start)",
-            &[STALE.as_secs_f64().into()],
+            &[STALE.as_secs_f64().into(), registry::names(|nature| nature.throttled).into()],
             |row| row.require::<bool>(1),
         )
     })?;
     Ok(found.is_some())
-}
-
-fn about_queries(ailment: &Ailment) -> String {
-    match ailment {
-        Ailment::NotPreloaded => "Statements are not counted: add pg_upkeep to shared_preload_libraries and restart, or switch that off: ALTER SYSTEM SET upkeep.track_queries = none;".into(),
-        Ailment::NoQueryId => "Statements are counted as one, because compute_query_id is off. ALTER SYSTEM SET compute_query_id = auto; SELECT pg_reload_conf();".into(),
-        Ailment::NoPlace => "Statements of this database are counted with those of others, not apart: 64 databases had some before. What is dropped makes room; so does listing the databases that matter in upkeep.databases.".into(),
-        Ailment::Absent => "Statements of this database are not counted apart, because the extension was not here when a worker looked last. SELECT upkeep.run_in_background('SELECT 1'); has one look again.".into(),
-        Ailment::TextsFull => "There was no room for the texts of some statements: they are shown once those that wait are stored, at the next upkeep.query_interval. Raise upkeep.query_max if that is always so (needs a restart; 1 kB of texts for each).".into(),
-        Ailment::NotDrained { seconds } => format!("What statements cost waits to be written to the history for {seconds} s: no worker could do it; the reason is in the server's log (\"pg_upkeep\")."),
-        Ailment::HeldUp => "Old history of statements is not dropped: a session that has read it has not ended its transaction; the server's log says which.".into(),
-    }
 }

@@ -1,11 +1,9 @@
 //! What one role can fill with its jobs is bounded (LAW 35): finished ones here, unfinished ones by
-//! [`super::queue::check_limit`], and those that schedules make by [`room_for_runs`]; rows that are put aside by
-//! `max_quarantined`, runs of schedules that have ended by their history.
+//! [`super::queue::check_limit`], and those of other rooms by whoever makes them.
 //!
 //! All of it runs inside [`spi::bookkeeping`].
 
 use pgrx::Uuid;
-use pgrx::pg_sys::Oid;
 
 use crate::error::Result;
 use crate::server::spi;
@@ -41,24 +39,7 @@ pub fn prune() -> Result<()> {
         &[most.into(), PORTION.into()],
         |row| row.require::<Uuid>(1),
     )?;
-    super::forget::jobs(&too_many)
-}
-
-/// How many more runs may be made of schedules of this role. It never has more workers at once than there are, so more
-/// runs that want one would only fill the table; those that wait for something else (a retry) count as its jobs do.
-pub fn room_for_runs(owner: Oid) -> Result<i64> {
-    let runs = spi::query_one(
-        "SELECT pg_catalog.count(*),
-                pg_catalog.count(*) FILTER (
-                    WHERE j.state OPERATOR(pg_catalog.=) 'running' OR j.state OPERATOR(pg_catalog.=) 'queued'
-                      AND (j.not_before IS NULL OR j.not_before OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()))
-         FROM upkeep._schedule_run r JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) r.job
-         WHERE r.finished_at IS NULL AND j.owner OPERATOR(pg_catalog.=) $1",
-        &[owner.into()],
-        |row| Ok((row.require::<i64>(1)?, row.require::<i64>(2)?)),
-    )?;
-    let (unfinished, want_workers) = runs.unwrap_or_default();
-    Ok((i64::from(settings::max_workers()) - want_workers).min(settings::max_jobs_per_role() - unfinished))
+    super::forget::jobs(&super::forget::unneeded(too_many)?)
 }
 
 /// One more event has come to this job: of very many the oldest go, but for the first ones.

@@ -5,9 +5,13 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use pgrx::Uuid;
+use pgrx::pg_sys::Oid;
+
 use super::retry;
 use crate::error::{Error, LOCK_NOT_AVAILABLE, Result};
 use crate::jobs::raw::segment::Database;
+pub use crate::jobs::raw::segment::Memory;
 use crate::server::catalog;
 use crate::server::raise::{self, Level};
 
@@ -16,10 +20,73 @@ pub const SOON: Duration = Duration::from_secs(1);
 /// and what else went wrong after this.
 const LATER: Duration = Duration::from_secs(10);
 
-/// One kind of work. It runs between transactions, and makes its own.
-pub struct Chore {
-    pub name: &'static str,
-    pub visit: fn(&'static Database) -> Result<Visit>,
+/// Work that a scheduler does for its database on each look. One static each, named in `src/lib.rs`.
+pub trait Chore: Sync {
+    /// As in the server's log: "pg_upkeep scheduler passed over ..".
+    fn name(&self) -> &'static str;
+
+    /// Does what is due. Between transactions; it makes its own. What it remembers from look to look is in `memory`, which all
+    /// schedulers of this database share, and which is empty after a launcher's start.
+    fn visit(&self, memory: &Memory) -> Result<Visit>;
+
+    /// In the launcher, which reads no tables: when a scheduler is wanted in this database for this chore, as a timestamp.
+    fn due(&self, _database: Oid) -> Option<i64> {
+        None
+    }
+
+    /// In the launcher: nobody tells it when something becomes due, and it must not sleep for longer.
+    fn longest_pause(&self) -> Option<Duration> {
+        None
+    }
+
+    /// In the launcher, in a transaction: databases that do not exist any more are forgotten.
+    fn forget_databases(&self, _exists: &dyn Fn(Oid) -> bool) {}
+
+    /// In the launcher: no scheduler is sent to this database.
+    fn is_left_alone(&self, _database: Oid) {}
+
+    /// The extension is not in this scheduler's database.
+    fn extension_is_absent(&self) {}
+
+    /// This scheduler's process ends, however that came about. Must not raise.
+    fn scheduler_ends(&self) {}
+
+    /// What was asked for and does not happen, and what to type about it, a line each. `attended`: schedulers can come.
+    fn advice(&self, _attended: bool) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What `pause_all()` holds besides jobs.
+    fn held(&self) -> Option<&'static dyn Held> {
+        None
+    }
+
+    /// Those of these finished jobs that are not to be forgotten yet. Inside `spi::bookkeeping`.
+    fn still_needs(&self, _jobs: &[Uuid]) -> Result<Vec<Uuid>> {
+        Ok(Vec::new())
+    }
+
+    /// Somebody drops this finished job. Inside `spi::bookkeeping`.
+    fn job_will_be_dropped(&self, _job: Uuid) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What `pause_all()` holds besides jobs, and `resume_all()` lets go on: rows of a private table that say where they belong
+/// (`system_identifier`, `database`) and to whom (`owner`, `owner_name`), as those of `_job` do. All of it inside `spi::bookkeeping`.
+pub trait Held: Sync {
+    /// Without its schema.
+    fn table(&self) -> &'static str;
+    /// What people call one, and several.
+    fn words(&self) -> [&'static str; 2];
+    /// Which rows are to be held, as a condition.
+    fn to_hold(&self) -> &'static str;
+    /// Which rows are to be let go.
+    fn to_release(&self) -> &'static str;
+    /// The caller has these rows locked.
+    fn hold(&self, rows: &[Uuid], reason: Option<&str>) -> Result<()>;
+    /// The same. Those that came with a dump or a copy belong here from now on.
+    fn release(&self, rows: &[Uuid]) -> Result<()>;
 }
 
 /// What a visit found.

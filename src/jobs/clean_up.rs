@@ -6,11 +6,13 @@
 use std::time::{Duration, Instant};
 
 use pgrx::Uuid;
+use serde_json::Value;
 
 use super::chore::Visit;
-use super::{kind, store};
+use super::{registry, store};
 use crate::error::{Error, Result};
 use crate::server::catch::transaction;
+use crate::server::json::JsonB;
 use crate::server::raise::{self, Level};
 use crate::server::spi;
 
@@ -24,7 +26,7 @@ const WHILE_LOCKED: Duration = Duration::from_secs(1);
 pub fn clean_up() -> Result<Visit> {
     let started = Instant::now();
     let mut visit = Visit::default();
-    for (job, kind) in transaction(|| spi::bookkeeping(due_cleanups))? {
+    for (job, kind, params) in transaction(|| spi::bookkeeping(due_cleanups))? {
         if started.elapsed() >= VISIT {
             break;
         }
@@ -32,7 +34,7 @@ pub fn clean_up() -> Result<Visit> {
             if !spi::bookkeeping(|| lock_for_cleanup(job))? {
                 return Ok(None);
             }
-            let reason = kind::clean_up(&kind, job)?;
+            let reason = registry::kind(&kind, &params)?.clean_up(job)?;
             if reason.is_none() {
                 spi::bookkeeping(|| {
                     cleaned_up(job)?;
@@ -97,15 +99,15 @@ pub fn needs_cleanup(job: Uuid) -> Result<bool> {
     Ok(needs.into_iter().next().unwrap_or(false))
 }
 
-/// Finished jobs whose traces are due to be removed, and their kinds.
-fn due_cleanups() -> Result<Vec<(Uuid, String)>> {
+/// Finished jobs whose traces are due to be removed, their kinds, and what they were to do.
+fn due_cleanups() -> Result<Vec<(Uuid, String, Value)>> {
     spi::query(
-        "SELECT id, kind FROM upkeep._job
+        "SELECT id, kind, params FROM upkeep._job
          WHERE needs_cleanup AND state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'failed', 'canceled'])
            AND (not_before IS NULL OR not_before OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp())
          ORDER BY not_before NULLS FIRST, finished_at",
         &[],
-        |row| Ok((row.require(1)?, row.require(2)?)),
+        |row| Ok((row.require(1)?, row.require(2)?, row.require::<JsonB>(3)?.0)),
     )
 }
 

@@ -1,4 +1,5 @@
 //! The job kind `command`: one SQL command of the caller's, run by a worker as the caller.
+//! Whoever makes such jobs for a purpose of his own ([`Terms`]) has a kind of that name too.
 //!
 //! It is never repeated by itself once started (LAW 17): nobody can know how far
 //! a VACUUM or a procedure that commits had come.
@@ -10,11 +11,12 @@ use pgrx::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::kind::{Completion, Context, Job, Kind, Outcome, Plan};
+use super::kind::{Completion, Context, Job, Kind, Nature, Outcome, Plan, Restart, Work};
 use super::queue::{self, NewJob};
 use super::store;
 use crate::calls::arguments;
 use crate::error::{Error, INVALID_PARAMETER_VALUE, QUERY_CANCELED, Result, SqlState};
+use crate::server::index_command::{self, Extent};
 use crate::server::{notices, raise, statement};
 
 pub const KIND: &str = "command";
@@ -22,23 +24,83 @@ pub const KIND: &str = "command";
 #[derive(Serialize, Deserialize)]
 struct Params {
     command: String,
-    /// Of a run of a schedule: which, and how that wants its runs.
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    run: Option<ScheduledRun>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct ScheduledRun {
-    schedule: String,
-    /// ms
-    timeout: Option<u64>,
-    retries: i32,
-    /// ms
-    retry_backoff: u64,
+/// What whoever makes the job wants of its run.
+pub struct Terms {
+    pub time_limit: Option<Duration>,
+    /// The pause before the first retry; it is doubled with each. And how many there may be.
+    pub backoff: Duration,
+    pub retries: i32,
+    /// What to type to run it once more, and to give it more time.
+    pub repeat: String,
+    pub more_time: &'static str,
+}
+
+impl Terms {
+    fn plain(job: Uuid) -> Self {
+        Terms {
+            time_limit: None,
+            backoff: Duration::from_secs(1),
+            retries: 0,
+            repeat: format!("SELECT upkeep.retry('{job}');"),
+            more_time: "",
+        }
+    }
 }
 
 /// Pauses between retries are doubled up to here.
 const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3600);
+
+/// The kind of what `upkeep.run_in_background()` makes.
+pub struct Command;
+
+impl Kind for Command {
+    fn name(&self) -> &'static str {
+        KIND
+    }
+
+    fn nature(&self) -> Nature {
+        NATURE
+    }
+
+    /// The command was looked at by itself: it takes more room as JSON.
+    fn check_params(&self, _params: &Value) -> Result<()> {
+        Ok(())
+    }
+
+    fn open(&self, job: &Job) -> Result<Box<dyn Work>> {
+        Ok(Box::new(Run::open(job, Terms::plain(job.id))?))
+    }
+
+    fn extent(&self, job: &Job, begun: bool) -> Result<Extent> {
+        extent(job, begun)
+    }
+
+    fn restart(&self, _shared: Value, _was_done: bool) -> Restart {
+        from_the_start()
+    }
+}
+
+/// Once started it cannot be held back, and before that it does nothing.
+pub const NATURE: Nature = Nature {
+    resumable: false,
+    throttled: false,
+    in_one_piece: true,
+    most_workers: 1,
+    noun: "a command",
+    leaves: "something",
+};
+
+/// One that has begun only says that it was interrupted.
+pub fn extent(job: &Job, begun: bool) -> Result<Extent> {
+    if begun { Ok(Extent::Tables(Vec::new())) } else { index_command::extent(text(&job.params)) }
+}
+
+/// As if it had never run.
+pub fn from_the_start() -> Restart {
+    Restart { shared: json!({}), keep_cursors: false }
+}
 
 /// `upkeep.run_in_background(command, name, retries)`
 #[pg_extern(sql = false)]
@@ -54,18 +116,13 @@ fn create(command: Option<&str>, name: Option<&str>, retries: i32) -> Result<Uui
     arguments::check_length("the command", command.len())?;
     arguments::check_text("name", name)?;
     let tag = statement::background_command(command)?;
-    let params = serde_json::to_value(Params { command: command.to_owned(), run: None })?;
-    queue::create(NewJob { name, retries, ..NewJob::plain(KIND, tag, params) })
+    let params = serde_json::to_value(Params { command: command.to_owned() })?;
+    queue::create(NewJob { name, retries, ..NewJob::plain(&Command, tag, params) })
 }
 
 /// Of a job's parameters: what it runs.
-pub fn text(params: &Value) -> &str {
+fn text(params: &Value) -> &str {
     params.get("command").and_then(Value::as_str).unwrap_or_default()
-}
-
-/// What a retry starts from: as if it had never run.
-pub fn retry_shared() -> Value {
-    json!({})
 }
 
 /// How far the run of a command has come.
@@ -84,23 +141,26 @@ enum Answer {
     Failed { sqlstate: String, message: String, detail: Option<String>, hint: Option<String>, timed_out: bool },
 }
 
-/// In the job's shared cursor: its run was ended by its schedule's timeout.
+/// In the job's shared cursor: its run was ended by its time limit.
 const TIMED_OUT: &str = "timed_out";
 
-pub struct Command {
-    params: Params,
+/// A command at work.
+pub struct Run {
+    command: String,
+    terms: Terms,
     started: Option<Instant>,
-    /// Its run was seen to be ended by its timeout.
+    /// Its run was seen to be ended by its time limit.
     timed_out: bool,
 }
 
-impl Command {
-    pub fn open(job: &Job) -> Result<Self> {
-        Ok(Command { params: serde_json::from_value(job.params.clone())?, started: None, timed_out: false })
+impl Run {
+    pub fn open(job: &Job, terms: Terms) -> Result<Self> {
+        let Params { command } = serde_json::from_value(job.params.clone())?;
+        Ok(Run { command, terms, started: None, timed_out: false })
     }
 }
 
-impl Kind for Command {
+impl Work for Run {
     fn step(&mut self, context: &mut Context) -> Result<Outcome> {
         if let Some(cursor) = &context.cursor {
             if let Progress::Answered(answer) = serde_json::from_value(cursor.clone())? {
@@ -110,25 +170,20 @@ impl Kind for Command {
             if let (true, Some(limit)) = (context.overran, self.time_limit()) {
                 store::write_shared(context.job.id, json!({ TIMED_OUT: true }))?;
                 context.cursor = None;
-                return Ok(Outcome::Fail(timed_out(limit).detail(
+                return Ok(Outcome::Fail(self.too_slow(limit).detail(
                     "It caught the cancel and went on, so that its worker had to be ended; it may be done in part.",
                 )));
             }
             return Ok(Outcome::Fail(
                 Error::new(QUERY_CANCELED, "the command was interrupted and may be done in part")
                     .detail("The worker or the server ended while the command ran.")
-                    .hint(format!("Look at what it did, then repeat it: {}", self.how_to_repeat(context))),
+                    .hint(format!("Look at what it did, then repeat it: {}", self.terms.repeat)),
             ));
         }
         context.cursor = Some(serde_json::to_value(Progress::Started)?);
         context.plan = Some(Plan { strategy: "top level".into(), rows_estimate: 0, units_total: 1.0 });
         self.started = Some(Instant::now());
-        Ok(Outcome::TopLevel(self.params.command.clone()))
-    }
-
-    /// Once started it cannot be held back, and before that it does nothing.
-    fn is_throttled(&self) -> bool {
-        false
+        Ok(Outcome::TopLevel(self.command.clone()))
     }
 
     fn top_level_done(&mut self, context: &mut Context, answer: Result<Completion>) -> Result<Outcome> {
@@ -148,7 +203,7 @@ impl Kind for Command {
                 match self.time_limit().filter(|limit| self.timed_out || self.was_timed_out(&error, *limit)) {
                     Some(limit) => {
                         store::write_shared(context.job.id, json!({ TIMED_OUT: true }))?;
-                        Ok(Outcome::Fail(timed_out(limit)))
+                        Ok(Outcome::Fail(self.too_slow(limit)))
                     }
                     None => Ok(Outcome::Fail(error)),
                 }
@@ -171,29 +226,26 @@ impl Kind for Command {
     }
 
     fn time_limit(&self) -> Option<Duration> {
-        self.params.run.as_ref()?.timeout.map(Duration::from_millis)
+        self.terms.time_limit
     }
 
     fn retry_delay(&self, retries: i32) -> Duration {
-        match &self.params.run {
-            None => Duration::from_secs(1),
-            Some(run) => backoff(run.retry_backoff, run.retries - retries),
-        }
+        backoff(self.terms.backoff, self.terms.retries.saturating_sub(retries))
     }
 }
 
 /// The pause before the first, second, .. retry (counted from 0).
-fn backoff(first: u64, nth: i32) -> Duration {
+fn backoff(first: Duration, nth: i32) -> Duration {
     let factor = 1u32.checked_shl(nth.max(0) as u32).unwrap_or(u32::MAX);
-    Duration::from_millis(first).checked_mul(factor).map_or(LONGEST_PAUSE, |pause| pause.min(LONGEST_PAUSE))
+    first.checked_mul(factor).map_or(LONGEST_PAUSE, |pause| pause.min(LONGEST_PAUSE))
 }
 
-fn timed_out(limit: Duration) -> Error {
-    Error::new(QUERY_CANCELED, format!("the command was canceled after its timeout of {} s", limit.as_secs_f64()))
-        .hint("SELECT upkeep.alter_schedule(.., timeout => ..) gives it more time.")
-}
+impl Run {
+    fn too_slow(&self, limit: Duration) -> Error {
+        Error::new(QUERY_CANCELED, format!("the command was canceled after its timeout of {} s", limit.as_secs_f64()))
+            .hint(self.terms.more_time)
+    }
 
-impl Command {
     fn was_timed_out(&self, error: &Error, limit: Duration) -> bool {
         error.sqlstate == QUERY_CANCELED && self.started.is_some_and(|started| started.elapsed() >= limit)
     }
@@ -207,13 +259,6 @@ impl Command {
             }
         }
     }
-
-    fn how_to_repeat(&self, context: &Context) -> String {
-        match &self.params.run {
-            None => format!("SELECT upkeep.retry('{}');", context.job.id),
-            Some(run) => format!("SELECT upkeep.run_now('{}');", run.schedule),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -222,18 +267,19 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_a_day() {
-        let seconds: Vec<u64> = (0..4).map(|nth| backoff(60_000, nth).as_secs()).collect();
+        let minute = Duration::from_secs(60);
+        let seconds: Vec<u64> = (0..4).map(|nth| backoff(minute, nth).as_secs()).collect();
         assert_eq!(seconds, [60, 120, 240, 480]);
-        assert_eq!(backoff(60_000, 31), LONGEST_PAUSE);
-        assert_eq!(backoff(u64::MAX, 99), LONGEST_PAUSE);
-        assert_eq!(backoff(0, 3), Duration::ZERO);
+        assert_eq!(backoff(minute, 31), LONGEST_PAUSE);
+        assert_eq!(backoff(Duration::from_millis(u64::MAX), 99), LONGEST_PAUSE);
+        assert_eq!(backoff(Duration::ZERO, 3), Duration::ZERO);
     }
 
     #[test]
     fn an_answer_survives_the_cursor() {
-        let params = Params { command: "VACUUM".into(), run: None };
-        let mut command = Command { params, started: None, timed_out: false };
-        let recalled = |command: &mut Command, answer: &Result<Completion>| {
+        let terms = Terms::plain(Uuid::from_bytes([0; 16]));
+        let mut command = Run { command: "VACUUM".into(), terms, started: None, timed_out: false };
+        let recalled = |command: &mut Run, answer: &Result<Completion>| {
             let cursor = command.keep_answer(answer).unwrap();
             let Progress::Answered(answer) = serde_json::from_value(cursor).unwrap() else { panic!("no answer") };
             command.recall(answer)
@@ -244,15 +290,5 @@ mod tests {
         assert_eq!((failed.sqlstate.to_string().as_str(), failed.hint.as_deref()), ("ABC01", Some("why")));
         // As 0.5.0 wrote it.
         assert!(matches!(serde_json::from_value(json!("started")).unwrap(), Progress::Started));
-    }
-
-    #[test]
-    fn parameters_of_a_schedules_run_are_optional() {
-        let plain: Params = serde_json::from_value(json!({ "command": "VACUUM" })).unwrap();
-        assert!(plain.run.is_none());
-        assert_eq!(serde_json::to_value(plain).unwrap(), json!({ "command": "VACUUM" }));
-        let run = json!({ "command": "VACUUM", "schedule": "x", "timeout": null, "retries": 2, "retry_backoff": 5 });
-        let run: Params = serde_json::from_value(run).unwrap();
-        assert_eq!(run.run.map(|run| (run.timeout, run.retries)), Some((None, 2)));
     }
 }

@@ -1,4 +1,4 @@
-//! `pause_all()` and `resume_all()`: all jobs and schedules of the database that nobody has locked, at once. Somebody's
+//! `pause_all()` and `resume_all()`: all jobs of the database that nobody has locked, and what else is held with them, at once. Somebody's
 //! open transaction keeps what it has locked, and the caller is told which (LAW 32).
 
 use std::collections::HashSet;
@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 use pgrx::Uuid;
 use pgrx::prelude::*;
 
-use super::owners::{self, Owned};
-use super::{forget, queue, store};
-use crate::backfill;
+use serde_json::Value;
+
+use super::chore::Held;
+use super::kind::Kind;
+use super::{forget, owners, queue, registry, store};
 use crate::calls::{arguments, standing};
 use crate::error::*;
-use crate::schedules;
+use crate::server::json::JsonB;
 use crate::server::raise::{self, Level};
 use crate::server::{catalog, spi, worker};
 
@@ -41,14 +43,14 @@ fn pause(reason: Option<&str>) -> Result<i32> {
     let found = lock(
         "state OPERATOR(pg_catalog.=) 'queued'
          OR state OPERATOR(pg_catalog.=) 'running'
-            AND (kind OPERATOR(pg_catalog.<>) 'command'
+            AND (kind OPERATOR(pg_catalog.<>) ALL ($1)
                  OR NOT EXISTS (SELECT 1 FROM upkeep._job_slot s
                                 WHERE s.job OPERATOR(pg_catalog.=) id AND s.cursor IS NOT NULL))",
-        "NOT paused AND hold IS NULL",
+        |held| held.to_hold(),
     )?;
     spi::bookkeeping(|| {
-        pause_jobs(&found.jobs, reason)?;
-        schedules::hold_all(&found.schedules, reason)
+        pause_jobs(&found.jobs.locked, reason)?;
+        found.others.iter().try_for_each(|(held, rows)| held.hold(&rows.locked, reason))
     })?;
     found.tell("paused", "pause_all")?;
     Ok(found.count())
@@ -63,12 +65,12 @@ fn resume() -> Result<i32> {
         "state OPERATOR(pg_catalog.=) 'paused'
          OR state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running'])
             AND NOT upkeep._is_here(system_identifier, database)",
-        "hold IS NOT NULL OR NOT upkeep._is_here(system_identifier, database)",
+        |held| held.to_release(),
     )?;
     spi::bookkeeping(|| {
         forget::orphans()?;
-        resume_jobs(&found.jobs)?;
-        schedules::release_all(&found.schedules)?;
+        resume_jobs(&found.jobs.locked)?;
+        found.others.iter().try_for_each(|(held, rows)| held.release(&rows.locked))?;
         owners::follow_all()
     })?;
     if found.count() > 0 {
@@ -96,16 +98,16 @@ fn resume_jobs(jobs: &[Uuid]) -> Result<()> {
            AND NOT upkeep._is_here(j.system_identifier, j.database)",
         &[jobs.to_vec().into()],
     )?;
-    backfill::list::restore(jobs, catalog::system_identifier(), catalog::my_database())?;
+    for (kind, moved) in by_kind(&moved_here(jobs)?) {
+        kind.moved_here(&moved)?;
+    }
     spi::execute(
         "UPDATE upkeep._job j SET
-             relid = CASE WHEN j.relid IS NOT NULL THEN pg_catalog.to_regclass(j.target)::pg_catalog.oid END,
-             -- What names meant there says nothing here: the first run takes their meaning anew.
-             params = j.params OPERATOR(pg_catalog.-) 'fingerprint'
+             relid = CASE WHEN j.relid IS NOT NULL THEN pg_catalog.to_regclass(j.target)::pg_catalog.oid END
          WHERE j.id OPERATOR(pg_catalog.=) ANY ($1) AND NOT upkeep._is_here(j.system_identifier, j.database)",
         &[jobs.to_vec().into()],
     )?;
-    owners::adopt(Owned::Jobs, jobs)?;
+    owners::adopt(owners::JOBS, jobs)?;
     spi::execute(
         "UPDATE upkeep._job SET state = 'queued', reason = NULL, reason_detail = NULL, not_before = NULL, waits_for = NULL
          WHERE id OPERATOR(pg_catalog.=) ANY ($1)",
@@ -114,22 +116,51 @@ fn resume_jobs(jobs: &[Uuid]) -> Result<()> {
     jobs.iter().try_for_each(|job| store::add_event(*job, "queued", Some("resumed by resume_all()")))
 }
 
-/// What is meant, as far as it could be locked, and the rest.
-struct Found {
-    jobs: Vec<Uuid>,
-    schedules: Vec<Uuid>,
-    locked_jobs: Vec<Uuid>,
-    locked_schedules: Vec<Uuid>,
+/// Those of these jobs that came with a dump or a copy, with their kinds' names and what they are to do.
+fn moved_here(jobs: &[Uuid]) -> Result<Vec<(Uuid, String, Value)>> {
+    spi::query(
+        "SELECT j.id, j.kind, j.params FROM upkeep._job j
+         WHERE j.id OPERATOR(pg_catalog.=) ANY ($1) AND NOT upkeep._is_here(j.system_identifier, j.database)",
+        &[jobs.to_vec().into()],
+        |row| Ok((row.require(1)?, row.require(2)?, row.require::<JsonB>(3)?.0)),
+    )
 }
 
-/// Locks all that these conditions mean, but for what somebody else keeps locked.
-fn lock(jobs: &str, schedules: &str) -> Result<Found> {
+/// A kind that this version does not know has nothing to look up: its jobs fail when they are started.
+fn by_kind(jobs: &[(Uuid, String, Value)]) -> Vec<(&'static dyn Kind, Vec<Uuid>)> {
+    let mut kinds: Vec<(&'static dyn Kind, Vec<Uuid>)> = Vec::new();
+    for (job, name, params) in jobs {
+        let Ok(kind) = registry::kind(name, params) else { continue };
+        match kinds.iter_mut().find(|(known, _)| std::ptr::addr_eq(*known, kind)) {
+            Some((_, jobs)) => jobs.push(*job),
+            None => kinds.push((kind, vec![*job])),
+        }
+    }
+    kinds
+}
+
+/// Rows that are meant: those that could be locked, and the rest.
+struct Rows {
+    locked: Vec<Uuid>,
+    left: Vec<Uuid>,
+}
+
+struct Found {
+    jobs: Rows,
+    others: Vec<(&'static dyn Held, Rows)>,
+}
+
+/// Locks all that these conditions mean, but for what somebody else keeps locked. `$1` of that on jobs: the kinds that cannot stop
+/// half way.
+fn lock(jobs: &str, of: impl Fn(&dyn Held) -> &'static str) -> Result<Found> {
     let started = Instant::now();
     loop {
         let found = spi::bookkeeping(|| {
-            let (jobs, locked_jobs) = lock_rows("_job", jobs)?;
-            let (schedules, locked_schedules) = lock_rows("_schedule", schedules)?;
-            Ok(Found { jobs, schedules, locked_jobs, locked_schedules })
+            let others = registry::chores().iter().filter_map(|chore| chore.held());
+            Ok(Found {
+                jobs: lock_rows(owners::JOBS, jobs)?,
+                others: others.map(|held| Ok((held, lock_rows(held.table(), of(held))?))).collect::<Result<_>>()?,
+            })
         })?;
         if found.is_complete() || started.elapsed() >= PATIENCE {
             return Ok(found);
@@ -140,27 +171,34 @@ fn lock(jobs: &str, schedules: &str) -> Result<Found> {
 
 /// What is locked now, with what was before, and what could not be. As strongly as an UPDATE of a state does: steps that
 /// write events or rows of a job hold its row in a weaker mode, one after the other.
-fn lock_rows(table: &str, condition: &str) -> Result<(Vec<Uuid>, Vec<Uuid>)> {
+fn lock_rows(table: &str, condition: &str) -> Result<Rows> {
+    let in_one_go = registry::names(|nature| !nature.resumable);
     let select = |locking: &str| {
         spi::execute_returning(
             &format!("SELECT id FROM upkeep.{table} WHERE {condition} ORDER BY created_at, id {locking}"),
-            &[],
+            &[in_one_go.clone().into()],
             |row| row.require::<Uuid>(1),
         )
     };
     let locked = select("FOR NO KEY UPDATE SKIP LOCKED")?;
     let known: HashSet<[u8; 16]> = locked.iter().map(|id| *id.as_bytes()).collect();
     let left = select("")?.into_iter().filter(|id| !known.contains(id.as_bytes())).collect();
-    Ok((locked, left))
+    Ok(Rows { locked, left })
 }
 
 impl Found {
+    /// What is called how, and which of it is meant.
+    fn rows(&self) -> impl Iterator<Item = ([&'static str; 2], &Rows)> {
+        let others = self.others.iter().map(|(held, rows)| (held.words(), rows));
+        std::iter::once((["job", "jobs"], &self.jobs)).chain(others)
+    }
+
     fn is_complete(&self) -> bool {
-        self.locked_jobs.is_empty() && self.locked_schedules.is_empty()
+        self.rows().all(|(_, rows)| rows.left.is_empty())
     }
 
     fn count(&self) -> i32 {
-        i32::try_from(self.jobs.len() + self.schedules.len()).unwrap_or(i32::MAX)
+        i32::try_from(self.rows().map(|(_, rows)| rows.locked.len()).sum::<usize>()).unwrap_or(i32::MAX)
     }
 
     /// Says what was passed over, who may have it locked, and what to do.
@@ -170,16 +208,12 @@ impl Found {
         }
         let mut what = Vec::new();
         let mut which = Vec::new();
-        for (one, many, locked) in
-            [("job", "jobs", &self.locked_jobs), ("schedule", "schedules", &self.locked_schedules)]
-        {
-            let words = if locked.len() == 1 { one } else { many };
-            if !locked.is_empty() {
-                what.push(format!("{} {words}", locked.len()));
-                which.push(named(words, locked));
-            }
+        for ([one, many], Rows { left, .. }) in self.rows().filter(|(_, rows)| !rows.left.is_empty()) {
+            let words = if left.len() == 1 { one } else { many };
+            what.push(format!("{} {words}", left.len()));
+            which.push(named(words, left));
         }
-        let were = if self.locked_jobs.len() + self.locked_schedules.len() == 1 { "was" } else { "were" };
+        let were = if self.rows().map(|(_, rows)| rows.left.len()).sum::<usize>() == 1 { "was" } else { "were" };
         let message = format!("{} {were} not {done}: locked by other transactions", what.join(" and "));
         let holders = spi::bookkeeping(holders)?;
         let mut hint = format!("As soon as those have ended: SELECT upkeep.{verb}();");
@@ -212,15 +246,17 @@ fn named(words: &str, ids: &[Uuid]) -> String {
 
 /// Processes with row locks in these tables, our own workers at their steps too. Prepared transactions have none.
 fn holders() -> Result<Vec<i32>> {
+    let tables: Vec<String> = owners::owned().map(str::to_owned).collect();
     spi::query(
         "SELECT DISTINCT l.pid FROM pg_catalog.pg_lock_status() l
-         WHERE l.relation OPERATOR(pg_catalog.=) ANY (ARRAY['upkeep._job'::pg_catalog.regclass::pg_catalog.oid,
-                                                            'upkeep._schedule'::pg_catalog.regclass::pg_catalog.oid])
+         JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) l.relation
+         JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+         WHERE n.nspname OPERATOR(pg_catalog.=) 'upkeep' AND c.relname::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($2)
            AND l.database OPERATOR(pg_catalog.=) $1
            AND l.mode OPERATOR(pg_catalog.=) ANY (ARRAY['RowShareLock', 'RowExclusiveLock'])
            AND l.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()
          ORDER BY 1 LIMIT 10",
-        &[catalog::my_database().into()],
+        &[catalog::my_database().into(), tables.into()],
         |row| row.require::<i32>(1),
     )
 }

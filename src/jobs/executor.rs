@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use pgrx::pg_sys::{self, Oid};
 use pgrx::{Uuid, pg_guard};
 
-use super::kind::{self, Completion, Context, Event, Job, Kind, Outcome};
+use super::kind::{Completion, Context, Event, Job, Kind, Nature, Outcome, Restart, Work};
 use super::limits::Limits;
 use super::retry::{self, Tries, Verdict};
 use super::store::{self, End, Live};
 use super::throttle::Throttle;
 use super::throttle::calendar;
-use super::{activity, make_way, queue, seat, turn};
+use super::{activity, make_way, queue, registry, seat, turn};
 use crate::error::{ADMIN_SHUTDOWN, Error, QUERY_CANCELED, Result};
 use crate::jobs::raw::segment;
 use crate::server::catch::transaction;
@@ -89,7 +89,7 @@ fn at_step<T>(f: impl FnOnce() -> T) -> T {
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn upkeep_executor_main(database: pg_sys::Datum) {
     let assignment = Assignment::decode(&worker::my_extra());
-    crate::queries::raw::count_as_job();
+    crate::server::quiet::work_for_a_job();
     worker::accept_signals();
     worker::connect(Oid::from(database.value() as u32), assignment.owner);
     spi::set_session("lock_timeout", LOCK_TIMEOUT);
@@ -241,7 +241,9 @@ pub(super) fn wait_for_hours(job: Uuid, limits: &Limits) -> Result<bool> {
 
 pub(super) struct Executor {
     assignment: Assignment,
-    pub(super) kind: Box<dyn Kind>,
+    kind: &'static dyn Kind,
+    pub(super) nature: Nature,
+    pub(super) work: Box<dyn Work>,
     pub(super) throttle: Throttle,
     pub(super) context: Context,
     retries: i32,
@@ -296,8 +298,8 @@ impl Executor {
         spi::set_session("synchronous_commit", "off");
         worker::report_activity(Some(&format!("{} of {} (job {job})", opened.job.kind, opened.job.target)));
 
-        let kind = match open_kind(&opened.job) {
-            Ok(kind) => kind,
+        let (kind, work) = match open(&opened.job) {
+            Ok(opened) => opened,
             Err(error) => {
                 log(&opened.job, &error);
                 insist(&opened.job, || spi::bookkeeping(|| store::fail(job, &error)))?;
@@ -308,6 +310,8 @@ impl Executor {
             throttle: transaction(|| Ok(Throttle::new(assignment.segment, &opened.job, opened.limits.clone())))?,
             assignment,
             kind,
+            nature: kind.nature(),
+            work,
             context: Context {
                 job: opened.job,
                 slot,
@@ -343,7 +347,7 @@ impl Executor {
         loop {
             worker::reload_configuration();
             system::be_nice(settings::worker_nice());
-            if answer.is_none() && self.kind.is_throttled() && !self.hold_back()? {
+            if answer.is_none() && self.nature.throttled && !self.hold_back()? {
                 return Ok(());
             }
             let cursor = self.context.cursor.clone();
@@ -396,16 +400,16 @@ impl Executor {
         }
     }
 
-    /// After an error of a step: waits, and opens the kind anew. `false`: leave.
+    /// After an error of a step: waits, and opens the work anew. `false`: leave.
     fn try_again(&mut self, mut error: Error, cursor: &Option<serde_json::Value>) -> Result<bool> {
         loop {
             let Some(pause) = self.after_error(error)? else { return Ok(false) };
             seat::rests();
             worker::wait(pause);
-            // What the kind remembers may have been rolled back.
-            match open_kind(&self.context.job) {
-                Ok(kind) => {
-                    self.kind = kind;
+            // What the work remembers may have been rolled back.
+            match open(&self.context.job) {
+                Ok((_, work)) => {
+                    self.work = work;
                     return Ok(true);
                 }
                 Err(next) => {
@@ -424,7 +428,7 @@ impl Executor {
             log(&self.context.job, &Error { message, ..error.clone() });
         }
         let Assignment { job, slot, .. } = self.assignment;
-        if let Some(cursor) = self.kind.keep_answer(answer) {
+        if let Some(cursor) = self.work.keep_answer(answer) {
             // If not even this works, the next try may.
             let _ = transaction(|| {
                 self.commit_for_good();
@@ -468,8 +472,8 @@ impl Executor {
                 return Ok(Next::Step);
             }
             let outcome = match answer {
-                None => spi::without_settings(|| self.kind.step(&mut self.context))?,
-                Some(answer) => self.kind.top_level_done(&mut self.context, answer.clone())?,
+                None => spi::without_settings(|| self.work.step(&mut self.context))?,
+                Some(answer) => self.work.top_level_done(&mut self.context, answer.clone())?,
             };
             let next = self.conclude(outcome, started, answer.is_some(), ended)?;
             step::before_commit();
@@ -561,7 +565,7 @@ impl Executor {
             return spi::bookkeeping(|| store::fail(job.id, error));
         }
         let id = job.id;
-        let shared = kind::retry_shared(&job.kind, serde_json::Value::Null, false);
+        let Restart { shared, .. } = self.kind.restart(serde_json::Value::Null, false);
         store::write_shared(id, shared)?;
         // What this step has to tell is told already.
         let told =
@@ -574,7 +578,7 @@ impl Executor {
             self.tries = tries;
             return written;
         }
-        let delay = self.kind.retry_delay(self.retries);
+        let delay = self.work.retry_delay(self.retries);
         spi::bookkeeping(|| store::requeue(id, delay, self.retries - 1, error))
     }
 
@@ -583,10 +587,10 @@ impl Executor {
     fn top_level(&self, sql: &str) -> Result<Completion> {
         spi::set_session("lock_timeout", "0");
         spi::set_session("synchronous_commit", &self.synchronous_commit);
-        if self.kind.writes_its_statements() {
+        if self.work.writes_its_statements() {
             spi::unambiguous_session();
         }
-        let answer = timeout::limited_for_good(self.kind.time_limit(), || match seat::request_to_leave() {
+        let answer = timeout::limited_for_good(self.work.time_limit(), || match seat::request_to_leave() {
             Some(asked) => timeout::canceled_when(asked, || top_level::run(sql)),
             None => top_level::run(sql),
         });
@@ -689,8 +693,11 @@ fn within<T>(limit: Option<Duration>, f: impl FnOnce() -> Result<T>) -> Result<T
 }
 
 /// Opening reads catalogs and plans the user's text: as the owner, in a transaction.
-fn open_kind(job: &Job) -> Result<Box<dyn Kind>> {
-    let open = || transaction(|| spi::without_settings(|| kind::open(job)));
+fn open(job: &Job) -> Result<(&'static dyn Kind, Box<dyn Work>)> {
+    let open = || {
+        let kind = registry::kind(&job.kind, &job.params)?;
+        Ok((kind, transaction(|| spi::without_settings(|| kind.open(job)))?))
+    };
     at_step(|| within(longest_step(settings::batch_time()), open))
 }
 
@@ -721,8 +728,8 @@ fn given_up(job: &Job, slot: &store::Slot) -> Option<Error> {
     if slot.strikes >= store::MAX_STRIKES {
         return Some(struck_out(slot.strikes));
     }
-    // A command is not repeated by itself, and says in its own words how it ended.
-    if slot.tries.are_spent() && job.kind != super::command::KIND {
+    // What is not repeated by itself says in its own words how it ended.
+    if slot.tries.are_spent() && registry::nature(&job.kind).resumable {
         return Some(never_ending(&slot.tries));
     }
     (slot.ends >= store::MAX_ENDS).then(|| ended_too_often(slot.ends))

@@ -1,4 +1,4 @@
-//! What goes with a job that is forgotten, and with a schedule.
+//! What goes with a job that is forgotten, and with what else has rows of its own in other tables.
 //!
 //! There is no foreign key between tables that a dump carries: `pg_dump` does not know of one between tables of an
 //! extension, and `pg_restore -j` loads them in any order, so that a child's COPY would fail and its rows be lost. Instead
@@ -8,56 +8,64 @@
 
 use pgrx::Uuid;
 
+use super::kind::Belonging;
+use super::{registry, store};
 use crate::error::Result;
+use crate::quarantine;
 use crate::server::spi;
 
-/// Tables of what belongs to a job, by its column `job`.
-const OF_JOBS: [&str; 5] =
-    ["upkeep._job_slot", "upkeep._job_event", "upkeep._backfill_row", "upkeep._backfill_xid", "upkeep._backfill_table"];
+/// The engine's own tables of what belongs to a job.
+const OURS: [Belonging; 3] = [
+    Belonging::to_job("upkeep._job_slot"),
+    Belonging::to_job("upkeep._job_event"),
+    Belonging::to_job(quarantine::TABLE),
+];
+
+fn belongings() -> impl Iterator<Item = &'static Belonging> {
+    OURS.iter().chain(registry::belongings())
+}
 
 /// Forgets jobs whose rows this transaction has locked.
 pub fn jobs(jobs: &[Uuid]) -> Result<()> {
-    if jobs.is_empty() {
-        return Ok(());
-    }
-    for table in OF_JOBS {
-        spi::execute(
-            &format!("DELETE FROM {table} WHERE job OPERATOR(pg_catalog.=) ANY ($1)"),
-            &[jobs.to_vec().into()],
-        )?;
-    }
-    spi::execute("DELETE FROM upkeep._job WHERE id OPERATOR(pg_catalog.=) ANY ($1)", &[jobs.to_vec().into()]).map(drop)
+    rows(store::JOBS, jobs)
 }
 
-/// The same for schedules.
-pub fn schedules(schedules: &[Uuid]) -> Result<()> {
-    if schedules.is_empty() {
+/// Those of these jobs that nobody needs any more.
+pub fn unneeded(mut jobs: Vec<Uuid>) -> Result<Vec<Uuid>> {
+    if !jobs.is_empty() {
+        for chore in registry::chores() {
+            let needed = chore.still_needs(&jobs)?;
+            jobs.retain(|job| !needed.contains(job));
+        }
+    }
+    Ok(jobs)
+}
+
+/// Forgets rows of this table, which this transaction has locked, with all that belongs to them.
+pub fn rows(table: &'static str, ids: &[Uuid]) -> Result<()> {
+    if ids.is_empty() {
         return Ok(());
     }
-    for sql in [
-        "DELETE FROM upkeep._schedule_run WHERE schedule OPERATOR(pg_catalog.=) ANY ($1)",
-        "DELETE FROM upkeep._schedule WHERE id OPERATOR(pg_catalog.=) ANY ($1)",
-    ] {
-        spi::execute(sql, &[schedules.to_vec().into()])?;
+    let theirs =
+        belongings().filter(|belonging| belonging.to == table).map(|belonging| (belonging.table, belonging.column));
+    for (table, column) in theirs.chain([(table, "id")]) {
+        spi::execute(
+            &format!("DELETE FROM {table} WHERE {column} OPERATOR(pg_catalog.=) ANY ($1)"),
+            &[ids.to_vec().into()],
+        )?;
     }
     Ok(())
 }
 
-/// What belongs to a job, a schedule or a deletion that is not there: half a restore has left it, or somebody's own DELETE.
+/// What belongs to something that is not there: half a restore has left it, or somebody's own DELETE.
 /// Only for whoever says that everything has been restored: until then the rest may still be on its way.
 pub fn orphans() -> Result<()> {
-    let of_jobs = OF_JOBS.map(|table| (table, "job", "upkeep._job"));
-    let others = [
-        ("upkeep._schedule_run", "schedule", "upkeep._schedule"),
-        ("upkeep._deletion_table", "deletion", "upkeep._deletion"),
-        ("upkeep._deletion_cleared", "deletion", "upkeep._deletion"),
-    ];
-    for (table, column, parent) in of_jobs.into_iter().chain(others) {
+    for Belonging { table, column, to } in belongings() {
         spi::execute(
             &format!(
                 "DELETE FROM {table} WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
                      SELECT c.ctid FROM {table} c
-                     WHERE NOT EXISTS (SELECT FROM {parent} p WHERE p.id OPERATOR(pg_catalog.=) c.{column})
+                     WHERE NOT EXISTS (SELECT FROM {to} p WHERE p.id OPERATOR(pg_catalog.=) c.{column})
                      FOR UPDATE SKIP LOCKED))"
             ),
             &[],

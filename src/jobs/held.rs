@@ -21,7 +21,7 @@ impl Executor {
     pub(super) fn hold_back(&mut self) -> Result<bool> {
         let mut looked = Instant::now();
         let mut held = false;
-        while let Some(hold) = self.throttle.hold(self.kind.relid()) {
+        while let Some(hold) = self.throttle.hold(self.work.relid()) {
             seat::rests();
             held = true;
             let news = self.throttle.history.held(&hold, system::monotonic());
@@ -109,7 +109,7 @@ impl Executor {
 
     pub(super) fn note_step(&mut self, took: Duration) {
         self.throttle.history.written();
-        if self.kind.is_throttled() {
+        if self.nature.throttled {
             self.throttle.history.step_ended(took, system::monotonic());
             self.throttle.end_step(took, self.context.usual_batch_time, self.context.claimed);
         }

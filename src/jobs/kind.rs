@@ -9,8 +9,11 @@ use pgrx::Uuid;
 use pgrx::pg_sys::Oid;
 use serde_json::Value;
 
+use crate::calls::arguments;
 use crate::error::{Error, Result};
+use crate::server::index_command::Extent;
 pub use crate::server::top_level::Completion;
+use crate::settings;
 
 /// What a step reports when its transaction may commit.
 #[derive(Debug)]
@@ -20,7 +23,7 @@ pub enum Outcome {
     /// There is more to do, but not now. The wait holds no transaction and no snapshot.
     Wait { reason: String, time: Duration },
     /// Run this statement next, as a client would send it: outside a transaction
-    /// block. The result arrives in [`Kind::top_level_done`].
+    /// block. The result arrives in [`Work::top_level_done`].
     TopLevel(String),
     /// The job is finished. `rows_left` are rows that still need it.
     Done { rows_left: i64 },
@@ -28,17 +31,118 @@ pub enum Outcome {
     Fail(Error),
 }
 
-/// A kind of job at work in one executor.
-pub trait Kind {
+/// A kind of job: what may be asked of it without running one. One static each, named in `src/lib.rs`.
+pub trait Kind: Sync {
+    /// As in `upkeep.jobs`.
+    fn name(&self) -> &'static str;
+
+    /// Is a job of this name that is to do this one of its own? Of kinds that share a name, the first that says so has it.
+    fn takes(&self, _params: &Value) -> bool {
+        true
+    }
+
+    fn nature(&self) -> Nature {
+        Nature::default()
+    }
+
+    /// May this be written down as what a job is to do?
+    fn check_params(&self, params: &Value) -> Result<()> {
+        arguments::check_length("what the job is to do", params.to_string().len())
+    }
+
+    /// Opens a job of it, in the executor that will run it.
+    fn open(&self, job: &Job) -> Result<Box<dyn Work>>;
+
+    /// What it changes of indexes, or needs for itself, before it is started: jobs that want the same take turns. `begun`: an
+    /// executor before this one has started it.
+    fn extent(&self, _job: &Job, _begun: bool) -> Result<Extent> {
+        Ok(Extent::Tables(Vec::new()))
+    }
+
+    /// Where a finished job starts again: at its place, or, if it was done, for what it left.
+    fn restart(&self, shared: Value, was_done: bool) -> Restart {
+        Restart { shared, keep_cursors: !was_done }
+    }
+
+    /// May it start again now?
+    fn check_retry(&self, _job: Uuid) -> Result<()> {
+        Ok(())
+    }
+
+    /// Removes what a finished job has made beside our tables (`_job.needs_cleanup`), without waiting for anybody. `Some`: why it
+    /// has to be tried again.
+    fn clean_up(&self, _job: Uuid) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    /// These jobs of it came with a dump or a copy of the server, and are to go on here: what was known of the old place is
+    /// forgotten, and looked up again by name. They still say where they came from. Inside `spi::bookkeeping`.
+    fn moved_here(&self, _jobs: &[Uuid]) -> Result<()> {
+        Ok(())
+    }
+
+    /// The tables in which it writes down more, row by row.
+    fn belongings(&self) -> &'static [Belonging] {
+        &[]
+    }
+}
+
+/// What holds for all jobs of a kind.
+pub struct Nature {
+    /// Can a job stop half way and go on later? What cannot is never repeated by itself either (LAW 17).
+    pub resumable: bool,
+    /// Do the server's limits hold it back between its steps?
+    pub throttled: bool,
+    /// Does it work in one piece, without steps after which it could give its worker up?
+    pub in_one_piece: bool,
+    pub most_workers: i32,
+    /// What people call one.
+    pub noun: &'static str,
+    /// What an unfinished clean-up leaves, for people.
+    pub leaves: &'static str,
+}
+
+impl Default for Nature {
+    fn default() -> Self {
+        Nature {
+            resumable: true,
+            throttled: true,
+            in_one_piece: false,
+            most_workers: settings::MAX_WORKERS_PER_JOB,
+            noun: "a job",
+            leaves: "something",
+        }
+    }
+}
+
+/// How a finished job starts again.
+pub struct Restart {
+    /// What its slots share.
+    pub shared: Value,
+    /// Each slot goes on where it was.
+    pub keep_cursors: bool,
+}
+
+/// A table whose rows belong to those of another one. There is no foreign key between them: see [`super::forget`].
+pub struct Belonging {
+    pub table: &'static str,
+    /// Names a row of `to` by its id.
+    pub column: &'static str,
+    pub to: &'static str,
+}
+
+impl Belonging {
+    pub const fn to_job(table: &'static str) -> Self {
+        Belonging { table, column: "job", to: super::store::JOBS }
+    }
+}
+
+/// One job at work in one executor.
+pub trait Work {
     /// The next unit of work, in a transaction that the executor commits
     /// together with the cursor. `Err` rolls it back: serialization failures,
     /// deadlocks and lock timeouts are tried again, anything else fails the job.
     fn step(&mut self, context: &mut Context) -> Result<Outcome>;
-
-    /// Do the server's limits hold it back between its steps?
-    fn is_throttled(&self) -> bool {
-        true
-    }
 
     /// The table that the next step changes, as far as that is known.
     fn relid(&self) -> Option<Oid> {
@@ -150,56 +254,5 @@ impl Context {
         super::store::write_shared(self.job.id, shared)?;
         self.claimed = true;
         Ok(result)
-    }
-}
-
-/// Opens the kind of a job in the executor that will run it. Adding a kind is one
-/// file and one line here, and one in [`retry_shared`]; one in [`clean_up`] if it makes things elsewhere.
-pub fn open(job: &Job) -> Result<Box<dyn Kind>> {
-    match job.kind.as_str() {
-        super::command::KIND => Ok(Box::new(super::command::Command::open(job)?)),
-        crate::backfill::KIND => Ok(Box::new(crate::backfill::run::Run::open(job)?)),
-        crate::soft_delete::purge::KIND => Ok(Box::new(crate::soft_delete::purge::run::Run::open(job)?)),
-        crate::soft_delete::unique_keys::KIND => Ok(Box::new(crate::soft_delete::unique_keys::run::Run::open(job)?)),
-        other => Err(Error::new(
-            crate::error::FEATURE_NOT_SUPPORTED,
-            format!("this version of pg_upkeep has no job kind \"{other}\""),
-        )
-        .hint("ALTER EXTENSION pg_upkeep UPDATE;")),
-    }
-}
-
-/// Does it work in one piece, without steps after which it could give its worker up? Commands and builds of indexes.
-pub fn is_long(kind: &str) -> bool {
-    kind == super::command::KIND || kind == crate::soft_delete::unique_keys::KIND
-}
-
-/// May a finished job start again now?
-pub fn check_retry(kind: &str, job: Uuid) -> Result<()> {
-    match kind {
-        crate::backfill::KIND => crate::backfill::check_retry(job),
-        crate::soft_delete::purge::KIND => crate::soft_delete::purge::check_retry(job),
-        super::command::KIND => crate::schedules::check_retry(job),
-        _ => Ok(()),
-    }
-}
-
-/// The shared cursor with which a finished job starts again: at its place, or,
-/// if it was done, for what it left.
-pub fn retry_shared(kind: &str, shared: Value, was_done: bool) -> Value {
-    match kind {
-        super::command::KIND => super::command::retry_shared(),
-        crate::backfill::KIND => crate::backfill::run::whole::retry(shared, was_done),
-        _ => shared,
-    }
-}
-
-/// Removes what a finished job has made beside our tables (`_job.needs_cleanup`), without waiting for anybody.
-/// `Some`: why it has to be tried again.
-pub fn clean_up(kind: &str, job: Uuid) -> Result<Option<String>> {
-    match kind {
-        crate::backfill::KIND => crate::backfill::clean_up(job),
-        crate::soft_delete::unique_keys::KIND => crate::soft_delete::unique_keys::clean_up(job),
-        _ => Ok(None),
     }
 }

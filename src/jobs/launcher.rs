@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, Oid};
 
-use super::{activity, scheduler};
+use super::{activity, registry, scheduler};
 use crate::error::{Error, Result, SqlState};
 use crate::jobs::raw::segment::{self, Database, NEVER, Segment};
-use crate::queries::drain;
 use crate::server::catalog;
 use crate::server::catch::transaction;
 use crate::server::lock::{Lock, Purpose};
@@ -24,7 +23,7 @@ const RESTART: Duration = Duration::from_secs(1);
 /// When `max_worker_processes` is used up.
 const WITHOUT_ROOM: Duration = Duration::from_secs(5);
 
-/// With schedules, how often at least to look whether the clock was set.
+/// While something is due by the clock, how often at least to look whether the clock was set.
 const CLOCK_WATCH: Duration = Duration::from_secs(60);
 /// Pauses between two looks whether a prepared transaction has ended.
 const SHORTEST_WATCH: Duration = Duration::from_millis(200);
@@ -135,7 +134,7 @@ impl Launcher {
         let mut databases = transaction(|| Ok(catalog::connectable_databases()))?;
         self.segment.retain(|oid| databases.iter().any(|database| database.oid == oid));
         let forgotten = transaction(|| {
-            drain::forget_databases(catalog::database_exists);
+            registry::chores().iter().for_each(|chore| chore.forget_databases(&catalog::database_exists));
             Ok(())
         });
         // Who is to be visited does not wait for that.
@@ -156,7 +155,7 @@ impl Launcher {
         let mut without_room = false;
         for database in databases {
             if (self.only != 0 && database.oid.to_u32() != self.only) || !settings::allows_database(&database.name) {
-                drain::is_left_alone(database.oid);
+                registry::chores().iter().for_each(|chore| chore.is_left_alone(database.oid));
                 continue;
             }
             let Some(entry) = self.segment.database(database.oid) else { continue };
@@ -175,11 +174,12 @@ impl Launcher {
                 continue;
             }
             let next_due = entry.next_due.load(Ordering::Acquire);
-            // What statements cost waits to be written down. A scheduler that was sent away is not sent back for that.
-            let drain =
-                if next_due > now + scheduler::HANDS_OFF.as_micros() as i64 { drain::due(database.oid) } else { None };
-            if !entry.is_due(now) && drain.is_none_or(|at| at > now) {
-                next = next.min(drain.map_or(next_due, |at| at.min(next_due)));
+            // A scheduler that was sent away is not sent back for a chore.
+            let was_sent_away = next_due <= now + scheduler::HANDS_OFF.as_micros() as i64;
+            let chores = registry::chores().iter().filter(|_| !was_sent_away);
+            let chore_due = chores.filter_map(|chore| chore.due(database.oid)).min();
+            if !entry.is_due(now) && chore_due.is_none_or(|at| at > now) {
+                next = next.min(chore_due.map_or(next_due, |at| at.min(next_due)));
                 continue;
             }
             if self.schedulers.len() > settings::max_workers().max(0) as usize {
@@ -204,9 +204,8 @@ impl Launcher {
             return Ok(None);
         }
         let pause = next.saturating_sub(catalog::now()).max(0) as u64;
-        let longest = if self.segment.is_scheduled() { CLOCK_WATCH } else { Duration::from_secs(24 * 3600) };
-        // Nobody tells us when the first statement after a quiet time was counted.
-        let longest = drain::longest_pause().map_or(longest, |pause| longest.min(pause));
+        let longest = if self.segment.watches_clock() { CLOCK_WATCH } else { Duration::from_secs(24 * 3600) };
+        let longest = registry::chores().iter().filter_map(|chore| chore.longest_pause()).fold(longest, Duration::min);
         Ok(Some(Duration::from_micros(pause).min(longest)))
     }
 }

@@ -1,38 +1,30 @@
 //! Owners by name. A dump carries their names, and elsewhere these are all that there is to go by (LAW 20). So a name
-//! follows the role when that is renamed: whoever has an owner's old name by then is not to get his jobs and schedules.
+//! follows the role when that is renamed: whoever has an owner's old name by then is not to get his jobs, nor what else `pause_all()` holds.
 //!
 //! All of it runs inside [`spi::bookkeeping`].
 
 use pgrx::Uuid;
 
+use super::registry;
 use crate::error::Result;
 use crate::server::{catalog, spi};
 
-/// Private tables whose rows belong to a role.
-#[derive(Clone, Copy)]
-pub enum Owned {
-    Jobs,
-    Schedules,
+/// The private tables whose rows belong to a role, without their schema.
+pub fn owned() -> impl Iterator<Item = &'static str> {
+    let held = registry::chores().iter().filter_map(|chore| chore.held());
+    std::iter::once(JOBS).chain(held.map(|held| held.table()))
 }
 
-impl Owned {
-    fn table(self) -> &'static str {
-        match self {
-            Owned::Jobs => "_job",
-            Owned::Schedules => "_schedule",
-        }
-    }
-}
+/// That of jobs.
+pub const JOBS: &str = "_job";
 
 /// Takes down what owners are called by now. What somebody has locked is for a later look.
 pub fn follow_all() -> Result<()> {
-    follow(Owned::Jobs, None)?;
-    follow(Owned::Schedules, None)
+    owned().try_for_each(|table| follow(table, None))
 }
 
 /// `only`: of this row, which the caller has locked.
-pub fn follow(owned: Owned, only: Option<Uuid>) -> Result<()> {
-    let table = owned.table();
+pub fn follow(table: &str, only: Option<Uuid>) -> Result<()> {
     spi::execute(
         &format!(
             "UPDATE upkeep.{table} t SET owner_name = r.rolname
@@ -51,8 +43,7 @@ pub fn follow(owned: Owned, only: Option<Uuid>) -> Result<()> {
 
 /// From here on these rows, which came with a dump or a copy, belong here. In a copy within one server the owner is the
 /// same role, whatever it is called; only elsewhere its name has to do.
-pub fn adopt(owned: Owned, rows: &[Uuid]) -> Result<()> {
-    let table = owned.table();
+pub fn adopt(table: &str, rows: &[Uuid]) -> Result<()> {
     spi::execute(
         &format!(
             "UPDATE upkeep.{table} t SET
@@ -70,12 +61,16 @@ pub fn adopt(owned: Owned, rows: &[Uuid]) -> Result<()> {
 
 /// Is there anything whose owner's name a dump would carry to work elsewhere?
 pub fn anything_owned() -> Result<bool> {
-    let found = spi::query_one(
-        "SELECT EXISTS (SELECT FROM upkeep._schedule)
-             OR EXISTS (SELECT FROM upkeep._job
-                        WHERE state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused']))",
-        &[],
-        |row| row.require::<bool>(1),
-    )?;
-    Ok(found == Some(true))
+    let unfinished = "state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused'])";
+    for table in owned() {
+        let condition = if table == JOBS { unfinished } else { "true" };
+        let found =
+            spi::query_one(&format!("SELECT EXISTS (SELECT FROM upkeep.{table} WHERE {condition})"), &[], |row| {
+                row.require::<bool>(1)
+            })?;
+        if found == Some(true) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

@@ -5,6 +5,7 @@ use pgrx::pg_sys::Oid;
 use serde_json::{Value, json};
 
 use super::advice::Standstill;
+use super::kind::Kind;
 use super::limits::Limits;
 use super::{activity, advice, store};
 use crate::calls::{arguments, standing};
@@ -17,7 +18,7 @@ use crate::settings;
 
 /// A job that somebody asks for.
 pub struct NewJob<'a> {
-    pub kind: &'static str,
+    pub kind: &'static dyn Kind,
     pub name: Option<&'a str>,
     pub relid: Option<Oid>,
     /// Quoted and qualified name of the table, or the command's tag.
@@ -26,14 +27,15 @@ pub struct NewJob<'a> {
     pub workers: i32,
     pub batch_time: Option<i32>,
     pub paused: bool,
-    pub if_not_exists: bool,
+    /// `None`: whoever asks cannot say so.
+    pub if_not_exists: Option<bool>,
     pub retries: i32,
     pub limits: Limits,
 }
 
 impl NewJob<'_> {
     /// Nothing said about it: one worker, at once, no name.
-    pub fn plain(kind: &'static str, target: String, params: Value) -> Self {
+    pub fn plain(kind: &'static dyn Kind, target: String, params: Value) -> Self {
         NewJob {
             kind,
             name: None,
@@ -43,7 +45,7 @@ impl NewJob<'_> {
             workers: 1,
             batch_time: None,
             paused: false,
-            if_not_exists: false,
+            if_not_exists: None,
             retries: 0,
             limits: Limits::default(),
         }
@@ -67,10 +69,7 @@ pub fn create(new: NewJob<'_>) -> Result<Uuid> {
     let owner = catalog::current_user();
     let owner_name = catalog::role_name(owner).unwrap_or_default();
     standing::refuse_nologin_owner(owner, &owner_name)?;
-    // Of a command its own text was looked at.
-    if new.kind != super::command::KIND {
-        arguments::check_length("what the job is to do", new.params.to_string().len())?;
-    }
+    new.kind.check_params(&new.params)?;
 
     if let Some(name) = new.name {
         lock_name(owner, name);
@@ -91,7 +90,7 @@ pub fn create(new: NewJob<'_>) -> Result<Uuid> {
              VALUES ($1, $2, $3, $4, $5::pg_catalog.name, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
             &[
                 id.into(),
-                new.kind.into(),
+                new.kind.name().into(),
                 new.name.into(),
                 owner.into(),
                 owner_name.as_str().into(),
@@ -117,7 +116,7 @@ pub fn create(new: NewJob<'_>) -> Result<Uuid> {
 }
 
 fn check_arguments(new: &NewJob<'_>) -> Result<()> {
-    if new.if_not_exists && new.name.is_none() {
+    if new.if_not_exists == Some(true) && new.name.is_none() {
         return Err(Error::new(INVALID_PARAMETER_VALUE, "if_not_exists needs a name")
             .hint("Give the job a name: name => 'fill label'"));
     }
@@ -181,7 +180,7 @@ fn find_same(new: &NewJob<'_>, owner: Oid, name: &str) -> Result<Option<Uuid>> {
             &[
                 owner.into(),
                 name.into(),
-                new.kind.into(),
+                new.kind.name().into(),
                 new.target.as_str().into(),
                 JsonB(new.params.clone()).into(),
             ],
@@ -190,7 +189,7 @@ fn find_same(new: &NewJob<'_>, owner: Oid, name: &str) -> Result<Option<Uuid>> {
     })?;
     let Some((id, state, same)) = found.into_iter().next() else { return Ok(None) };
     let finished = state == "done";
-    if !new.if_not_exists && finished {
+    if new.if_not_exists != Some(true) && finished {
         return Ok(None);
     }
     if !same {
@@ -198,13 +197,12 @@ fn find_same(new: &NewJob<'_>, owner: Oid, name: &str) -> Result<Option<Uuid>> {
             .detail(format!("It is job {id}, state {state}."))
             .hint("Choose another name, or cancel and drop that job first."));
     }
-    if !new.if_not_exists {
+    if new.if_not_exists != Some(true) {
         return Err(Error::new(DUPLICATE_OBJECT, format!("job \"{name}\" already exists"))
             .detail(format!("It is job {id}, state {state}."))
-            .hint(if new.kind == super::command::KIND {
-                "Choose another name."
-            } else {
-                "if_not_exists => true returns it instead."
+            .hint(match new.if_not_exists {
+                None => "Choose another name.",
+                Some(_) => "if_not_exists => true returns it instead.",
             }));
     }
     raise::report(

@@ -9,13 +9,13 @@ use pgrx::{Uuid, pg_guard};
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
-use super::chore::{Chore, GivenUp, SOON, Visit, locked};
+use super::chore::{GivenUp, SOON, Visit, locked};
 use super::executor::Assignment;
 use super::room::Room;
 use super::store::{self, Candidate};
 use super::throttle::sampler::Sampler;
 use super::turn::Part;
-use super::{activity, bounds, make_way, owners, retry};
+use super::{activity, make_way, registry, retry};
 use crate::error::*;
 use crate::jobs::raw::segment;
 use crate::jobs::raw::segment::{Database, NEVER, Segment};
@@ -34,8 +34,6 @@ const WHILE_FULL: Duration = Duration::from_secs(1);
 const NEXT_TURN: Duration = Duration::from_secs(1);
 /// How often to look whether the extension has been updated to the library's version.
 const OTHER_VERSION: Duration = Duration::from_secs(60);
-/// How often to look, while anything is there that has an owner, whether he is called otherwise.
-const RENAMED: Duration = Duration::from_secs(600);
 /// A look waits at most this long for a lock: below `deadlock_timeout`, so that a DROP EXTENSION or a migration of
 /// our tables that waits for us as well never loses (LAW 14). Of rows none is waited for.
 const LOCK_TIMEOUT: &str = "500ms";
@@ -81,7 +79,7 @@ pub extern "C-unwind" fn upkeep_scheduler_main(database: pg_sys::Datum) {
 /// Whatever ended us, the launcher must know when to come back.
 #[pg_guard]
 unsafe extern "C-unwind" fn at_exit(_code: i32, _arg: pg_sys::Datum) {
-    crate::queries::drain::give_back();
+    registry::chores().iter().for_each(|chore| chore.scheduler_ends());
     if let Some(entry) = ENTRY.take() {
         entry.scheduler.store(0, Ordering::Release);
         entry.seen.store(entry.wake.load(Ordering::Acquire), Ordering::Release);
@@ -103,52 +101,6 @@ struct Scheduler {
     board: &'static Board,
     sampler: Sampler,
     samples_wanted: bool,
-}
-
-/// What is done on each look, in this order.
-const CHORES: [Chore; 8] = [
-    Chore { name: "jobs that came with a dump or a copy", visit: pause_foreign_jobs },
-    Chore { name: "names of owners", visit: follow_owners },
-    Chore { name: "what finished jobs have left", visit: |_| super::clean_up::clean_up() },
-    Chore { name: "the history of statements", visit: |_| Ok(crate::queries::drain::visit()) },
-    Chore { name: "the schedules", visit: |entry| crate::schedules::due::look(entry, settings::job_retention()) },
-    Chore { name: "jobs to be forgotten", visit: forget_old_jobs },
-    Chore { name: "what a role has too much of", visit: |_| forget_too_many() },
-    Chore { name: "what is at work for jobs that were canceled", visit: |_| activity::end_canceled() },
-];
-
-fn pause_foreign_jobs(_: &'static Database) -> Result<Visit> {
-    transaction(|| {
-        spi::bookkeeping(|| store::pause_foreign_jobs(catalog::system_identifier(), catalog::my_database()))
-    })?;
-    Ok(Visit::default())
-}
-
-/// A dump is taken at any time.
-fn follow_owners(_: &'static Database) -> Result<Visit> {
-    let any = transaction(|| {
-        spi::bookkeeping(|| {
-            owners::follow_all()?;
-            owners::anything_owned()
-        })
-    })?;
-    let mut visit = Visit::default();
-    if any {
-        visit.again_in(RENAMED);
-    }
-    Ok(visit)
-}
-
-fn forget_old_jobs(_: &'static Database) -> Result<Visit> {
-    if let Some(retention) = settings::job_retention() {
-        transaction(|| spi::bookkeeping(|| store::prune(retention)))?;
-    }
-    Ok(Visit::default())
-}
-
-fn forget_too_many() -> Result<Visit> {
-    transaction(|| spi::bookkeeping(bounds::prune))?;
-    Ok(Visit::default())
 }
 
 /// What a look around found.
@@ -213,7 +165,7 @@ impl Scheduler {
         self.entry.absent.store(i32::from(!present), Ordering::Release);
         // Whoever creates it has had his statements counted apart from that moment on, and calls us at his commit.
         if !present && self.entry.wake.load(Ordering::Acquire) == wake && nothing_is_uncommitted()? {
-            crate::queries::drain::extension_is_absent();
+            registry::chores().iter().for_each(|chore| chore.extension_is_absent());
         }
         if !allowed || !present {
             return Ok(Found::Nothing);
@@ -240,10 +192,10 @@ impl Scheduler {
     /// Each chore by itself: what ends one is nothing to the next.
     fn visit_chores(&self) -> Visit {
         let mut all = Visit::default();
-        for chore in &CHORES {
-            match (chore.visit)(self.entry) {
+        for (place, chore) in registry::chores().iter().enumerate() {
+            match chore.visit(self.entry.memory(place)) {
                 Ok(visit) => all.add(visit),
-                Err(error) => all.give_up(chore.name, error),
+                Err(error) => all.give_up(chore.name(), error),
             }
         }
         all

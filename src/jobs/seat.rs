@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pgrx::Uuid;
 
 use super::executor::{Assignment, Executor};
-use super::{activity, kind, retry, room, shares, store};
+use super::{activity, registry, retry, room, shares, store};
 use crate::error::Result;
 use crate::jobs::raw::segment::{self, Seat, Segment};
 use crate::server::catch::transaction;
@@ -30,7 +30,7 @@ pub fn take(assignment: &Assignment, job_kind: &str) -> bool {
     let number = room::job_number(assignment.job);
     let Some(seat) = segment.sit_down(worker::my_pid(), who, number, system::monotonic()) else { return true };
     MINE.set(Some((segment, seat)));
-    if !kind::is_long(job_kind) {
+    if !registry::nature(job_kind).in_one_piece {
         return true;
     }
     seat.long.store(1, Ordering::Release);
@@ -118,7 +118,7 @@ impl Executor {
     /// in a transaction, between two steps.
     pub(super) fn gives_way(&self) -> Result<bool> {
         let Some((segment, seat)) = MINE.get() else { return Ok(false) };
-        if !self.kind.is_throttled() {
+        if !self.nature.throttled {
             return Ok(false);
         }
         // The next launcher has seats of its own, and would not see this one.

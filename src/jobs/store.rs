@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::kind::{Context, Event, Job, Plan};
 use super::limits::Limits;
+use super::registry;
 use super::retry::Tries;
 use super::turn::Part;
 use crate::error::{Error, Result};
@@ -38,6 +39,9 @@ pub struct Live {
     pub batch_time: Duration,
     pub limits: Limits,
 }
+
+/// The table of jobs.
+pub const JOBS: &str = "upkeep._job";
 
 /// Why a job is paused that came with a dump or a copied database.
 pub const RESTORED: &str = "restored";
@@ -725,7 +729,7 @@ pub fn candidates() -> Result<Vec<Candidate>> {
          ORDER BY n.slot, j.created_at",
         &[catalog::system_identifier().into(), catalog::my_database().into()],
         |row| {
-            let kind: String = row.require(9)?;
+            let nature = registry::nature(&row.require::<String>(9)?);
             let seconds =
                 |at| Ok::<_, Error>(row.get::<f64>(at)?.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))));
             Ok(Candidate {
@@ -737,8 +741,8 @@ pub fn candidates() -> Result<Vec<Candidate>> {
                 owner_exists: row.require(6)?,
                 may_connect: row.require(7)?,
                 may_log_in: row.get(8)?.unwrap_or(false),
-                throttled: kind != super::command::KIND,
-                long: super::kind::is_long(&kind),
+                throttled: nature.throttled,
+                long: nature.in_one_piece,
                 ends: row.require(10)?,
                 last_end: seconds(11)?,
                 queued: row.require(12)?,
@@ -799,14 +803,11 @@ pub fn prune(retention: Duration) -> Result<()> {
                (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => $1))
            AND j.state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'failed', 'canceled'])
            AND NOT j.needs_cleanup
-           -- What came of a run is taken over first.
-           AND NOT EXISTS (SELECT 1 FROM upkeep._schedule_run u
-                           WHERE u.job OPERATOR(pg_catalog.=) j.id AND u.finished_at IS NULL)
          FOR UPDATE SKIP LOCKED",
         &[retention.as_secs_f64().into()],
         |row| row.require::<Uuid>(1),
     )?;
-    super::forget::jobs(&old)
+    super::forget::jobs(&super::forget::unneeded(old)?)
 }
 
 /// Seconds until something happens by itself: a delayed start, or a finished job

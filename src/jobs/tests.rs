@@ -33,17 +33,6 @@ mod tests {
     }
 
     #[pgrx::pg_test]
-    fn test_a_database_that_is_taken_for_one_without_the_extension_says_so() {
-        use crate::queries::raw::memory::{self, Presence};
-        let advice = || answer(text("SELECT coalesce(advice, '') FROM upkeep.status"));
-        let here = crate::server::catalog::my_database().to_u32();
-        memory::set_presence(here, Presence::Absent);
-        assert!(advice().contains("the extension was not here when a worker looked last"), "{}", advice());
-        memory::set_presence(here, Presence::Present);
-        assert!(!advice().contains("the extension was not here"), "{}", advice());
-    }
-
-    #[pgrx::pg_test]
     fn test_a_job_goes_through_its_states() {
         let id = job("SELECT upkeep.run_in_background('SELECT 1', 'one')");
         assert_eq!(state(&id), "queued");

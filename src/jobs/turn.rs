@@ -1,5 +1,5 @@
 //! Jobs that build, rebuild or drop indexes of one table, or need it for themselves, do so one after another: two at once end in a
-//! deadlock, and leave an invalid index ([`index_command`]).
+//! deadlock, and leave an invalid index ([`crate::server::index_command`]).
 //!
 //! A worker keeps the table's lock while it lives; whoever finds it taken goes back into the queue, and its scheduler starts it again
 //! when the lock is free. What a table is a part of, up to the database, is locked as well, shared: partitions of one table do not
@@ -9,14 +9,14 @@ use pgrx::pg_sys::Oid;
 use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 use serde::{Deserialize, Serialize};
 
+use super::kind::Job;
 use super::store::Opened;
-use super::{command, store};
+use super::{registry, store};
 use crate::ddl::may_maintain;
 use crate::error::Result;
-use crate::server::index_command::{self, Extent};
+use crate::server::index_command::Extent;
 use crate::server::lock::{Lock, Purpose};
 use crate::server::{catalog, heap, spi};
-use crate::soft_delete::unique_keys;
 
 /// What is locked, from the whole to the table.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -84,12 +84,10 @@ pub fn take(opened: &Opened) -> Result<bool> {
 
 /// Nobody takes the turn of what he has no right on: his command fails by itself.
 fn wanted(opened: &Opened) -> Result<Vec<Part>> {
-    let extent = match (opened.job.kind.as_str(), opened.job.relid) {
-        // One that has begun only says that it was interrupted.
-        (command::KIND, _) if !opened.begun => index_command::extent(command::text(&opened.job.params))?,
-        (unique_keys::KIND, Some(table)) => Extent::Tables(vec![table]),
-        _ => Extent::Tables(Vec::new()),
-    };
+    let Job { kind, params, .. } = &opened.job;
+    // One of a kind that is not known fails when it is opened.
+    let Ok(kind) = registry::kind(kind, params) else { return Ok(Vec::new()) };
+    let extent = kind.extent(&opened.job, opened.begun)?;
     let shared = |what| Part { what, shared: true };
     let own = |what| Part { what, shared: false };
     Ok(match extent {

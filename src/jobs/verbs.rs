@@ -1,23 +1,21 @@
 //! What people do to jobs: pause, resume, cancel, retry, drop, alter; and to workers: start, stop.
 
-use std::time::Duration;
-
 use pgrx::datum::Interval;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 use pgrx::{Uuid, spi::quote_identifier};
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use super::kind::Restart;
 use super::limits::Limits;
-use super::owners::{self, Owned};
-use super::{activity, advice, clean_up, kind, launcher, queue, store};
+use super::{activity, clean_up, owners, queue, registry, store};
 use crate::calls::arguments;
 use crate::calls::standing::{self, Right};
 use crate::error::*;
+use crate::quarantine;
 use crate::server::json::JsonB;
-use crate::server::raise::{self, Level};
-use crate::server::{catalog, spi, worker};
-use crate::settings;
+use crate::server::raise::{self};
+use crate::server::{catalog, spi};
 
 #[pg_extern(sql = false)]
 fn pause(job: Uuid) -> Uuid {
@@ -88,16 +86,6 @@ fn change(
     alter(arguments::required(job, "job")?, batch_time.map(arguments::milliseconds), workers, name, &limits)
 }
 
-#[pg_extern(sql = false)]
-fn start_workers() -> i32 {
-    raise::answer(start_launcher())
-}
-
-#[pg_extern(sql = false)]
-fn stop_workers() -> i32 {
-    raise::answer(stop_launcher())
-}
-
 /// Is the caller one of those who may pause, cancel and drop other people's jobs?
 #[pg_extern(sql = false)]
 fn is_admin() -> bool {
@@ -108,19 +96,6 @@ fn is_admin() -> bool {
 #[pg_extern(sql = false)]
 fn is_here(system_identifier: i64, database: pgrx::pg_sys::Oid) -> bool {
     system_identifier == catalog::system_identifier() && database == catalog::my_database()
-}
-
-/// The facts behind the view `upkeep.status`.
-#[pg_extern(sql = false)]
-fn status() -> JsonB {
-    raise::answer(status_facts().map(JsonB))
-}
-
-/// Why nothing runs here, as `upkeep.jobs` says it of jobs that nobody works on; null: jobs run.
-#[pg_extern(sql = false)]
-fn standstill() -> Option<String> {
-    let why = raise::answer(advice::standstill());
-    why.map(|why| format!("waits, because {}", why.reason))
 }
 
 pub fn no_such_job(job: Uuid) -> Error {
@@ -136,6 +111,7 @@ struct Target {
     state: String,
     reason: Option<String>,
     shared: Value,
+    params: Value,
     rows_left: i64,
     in_hand: bool,
     has_timezone: bool,
@@ -150,9 +126,9 @@ impl Target {
         matches!(self.state.as_str(), "done" | "failed" | "canceled")
     }
 
-    /// A command that has started cannot stop half way and go on later.
-    fn is_started_command(&self) -> bool {
-        self.kind == super::command::KIND && self.state == "running" && self.in_hand
+    /// It has started, and cannot stop half way and go on later.
+    fn must_go_on(&self) -> bool {
+        self.state == "running" && self.in_hand && !registry::nature(&self.kind).resumable
     }
 
     fn wrong_state(&self, verb: &str, hint: &str) -> Error {
@@ -171,7 +147,7 @@ fn find(job: Uuid, right: Right, verb: &str) -> Result<Target> {
             "SELECT j.kind, j.name, j.owner, j.state, j.reason, j.shared, coalesce(j.rows_left, 0), j.system_identifier, j.database,
                     EXISTS (SELECT 1 FROM upkeep._job_slot s
                             WHERE s.job OPERATOR(pg_catalog.=) j.id AND s.cursor IS NOT NULL),
-                    j.timezone IS NOT NULL
+                    j.timezone IS NOT NULL, j.params
              FROM upkeep._job j WHERE j.id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
             &[job.into()],
             |row| {
@@ -187,6 +163,7 @@ fn find(job: Uuid, right: Right, verb: &str) -> Result<Target> {
                     rows_left: row.require(7)?,
                     in_hand: row.require(10)?,
                     has_timezone: row.require(11)?,
+                    params: row.require::<JsonB>(12)?.0,
                 };
                 // As the view shows it, even if no scheduler has come by yet (LAW 20).
                 if (row.require::<i64>(8)?, row.require::<Oid>(9)?) != home && !target.is_final() {
@@ -210,7 +187,7 @@ fn find(job: Uuid, right: Right, verb: &str) -> Result<Target> {
                 }
             }));
     }
-    spi::bookkeeping(|| owners::follow(Owned::Jobs, Some(job)))?;
+    spi::bookkeeping(|| owners::follow(owners::JOBS, Some(job)))?;
     Ok(target)
 }
 
@@ -235,9 +212,10 @@ fn pause_job(job: Uuid) -> Result<Uuid> {
     if !target.is_live() {
         return Err(target.wrong_state("pause", "Only jobs that are queued, running or waiting can be paused."));
     }
-    if target.is_started_command() {
+    if target.must_go_on() {
+        let noun = registry::nature(&target.kind).noun;
         return Err(
-            target.wrong_state("pause", "A command that has started cannot be paused: SELECT upkeep.cancel(job);")
+            target.wrong_state("pause", &format!("Once started, {noun} cannot be paused: SELECT upkeep.cancel(job);"))
         );
     }
     set_state(job, "paused", None)?;
@@ -288,16 +266,16 @@ fn retry_job(job: Uuid) -> Result<Uuid> {
             .wrong_state("retry", "Only jobs that are failed, canceled or done with rows left can be tried again."));
     }
     let was_done = target.state == "done";
-    if was_done && target.rows_left == 0 && !has_quarantined_rows(job)? {
+    if was_done && target.rows_left == 0 && !quarantine::any(job)? {
         return Err(target.wrong_state("retry", "The job is done with no rows left: there is nothing to try again."));
     }
     if let Some(name) = &target.name {
         refuse_taken_name(target.owner, name)?;
     }
     queue::check_limit(target.owner, &catalog::role_name(target.owner).unwrap_or_default())?;
-    kind::check_retry(&target.kind, job)?;
-    let shared = kind::retry_shared(&target.kind, target.shared.clone(), was_done);
-    let forget_cursor = was_done || target.kind == super::command::KIND;
+    let kind = registry::kind(&target.kind, &target.params)?;
+    kind.check_retry(job)?;
+    let Restart { shared, keep_cursors } = kind.restart(target.shared.clone(), was_done);
     spi::bookkeeping(|| {
         spi::execute(
             "UPDATE upkeep._job SET state = 'queued', reason = NULL, reason_detail = NULL, not_before = NULL, waits_for = NULL,
@@ -309,25 +287,14 @@ fn retry_job(job: Uuid) -> Result<Uuid> {
         spi::execute(
             "UPDATE upkeep._job_slot SET strikes = 0, ends = 0, failed_starts = 0, ended_at = NULL, tries = '{}',
                     pid = NULL, backend_start = NULL, wait_reason = NULL, wait_detail = NULL,
-                    cursor = CASE WHEN $2 THEN NULL ELSE cursor END
+                    cursor = CASE WHEN $2 THEN cursor END
              WHERE job OPERATOR(pg_catalog.=) $1",
-            &[job.into(), forget_cursor.into()],
+            &[job.into(), keep_cursors.into()],
         )?;
         store::add_event(job, "queued", Some("retry"))
     })?;
     queue::wake_or_warn()?;
     Ok(job)
-}
-
-fn has_quarantined_rows(job: Uuid) -> Result<bool> {
-    let rows = spi::bookkeeping(|| {
-        spi::query_one(
-            "SELECT EXISTS (SELECT 1 FROM upkeep._backfill_row WHERE job OPERATOR(pg_catalog.=) $1)",
-            &[job.into()],
-            |row| row.require(1),
-        )
-    })?;
-    Ok(rows.unwrap_or(false))
 }
 
 fn refuse_taken_name(owner: Oid, name: &str) -> Result<()> {
@@ -354,13 +321,14 @@ fn drop_finished(job: Uuid) -> Result<Uuid> {
         return Err(target.wrong_state("drop", "SELECT upkeep.cancel(job); first."));
     }
     if spi::bookkeeping(|| clean_up::needs_cleanup(job))? {
-        return Err(Error::new(OBJECT_IN_USE, format!("cannot drop job {job} yet: it has left a trigger"))
+        return Err(Error::new(OBJECT_IN_USE, format!("cannot drop job {job} yet: it has left {}", registry::nature(&target.kind).leaves))
             .detail(target.reason.unwrap_or_else(|| store::CLEANUP_PENDING.to_owned()))
             .hint("It is removed as soon as its table can be locked: SELECT wait_reason FROM upkeep.jobs; shows nothing then."));
     }
-    // How a run of a schedule ended is not forgotten with its job.
-    spi::bookkeeping(|| crate::schedules::collect_run_of(job))?;
-    spi::bookkeeping(|| super::forget::jobs(&[job]))?;
+    spi::bookkeeping(|| {
+        registry::chores().iter().try_for_each(|chore| chore.job_will_be_dropped(job))?;
+        super::forget::jobs(&[job])
+    })?;
     Ok(job)
 }
 
@@ -380,9 +348,13 @@ fn alter(
     limits.check_changes()?;
     if let Some(workers) = workers {
         queue::check_workers(workers)?;
-        if workers > 1 && kind::is_long(&target.kind) {
-            let what = if target.kind == super::command::KIND { "a command" } else { "a job that builds indexes" };
-            return Err(Error::new(INVALID_PARAMETER_VALUE, format!("{what} has one worker")));
+        let nature = registry::nature(&target.kind);
+        if workers > nature.most_workers {
+            let most = match nature.most_workers {
+                1 => "one worker".to_owned(),
+                most => format!("at most {most} workers"),
+            };
+            return Err(Error::new(INVALID_PARAMETER_VALUE, format!("{} has {most}", nature.noun)));
         }
     }
     if let Some(name) = name
@@ -417,77 +389,4 @@ fn alter(
         queue::wake_or_warn()?;
     }
     Ok(job)
-}
-
-fn start_launcher() -> Result<i32> {
-    standing::refuse_in_recovery("start workers")?;
-    if let Some(running) = activity::launcher()? {
-        raise::report(
-            Level::Notice,
-            Error::new(
-                SqlState(0),
-                if running.preloaded {
-                    "workers are running already: pg_upkeep is in shared_preload_libraries"
-                } else {
-                    "workers are running already in this database"
-                },
-            ),
-        );
-        return Ok(0);
-    }
-    let handle = launcher::start_for_this_database().ok_or_else(|| {
-        Error::new(INSUFFICIENT_RESOURCES, "could not start a background worker")
-            .detail("All of max_worker_processes are in use.")
-            .hint("Raise max_worker_processes (needs a restart), or end other background workers.")
-    })?;
-    handle.wait_for_startup()?;
-    // It can be asked for work once it has published its segment.
-    for _ in 0..500 {
-        if activity::launcher()?.is_some() {
-            return Ok(1);
-        }
-        worker::wait_in_session(Duration::from_millis(10));
-    }
-    Err(Error::new(INTERNAL_ERROR, "the launcher was started but does not answer")
-        .hint("The reason is in the server's log."))
-}
-
-fn stop_launcher() -> Result<i32> {
-    let Some(running) = activity::launcher()? else { return Ok(0) };
-    if running.preloaded {
-        return Err(Error::new(
-            OBJECT_NOT_IN_PREREQUISITE_STATE,
-            "the workers belong to shared_preload_libraries and are not this database's to stop",
-        )
-        .hint("ALTER SYSTEM SET upkeep.enabled = off; SELECT pg_reload_conf(); or pause the jobs: SELECT upkeep.pause_all('why');"));
-    }
-    running.segment.stop();
-    worker::wake(running.pid);
-    let workers = activity::workers_in(catalog::my_database())?;
-    for &process in &workers {
-        worker::terminate(process);
-    }
-    for _ in 0..500 {
-        if activity::launcher()?.is_none() && activity::workers_in(catalog::my_database())?.is_empty() {
-            break;
-        }
-        worker::wait_in_session(Duration::from_millis(10));
-    }
-    Ok(1 + workers.len() as i32)
-}
-
-fn status_facts() -> Result<Value> {
-    let launcher = activity::launcher()?;
-    let (schedulers, executors) = activity::worker_counts()?;
-    let advice = advice::all(launcher.as_ref())?.join("\n");
-    Ok(json!({
-        "workers": launcher.as_ref().map_or("not running", |l| if l.preloaded { "preloaded" } else { "dynamic" }),
-        "launcher_pid": launcher.as_ref().map(|l| l.pid),
-        "schedulers": schedulers,
-        "executors": executors,
-        "enabled": settings::enabled(),
-        "max_workers": settings::max_workers(),
-        "databases": settings::databases(),
-        "advice": Some(advice).filter(|advice| !advice.is_empty()),
-    }))
 }

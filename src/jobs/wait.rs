@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use pgrx::Uuid;
 use pgrx::datum::Interval;
 
-use super::{retry, store};
+use super::{registry, retry, store};
 use crate::calls::arguments;
 use crate::error::*;
+use crate::quarantine;
 use crate::server::procedure::{FunctionCallInfo, NonAtomic};
 use crate::server::raise::{self, Level};
 use crate::server::{catalog, spi};
@@ -44,7 +45,8 @@ fn wait_for(procedure: NonAtomic, job: Option<Uuid>, timeout: Option<Interval>) 
         match look.state.as_str() {
             "done" => {
                 if look.rows_left > 0 {
-                    raise::report(Level::Warning, left_over(job, look.rows_left));
+                    let put_aside = procedure.look(|| quarantine::any(job))?;
+                    raise::report(Level::Warning, left_over(job, look.rows_left, put_aside));
                 }
                 procedure.leave();
                 return Ok(());
@@ -82,7 +84,7 @@ fn wait_for(procedure: NonAtomic, job: Option<Uuid>, timeout: Option<Interval>) 
 fn look(job: Uuid) -> Result<Option<Look>> {
     let look = spi::query_one(
         "SELECT j.state, j.wait_reason, j.percent,
-                CASE WHEN j.kind OPERATOR(pg_catalog.=) 'command'
+                CASE WHEN j.kind OPERATOR(pg_catalog.=) ANY ($2)
                      THEN pg_catalog.format('%s: %s for %s', j.target, j.state, pg_catalog.date_trunc('second', coalesce(j.elapsed, '0')))
                      ELSE pg_catalog.format('%s of %s: %s %%, %s rows done, %s rows/s, ETA %s', j.kind, j.target,
                          pg_catalog.round(j.percent::pg_catalog.numeric), j.rows_done,
@@ -90,7 +92,7 @@ fn look(job: Uuid) -> Result<Option<Look>> {
                          coalesce(pg_catalog.date_trunc('second', j.eta)::pg_catalog.text, '?')) END,
                 coalesce(j.rows_left, 0)
          FROM upkeep.jobs j WHERE j.id OPERATOR(pg_catalog.=) $1",
-        &[job.into()],
+        &[job.into(), registry::names(|nature| !nature.resumable).into()],
         |row| {
             Ok(Look {
                 state: row.require(1)?,
@@ -135,9 +137,10 @@ fn unknown_failure(job: Uuid) -> Error {
         .hint("Its error is shown to members of the job's owner only.")
 }
 
-fn left_over(job: Uuid, rows: i64) -> Error {
+fn left_over(job: Uuid, rows: i64, put_aside: bool) -> Error {
+    let shown = if put_aside { format!("SELECT * FROM {}; ", quarantine::VIEW) } else { String::new() };
     Error::new(SqlState::new(b"01000"), format!("job {job} is done, but {rows} rows are left"))
-        .hint("SELECT * FROM upkeep.quarantined_rows; SELECT * FROM upkeep.job_events; then SELECT upkeep.retry(job);")
+        .hint(format!("{shown}SELECT * FROM upkeep.job_events; then SELECT upkeep.retry(job);"))
 }
 
 fn notice(text: String) {

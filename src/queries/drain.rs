@@ -8,13 +8,15 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use pgrx::pg_sys::Oid;
+
 use super::cover::{Span, period_at};
 use super::figures::{Key, Record};
 use super::store::{self, Interval};
 use super::tidy::{Tidying, advance};
-use super::{counters, packed};
+use super::{advice, counters, packed};
 use crate::error::*;
-use crate::jobs::chore::Visit;
+use crate::jobs::chore::{Chore, Memory, Visit};
 use crate::queries::raw::memory::{self, Drained, Presence};
 use crate::queries::raw::texts::{self, Waiting};
 use crate::server::catch::{subtransaction, transaction};
@@ -34,73 +36,59 @@ pub(super) const TEXTS_SHARE: u64 = 4;
 /// What could not be stored is tried again after this time.
 const AGAIN: Duration = Duration::from_secs(10);
 
+/// The chore: keeps the history of this database.
+pub struct Drain;
+
+impl Chore for Drain {
+    fn name(&self) -> &'static str {
+        "the history of statements"
+    }
+
+    fn visit(&self, _memory: &Memory) -> Result<Visit> {
+        Ok(visit())
+    }
+
+    fn due(&self, database: Oid) -> Option<i64> {
+        due(database)
+    }
+
+    fn longest_pause(&self) -> Option<Duration> {
+        settings::query_interval().filter(|_| memory::is_available())
+    }
+
+    fn forget_databases(&self, exists: &dyn Fn(Oid) -> bool) {
+        memory::tend();
+        memory::forget_databases(|oid| exists(oid.into()));
+    }
+
+    /// Nobody will fetch its texts.
+    fn is_left_alone(&self, database: Oid) {
+        memory::leave_alone(database.to_u32());
+    }
+
+    /// What runs here is not kept apart.
+    fn extension_is_absent(&self) {
+        memory::set_presence(catalog::my_database().to_u32(), Presence::Absent);
+    }
+
+    fn scheduler_ends(&self) {
+        give_back();
+    }
+
+    fn advice(&self, attended: bool) -> Vec<String> {
+        advice::all(attended)
+    }
+}
+
 /// When what waits in a database is to be drained, as a timestamp; `None`: nothing waits.
-pub fn due(database: pgrx::pg_sys::Oid) -> Option<i64> {
+pub(super) fn due(database: Oid) -> Option<i64> {
     let interval = settings::query_interval()?.as_micros() as i64;
     let since = memory::waiting_since(database.to_u32())?;
     // At whole minutes; at once if the clock was set back.
     Some(if since > catalog::now() + interval { since.min(0) } else { (since.div_euclid(interval) + 1) * interval })
 }
 
-/// How long the launcher may be without a look whether anything waits.
-pub fn longest_pause() -> Option<Duration> {
-    settings::query_interval().filter(|_| memory::is_available())
-}
-
-/// Why statements of this database are not counted apart, not known by their text, or not remembered.
-#[derive(Debug, PartialEq)]
-pub enum Ailment {
-    NotPreloaded,
-    NoQueryId,
-    /// Too many databases came before.
-    NoPlace,
-    Absent,
-    TextsFull,
-    NotDrained {
-        seconds: i64,
-    },
-    HeldUp,
-}
-
-/// What is late by two intervals, and by at least this, is not only late.
-const OVERDUE: Duration = Duration::from_secs(15);
-
-/// What is wrong with the statistics of this database. `attended`: schedulers can come.
-pub fn ailments(attended: bool) -> Vec<Ailment> {
-    if !settings::counts_queries() {
-        return Vec::new();
-    }
-    if !memory::is_available() {
-        return vec![Ailment::NotPreloaded];
-    }
-    let mut found = Vec::new();
-    if catalog::setting(c"compute_query_id") == "off" {
-        found.push(Ailment::NoQueryId);
-    }
-    let here = catalog::my_database();
-    let Some(database) = memory::known(here.to_u32()) else {
-        found.push(Ailment::NoPlace);
-        return found;
-    };
-    if database.presence() == Presence::Absent {
-        found.push(Ailment::Absent);
-    }
-    if database.has_lacked_room() {
-        found.push(Ailment::TextsFull);
-    }
-    let late = due(here).map_or(0, |at| (catalog::now() - at) / 1_000_000);
-    let longest = settings::query_interval().map_or(OVERDUE, |interval| OVERDUE.max(2 * interval));
-    if attended && late >= longest.as_secs() as i64 {
-        found.push(Ailment::NotDrained { seconds: late });
-    }
-    if database.is_held_up() {
-        found.push(Ailment::HeldUp);
-    }
-    found
-}
-
-/// Keeps the history of this database. Called between transactions.
-pub fn visit() -> Visit {
+fn visit() -> Visit {
     let mut visit = Visit::default();
     if !memory::is_available() || worker::in_recovery() {
         return visit;
@@ -123,24 +111,8 @@ pub fn visit() -> Visit {
     visit
 }
 
-/// The extension is not in this database: what runs here is not kept apart.
-pub fn extension_is_absent() {
-    memory::set_presence(catalog::my_database().to_u32(), Presence::Absent);
-}
-
-/// The launcher sends no scheduler to this database: nobody will fetch its texts.
-pub fn is_left_alone(database: pgrx::pg_sys::Oid) {
-    memory::leave_alone(database.to_u32());
-}
-
-/// Databases that do not exist any more are not kept apart. In a transaction.
-pub fn forget_databases(exists: impl Fn(pgrx::pg_sys::Oid) -> bool) {
-    memory::tend();
-    memory::forget_databases(|oid| exists(oid.into()));
-}
-
-/// Called when the process ends, however that came about.
-pub fn give_back() {
+/// What was taken goes back.
+fn give_back() {
     if let Some(drained) = UNDER_WAY.take() {
         memory::give_back(&drained);
     }

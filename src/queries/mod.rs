@@ -1,12 +1,14 @@
 //! Query statistics: what ran, how often, how long, and how that was spread, since the server started and back in time.
 
+pub use drain::Drain;
 pub use pg_upkeep_memory::{figures, histogram};
 
+mod advice;
 pub mod arguments;
 pub mod buckets;
 pub mod counters;
 pub mod cover;
-pub mod drain;
+mod drain;
 pub mod history;
 pub mod live;
 pub mod normalize;

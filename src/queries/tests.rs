@@ -8,8 +8,10 @@ mod tests {
 
     use super::*;
     use crate::error::Result;
+    use crate::in_server_tests::text;
     use crate::queries::cover::{DAY, HOUR, Span};
     use crate::queries::figures::{COUNTERS, Figures, Key, Record};
+    use crate::queries::raw::memory::{self, Presence};
     use crate::queries::tidy::{add_up, advance};
     use crate::queries::{packed, store};
     use crate::server::spi;
@@ -109,5 +111,15 @@ mod tests {
             }));
             assert_eq!(found, (expected, calls), "level {level}");
         }
+    }
+
+    #[pgrx::pg_test]
+    fn test_a_database_that_is_taken_for_one_without_the_extension_says_so() {
+        let advice = || answer(text("SELECT coalesce(advice, '') FROM upkeep.status"));
+        let here = crate::server::catalog::my_database().to_u32();
+        memory::set_presence(here, Presence::Absent);
+        assert!(advice().contains("the extension was not here when a worker looked last"), "{}", advice());
+        memory::set_presence(here, Presence::Present);
+        assert!(!advice().contains("the extension was not here"), "{}", advice());
     }
 }

@@ -8,14 +8,15 @@ use pgrx::Uuid;
 use pgrx::pg_sys::Oid;
 
 use super::clock::{Finding, GRACE, find};
+use super::hold::{self, Schedules};
 use super::store::{self, Entry, entry_columns};
-use super::{history, hold, runs};
+use super::{history, runs};
 use crate::error::{Error, Result};
-use crate::jobs::chore::Visit;
-use crate::jobs::raw::segment::Database;
-use crate::jobs::{bounds, retry};
+use crate::jobs::chore::{Chore, Held, Memory, Visit};
+use crate::jobs::retry;
 use crate::server::catch::{subtransaction, transaction};
 use crate::server::{catalog, spi};
+use crate::settings;
 
 /// Schedules handled in one transaction.
 const PORTION: i64 = 500;
@@ -26,18 +27,44 @@ const LONGEST: Duration = Duration::from_secs(2);
 /// A clock that is corrected bit by bit never shows this much less.
 const CLOCK_STEP: i64 = 1_000_000;
 
-/// Looks at all schedules of this database. In a worker, between transactions.
-pub fn look(database: &Database, retention: Option<Duration>) -> Result<Visit> {
+/// The chore: what is due becomes jobs.
+pub struct Due;
+
+impl Chore for Due {
+    fn name(&self) -> &'static str {
+        "the schedules"
+    }
+
+    fn visit(&self, memory: &Memory) -> Result<Visit> {
+        look(memory, settings::job_retention())
+    }
+
+    fn held(&self) -> Option<&'static dyn Held> {
+        Some(&Schedules)
+    }
+
+    /// What came of a run is taken over first.
+    fn still_needs(&self, jobs: &[Uuid]) -> Result<Vec<Uuid>> {
+        history::not_collected(jobs)
+    }
+
+    fn job_will_be_dropped(&self, job: Uuid) -> Result<()> {
+        history::collect_run_of(job)
+    }
+}
+
+/// Looks at all schedules of this database.
+fn look(memory: &Memory, retention: Option<Duration>) -> Result<Visit> {
     let any = transaction(|| {
         spi::bookkeeping(|| spi::query_one("SELECT EXISTS (SELECT 1 FROM upkeep._schedule)", &[], |row| row.require(1)))
     })?;
     let mut visit = Visit::default();
     if any != Some(true) {
-        database.scheduled.store(0, Ordering::Release);
+        memory.watches_clock.store(0, Ordering::Release);
         return Ok(visit);
     }
     let now = catalog::now();
-    let before = database.looked.load(Ordering::Acquire);
+    let before = memory.done_at.load(Ordering::Acquire);
     let alone = |part: &dyn Fn() -> Result<()>| transaction(|| spi::bookkeeping(part));
     visit.attempt("schedules that came with a dump or a copy", || alone(&hold::hold_foreign));
     visit.attempt("how runs of schedules ended", || alone(&history::collect));
@@ -57,14 +84,14 @@ pub fn look(database: &Database, retention: Option<Duration>) -> Result<Visit> {
     if unfinished.get() {
         visit.again_in(Duration::ZERO);
     } else if noted && passed_over.is_empty() {
-        database.looked.store(now, Ordering::Release);
+        memory.done_at.store(now, Ordering::Release);
     }
     for (schedule, error) in passed_over {
         visit.give_up(format!("schedule {schedule}"), error);
     }
 
     let next = transaction(|| spi::bookkeeping(next_due))?;
-    database.scheduled.store(i32::from(next.is_some()), Ordering::Release);
+    memory.watches_clock.store(i32::from(next.is_some()), Ordering::Release);
     match next {
         Some(next) if next <= now => visit.waiting = true,
         Some(next) => {
@@ -261,7 +288,7 @@ fn owners_of_due(now: i64) -> Result<Vec<Oid>> {
 
 /// The most overdue schedules of one role, as many as it may have runs. What was missed is noted first.
 fn start_of(owner: Oid, now: i64, before: i64, passed_over: &PassedOver) -> Result<()> {
-    let room = bounds::room_for_runs(owner)?;
+    let room = runs::room_for(owner)?;
     if room <= 0 {
         return Ok(());
     }

@@ -44,6 +44,16 @@ pub fn collect_run_of(job: Uuid) -> Result<()> {
     collect_of(Some(job)).map(drop)
 }
 
+/// Those of these jobs whose runs have not been collected.
+pub fn not_collected(jobs: &[Uuid]) -> Result<Vec<Uuid>> {
+    spi::query(
+        "SELECT u.job FROM upkeep._schedule_run u
+         WHERE u.finished_at IS NULL AND u.job OPERATOR(pg_catalog.=) ANY ($1)",
+        &[jobs.to_vec().into()],
+        |row| row.require(1),
+    )
+}
+
 /// The same for the last run of one schedule.
 pub fn collect_last_run_of(schedule: Uuid) -> Result<()> {
     super::runs::unfinished(schedule)?.map_or(Ok(()), collect_run_of)

@@ -5,7 +5,8 @@ use pgrx::Uuid;
 
 use super::store::{self, Entry, entry_columns};
 use crate::error::Result;
-use crate::jobs::owners::{self, Owned};
+use crate::jobs::chore::Held;
+use crate::jobs::owners;
 use crate::jobs::store::RESTORED;
 use crate::server::{catalog, spi};
 
@@ -24,34 +25,53 @@ pub fn hold_foreign() -> Result<()> {
     Ok(())
 }
 
-/// For `pause_all()`: holds these schedules, which the caller has locked. Inside [`spi::bookkeeping`].
-pub fn hold_all(schedules: &[Uuid], reason: Option<&str>) -> Result<()> {
-    let text = reason.map_or_else(|| "pause_all".to_owned(), |reason| format!("pause_all: {reason}"));
-    spi::execute(
-        "UPDATE upkeep._schedule SET hold = $2 WHERE id OPERATOR(pg_catalog.=) ANY ($1)",
-        &[schedules.to_vec().into(), text.as_str().into()],
-    )?;
-    Ok(())
-}
+/// What `pause_all()` and `resume_all()` know of schedules.
+pub struct Schedules;
 
-/// For `resume_all()`: lets these schedules, which the caller has locked, go on from now. Those that came with a dump
-/// belong here from now on. Whoever paused one by itself still has it paused. Inside [`spi::bookkeeping`].
-pub fn release_all(schedules: &[Uuid]) -> Result<()> {
-    owners::adopt(Owned::Schedules, schedules)?;
-    let released = spi::execute_returning(
-        concat!(
-            "UPDATE upkeep._schedule s SET hold = NULL WHERE s.id OPERATOR(pg_catalog.=) ANY ($1) RETURNING ",
-            entry_columns!()
-        ),
-        &[schedules.to_vec().into()],
-        |row| Entry::read(&row),
-    )?;
-    let now = catalog::now();
-    for entry in &released {
-        match entry.rhythm() {
-            Ok(rhythm) => store::set_next_run(entry.id, rhythm.next(now), now, false)?,
-            Err(error) => store::set_hold(entry.id, &error.message)?,
-        }
+impl Held for Schedules {
+    fn table(&self) -> &'static str {
+        "_schedule"
     }
-    Ok(())
+
+    fn words(&self) -> [&'static str; 2] {
+        ["schedule", "schedules"]
+    }
+
+    fn to_hold(&self) -> &'static str {
+        "NOT paused AND hold IS NULL"
+    }
+
+    fn to_release(&self) -> &'static str {
+        "hold IS NOT NULL OR NOT upkeep._is_here(system_identifier, database)"
+    }
+
+    fn hold(&self, schedules: &[Uuid], reason: Option<&str>) -> Result<()> {
+        let text = reason.map_or_else(|| "pause_all".to_owned(), |reason| format!("pause_all: {reason}"));
+        spi::execute(
+            "UPDATE upkeep._schedule SET hold = $2 WHERE id OPERATOR(pg_catalog.=) ANY ($1)",
+            &[schedules.to_vec().into(), text.as_str().into()],
+        )?;
+        Ok(())
+    }
+
+    /// They go on from now. Whoever paused one by itself still has it paused.
+    fn release(&self, schedules: &[Uuid]) -> Result<()> {
+        owners::adopt(self.table(), schedules)?;
+        let released = spi::execute_returning(
+            concat!(
+                "UPDATE upkeep._schedule s SET hold = NULL WHERE s.id OPERATOR(pg_catalog.=) ANY ($1) RETURNING ",
+                entry_columns!()
+            ),
+            &[schedules.to_vec().into()],
+            |row| Entry::read(&row),
+        )?;
+        let now = catalog::now();
+        for entry in &released {
+            match entry.rhythm() {
+                Ok(rhythm) => store::set_next_run(entry.id, rhythm.next(now), now, false)?,
+                Err(error) => store::set_hold(entry.id, &error.message)?,
+            }
+        }
+        Ok(())
+    }
 }

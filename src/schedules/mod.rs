@@ -5,10 +5,11 @@ mod civil;
 mod clock;
 mod create;
 mod cron;
-pub mod due;
+mod due;
 mod history;
 mod hold;
 mod rule;
+mod run;
 mod runs;
 mod store;
 #[cfg(feature = "pg_test")]
@@ -16,6 +17,6 @@ mod tests;
 mod verbs;
 pub mod zone;
 
-pub use history::{check_retry, collect_run_of};
-pub use hold::{hold_all, release_all};
+pub use due::Due;
+pub use run::ScheduledCommand;
 pub use verbs::end;

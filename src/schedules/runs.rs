@@ -1,11 +1,13 @@
 //! A run of a schedule: the job that does it, and the row that will tell of it.
 
 use pgrx::Uuid;
+use pgrx::pg_sys::Oid;
 
 use super::store;
 use crate::error::Result;
 use crate::jobs::command::KIND;
 use crate::server::{catalog, spi};
+use crate::settings;
 
 /// Makes a job of a schedule, as its owner and with the settings captured with it. Inside [`spi::bookkeeping`],
 /// the schedule's row locked.
@@ -51,4 +53,21 @@ pub fn queued(schedule: Uuid) -> Result<Option<Uuid>> {
         |row| row.require::<Uuid>(1),
     )?;
     Ok(found.into_iter().next())
+}
+
+/// How many more runs may be made of schedules of this role. It never has more workers at once than there are, so more
+/// runs that want one would only fill the table; those that wait for something else (a retry) count as its jobs do.
+pub fn room_for(owner: Oid) -> Result<i64> {
+    let runs = spi::query_one(
+        "SELECT pg_catalog.count(*),
+                pg_catalog.count(*) FILTER (
+                    WHERE j.state OPERATOR(pg_catalog.=) 'running' OR j.state OPERATOR(pg_catalog.=) 'queued'
+                      AND (j.not_before IS NULL OR j.not_before OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()))
+         FROM upkeep._schedule_run r JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) r.job
+         WHERE r.finished_at IS NULL AND j.owner OPERATOR(pg_catalog.=) $1",
+        &[owner.into()],
+        |row| Ok((row.require::<i64>(1)?, row.require::<i64>(2)?)),
+    )?;
+    let (unfinished, want_workers) = runs.unwrap_or_default();
+    Ok((i64::from(settings::max_workers()) - want_workers).min(settings::max_jobs_per_role() - unfinished))
 }

@@ -251,7 +251,7 @@ pub fn end(schedule: Uuid) -> Result<()> {
                    WHERE r.schedule OPERATOR(pg_catalog.=) $1 AND r.finished_at IS NULL))",
         &[schedule.into()],
     )?;
-    crate::jobs::forget::schedules(&[schedule])
+    crate::jobs::forget::rows("upkeep._schedule", &[schedule])
 }
 
 fn run_now(by: By<'_>) -> Result<Uuid> {

@@ -248,7 +248,7 @@ pub fn end_of_dropped(dropped: &[Oid]) -> Result<()> {
         |row| Ok((row.require::<Uuid>(1)?, row.require::<String>(2)?)),
     )?;
     let ours: Vec<Uuid> = schedules.into_iter().filter(|(id, text)| *text == command(*id)).map(|(id, _)| id).collect();
-    forget::schedules(&ours)
+    forget::rows("upkeep._schedule", &ours)
 }
 
 /// What the schedule calls: asks for a purge of its table, as whoever has the schedule, who must own the table. Null: a purge of

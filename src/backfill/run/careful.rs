@@ -18,6 +18,7 @@ use crate::backfill::store;
 use crate::error::{Error, INTERNAL_ERROR, LOCK_NOT_AVAILABLE, QUERY_CANCELED, Result, SqlState};
 use crate::jobs::kind::{Context, Outcome};
 use crate::jobs::retry::{ROW_TOO_SLOW, is_row_error};
+use crate::quarantine;
 use crate::server::catch::subtransaction;
 use crate::server::repeated::{Arg, Flagged, Statement, TextRow, Tid};
 use crate::server::timeout::limited;
@@ -108,7 +109,7 @@ impl Run {
         tally.locked.extend(locked);
         // With a condition the sweep finds them again by itself.
         if self.definition.condition.is_none() {
-            store::remember_locked(self.job, self.relid, &tally.locked)?;
+            quarantine::remember_locked(self.job, self.relid, &tally.locked)?;
         }
         self.leave_slow(context, &tally)?;
         self.tell_of_locks(context, tally.locked.len());
@@ -128,7 +129,7 @@ impl Run {
         if tally.slow.is_empty() {
             return Ok(());
         }
-        store::remember_locked(self.job, self.relid, &tally.slow)?;
+        quarantine::remember_locked(self.job, self.relid, &tally.slow)?;
         if !self.told_of_slow {
             self.told_of_slow = true;
             let text = format!(
@@ -149,7 +150,7 @@ impl Run {
     ) -> Result<Tally> {
         let mut tally = Tally::default();
         let budget = Budget {
-            already: store::quarantined(self.job)?,
+            already: quarantine::count(self.job)?,
             most: self.definition.options.max_quarantined(),
             first_tries: !self.proved,
             started: Instant::now(),
@@ -185,7 +186,7 @@ impl Run {
         if self.definition.on_error == OnError::Stop {
             return Err(Error { detail: Some(row_detail(&error, row_key)), ..error });
         }
-        store::quarantine(self.job, self.relid, row_key, &error)
+        quarantine::put_aside(self.job, self.relid, row_key, &error)
     }
 
     fn halve(&mut self, update: &Statement, rows: &[Candidate], budget: &Budget, tally: &mut Tally) -> Result<()> {
@@ -235,7 +236,7 @@ impl Run {
                     return Err(Error { detail: Some(row_detail(&error, &row.row_key)), position: None, ..error });
                 }
                 tally.quarantined += 1;
-                store::quarantine(job, self.relid, &row.row_key, &error)
+                quarantine::put_aside(job, self.relid, &row.row_key, &error)
             }
             (Err(error), _)
                 if error.sqlstate == LOCK_NOT_AVAILABLE || is_row_error(error.sqlstate) || too_long(&error) =>
@@ -250,14 +251,14 @@ impl Run {
 
     /// One cause never puts a hundred rows aside (LAW 22).
     pub(super) fn judge_quarantine(&mut self, context: &mut Context) -> Result<Option<Outcome>> {
-        let quarantined = store::quarantined(self.job)?;
+        let quarantined = quarantine::count(self.job)?;
         let limit = self.definition.options.max_quarantined();
         let none_worked = !self.proved && quarantined >= FIRST_TRIES;
         if quarantined <= limit && !none_worked {
             context.event("quarantine", format!("{quarantined} rows are put aside by now"));
             return Ok(None);
         }
-        let Some((sqlstate, message, count)) = store::most_frequent_error(self.job)? else {
+        let Some((sqlstate, message, count)) = quarantine::most_frequent_error(self.job)? else {
             return Ok(None);
         };
         let (what, hint) = if none_worked {

@@ -15,6 +15,7 @@ use crate::backfill::tree::{self, Leaf};
 use crate::backfill::{list, store};
 use crate::error::{Error, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, UNDEFINED_TABLE};
 use crate::jobs::kind::{Context, Outcome, Plan};
+use crate::quarantine;
 use crate::server::heap;
 
 /// How often tables that came meanwhile are looked for once the list is through (LAW 23).
@@ -65,7 +66,7 @@ impl Run {
             Phase::Fill if shared.last_key.is_some() => shared.after_key != shared.last_key,
             Phase::Fill | Phase::Sweep => shared.next_block < shared.end_block,
             Phase::Revisit => match list::table(self.job, number)? {
-                Some(table) => !store::locked_after(self.job, table.relid, shared.after_number, 1)?.is_empty(),
+                Some(table) => !quarantine::locked_after(self.job, table.relid, shared.after_number, 1)?.is_empty(),
                 None => false,
             },
         })

@@ -8,12 +8,13 @@ use super::holder;
 use super::horizon::Advice;
 use super::session::{self, Session, Which};
 use super::start::{ALL_UNITS, filenode};
+use crate::backfill::list;
 use crate::backfill::options::Walk;
 use crate::backfill::statements::Begin;
 use crate::backfill::strategy::Choice;
-use crate::backfill::{list, store};
 use crate::error::{Error, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
 use crate::jobs::kind::{Context, Outcome, Plan};
+use crate::quarantine;
 use crate::server::heap;
 use crate::server::repeated::Arg;
 
@@ -231,15 +232,15 @@ impl Run {
     }
 
     fn take_rows(&self, shared: &mut Shared) -> Result<Option<Portion>> {
-        let rows = store::locked_after(self.job, self.relid, shared.after_number, ROWS)?;
-        let Some(&store::Remembered { number: until, .. }) = rows.last() else { return Ok(None) };
+        let rows = quarantine::locked_after(self.job, self.relid, shared.after_number, ROWS)?;
+        let Some(&quarantine::Remembered { number: until, .. }) = rows.last() else { return Ok(None) };
         let after = std::mem::replace(&mut shared.after_number, until);
         Ok(Some(Portion::Rows(Rows { after, until, found: 0 })))
     }
 
     /// Nobody has anything in hand: what comes next?
     fn end_pass(&mut self, context: &mut Context, shared: &mut Shared) -> Result<Claimed> {
-        let (locked, quarantined) = store::remembered(self.job, self.relid)?;
+        let (locked, quarantined) = quarantine::remembered(self.job, self.relid)?;
         let has_condition = self.definition.condition.is_some();
         match shared.phase {
             Phase::Start | Phase::Fill => begin_revisit(shared),

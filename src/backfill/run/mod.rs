@@ -31,7 +31,7 @@ use super::definition::Definition;
 use super::list::Listed;
 use crate::backfill::raw::filling;
 use crate::error::{Error, INTERNAL_ERROR, Result, UNDEFINED_TABLE};
-use crate::jobs::kind::{Completion, Context, Job, Kind, Outcome};
+use crate::jobs::kind::{Completion, Context, Job, Outcome, Work};
 use crate::server::{heap, spi};
 use crate::sql::quote::identifier;
 use cursor::{Hand, Portion};
@@ -160,7 +160,7 @@ impl Run {
     }
 }
 
-impl Kind for Run {
+impl Work for Run {
     fn step(&mut self, context: &mut Context) -> Result<Outcome> {
         if self.definition.fingerprint.is_none() {
             return self.settle_in(context);

@@ -11,9 +11,10 @@ use super::cursor::{Portion, Rows};
 use super::fill::longest;
 use super::session::{Session, Which};
 use crate::backfill::statements::Read;
-use crate::backfill::store::{self, Remembered};
 use crate::error::{Error, INTERNAL_ERROR, Result};
 use crate::jobs::kind::{Context, Outcome};
+use crate::quarantine;
+use crate::quarantine::Remembered;
 use crate::server::catch::subtransaction;
 use crate::server::repeated::{Arg, TextRow};
 use crate::settings;
@@ -26,7 +27,7 @@ impl Run {
         let started = Instant::now();
         let from = portion.after;
         let mut tally = Tally::default();
-        let rows = store::locked_after(self.job, self.relid, portion.after, ROWS)?;
+        let rows = quarantine::locked_after(self.job, self.relid, portion.after, ROWS)?;
         // Past the end of the portion rows belong to another worker.
         let mine: Vec<_> = rows.iter().filter(|row| row.number <= portion.until).collect();
         if mine.is_empty() {
@@ -64,7 +65,7 @@ impl Run {
             if session.parts.key.is_none() {
                 portion.found += 1;
             }
-            store::forget(self.job, self.relid, &row.row_key)?;
+            quarantine::forget(self.job, self.relid, &row.row_key)?;
             return Ok(true);
         }
         let free: Vec<Candidate> =
@@ -81,7 +82,7 @@ impl Run {
             }
             self.quarantine_slow(&found.row_key, limit)?;
             if renamed {
-                store::forget(self.job, self.relid, &row.row_key)?;
+                quarantine::forget(self.job, self.relid, &row.row_key)?;
             }
             tally.quarantined += 1;
             return Ok(true);
@@ -90,10 +91,10 @@ impl Run {
         tally.flagged += done.flagged;
         tally.quarantined += done.quarantined;
         if renamed {
-            store::remember_locked(self.job, self.relid, &done.locked)?;
+            quarantine::remember_locked(self.job, self.relid, &done.locked)?;
         }
         if renamed || (done.quarantined == 0 && done.locked.is_empty()) {
-            store::forget(self.job, self.relid, &row.row_key)?;
+            quarantine::forget(self.job, self.relid, &row.row_key)?;
         }
         Ok(true)
     }
@@ -101,13 +102,13 @@ impl Run {
     /// Rows that an older version has remembered, under the keys that they have now: else the sweep would not know them.
     pub(super) fn modernize_rows(&self, session: &Session) -> Result<()> {
         let Some(key) = &session.parts.key else { return Ok(()) };
-        for row in store::remembered_of_old(self.job, self.relid)? {
+        for row in quarantine::remembered_of_old(self.job, self.relid)? {
             // What was written under other settings may be no value at all.
             let found = subtransaction(|| candidates(&find(session, &row.row_key, row.exact, Read::Look)?, Some(key)));
             if let Ok(found) = found
                 && let Some(found) = found.first()
             {
-                store::rename(self.job, self.relid, &row, &found.row_key)?;
+                quarantine::rename(self.job, self.relid, &row, &found.row_key)?;
             }
         }
         Ok(())

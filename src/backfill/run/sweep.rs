@@ -17,6 +17,7 @@ use crate::backfill::store;
 use crate::error::Result;
 use crate::jobs::kind::{Context, Outcome};
 use crate::jobs::pace::next_size;
+use crate::quarantine;
 use crate::server::catch::subtransaction;
 use crate::server::repeated::{Arg, TextRow, Tid};
 use crate::server::timeout::limited;
@@ -92,7 +93,7 @@ impl Run {
         // Read after the rows: whoever wrote one of them noted it in the same transaction.
         self.still_matching.extend(store::still_matching(self.job)?);
         let keys: Vec<Value> = matches.iter().map(|found| found.row.row_key.clone()).collect();
-        let remembered = store::remembered_among(self.job, self.relid, &keys)?;
+        let remembered = quarantine::remembered_among(self.job, self.relid, &keys)?;
         for Match { row, xmin } in matches {
             if remembered.contains(&row.row_key) {
                 continue; // counted where they are remembered
@@ -121,7 +122,7 @@ impl Run {
         let taken: HashSet<String> = free.iter().map(|row| row.row_key.to_string()).collect();
         let keys = unknown.iter().map(|row| &row.row_key);
         done.locked.extend(keys.filter(|key| !taken.contains(&key.to_string())).cloned());
-        store::remember_locked(self.job, self.relid, &done.locked)?;
+        quarantine::remember_locked(self.job, self.relid, &done.locked)?;
         self.tell_of_locks(context, done.locked.len());
         self.leave_slow(context, &done)?;
         tally.rows += done.rows;

@@ -24,6 +24,18 @@ pub const NEVER: i64 = i64::MAX;
 /// More than there can be workers: those that are on their way out still have theirs.
 pub const SEATS: usize = 128;
 
+/// More than there are.
+pub const MOST_CHORES: usize = 16;
+
+/// What a chore remembers of a database from one look to the next.
+#[repr(C)]
+pub struct Memory {
+    /// When it was last done; 0: not since the launcher started.
+    pub done_at: AtomicI64,
+    /// Something will be due by the clock, which must be watched therefore.
+    pub watches_clock: AtomicI32,
+}
+
 /// What launcher, scheduler and the callers of verbs say to each other about one database.
 #[repr(C)]
 pub struct Database {
@@ -37,10 +49,8 @@ pub struct Database {
     pub scheduler: AtomicI32,
     /// The extension is not there.
     pub absent: AtomicI32,
-    /// When a scheduler last looked at the schedules; 0: since the launcher started none has.
-    pub looked: AtomicI64,
-    /// There are schedules that will be due: the clock must be watched.
-    pub scheduled: AtomicI32,
+    /// Of each chore, by its place among them.
+    chores: [Memory; MOST_CHORES],
     /// Increased by whoever prepares a transaction that may have work for the scheduler.
     pub prepared: AtomicU32,
     /// Slots of jobs that wait for a worker, as of the scheduler's last look; when that was, and since when there are
@@ -109,7 +119,7 @@ pub struct Segment {
     pub board: Board,
 }
 
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 
 thread_local! {
     static ATTACHED: RefCell<Kept<*mut pg_sys::dsm_segment>> = const { RefCell::new(Kept::new()) };
@@ -332,9 +342,10 @@ impl Segment {
         }
     }
 
-    /// Does any database have schedules that will be due?
-    pub fn is_scheduled(&self) -> bool {
-        self.databases.iter().any(|entry| entry.scheduled.load(Ordering::Acquire) != 0)
+    /// Will anything be due by the clock, in any database?
+    pub fn watches_clock(&self) -> bool {
+        let watches = |memory: &Memory| memory.watches_clock.load(Ordering::Acquire) != 0;
+        self.databases.iter().any(|entry| entry.chores.iter().any(watches))
     }
 
     /// Frees the entries of databases that are gone.
@@ -345,8 +356,10 @@ impl Segment {
                 entry.next_due.store(0, Ordering::Relaxed);
                 entry.absent.store(0, Ordering::Relaxed);
                 entry.scheduler.store(0, Ordering::Relaxed);
-                entry.looked.store(0, Ordering::Relaxed);
-                entry.scheduled.store(0, Ordering::Relaxed);
+                for memory in &entry.chores {
+                    memory.done_at.store(0, Ordering::Relaxed);
+                    memory.watches_clock.store(0, Ordering::Relaxed);
+                }
                 entry.wants.store(0, Ordering::Relaxed);
                 entry.sent_away.store(0, Ordering::Relaxed);
                 entry.complaint.store(0, Ordering::Relaxed);
@@ -359,6 +372,11 @@ impl Segment {
 }
 
 impl Database {
+    /// What the chore of this place among all remembers.
+    pub fn memory(&self, place: usize) -> &Memory {
+        &self.chores[place]
+    }
+
     /// Our workers are asked to leave, now.
     pub fn note_sent_away(&self, now: i64) {
         self.sent_away.store(now, Ordering::Release);

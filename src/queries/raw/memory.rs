@@ -12,24 +12,16 @@ use pgrx::pg_sys;
 
 use super::{Global, texts};
 use crate::queries::figures::COUNTERS;
+use crate::server::quiet;
 use crate::server::raw::unguarded::{GetCurrentTimestamp, RecoveryInProgress};
 
 static MEMORY: Global<Memory> = Global::new(Memory::none());
 /// What this process remembers; the postmaster counts nothing.
 static OWN: Global<Own> = Global::new(Own::new());
-/// What this process executes is a job's.
-static BY_JOB: Global<bool> = Global::new(false);
-
-/// What this process executes is counted as a job's from now on.
-pub fn count_as_job() {
-    // SAFETY: one thread.
-    unsafe { *BY_JOB.get() = true };
-}
 
 #[inline]
 fn statement(queryid: i64, user: u32, toplevel: bool) -> Statement {
-    // SAFETY: one thread.
-    Statement { queryid, user, toplevel, by_job: unsafe { *BY_JOB.get() } }
+    Statement { queryid, user, toplevel, by_job: quiet::works_for_a_job() }
 }
 
 /// Microseconds since 2000.

@@ -11,8 +11,6 @@ pub mod memory;
 pub mod texts;
 pub mod utility;
 
-pub use memory::count_as_job;
-
 /// What a process has once, behind a pointer.
 struct Global<T>(UnsafeCell<T>);
 // SAFETY: backends have one thread, and the postmaster forks them.

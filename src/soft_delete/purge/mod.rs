@@ -8,8 +8,11 @@ pub mod explain;
 pub mod family;
 pub mod graph;
 pub mod hold;
+mod kind;
 pub mod run;
 mod statements;
+
+pub use kind::Purge;
 
 use pgrx::Uuid;
 use pgrx::datum::Interval;
@@ -24,8 +27,6 @@ use crate::server::lock::{Lock, Purpose};
 use crate::server::raise::{self, Level, answer};
 use crate::server::{catalog, heap, spi};
 use graph::{Graph, Managed};
-
-pub const KIND: &str = "purge";
 
 /// What a purge job was asked for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -146,7 +147,7 @@ pub fn ask(target: Option<Oid>, older_than: Option<Interval>) -> Result<Uuid> {
         raise::report(Level::Warning, warning);
     }
     let params = serde_json::to_value(Params { cutoff })?;
-    queue::create(NewJob { relid: Some(managed.relid), ..NewJob::plain(KIND, sql, params) })
+    queue::create(NewJob { relid: Some(managed.relid), ..NewJob::plain(&kind::Purge, sql, params) })
 }
 
 /// A purge of the table that has not ended.
@@ -174,8 +175,7 @@ fn refuse_second(relid: Oid) -> Result<()> {
     }
 }
 
-/// May a purge that ended start again?
-pub fn check_retry(job: Uuid) -> Result<()> {
+fn check_retry(job: Uuid) -> Result<()> {
     let relid: Vec<Option<Oid>> = spi::bookkeeping(|| {
         spi::execute_returning(
             "SELECT relid FROM upkeep._job WHERE id OPERATOR(pg_catalog.=) $1",

@@ -16,7 +16,7 @@ use super::family::Place;
 use super::graph::{self, Graph, Managed};
 use super::{Params, hold, not_soft_deleted, refuse_row_security, require_owner, statements};
 use crate::error::{Error, INTERNAL_ERROR, Result, UNDEFINED_TABLE};
-use crate::jobs::kind::{Context, Job, Kind, Outcome, Plan};
+use crate::jobs::kind::{Context, Job, Outcome, Plan, Work};
 use crate::jobs::pace::next_size;
 use crate::jobs::retry::is_row_error;
 use crate::server::catch::subtransaction;
@@ -283,7 +283,7 @@ fn gone(table: &str) -> Error {
     Error::new(UNDEFINED_TABLE, format!("table {table} does not exist (any more)"))
 }
 
-impl Kind for Run {
+impl Work for Run {
     fn step(&mut self, context: &mut Context) -> Result<Outcome> {
         let (managed, graph) = self.look()?;
         spi::theirs::check_at_once()?;

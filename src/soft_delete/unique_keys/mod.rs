@@ -3,8 +3,11 @@
 //! [`plan`] says what becomes of each key; [`run`] is the job that builds the new indexes concurrently and lets each take
 //! the place and the name of the old one.
 
+mod kind;
 pub mod plan;
 pub mod run;
+
+pub use kind::UniqueKeys;
 
 use pgrx::Uuid;
 use pgrx::pg_sys::Oid;
@@ -12,13 +15,12 @@ use pgrx::prelude::*;
 
 use crate::calls::standing;
 use crate::error::*;
+use crate::jobs::kind::Kind;
 use crate::jobs::queue::{self, NewJob};
 use crate::server::lock::{Lock, Purpose};
 use crate::server::raise::{self, Level, answer};
 use crate::server::{catalog, spi};
 use plan::{Fate, Key};
-
-pub const KIND: &str = "unique keys";
 
 /// `upkeep.make_unique_keys_partial(target)`
 #[pg_extern(sql = false)]
@@ -75,7 +77,7 @@ fn create(target: Option<Oid>) -> Result<Option<Uuid>> {
     }
     Lock::new(Purpose::Target, subject.relid.to_u32().into()).for_transaction();
     refuse_second(subject.relid)?;
-    let job = NewJob::plain(KIND, subject.sql, serde_json::json!({}));
+    let job = NewJob::plain(&UniqueKeys, subject.sql, serde_json::json!({}));
     queue::create(NewJob { relid: Some(subject.relid), ..job }).map(Some)
 }
 
@@ -86,7 +88,12 @@ fn refuse_second(relid: Oid) -> Result<()> {
              WHERE kind OPERATOR(pg_catalog.=) $2 AND relid OPERATOR(pg_catalog.=) $1
                AND state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused'])
                AND database OPERATOR(pg_catalog.=) $3 AND system_identifier OPERATOR(pg_catalog.=) $4",
-            &[relid.into(), KIND.into(), catalog::my_database().into(), catalog::system_identifier().into()],
+            &[
+                relid.into(),
+                UniqueKeys.name().into(),
+                catalog::my_database().into(),
+                catalog::system_identifier().into(),
+            ],
             |row| row.require(1),
         )
     })?;
@@ -98,7 +105,13 @@ fn refuse_second(relid: Oid) -> Result<()> {
     }
 }
 
-/// What a job of this kind may have left when it was ended.
-pub fn clean_up(job: Uuid) -> Result<Option<String>> {
-    run::drop_leftovers(job)
+fn check_retry(job: Uuid) -> Result<()> {
+    let relid = spi::bookkeeping(|| {
+        spi::query_one("SELECT relid FROM upkeep._job WHERE id OPERATOR(pg_catalog.=) $1", &[job.into()], |row| {
+            row.get::<Oid>(1)
+        })
+    })?;
+    let Some(relid) = relid.flatten() else { return Ok(()) };
+    Lock::new(Purpose::Target, relid.to_u32().into()).for_transaction();
+    refuse_second(relid)
 }

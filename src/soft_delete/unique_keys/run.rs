@@ -15,7 +15,7 @@ use super::plan::{self, Fate, Key, Subject};
 use crate::ddl::{Holders, waits_for_lock, without_waiting};
 use crate::error::*;
 use crate::jobs::clean_up;
-use crate::jobs::kind::{Completion, Context, Job, Kind, Outcome, Plan};
+use crate::jobs::kind::{Completion, Context, Job, Outcome, Plan, Work};
 use crate::jobs::retry::{Tries, Verdict};
 use crate::server::{heap, spi};
 
@@ -201,7 +201,7 @@ impl Run {
     }
 }
 
-impl Kind for Run {
+impl Work for Run {
     fn step(&mut self, context: &mut Context) -> Result<Outcome> {
         let cursor: Cursor = match &context.cursor {
             Some(stored) => serde_json::from_value(stored.clone())?,

@@ -1,0 +1,55 @@
+//! The kind `backfill`.
+
+use pgrx::Uuid;
+use pgrx::pg_sys::Oid;
+use serde_json::Value;
+
+use super::run::{Run, whole};
+use super::{list, new_rows, refuse_overlap, store};
+use crate::error::Result;
+use crate::jobs::kind::{Belonging, Job, Kind, Nature, Restart, Work};
+
+pub struct Backfill;
+
+impl Kind for Backfill {
+    fn name(&self) -> &'static str {
+        "backfill"
+    }
+
+    fn nature(&self) -> Nature {
+        Nature { noun: "a backfill", leaves: "a trigger", ..Nature::default() }
+    }
+
+    fn open(&self, job: &Job) -> Result<Box<dyn Work>> {
+        Ok(Box::new(Run::open(job)?))
+    }
+
+    fn restart(&self, shared: Value, was_done: bool) -> Restart {
+        Restart { shared: whole::retry(shared, was_done), keep_cursors: !was_done }
+    }
+
+    /// Not while another one fills its columns.
+    fn check_retry(&self, job: Uuid) -> Result<()> {
+        store::filled_columns(job)?
+            .map_or(Ok(()), |(relid, columns): (Oid, Vec<String>)| refuse_overlap(relid, &columns, None))
+    }
+
+    /// Of the trigger that fills new rows.
+    fn clean_up(&self, job: Uuid) -> Result<Option<String>> {
+        Ok(match new_rows::remove(job)? {
+            new_rows::Removed::Gone => None,
+            new_rows::Removed::Busy(reason) => Some(reason),
+        })
+    }
+
+    fn moved_here(&self, jobs: &[Uuid]) -> Result<()> {
+        list::restore(jobs)?;
+        store::forget_meaning(jobs)
+    }
+
+    fn belongings(&self) -> &'static [Belonging] {
+        const OURS: [Belonging; 2] =
+            [Belonging::to_job("upkeep._backfill_xid"), Belonging::to_job("upkeep._backfill_table")];
+        &OURS
+    }
+}
