@@ -5,8 +5,8 @@
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
-use pgrx::pg_sys::{self, Oid};
-use pgrx::{Uuid, pg_guard};
+use pgrx::Uuid;
+use pgrx::pg_sys::Oid;
 
 use super::kind::{Completion, Context, Event, Job, Kind, Nature, Outcome, Restart, Work};
 use super::limits::Limits;
@@ -85,13 +85,12 @@ fn at_step<T>(f: impl FnOnce() -> T) -> T {
     result
 }
 
-#[pg_guard]
-#[unsafe(no_mangle)]
-pub extern "C-unwind" fn upkeep_executor_main(database: pg_sys::Datum) {
+/// An executor's whole life.
+pub fn main(database: Oid) {
     let assignment = Assignment::decode(&worker::my_extra());
     crate::server::quiet::work_for_a_job();
     worker::accept_signals();
-    worker::connect(Oid::from(database.value() as u32), assignment.owner);
+    worker::connect(database, assignment.owner);
     spi::set_session("lock_timeout", LOCK_TIMEOUT);
     worker::report_application_name("pg_upkeep");
     worker::before_exit(at_exit);
@@ -109,8 +108,7 @@ pub extern "C-unwind" fn upkeep_executor_main(database: pg_sys::Datum) {
 
 /// A termination that we live to report is no strike (LAW 18). In the middle of a step it counts all the same: a text
 /// of the user's can send one too, at each start anew.
-#[pg_guard]
-unsafe extern "C-unwind" fn at_exit(_code: i32, _arg: pg_sys::Datum) {
+fn at_exit() {
     timeout::the_end_goes_on();
     seat::give_back();
     if worker::was_terminated() {

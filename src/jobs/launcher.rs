@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use pgrx::pg_guard;
-use pgrx::pg_sys::{self, Oid};
+use pgrx::pg_sys::Oid;
 
 use super::{activity, registry, scheduler};
 use crate::error::{Error, Result, SqlState};
@@ -51,10 +50,8 @@ pub fn start_for_this_database() -> Option<Handle> {
     registration(catalog::my_database().to_u32()).start()
 }
 
-#[pg_guard]
-#[unsafe(no_mangle)]
-pub extern "C-unwind" fn upkeep_launcher_main(database: pg_sys::Datum) {
-    let only = database.value() as u32;
+/// A launcher's whole life; for one database only, unless that is 0.
+pub fn main(only: u32) {
     worker::accept_signals();
     worker::connect_without_database();
     let (handle, segment) = segment::create();

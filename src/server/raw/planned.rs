@@ -87,6 +87,20 @@ impl Planned {
         }
     }
 
+    /// As triggers run it, its errors as panics: those pass Rust by a jump, which the boundary stops.
+    #[cfg(feature = "pg_test")]
+    pub fn run_alone(&self) -> u64 {
+        // SAFETY: in a transaction, with no parameters; nothing is dropped inside of the boundary.
+        unsafe {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                connect();
+                let rows = run_theirs(self, std::ptr::null_mut(), std::ptr::null(), Sight::Latest);
+                finish();
+                rows
+            })
+        }
+    }
+
     pub fn arguments(&self) -> usize {
         self.types.len()
     }

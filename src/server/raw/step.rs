@@ -54,14 +54,8 @@ pub fn drop_temporary_objects() {
     });
     if dropped.is_err() {
         // Called before the server's own, which was there first.
-        worker::before_exit(bound_the_end);
+        worker::before_exit(|| timeout::bound_the_end(0));
     }
-}
-
-/// # Safety
-/// Called by the server while the process ends.
-unsafe extern "C-unwind" fn bound_the_end(_code: c_int, _arg: pg_sys::Datum) {
-    timeout::bound_the_end(0);
 }
 
 /// The server drops temporary objects when a process ends, with what depends on them, where nobody can interrupt it: one lock on a

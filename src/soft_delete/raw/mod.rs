@@ -5,6 +5,7 @@ mod attached;
 mod calls;
 mod ending;
 mod engine;
+mod events;
 mod guard;
 mod noted;
 mod pending;
