@@ -1,5 +1,8 @@
 //! Counting everybody's statements. `executor` and `utility` are what they pass, `books` is what this process knows of those that
 //! run, `failures` finds out which of them failed; `memory` holds the counters and `texts` the texts, which `capture` makes.
+//! Rules: docs/raw.md.
+
+#![allow(unsafe_code, ffi_unwind_calls)]
 
 use std::cell::UnsafeCell;
 

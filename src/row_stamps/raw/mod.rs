@@ -4,6 +4,9 @@
 //! panic, and no look into the catalogs but for the user's name, once a statement. What to stamp comes with the
 //! trigger itself ([`layout`]): its arguments name the roles of columns, and the WHEN, which is always true, names the
 //! columns. The server keeps those right when a column is renamed, a partition has other numbers, or a dump is restored.
+//! Rules: docs/raw.md.
+
+#![allow(unsafe_code, ffi_unwind_calls)]
 
 mod layout;
 mod raise;

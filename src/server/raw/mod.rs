@@ -1,5 +1,7 @@
 //! Raw code of the server room, and what the raw code of the other rooms is made of. Rules: docs/raw.md.
 
+#![allow(unsafe_code, ffi_unwind_calls)]
+
 pub mod alteration;
 pub mod analyze;
 pub mod catalog;

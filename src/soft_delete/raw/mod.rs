@@ -1,5 +1,7 @@
 //! Soft delete inside other people's statements: triggers and the functions that run their conditions (LAW 12). Everything
-//! here but [`programs`] is raw: no pgrx guard, nothing to drop, foreign errors pass by longjmp.
+//! here but [`programs`] is raw: no pgrx guard, nothing to drop, foreign errors pass by longjmp. Rules: docs/raw.md.
+
+#![allow(unsafe_code, ffi_unwind_calls)]
 
 mod attached;
 mod calls;
