@@ -123,85 +123,9 @@ SELECT pg_catalog.pg_extension_config_dump('upkeep._job_event', '');
 
 /* <begin connected objects> */
 -- requires:
---   jobs
+--   jobs_tables
 
--- Backfill: the functions, the rows that were skipped, and a view of those put aside.
-
-CREATE FUNCTION upkeep.backfill(
-    target regclass,
-    assignments text,
-    condition text DEFAULT NULL,
-    name text DEFAULT NULL,
-    workers integer DEFAULT 1,
-    batch_time interval DEFAULT NULL,
-    on_error text DEFAULT 'quarantine',
-    paused boolean DEFAULT false,
-    if_not_exists boolean DEFAULT false,
-    options jsonb DEFAULT '{}',
-    fill_new_rows boolean DEFAULT false,
-    run_between text DEFAULT NULL,
-    timezone text DEFAULT NULL,
-    max_replica_lag interval DEFAULT NULL,
-    max_replica_lag_bytes bigint DEFAULT NULL,
-    max_wal_rate integer DEFAULT NULL,
-    throttle_work_ratio double precision DEFAULT NULL
-) RETURNS uuid
-    LANGUAGE c VOLATILE PARALLEL UNSAFE
-    AS 'MODULE_PATHNAME', 'upkeep_backfill_0_2_wrapper';
-COMMENT ON FUNCTION upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text, text, interval, bigint, integer, double precision) IS
-'Fills columns of a table, of all partitions or of all children in the background and returns the job. assignments: what follows SET; condition: the rows that still need it (default: every row, exactly once, which needs a key); batch_time: length of one transaction (default upkeep.batch_time); on_error: quarantine or stop; options: strategy, range_blocks, strides, window_ranges, max_quarantined, vacuum, touch_stamps; fill_new_rows: rows that others write meanwhile are filled by a trigger (needs TRIGGER, a condition and plpgsql). Runs as the caller. Errors: 42601 in a fragment, 22023 wrong argument, 55006 a column is being filled already, 42710 name in use, 42501 a privilege is missing on the table or a partition, 55000 no key or a publication that refuses the update, 0A000 not a table for it.';
-
-CREATE FUNCTION upkeep.explain_backfill(
-    target regclass,
-    assignments text,
-    condition text DEFAULT NULL,
-    workers integer DEFAULT 1,
-    options jsonb DEFAULT '{}'
-) RETURNS TABLE (
-    strategy text,
-    reason text,
-    batches bigint,
-    rows_estimate bigint,
-    estimated_duration interval,
-    wal_estimate bigint,
-    locks text,
-    warnings text[]
-)
-    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1
-    AS 'MODULE_PATHNAME', 'upkeep_explain_backfill_wrapper';
-COMMENT ON FUNCTION upkeep.explain_backfill(regclass, text, text, integer, jsonb) IS
-'Says how upkeep.backfill would go through the table, why, what it would cost (rows, bytes of WAL, time: forecasts from a sample) and what speaks against it. Changes nothing.';
-
-CREATE FUNCTION upkeep.preview_backfill(
-    target regclass,
-    assignments text,
-    condition text DEFAULT NULL,
-    max_rows integer DEFAULT 10
-) RETURNS TABLE (row_key jsonb, old_row jsonb, new_row jsonb)
-    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10
-    AS 'MODULE_PATHNAME', 'upkeep_preview_backfill_wrapper';
-COMMENT ON FUNCTION upkeep.preview_backfill(regclass, text, text, integer) IS
-'Shows rows as they are and as upkeep.backfill would leave them, computed by SELECT. max_rows: 0 to 10000. Triggers and generated columns are not shown. Changes nothing.';
-
--- Filters of a strided UPDATE. Everyone's, since the statement runs as the owner of the job; they
--- look at nothing but their arguments, so that row security may let them go first.
-CREATE FUNCTION upkeep._in_stride(tid, integer, integer) RETURNS boolean
-    LANGUAGE c IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE COST 0.1
-    AS 'MODULE_PATHNAME', 'upkeep_in_stride';
-CREATE FUNCTION upkeep._in_stride_before(tid, integer, integer, xid, xid, integer) RETURNS boolean
-    LANGUAGE c IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE COST 0.1
-    AS 'MODULE_PATHNAME', 'upkeep_in_stride_before';
-COMMENT ON FUNCTION upkeep._in_stride(tid, integer, integer) IS
-'Private: is the row''s place on its page, modulo strides, the stride?';
-COMMENT ON FUNCTION upkeep._in_stride_before(tid, integer, integer, xid, xid, integer) IS
-'Private: the same for row versions that were not written in the given span of transactions.';
-
--- In the WHEN of triggers on anybody's tables, hence everyone's.
-CREATE FUNCTION upkeep._is_filling(uuid) RETURNS boolean
-    LANGUAGE c STABLE STRICT PARALLEL UNSAFE
-    AS 'MODULE_PATHNAME', 'upkeep_is_filling';
-COMMENT ON FUNCTION upkeep._is_filling(uuid) IS
-'Private: is this process at work on that job? Keeps the trigger of fill_new_rows off what the job itself updates.';
+-- What is known of a backfill beside its job, and a view of the rows that it put aside.
 
 -- Rows that a backfill has to come back to (locked by somebody else) or has put aside (quarantined).
 CREATE TABLE upkeep._backfill_row (
@@ -265,9 +189,9 @@ GRANT SELECT ON upkeep.quarantined_rows TO PUBLIC;
 
 /* <begin connected objects> */
 -- requires:
---   backfill
+--   backfill_tables
 
--- What people see of jobs and do to them. Views are security_barrier (LAW 5): states and figures for the
+-- What people see of jobs. Views are security_barrier (LAW 5): states and figures for the
 -- owner's members, pg_monitor and administrators; what contains data (errors, texts) for the owner's members only.
 
 CREATE FUNCTION upkeep._is_admin() RETURNS boolean
@@ -391,6 +315,13 @@ FROM (SELECT upkeep._status() AS f) s;
 COMMENT ON VIEW upkeep.status IS 'One row: are workers up (preloaded, dynamic, not running), how many work on this server, and in advice, line by line, what was asked for and does not happen, and what to type. Job counts are of the jobs the caller can see.';
 
 GRANT SELECT ON upkeep.jobs, upkeep.job_events, upkeep.status TO PUBLIC;
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   jobs_views
+
+-- What people do to jobs, and the workers that run them.
 
 CREATE FUNCTION upkeep.pause(job uuid) RETURNS uuid
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pause_wrapper';
@@ -458,7 +389,90 @@ REVOKE EXECUTE ON FUNCTION upkeep.start_workers(), upkeep.stop_workers(), upkeep
 
 /* <begin connected objects> */
 -- requires:
---   job_views
+--   jobs_functions
+
+-- Backfill: what people call, and what its statements and triggers call.
+
+CREATE FUNCTION upkeep.backfill(
+    target regclass,
+    assignments text,
+    condition text DEFAULT NULL,
+    name text DEFAULT NULL,
+    workers integer DEFAULT 1,
+    batch_time interval DEFAULT NULL,
+    on_error text DEFAULT 'quarantine',
+    paused boolean DEFAULT false,
+    if_not_exists boolean DEFAULT false,
+    options jsonb DEFAULT '{}',
+    fill_new_rows boolean DEFAULT false,
+    run_between text DEFAULT NULL,
+    timezone text DEFAULT NULL,
+    max_replica_lag interval DEFAULT NULL,
+    max_replica_lag_bytes bigint DEFAULT NULL,
+    max_wal_rate integer DEFAULT NULL,
+    throttle_work_ratio double precision DEFAULT NULL
+) RETURNS uuid
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'upkeep_backfill_0_2_wrapper';
+COMMENT ON FUNCTION upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text, text, interval, bigint, integer, double precision) IS
+'Fills columns of a table, of all partitions or of all children in the background and returns the job. assignments: what follows SET; condition: the rows that still need it (default: every row, exactly once, which needs a key); batch_time: length of one transaction (default upkeep.batch_time); on_error: quarantine or stop; options: strategy, range_blocks, strides, window_ranges, max_quarantined, vacuum, touch_stamps; fill_new_rows: rows that others write meanwhile are filled by a trigger (needs TRIGGER, a condition and plpgsql). Runs as the caller. Errors: 42601 in a fragment, 22023 wrong argument, 55006 a column is being filled already, 42710 name in use, 42501 a privilege is missing on the table or a partition, 55000 no key or a publication that refuses the update, 0A000 not a table for it.';
+
+CREATE FUNCTION upkeep.explain_backfill(
+    target regclass,
+    assignments text,
+    condition text DEFAULT NULL,
+    workers integer DEFAULT 1,
+    options jsonb DEFAULT '{}'
+) RETURNS TABLE (
+    strategy text,
+    reason text,
+    batches bigint,
+    rows_estimate bigint,
+    estimated_duration interval,
+    wal_estimate bigint,
+    locks text,
+    warnings text[]
+)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1
+    AS 'MODULE_PATHNAME', 'upkeep_explain_backfill_wrapper';
+COMMENT ON FUNCTION upkeep.explain_backfill(regclass, text, text, integer, jsonb) IS
+'Says how upkeep.backfill would go through the table, why, what it would cost (rows, bytes of WAL, time: forecasts from a sample) and what speaks against it. Changes nothing.';
+
+CREATE FUNCTION upkeep.preview_backfill(
+    target regclass,
+    assignments text,
+    condition text DEFAULT NULL,
+    max_rows integer DEFAULT 10
+) RETURNS TABLE (row_key jsonb, old_row jsonb, new_row jsonb)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10
+    AS 'MODULE_PATHNAME', 'upkeep_preview_backfill_wrapper';
+COMMENT ON FUNCTION upkeep.preview_backfill(regclass, text, text, integer) IS
+'Shows rows as they are and as upkeep.backfill would leave them, computed by SELECT. max_rows: 0 to 10000. Triggers and generated columns are not shown. Changes nothing.';
+
+-- Filters of a strided UPDATE. Everyone's, since the statement runs as the owner of the job; they
+-- look at nothing but their arguments, so that row security may let them go first.
+CREATE FUNCTION upkeep._in_stride(tid, integer, integer) RETURNS boolean
+    LANGUAGE c IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE COST 0.1
+    AS 'MODULE_PATHNAME', 'upkeep_in_stride';
+CREATE FUNCTION upkeep._in_stride_before(tid, integer, integer, xid, xid, integer) RETURNS boolean
+    LANGUAGE c IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE COST 0.1
+    AS 'MODULE_PATHNAME', 'upkeep_in_stride_before';
+COMMENT ON FUNCTION upkeep._in_stride(tid, integer, integer) IS
+'Private: is the row''s place on its page, modulo strides, the stride?';
+COMMENT ON FUNCTION upkeep._in_stride_before(tid, integer, integer, xid, xid, integer) IS
+'Private: the same for row versions that were not written in the given span of transactions.';
+
+-- In the WHEN of triggers on anybody's tables, hence everyone's.
+CREATE FUNCTION upkeep._is_filling(uuid) RETURNS boolean
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'upkeep_is_filling';
+COMMENT ON FUNCTION upkeep._is_filling(uuid) IS
+'Private: is this process at work on that job? Keeps the trigger of fill_new_rows off what the job itself updates.';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   backfill_functions
 
 -- Schedules: commands that come back. The tables are private (LAW 1); each due schedule becomes a job of the kind
 -- command, and what came of it is kept here, while the job's own row goes soon.
@@ -527,6 +541,13 @@ CREATE INDEX ON upkeep._schedule_run (finished_at);
 SELECT pg_catalog.pg_extension_config_dump('upkeep._schedule', '');
 SELECT pg_catalog.pg_extension_config_dump('upkeep._schedule_run', '');
 SELECT pg_catalog.pg_extension_config_dump('upkeep._schedule_run_id_seq', '');
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   schedules_tables
+
+-- What people see of schedules and their runs: as of jobs.
 
 CREATE VIEW upkeep.schedules WITH (security_barrier) AS
 SELECT s.id, s.name,
@@ -584,6 +605,13 @@ CROSS JOIN LATERAL (SELECT pg_catalog.pg_has_role(s.owner, 'USAGE') AS own) k
 WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
 COMMENT ON VIEW upkeep.schedule_runs IS 'What came of each run of a schedule. status: queued, running, paused, done, failed, timed out, canceled; missed (nobody was there when it was due) and skipped (the run before had not ended) stand for due_times due times each. error is shown to members of the owner. Kept for upkeep.job_retention, at most 1000 rows per schedule.';
 GRANT SELECT ON upkeep.schedules, upkeep.schedule_runs TO PUBLIC;
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   schedules_views
+
+-- What people do to schedules. All of it is to be granted.
 
 CREATE FUNCTION upkeep.schedule(
     name text,
@@ -659,7 +687,7 @@ REVOKE EXECUTE ON FUNCTION
 
 /* <begin connected objects> */
 -- requires:
---   schedules
+--   schedules_functions
 
 -- What is known of every index, and which are used. Everybody may see what pg_stat_user_indexes and pg_indexes show everybody.
 -- Nothing here waits for a lock, and nothing fails because an object is being dropped: sizes come from the files, and
@@ -782,7 +810,7 @@ COMMENT ON FUNCTION upkeep._foreign_key_support() IS 'internal: the indexes that
 
 /* <begin connected objects> */
 -- requires:
---   indexes
+--   indexes_facts
 
 -- The verdict on every index: used, kept, unknown or unused, in this order; the first that applies.
 --
@@ -989,7 +1017,7 @@ COMMENT ON FUNCTION upkeep._index_verdicts() IS 'internal: counters, costs and t
 
 /* <begin connected objects> */
 -- requires:
---   index_usage
+--   indexes_verdicts
 
 -- Which indexes are used, and which are in the way.
 
@@ -1208,7 +1236,7 @@ GRANT SELECT ON upkeep.index_usage, upkeep.unused_indexes TO PUBLIC;
 
 /* <begin connected objects> */
 -- requires:
---   index_views
+--   indexes_usage
 
 -- Indexes that another one makes superfluous, and indexes that are broken.
 
@@ -1512,7 +1540,7 @@ GRANT SELECT ON upkeep.duplicate_indexes, upkeep.redundant_indexes, upkeep.inval
 
 /* <begin connected objects> */
 -- requires:
---   index_shapes
+--   indexes_superfluous
 
 -- Indexes that are not there: for foreign keys, and for tables that are read from end to end all the time.
 
@@ -1699,7 +1727,7 @@ GRANT SELECT ON upkeep.unindexed_foreign_keys, upkeep.missing_indexes TO PUBLIC;
 
 /* <begin connected objects> */
 -- requires:
---   index_keys
+--   indexes_missing
 
 -- How large btree indexes are, and how large they would be after a rebuild.
 
@@ -1783,8 +1811,7 @@ COMMENT ON FUNCTION upkeep.measure_index_bloat(regclass, integer) IS
 
 /* <begin connected objects> */
 -- requires:
---   index_keys
---   index_bloat
+--   indexes_bloat
 
 -- All of it at once, for people (HTML) and programs (jsonb).
 
@@ -1840,7 +1867,7 @@ COMMENT ON FUNCTION upkeep.index_report_html() IS 'index_report() as one self-co
 
 /* <begin connected objects> */
 -- requires:
---   index_report
+--   indexes_report
 
 -- Row stamps: one trigger a table. Its arguments and its WHEN say what it stamps, so that there is no table of ours to
 -- fall behind: the server follows renamed columns, partitions have their own numbers, a dump carries it.
@@ -1941,9 +1968,9 @@ COMMENT ON FUNCTION upkeep.disable_row_version(regclass) IS
 
 /* <begin connected objects> */
 -- requires:
---   row_stamps
+--   row_stamps_functions
 
--- Soft delete: what is enabled, what was deleted together, and the functions. regclass and not oid, so that a dump carries
+-- Soft delete: what is enabled, and what was deleted together. regclass and not oid, so that a dump carries
 -- the tables' names (LAW 20) and pg_upgrade, which keeps the OIDs of relations, lets them pass.
 
 CREATE TABLE upkeep._soft_delete_table (
@@ -2031,6 +2058,13 @@ SELECT pg_catalog.pg_extension_config_dump('upkeep._soft_delete_table', '');
 SELECT pg_catalog.pg_extension_config_dump('upkeep._deletion', '');
 SELECT pg_catalog.pg_extension_config_dump('upkeep._deletion_table', '');
 SELECT pg_catalog.pg_extension_config_dump('upkeep._deletion_cleared', '');
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   soft_delete_tables
+
+-- Soft delete: what people call.
 
 CREATE FUNCTION upkeep.enable_soft_delete(
     target regclass,
@@ -2065,6 +2099,13 @@ CREATE FUNCTION upkeep.undelete(target regclass, condition text) RETURNS bigint
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_undelete_where';
 COMMENT ON FUNCTION upkeep.undelete(regclass, text) IS
 'Brings back the deleted rows of one table that meet a condition, whatever deleted them; not what was deleted with them. Returns the number of rows. Runs as the caller, who needs SELECT and UPDATE on the table. Errors as undelete(uuid), and 42601 not a condition.';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   soft_delete_functions
+
+-- The triggers of soft delete, and what their conditions ask.
 
 -- All triggers that soft delete makes, by their function and tgtype. conditional: there is a WHEN; null: there may be one. What
 -- the functions take for theirs (server::soft_delete::attached) is compared with it by a test.
@@ -2126,6 +2167,13 @@ CREATE FUNCTION upkeep._is_by_hand(target oid, deletion uuid) RETURNS boolean
     LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1 AS 'MODULE_PATHNAME', 'upkeep_is_by_hand';
 COMMENT ON FUNCTION upkeep._is_by_hand(oid, uuid) IS
 'Private: is the statement that updates this table somebody''s own, and not one of soft delete''s that knows what it does?';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   soft_delete_triggers
+
+-- What people see of soft delete.
 
 CREATE VIEW upkeep.soft_delete_tables WITH (security_barrier) AS
     SELECT c.oid AS relid, n.nspname AS schemaname, c.relname, s.hide, s.deleted_at, s.deleted_by, s.deletion_id, s.flag,
@@ -2184,7 +2232,7 @@ GRANT SELECT ON upkeep.deletions TO PUBLIC;
 
 /* <begin connected objects> */
 -- requires:
---   soft_delete
+--   soft_delete_views
 
 -- Purge: what was deleted long enough ago goes for good, as a job.
 
@@ -2267,7 +2315,7 @@ COMMENT ON FUNCTION upkeep.explain_make_unique_keys_partial(regclass) IS
 
 /* <begin connected objects> */
 -- requires:
---   soft_delete_keys
+--   soft_delete_unique_keys
 
 -- DDL on tables with soft delete. These are the extension's only event triggers.
 
@@ -2644,6 +2692,13 @@ CREATE TABLE upkeep._query (
 ) WITH (fillfactor = 90);
 CREATE INDEX _query_last_seen ON upkeep._query (last_seen);
 COMMENT ON TABLE upkeep._query IS 'internal: texts of statements';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   queries_tables
+
+-- What is counted and kept, as far as whoever asks may see it.
 
 -- Texts that the caller may see, and no others (LAW 5).
 CREATE VIEW upkeep._query_text WITH (security_barrier) AS
@@ -2791,7 +2846,7 @@ REVOKE ALL ON FUNCTION upkeep.reset_query_stats(oid, bigint, boolean) FROM PUBLI
 
 /* <begin connected objects> */
 -- requires:
---   query_stats
+--   queries_stats
 
 -- What the history of statements says, as far as whoever asks may see it. All of it leaves out what jobs executed, unless
 -- upkeep.report_queries says otherwise.

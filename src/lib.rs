@@ -48,24 +48,48 @@ static CHORES: [&dyn jobs::chore::Chore; 8] = [
     &jobs::chores::CANCELED,
 ];
 
-pgrx::extension_sql_file!("../sql/schema/jobs.sql");
-pgrx::extension_sql_file!("../sql/schema/job_views.sql", requires = ["backfill"]);
-pgrx::extension_sql_file!("../sql/schema/backfill.sql", requires = ["jobs"]);
-pgrx::extension_sql_file!("../sql/schema/schedules.sql", requires = ["job_views"]);
-pgrx::extension_sql_file!("../sql/schema/indexes.sql", requires = ["schedules"]);
-pgrx::extension_sql_file!("../sql/schema/index_usage.sql", requires = ["indexes"]);
-pgrx::extension_sql_file!("../sql/schema/index_views.sql", requires = ["index_usage"]);
-pgrx::extension_sql_file!("../sql/schema/index_shapes.sql", requires = ["index_views"]);
-pgrx::extension_sql_file!("../sql/schema/index_keys.sql", requires = ["index_shapes"]);
-pgrx::extension_sql_file!("../sql/schema/index_report.sql", requires = ["index_keys", "index_bloat"]);
-pgrx::extension_sql_file!("../sql/schema/index_bloat.sql", requires = ["index_keys"]);
-pgrx::extension_sql_file!("../sql/schema/row_stamps.sql", requires = ["index_report"]);
-pgrx::extension_sql_file!("../sql/schema/soft_delete.sql", requires = ["row_stamps"]);
-pgrx::extension_sql_file!("../sql/schema/soft_delete_purge.sql", requires = ["soft_delete"]);
-pgrx::extension_sql_file!("../sql/schema/soft_delete_keys.sql", requires = ["soft_delete_purge"]);
-pgrx::extension_sql_file!("../sql/schema/soft_delete_ddl.sql", requires = ["soft_delete_keys"]);
-pgrx::extension_sql_file!("../sql/schema/query_stats.sql", requires = ["soft_delete_ddl"]);
-pgrx::extension_sql_file!("../sql/schema/query_reports.sql", requires = ["query_stats"]);
+/// The SQL files, in the order in which CREATE EXTENSION runs them: each requires the one above it.
+macro_rules! schema {
+    ($name:literal: $file:literal, $($rest:tt)*) => {
+        pgrx::extension_sql_file!($file, name = $name);
+        schema!(after $name, $($rest)*);
+    };
+    (after $above:literal, $name:literal: $file:literal, $($rest:tt)*) => {
+        pgrx::extension_sql_file!($file, name = $name, requires = [$above]);
+        schema!(after $name, $($rest)*);
+    };
+    (after $last:literal,) => {};
+}
+
+schema! {
+    "jobs_tables": "../sql/schema/jobs/tables.sql",
+    "quarantine_tables": "../sql/schema/quarantine/tables.sql",
+    "backfill_tables": "../sql/schema/backfill/tables.sql",
+    "jobs_views": "../sql/schema/jobs/views.sql",
+    "jobs_functions": "../sql/schema/jobs/functions.sql",
+    "backfill_functions": "../sql/schema/backfill/functions.sql",
+    "schedules_tables": "../sql/schema/schedules/tables.sql",
+    "schedules_views": "../sql/schema/schedules/views.sql",
+    "schedules_functions": "../sql/schema/schedules/functions.sql",
+    "indexes_facts": "../sql/schema/indexes/facts.sql",
+    "indexes_verdicts": "../sql/schema/indexes/verdicts.sql",
+    "indexes_usage": "../sql/schema/indexes/usage.sql",
+    "indexes_superfluous": "../sql/schema/indexes/superfluous.sql",
+    "indexes_missing": "../sql/schema/indexes/missing.sql",
+    "indexes_bloat": "../sql/schema/indexes/bloat.sql",
+    "indexes_report": "../sql/schema/indexes/report.sql",
+    "row_stamps_functions": "../sql/schema/row_stamps/functions.sql",
+    "soft_delete_tables": "../sql/schema/soft_delete/tables.sql",
+    "soft_delete_functions": "../sql/schema/soft_delete/functions.sql",
+    "soft_delete_triggers": "../sql/schema/soft_delete/triggers.sql",
+    "soft_delete_views": "../sql/schema/soft_delete/views.sql",
+    "soft_delete_purge": "../sql/schema/soft_delete/purge.sql",
+    "soft_delete_unique_keys": "../sql/schema/soft_delete/unique_keys.sql",
+    "soft_delete_ddl": "../sql/schema/soft_delete/ddl.sql",
+    "queries_tables": "../sql/schema/queries/tables.sql",
+    "queries_stats": "../sql/schema/queries/stats.sql",
+    "queries_reports": "../sql/schema/queries/reports.sql",
+}
 
 #[allow(non_snake_case)]
 #[pgrx::pg_guard]

@@ -2,7 +2,8 @@
 -- `users` is the table with live_view, and the view of its live rows with swap.
 
 -- Counts a failure, and locks the account for half an hour after five. Returns the failures since the last success.
-CREATE FUNCTION record_failed_login(user_id uuid, ip inet, user_agent text, location text DEFAULT NULL, reason text DEFAULT 'wrong password')
+CREATE FUNCTION record_failed_login(user_id uuid, ip inet, user_agent text,
+                                    location text DEFAULT NULL, reason text DEFAULT 'wrong password')
 RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     attempts integer;

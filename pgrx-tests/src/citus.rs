@@ -23,7 +23,8 @@ pub fn catalogs(session: &mut Session) -> Result<()> {
              logicalrelid regclass NOT NULL, partmethod \"char\" NOT NULL, partkey text, colocationid int NOT NULL DEFAULT 0,
              repmodel \"char\" NOT NULL DEFAULT 'c', autoconverted boolean NOT NULL DEFAULT false);
          CREATE TABLE pg_catalog.pg_dist_shard (
-             logicalrelid regclass NOT NULL, shardid bigint NOT NULL, shardstorage \"char\" NOT NULL, shardminvalue text, shardmaxvalue text);
+             logicalrelid regclass NOT NULL, shardid bigint NOT NULL,
+             shardstorage \"char\" NOT NULL, shardminvalue text, shardmaxvalue text);
          GRANT SELECT ON pg_catalog.pg_dist_partition, pg_catalog.pg_dist_shard TO PUBLIC;
          RESET allow_system_table_mods",
     )

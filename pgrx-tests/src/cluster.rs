@@ -20,6 +20,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use self::clock::Clock;
 use self::guardian::Guardian;
+use crate::pg::SUPERUSER;
 use crate::room::{LONGEST_SOCKET, Room};
 use crate::session::Session;
 use crate::tree::Tree;
@@ -31,7 +32,6 @@ const EVERYTHING: &str = "UPKEEP_EVERYTHING";
 
 /// Long enough for a loaded machine, short enough to notice that something hangs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-pub const SUPERUSER: &str = "postgres";
 const SETTINGS: &str = "harness.conf";
 
 /// How to stop a server, in pg_ctl's words.

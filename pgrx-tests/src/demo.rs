@@ -11,10 +11,11 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::args::Args;
-use crate::cluster::{Cluster, SUPERUSER};
+use crate::cluster::Cluster;
 use crate::command;
 use crate::extension::Flavour;
 use crate::figures::thousands;
+use crate::pg::SUPERUSER;
 use crate::prepare::Postgres;
 use crate::room::Room;
 use crate::user::ServerUser;

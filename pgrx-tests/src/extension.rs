@@ -9,16 +9,16 @@ use anyhow::{Context, Result};
 
 use crate::fetch::Toolbox;
 use crate::pg::Installation;
-use crate::{command, paths, tools, tree};
+use crate::{command, paths, tools};
 
 /// A build of the extension, and the name of the tree it goes into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flavour {
-    /// Fast to build: what the tests run on.
+    /// Fast to build, with the install scripts of older versions: what the tests run on.
     Dev,
     /// With the in-server tests compiled in.
     Tests,
-    /// What users install: demo and measurements.
+    /// What users install, and no more: demo and measurements.
     Release,
 }
 
@@ -110,6 +110,10 @@ impl Compiler {
         let profile = if flavour == Flavour::Release { "release" } else { "debug" };
         let library = self.target().join(format!("{}-{}.so", self.pg.feature(), flavour.name()));
         fs::copy(self.target().join(profile).join("libpg_upkeep.so"), &library)?;
-        Ok(Artifacts { library, control: paths::root().join("pg_upkeep.control"), scripts: tree::scripts()? })
+        let mut scripts = paths::scripts()?;
+        if flavour != Flavour::Release {
+            scripts.extend(paths::frozen_scripts()?);
+        }
+        Ok(Artifacts { library, control: paths::root().join("pg_upkeep.control"), scripts })
     }
 }

@@ -1,6 +1,7 @@
-//! The fuzzer of calls: every function in the schema upkeep, by an unprivileged role, a table's owner, a member of pg_monitor and a superuser, with
-//! hostile values of every type, inside random transactions, while jobs and schedules run. The server must not crash, no error may be an
-//! internal one, nobody may gain a right or see what he may not, and in the end nothing may be left behind.
+//! The fuzzer of calls: every function in the schema upkeep, by an unprivileged role, a table's owner, a member of
+//! pg_monitor and a superuser, with hostile values of every type, inside random transactions, while jobs and schedules
+//! run. The server must not crash, no error may be an internal one, nobody may gain a right or see what he may not, and
+//! in the end nothing may be left behind.
 
 mod dice;
 mod values;
@@ -17,7 +18,8 @@ use regex::Regex;
 
 use self::dice::Dice;
 use self::world::{DATABASE, Ids, SECRET};
-use crate::cluster::{Cluster, SUPERUSER};
+use crate::cluster::Cluster;
+use crate::pg::SUPERUSER;
 use crate::session::Session;
 use crate::tree::Tree;
 use crate::wait::wait_until;
@@ -93,9 +95,7 @@ impl Fuzz {
             .set("upkeep.worker_nice", 0)
             .set("upkeep.query_interval", "2s")
             .start()?;
-        server.create_database(DATABASE)?;
-        let mut session = server.connect(DATABASE)?;
-        session.run("CREATE EXTENSION pg_upkeep")?;
+        let mut session = server.with_extension(DATABASE)?;
         session.run(world::SETUP)?;
         let functions = functions(&mut session)?;
         Ok(Fuzz {
@@ -232,7 +232,8 @@ impl Fuzz {
             let more = id % 5;
             let ddl = [
                 format!(
-                    "CREATE TABLE IF NOT EXISTS app.more_{more} (id int PRIMARY KEY, parent int REFERENCES app.parent ON DELETE CASCADE, n int)"
+                    "CREATE TABLE IF NOT EXISTS app.more_{more} (id int PRIMARY KEY,
+                         parent int REFERENCES app.parent ON DELETE CASCADE, n int)"
                 ),
                 format!("DROP TABLE IF EXISTS app.more_{more} CASCADE"),
                 format!("ALTER TABLE app.self ADD COLUMN IF NOT EXISTS extra_{more} int DEFAULT {id}"),
@@ -309,7 +310,8 @@ impl Fuzz {
         let function = self.dice.pick(&functions);
         let arguments = *self.dice.pick(&["", "", "'x'", "'1', '2', '3'", "'updated_at', 'transaction'"]);
         format!(
-            "CREATE TRIGGER zz_fuzz_{number} {when} {event} ON {relation} {tables} FOR EACH {each} EXECUTE FUNCTION upkeep.\"{function}\"({arguments})"
+            "CREATE TRIGGER zz_fuzz_{number} {when} {event} ON {relation} {tables} 
+                FOR EACH {each} EXECUTE FUNCTION upkeep.\"{function}\"({arguments})"
         )
     }
 
@@ -449,10 +451,17 @@ impl Fuzz {
             self.found(format!("workers are left behind: {who:?}"), String::new());
         }
         let leftovers = [
-            ("locks", "SELECT l FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)
-                        WHERE a.backend_type = 'client backend' AND a.pid <> pg_catalog.pg_backend_pid()"),
-            ("transactions", "SELECT a.pid, a.state, a.query FROM pg_catalog.pg_stat_activity a
-                               WHERE a.backend_type = 'client backend' AND a.pid <> pg_catalog.pg_backend_pid() AND a.xact_start IS NOT NULL"),
+            (
+                "locks",
+                "SELECT l FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)
+                        WHERE a.backend_type = 'client backend' AND a.pid <> pg_catalog.pg_backend_pid()",
+            ),
+            (
+                "transactions",
+                "SELECT a.pid, a.state, a.query FROM pg_catalog.pg_stat_activity a
+                               WHERE a.backend_type = 'client backend' AND a.pid <> pg_catalog.pg_backend_pid()
+                                  AND a.xact_start IS NOT NULL",
+            ),
         ];
         for (what, query) in leftovers {
             let mut rows = Vec::new();
@@ -480,7 +489,8 @@ fn functions(session: &mut Session) -> Result<Vec<Function>> {
     let rows = session.rows(
         "SELECT p.proname, p.prokind, p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype, p.pronargdefaults,
                 (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', coalesce(p.proargnames[a.n], ''), t.typname), ',' ORDER BY a.n)
-                   FROM pg_catalog.unnest(p.proargtypes::pg_catalog.oid[]) WITH ORDINALITY a (type, n) JOIN pg_catalog.pg_type t ON t.oid = a.type)
+                   FROM pg_catalog.unnest(p.proargtypes::pg_catalog.oid[]) WITH ORDINALITY a (type, n)
+                   JOIN pg_catalog.pg_type t ON t.oid = a.type)
            FROM pg_catalog.pg_proc p
           WHERE p.pronamespace = 'upkeep'::pg_catalog.regnamespace AND p.prokind IN ('f', 'p')
           ORDER BY p.proname, p.oid",

@@ -1,9 +1,10 @@
 //! The hostile suite: the client tests on servers where every name that is not qualified is somebody else's.
 //!
-//! With [`VARIABLE`] set, a new cluster has a schema `traps` in front of pg_catalog on everybody's path, and the settings that change how
-//! values are written and planned at odd values. A trap does what its original does, and says in the log who asked, and by which statement.
-//! [`judge`] reads the log after each test: a trap may be set off by what a session itself sent (which is in the log, too), running as somebody who
-//! may be trusted with it, and by nothing else.
+//! With [`VARIABLE`] set, a new cluster has a schema `traps` in front of pg_catalog on everybody's path, and the
+//! settings that change how values are written and planned at odd values. A trap does what its original does, and says
+//! in the log who asked, and by which statement. [`judge`] reads the log after each test: a trap may be set off by what
+//! a session itself sent (which is in the log, too), running as somebody who may be trusted with it, and by nothing
+//! else.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -16,7 +17,7 @@ use anyhow::{Context, Result, bail};
 use regex::Regex;
 use serde_json::Value;
 
-use crate::cluster::SUPERUSER;
+use crate::pg::SUPERUSER;
 use crate::tree::Tree;
 
 /// Set in the environment: the client suite is hostile.
@@ -85,8 +86,8 @@ fn single_user(tree: &Tree, data: &Path, database: &str, scripts: &[&str]) -> Re
     Ok(())
 }
 
-/// A script's statements: each ends in a semicolon at the end of a line that belongs to no `$name$` body. Empty lines, which would end one early,
-/// are left out.
+/// A script's statements: each ends in a semicolon at the end of a line that belongs to no `$name$` body. Empty lines,
+/// which would end one early, are left out.
 fn statements(script: &str) -> Vec<String> {
     static TAG: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\$[a-z]+\$").expect("a constant"));
     let mut statements = Vec::new();
@@ -104,14 +105,15 @@ fn statements(script: &str) -> Vec<String> {
     statements
 }
 
-/// Columns that a test declares have the types of pg_catalog, as those of real applications do: a domain over `text` is another type, and what we write
-/// about its columns is qualified anyway.
+/// Columns that a test declares have the types of pg_catalog, as those of real applications do: a domain over `text` is
+/// another type, and what we write about its columns is qualified anyway.
 pub fn with_plain_columns(sql: &str) -> Cow<'_, str> {
     static TABLE: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r"\b(CREATE\s+(TEMP\s+|UNLOGGED\s+)?TABLE|ADD\s+COLUMN)\b[^;$]*").expect("a constant")
     });
     static TYPE: LazyLock<Regex> = LazyLock::new(|| {
-        let names = "text|uuid|date|jsonb|bytea|name|oid|regclass|int4|int8|int2|float4|float8|inet|citext|int4range|tstzrange|timestamptz|point|tsvector";
+        let names = "text|uuid|date|jsonb|bytea|name|oid|regclass|int4|int8|int2|\
+                     float4|float8|inet|citext|int4range|tstzrange|timestamptz|point|tsvector";
         Regex::new(&format!(
             r#"(?P<column>[(,]\s*"?\w+"?\s+|ADD COLUMN\s+"?\w+"?\s+)(?P<type>{names})(?P<end>\s|,|\)|\[|$)"#
         ))

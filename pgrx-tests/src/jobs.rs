@@ -1,6 +1,7 @@
 //! Words for what tests do with jobs.
 
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use postgres::error::DbError;
@@ -67,6 +68,42 @@ pub fn end_endless_backfill(session: &mut Session, job: &str) -> Result<()> {
     Ok(())
 }
 
+/// A backfill of the (new) table `t`, `n + 1` for 0 in each row, that takes a millisecond for each until [`NO_MORE_SLOWLY`].
+pub fn backfill_slowly(session: &mut Session, rows: u32) -> Result<String> {
+    session.run(&format!(
+        "CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT g, 0 FROM generate_series(1, {rows}) g;
+         CREATE FUNCTION slowly(n int) RETURNS int LANGUAGE plpgsql AS
+         $$BEGIN PERFORM pg_sleep(0.001); RETURN n + 1; END$$"
+    ))?;
+    session.text("SELECT upkeep.backfill('t', 'n = slowly(n)', batch_time => '50 ms')")
+}
+
+/// From now on a backfill of [`backfill_slowly`] is as quick as any.
+pub const NO_MORE_SLOWLY: &str =
+    "CREATE OR REPLACE FUNCTION slowly(n int) RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN n + 1; END'";
+
+/// What refuses a transaction block, or has several: each is run by `run` in a new database and must have done its work.
+pub fn top_level_commands_run(session: &mut Session, run: impl Fn(&mut Session, &str) -> Result<()>) -> Result<()> {
+    session.run(
+        "CREATE TABLE t AS SELECT g AS n FROM generate_series(1, 1000) g;
+         CREATE TABLE steps (n int);
+         CREATE PROCEDURE in_three_steps() LANGUAGE plpgsql AS
+         $$BEGIN FOR i IN 1..3 LOOP INSERT INTO steps VALUES (i); COMMIT; END LOOP; END$$",
+    )?;
+    for command in ["VACUUM t", "CREATE INDEX CONCURRENTLY t_n ON t (n)", "CALL in_three_steps()"] {
+        run(session, command)?;
+    }
+    let outcome = session.text(
+        "SELECT (SELECT vacuum_count FROM pg_stat_user_tables WHERE relname = 't'),
+                (SELECT indisvalid FROM pg_index WHERE indexrelid = 't_n'::regclass),
+                (SELECT count(DISTINCT xmin::text) FROM steps)",
+    )?;
+    if outcome != "1|t|3" {
+        bail!("one VACUUM, a valid index and three transactions were to be there, but it is {outcome}");
+    }
+    Ok(())
+}
+
 /// Process ids of a job's executors.
 pub fn executors_of(session: &mut Session, job: &str) -> Result<Vec<i32>> {
     session.values(&executors(job))
@@ -86,6 +123,23 @@ fn executors(job: &str) -> String {
 
 pub fn state(session: &mut Session, job: &str) -> Result<String> {
     session.text(&format!("SELECT state FROM upkeep.jobs WHERE id = '{job}'"))
+}
+
+/// Waits until a job is in this state; a job that ends in another one is an error which says why.
+pub fn wait_for_state(session: &mut Session, job: &str, wanted: &str) -> Result<()> {
+    wait_for_state_within(session, job, wanted, PATIENCE)
+}
+
+pub fn wait_for_state_within(session: &mut Session, job: &str, wanted: &str, timeout: Duration) -> Result<()> {
+    let look = format!("SELECT state FROM upkeep.jobs WHERE id = '{job}'");
+    let reached = wait_for(&format!("job {job} to be {wanted}"), timeout, || {
+        let state = session.text(&look)?;
+        if state != wanted && ["done", "failed", "canceled"].contains(&&*state) {
+            bail!("job {job} is {state} instead of {wanted}");
+        }
+        Ok((state == wanted).then_some(()))
+    });
+    reached.with_context(|| describe(session, job))
 }
 
 /// Waits with `upkeep.wait` for a job that succeeds.

@@ -2,6 +2,7 @@
 //! all of them; what is reported is the median, with the least and the greatest value.
 
 mod backfill;
+mod groups;
 mod index_bloat;
 mod index_views;
 mod query_stats;

@@ -11,6 +11,9 @@ use crate::command;
 pub const OLDEST: u32 = 15;
 pub const NEWEST: u32 = 18;
 
+/// The role that a new cluster has.
+pub const SUPERUSER: &str = "postgres";
+
 #[derive(Clone, Debug)]
 pub struct Installation {
     pub pg_config: PathBuf,

@@ -13,8 +13,6 @@ use crate::extension::Compiler;
 use crate::prepare::Postgres;
 use crate::{command, paths, tools};
 
-/// Must be pgrx's own version.
-const CARGO_PGRX: &str = "0.18.1";
 const HEADER: &str = "\
 -- Generated from the Rust sources: `cargo run -p pg_upkeep-tests -- schema` writes it, `cargo verify` compares it.
 \\echo Use \"CREATE EXTENSION pg_upkeep\" to load this file. \\quit
@@ -102,18 +100,20 @@ fn objects(script: &str) -> BTreeSet<String> {
 
 /// The tool, installed into `target/` when the machine has none of this version.
 fn cargo_pgrx() -> Result<PathBuf> {
+    // Must be pgrx's own version.
+    let wanted = paths::pgrx_version()?;
     let ours = paths::target().join("tools/bin/cargo-pgrx");
     let right = |program: &PathBuf| {
         let version = command::capture(Command::new(program).args(["pgrx", "--version"]));
-        version.is_ok_and(|v| v.split_whitespace().last() == Some(CARGO_PGRX))
+        version.is_ok_and(|v| v.split_whitespace().last() == Some(wanted.as_str()))
     };
     if let Some(found) = std::iter::once(ours.clone()).chain(tools::find("cargo-pgrx")).find(right) {
         return Ok(found);
     }
-    println!("installing cargo-pgrx {CARGO_PGRX} into target/tools, once; it takes some minutes ...");
+    println!("installing cargo-pgrx {wanted} into target/tools, once; it takes some minutes ...");
     let mut install = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     install.current_dir(paths::root()).args(["install", "--quiet", "cargo-pgrx", "--locked", "--version"]);
-    install.arg(format!("={CARGO_PGRX}")).arg("--root").arg(paths::target().join("tools"));
+    install.arg(format!("={wanted}")).arg("--root").arg(paths::target().join("tools"));
     command::capture(install.env_remove("RUSTFLAGS"))?;
     Ok(ours)
 }

@@ -4,9 +4,8 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::cluster::{Cluster, ClusterBuilder, PATIENCE};
 use crate::extension::Flavour;
@@ -14,7 +13,7 @@ use crate::hostile;
 use crate::prepare::Postgres;
 use crate::session::Session;
 use crate::tree::Tree;
-use crate::wait::{wait_for, wait_until};
+use crate::wait::wait_until;
 
 /// Names the tree to test: its `pg_config`. `cargo verify` sets it; without it the embedded PostgreSQL is prepared.
 pub const TREE_VARIABLE: &str = "UPKEEP_TREE";
@@ -64,8 +63,7 @@ fn fresh(server: &'static Cluster) -> Result<Database> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
     let database = Database { server, name, log: server.log_position().into() };
-    server.create_database(&database.name)?;
-    database.connect()?.run("CREATE EXTENSION pg_upkeep")?;
+    server.with_extension(&database.name)?;
     Ok(database)
 }
 
@@ -106,29 +104,6 @@ impl Drop for Database {
             hostile::complain(&hostile::judge(&self.log(), Some(&self.name)));
         }
     }
-}
-
-/// Waits until a job is in this state; a job that ends in another one is an error which says why.
-pub fn wait_for_state(session: &mut Session, job: &str, wanted: &str) -> Result<()> {
-    wait_for_state_within(session, job, wanted, PATIENCE)
-}
-
-pub fn wait_for_state_within(session: &mut Session, job: &str, wanted: &str, timeout: Duration) -> Result<()> {
-    let look = format!("SELECT state FROM upkeep.jobs WHERE id = '{job}'");
-    let reached = wait_for(&format!("job {job} to be {wanted}"), timeout, || {
-        let state = session.text(&look)?;
-        if state != wanted && ["done", "failed", "canceled"].contains(&&*state) {
-            bail!("job {job} is {state} instead of {wanted}");
-        }
-        Ok((state == wanted).then_some(()))
-    });
-    reached.with_context(|| describe_job(session, job))
-}
-
-fn describe_job(session: &mut Session, job: &str) -> String {
-    let row = session.rows(&format!("SELECT j FROM upkeep.jobs j WHERE id = '{job}'"));
-    let events = session.rows(&format!("SELECT e FROM upkeep.job_events e WHERE e::text LIKE '%{job}%'"));
-    format!("{row:?}\n{events:#?}")
 }
 
 /// Process ids of this server's workers of a kind: "launcher", "scheduler" or "executor".

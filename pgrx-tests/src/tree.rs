@@ -11,11 +11,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::command;
 use crate::extension::Artifacts;
 use crate::pg::Installation;
 use crate::room::Room;
 use crate::user::{self, ServerUser};
-use crate::{command, paths};
 
 #[derive(Clone, Debug)]
 pub struct Tree {
@@ -163,20 +163,6 @@ fn replace(from: &Path, to: &Path) -> Result<()> {
     fs::set_permissions(&fresh, fs::Permissions::from_mode(0o644))?;
     fs::rename(fresh, to)?;
     Ok(())
-}
-
-/// The install and upgrade scripts in the clone.
-pub fn scripts() -> Result<Vec<PathBuf>> {
-    let dir = paths::root().join("sql");
-    let mut scripts = Vec::new();
-    for entry in fs::read_dir(&dir).with_context(|| dir.display().to_string())? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|e| e == "sql") {
-            scripts.push(path);
-        }
-    }
-    scripts.sort();
-    Ok(scripts)
 }
 
 #[cfg(test)]

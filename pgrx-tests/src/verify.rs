@@ -3,6 +3,7 @@
 mod accounts;
 mod cargo_steps;
 mod client;
+mod client_tests;
 mod examples;
 mod fuzz;
 mod in_server;
@@ -13,6 +14,7 @@ mod regress;
 mod report;
 mod smoke;
 mod sql_names;
+mod tidy;
 mod upgrade;
 
 use std::process::ExitCode;
@@ -80,6 +82,9 @@ struct Step {
     run: fn(&Suite) -> Result<Passed>,
 }
 
+/// Reads sources and nothing else: it needs no PostgreSQL, and comes before there is one.
+const TIDY: &str = "tidy";
+
 /// The steps that mostly compile, in the order in which they fail soonest.
 const COMPILING: &[Step] = &[
     Step { name: "format", needs: None, run: |_| cargo_steps::format() },
@@ -111,12 +116,22 @@ pub fn run(mut args: Args) -> Result<ExitCode> {
     let (only, skip) = (args.list("--only")?, args.list("--skip")?);
     let accept = args.flag("--accept");
     let full = args.flag("--full");
-    let lanes = choose(&only, &skip)?;
+    let Chosen { tidy, lanes } = choose(&only, &skip)?;
+    let mut report = Report::new();
+    let clock = Instant::now();
+    if tidy {
+        let result = tidy::run(accept);
+        report.add(Finished { name: TIDY, took: clock.elapsed(), result });
+        if lanes.iter().all(Vec::is_empty) {
+            let _any = (args.value("--version")?, args.value("--pg-config")?);
+            args.finish()?;
+            return Ok(report.close());
+        }
+    }
     let postgres = Postgres::from_args(&mut args)?;
     args.finish()?;
     println!("verifying on PostgreSQL {}", postgres.installation.version);
 
-    let mut report = Report::new();
     let clock = Instant::now();
     // All before the first step: cargo would make one of them wait for what another step compiles.
     let needs = |flavour| lanes.iter().flatten().any(|step| step.needs == Some(flavour));
@@ -156,24 +171,30 @@ fn run_lanes(suite: &Suite, lanes: [Vec<&'static Step>; 2], report: &mut Report)
     });
 }
 
-fn choose(only: &[String], skip: &[String]) -> Result<[Vec<&'static Step>; 2]> {
-    let all = || COMPILING.iter().chain(RUNNING).chain(PARTS);
+/// What of all there is will run.
+struct Chosen {
+    tidy: bool,
+    lanes: [Vec<&'static Step>; 2],
+}
+
+fn choose(only: &[String], skip: &[String]) -> Result<Chosen> {
+    let all = || [TIDY].into_iter().chain([COMPILING, RUNNING, PARTS].into_iter().flatten().map(|step| step.name));
     for name in only.iter().chain(skip) {
-        if !all().any(|step| step.name == name) {
-            let known = all().map(|step| step.name).collect::<Vec<_>>().join(", ");
-            bail!("there is no step {name}; the steps are {known}");
+        if !all().any(|known| known == name) {
+            bail!("there is no step {name}; the steps are {}", all().collect::<Vec<_>>().join(", "));
         }
     }
-    let named = |names: &[String], step: &Step| names.iter().any(|n| n == step.name);
-    let chosen = |step: &&Step| (only.is_empty() || named(only, step)) && !named(skip, step);
-    let asked_for = PARTS.iter().filter(|step| named(only, step));
+    let named = |names: &[String], step: &str| names.iter().any(|n| n == step);
+    let wanted = |step: &str| (only.is_empty() || named(only, step)) && !named(skip, step);
+    let chosen = |step: &&Step| wanted(step.name);
+    let asked_for = PARTS.iter().filter(|step| named(only, step.name));
     let [compiling, running] = [COMPILING, RUNNING].map(|lane| lane.iter().filter(chosen));
     let (mut compiling, mut running): (Vec<_>, Vec<_>) = (compiling.collect(), running.chain(asked_for).collect());
     if compiling.is_empty() && running.len() > 1 {
         // The longest is the last. It waits more than it works, so the others may run beside it.
         compiling.extend(running.pop());
     }
-    Ok([compiling, running])
+    Ok(Chosen { tidy: wanted(TIDY), lanes: [compiling, running] })
 }
 
 #[cfg(test)]
@@ -182,12 +203,15 @@ mod tests {
 
     fn names(only: &[&str], skip: &[&str]) -> Vec<&'static str> {
         let owned = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
-        choose(&owned(only), &owned(skip)).unwrap().iter().flatten().map(|s| s.name).collect()
+        let Chosen { tidy, lanes } = choose(&owned(only), &owned(skip)).unwrap();
+        tidy.then_some(TIDY).into_iter().chain(lanes.iter().flatten().map(|step| step.name)).collect()
     }
 
     #[test]
     fn steps_are_chosen_by_name() {
-        assert_eq!(names(&[], &[]).len(), COMPILING.len() + RUNNING.len());
+        assert_eq!(names(&[], &[]).len(), 1 + COMPILING.len() + RUNNING.len());
+        assert_eq!(names(&["tidy"], &[]), ["tidy"]);
+        assert!(!names(&[], &["tidy"]).contains(&"tidy"));
         assert_eq!(names(&["unit", "client"], &[]), ["unit", "client"]);
         assert_eq!(names(&["client"], &[]), ["client"]);
         assert!(!names(&[], &["schema"]).contains(&"schema"));

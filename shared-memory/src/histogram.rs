@@ -154,7 +154,10 @@ mod tests {
         }
 
         #[test]
-        fn merging_is_counting_together(a in prop::collection::vec(0_u64..1_000_000, 0..50), b in prop::collection::vec(0_u64..1_000_000, 0..50)) {
+        fn merging_is_counting_together(
+            a in prop::collection::vec(0_u64..1_000_000, 0..50),
+            b in prop::collection::vec(0_u64..1_000_000, 0..50),
+        ) {
             let of = |all: &[u64]| all.iter().fold(Histogram::default(), |mut sum, &us| { sum.add(us); sum });
             let mut merged = of(&a);
             merged.merge(&of(&b));

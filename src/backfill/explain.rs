@@ -186,9 +186,9 @@ struct Costs {
 }
 
 impl Costs {
-    /// Measured on rows of 150 bytes with two indexes (research: 3.9 us and 370 bytes of
-    /// WAL a row in strides, 7 us and 640 bytes without HOT; each further index 1.2 us
-    /// without HOT), full-page images included. A forecast, not a promise.
+    /// Measured on rows of 150 bytes with two indexes, full-page images included: 3.9 us and 370 bytes of WAL a row in
+    /// strides, 7 us and 640 bytes without HOT; each further index adds 1.2 us without HOT. `cargo measure backfill`
+    /// measures it again. A forecast, not a promise.
     fn of(relid: Oid, facts: &Facts, choice: &Choice, workers: i32) -> Result<Self> {
         let indexes = index_count(relid)?;
         let row_bytes = facts.page_used * f64::from(facts.blocks) / facts.rows.max(1.0);

@@ -5,8 +5,9 @@ use pgrx::pg_sys::Oid;
 use serde_json::Value;
 
 use super::run::{Run, whole};
-use super::{list, new_rows, refuse_overlap, store};
+use super::{list, new_rows, store};
 use crate::error::Result;
+use crate::jobs::claims::{Claim, What};
 use crate::jobs::kind::{Belonging, Job, Kind, Nature, Restart, Work};
 
 pub struct Backfill;
@@ -28,10 +29,11 @@ impl Kind for Backfill {
         Restart { shared: whole::retry(shared, was_done), keep_cursors: !was_done }
     }
 
-    /// Not while another one fills its columns.
-    fn check_retry(&self, job: Uuid) -> Result<()> {
-        store::filled_columns(job)?
-            .map_or(Ok(()), |(relid, columns): (Oid, Vec<String>)| refuse_overlap(relid, &columns, None))
+    /// The columns that it fills.
+    fn claims(&self, relid: Oid, params: &Value) -> Result<Vec<Claim>> {
+        let columns = params.get("columns").cloned().unwrap_or_default();
+        let columns: Vec<String> = serde_json::from_value(columns)?;
+        Ok(columns.into_iter().map(|column| Claim { relid, what: What::Column(column) }).collect())
     }
 
     /// Of the trigger that fills new rows.

@@ -34,11 +34,10 @@ use pgrx::prelude::*;
 use serde_json::json;
 
 use crate::calls::arguments;
-use crate::error::{Error, INVALID_PARAMETER_VALUE, OBJECT_IN_USE, Result};
+use crate::error::{Error, INVALID_PARAMETER_VALUE, Result};
 use crate::jobs::limits::Limits;
 use crate::jobs::queue::{self, NewJob};
 use crate::server::json::{JsonB, Untouched};
-use crate::server::lock::{Lock, Purpose};
 use crate::server::raise::{self, Level, answer};
 use definition::{Checked, OnError};
 
@@ -229,7 +228,6 @@ fn upkeep_preview_backfill(
 /// One backfill at a time may fill a column: two would undo each other's room on the pages.
 fn create(checked: &Checked, job: NewJob<'_>) -> Result<Uuid> {
     let table = &checked.table;
-    refuse_overlap(table.relid, &checked.definition.columns, job.name)?;
     let policies_of = match checked.leaves.iter().find(|leaf| leaf.row_security) {
         _ if table.row_security => Some((table.relid, &table.sql)),
         leaf => leaf.map(|leaf| (leaf.relid, &leaf.sql)),
@@ -245,20 +243,4 @@ fn milliseconds(interval: &Interval) -> Result<i32> {
     i32::try_from(interval.as_micros() / 1000).map_err(|_| {
         Error::new(INVALID_PARAMETER_VALUE, "batch_time is out of range").hint("For example: batch_time => '200 ms'")
     })
-}
-
-/// Refuses a second backfill of a column in any table that both would go through.
-fn refuse_overlap(relid: Oid, columns: &[String], name: Option<&str>) -> Result<()> {
-    // Two requests that share a table share what is above it, and see each other there.
-    let related = tree::related(relid)?;
-    for (top, _) in related.iter().filter(|(_, is_top)| *is_top) {
-        Lock::new(Purpose::Target, top.to_u32().into()).for_transaction();
-    }
-    let related: Vec<Oid> = related.into_iter().map(|(relid, _)| relid).collect();
-    let Some(other) = store::overlapping(&related, columns, name)? else { return Ok(()) };
-    let what = if other.relid == relid { "this table" } else { "tables that this one shares its rows with" };
-    let (id, column) = (other.job, other.column);
-    Err(Error::new(OBJECT_IN_USE, format!("another backfill already fills column {column} of {what}"))
-        .detail(format!("It is job {id}, of {}.", other.target))
-        .hint(format!("CALL upkeep.wait('{id}'); or SELECT upkeep.cancel('{id}');")))
 }

@@ -1,60 +1,10 @@
 //! The private tables of this room, all of it through [`spi::bookkeeping`].
 
 use pgrx::Uuid;
-use pgrx::pg_sys::{BuiltinOid, Oid};
+use pgrx::pg_sys::BuiltinOid;
 
 use crate::error::Result;
 use crate::server::spi::{self, Prepared};
-
-/// A backfill that stands in the way of another.
-pub struct Overlap {
-    pub job: Uuid,
-    pub relid: Oid,
-    pub target: String,
-    pub column: String,
-}
-
-/// An unfinished backfill of one of these tables that fills one of these columns. One of the
-/// caller's own with this name is left out: whether it is the same job is for the queue to say.
-pub fn overlapping(relids: &[Oid], columns: &[String], name: Option<&str>) -> Result<Option<Overlap>> {
-    let owner = crate::server::catalog::current_user();
-    spi::bookkeeping(|| {
-        // With a snapshot of its own: the request that this one waited for has committed since.
-        let found = spi::execute_returning(
-            "SELECT j.id, j.relid, j.target, c.name
-             FROM upkeep._job j
-             CROSS JOIN LATERAL pg_catalog.jsonb_array_elements_text(j.params OPERATOR(pg_catalog.->) 'columns') c (name)
-             WHERE j.kind OPERATOR(pg_catalog.=) 'backfill'
-               AND j.relid OPERATOR(pg_catalog.=) ANY ($1)
-               AND j.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused'])
-               AND c.name OPERATOR(pg_catalog.=) ANY ($2)
-               AND NOT coalesce(j.owner OPERATOR(pg_catalog.=) $3 AND j.name OPERATOR(pg_catalog.=) $4, false)
-             ORDER BY j.id LIMIT 1",
-            &[relids.to_vec().into(), columns.to_vec().into(), owner.into(), name.into()],
-            |row| {
-                Ok(Overlap {
-                    job: row.require(1)?,
-                    relid: row.require(2)?,
-                    target: row.require(3)?,
-                    column: row.require(4)?,
-                })
-            },
-        )?;
-        Ok(found.into_iter().next())
-    })
-}
-
-/// The table and the columns that a job fills.
-pub fn filled_columns(job: Uuid) -> Result<Option<(Oid, Vec<String>)>> {
-    spi::bookkeeping(|| {
-        spi::query_one(
-            "SELECT j.relid, ARRAY(SELECT pg_catalog.jsonb_array_elements_text(j.params OPERATOR(pg_catalog.->) 'columns'))
-             FROM upkeep._job j WHERE j.id OPERATOR(pg_catalog.=) $1 AND j.relid IS NOT NULL",
-            &[job.into()],
-            |row| Ok((row.require(1)?, row.require(2)?)),
-        )
-    })
-}
 
 /// Notes that rows which this transaction (low 32 bits of its id) updated still match.
 pub fn note_still_matching(job: Uuid, xid: u32) -> Result<()> {

@@ -155,26 +155,6 @@ pub fn refuse_moving(table: &Table, columns: &[String]) -> Result<()> {
     }
 }
 
-/// Everything that shares rows with a table: all that has something below it in common with it.
-/// Also the uppermost of these, whoever asks.
-const RELATED: &str = "
-    WITH RECURSIVE below (oid) AS (
-        SELECT $1::pg_catalog.oid
-        UNION
-        SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN below b ON i.inhparent OPERATOR(pg_catalog.=) b.oid
-    ), related (oid) AS (
-        SELECT b.oid FROM below b
-        UNION
-        SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN related r ON i.inhrelid OPERATOR(pg_catalog.=) r.oid
-    )
-    SELECT r.oid, NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid OPERATOR(pg_catalog.=) r.oid)
-    FROM related r ORDER BY r.oid";
-
-/// Tables that share rows with this one, itself included; those that are nobody's child are marked.
-pub fn related(relid: Oid) -> Result<Vec<(Oid, bool)>> {
-    spi::query(RELATED, &[relid.into()], |row| Ok((row.require(1)?, row.require(2)?)))
-}
-
 /// Is a table (still) below another? As of now.
 pub fn is_below(leaf: Oid, root: Oid) -> Result<bool> {
     use pgrx::pg_sys::BuiltinOid::OIDOID;

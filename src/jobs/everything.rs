@@ -6,13 +6,14 @@ use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use pgrx::Uuid;
+use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
 use serde_json::Value;
 
 use super::chore::Held;
 use super::kind::Kind;
-use super::{forget, owners, queue, registry, store};
+use super::{claims, forget, owners, queue, registry, store};
 use crate::calls::{arguments, standing};
 use crate::error::*;
 use crate::server::json::JsonB;
@@ -67,17 +68,26 @@ fn resume() -> Result<i32> {
             AND NOT upkeep._is_here(system_identifier, database)",
         |held| held.to_release(),
     )?;
-    spi::bookkeeping(|| {
+    let stay = spi::bookkeeping(|| {
         forget::orphans()?;
-        resume_jobs(&found.jobs.locked)?;
+        let stay = resume_jobs(&found.jobs.locked)?;
         found.others.iter().try_for_each(|(held, rows)| held.release(&rows.locked))?;
-        owners::follow_all()
+        owners::follow_all()?;
+        Ok(stay)
     })?;
-    if found.count() > 0 {
+    let resumed = found.count() - stay.len() as i32;
+    if resumed > 0 {
         queue::wake_or_warn()?;
     }
     found.tell("resumed", "resume_all")?;
-    Ok(found.count())
+    for (job, refused) in stay.into_iter().take(MOST_NAMED) {
+        let message = format!("job {job} stays paused: {}", refused.message);
+        raise::report(
+            Level::Warning,
+            Error { message, ..refused }.hint(format!("Then: SELECT upkeep.resume('{job}');")),
+        );
+    }
+    Ok(resumed)
 }
 
 fn pause_jobs(jobs: &[Uuid], reason: Option<&str>) -> Result<()> {
@@ -89,7 +99,8 @@ fn pause_jobs(jobs: &[Uuid], reason: Option<&str>) -> Result<()> {
     jobs.iter().try_for_each(|job| store::add_event(*job, "paused", reason))
 }
 
-fn resume_jobs(jobs: &[Uuid]) -> Result<()> {
+/// Those that stay paused, because another job has what they need, and why.
+fn resume_jobs(jobs: &[Uuid]) -> Result<Vec<(Uuid, Error)>> {
     // Executors of those that came with a dump are elsewhere, and did not end without a word.
     spi::execute(
         "UPDATE upkeep._job_slot s SET pid = NULL, backend_start = NULL
@@ -108,12 +119,39 @@ fn resume_jobs(jobs: &[Uuid]) -> Result<()> {
         &[jobs.to_vec().into()],
     )?;
     owners::adopt(owners::JOBS, jobs)?;
+    let mut stay = Vec::new();
+    for (job, kind, relid, params) in what_they_are(jobs)? {
+        // One of a kind that is not known fails when it is started.
+        let Ok(kind) = registry::kind(&kind, &params) else { continue };
+        if let Err(refused) = claims::take(job, kind, relid, &params) {
+            stay.push((job, refused));
+        }
+    }
     spi::execute(
         "UPDATE upkeep._job SET state = 'queued', reason = NULL, reason_detail = NULL, not_before = NULL, waits_for = NULL
-         WHERE id OPERATOR(pg_catalog.=) ANY ($1)",
-        &[jobs.to_vec().into()],
+         WHERE id OPERATOR(pg_catalog.=) ANY ($1) AND id OPERATOR(pg_catalog.<>) ALL ($2)",
+        &[jobs.to_vec().into(), stay.iter().map(|(job, _)| *job).collect::<Vec<_>>().into()],
     )?;
-    jobs.iter().try_for_each(|job| store::add_event(*job, "queued", Some("resumed by resume_all()")))
+    for job in jobs {
+        match stay.iter().find(|(other, _)| other == job) {
+            None => store::add_event(*job, "queued", Some("resumed by resume_all()"))?,
+            Some((_, refused)) => {
+                store::stay_paused(*job, &refused.message)?;
+                store::add_event(*job, "paused", Some(&refused.message))?;
+            }
+        }
+    }
+    Ok(stay)
+}
+
+/// What jobs are to do, as it is written down now.
+fn what_they_are(jobs: &[Uuid]) -> Result<Vec<(Uuid, String, Option<Oid>, Value)>> {
+    spi::execute_returning(
+        "SELECT j.id, j.kind, j.relid, j.params FROM upkeep._job j
+         WHERE j.id OPERATOR(pg_catalog.=) ANY ($1) ORDER BY j.created_at, j.id",
+        &[jobs.to_vec().into()],
+        |row| Ok((row.require(1)?, row.require(2)?, row.get(3)?, row.require::<JsonB>(4)?.0)),
+    )
 }
 
 /// Those of these jobs that came with a dump or a copy, with their kinds' names and what they are to do.

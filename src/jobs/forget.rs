@@ -15,9 +15,10 @@ use crate::quarantine;
 use crate::server::spi;
 
 /// The engine's own tables of what belongs to a job.
-const OURS: [Belonging; 3] = [
+const OURS: [Belonging; 4] = [
     Belonging::to_job("upkeep._job_slot"),
     Belonging::to_job("upkeep._job_event"),
+    Belonging::to_job("upkeep._job_claim"),
     Belonging::to_job(quarantine::TABLE),
 ];
 

@@ -9,6 +9,7 @@ use pgrx::Uuid;
 use pgrx::pg_sys::Oid;
 use serde_json::Value;
 
+use super::claims::Claim;
 use crate::calls::arguments;
 use crate::error::{Error, Result};
 use crate::server::index_command::Extent;
@@ -59,12 +60,17 @@ pub trait Kind: Sync {
         Ok(Extent::Tables(Vec::new()))
     }
 
+    /// What a job that is to do this with this table needs for itself.
+    fn claims(&self, _relid: Oid, _params: &Value) -> Result<Vec<Claim>> {
+        Ok(Vec::new())
+    }
+
     /// Where a finished job starts again: at its place, or, if it was done, for what it left.
     fn restart(&self, shared: Value, was_done: bool) -> Restart {
         Restart { shared, keep_cursors: !was_done }
     }
 
-    /// May it start again now?
+    /// May it start again now, whatever it claims?
     fn check_retry(&self, _job: Uuid) -> Result<()> {
         Ok(())
     }

@@ -8,6 +8,7 @@ pub mod advice;
 pub mod bounds;
 pub mod chore;
 pub mod chores;
+pub mod claims;
 pub mod clean_up;
 pub mod command;
 mod everything;

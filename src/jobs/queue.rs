@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::advice::Standstill;
 use super::kind::Kind;
 use super::limits::Limits;
-use super::{activity, advice, store};
+use super::{activity, advice, claims, store};
 use crate::calls::{arguments, standing};
 use crate::error::*;
 use crate::server::json::JsonB;
@@ -83,6 +83,7 @@ pub fn create(new: NewJob<'_>) -> Result<Uuid> {
     // Read before the switch below pins a search_path of ours.
     let session = captured_session()?;
     let limits = new.limits.with_timezone();
+    claims::take(id, new.kind, new.relid, &new.params)?;
     spi::bookkeeping(|| {
         spi::execute(
             "INSERT INTO upkeep._job (id, kind, name, owner, owner_name, relid, target, params, session, state,

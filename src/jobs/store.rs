@@ -765,6 +765,16 @@ pub fn is_free(job: Uuid) -> Result<bool> {
     Ok(!free.is_empty())
 }
 
+/// A paused job cannot have what it needs.
+pub fn stay_paused(job: Uuid, why: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE upkeep._job SET reason = 'another job has what it needs', reason_detail = $2
+         WHERE id OPERATOR(pg_catalog.=) $1",
+        &[job.into(), why.into()],
+    )
+    .map(drop)
+}
+
 /// Fails a job that cannot be started. False: somebody has its row locked.
 pub fn fail_unless_locked(job: Uuid, error: &Error) -> Result<bool> {
     let free = is_free(job)?;

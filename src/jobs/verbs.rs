@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::kind::Restart;
 use super::limits::Limits;
-use super::{activity, clean_up, owners, queue, registry, store};
+use super::{activity, claims, clean_up, owners, queue, registry, store};
 use crate::calls::arguments;
 use crate::calls::standing::{self, Right};
 use crate::error::*;
@@ -111,6 +111,7 @@ struct Target {
     state: String,
     reason: Option<String>,
     shared: Value,
+    relid: Option<Oid>,
     params: Value,
     rows_left: i64,
     in_hand: bool,
@@ -147,7 +148,7 @@ fn find(job: Uuid, right: Right, verb: &str) -> Result<Target> {
             "SELECT j.kind, j.name, j.owner, j.state, j.reason, j.shared, coalesce(j.rows_left, 0), j.system_identifier, j.database,
                     EXISTS (SELECT 1 FROM upkeep._job_slot s
                             WHERE s.job OPERATOR(pg_catalog.=) j.id AND s.cursor IS NOT NULL),
-                    j.timezone IS NOT NULL, j.params
+                    j.timezone IS NOT NULL, j.params, j.relid
              FROM upkeep._job j WHERE j.id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
             &[job.into()],
             |row| {
@@ -164,6 +165,7 @@ fn find(job: Uuid, right: Right, verb: &str) -> Result<Target> {
                     in_hand: row.require(10)?,
                     has_timezone: row.require(11)?,
                     params: row.require::<JsonB>(12)?.0,
+                    relid: row.get(13)?,
                 };
                 // As the view shows it, even if no scheduler has come by yet (LAW 20).
                 if (row.require::<i64>(8)?, row.require::<Oid>(9)?) != home && !target.is_final() {
@@ -236,6 +238,7 @@ fn resume_job(job: Uuid) -> Result<Uuid> {
             "The job came with a dump or a copied database. Whether it may go on here is for an administrator to say.",
         ));
     }
+    claims::take(job, registry::kind(&target.kind, &target.params)?, target.relid, &target.params)?;
     set_state(job, "queued", None)?;
     queue::wake_or_warn()?;
     Ok(job)
@@ -275,6 +278,7 @@ fn retry_job(job: Uuid) -> Result<Uuid> {
     queue::check_limit(target.owner, &catalog::role_name(target.owner).unwrap_or_default())?;
     let kind = registry::kind(&target.kind, &target.params)?;
     kind.check_retry(job)?;
+    claims::take(job, kind, target.relid, &target.params)?;
     let Restart { shared, keep_cursors } = kind.restart(target.shared.clone(), was_done);
     spi::bookkeeping(|| {
         spi::execute(

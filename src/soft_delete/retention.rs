@@ -14,6 +14,7 @@ use super::managed::Managed;
 use super::purge;
 use crate::calls::arguments;
 use crate::error::{Error, INSUFFICIENT_PRIVILEGE, INVALID_PARAMETER_VALUE, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
+use crate::jobs::claims::{self, Claim, What};
 use crate::jobs::forget;
 use crate::schedules;
 use crate::server::raise::{self, Level, answer};
@@ -275,7 +276,7 @@ fn purge_now(schedule: Option<Uuid>) -> Result<Option<Uuid>> {
         )
         .hint(format!("SELECT upkeep.unschedule('{schedule}'::uuid); ends it.")));
     };
-    if purge::unfinished(relid)?.is_some() {
+    if claims::is_taken(&Claim { relid, what: What::Rows })? {
         return Ok(None);
     }
     purge::ask(Some(relid), Some(retention)).map(Some)

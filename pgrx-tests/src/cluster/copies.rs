@@ -6,7 +6,9 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 
-use super::{Cluster, PATIENCE, SUPERUSER};
+use super::{Cluster, PATIENCE};
+use crate::pg::SUPERUSER;
+use crate::session::Session;
 use crate::wait::wait_until;
 use crate::{command, hostile};
 
@@ -97,5 +99,13 @@ impl Cluster {
             session.run(&format!("ALTER DATABASE \"{quoted}\" SET search_path = {}", hostile::SEARCH_PATH))?;
         }
         Ok(())
+    }
+
+    /// A session in a new database with the extension.
+    pub fn with_extension(&self, database: &str) -> Result<Session> {
+        self.create_database(database)?;
+        let mut session = self.connect(database)?;
+        session.run("CREATE EXTENSION pg_upkeep")?;
+        Ok(session)
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::SUPERUSER;
+use crate::pg::SUPERUSER;
 use crate::tree::Tree;
 use crate::{command, hostile};
 

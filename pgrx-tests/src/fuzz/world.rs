@@ -49,11 +49,15 @@ pub fn rights(session: &mut Session) -> Result<Vec<String>> {
          UNION ALL SELECT 'database', pg_catalog.to_jsonb(d) - 'datfrozenxid' - 'datminmxid' FROM pg_catalog.pg_database d
          UNION ALL SELECT 'setting', pg_catalog.to_jsonb(s) FROM pg_catalog.pg_db_role_setting s
          UNION ALL SELECT 'schema', pg_catalog.to_jsonb(n) FROM pg_catalog.pg_namespace n WHERE n.nspname NOT LIKE 'pg\\_t%'
-         UNION ALL SELECT 'function', pg_catalog.jsonb_build_array(p.oid::pg_catalog.regprocedure, p.proowner, p.proacl, p.prosecdef) FROM pg_catalog.pg_proc p
+         UNION ALL SELECT 'function', pg_catalog.jsonb_build_array(p.oid::pg_catalog.regprocedure, p.proowner, p.proacl, p.prosecdef)
+                     FROM pg_catalog.pg_proc p
          UNION ALL SELECT 'relation', pg_catalog.jsonb_build_array(c.relname, c.relkind, c.relowner, c.relacl, c.relrowsecurity)
-                     FROM pg_catalog.pg_class c WHERE c.relnamespace::pg_catalog.regnamespace::pg_catalog.text IN ('vault', 'upkeep', 'pg_catalog')
+                     FROM pg_catalog.pg_class c
+                    WHERE c.relnamespace::pg_catalog.regnamespace::pg_catalog.text IN ('vault', 'upkeep', 'pg_catalog')
          UNION ALL SELECT 'owner', pg_catalog.jsonb_build_array(c.relname, c.relowner::pg_catalog.regrole)
-                     FROM pg_catalog.pg_class c WHERE c.relnamespace::pg_catalog.regnamespace::pg_catalog.text = 'app' AND c.relowner::pg_catalog.regrole::pg_catalog.text <> 'fuzz_owner'
+                     FROM pg_catalog.pg_class c
+                    WHERE c.relnamespace::pg_catalog.regnamespace::pg_catalog.text = 'app'
+                      AND c.relowner::pg_catalog.regrole::pg_catalog.text <> 'fuzz_owner'
          UNION ALL SELECT 'default', pg_catalog.to_jsonb(d) FROM pg_catalog.pg_default_acl d
          UNION ALL SELECT 'secret', pg_catalog.to_jsonb(s) FROM vault.secret s
          UNION ALL SELECT 'empty', pg_catalog.to_jsonb(s) FROM vault.empty s

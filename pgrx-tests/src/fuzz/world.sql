@@ -25,7 +25,8 @@ GRANT USAGE ON SCHEMA app TO PUBLIC;
 CREATE TABLE app.parent (id int PRIMARY KEY, n int, v text, u uuid DEFAULT gen_random_uuid());
 CREATE TABLE app.child (id int PRIMARY KEY, parent int REFERENCES app.parent ON DELETE CASCADE, n int, v text);
 CREATE TABLE app.note (code text PRIMARY KEY, parent int REFERENCES app.parent ON DELETE SET NULL, n int);
-CREATE TABLE app.tag (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), parent int DEFAULT 1 REFERENCES app.parent ON DELETE SET DEFAULT, n int);
+CREATE TABLE app.tag (id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    parent int DEFAULT 1 REFERENCES app.parent ON DELETE SET DEFAULT, n int);
 CREATE TABLE app.held (id int PRIMARY KEY, parent int REFERENCES app.parent ON DELETE RESTRICT, n int);
 CREATE TABLE app.self (id int PRIMARY KEY, boss int REFERENCES app.self ON DELETE CASCADE, n int, v text);
 CREATE TABLE app.parts (id int, n int, v text, PRIMARY KEY (id, n)) PARTITION BY RANGE (n);

@@ -1,5 +1,6 @@
--- Every setting that an ordinary role can have for all its sessions, by ALTER ROLE or ALTER DATABASE, and that changes how values are written, read,
--- compared or planned: at its oddest value, for everybody. Made from pg_settings; what is left out says why.
+-- Every setting that an ordinary role can have for all its sessions, by ALTER ROLE or ALTER DATABASE, and that changes
+-- how values are written, read, compared or planned: at its oddest value, for everybody. Made from pg_settings; what is
+-- left out says why.
 DO $settings$
 DECLARE
     it record;
@@ -38,7 +39,8 @@ BEGIN
                -- Every null is then equal to itself in tests' own statements.
                'transform_null_equals',
                -- Costs decide which index is used, and whether a test ends today.
-               'enable_indexscan', 'enable_bitmapscan', 'enable_tidscan', 'enable_hashjoin', 'enable_hashagg', 'enable_material', 'enable_sort',
+               'enable_indexscan', 'enable_bitmapscan', 'enable_tidscan', 'enable_hashjoin',
+               'enable_hashagg', 'enable_material', 'enable_sort',
                'jit_above_cost', 'jit_inline_above_cost', 'jit_optimize_above_cost'])
     LOOP
         odd := CASE it.name
@@ -62,7 +64,8 @@ BEGIN
             WHEN 'gin_fuzzy_search_limit' THEN '1'
             WHEN 'gin_pending_list_limit' THEN '64'
             WHEN 'default_toast_compression' THEN NULL
-            ELSE CASE WHEN it.vartype = 'bool' AND it.name NOT LIKE 'jit%' THEN CASE it.boot_val WHEN 'on' THEN 'off' ELSE 'on' END END END;
+            ELSE CASE WHEN it.vartype = 'bool' AND it.name NOT LIKE 'jit%'
+                 THEN CASE it.boot_val WHEN 'on' THEN 'off' ELSE 'on' END END END;
         IF odd IS NOT NULL THEN
             EXECUTE pg_catalog.format('ALTER ROLE ALL SET %I TO %L', it.name, odd);
         END IF;

@@ -1,5 +1,6 @@
--- The schema of traps, made from the catalogs of the server that runs this: whatever a careless statement names without its schema is found
--- here before it is found in pg_catalog. Each trap does what its original does, and says in the log who asked, and by which statement.
+-- The schema of traps, made from the catalogs of the server that runs this: whatever a careless statement names without
+-- its schema is found here before it is found in pg_catalog. Each trap does what its original does, and says in the log
+-- who asked, and by which statement.
 SET search_path = pg_catalog;
 SET check_function_bodies = off;
 
@@ -55,7 +56,8 @@ BEGIN
          WHERE t.typnamespace = 'pg_catalog'::regnamespace AND t.typtype IN ('b', 'e', 'r', 'm') AND t.typisdefined
            AND t.typcategory <> 'A'
            -- The grammar looks for int4 and its like in pg_catalog only when they are spelled int, and so on: the short names are trapped.
-           AND t.typname <> ALL (ARRAY['bit', 'char', 'interval', 'time', 'timestamp', 'varchar', 'json', 'xml', 'numeric', 'pg_node_tree'])
+           AND t.typname <> ALL (ARRAY['bit', 'char', 'interval', 'time', 'timestamp', 'varchar',
+                                         'json', 'xml', 'numeric', 'pg_node_tree'])
          ORDER BY t.typname
     LOOP
         BEGIN
@@ -72,7 +74,8 @@ BEGIN
            AND NOT EXISTS (SELECT FROM unnest(p.proargtypes::oid[] || p.prorettype) a JOIN pg_type t ON t.oid = a
                             WHERE t.typtype = 'p' AND NOT (a = p.prorettype AND t.typname = 'void'))
            -- What the server calls by itself while it reads and writes values has no name to be found by.
-           AND NOT EXISTS (SELECT FROM pg_type t WHERE p.oid IN (t.typinput, t.typoutput, t.typreceive, t.typsend, t.typmodin, t.typmodout))
+           AND NOT EXISTS (SELECT FROM pg_type t 
+                            WHERE p.oid IN (t.typinput, t.typoutput, t.typreceive, t.typsend, t.typmodin, t.typmodout))
          ORDER BY p.oid
     LOOP
         SELECT coalesce(string_agg('$' || n, ', ' ORDER BY n), '') INTO body FROM generate_series(1, it.pronargs) n;
@@ -84,7 +87,8 @@ BEGIN
             'PERFORM traps._look(''function'', %L, _context); %s; END', it.proname, call);
         BEGIN
             EXECUTE format('CREATE FUNCTION traps.%I(%s) RETURNS %s LANGUAGE plpgsql %s %s %s COST %s %s AS %L',
-                it.proname, it.arguments, it.result, CASE it.provolatile WHEN 'i' THEN 'IMMUTABLE' WHEN 's' THEN 'STABLE' ELSE 'VOLATILE' END,
+                it.proname, it.arguments, it.result,
+                CASE it.provolatile WHEN 'i' THEN 'IMMUTABLE' WHEN 's' THEN 'STABLE' ELSE 'VOLATILE' END,
                 CASE WHEN it.proisstrict THEN 'STRICT' ELSE '' END, CASE WHEN it.proleakproof THEN 'LEAKPROOF' ELSE '' END,
                 it.procost, CASE WHEN it.proretset THEN 'ROWS ' || it.prorows ELSE '' END, body);
             made[2] := made[2] + 1;

@@ -5,11 +5,12 @@ mod neighbours;
 pub(super) mod table;
 mod watch;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use self::contestants::{Arena, Contestant};
 use self::neighbours::{BusySessions, hold_snapshot};
 use self::table::{INDEX_ON_FILLED, SCATTERED_INDEX, SIX_INDEXES, Shape};
+use super::groups::{Group, chosen, measure_each};
 use super::report::Report;
 use super::series::{Series, Variant, alternate};
 use super::verdict::{Bound, Comparison, Measure};
@@ -27,15 +28,10 @@ const LONGEST_STEP_MS: f64 = 400.0;
 pub struct Plan {
     rows: u64,
     runs: usize,
-    groups: Vec<&'static Group>,
+    groups: Vec<&'static Group<Plan>>,
 }
 
-struct Group {
-    name: &'static str,
-    measure: fn(&Cluster, &Plan, &mut Report) -> Result<()>,
-}
-
-const GROUPS: &[Group] = &[
+const GROUPS: &[Group<Plan>] = &[
     Group { name: "plain", measure: plain },
     Group { name: "steps", measure: steps },
     Group { name: "indexes", measure: indexes },
@@ -52,15 +48,10 @@ const GROUPS: &[Group] = &[
 
 impl Plan {
     pub fn from_args(args: &mut Args) -> Result<Self> {
-        let only = args.list("--only")?;
-        if let Some(unknown) = only.iter().find(|o| GROUPS.iter().all(|g| g.name != **o)) {
-            let known: Vec<_> = GROUPS.iter().map(|g| g.name).collect();
-            bail!("there is no row {unknown}; there are {}", known.join(", "));
-        }
         Ok(Self {
             rows: args.parsed("--rows")?.unwrap_or(2_000_000),
             runs: args.parsed("--runs")?.unwrap_or(5),
-            groups: GROUPS.iter().filter(|g| only.is_empty() || only.iter().any(|o| o == g.name)).collect(),
+            groups: chosen(GROUPS, args)?,
         })
     }
 }
@@ -73,11 +64,7 @@ pub fn measure(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()
          from the request to its end; table and indexes are multiples of their size after VACUUM FULL of the filled table",
         plan.rows, plan.runs
     );
-    for group in &plan.groups {
-        println!("\n--- {}", group.name);
-        (group.measure)(cluster, plan, report)?;
-    }
-    Ok(())
+    measure_each(&plan.groups, cluster, plan, report)
 }
 
 fn plain(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()> {

@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
+use super::groups::{Group, chosen, measure_each};
 use super::report::Report;
 use super::series::{Sample, Series};
 use super::verdict::{Bound, Comparison, Measure};
@@ -21,35 +22,24 @@ const LONGEST_LOOK: f64 = 1000.0;
 pub struct Plan {
     rows: u64,
     tables: u64,
-    only: Vec<String>,
+    groups: Vec<&'static Group<Plan>>,
 }
+
+const GROUPS: &[Group<Plan>] = &[Group { name: "shapes", measure: shapes }, Group { name: "view", measure: view }];
 
 impl Plan {
     pub fn from_args(args: &mut Args) -> Result<Self> {
-        let only = args.list("--only")?;
-        if let Some(unknown) = only.iter().find(|o| !["shapes", "view"].contains(&o.as_str())) {
-            bail!("there is no row {unknown}; there are shapes, view");
-        }
-        let (rows, tables) = (args.parsed("--rows")?.unwrap_or(1_000_000), args.parsed("--tables")?.unwrap_or(10_000));
-        Ok(Self { rows, tables, only })
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|o| o == name)
+        Ok(Self {
+            rows: args.parsed("--rows")?.unwrap_or(1_000_000),
+            tables: args.parsed("--tables")?.unwrap_or(10_000),
+            groups: chosen(GROUPS, args)?,
+        })
     }
 }
 
 pub fn measure(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()> {
-    cluster.create_database(DATABASE)?;
-    let mut session = cluster.connect(DATABASE)?;
-    session.run("CREATE EXTENSION pg_upkeep")?;
-    if plan.has("shapes") {
-        shapes(&mut session, plan.rows, report)?;
-    }
-    if plan.has("view") {
-        view(&mut session, plan.tables, report)?;
-    }
-    Ok(())
+    cluster.with_extension(DATABASE)?;
+    measure_each(&plan.groups, cluster, plan, report)
 }
 
 struct Shape {
@@ -101,7 +91,8 @@ const TABLE: &str = "
                     md5 text, email text, skewed int, flag bool, at timestamptz) WITH (autovacuum_enabled = off);
     CREATE TABLE gone (LIKE t)";
 
-fn shapes(session: &mut Session, rows: u64, report: &mut Report) -> Result<()> {
+fn shapes(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()> {
+    let (rows, session) = (plan.rows, &mut cluster.connect(DATABASE)?);
     println!("{rows} rows; rows deleted and inserted by chance; ANALYZE at the start and after the inserts");
     session.run(TABLE)?;
     session.run(&format!(
@@ -213,7 +204,8 @@ fn classic(session: &mut Session, index: &str) -> Result<f64> {
 }
 
 /// Four indexes for each of many small tables.
-fn view(session: &mut Session, tables: u64, report: &mut Report) -> Result<()> {
+fn view(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()> {
+    let (tables, session) = (plan.tables, &mut cluster.connect(DATABASE)?);
     println!("{tables} tables with 4 indexes each ...");
     session.run("CREATE SCHEMA many")?;
     for first in (0..tables).step_by(500) {

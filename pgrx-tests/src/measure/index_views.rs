@@ -40,9 +40,7 @@ impl Plan {
 
 pub fn measure(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()> {
     let Plan { tables, runs } = *plan;
-    cluster.create_database(DATABASE)?;
-    let mut session = cluster.connect(DATABASE)?;
-    session.run("CREATE EXTENSION pg_upkeep")?;
+    let mut session = cluster.with_extension(DATABASE)?;
     println!(
         "making {tables} tables with 4 indexes each: a quarter unused, one in ten without one for its foreign key ..."
     );

@@ -9,8 +9,9 @@ mod throughput;
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
+use super::groups::{Group, chosen, measure_each};
 use super::report::Report;
 use crate::args::Args;
 use crate::cluster::Cluster;
@@ -23,15 +24,10 @@ pub struct Plan {
     statements: i64,
     /// So many times the rounds of the unit tests.
     simulations: usize,
-    groups: Vec<&'static Group>,
+    groups: Vec<&'static Group<Plan>>,
 }
 
-struct Group {
-    name: &'static str,
-    measure: fn(&Cluster, &Plan, &mut Report) -> Result<()>,
-}
-
-const GROUPS: &[Group] = &[
+const GROUPS: &[Group<Plan>] = &[
     Group { name: "execution", measure: execution::nanoseconds },
     Group { name: "instructions", measure: execution::instructions },
     Group { name: "pgbench", measure: throughput::pgbench },
@@ -44,11 +40,6 @@ const GROUPS: &[Group] = &[
 
 impl Plan {
     pub fn from_args(args: &mut Args) -> Result<Self> {
-        let only = args.list("--only")?;
-        if let Some(unknown) = only.iter().find(|o| GROUPS.iter().all(|g| g.name != **o)) {
-            let known: Vec<_> = GROUPS.iter().map(|g| g.name).collect();
-            bail!("there is no group {unknown}; there are {}", known.join(", "));
-        }
         Ok(Self {
             rounds: args.parsed("--rounds")?.unwrap_or(60),
             executions: args.parsed("--executions")?.unwrap_or(10_000),
@@ -56,11 +47,11 @@ impl Plan {
             seconds: Duration::from_secs(args.parsed("--seconds")?.unwrap_or(10)),
             statements: args.parsed("--statements")?.unwrap_or(5000),
             simulations: args.parsed("--simulations")?.unwrap_or(10),
-            groups: GROUPS.iter().filter(|g| only.is_empty() || only.iter().any(|o| o == g.name)).collect(),
+            groups: chosen(GROUPS, args)?,
         })
     }
 }
 
 pub fn measure(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()> {
-    plan.groups.iter().try_for_each(|group| (group.measure)(cluster, plan, report))
+    measure_each(&plan.groups, cluster, plan, report)
 }

@@ -1,5 +1,5 @@
-//! `cargo measure row-stamps`: what stamps add to an UPDATE of many rows, next to contrib's moddatetime, which is written in C and only sets a
-//! time.
+//! `cargo measure row-stamps`: what stamps add to an UPDATE of many rows, next to contrib's moddatetime, which is
+//! written in C and only sets a time.
 
 use std::time::Instant;
 

@@ -7,6 +7,7 @@ mod standby;
 use anyhow::{Result, bail};
 
 use super::backfill::table::{Shape, TABLE};
+use super::groups::{Group, chosen, measure_each};
 use super::report::Report;
 use crate::args::Args;
 use crate::cluster::Cluster;
@@ -17,15 +18,10 @@ const DATABASE: &str = "measure";
 pub struct Plan {
     rows: u64,
     runs: usize,
-    groups: Vec<&'static Group>,
+    groups: Vec<&'static Group<Plan>>,
 }
 
-struct Group {
-    name: &'static str,
-    measure: fn(&Cluster, &Plan, &mut Report) -> Result<()>,
-}
-
-const GROUPS: &[Group] = &[
+const GROUPS: &[Group<Plan>] = &[
     Group { name: "latency", measure: latency::measure },
     Group { name: "standby", measure: standby::measure },
     Group { name: "rate", measure: rate::measure },
@@ -33,15 +29,10 @@ const GROUPS: &[Group] = &[
 
 impl Plan {
     pub fn from_args(args: &mut Args) -> Result<Self> {
-        let only = args.list("--only")?;
-        if let Some(unknown) = only.iter().find(|o| GROUPS.iter().all(|g| g.name != **o)) {
-            let known: Vec<_> = GROUPS.iter().map(|g| g.name).collect();
-            bail!("there is no group {unknown}; there are {}", known.join(", "));
-        }
         Ok(Self {
             rows: args.parsed("--rows")?.unwrap_or(2_000_000),
             runs: args.parsed("--runs")?.unwrap_or(5),
-            groups: GROUPS.iter().filter(|g| only.is_empty() || only.iter().any(|o| o == g.name)).collect(),
+            groups: chosen(GROUPS, args)?,
         })
     }
 
@@ -51,19 +42,13 @@ impl Plan {
 }
 
 pub fn measure(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()> {
-    cluster.create_database(DATABASE)?;
-    let mut session = cluster.connect(DATABASE)?;
-    session.run("CREATE EXTENSION pg_upkeep")?;
+    let mut session = cluster.with_extension(DATABASE)?;
     println!(
         "{} rows, {} runs in turns; a job's time is the server's from the request to its end",
         plan.rows, plan.runs
     );
     plan.shape().make_base(&mut session)?;
-    for group in &plan.groups {
-        println!("\n--- {}", group.name);
-        (group.measure)(cluster, plan, report)?;
-    }
-    Ok(())
+    measure_each(&plan.groups, cluster, plan, report)
 }
 
 /// Rows a second of a job with these arguments, from the request to its end.

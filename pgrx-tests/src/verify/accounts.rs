@@ -8,7 +8,8 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use super::{Passed, Suite};
-use crate::cluster::{Cluster, SUPERUSER};
+use crate::cluster::Cluster;
+use crate::pg::SUPERUSER;
 use crate::{command, paths, tools};
 
 const HIDES: [&str; 2] = ["live_view", "swap"];

@@ -9,6 +9,7 @@ use std::process::{Command, Output};
 use anyhow::{Result, bail};
 
 use super::cargo_steps::plain_cargo;
+use super::client_tests::{self, Test};
 use super::{Flaky, Passed, Suite, smoke};
 use crate::testing::TREE_VARIABLE;
 use crate::{command, hostile};
@@ -16,72 +17,53 @@ use crate::{command, hostile};
 /// Client tests mostly wait for workers: more of them than cores keep both cores busy.
 const THREADS: &str = "4";
 
-/// The part of the client suite that is hostile in every run: each verb, and what works in the background, in about five minutes.
+/// The files of client tests that are hostile in every run: each verb, and what works in the background, in about five minutes.
 const HOSTILE_CHOICE: &[&str] = &[
-    "hostile",
-    "soft_delete",
-    "soft_delete_types",
-    "soft_delete_unique",
-    "soft_delete_purge",
-    "verbs",
-    "waiting",
-    "commands",
-    "schedules",
-    "row_stamps",
-    "index_cases",
-    "query_reports",
-    "databases",
-    "privileges",
+    "house/hostile",
+    "soft_delete/rows",
+    "soft_delete/types",
+    "soft_delete/unique",
+    "soft_delete/purge",
+    "jobs/verbs",
+    "jobs/waiting",
+    "jobs/commands",
+    "schedules/runs",
+    "row_stamps/stamps",
+    "indexes/cases",
+    "queries/reports",
+    "jobs/databases",
+    "house/privileges",
 ];
 
 /// The client tests with traps in front of every name: a choice of them, or all.
 pub fn hostile(suite: &Suite) -> Result<Passed> {
-    let binaries = match suite.full {
-        true => vec!["--tests"],
-        false => HOSTILE_CHOICE.iter().flat_map(|name| ["--test", name]).collect(),
-    };
-    run(suite, &binaries, &[], true, "tests passed in hostile databases")
+    let chosen = || HOSTILE_CHOICE.iter().map(|file| client_tests::of_file(file)).collect::<Result<Vec<_>>>();
+    let chosen = if suite.full { None } else { Some(chosen()?.concat()) };
+    run(suite, chosen, true, "tests passed in hostile databases")
 }
 
 /// The harness's own unit tests, and the client tests on the prepared tree.
 pub fn client(suite: &Suite) -> Result<Passed> {
-    run(suite, &["--lib", "--tests"], &[], hostile::wanted(), "client and harness tests passed")
+    run(suite, None, hostile::wanted(), "client and harness tests passed")
 }
 
 /// The client tests that tell whether a version holds.
 pub fn smoke(suite: &Suite) -> Result<Passed> {
-    let binaries: Vec<_> = smoke::files().flat_map(|file| ["--test", file]).collect();
-    run(suite, &binaries, &smoke::tests()?, hostile::wanted(), "of the client tests passed")
+    run(suite, Some(smoke::tests()?), hostile::wanted(), "of the client tests passed")
 }
 
-/// All tests of these binaries, or the named ones.
-fn run(suite: &Suite, binaries: &[&str], names: &[&str], hostile: bool, what: &str) -> Result<Passed> {
-    let cargo = || -> Result<Command> {
-        let mut cargo = plain_cargo("test");
-        cargo.args(["--package", "pg_upkeep-tests", "--no-fail-fast"]).args(binaries).arg("--");
-        if hostile {
-            cargo.args(hostile::SKIPPED.iter().flat_map(|(test, _)| ["--skip", test])).env(hostile::VARIABLE, "1");
-        }
-        // A failed test says what it saw; frames of the harness add nothing to that.
-        cargo.env(TREE_VARIABLE, &suite.tree()?.pg.pg_config).env("RUST_BACKTRACE", "0");
-        Ok(cargo)
-    };
-    let mut all = cargo()?;
-    if !names.is_empty() {
-        all.arg("--exact").args(names);
-    }
-    let first = command::output(all.args(["--test-threads", THREADS]))?;
+/// All tests, or the chosen ones.
+fn run(suite: &Suite, chosen: Option<Vec<Test>>, hostile: bool, what: &str) -> Result<Passed> {
+    let first = command::output(&mut cargo_test(suite, chosen.as_deref(), hostile, THREADS)?)?;
     let output = String::from_utf8_lossy(&first.stdout).into_owned();
     let count = count_passed(&output);
     let mut flaky = Vec::new();
     if !first.status.success() {
         let failed = failed_tests(&first);
-        if !failed.is_empty() {
-            let mut again = cargo()?;
-            let again = command::output(again.args(["--exact", "--test-threads", "1"]).args(&failed))?;
-            if again.status.success() {
-                flaky = failed.iter().map(|test| Flaky { test: test.clone(), said: said(&output, test) }).collect();
-            }
+        if !failed.is_empty() && command::output(&mut cargo_test(suite, Some(&failed), hostile, "1")?)?.status.success()
+        {
+            flaky =
+                failed.iter().map(|test| Flaky { test: test.to_string(), said: said(&output, &test.name) }).collect();
         }
         if flaky.is_empty() {
             bail!("cargo test failed ({}){}", first.status, command::said(&first));
@@ -91,15 +73,56 @@ fn run(suite: &Suite, binaries: &[&str], names: &[&str], hostile: bool, what: &s
     Ok(Passed { output: format!("{output}{count} {what}\n"), flaky })
 }
 
-/// The tests that failed, if that is all that went wrong: none if a program did not come to its closing line or was not built.
-fn failed_tests(run: &Output) -> BTreeSet<String> {
-    let (said, cargo) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
-    let programs: BTreeSet<_> = cargo.split('`').filter(|part| part.starts_with("-p pg_upkeep-tests")).collect();
-    if programs.len() != said.lines().filter(|line| line.starts_with("test result: FAILED")).count() {
-        return BTreeSet::new();
+fn cargo_test(suite: &Suite, chosen: Option<&[Test]>, hostile: bool, threads: &str) -> Result<Command> {
+    let mut cargo = plain_cargo("test");
+    cargo.args(["--package", "pg_upkeep-tests", "--no-fail-fast"]);
+    let skipped = || hostile::SKIPPED.iter().map(|&(test, _)| test).filter(|_| hostile);
+    match chosen {
+        None => {
+            cargo.args(["--tests", "--"]).args(skipped().flat_map(|test| ["--skip", test]));
+        }
+        Some(tests) => {
+            let programs: BTreeSet<_> = tests.iter().map(|test| &*test.program).collect();
+            let names = tests.iter().map(|test| &*test.name).filter(|name| !skipped().any(|test| name.ends_with(test)));
+            cargo.args(programs.iter().flat_map(|program| program.split(' '))).args(["--", "--exact"]).args(names);
+        }
     }
-    let names = said.lines().filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
-    names.map(str::to_owned).collect()
+    if hostile {
+        cargo.env(hostile::VARIABLE, "1");
+    }
+    // A failed test says what it saw; frames of the harness add nothing to that.
+    cargo.env(TREE_VARIABLE, &suite.tree()?.pg.pg_config).env("RUST_BACKTRACE", "0");
+    cargo.args(["--test-threads", threads]);
+    Ok(cargo)
+}
+
+/// The tests that failed, if that is all that went wrong: none if a program did not come to its closing line or was not built.
+fn failed_tests(run: &Output) -> Vec<Test> {
+    let (said, cargo) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    let programs: Vec<_> = cargo.lines().filter_map(|line| program(line.trim().strip_prefix("Running ")?)).collect();
+    let runs: Vec<_> = said.split("\nrunning ").skip(1).collect();
+    if programs.len() != runs.len() || !runs.iter().all(|run| run.contains("\ntest result: ")) {
+        return Vec::new();
+    }
+    let failed = |run: &'_ str| {
+        let names = run.lines().filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
+        names.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let tests = programs
+        .into_iter()
+        .zip(runs)
+        .flat_map(|(program, run)| failed(run).into_iter().map(move |name| Test { program: program.clone(), name }));
+    tests.collect()
+}
+
+/// "tests/soft_delete/main.rs (target/debug/deps/soft_delete-1f)", "unittests src/lib.rs (..)": what asks cargo for this program.
+fn program(running: &str) -> Option<String> {
+    let source = running.split(" (").next()?;
+    Some(match source.strip_prefix("unittests ") {
+        Some("src/lib.rs") => "--lib".to_owned(),
+        Some(_) => "--bins".to_owned(),
+        None => format!("--test {}", source.split('/').nth(1)?),
+    })
 }
 
 /// What a failed test printed.
@@ -122,25 +145,35 @@ mod tests {
 
     use super::*;
 
-    const RUN: &str = "test a ... ok\ntest b ... FAILED\n\nfailures:\n\n---- b stdout ----\nboom\n\nfailures:\n    b\n\n\
-        test result: FAILED. 1 passed; 1 failed;\n\ntest c ... ok\ntest result: ok. 3 passed; 0 failed;\n";
+    const RUN: &str = "\nrunning 2 tests\ntest a::a ... ok\ntest a::b ... FAILED\n\nfailures:\n\n---- a::b stdout ----\nboom\n\n\
+        failures:\n    a::b\n\ntest result: FAILED. 1 passed; 1 failed;\n\n\
+        \nrunning 3 tests\ntest c ... ok\ntest result: ok. 3 passed; 0 failed;\n";
 
-    fn ended(cargo: &str) -> Output {
-        Output { status: ExitStatus::from_raw(256), stdout: RUN.into(), stderr: cargo.into() }
+    fn ended(said: &str, cargo: &str) -> Output {
+        Output { status: ExitStatus::from_raw(256), stdout: said.into(), stderr: cargo.into() }
+    }
+
+    #[test]
+    fn the_hostile_files_are_there() {
+        let tests: Vec<_> = HOSTILE_CHOICE.iter().map(|file| client_tests::of_file(file).unwrap()).collect();
+        assert!(tests.iter().all(|of_file| !of_file.is_empty()), "{tests:?}");
     }
 
     #[test]
     fn a_run_is_read() {
         assert_eq!(count_passed(RUN), 4);
-        assert_eq!(said(RUN, "b"), "boom\n");
+        assert_eq!(said(RUN, "a::b"), "boom\n");
     }
 
     #[test]
     fn only_tests_that_failed_are_run_again() {
-        let one = "error: test failed, to rerun pass `-p pg_upkeep-tests --test x`\nerror: 1 target failed:\n    `-p pg_upkeep-tests --test x`";
-        assert_eq!(failed_tests(&ended(one)).into_iter().collect::<Vec<_>>(), ["b"]);
-        // A program that crashed has no closing line.
-        let two = format!("{one}\n    `-p pg_upkeep-tests --test y`");
-        assert!(failed_tests(&ended(&two)).is_empty());
+        let cargo = "    Finished x\n     Running tests/jobs/main.rs (target/jobs-1f)\n     Running unittests src/lib.rs (target/lib-1f)\n";
+        let failed = failed_tests(&ended(RUN, cargo));
+        assert_eq!(failed.iter().map(Test::to_string).collect::<Vec<_>>(), ["--test jobs a::b"]);
+        let of_the_second = RUN.replace("test c ... ok", "test c ... FAILED");
+        assert_eq!(failed_tests(&ended(&of_the_second, cargo))[1].to_string(), "--lib c");
+        // A program that crashed has no closing line, and one that was not built does not run.
+        assert!(failed_tests(&ended(&RUN.replace("test result: ok", "signal"), cargo)).is_empty());
+        assert!(failed_tests(&ended(RUN, &cargo.replace("     Running tests", "error: tests"))).is_empty());
     }
 }

@@ -6,11 +6,11 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::{Passed, Suite, pg_upgrade_tables};
-use crate::cluster::{Cluster, SUPERUSER, Stop};
+use crate::cluster::{Cluster, Stop};
 use crate::command;
 use crate::extension::Flavour;
 use crate::jobs::{backfill_endlessly, end_endless_backfill, run_in_background, state, wait};
-use crate::pg::OLDEST;
+use crate::pg::{OLDEST, SUPERUSER};
 use crate::prepare::Postgres;
 use crate::session::Session;
 use crate::testing::wait_for_text;
@@ -63,9 +63,7 @@ fn upgrade_along(line: &[&Tree]) -> Result<String> {
 
 /// A database with everything in it that is to be tried.
 fn fill(cluster: &Cluster, database: &str) -> Result<Jobs> {
-    cluster.create_database(database)?;
-    let mut session = cluster.connect(database)?;
-    session.run("CREATE EXTENSION pg_upkeep")?;
+    let mut session = cluster.with_extension(database)?;
     let jobs = Jobs::start(&mut session)?;
     pg_upgrade_tables::create(&mut session)?;
     Ok(jobs)

@@ -6,7 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use super::{Passed, Suite};
-use crate::cluster::{Cluster, SUPERUSER};
+use crate::cluster::Cluster;
+use crate::pg::SUPERUSER;
 use crate::{command, paths, tools};
 
 pub fn regress(suite: &Suite) -> Result<Passed> {

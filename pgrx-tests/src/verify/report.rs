@@ -97,7 +97,8 @@ mod tests {
 
     #[test]
     fn of_a_test_run_the_failures_are_repeated() {
-        let run = "cargo failed\n    test a ... ok\n    test b ... FAILED\n\n    failures:\n\n    ---- b stdout ----\n    boom\n\n    failures:\n        b\n\n    test c ... ok";
+        let run = "cargo failed\n    test a ... ok\n    test b ... FAILED\n\n    failures:\n\n\
+                   \x20   ---- b stdout ----\n    boom\n\n    failures:\n        b\n\n    test c ... ok";
         assert_eq!(gist(run), "    ---- b stdout ----\n    boom\n");
         assert_eq!(gist("x\ny"), "x\ny");
     }

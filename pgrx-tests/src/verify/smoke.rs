@@ -1,17 +1,15 @@
 //! About a tenth of the client tests: what each mechanism needs at least, and what the server does otherwise from version to
 //! version. It tells whether a version holds at all; the whole suite runs on the oldest and on the newest.
 
-use std::fs;
+use anyhow::{Context, Result};
 
-use anyhow::{Context, Result, bail};
+use super::client_tests::{self, Test};
 
-use crate::paths;
-
-/// Files of client tests, and the tests in them.
+/// Files of client tests by room, and the tests in them.
 const CHOICE: &[(&str, &[&str])] = &[
-    ("at_commit", &["a_job_of_a_prepared_transaction_starts_when_it_is_committed"]),
+    ("jobs/at_commit", &["a_job_of_a_prepared_transaction_starts_when_it_is_committed"]),
     (
-        "backfill",
+        "backfill/attacks",
         &[
             "any_unique_key_will_do",
             "an_error_points_into_the_text_it_is_in",
@@ -24,7 +22,7 @@ const CHOICE: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "commands",
+        "jobs/commands",
         &[
             "commands_that_refuse_a_transaction_block_run",
             "a_commands_error_arrives_with_its_code_detail_and_hint",
@@ -33,30 +31,30 @@ const CHOICE: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "databases",
+        "jobs/databases",
         &[
             "a_database_with_running_jobs_is_dropped_at_once",
             "a_copy_is_made_at_once_and_does_not_wake_up",
             "a_standby_sleeps_until_it_is_promoted",
         ],
     ),
-    ("door", &["a_job_meets_nothing_that_alter_database_or_alter_role_have_set"]),
-    ("dump", &["a_dump_is_restored_whole_in_any_order"]),
+    ("house/door", &["a_job_meets_nothing_that_alter_database_or_alter_role_have_set"]),
+    ("house/dump", &["a_dump_is_restored_whole_in_any_order"]),
     (
-        "foreign_errors",
+        "house/foreign_errors",
         &[
             "every_field_of_every_error_is_the_same_with_and_without_preload",
             "a_cancel_and_a_termination_look_the_same",
         ],
     ),
-    ("in_the_way", &["nobody_can_lock_the_tables_themselves", "a_full_queue_of_notifications_is_nothing_to_jobs"]),
-    ("index_bloat", &["deleted_and_vacuumed_rows_are_bloat"]),
-    ("index_cases", &["used_kept_unused", "duplicate_and_redundant"]),
-    ("indexes", &["repairs_repair"]),
-    ("keys", &["every_row_is_done_once_whatever_its_key"]),
-    ("new_rows", &["every_way_to_write_is_seen", "several_workers_make_one_trigger"]),
+    ("jobs/in_the_way", &["nobody_can_lock_the_tables_themselves", "a_full_queue_of_notifications_is_nothing_to_jobs"]),
+    ("indexes/bloat", &["deleted_and_vacuumed_rows_are_bloat"]),
+    ("indexes/cases", &["used_kept_unused", "duplicate_and_redundant"]),
+    ("indexes/views", &["repairs_repair"]),
+    ("backfill/keys", &["every_row_is_done_once_whatever_its_key"]),
+    ("backfill/new_rows", &["every_way_to_write_is_seen", "several_workers_make_one_trigger"]),
     (
-        "privileges",
+        "house/privileges",
         &[
             "other_peoples_jobs_are_neither_seen_nor_touched",
             "pg_monitor_sees_states_but_no_data",
@@ -66,16 +64,16 @@ const CHOICE: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "query_attacks",
+        "queries/attacks",
         &[
             "pg_stat_statements_is_read_in_each_of_its_versions",
             "other_libraries_may_come_before_and_after",
             "copy_in_and_a_portal_that_is_given_up_are_counted",
         ],
     ),
-    ("query_reports", &["percentiles_of_known_latencies", "what_ran_is_in_the_report"]),
+    ("queries/reports", &["percentiles_of_known_latencies", "what_ran_is_in_the_report"]),
     (
-        "query_stats",
+        "queries/stats",
         &[
             "what_ended_how_is_told_apart",
             "every_way_to_run_a_statement_is_counted_once",
@@ -84,12 +82,12 @@ const CHOICE: &[(&str, &[&str])] = &[
             "counters_of_pg_stat_statements_survive_what_it_does",
         ],
     ),
-    ("refused_memory", &["errors_have_no_backtrace"]),
-    ("row_stamps", &["nobodys_change_is_lost", "a_dump_carries_stamps", "errors_of_others_pass_unchanged"]),
-    ("schedules", &["an_interval_runs_again_and_again", "a_run_ends_at_its_timeout", "runs_never_overlap"]),
-    ("schedules_clock", &["the_night_that_skips_an_hour"]),
+    ("house/refused_memory", &["errors_have_no_backtrace"]),
+    ("row_stamps/stamps", &["nobodys_change_is_lost", "a_dump_carries_stamps", "errors_of_others_pass_unchanged"]),
+    ("schedules/runs", &["an_interval_runs_again_and_again", "a_run_ends_at_its_timeout", "runs_never_overlap"]),
+    ("schedules/clock", &["the_night_that_skips_an_hour"]),
     (
-        "soft_delete",
+        "soft_delete/rows",
         &[
             "delete_through_the_view_is_a_delete",
             "foreign_errors_pass_unchanged",
@@ -98,27 +96,30 @@ const CHOICE: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "soft_delete_ddl",
+        "soft_delete/ddl",
         &["added_and_renamed_columns_follow", "partitions_and_foreign_keys_that_come_later_are_covered"],
     ),
-    ("soft_delete_guard", &["the_guard_reads_rows_as_their_table_has_them"]),
-    ("soft_delete_purge", &["what_is_due_goes_with_what_references_it", "partitions_are_purged_where_they_are"]),
-    ("soft_delete_standby", &["a_standby_reads_and_refuses_to_write"]),
-    ("soft_delete_types", &["cleared_references_come_back_whatever_the_settings", "keys_of_unusual_types"]),
-    ("soft_delete_unique", &["what_was_deleted_can_be_registered_again"]),
+    ("soft_delete/guard", &["the_guard_reads_rows_as_their_table_has_them"]),
+    ("soft_delete/purge", &["what_is_due_goes_with_what_references_it", "partitions_are_purged_where_they_are"]),
+    ("soft_delete/standby", &["a_standby_reads_and_refuses_to_write"]),
+    ("soft_delete/types", &["cleared_references_come_back_whatever_the_settings", "keys_of_unusual_types"]),
+    ("soft_delete/unique", &["what_was_deleted_can_be_registered_again"]),
     (
-        "soft_delete_upsert",
+        "soft_delete/upsert",
         &["a_deleted_row_is_not_changed_however_it_is_met", "other_statements_change_deleted_rows_as_before"],
     ),
-    ("soft_delete_view", &["many_rows_go_as_one_and_come_back"]),
-    ("step_limits", &["a_schedules_timeout_ends_what_catches_it"]),
-    ("throttling", &["a_job_waits_for_a_standby_that_stands_still_and_goes_on_by_itself"]),
-    ("trees", &["trees_of_every_shape_are_filled", "publications_that_would_refuse_the_update_refuse_the_backfill"]),
-    ("verbs", &["each_state_allows_what_it_should"]),
-    ("waiting", &["who_waits_holds_no_snapshot_and_no_transaction_id"]),
-    ("worker_ends", &["an_executor_that_is_terminated_leaves_the_answer_to_the_next"]),
+    ("soft_delete/view", &["many_rows_go_as_one_and_come_back"]),
+    ("jobs/step_limits", &["a_schedules_timeout_ends_what_catches_it"]),
+    ("jobs/throttling", &["a_job_waits_for_a_standby_that_stands_still_and_goes_on_by_itself"]),
     (
-        "workers",
+        "backfill/trees",
+        &["trees_of_every_shape_are_filled", "publications_that_would_refuse_the_update_refuse_the_backfill"],
+    ),
+    ("jobs/verbs", &["each_state_allows_what_it_should"]),
+    ("jobs/waiting", &["who_waits_holds_no_snapshot_and_no_transaction_id"]),
+    ("jobs/worker_ends", &["an_executor_that_is_terminated_leaves_the_answer_to_the_next"]),
+    (
+        "jobs/workers",
         &[
             "workers_can_be_started_without_a_restart",
             "three_strikes_fail_a_job_that_kills_its_worker",
@@ -128,21 +129,14 @@ const CHOICE: &[(&str, &[&str])] = &[
     ),
 ];
 
-pub fn files() -> impl Iterator<Item = &'static str> {
-    CHOICE.iter().map(|&(file, _)| file)
-}
-
 /// The tests, each of which is there: of one that was renamed the test runner would say nothing.
-pub fn tests() -> Result<Vec<&'static str>> {
+pub fn tests() -> Result<Vec<Test>> {
     let mut tests = Vec::new();
     for (file, chosen) in CHOICE {
-        let path = paths::harness().join(format!("tests/{file}.rs"));
-        let source = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        for test in *chosen {
-            if !source.contains(&format!("fn {test}(")) {
-                bail!("the smoke test {test} is not in {}", path.display());
-            }
-            tests.push(*test);
+        let all = client_tests::of_file(file)?;
+        for name in *chosen {
+            let test = all.iter().find(|test| test.name.rsplit("::").next() == Some(name));
+            tests.push(test.with_context(|| format!("the smoke test {name} is not in tests/{file}.rs"))?.clone());
         }
     }
     Ok(tests)

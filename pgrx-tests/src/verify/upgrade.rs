@@ -1,13 +1,14 @@
 //! Upgrades: a database that came step by step from an older version must be the same as a fresh installation.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
 use super::{Passed, Suite};
 use crate::cluster::Cluster;
+use crate::paths;
 use crate::session::Session;
-use crate::{paths, tree};
 
 pub fn run(suite: &Suite) -> Result<Passed> {
     let version = paths::extension_version()?;
@@ -33,24 +34,24 @@ pub fn run(suite: &Suite) -> Result<Passed> {
     Ok(Passed::with(format!("{text}{} upgrades", origins.len())))
 }
 
-/// The versions that an upgrade script starts from and an install script exists for.
+/// The versions that an upgrade script starts from. Each has a frozen install script to try it with.
 fn origins() -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    for script in tree::scripts()? {
-        let name = script.file_stem().context("a script has a name")?.to_string_lossy().into_owned();
-        names.push(name);
-    }
-    let parts = names.iter().map(|n| n.split("--").skip(1).collect::<Vec<_>>());
+    let frozen = names(paths::frozen_scripts()?)?;
     let mut origins = Vec::new();
-    for versions in parts {
-        if let [from, to] = versions[..] {
-            if !names.contains(&format!("pg_upkeep--{from}")) {
+    for name in names(paths::scripts()?)? {
+        if let [_, from, to] = name.split("--").collect::<Vec<_>>()[..] {
+            if !frozen.contains(&format!("pg_upkeep--{from}")) {
                 bail!("there is an upgrade from {from} to {to}, but no install script of {from} to try it with");
             }
             origins.push(from.to_owned());
         }
     }
     Ok(origins)
+}
+
+fn names(scripts: Vec<PathBuf>) -> Result<Vec<String>> {
+    let name = |script: &PathBuf| Ok(script.file_stem().context("a script has a name")?.to_string_lossy().into_owned());
+    scripts.iter().map(name).collect()
 }
 
 fn catalog_of(cluster: &Cluster, database: &str, origin: Option<&str>) -> Result<BTreeSet<String>> {

@@ -19,6 +19,8 @@ mod look;
 mod moves;
 #[cfg(all(test, loom))]
 mod owned;
+#[cfg(all(test, not(loom)))]
+mod tests;
 
 pub use self::databases::{DATABASES, Database, Presence};
 use self::entries::MOST_USES;

@@ -135,7 +135,7 @@ pub fn now() -> i64 {
     unsafe { pg_sys::GetCurrentTimestamp() }
 }
 
-/// The value of a setting as SHOW prints it, read at C level (LAW 6).
+/// The value of a setting, read at C level (LAW 6): a number in its base unit, without the unit that SHOW would print.
 pub fn setting(name: &CStr) -> String {
     unsafe {
         let value = pg_sys::GetConfigOption(name.as_ptr(), true, false);

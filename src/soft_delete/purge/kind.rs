@@ -1,9 +1,11 @@
 //! The kind `purge`.
 
-use pgrx::Uuid;
+use pgrx::pg_sys::Oid;
+use serde_json::Value;
 
 use super::run::Run;
 use crate::error::Result;
+use crate::jobs::claims::{Claim, What};
 use crate::jobs::kind::{Belonging, Job, Kind, Nature, Work};
 
 pub struct Purge;
@@ -21,9 +23,8 @@ impl Kind for Purge {
         Ok(Box::new(Run::open(job)?))
     }
 
-    /// Not while another purge of the table is unfinished.
-    fn check_retry(&self, job: Uuid) -> Result<()> {
-        super::check_retry(job)
+    fn claims(&self, relid: Oid, _params: &Value) -> Result<Vec<Claim>> {
+        Ok(vec![Claim { relid, what: What::Rows }])
     }
 
     fn belongings(&self) -> &'static [Belonging] {

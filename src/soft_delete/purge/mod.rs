@@ -23,9 +23,8 @@ use serde::{Deserialize, Serialize};
 use crate::calls::{arguments, relation, standing};
 use crate::error::*;
 use crate::jobs::queue::{self, NewJob};
-use crate::server::lock::{Lock, Purpose};
 use crate::server::raise::{self, Level, answer};
-use crate::server::{catalog, heap, spi};
+use crate::server::{heap, spi};
 use graph::{Graph, Managed};
 
 /// What a purge job was asked for.
@@ -141,53 +140,9 @@ pub fn refuse_row_security(target: Oid, graph: &Graph) -> Result<()> {
 
 pub fn ask(target: Option<Oid>, older_than: Option<Interval>) -> Result<Uuid> {
     let Subject { managed, graph, sql, cutoff } = subject(target, older_than)?;
-    Lock::new(Purpose::Target, managed.relid.to_u32().into()).for_transaction();
-    refuse_second(managed.relid)?;
     for warning in explain::warnings(&managed, &sql, &graph)? {
         raise::report(Level::Warning, warning);
     }
     let params = serde_json::to_value(Params { cutoff })?;
     queue::create(NewJob { relid: Some(managed.relid), ..NewJob::plain(&kind::Purge, sql, params) })
-}
-
-/// A purge of the table that has not ended.
-pub fn unfinished(relid: Oid) -> Result<Option<Uuid>> {
-    let found = spi::bookkeeping(|| {
-        spi::execute_returning(
-            "SELECT id FROM upkeep._job
-             WHERE kind OPERATOR(pg_catalog.=) 'purge' AND relid OPERATOR(pg_catalog.=) $1
-               AND state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused'])
-               AND database OPERATOR(pg_catalog.=) $2 AND system_identifier OPERATOR(pg_catalog.=) $3",
-            &[relid.into(), catalog::my_database().into(), catalog::system_identifier().into()],
-            |row| row.require(1),
-        )
-    })?;
-    Ok(found.into_iter().next())
-}
-
-/// Two would only be in each other's way.
-fn refuse_second(relid: Oid) -> Result<()> {
-    match unfinished(relid)? {
-        None => Ok(()),
-        Some(job) => Err(Error::new(OBJECT_IN_USE, "another purge of this table has not ended")
-            .detail(format!("It is job {job}."))
-            .hint(format!("CALL upkeep.wait('{job}'); or SELECT upkeep.cancel('{job}');"))),
-    }
-}
-
-fn check_retry(job: Uuid) -> Result<()> {
-    let relid: Vec<Option<Oid>> = spi::bookkeeping(|| {
-        spi::execute_returning(
-            "SELECT relid FROM upkeep._job WHERE id OPERATOR(pg_catalog.=) $1",
-            &[job.into()],
-            |row| row.get(1),
-        )
-    })?;
-    match relid.first() {
-        Some(Some(relid)) => {
-            Lock::new(Purpose::Target, relid.to_u32().into()).for_transaction();
-            refuse_second(*relid)
-        }
-        _ => Ok(()),
-    }
 }

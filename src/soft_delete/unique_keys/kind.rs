@@ -1,9 +1,12 @@
 //! The kind `unique keys`.
 
 use pgrx::Uuid;
+use pgrx::pg_sys::Oid;
+use serde_json::Value;
 
 use super::run::{self, Run};
 use crate::error::Result;
+use crate::jobs::claims::{Claim, What};
 use crate::jobs::kind::{Job, Kind, Nature, Work};
 use crate::server::index_command::Extent;
 
@@ -32,9 +35,8 @@ impl Kind for UniqueKeys {
         Ok(Extent::Tables(job.relid.into_iter().collect()))
     }
 
-    /// Not while the keys of its table are being changed by another one.
-    fn check_retry(&self, job: Uuid) -> Result<()> {
-        super::check_retry(job)
+    fn claims(&self, relid: Oid, _params: &Value) -> Result<Vec<Claim>> {
+        Ok(vec![Claim { relid, what: What::Indexes }])
     }
 
     fn clean_up(&self, job: Uuid) -> Result<Option<String>> {

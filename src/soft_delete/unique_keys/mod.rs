@@ -15,11 +15,8 @@ use pgrx::prelude::*;
 
 use crate::calls::standing;
 use crate::error::*;
-use crate::jobs::kind::Kind;
 use crate::jobs::queue::{self, NewJob};
-use crate::server::lock::{Lock, Purpose};
 use crate::server::raise::{self, Level, answer};
-use crate::server::{catalog, spi};
 use plan::{Fate, Key};
 
 /// `upkeep.make_unique_keys_partial(target)`
@@ -75,43 +72,6 @@ fn create(target: Option<Oid>) -> Result<Option<Uuid>> {
         raise::report(Level::Notice, Error::new(SqlState(0), nothing));
         return Ok(None);
     }
-    Lock::new(Purpose::Target, subject.relid.to_u32().into()).for_transaction();
-    refuse_second(subject.relid)?;
     let job = NewJob::plain(&UniqueKeys, subject.sql, serde_json::json!({}));
     queue::create(NewJob { relid: Some(subject.relid), ..job }).map(Some)
-}
-
-fn refuse_second(relid: Oid) -> Result<()> {
-    let other: Vec<Uuid> = spi::bookkeeping(|| {
-        spi::execute_returning(
-            "SELECT id FROM upkeep._job
-             WHERE kind OPERATOR(pg_catalog.=) $2 AND relid OPERATOR(pg_catalog.=) $1
-               AND state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused'])
-               AND database OPERATOR(pg_catalog.=) $3 AND system_identifier OPERATOR(pg_catalog.=) $4",
-            &[
-                relid.into(),
-                UniqueKeys.name().into(),
-                catalog::my_database().into(),
-                catalog::system_identifier().into(),
-            ],
-            |row| row.require(1),
-        )
-    })?;
-    match other.first() {
-        None => Ok(()),
-        Some(job) => Err(Error::new(OBJECT_IN_USE, "the unique keys of this table are being changed already")
-            .detail(format!("It is job {job}."))
-            .hint(format!("CALL upkeep.wait('{job}'); or SELECT upkeep.cancel('{job}');"))),
-    }
-}
-
-fn check_retry(job: Uuid) -> Result<()> {
-    let relid = spi::bookkeeping(|| {
-        spi::query_one("SELECT relid FROM upkeep._job WHERE id OPERATOR(pg_catalog.=) $1", &[job.into()], |row| {
-            row.get::<Oid>(1)
-        })
-    })?;
-    let Some(relid) = relid.flatten() else { return Ok(()) };
-    Lock::new(Purpose::Target, relid.to_u32().into()).for_transaction();
-    refuse_second(relid)
 }

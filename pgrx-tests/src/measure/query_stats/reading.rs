@@ -35,9 +35,7 @@ const LOOKS: [(&str, &str, Option<f64>); 6] = [
 ];
 
 pub fn measure(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()> {
-    cluster.create_database(DATABASE)?;
-    let mut session = cluster.connect(DATABASE)?;
-    session.run("CREATE EXTENSION pg_upkeep")?;
+    let mut session = cluster.with_extension(DATABASE)?;
     println!("writing {DAYS} days of {} statements, as the defaults keep them ...", plan.statements);
     fill(&mut session, plan.statements)?;
     session.run("VACUUM ANALYZE")?;

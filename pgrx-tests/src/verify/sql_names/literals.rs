@@ -92,8 +92,14 @@ fn text_of(literal: &str) -> Option<String> {
 fn is_sql(text: &str) -> bool {
     // A sentence, or advice that we cannot follow ourselves.
     let prose = r"^\s*([A-Z][a-z]+ |ALTER SYSTEM )";
-    let statement = r"^\s*(SELECT|INSERT INTO|UPDATE|DELETE FROM|WITH|MERGE|LOCK TABLE|CREATE|ALTER|DROP|TABLE|COMMENT ON|VALUES|CALL|EXPLAIN)\s";
-    let part = r"pg_catalog\.|::[a-z{]|OPERATOR\(|\b(FROM|WHERE|ORDER BY|RETURNING|USING|ON CONFLICT|SET|IS NULL|IS NOT NULL|CASE WHEN|EXISTS \()\b";
+    let statement = concat!(
+        r"^\s*(SELECT|INSERT INTO|UPDATE|DELETE FROM|WITH|MERGE|LOCK TABLE|CREATE|ALTER|DROP|",
+        r"TABLE|COMMENT ON|VALUES|CALL|EXPLAIN)\s"
+    );
+    let part = concat!(
+        r"pg_catalog\.|::[a-z{]|OPERATOR\(|",
+        r"\b(FROM|WHERE|ORDER BY|RETURNING|USING|ON CONFLICT|SET|IS NULL|IS NOT NULL|CASE WHEN|EXISTS \()\b"
+    );
     let matches = |pattern: &str| Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text));
     !matches(prose) && (matches(statement) || matches(part))
 }

@@ -1,0 +1,3 @@
+//! Row stamps.
+
+mod stamps;

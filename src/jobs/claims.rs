@@ -1,0 +1,185 @@
+//! What unfinished jobs have for themselves: two that want the same of one table would be in each other's way.
+//!
+//! Claims hold OIDs and are no part of a dump. A job takes its own when it is created, and anew whenever it is queued again: by
+//! retry, by resume, and by `resume_all()` after a dump was restored. Those of finished jobs count for nothing.
+
+use pgrx::Uuid;
+use pgrx::pg_sys::Oid;
+use serde_json::Value;
+
+use super::kind::Kind;
+use crate::calls::relation;
+use crate::error::{Error, OBJECT_IN_USE, Result};
+use crate::server::lock::{Lock, Purpose};
+use crate::server::{catalog, spi};
+
+/// What a job needs of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// To give this column new values.
+    Column(String),
+    /// To remove rows.
+    Rows,
+    /// To build and replace indexes.
+    Indexes,
+    /// To change the table itself.
+    Definition,
+}
+
+impl What {
+    /// As `_job_claim.what` has it.
+    fn write(&self) -> String {
+        match self {
+            What::Column(name) => format!("column {name}"),
+            What::Rows => "rows".to_owned(),
+            What::Indexes => "indexes".to_owned(),
+            What::Definition => "definition".to_owned(),
+        }
+    }
+
+    /// What a later version has written stands for everything.
+    fn read(text: &str) -> Self {
+        match text {
+            "rows" => What::Rows,
+            "indexes" => What::Indexes,
+            other => other.strip_prefix("column ").map_or(What::Definition, |name| What::Column(name.to_owned())),
+        }
+    }
+
+    /// The one rule for all pairs.
+    fn excludes(&self, other: &What) -> bool {
+        match (self, other) {
+            (What::Definition, _) | (_, What::Definition) => true,
+            (What::Column(mine), What::Column(theirs)) => mine == theirs,
+            (mine, theirs) => mine == theirs,
+        }
+    }
+}
+
+/// What a job needs for itself of this table, and of all that share rows with it.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    pub relid: Oid,
+    pub what: What,
+}
+
+/// An unfinished job that has what is wanted.
+struct Rival {
+    job: Uuid,
+    kind: String,
+    target: String,
+    relid: Oid,
+    what: What,
+}
+
+/// Takes what this job needs for itself, in place of what it had. 55006: another unfinished one has it. In a transaction that
+/// queues the job.
+pub fn take(job: Uuid, kind: &dyn Kind, relid: Option<Oid>, params: &Value) -> Result<()> {
+    let claims = match relid {
+        Some(relid) => kind.claims(relid, params)?,
+        None => Vec::new(),
+    };
+    for claim in &claims {
+        if let Some(rival) = rival(job, claim)? {
+            return Err(refusal(claim, &rival));
+        }
+    }
+    spi::bookkeeping(|| {
+        spi::execute("DELETE FROM upkeep._job_claim WHERE job OPERATOR(pg_catalog.=) $1", &[job.into()])?;
+        for Claim { relid, what } in &claims {
+            spi::execute(
+                "INSERT INTO upkeep._job_claim (job, relid, what) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+                &[job.into(), (*relid).into(), what.write().into()],
+            )?;
+        }
+        Ok(())
+    })
+}
+
+/// Does an unfinished job have it?
+pub fn is_taken(claim: &Claim) -> Result<bool> {
+    Ok(rival(Uuid::from_bytes([0; 16]), claim)?.is_some())
+}
+
+/// Who has it. Requests that share a table share what is above it, and wait there for each other.
+fn rival(job: Uuid, claim: &Claim) -> Result<Option<Rival>> {
+    let related = relation::related(claim.relid)?;
+    for (top, _) in related.iter().filter(|(_, is_top)| *is_top) {
+        Lock::new(Purpose::Target, top.to_u32().into()).for_transaction();
+    }
+    let relids: Vec<Oid> = related.into_iter().map(|(relid, _)| relid).collect();
+    let held = spi::bookkeeping(|| {
+        // The request that this one waited for has committed since.
+        spi::freshly(|| {
+            spi::query(
+                "SELECT c.job, j.kind, j.target, c.relid, c.what
+                 FROM upkeep._job_claim c JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) c.job
+                 WHERE c.relid OPERATOR(pg_catalog.=) ANY ($1) AND c.job OPERATOR(pg_catalog.<>) $2
+                   AND j.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused'])
+                   AND j.system_identifier OPERATOR(pg_catalog.=) $3 AND j.database OPERATOR(pg_catalog.=) $4
+                 ORDER BY j.created_at, j.id",
+                &[relids.into(), job.into(), catalog::system_identifier().into(), catalog::my_database().into()],
+                |row| {
+                    Ok(Rival {
+                        job: row.require(1)?,
+                        kind: row.require(2)?,
+                        target: row.require(3)?,
+                        relid: row.require(4)?,
+                        what: What::read(&row.require::<String>(5)?),
+                    })
+                },
+            )
+        })
+    })?;
+    Ok(held.into_iter().find(|rival| claim.what.excludes(&rival.what)))
+}
+
+fn refusal(claim: &Claim, rival: &Rival) -> Error {
+    let Rival { job, kind, target, .. } = rival;
+    let table = if rival.relid == claim.relid { "this table" } else { "tables that this one shares its rows with" };
+    let message = match (&claim.what, &rival.what) {
+        (What::Column(_), What::Column(name)) => format!("another {kind} already fills column {name} of {table}"),
+        (_, What::Rows) => format!("another {kind} of {table} has not ended"),
+        (_, What::Indexes) => format!("the indexes of {table} are being changed already"),
+        (_, What::Column(name)) => format!("column {name} of {table} is being filled"),
+        (_, What::Definition) => format!("{table} is being changed"),
+    };
+    Error::new(OBJECT_IN_USE, message)
+        .detail(format!("It is job {job}, {kind} of {target}."))
+        .hint(format!("CALL upkeep.wait('{job}'); or SELECT upkeep.cancel('{job}');"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> [What; 5] {
+        [What::Column("a".into()), What::Column("b".into()), What::Rows, What::Indexes, What::Definition]
+    }
+
+    #[test]
+    fn one_rule_for_all_pairs() {
+        // Line by line: column a, column b, rows, indexes, definition.
+        const EXCLUDES: [[bool; 5]; 5] = [
+            [true, false, false, false, true],
+            [false, true, false, false, true],
+            [false, false, true, false, true],
+            [false, false, false, true, true],
+            [true, true, true, true, true],
+        ];
+        for (mine, line) in all().iter().zip(EXCLUDES) {
+            for (theirs, excludes) in all().iter().zip(line) {
+                assert_eq!(mine.excludes(theirs), excludes, "{mine:?} and {theirs:?}");
+                assert_eq!(theirs.excludes(mine), excludes, "{theirs:?} and {mine:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn claims_are_read_as_they_were_written() {
+        for what in all().into_iter().chain([What::Column("column rows".into()), What::Column(String::new())]) {
+            assert_eq!(What::read(&what.write()), what);
+        }
+        assert_eq!(What::read("triggers"), What::Definition, "of a later version");
+    }
+}
