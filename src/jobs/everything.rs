@@ -6,7 +6,6 @@ use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use pgrx::Uuid;
-use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
 use serde_json::Value;
@@ -18,7 +17,7 @@ use crate::calls::{arguments, standing};
 use crate::error::*;
 use crate::server::json::JsonB;
 use crate::server::raise::{self, Level};
-use crate::server::{catalog, spi, worker};
+use crate::server::{Oid, catalog, spi, worker};
 
 /// Rows are locked for moments all the time, by steps of executors and looks of schedulers: those are waited for so long.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -6,7 +6,6 @@ use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
 use pgrx::Uuid;
-use pgrx::pg_sys::Oid;
 
 use super::kind::{Completion, Context, Event, Job, Kind, Nature, Outcome, Restart, Work};
 use super::limits::Limits;
@@ -20,7 +19,7 @@ use crate::jobs::raw::segment;
 use crate::server::catch::transaction;
 use crate::server::raise::{self, Level};
 use crate::server::worker::{self, Registration};
-use crate::server::{catalog, lock, spi, step, system, timeout, top_level};
+use crate::server::{Oid, catalog, lock, spi, step, system, timeout, top_level};
 use crate::settings;
 
 /// A batch waits at most this long for a lock: below `deadlock_timeout`, so that

@@ -5,16 +5,14 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use pgrx::pg_sys::Oid;
-
 use super::{activity, registry, scheduler};
 use crate::error::{Error, Result, SqlState};
 use crate::jobs::raw::segment::{self, Database, NEVER, Segment};
-use crate::server::catalog;
 use crate::server::catch::transaction;
 use crate::server::lock::{Lock, Purpose};
 use crate::server::raise::{self, Level};
 use crate::server::worker::{self, Handle, Registration};
+use crate::server::{Oid, catalog};
 use crate::settings;
 
 /// The postmaster brings a launcher back after a crash.

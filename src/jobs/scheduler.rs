@@ -5,7 +5,6 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use pgrx::Uuid;
-use pgrx::pg_sys::Oid;
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
@@ -22,7 +21,7 @@ use crate::jobs::raw::segment::{Database, NEVER, Segment};
 use crate::server::catch::transaction;
 use crate::server::lock::{Lock, Purpose};
 use crate::server::worker::{self, Handle};
-use crate::server::{catalog, spi};
+use crate::server::{Oid, catalog, spi};
 use crate::settings;
 use pg_upkeep_memory::board::Board;
 

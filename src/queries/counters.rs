@@ -10,7 +10,7 @@ use crate::error::*;
 use crate::queries::raw::memory::{self, Database, Entry};
 use crate::server::catch::subtransaction;
 use crate::server::epoch::FROM_1970;
-use crate::server::{catalog, spi};
+use crate::server::{Oid, catalog, spi};
 
 /// Marks an entry of a version that does not say since when it counts.
 const SEEN: i64 = 1;
@@ -189,7 +189,7 @@ impl Source {
             |row| {
                 let key = Key {
                     queryid: row.require(1)?,
-                    user: row.require::<pgrx::pg_sys::Oid>(2)?.to_u32(),
+                    user: row.require::<Oid>(2)?.to_u32(),
                     toplevel: row.require(3)?,
                     by_job: false,
                 };

@@ -2,7 +2,6 @@
 //! (`soft_delete::raw::ending`, which is the function that SQL calls).
 
 use pgrx::Uuid;
-use pgrx::pg_sys::Oid;
 
 use super::ddl::ours;
 use super::enable::require_owner_of;
@@ -12,7 +11,7 @@ use crate::calls::{arguments, standing};
 use crate::error::*;
 use crate::server::named::objects::Objects;
 use crate::server::raw::Planned;
-use crate::server::spi;
+use crate::server::{Oid, spi};
 use crate::sql::quote::{identifier, literal};
 
 /// What is to be done about the rows that are deleted. The table is locked.

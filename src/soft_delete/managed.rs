@@ -4,10 +4,8 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use pgrx::pg_sys::Oid;
-
 use crate::error::{Error, INTERNAL_ERROR, Result};
-use crate::server::{catalog, heap, spi};
+use crate::server::{Oid, catalog, heap, spi};
 use crate::sql::quote::{identifier, qualified};
 
 /// A table with soft delete.

@@ -3,14 +3,13 @@
 
 use std::ffi::CString;
 
-use pgrx::pg_sys::{self, Oid};
 use pgrx::spi::quote_identifier;
 
 use super::managed::{self, Column, ForeignKey, Managed, Operator};
 use crate::error::{Error, FEATURE_NOT_SUPPORTED, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
 use crate::server::named::objects::Objects;
 use crate::server::raw::Planned;
-use crate::server::{catalog, encoding, heap, spi, view};
+use crate::server::{Oid, catalog, encoding, heap, spi, types, view};
 use crate::sql::quote::{identifier, literal, qualified};
 
 /// What arrays of keys are told apart by, never by their place: foreign keys are added, renamed and dropped meanwhile.
@@ -267,7 +266,7 @@ impl Program {
 }
 
 fn common() -> Vec<Oid> {
-    vec![pg_sys::UUIDOID, pg_sys::TIMESTAMPTZOID, pg_sys::TEXTOID]
+    vec![types::UUID, types::TIMESTAMPTZ, types::TEXT]
 }
 
 fn text(text: &str) -> CString {
@@ -329,7 +328,7 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
     let one = equal(&|i| format!("${}", 5 + i));
     let (row_type, row_array) = match managed.live_view {
         Some(view) if view == relid => managed::row_type(view)?,
-        _ => (pg_sys::RECORDOID, pg_sys::RECORDARRAYOID),
+        _ => (types::RECORD, types::RECORDARRAY),
     };
     let each = |of: &dyn Fn(usize, &Column) -> String| -> String {
         image_columns.iter().map(|&(at, column)| of(at, column)).collect::<Vec<_>>().join(", ")
@@ -354,10 +353,10 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
     one_types.push(row_type);
     one_types.extend(keys[..primary].iter().map(|key| key.type_oid));
     let arrays = with_arrays(&keys[..primary]);
-    let type_of_at = type_of(managed, &columns, &managed.deleted_at, &[pg_sys::TIMESTAMPTZOID, pg_sys::TIMESTAMPOID])?;
-    type_of(managed, &columns, &managed.deletion_id, &[pg_sys::UUIDOID])?;
+    let type_of_at = type_of(managed, &columns, &managed.deleted_at, &[types::TIMESTAMPTZ, types::TIMESTAMP])?;
+    type_of(managed, &columns, &managed.deletion_id, &[types::UUID])?;
     if let Some(flag) = &managed.flag {
-        type_of(managed, &columns, flag, &[pg_sys::BOOLOID])?;
+        type_of(managed, &columns, flag, &[types::BOOL])?;
     }
     let flag = managed.flag.as_ref().map_or_else(String::new, |flag| format!(", {} = true", identifier(flag)));
     let (at, by, id) =
@@ -386,7 +385,7 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
                                WHERE h.id OPERATOR(pg_catalog.=) d.{id} AND h.held IS NOT NULL)
                  LIMIT 1"
             ),
-            vec![pg_sys::TIMESTAMPTZOID],
+            vec![types::TIMESTAMPTZ],
         ),
         note_purged: Planned::new(
             format!(
@@ -458,7 +457,7 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
         view_fits: keys.iter().all(|key| number(key) > 0),
         deleted_at: called(&managed.deleted_at).map_or(0, number),
         deletion_id: called(&managed.deletion_id).map_or(0, number),
-        has_timezone: type_of_at != pg_sys::TIMESTAMPOID,
+        has_timezone: type_of_at != types::TIMESTAMP,
         flag: managed.flag.as_deref().and_then(called).map_or(0, number),
     })
 }
@@ -766,7 +765,7 @@ fn clear(key: &ForeignKey, used: &[Column], table: &str, rows: &str, matching: &
         aliases.join(", ")
     );
     let mut types = common();
-    types.extend(vec![pg_sys::TEXTARRAYOID; count]);
+    types.extend(vec![types::TEXTARRAY; count]);
     Ok(Action::Clear {
         child: key.child_root,
         clearing: Clearing {

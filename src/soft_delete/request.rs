@@ -2,7 +2,6 @@
 //! statements put together.
 
 use pgrx::Uuid;
-use pgrx::pg_sys::{self, Oid};
 
 use super::managed::{self, Column, Managed};
 use super::program::{self, KeyColumn, counted_own};
@@ -15,7 +14,7 @@ use crate::server::analyze::analyse;
 use crate::server::named::objects::Objects;
 use crate::server::raise::{self, Level};
 use crate::server::raw::Planned;
-use crate::server::{catalog, heap, spi};
+use crate::server::{Oid, catalog, heap, spi, types};
 use crate::sql::fragments;
 use crate::sql::glue::Glue;
 use crate::sql::quote::{identifier, literal, qualified};
@@ -59,7 +58,7 @@ pub struct Cleared {
 }
 
 fn types(more: &[Oid]) -> Vec<Oid> {
-    let mut types = vec![pg_sys::UUIDOID, pg_sys::TIMESTAMPTZOID, pg_sys::TEXTOID];
+    let mut types = vec![types::UUID, types::TIMESTAMPTZ, types::TEXT];
     types.extend_from_slice(more);
     types
 }
@@ -403,7 +402,7 @@ fn cleared(id: Uuid) -> Result<Vec<Cleared>> {
             .map(|((column, i), &type_oid)| {
                 let text = format!("(c.{column} OPERATOR(pg_catalog.->>) {i})");
                 // What was put into jsonb as such is text again only as a whole; old values of type jsonb were text already.
-                if type_oid != pg_sys::JSONBOID || *column == "old_values" {
+                if type_oid != types::JSONB || *column == "old_values" {
                     return text;
                 }
                 format!(
@@ -426,7 +425,7 @@ fn cleared(id: Uuid) -> Result<Vec<Cleared>> {
                 rows.join(", "),
                 conditions.join(" AND ")
             ),
-            types(&[pg_sys::RECORDARRAYOID]),
+            types(&[types::RECORDARRAY]),
         );
         restore.names(group.relid, &Objects::of(&[group.relid])?);
         cleared.push(Cleared {

@@ -7,7 +7,6 @@
 
 use pgrx::Uuid;
 use pgrx::datum::Interval;
-use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
 use super::managed::Managed;
@@ -18,7 +17,7 @@ use crate::jobs::claims::{self, Claim, What};
 use crate::jobs::forget;
 use crate::schedules;
 use crate::server::raise::{self, Level, answer};
-use crate::server::{catalog, spi};
+use crate::server::{Oid, catalog, spi};
 
 const SCHEDULE: &str = "upkeep.schedule(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.text, interval, integer, interval, boolean, boolean, boolean)";
 

@@ -1,7 +1,6 @@
 //! Statements that are stopped on their way, and names that change under kept statements: what only the inside of a backend
 //! can do.
 
-use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
 use crate::error::Result;
@@ -9,7 +8,7 @@ use crate::in_server_tests::{run, sqlstate, text};
 use crate::server::catch::subtransaction;
 use crate::server::named::objects::Objects;
 use crate::server::raw::Planned;
-use crate::server::repeated;
+use crate::server::{Oid, repeated};
 
 fn tables() {
     run("CREATE TABLE t (id int PRIMARY KEY)").unwrap();

@@ -394,10 +394,10 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    pub fn new(sql: impl Into<String>, types: &[pg_sys::BuiltinOid]) -> Self {
+    pub fn new(sql: impl Into<String>, types: &[pg_sys::Oid]) -> Self {
         Prepared {
             sql: sql.into(),
-            types: types.iter().map(|&oid| pg_sys::PgOid::BuiltIn(oid)).collect(),
+            types: types.iter().map(|&oid| pg_sys::PgOid::from(oid)).collect(),
             plan: std::cell::OnceCell::new(),
         }
     }

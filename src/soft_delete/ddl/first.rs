@@ -8,14 +8,12 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use pgrx::pg_sys::Oid;
-
 use super::{follow, names, ours};
 use crate::error::{Error, LOCK_NOT_AVAILABLE, OBJECT_NOT_IN_PREREQUISITE_STATE, QUERY_CANCELED, Result};
 use crate::server::alteration::Alteration;
 use crate::server::catch::subtransaction;
 use crate::server::raise::{self, Level};
-use crate::server::{catalog, heap, spi, timeout, worker};
+use crate::server::{Oid, catalog, heap, spi, timeout, worker};
 use crate::soft_delete::managed::{self, Managed};
 use crate::soft_delete::objects;
 

@@ -4,7 +4,6 @@
 
 use std::cell::Cell;
 
-use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
 use super::{names, ours, references, views};
@@ -12,7 +11,7 @@ use crate::error::{Error, LOCK_NOT_AVAILABLE, QUERY_CANCELED, Result};
 use crate::server::alteration::Alteration;
 use crate::server::catch::subtransaction;
 use crate::server::raise::{self, Level};
-use crate::server::{catalog, heap, spi, view, worker};
+use crate::server::{Oid, catalog, heap, spi, view, worker};
 use crate::soft_delete::managed::{self, Managed};
 use crate::soft_delete::{objects, retention};
 use crate::sql::quote::identifier;

@@ -2,10 +2,8 @@
 
 use std::collections::HashMap;
 
-use pgrx::pg_sys::{self, Oid};
-
 use crate::error::{Error, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
-use crate::server::{catalog, heap, spi};
+use crate::server::{Oid, catalog, heap, spi, types};
 use crate::soft_delete::managed as tables;
 use crate::soft_delete::managed::{Operator, operator};
 use crate::soft_delete::program::another_type;
@@ -106,10 +104,9 @@ impl Managed {
     /// Under a lock of the table.
     pub fn check_types(&self) -> Result<()> {
         let columns = tables::columns(self.relid)?;
-        for (name, fit) in [
-            (&self.deleted_at, &[pg_sys::TIMESTAMPTZOID, pg_sys::TIMESTAMPOID][..]),
-            (&self.deletion_id, &[pg_sys::UUIDOID]),
-        ] {
+        for (name, fit) in
+            [(&self.deleted_at, &[types::TIMESTAMPTZ, types::TIMESTAMP][..]), (&self.deletion_id, &[types::UUID])]
+        {
             if !columns.iter().any(|column| column.name == *name && fit.contains(&column.type_oid)) {
                 let (schema, table) = heap::name(self.relid).unwrap_or_default();
                 return Err(another_type(&qualified(&schema, &table), name));
