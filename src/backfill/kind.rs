@@ -30,7 +30,8 @@ impl Kind for Backfill {
     }
 
     /// The columns that it fills.
-    fn claims(&self, relid: Oid, params: &Value) -> Result<Vec<Claim>> {
+    fn claims(&self, relid: Option<Oid>, params: &Value) -> Result<Vec<Claim>> {
+        let Some(relid) = relid else { return Ok(Vec::new()) };
         let columns = params.get("columns").cloned().unwrap_or_default();
         let columns: Vec<String> = serde_json::from_value(columns)?;
         Ok(columns.into_iter().map(|column| Claim { relid, what: What::Column(column) }).collect())

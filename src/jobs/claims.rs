@@ -4,9 +4,7 @@
 //! retry, by resume, and by `resume_all()` after a dump was restored. Those of finished jobs count for nothing.
 
 use pgrx::Uuid;
-use serde_json::Value;
 
-use super::kind::Kind;
 use crate::calls::relation;
 use crate::error::{Error, OBJECT_IN_USE, Result};
 use crate::server::lock::{Lock, Purpose};
@@ -73,19 +71,15 @@ struct Rival {
 
 /// Takes what this job needs for itself, in place of what it had. 55006: another unfinished one has it. In a transaction that
 /// queues the job.
-pub fn take(job: Uuid, kind: &dyn Kind, relid: Option<Oid>, params: &Value) -> Result<()> {
-    let claims = match relid {
-        Some(relid) => kind.claims(relid, params)?,
-        None => Vec::new(),
-    };
-    for claim in &claims {
+pub fn take(job: Uuid, claims: &[Claim]) -> Result<()> {
+    for claim in claims {
         if let Some(rival) = rival(job, claim)? {
             return Err(refusal(claim, &rival));
         }
     }
     spi::bookkeeping(|| {
         spi::execute("DELETE FROM upkeep._job_claim WHERE job OPERATOR(pg_catalog.=) $1", &[job.into()])?;
-        for Claim { relid, what } in &claims {
+        for Claim { relid, what } in claims {
             spi::execute(
                 "INSERT INTO upkeep._job_claim (job, relid, what) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
                 &[job.into(), (*relid).into(), what.write().into()],

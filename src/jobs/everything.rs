@@ -122,7 +122,7 @@ fn resume_jobs(jobs: &[Uuid]) -> Result<Vec<(Uuid, Error)>> {
     for (job, kind, relid, params) in what_they_are(jobs)? {
         // One of a kind that is not known fails when it is started.
         let Ok(kind) = registry::kind(&kind, &params) else { continue };
-        if let Err(refused) = claims::take(job, kind, relid, &params) {
+        if let Err(refused) = kind.claims(relid, &params).and_then(|wanted| claims::take(job, &wanted)) {
             stay.push((job, refused));
         }
     }

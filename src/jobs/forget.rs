@@ -8,8 +8,8 @@
 
 use pgrx::Uuid;
 
-use super::kind::Belonging;
-use super::{registry, store};
+use super::kind::{Belonging, JOBS};
+use super::registry;
 use crate::error::Result;
 use crate::quarantine;
 use crate::server::spi;
@@ -28,7 +28,7 @@ fn belongings() -> impl Iterator<Item = &'static Belonging> {
 
 /// Forgets jobs whose rows this transaction has locked.
 pub fn jobs(jobs: &[Uuid]) -> Result<()> {
-    rows(store::JOBS, jobs)
+    rows(JOBS, jobs)
 }
 
 /// Those of these jobs that nobody needs any more.

@@ -61,7 +61,7 @@ pub trait Kind: Sync {
     }
 
     /// What a job that is to do this with this table needs for itself.
-    fn claims(&self, _relid: Oid, _params: &Value) -> Result<Vec<Claim>> {
+    fn claims(&self, _relid: Option<Oid>, _params: &Value) -> Result<Vec<Claim>> {
         Ok(Vec::new())
     }
 
@@ -129,6 +129,9 @@ pub struct Restart {
     pub keep_cursors: bool,
 }
 
+/// The table of jobs.
+pub const JOBS: &str = "upkeep._job";
+
 /// A table whose rows belong to those of another one. There is no foreign key between them: see [`super::forget`].
 pub struct Belonging {
     pub table: &'static str,
@@ -139,7 +142,7 @@ pub struct Belonging {
 
 impl Belonging {
     pub const fn to_job(table: &'static str) -> Self {
-        Belonging { table, column: "job", to: super::store::JOBS }
+        Belonging { table, column: "job", to: JOBS }
     }
 }
 
@@ -245,20 +248,5 @@ pub struct Event {
 impl Context {
     pub fn event(&mut self, event: &'static str, detail: impl Into<String>) {
         self.events.push(Event { event, detail: detail.into() });
-    }
-
-    /// Reads and replaces the part of the cursor that all slots of the job share,
-    /// under a row lock that lasts until this step commits: use it in steps that do
-    /// nothing else. `change` gets the shared value and the cursors of the other
-    /// slots that have something in hand.
-    pub fn with_shared<T>(
-        &mut self,
-        change: impl FnOnce(&mut Context, Value, Vec<Value>) -> Result<(Value, T)>,
-    ) -> Result<T> {
-        let (shared, others) = super::store::lock_shared(self.job.id, self.slot)?;
-        let (shared, result) = change(self, shared, others)?;
-        super::store::write_shared(self.job.id, shared)?;
-        self.claimed = true;
-        Ok(result)
     }
 }

@@ -82,7 +82,7 @@ pub fn create(new: NewJob<'_>) -> Result<Uuid> {
     // Read before the switch below pins a search_path of ours.
     let session = captured_session()?;
     let limits = new.limits.with_timezone();
-    claims::take(id, new.kind, new.relid, &new.params)?;
+    claims::take(id, &new.kind.claims(new.relid, &new.params)?)?;
     spi::bookkeeping(|| {
         spi::execute(
             "INSERT INTO upkeep._job (id, kind, name, owner, owner_name, relid, target, params, session, state,

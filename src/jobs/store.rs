@@ -39,9 +39,6 @@ pub struct Live {
     pub limits: Limits,
 }
 
-/// The table of jobs.
-pub const JOBS: &str = "upkeep._job";
-
 /// Why a job is paused that came with a dump or a copied database.
 pub const RESTORED: &str = "restored";
 
@@ -834,4 +831,21 @@ pub fn seconds_to_next(retention: Option<Duration>) -> Result<Option<f64>> {
         |row| row.get(1),
     )
     .map(Option::flatten)
+}
+
+impl Context {
+    /// Reads and replaces the part of the cursor that all slots of the job share,
+    /// under a row lock that lasts until this step commits: use it in steps that do
+    /// nothing else. `change` gets the shared value and the cursors of the other
+    /// slots that have something in hand.
+    pub fn with_shared<T>(
+        &mut self,
+        change: impl FnOnce(&mut Context, Value, Vec<Value>) -> Result<(Value, T)>,
+    ) -> Result<T> {
+        let (shared, others) = lock_shared(self.job.id, self.slot)?;
+        let (shared, result) = change(self, shared, others)?;
+        write_shared(self.job.id, shared)?;
+        self.claimed = true;
+        Ok(result)
+    }
 }

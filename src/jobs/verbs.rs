@@ -237,7 +237,8 @@ fn resume_job(job: Uuid) -> Result<Uuid> {
             "The job came with a dump or a copied database. Whether it may go on here is for an administrator to say.",
         ));
     }
-    claims::take(job, registry::kind(&target.kind, &target.params)?, target.relid, &target.params)?;
+    let kind = registry::kind(&target.kind, &target.params)?;
+    claims::take(job, &kind.claims(target.relid, &target.params)?)?;
     set_state(job, "queued", None)?;
     queue::wake_or_warn()?;
     Ok(job)
@@ -277,7 +278,7 @@ fn retry_job(job: Uuid) -> Result<Uuid> {
     queue::check_limit(target.owner, &catalog::role_name(target.owner).unwrap_or_default())?;
     let kind = registry::kind(&target.kind, &target.params)?;
     kind.check_retry(job)?;
-    claims::take(job, kind, target.relid, &target.params)?;
+    claims::take(job, &kind.claims(target.relid, &target.params)?)?;
     let Restart { shared, keep_cursors } = kind.restart(target.shared.clone(), was_done);
     spi::bookkeeping(|| {
         spi::execute(

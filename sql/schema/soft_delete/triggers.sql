@@ -1,7 +1,7 @@
 -- The triggers of soft delete, and what their conditions ask.
 
 -- All triggers that soft delete makes, by their function and tgtype. conditional: there is a WHEN; null: there may be one. What
--- the functions take for theirs (server::soft_delete::attached) is compared with it by a test.
+-- the functions take for theirs (src/soft_delete/raw/attached.rs) is compared with it by a test.
 CREATE FUNCTION upkeep._soft_delete_triggers(
     OUT proname name, OUT tgname name, OUT tgtype smallint, OUT deferred boolean, OUT conditional boolean)
     RETURNS SETOF record LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 14

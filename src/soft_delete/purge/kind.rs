@@ -23,8 +23,8 @@ impl Kind for Purge {
         Ok(Box::new(Run::open(job)?))
     }
 
-    fn claims(&self, relid: Oid, _params: &Value) -> Result<Vec<Claim>> {
-        Ok(vec![Claim { relid, what: What::Rows }])
+    fn claims(&self, relid: Option<Oid>, _params: &Value) -> Result<Vec<Claim>> {
+        Ok(relid.map(|relid| Claim { relid, what: What::Rows }).into_iter().collect())
     }
 
     fn belongings(&self) -> &'static [Belonging] {

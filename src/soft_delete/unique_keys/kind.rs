@@ -35,8 +35,8 @@ impl Kind for UniqueKeys {
         Ok(Extent::Tables(job.relid.into_iter().collect()))
     }
 
-    fn claims(&self, relid: Oid, _params: &Value) -> Result<Vec<Claim>> {
-        Ok(vec![Claim { relid, what: What::Indexes }])
+    fn claims(&self, relid: Option<Oid>, _params: &Value) -> Result<Vec<Claim>> {
+        Ok(relid.map(|relid| Claim { relid, what: What::Indexes }).into_iter().collect())
     }
 
     fn clean_up(&self, job: Uuid) -> Result<Option<String>> {

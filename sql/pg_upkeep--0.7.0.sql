@@ -115,6 +115,16 @@ CREATE INDEX ON upkeep._job_event (job, happened_at);
 -- In a database that publishes all tables, nothing can be deleted from one whose rows nothing identifies.
 ALTER TABLE upkeep._job_event REPLICA IDENTITY FULL;
 
+-- What unfinished jobs have for themselves: two that want the same of one table would be in each other's way. No part of a dump, for
+-- it would name other tables elsewhere: where jobs are restored they take theirs anew.
+CREATE TABLE upkeep._job_claim (
+    job uuid NOT NULL,
+    relid oid NOT NULL,
+    what text NOT NULL, -- 'column NAME', 'rows', 'indexes' or 'definition': src/jobs/claims.rs
+    PRIMARY KEY (job, relid, what)
+);
+CREATE INDEX ON upkeep._job_claim (relid);
+
 -- pg_dump carries the jobs; where they are restored they wait for resume_all() (LAW 20).
 SELECT pg_catalog.pg_extension_config_dump('upkeep._job', '');
 SELECT pg_catalog.pg_extension_config_dump('upkeep._job_slot', '');
@@ -125,9 +135,10 @@ SELECT pg_catalog.pg_extension_config_dump('upkeep._job_event', '');
 -- requires:
 --   jobs_tables
 
--- What is known of a backfill beside its job, and a view of the rows that it put aside.
+-- Rows that jobs have put aside, and what people see of them.
 
--- Rows that a backfill has to come back to (locked by somebody else) or has put aside (quarantined).
+-- Rows that a job, of whatever kind, has to come back to (locked by somebody else) or has put aside (quarantined). It is called
+-- after backfills because dumps that were made when only they had such rows name it.
 CREATE TABLE upkeep._backfill_row (
     job uuid NOT NULL,
     row_key jsonb NOT NULL,
@@ -144,6 +155,27 @@ CREATE TABLE upkeep._backfill_row (
     PRIMARY KEY (job, relid, row_key)
 );
 CREATE INDEX ON upkeep._backfill_row (job, state, number);
+
+SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_row', '');
+SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_row_number_seq', '');
+
+CREATE VIEW upkeep.quarantined_rows WITH (security_barrier) AS
+    SELECT r.job, r.relid, r.row_key, r.sqlstate, r.message, r.attempts, r.last_tried_at
+    FROM upkeep._backfill_row r
+    JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) r.job
+    WHERE r.state OPERATOR(pg_catalog.=) 'quarantined'
+      AND pg_catalog.pg_has_role(j.owner, 'USAGE');
+COMMENT ON VIEW upkeep.quarantined_rows IS
+'Rows that a job put aside because they cannot be done, for a backfill because their new value is an error; upkeep.retry(job) tries them again. Visible to members of the job''s owner.';
+COMMENT ON COLUMN upkeep.quarantined_rows.row_key IS 'The row''s key, or its place (ctid) where the table has no key.';
+GRANT SELECT ON upkeep.quarantined_rows TO PUBLIC;
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- requires:
+--   quarantine_tables
+
+-- What is known of a backfill beside its job.
 
 -- Transactions of a backfill whose rows still match its condition: never updated again by the same run.
 CREATE TABLE upkeep._backfill_xid (
@@ -171,20 +203,7 @@ CREATE TABLE upkeep._backfill_table (
 CREATE INDEX _backfill_table_todo ON upkeep._backfill_table (job, weight, number) WHERE state OPERATOR(pg_catalog.=) 'todo';
 
 SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_table', '');
-SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_row', '');
 SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_xid', '');
-SELECT pg_catalog.pg_extension_config_dump('upkeep._backfill_row_number_seq', '');
-
-CREATE VIEW upkeep.quarantined_rows WITH (security_barrier) AS
-    SELECT r.job, r.relid, r.row_key, r.sqlstate, r.message, r.attempts, r.last_tried_at
-    FROM upkeep._backfill_row r
-    JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) r.job
-    WHERE r.state OPERATOR(pg_catalog.=) 'quarantined'
-      AND pg_catalog.pg_has_role(j.owner, 'USAGE');
-COMMENT ON VIEW upkeep.quarantined_rows IS
-'Rows that a backfill put aside because their new value is an error; upkeep.retry(job) tries them again. Visible to members of the job''s owner.';
-COMMENT ON COLUMN upkeep.quarantined_rows.row_key IS 'The row''s key, or its place (ctid) where the table has no key.';
-GRANT SELECT ON upkeep.quarantined_rows TO PUBLIC;
 /* </end connected objects> */
 
 /* <begin connected objects> */
@@ -2108,7 +2127,7 @@ COMMENT ON FUNCTION upkeep.undelete(regclass, text) IS
 -- The triggers of soft delete, and what their conditions ask.
 
 -- All triggers that soft delete makes, by their function and tgtype. conditional: there is a WHEN; null: there may be one. What
--- the functions take for theirs (server::soft_delete::attached) is compared with it by a test.
+-- the functions take for theirs (src/soft_delete/raw/attached.rs) is compared with it by a test.
 CREATE FUNCTION upkeep._soft_delete_triggers(
     OUT proname name, OUT tgname name, OUT tgtype smallint, OUT deferred boolean, OUT conditional boolean)
     RETURNS SETOF record LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 14

@@ -1,0 +1,26 @@
+-- From 0.6.0: what unfinished jobs have for themselves is a table.
+\echo Use "ALTER EXTENSION pg_upkeep UPDATE TO '0.7.0'" to load this file. \quit
+
+CREATE TABLE upkeep._job_claim (
+    job uuid NOT NULL,
+    relid oid NOT NULL,
+    what text NOT NULL, -- 'column NAME', 'rows', 'indexes' or 'definition': src/jobs/claims.rs
+    PRIMARY KEY (job, relid, what)
+);
+CREATE INDEX ON upkeep._job_claim (relid);
+
+-- Unfinished jobs of this server and database get what they have had already.
+INSERT INTO upkeep._job_claim (job, relid, what)
+SELECT j.id, j.relid, w.what
+FROM upkeep._job j
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.concat('column ', c.name)
+    FROM pg_catalog.jsonb_array_elements_text(j.params OPERATOR(pg_catalog.->) 'columns') c (name)
+    WHERE j.kind OPERATOR(pg_catalog.=) 'backfill'
+    UNION ALL SELECT 'rows' WHERE j.kind OPERATOR(pg_catalog.=) 'purge'
+    UNION ALL SELECT 'indexes' WHERE j.kind OPERATOR(pg_catalog.=) 'unique keys') w (what)
+WHERE j.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused']) AND j.relid IS NOT NULL
+ON CONFLICT DO NOTHING;
+
+COMMENT ON VIEW upkeep.quarantined_rows IS
+'Rows that a job put aside because they cannot be done, for a backfill because their new value is an error; upkeep.retry(job) tries them again. Visible to members of the job''s owner.';
