@@ -102,4 +102,5 @@ pub extern "C-unwind" fn _PG_init() {
         jobs::launcher::register();
         hooks::install();
     }
+    soft_delete::raw::callbacks::install();
 }

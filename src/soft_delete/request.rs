@@ -69,11 +69,7 @@ pub fn target(relid: Oid) -> Result<Managed> {
         return arguments::required(None, "target");
     }
     let (schema, name) = heap::name(relid).ok_or_else(|| relation::missing(relid))?;
-    managed::find(relid)?.ok_or_else(|| {
-        let table = qualified(&schema, &name);
-        Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, format!("soft delete is not enabled on {table}"))
-            .hint(format!("SELECT upkeep.enable_soft_delete({});", literal(&table)))
-    })
+    managed::find(relid)?.ok_or_else(|| managed::not_enabled(&qualified(&schema, &name)))
 }
 
 /// Locked as the statement will lock it in a moment: names, columns and foreign keys stay what they are when it is written.

@@ -32,6 +32,7 @@ version_1!(pg_finfo_upkeep_is_filling);
 /// Called by the server with one uuid that is not null (STRICT).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_is_filling(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: a uuid is passed by reference, and stays while we are called.
     unsafe {
         let uuid = (*(*fcinfo).args.as_ptr()).value.cast_mut_ptr::<[u8; 16]>();
         let halves = halves(*uuid);

@@ -66,10 +66,11 @@ pub unsafe fn create(address: *mut u8, entries: u32) {
 
 #[inline]
 fn my_number() -> u32 {
-    // SAFETY: set when the process started.
     #[cfg(any(feature = "pg15", feature = "pg16"))]
+    // SAFETY: set when the process started.
     let number = unsafe { pg_sys::MyBackendId };
     #[cfg(not(any(feature = "pg15", feature = "pg16")))]
+    // SAFETY: set when the process started.
     let number = unsafe { pg_sys::MyProcNumber };
     number as u32
 }

@@ -80,7 +80,10 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// Safety: what the server calls the trigger for; `context` lives as long as the function's own memory.
     pub unsafe fn read(data: *const pg_sys::TriggerData, context: MemoryContext) -> *mut Layout {
+        // SAFETY: trigger and relation stay open while the trigger runs; its texts end in a zero, and there are as
+        // many arguments as it says. Zeros are valid for all of a layout.
         unsafe {
             let trigger = (*data).tg_trigger;
             let descriptor = (*(*data).tg_relation).rd_att;
@@ -142,6 +145,12 @@ impl Layout {
         true
     }
 
+    /// The version's column, as errors name it.
+    pub fn named_version(&self) -> raise::Version {
+        let how = if self.echo { c"the version that it read" } else { c"the version that it read plus one" };
+        raise::Version { attnum: self.version.attnum, how }
+    }
+
     /// Does every stamp have a column of a type for it?
     fn fits(&self) -> bool {
         let is = |stamp: &Stamp, a, b| !stamp.is_there() || stamp.kind == a || stamp.kind == b;
@@ -158,7 +167,9 @@ impl Layout {
             .any(|stamp| stamp.attnum == attnum)
     }
 
+    /// Safety: the descriptor is of the trigger's relation.
     unsafe fn read_columns(&mut self, descriptor: pg_sys::TupleDesc) {
+        // SAFETY: room for all columns, each of which is written.
         unsafe {
             let count = (*descriptor).natts as usize;
             self.columns = unguarded::MemoryContextAllocZero(self.context, (count + 1) * size_of::<Column>()).cast();
@@ -174,7 +185,9 @@ impl Layout {
     }
 }
 
+/// Safety: a column as the relation cache has it.
 unsafe fn stamp_of(attribute: *const pg_sys::FormData_pg_attribute) -> Option<Kind> {
+    // SAFETY: as the caller promises.
     unsafe {
         if (*attribute).attisdropped || (*attribute).attgenerated != 0 {
             return None;
@@ -191,8 +204,10 @@ unsafe fn stamp_of(attribute: *const pg_sys::FormData_pg_attribute) -> Option<Ki
     }
 }
 
+/// Safety: a column as the relation cache has it.
 unsafe fn limit_of(attribute: *const pg_sys::FormData_pg_attribute) -> i32 {
     const HEADER: i32 = 4;
+    // SAFETY: as the caller promises.
     unsafe {
         if (*attribute).atttypid == pg_sys::VARCHAROID && (*attribute).atttypmod >= HEADER {
             (*attribute).atttypmod - HEADER

@@ -4,7 +4,9 @@
 //! panic, and no look into the catalogs but for the user's name, once a statement. What to stamp comes with the
 //! trigger itself ([`layout`]): its arguments name the roles of columns, and the WHEN, which is always true, names the
 //! columns. The server keeps those right when a column is renamed, a partition has other numbers, or a dump is restored.
-//! Rules: docs/raw.md.
+//!
+//! What the SAFETY sentences take for granted: a transaction is open, as a trigger has it; what the server calls with lives until we
+//! return; no frame holds anything to drop, so an error may jump over all of them. Rules: docs/raw.md.
 
 #![allow(unsafe_code, ffi_unwind_calls)]
 
@@ -31,9 +33,12 @@ pub fn leave_alone(relid: Option<pg_sys::Oid>) {
 }
 
 /// Is this row changed by a statement of ours that leaves stamps as they are? What triggers do further down is not.
+///
+/// Safety: an open relation.
 unsafe fn is_left_alone(relation: pg_sys::Relation) -> bool {
     let left_alone = LEFT_ALONE.load(Relaxed);
     left_alone != 0
+        // SAFETY: the depth is a counter of the server's, which looks at no argument.
         && unsafe {
             (*relation).rd_id.to_u32() == left_alone && unguarded::pg_trigger_depth(std::ptr::null_mut()).value() == 1
         }
@@ -45,6 +50,8 @@ version_1!(pg_finfo_upkeep_stamp_row);
 /// Called by the server's trigger manager.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_stamp_row(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: the call is the server's, and its context is looked at before it is taken for a trigger's. `fn_extra`
+    // is the function's own, and lives as long as what it points at: `fn_mcxt`.
     unsafe {
         let data = (*fcinfo).context.cast::<pg_sys::TriggerData>();
         if data.is_null() || (*data).type_ != pg_sys::NodeTag::T_TriggerData || !is_before_row(data) {
@@ -69,15 +76,20 @@ pub unsafe extern "C-unwind" fn upkeep_stamp_row(fcinfo: pg_sys::FunctionCallInf
     }
 }
 
+/// Safety: what the server calls the trigger for.
 unsafe fn is_before_row(data: *const pg_sys::TriggerData) -> bool {
+    // SAFETY: as the caller promises.
     unsafe {
         trigger::is_for_row(data) && trigger::is_before(data) && (trigger::is_insert(data) || trigger::is_update(data))
     }
 }
 
 /// Whatever its name: all that it does its arguments say, and it keeps nothing for others.
+///
+/// Safety: what the server calls the trigger for.
 unsafe fn is_made_by_us(data: *const pg_sys::TriggerData) -> bool {
     const BEFORE_ROW_INSERT_OR_UPDATE: i16 = trigger::ROW | trigger::BEFORE | trigger::INSERT | trigger::UPDATE;
+    // SAFETY: trigger and relation stay open while the trigger runs.
     unsafe {
         let (made, class) = (&*(*data).tg_trigger, &*(*(*data).tg_relation).rd_rel);
         let is_table = match class.relkind as u8 {

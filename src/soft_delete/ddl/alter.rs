@@ -11,7 +11,6 @@ use crate::server::raise::answer;
 use crate::server::{Oid, heap, spi, view};
 use crate::soft_delete::enable::require_owner_of;
 use crate::soft_delete::managed::{self, Managed};
-use crate::soft_delete::purge::not_soft_deleted;
 use crate::soft_delete::{ddl, objects};
 use crate::sql::quote::{self, identifier};
 
@@ -78,10 +77,7 @@ fn alter(target: Oid, text: &str) -> Result<()> {
 }
 
 fn find(target: Oid) -> Result<Managed> {
-    managed::find(target)?.ok_or_else(|| {
-        let (schema, name) = heap::name(target).unwrap_or_default();
-        not_soft_deleted(&quote::qualified(&schema, &name))
-    })
+    managed::find(target)?.ok_or_else(|| managed::not_enabled_on(target))
 }
 
 /// The checks of this table's own foreign keys name their columns, and are made again by [`objects::ensure`].

@@ -9,9 +9,7 @@ use crate::server::raise::answer;
 use crate::server::{Oid, heap, spi};
 use crate::soft_delete::enable::require_owner_of;
 use crate::soft_delete::managed::{self, Managed};
-use crate::soft_delete::purge::not_soft_deleted;
 use crate::soft_delete::{objects, retention};
-use crate::sql::quote;
 
 #[pg_extern(sql = false)]
 fn repair_soft_delete(target: Option<Oid>) {
@@ -21,12 +19,7 @@ fn repair_soft_delete(target: Option<Oid>) {
 fn repair(target: Oid) -> Result<()> {
     standing::refuse_in_recovery("repair soft delete")?;
     standing::refuse_other_version()?;
-    let find = |target| {
-        managed::find(target)?.ok_or_else(|| {
-            let (schema, name) = heap::name(target).unwrap_or_default();
-            not_soft_deleted(&quote::qualified(&schema, &name))
-        })
-    };
+    let find = |target| managed::find(target)?.ok_or_else(|| managed::not_enabled_on(target));
     let managed: Managed = find(target)?;
     require_owner_of(&managed)?;
     follow::quietly(|| {

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use pgrx::datum::TimestampWithTimeZone;
 
 use super::family::{Family, Fate, Going, Place};
-use super::graph::{Graph, Managed};
+use super::graph::Graph;
 use super::{hold, statements};
 use crate::error::{
     Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result,
@@ -16,6 +16,7 @@ use crate::error::{
 };
 use crate::server::repeated::{Arg, Statement, Tid};
 use crate::server::{Oid, catalog, heap, spi, types};
+use crate::soft_delete::managed::Managed;
 use crate::soft_delete::objects::owner;
 use crate::soft_delete::raw;
 use crate::sql::quote::identifier;
@@ -142,7 +143,7 @@ impl Purge<'_> {
         let mut too_many: Vec<Place> = Vec::new();
         for (leaf, tids) in by_leaf(parents) {
             let statement = self.statements.get(statements::references(&name(leaf)?, edge), &[TIDS, types::INT4]);
-            statement.names(&[leaf, edge.child_relid]);
+            statement.names(&[leaf, edge.key.child]);
             let rows = statement.rows(&[Arg::Text(&tid_array(&tids)), Arg::Int(MOST_REFERENCES as i32 + 1)])?;
             if rows.len() > MOST_REFERENCES {
                 too_many.extend(tids.iter().map(|&tid| Place { leaf, tid }));

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::batch::{self, Done, Purge, Statements, oid};
 use super::family::Place;
-use super::graph::{self, Graph, Managed};
-use super::{Params, hold, not_soft_deleted, refuse_row_security, require_owner, statements};
+use super::graph::Graph;
+use super::{Params, hold, refuse_row_security, require_owner, statements};
 use crate::error::{Error, INTERNAL_ERROR, Result, UNDEFINED_TABLE};
 use crate::jobs::kind::{Context, Job, Outcome, Plan, Work};
 use crate::jobs::pace::next_size;
@@ -21,6 +21,7 @@ use crate::jobs::retry::is_row_error;
 use crate::server::catch::subtransaction;
 use crate::server::repeated::Arg;
 use crate::server::{Oid, heap, spi, types};
+use crate::soft_delete::managed::{self, Managed};
 
 /// Rows of one read, and of one batch.
 const READ_ROWS: (u32, u32) = (1_000, 200_000);
@@ -88,8 +89,8 @@ impl Run {
             return Err(gone(&self.target));
         }
         require_owner(self.relid, &self.target)?;
-        let managed = graph::managed(self.relid)?.ok_or_else(|| not_soft_deleted(&self.target))?;
-        managed.check_types()?;
+        let managed = managed::find_whole(self.relid)?.ok_or_else(|| managed::not_enabled(&self.target))?;
+        managed.check_types(&managed::columns(self.relid)?)?;
         let graph = Graph::locked(self.relid, heap::lock_for_update)?;
         refuse_row_security(self.relid, &graph)?;
         Ok((managed, graph))
@@ -248,7 +249,7 @@ impl Run {
     fn tell(&self, context: &mut Context, purge: &Purge<'_>, cursor: &mut Cursor, done: &Done) {
         for (_, index) in &done.held_by {
             let edge = &purge.graph.edges[*index];
-            let what = format!("\"{}\" of {}", edge.name, edge.child_sql);
+            let what = format!("\"{}\" of {}", edge.key.name, edge.child_sql());
             if !cursor.told.contains(&what) && cursor.told.len() < 100 {
                 context.event(
                     "rows stay",

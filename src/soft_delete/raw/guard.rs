@@ -26,12 +26,13 @@ pub(super) const MADE: [Made; 2] = [
 /// triggers run meanwhile.
 pub fn purge(before: pg_sys::TimestampTz, statement: &repeated::Statement, args: &[Arg<'_>]) -> Result<Vec<TextRow>> {
     let mut begun = false;
-    // SAFETY: in a transaction, and connected; what an error leaves behind its abort puts right.
     let result = statement.rows_after(args, || {
-        unsafe { state::begin_purge(Some(before)) };
+        // SAFETY: in its connection. Callers hold what has to be dropped, so an error of raw code becomes a panic here.
+        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| state::begin_purge(Some(before))) };
         begun = true;
     });
     if begun {
+        // SAFETY: it has begun, and what an error would have left of it the abort puts right.
         unsafe { state::end_purge() };
     }
     result
@@ -41,6 +42,8 @@ pub fn purge(before: pg_sys::TimestampTz, statement: &repeated::Statement, args:
 /// Called by the server as a trigger.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_soft_delete_guard(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: `data` has found the trigger to be ours, so on DELETE there is a table of the rows that are gone. The
+    // program lives until the transaction ends, and so does the purge.
     unsafe {
         let query = statements::query();
         let nothing = pg_sys::Datum::from(0usize);
@@ -80,7 +83,11 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_guard(call: pg_sys::FunctionC
 }
 
 /// Are all rows of the statement among those that are purged? A foreign key may have reached others.
+///
+/// Safety: a trigger on DELETE of ours, and a purge of this transaction.
 unsafe fn may_go(purge: &state::Purge, own: &Own, trigger: *mut pg_sys::TriggerData) -> bool {
+    // SAFETY: connected; the name of the table of rows is null or ends in a zero; value and null are one each, as
+    // `not_due` takes one parameter.
     unsafe {
         // By another name, `deleted` would be whatever the caller's search_path finds, and we are about to be superuser.
         let name = (*(*trigger).tg_trigger).tgoldtable;

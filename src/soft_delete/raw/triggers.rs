@@ -37,7 +37,9 @@ pub(super) const LIVE_PARENT: [Made; 4] = [
     Made::constraint(c"upkeep_live_parent_update_deferred", trigger::ROW | trigger::UPDATE, true),
 ];
 
+/// Safety: what the server calls a trigger for.
 pub unsafe fn own(trigger: *mut pg_sys::TriggerData) -> Option<&'static Own> {
+    // SAFETY: the relation stays open while the trigger runs; a program lives until the transaction ends.
     unsafe { programs::of((*(*trigger).tg_relation).rd_id).own.as_ref() }
 }
 
@@ -47,6 +49,7 @@ pub unsafe fn own(trigger: *mut pg_sys::TriggerData) -> Option<&'static Own> {
 /// Called by the server with two arguments.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_is_by_hand(call: pg_sys::FunctionCallInfo) -> Datum {
+    // SAFETY: the server passes two arguments; a uuid is passed by reference, and stays while we are called.
     unsafe {
         // A condition is evaluated in a context for one row, as triggers are called.
         let query = statements::query();
@@ -64,6 +67,8 @@ pub unsafe extern "C-unwind" fn upkeep_is_by_hand(call: pg_sys::FunctionCallInfo
 /// Called by the server as a trigger.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_soft_delete_updated_row(call: pg_sys::FunctionCallInfo) -> Datum {
+    // SAFETY: `data` has found the trigger to be ours: after an UPDATE, of a row, so there are both tuples, of the
+    // relation's descriptor. The program lives until the transaction ends.
     unsafe {
         let query = statements::query();
         let trigger = attached::data(call, &UPDATED_ROW);
@@ -94,6 +99,8 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_updated_row(call: pg_sys::Fun
 /// Called by the server as a trigger.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_soft_delete_updated(call: pg_sys::FunctionCallInfo) -> Datum {
+    // SAFETY: `data` has found the trigger to be ours. Keys live in the connection's memory until `finish`, the
+    // deletion as long as the transaction.
     unsafe {
         let query = statements::query();
         let trigger = attached::data(call, &UPDATED);
@@ -118,7 +125,11 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_updated(call: pg_sys::Functio
 }
 
 /// What belongs to a deletion, or to its end, and the UPDATE has not said.
+///
+/// Safety: connected; `deletion` lives as long as the transaction, and the keys are those of `own`.
 unsafe fn stamp(own: &Own, deletion: *mut state::Deletion, keys: &Keys, undeletes: bool) {
+    // SAFETY: both statements take the three parameters and the primary key. What an error leaves of user and frame
+    // the abort puts right.
     unsafe {
         let values = engine::parameters(deletion, own.primary);
         keys.primary(own, values.add(3));
@@ -138,6 +149,8 @@ unsafe fn stamp(own: &Own, deletion: *mut state::Deletion, keys: &Keys, undelete
 /// Called by the server as a trigger.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_soft_delete_flag(call: pg_sys::FunctionCallInfo) -> Datum {
+    // SAFETY: `data` has found the trigger to be ours: before INSERT or UPDATE of a row, so the tuples that are read
+    // are there. What is given back is in the memory of the row, where the server takes it.
     unsafe {
         let trigger = attached::data(call, &FLAG);
         let update = trigger::is_update(trigger);
@@ -177,9 +190,13 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_flag(call: pg_sys::FunctionCa
 /// A deferred check is of the row as it is by then, not of each version that the transaction has made of it: a later one has no
 /// event of its own if it leaves the references as they are. Null: the row is gone, or has moved to another partition, which
 /// checks it. As the server's own foreign keys look.
+///
+/// Safety: a trigger of ours after INSERT or UPDATE of a row: `update` says which.
 unsafe fn newest(trigger: *mut pg_sys::TriggerData, update: bool) -> pg_sys::HeapTuple {
     /// Beyond it the offset says something else: the row is in another partition.
     const LAST_OFFSET: u16 = 0xFFFC;
+    // SAFETY: slots and tuples are the server's; the table's own functions are called with a slot of it, unguarded as
+    // the server does. The slot goes before it returns; an error leaves it to the memory of the query.
     unsafe {
         let (mut slot, tuple) = match update {
             true => ((*trigger).tg_newslot, (*trigger).tg_newtuple),
@@ -229,6 +246,8 @@ fn is_same(one: &pg_sys::ItemPointerData, other: &pg_sys::ItemPointerData) -> bo
 /// Called by the server as a trigger.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_soft_delete_live_parent(call: pg_sys::FunctionCallInfo) -> Datum {
+    // SAFETY: `data` has found the trigger to be ours: of a row, so the tuples that are read are there. Values and
+    // nulls have room for the three parameters and each column; the program lives until the transaction ends.
     unsafe {
         let trigger = attached::data(call, &LIVE_PARENT);
         let update = trigger::is_update(trigger);

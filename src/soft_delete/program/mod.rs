@@ -353,10 +353,9 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
     one_types.push(row_type);
     one_types.extend(keys[..primary].iter().map(|key| key.type_oid));
     let arrays = with_arrays(&keys[..primary]);
-    let type_of_at = type_of(managed, &columns, &managed.deleted_at, &[types::TIMESTAMPTZ, types::TIMESTAMP])?;
-    type_of(managed, &columns, &managed.deletion_id, &[types::UUID])?;
+    let type_of_at = managed.check_types(&columns)?;
     if let Some(flag) = &managed.flag {
-        type_of(managed, &columns, flag, &[types::BOOL])?;
+        managed.require_type(&columns, flag, &[types::BOOL])?;
     }
     let flag = managed.flag.as_ref().map_or_else(String::new, |flag| format!(", {} = true", identifier(flag)));
     let (at, by, id) =
@@ -460,22 +459,6 @@ fn own(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
         has_timezone: type_of_at != types::TIMESTAMP,
         flag: managed.flag.as_deref().and_then(called).map_or(0, number),
     })
-}
-
-/// The type of a column of ours. Statements that look at it run as superuser: with a type of the user's they would call what
-/// he has made for it.
-fn type_of(managed: &Managed, columns: &[Column], name: &str, fit: &[Oid]) -> Result<Oid> {
-    let found = columns.iter().find(|column| column.name == name).map(|column| column.type_oid);
-    found.filter(|found| fit.contains(found)).ok_or_else(|| another_type(&managed.sql(), name))
-}
-
-pub fn another_type(table: &str, name: &str) -> Error {
-    Error::new(
-        OBJECT_NOT_IN_PREREQUISITE_STATE,
-        format!("column \"{name}\" of {table} is gone, or has another type now"),
-    )
-    .detail("Soft delete keeps in it when, or with what, a row was deleted.")
-    .hint("Give it its type again, or name and type.")
 }
 
 /// The primary key, then what else is referenced.
