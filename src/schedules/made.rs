@@ -4,10 +4,10 @@
 //! All of it runs inside [`spi::bookkeeping`].
 
 use pgrx::Uuid;
-use pgrx::pg_sys::Oid;
 
 use crate::error::Result;
 use crate::jobs::forget;
+use crate::server::Oid;
 use crate::server::spi::{self, Row};
 
 pub use super::verbs::end;

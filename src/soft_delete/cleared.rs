@@ -2,15 +2,14 @@
 //! key. Nothing is written where somebody has changed it since.
 
 use pgrx::Uuid;
-use pgrx::pg_sys::{self, Oid};
 
 use super::managed::{self, Operator};
 use super::program::common;
 use crate::error::{Error, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
 use crate::server::named::objects::Objects;
 use crate::server::raise::{self, Level};
-use crate::server::raw::Statement;
-use crate::server::{catalog, heap, spi};
+use crate::server::raw::Planned;
+use crate::server::{Oid, catalog, heap, spi, types};
 use crate::sql::quote::{identifier, literal, qualified};
 
 /// References that were cleared by one foreign key.
@@ -18,13 +17,13 @@ pub struct Cleared {
     pub relid: Oid,
     /// Gives whether a row's texts are exact (else a version before 0.6.0 has written them), and the texts: of the key, the
     /// values that were there, and those that the deletion has left.
-    pub load: Statement,
+    pub load: Planned,
     /// Of these columns, as which rows of values go into `restore`. They are read outside of it, under settings which no
     /// trigger may see.
     pub types: Vec<Oid>,
-    pub restore: Statement,
+    pub restore: Planned,
     /// Once all of them are as they were.
-    pub forget: Statement,
+    pub forget: Planned,
 }
 
 /// What a deletion has cleared and can have back.
@@ -107,17 +106,15 @@ fn one(group: &Group, schema: &str, name: &str) -> Result<Cleared> {
         group.relid.to_u32(),
         literal(&group.name)
     );
-    let restore = Statement::new(
-        restore(&values, &managed::own_rows(group.relid, schema, name)),
-        common(&[pg_sys::RECORDARRAYOID]),
-    );
+    let restore =
+        Planned::new(restore(&values, &managed::own_rows(group.relid, schema, name)), common(&[types::RECORDARRAY]));
     restore.names(group.relid, &Objects::of(&[group.relid])?);
     Ok(Cleared {
         relid: group.relid,
-        load: Statement::new(load(&values, &filter), common(&[])),
+        load: Planned::new(load(&values, &filter), common(&[])),
         types,
         restore,
-        forget: Statement::new(format!("DELETE FROM upkeep._deletion_cleared AS c WHERE {filter}"), common(&[])),
+        forget: Planned::new(format!("DELETE FROM upkeep._deletion_cleared AS c WHERE {filter}"), common(&[])),
     })
 }
 
@@ -208,7 +205,7 @@ fn load(values: &[Value], filter: &str) -> String {
         };
         let text = format!("(c.{column} OPERATOR(pg_catalog.->>) {number})");
         // What was put into jsonb as such is text again only as a whole; old values of type jsonb were text already.
-        if *type_oid != pg_sys::JSONBOID || was_text {
+        if *type_oid != types::JSONB || was_text {
             return text;
         }
         format!(

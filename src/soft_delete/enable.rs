@@ -3,7 +3,6 @@
 use std::ffi::CStr;
 
 use pgrx::datum::Interval;
-use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 use pgrx::spi::quote_identifier;
 
@@ -13,7 +12,7 @@ use crate::calls::{arguments, relation, standing};
 use crate::ddl::{in_short_attempts, keep_schema};
 use crate::error::*;
 use crate::server::raise::{self, Level, answer};
-use crate::server::{catalog, encoding, heap, spi};
+use crate::server::{Oid, catalog, encoding, heap, spi};
 use crate::sql::quote::{identifier, literal, qualified};
 
 struct Request<'a> {

@@ -5,10 +5,9 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use pgrx::datum::DatumWithOid;
-use pgrx::pg_sys::{self, Oid};
 
 use crate::error::{Error, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
-use crate::server::{catalog, heap, spi};
+use crate::server::{Oid, catalog, heap, spi, types};
 use crate::sql::quote::{identifier, literal, qualified};
 
 /// A table with soft delete.
@@ -154,8 +153,8 @@ impl Managed {
     /// what he has made for it. Under a lock of the table. Gives the type of `deleted_at`.
     pub fn check_types(&self, columns: &[Column]) -> Result<Oid> {
         let require = |name: &str, fit: &[Oid]| self.require_type(columns, name, fit);
-        let at = require(&self.deleted_at, &[pg_sys::TIMESTAMPTZOID, pg_sys::TIMESTAMPOID])?;
-        require(&self.deletion_id, &[pg_sys::UUIDOID])?;
+        let at = require(&self.deleted_at, &[types::TIMESTAMPTZ, types::TIMESTAMP])?;
+        require(&self.deletion_id, &[types::UUID])?;
         Ok(at)
     }
 

@@ -2,7 +2,6 @@
 //! statements put together.
 
 use pgrx::Uuid;
-use pgrx::pg_sys::Oid;
 
 use super::cleared::{self, Cleared};
 use super::managed::{self, Column, Managed};
@@ -14,8 +13,8 @@ use crate::error::{
 };
 use crate::server::analyze::analyse;
 use crate::server::named::objects::Objects;
-use crate::server::raw::Statement;
-use crate::server::{heap, spi};
+use crate::server::raw::Planned;
+use crate::server::{Oid, heap, spi};
 use crate::sql::fragments;
 use crate::sql::glue::Glue;
 use crate::sql::quote::{identifier, literal, qualified};
@@ -23,7 +22,7 @@ use crate::sql::quote::{identifier, literal, qualified};
 /// An UPDATE of one table.
 pub struct Selection {
     pub relid: Oid,
-    pub statement: Statement,
+    pub statement: Planned,
     /// The arrays that come back behind the count; none: only the number of rows.
     pub keys: Vec<KeyColumn>,
 }
@@ -31,7 +30,7 @@ pub struct Selection {
 pub struct Restore {
     pub tables: Vec<Table>,
     pub cleared: Vec<Cleared>,
-    pub mark: &'static Statement,
+    pub mark: &'static Planned,
 }
 
 /// What brings its rows back is in its program ([`program::Back`]).
@@ -91,7 +90,7 @@ fn selection(
             .ours(")");
     let keys = keys(&managed)?;
     let statement =
-        Statement::new(counted_own(&managed, glue.text(), &format!("{alias}."), &keys), common(&[])).around(condition);
+        Planned::new(counted_own(&managed, glue.text(), &format!("{alias}."), &keys), common(&[])).around(condition);
     // The condition is the caller's, who runs it as himself: what it names is his.
     statement.names(if Some(relid) == managed.live_view { managed.relid } else { relid }, &Objects::default());
     Ok(Selection { relid: managed.relid, statement, keys: keys.iter().map(KeyColumn::from).collect() })
@@ -212,7 +211,7 @@ pub fn restores(id: Option<Uuid>) -> Result<Restore> {
 }
 
 thread_local! {
-    static MARK: &'static Statement = Box::leak(Box::new(Statement::new(
+    static MARK: &'static Planned = Box::leak(Box::new(Planned::new(
         "UPDATE upkeep._deletion SET undeleted_at = $2, undeleted_by = $3
          WHERE id OPERATOR(pg_catalog.=) $1 AND undeleted_at IS NULL"
             .to_owned(),

@@ -7,7 +7,6 @@
 
 use pgrx::Uuid;
 use pgrx::datum::Interval;
-use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
 use super::managed::Managed;
@@ -17,7 +16,7 @@ use crate::error::{Error, INSUFFICIENT_PRIVILEGE, INVALID_PARAMETER_VALUE, OBJEC
 use crate::jobs::claims::{self, Claim, What};
 use crate::schedules::made::{self, Made};
 use crate::server::raise::{self, Level, answer};
-use crate::server::{catalog, spi};
+use crate::server::{Oid, catalog, spi};
 
 const SCHEDULE: &str = "upkeep.schedule(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.text, interval, integer, interval, boolean, boolean, boolean)";
 

@@ -6,17 +6,9 @@
 
 use pgrx::pg_sys;
 
-#[unsafe(no_mangle)]
-pub extern "C" fn pg_finfo_upkeep_in_stride() -> &'static pg_sys::Pg_finfo_record {
-    const V1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
-    &V1
-}
+use crate::server::raw::version_1;
 
-#[unsafe(no_mangle)]
-pub extern "C" fn pg_finfo_upkeep_in_stride_before() -> &'static pg_sys::Pg_finfo_record {
-    const V1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
-    &V1
-}
+version_1!(pg_finfo_upkeep_in_stride, pg_finfo_upkeep_in_stride_before);
 
 /// # Safety
 /// Called by the server with (tid, strides, stride), none of them null (STRICT).

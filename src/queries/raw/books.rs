@@ -9,12 +9,8 @@ use pgrx::pg_sys;
 use super::Global;
 use super::memory::{self, Failure};
 use crate::server::quiet;
+use crate::server::raw::unguarded::GetCurrentSubTransactionId;
 use crate::settings::{TRACK_ALL, TRACK_NONE, tracked};
-
-unsafe extern "C-unwind" {
-    /// Declared again because pgrx's own bindings catch and rebuild every error. It does not raise.
-    fn GetCurrentSubTransactionId() -> pg_sys::SubTransactionId;
-}
 
 const MOST_FRAMES: usize = 64;
 pub const MOST_LEVELS: usize = 64;

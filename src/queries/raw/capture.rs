@@ -9,11 +9,7 @@ use super::books::part_of;
 use super::memory;
 use super::texts::{self, Taker, Texts, Writer};
 use crate::queries::normalize::constant_length;
-
-unsafe extern "C-unwind" {
-    /// Does not raise: bytes of whole characters within a limit.
-    fn pg_mbcliplen(text: *const c_char, length: c_int, limit: c_int) -> c_int;
-}
+use crate::server::raw::unguarded::pg_mbcliplen;
 
 fn who(user: u32) -> u64 {
     // SAFETY: set when the process connected.

@@ -12,25 +12,10 @@ use super::books::{
 use super::next::{self, next};
 use super::{capture, failures, memory};
 use crate::server::grants;
-
-unsafe extern "C-unwind" {
-    // Declared again because pgrx's own bindings catch and rebuild every error.
-    fn standard_ExecutorStart(desc: *mut pg_sys::QueryDesc, flags: c_int);
-    #[cfg(not(feature = "pg18"))]
-    fn standard_ExecutorRun(
-        desc: *mut pg_sys::QueryDesc,
-        direction: pg_sys::ScanDirection::Type,
-        count: u64,
-        once: bool,
-    );
-    #[cfg(feature = "pg18")]
-    fn standard_ExecutorRun(desc: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64);
-    fn standard_ExecutorFinish(desc: *mut pg_sys::QueryDesc);
-    fn standard_ExecutorEnd(desc: *mut pg_sys::QueryDesc);
-    // None of these raises.
-    fn GetUserId() -> pg_sys::Oid;
-    fn GetCurrentSubTransactionId() -> pg_sys::SubTransactionId;
-}
+use crate::server::raw::unguarded::{
+    GetCurrentSubTransactionId, GetUserId, standard_ExecutorEnd, standard_ExecutorFinish, standard_ExecutorRun,
+    standard_ExecutorStart,
+};
 
 /// Installs everything. Only while `shared_preload_libraries` are loaded.
 pub fn install() {

@@ -8,12 +8,7 @@ use super::books::{MOST_LEVELS, books, forget, frame, is_counting, level};
 use super::memory::{self, Failure};
 use super::next::next;
 use crate::server::quiet;
-
-unsafe extern "C-unwind" {
-    // Declared again because pgrx's own bindings catch and rebuild every error. Neither raises.
-    fn GetUserId() -> pg_sys::Oid;
-    fn pgstat_get_my_query_id() -> i64;
-}
+use crate::server::raw::unguarded::{GetUserId, pgstat_get_my_query_id};
 
 const ERROR: c_int = pgrx::PgLogLevel::ERROR as c_int;
 

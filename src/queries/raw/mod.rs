@@ -4,6 +4,9 @@
 //!
 //! What the SAFETY sentences take for granted: a process of the server has one thread, so what it has once nobody else sees; what the
 //! server calls with lives until we return; frames that call what comes next hold plain values only, which an error may jump over.
+//! Rules: docs/raw.md.
+
+#![allow(unsafe_code, ffi_unwind_calls)]
 
 use std::cell::UnsafeCell;
 

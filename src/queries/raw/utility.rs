@@ -11,15 +11,8 @@ use super::books::{
 use super::{Global, capture, memory};
 use crate::jobs::activity;
 use crate::server::raise;
+use crate::server::raw::unguarded::{CreateCommandTag, GetCommandTagName, GetUserId, pgstat_get_my_query_id};
 use crate::server::utility::Utility;
-
-unsafe extern "C-unwind" {
-    // Declared again because pgrx's own bindings catch and rebuild every error. None of these raises.
-    fn GetUserId() -> pg_sys::Oid;
-    fn CreateCommandTag(statement: *mut pg_sys::Node) -> pg_sys::CommandTag::Type;
-    fn GetCommandTagName(tag: pg_sys::CommandTag::Type) -> *const c_char;
-    fn pgstat_get_my_query_id() -> i64;
-}
 
 static NEXT: Global<pg_sys::ProcessUtility_hook_type> = Global::new(None);
 

@@ -4,6 +4,8 @@ use std::ffi::{CStr, c_char};
 
 use pgrx::pg_sys::{self, MemoryContext, Oid};
 
+use crate::server::raw::unguarded;
+
 use super::{raise, slots};
 
 /// Columns that one trigger can stamp: created_at, updated_at, created_by, updated_by, version.
@@ -86,7 +88,7 @@ impl Layout {
             let trigger = (*data).tg_trigger;
             let descriptor = (*(*data).tg_relation).rd_att;
             // All zeroes: no stamp, the transaction's time, version + 1, nothing refused.
-            let layout = slots::MemoryContextAllocZero(context, size_of::<Layout>()).cast::<Layout>();
+            let layout = unguarded::MemoryContextAllocZero(context, size_of::<Layout>()).cast::<Layout>();
             (*layout).context = context;
             let mut numbers = [0; MAX_STAMPS];
             let found = if (*trigger).tgqual.is_null() {
@@ -170,7 +172,7 @@ impl Layout {
         // SAFETY: room for all columns, each of which is written.
         unsafe {
             let count = (*descriptor).natts as usize;
-            self.columns = slots::MemoryContextAllocZero(self.context, (count + 1) * size_of::<Column>()).cast();
+            self.columns = unguarded::MemoryContextAllocZero(self.context, (count + 1) * size_of::<Column>()).cast();
             for i in 0..count {
                 let attribute = slots::attribute(descriptor, i);
                 *self.columns.add(i) = Column {

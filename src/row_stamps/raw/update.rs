@@ -4,6 +4,8 @@ use std::ffi::{CStr, c_char};
 
 use pgrx::pg_sys::{self, Datum, HeapTuple, Relation, TriggerData, TupleTableSlot};
 
+use crate::server::raw::unguarded;
+
 use super::layout::{Kind, Layout, MAX_STAMPS, Moment, Stamp};
 use super::{is_left_alone, raise, slots};
 use crate::settings;
@@ -44,15 +46,15 @@ impl Changes {
         unsafe {
             let descriptor = (*relation).rd_att;
             let columns = (*descriptor).natts as usize;
-            let values = slots::palloc(columns * size_of::<Datum>()).cast::<Datum>();
-            let nulls = slots::palloc(columns).cast::<bool>();
+            let values = unguarded::palloc(columns * size_of::<Datum>()).cast::<Datum>();
+            let nulls = unguarded::palloc(columns).cast::<bool>();
             std::ptr::copy_nonoverlapping((*slot).tts_values, values, columns);
             std::ptr::copy_nonoverlapping((*slot).tts_isnull, nulls, columns);
             for ((&attnum, &value), &null) in self.attnums.iter().zip(&self.values).zip(&self.nulls).take(self.count) {
                 *values.add(attnum as usize - 1) = value;
                 *nulls.add(attnum as usize - 1) = null;
             }
-            let changed = slots::heap_form_tuple(descriptor, values, nulls);
+            let changed = unguarded::heap_form_tuple(descriptor, values, nulls);
             (*(*changed).t_data).t_ctid = (*(*tuple).t_data).t_ctid;
             (*changed).t_self = (*tuple).t_self;
             (*changed).t_tableOid = (*tuple).t_tableOid;
@@ -235,7 +237,7 @@ unsafe fn is_same(a: Datum, b: Datum, length: i16) -> bool {
     // SAFETY: a varlena has at least a header of a byte, and behind that of one out of line its tag and pointer.
     unsafe {
         (length == VARLENA && is_external(a) && is_external(b) && same_bytes(a, b, external_size()))
-            || slots::datum_image_eq(a, b, false, i32::from(length))
+            || unguarded::datum_image_eq(a, b, false, i32::from(length))
     }
 }
 
@@ -295,7 +297,7 @@ unsafe fn next_version(data: *const TriggerData, layout: &Layout, is_changed: bo
             if !layout.echo {
                 return Version::Sent;
             }
-        } else if layout.version_required && !slots::InNoForceRLSOperation() && !soft_delete::raw::fires_trigger() {
+        } else if layout.version_required && !unguarded::InNoForceRLSOperation() && !soft_delete::raw::fires_trigger() {
             // But for what a foreign key does to the rows that refer to a changed one, and a deletion to a row.
             raise::version_missing(relation, layout.named_version());
         }
@@ -322,9 +324,9 @@ unsafe fn now(layout: &Layout) -> i64 {
     // SAFETY: plain reads.
     unsafe {
         match layout.clock {
-            Moment::Transaction => slots::GetCurrentTransactionStartTimestamp(),
-            Moment::Statement => slots::GetCurrentStatementStartTimestamp(),
-            Moment::Now => slots::GetCurrentTimestamp(),
+            Moment::Transaction => unguarded::GetCurrentTransactionStartTimestamp(),
+            Moment::Statement => unguarded::GetCurrentStatementStartTimestamp(),
+            Moment::Now => unguarded::GetCurrentTimestamp(),
         }
     }
 }
@@ -336,7 +338,9 @@ unsafe fn time_datum(moment: i64, stamp: &Stamp) -> Datum {
     }
     // In the session's time zone, as an assignment of now() is.
     // SAFETY: a strict function of one argument, which is not null; out of range is an error of the server's.
-    unsafe { slots::DirectFunctionCall1Coll(slots::timestamptz_timestamp, pg_sys::InvalidOid, Datum::from(moment)) }
+    unsafe {
+        unguarded::DirectFunctionCall1Coll(unguarded::timestamptz_timestamp, pg_sys::InvalidOid, Datum::from(moment))
+    }
 }
 
 /// Who it was: `upkeep.actor`, else the role that the session acts as outside of SECURITY DEFINER functions.
@@ -352,10 +356,10 @@ unsafe fn actor(layout: &mut Layout, relation: Relation, stamp: &Stamp) -> Datum
         if stamp.kind == Kind::Name {
             return name_datum(name, length);
         }
-        if stamp.limit >= 0 && length > stamp.limit && slots::pg_mbstrlen_with_len(name, length) > stamp.limit {
+        if stamp.limit >= 0 && length > stamp.limit && unguarded::pg_mbstrlen_with_len(name, length) > stamp.limit {
             raise::too_long(relation, stamp.attnum, stamp.limit);
         }
-        Datum::from(slots::cstring_to_text_with_len(name, length))
+        Datum::from(unguarded::cstring_to_text_with_len(name, length))
     }
 }
 
@@ -363,10 +367,10 @@ unsafe fn actor(layout: &mut Layout, relation: Relation, stamp: &Stamp) -> Datum
 unsafe fn user_name(layout: &mut Layout) -> *const c_char {
     // SAFETY: the name is copied into the memory of the layout, which lives as long.
     unsafe {
-        let user = slots::GetOuterUserId();
+        let user = unguarded::GetOuterUserId();
         if layout.user != user {
-            let name = slots::GetUserNameFromId(user, false);
-            layout.user_name = slots::MemoryContextStrdup(layout.context, name);
+            let name = unguarded::GetUserNameFromId(user, false);
+            layout.user_name = unguarded::MemoryContextStrdup(layout.context, name);
             layout.user = user;
         }
         layout.user_name
@@ -380,8 +384,8 @@ unsafe fn name_datum(text: *const c_char, length: i32) -> Datum {
     const SIZE: usize = pg_sys::NAMEDATALEN as usize;
     // SAFETY: room for a name of the server's; what is copied is shorter by the zero.
     unsafe {
-        let length = slots::pg_mbcliplen(text, length, SIZE as i32 - 1) as usize;
-        let name = slots::palloc(SIZE).cast::<c_char>();
+        let length = unguarded::pg_mbcliplen(text, length, SIZE as i32 - 1) as usize;
+        let name = unguarded::palloc(SIZE).cast::<c_char>();
         std::ptr::write_bytes(name, 0, SIZE);
         std::ptr::copy_nonoverlapping(text, name, length);
         Datum::from(name)

@@ -1,7 +1,6 @@
 //! `upkeep.alter_soft_deleted`: an ALTER TABLE that the views stand in the way of (DROP COLUMN, another type), with the
 //! views taken down and put up again around it.
 
-use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
 use super::views;
@@ -9,7 +8,7 @@ use crate::calls::{arguments, standing};
 use crate::ddl::renamed;
 use crate::error::*;
 use crate::server::raise::answer;
-use crate::server::{heap, spi, view};
+use crate::server::{Oid, heap, spi, view};
 use crate::soft_delete::enable::require_owner_of;
 use crate::soft_delete::managed::{self, Managed};
 use crate::soft_delete::{ddl, objects};

@@ -1,13 +1,12 @@
 //! `upkeep.repair_soft_delete`: views and triggers as they should be, whatever became of them.
 
-use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
 use super::{follow, ours, views};
 use crate::calls::{arguments, standing};
 use crate::error::*;
 use crate::server::raise::answer;
-use crate::server::{heap, spi};
+use crate::server::{Oid, heap, spi};
 use crate::soft_delete::enable::require_owner_of;
 use crate::soft_delete::managed::{self, Managed};
 use crate::soft_delete::{objects, retention};

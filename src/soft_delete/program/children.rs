@@ -1,14 +1,14 @@
 //! What becomes of rows that reference deleted ones: they go too, or stand in the way; [`super::clearing`] has their references
 //! cleared.
 
-use pgrx::pg_sys::Oid;
 use pgrx::spi::quote_identifier;
 
 use super::keys::{collate, counted, key_shape, rows, wanted_by, with_arrays};
 use super::{Action, Child, Refusal, clearing, text};
 use crate::error::Result;
+use crate::server::Oid;
 use crate::server::catalog;
-use crate::server::raw::Statement;
+use crate::server::raw::Planned;
 use crate::soft_delete::managed::{self, Column, ForeignKey, Managed};
 use crate::sql::quote::{identifier, literal, qualified};
 
@@ -73,7 +73,7 @@ impl Referencing<'_> {
         let wanted = wanted_by(child, &foreign_keys)?;
         Ok(Action::Cascade {
             child: child.relid,
-            statement: Statement::new(counted(&update, "c.", &wanted), with_arrays(&self.used)),
+            statement: Planned::new(counted(&update, "c.", &wanted), with_arrays(&self.used)),
             keys: key_shape(&wanted),
         })
     }
@@ -85,7 +85,7 @@ impl Referencing<'_> {
         let rest = literal(&format!(") is still referenced from table \"{}\".", key.child_name));
         Action::Refuse {
             now,
-            statement: Statement::new(
+            statement: Planned::new(
                 format!(
                     "SELECT {detail} OPERATOR(pg_catalog.||) pg_catalog.concat_ws(', ', {}) OPERATOR(pg_catalog.||) {rest}
                      FROM {table} AS c, {rows} WHERE {matching} LIMIT 1",
@@ -111,7 +111,7 @@ fn refuse_without_rights(managed: &Managed, key: &ForeignKey, types: Vec<Oid>) -
     );
     Action::Refuse {
         now: true,
-        statement: Statement::new(
+        statement: Planned::new(
             format!(
                 "SELECT {} FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) {oid}::pg_catalog.oid
                      AND NOT (pg_catalog.has_schema_privilege(c.relowner, c.relnamespace, 'USAGE')

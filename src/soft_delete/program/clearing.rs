@@ -1,12 +1,11 @@
 //! ON DELETE SET NULL and SET DEFAULT: references to deleted rows are cleared, and remembered.
 
-use pgrx::pg_sys;
-
 use super::children::Referencing;
 use super::keys::{common, with_arrays};
 use super::{Action, Clearing};
 use crate::error::{Error, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
-use crate::server::raw::Statement;
+use crate::server::raw::Planned;
+use crate::server::types;
 use crate::soft_delete::managed::{self, ForeignKey, Operator};
 use crate::sql::quote::{identifier, literal, qualified};
 
@@ -28,13 +27,10 @@ pub(super) fn clear(referencing: &Referencing<'_>) -> Result<Action> {
     Ok(Action::Clear {
         child: key.child_root,
         clearing: Clearing {
-            clear: Statement::new(clear, with_arrays(&referencing.used)),
+            clear: Planned::new(clear, with_arrays(&referencing.used)),
             keys,
             columns,
-            remember: Statement::new(
-                remember(key, &child_key),
-                common(&vec![pg_sys::TEXTARRAYOID; keys + 2 * columns]),
-            ),
+            remember: Planned::new(remember(key, &child_key), common(&vec![types::TEXTARRAY; keys + 2 * columns])),
         },
     })
 }

@@ -1,12 +1,11 @@
 //! DELETE on a live view: the row as the statement saw it, the view's image of it, tells whether somebody has changed it since.
 
-use pgrx::pg_sys::{self, Oid};
-
 use super::keys::common;
 use super::own::Table;
 use crate::error::Result;
-use crate::server::raw::Statement;
+use crate::server::raw::Planned;
 use crate::server::view;
+use crate::server::{Oid, types};
 use crate::soft_delete::managed::{self, Column, Managed};
 use crate::sql::quote::identifier;
 
@@ -51,7 +50,7 @@ pub struct Image<'a> {
 impl<'a> Image<'a> {
     pub fn of(place: &'a Place, table: &'a Table<'a>, columns: &'a [Column]) -> Result<Self> {
         let (row_type, row_array) =
-            if place.is_view { managed::row_type(place.relid)? } else { (pg_sys::RECORDOID, pg_sys::RECORDARRAYOID) };
+            if place.is_view { managed::row_type(place.relid)? } else { (types::RECORD, types::RECORDARRAY) };
         let of_table = |(at, &shown): (usize, &i16)| Some((at, columns.iter().find(|column| column.number == shown)?));
         Ok(Image {
             place,
@@ -90,19 +89,19 @@ impl<'a> Image<'a> {
         common(&[self.row_type].into_iter().chain(keys).collect::<Vec<_>>())
     }
 
-    pub fn delete_one(&self) -> Statement {
+    pub fn delete_one(&self) -> Planned {
         let Table { managed, sql, at, .. } = self.table;
         let (one, unchanged) = (self.one(), self.is_unchanged());
-        Statement::new(
+        Planned::new(
             format!("UPDATE {sql} AS t SET {} WHERE {one} AND t.{at} IS NULL AND {unchanged}", managed.set_deleted()),
             self.one_types(),
         )
     }
 
-    pub fn look_one(&self) -> Statement {
+    pub fn look_one(&self) -> Planned {
         let Table { sql, at, .. } = self.table;
         let (one, unchanged) = (self.one(), self.is_unchanged());
-        Statement::new(format!("SELECT {unchanged} FROM {sql} AS t WHERE {one} AND t.{at} IS NULL"), self.one_types())
+        Planned::new(format!("SELECT {unchanged} FROM {sql} AS t WHERE {one} AND t.{at} IS NULL"), self.one_types())
     }
 
     /// Rows `d` of keys and images: an array of rows comes apart into their columns.
@@ -125,9 +124,9 @@ impl<'a> Image<'a> {
         common(&[self.row_array].into_iter().chain(keys).collect::<Vec<_>>())
     }
 
-    pub fn delete_many(&self) -> Statement {
+    pub fn delete_many(&self) -> Planned {
         let Table { managed, sql, at, .. } = self.table;
-        Statement::new(
+        Planned::new(
             format!(
                 "UPDATE {sql} AS t SET {} FROM {} WHERE {} AND t.{at} IS NULL
                  AND {}",
@@ -140,9 +139,9 @@ impl<'a> Image<'a> {
         )
     }
 
-    pub fn look_many(&self) -> Statement {
+    pub fn look_many(&self) -> Planned {
         let Table { sql, at, id, .. } = self.table;
-        Statement::new(
+        Planned::new(
             format!(
                 "SELECT pg_catalog.count(*) FILTER (WHERE t.{id} OPERATOR(pg_catalog.=) $1),
                         pg_catalog.count(*) FILTER (WHERE t.{at} IS NULL

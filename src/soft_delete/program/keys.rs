@@ -1,16 +1,15 @@
 //! Keys: which columns they are, how they are handed to a statement, and how they come back from it.
 
-use pgrx::pg_sys::{self, Oid};
-
 use super::KeyColumn;
 use crate::error::{Error, FEATURE_NOT_SUPPORTED, INTERNAL_ERROR, Result};
 use crate::server::heap;
+use crate::server::{Oid, types};
 use crate::soft_delete::managed::{self, Column, ForeignKey, Managed, Operator};
 use crate::sql::quote::identifier;
 
 /// Parameters 1 to 3 of all statements, and what follows them.
 pub fn common(more: &[Oid]) -> Vec<Oid> {
-    let mut types = vec![pg_sys::UUIDOID, pg_sys::TIMESTAMPTZOID, pg_sys::TEXTOID];
+    let mut types = vec![types::UUID, types::TIMESTAMPTZ, types::TEXT];
     types.extend_from_slice(more);
     types
 }

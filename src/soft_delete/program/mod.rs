@@ -14,13 +14,11 @@ mod parents;
 
 use std::ffi::CString;
 
-use pgrx::pg_sys::Oid;
-
 use super::managed::{self, Column};
 use crate::error::Result;
 use crate::server::named::objects::Objects;
-use crate::server::raw::Statement;
-use crate::server::{catalog, encoding, spi};
+use crate::server::raw::Planned;
+use crate::server::{Oid, catalog, encoding, spi};
 
 pub use keys::{common, counted_own, wanted_keys};
 pub use parents::references;
@@ -64,11 +62,11 @@ impl Key {
 /// What a deleted row means for what references it.
 pub enum Action {
     /// Live rows go too; `child` is the table with soft delete, its `keys` come back.
-    Cascade { child: Oid, statement: Statement, keys: Vec<KeyColumn> },
+    Cascade { child: Oid, statement: Planned, keys: Vec<KeyColumn> },
     /// References are cleared, and remembered.
     Clear { child: Oid, clearing: Clearing },
     /// No live row may be there: now (RESTRICT), or once everything else is done.
-    Refuse { now: bool, statement: Statement, names_table: bool, refusal: Refusal },
+    Refuse { now: bool, statement: Planned, names_table: bool, refusal: Refusal },
     /// Its table has no soft delete, and was to be ignored.
     Nothing,
 }
@@ -77,10 +75,10 @@ pub enum Action {
 pub struct Clearing {
     /// The UPDATE. It returns of each row its `keys`, `columns` values that it had (of the row itself, and as the deleted row
     /// has them), and those that it has now. They become text outside of it, under settings which no trigger may see.
-    pub clear: Statement,
+    pub clear: Planned,
     pub keys: usize,
     pub columns: usize,
-    pub remember: Statement,
+    pub remember: Planned,
 }
 
 /// What a refusal says.
@@ -111,10 +109,10 @@ pub struct Parent {
     pub deferrable: bool,
     /// Attributes of the referencing row; parameters of `look` from 4 on.
     pub columns: Vec<Key>,
-    pub look: Statement,
+    pub look: Planned,
     /// The same for many rows; which columns it takes.
     pub references: Vec<KeyColumn>,
-    pub look_all: Statement,
+    pub look_all: Planned,
     pub refusal: Refusal,
 }
 
@@ -133,22 +131,22 @@ pub struct Own {
     pub upsert_hint: CString,
     /// For the guard during a purge, over its transition table: a row that may not go (parameter 1: unless it was deleted
     /// before), and the count of those gone.
-    pub not_due: Statement,
-    pub note_purged: Statement,
+    pub not_due: Planned,
+    pub note_purged: Planned,
     /// FOR UPDATE on deleted rows: parameters the arrays of the primary key.
-    pub lock: Statement,
+    pub lock: Planned,
     /// Which of these are rows of the table itself, where tables inherit from it; the same parameters, and `keys` come back.
-    pub own_rows: Option<(Statement, Vec<KeyColumn>)>,
+    pub own_rows: Option<(Planned, Vec<KeyColumn>)>,
     /// Rows whose deletion was set by hand get what belongs to it; the same for those brought back.
-    pub stamp: Statement,
-    pub unstamp: Statement,
+    pub stamp: Planned,
+    pub unstamp: Planned,
     /// DELETE of one row of a view: the row as the statement saw it, then the values of the primary key.
-    pub delete_one: Statement,
+    pub delete_one: Planned,
     /// Is a row that is still live as it was?
-    pub look_one: Statement,
+    pub look_one: Planned,
     /// The same for many rows, an array of each; how many belong to the deletion by now, and how many are as they were.
-    pub delete_many: Statement,
-    pub look_many: Statement,
+    pub delete_many: Planned,
+    pub look_many: Planned,
     /// Of the table itself.
     pub back: Option<Back>,
     /// Invalid: there is none.
@@ -166,10 +164,10 @@ pub struct Own {
 /// How rows of a deletion (parameter 1) come back.
 pub struct Back {
     /// Gives how many, and the `keys` by which they reference others.
-    pub update: Statement,
+    pub update: Planned,
     pub keys: Vec<KeyColumn>,
     /// How many there are still.
-    pub left: Statement,
+    pub left: Planned,
 }
 
 pub struct Program {

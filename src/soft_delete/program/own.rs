@@ -2,7 +2,6 @@
 
 use std::ffi::CString;
 
-use pgrx::pg_sys::{self, Oid};
 use pgrx::spi::quote_identifier;
 
 use super::image::{Image, Place};
@@ -10,7 +9,8 @@ use super::keys::{collate, common, counted_own, key_columns, key_shape, rows, wi
 use super::{Back, Key, KeyColumn, Own, children, parents, text};
 use crate::error::Result;
 use crate::server::heap;
-use crate::server::raw::Statement;
+use crate::server::raw::Planned;
+use crate::server::{Oid, types};
 use crate::soft_delete::managed::{self, Column, ForeignKey, Managed, Operator};
 use crate::sql::quote::{identifier, literal, qualified};
 
@@ -77,7 +77,7 @@ pub fn of(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own
     let image = Image::of(&place, &table, &columns)?;
     let type_of_at = managed.check_types(&columns)?;
     if let Some(flag) = &managed.flag {
-        managed.require_type(&columns, flag, &[pg_sys::BOOLOID])?;
+        managed.require_type(&columns, flag, &[types::BOOL])?;
     }
     let number_of =
         |name: &str| columns.iter().find(|column| column.name == name).map_or(0, |column| place.number(column));
@@ -105,7 +105,7 @@ pub fn of(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own
         view_fits: table.keys.iter().all(|key| place.number(key) > 0),
         deleted_at: number_of(&managed.deleted_at),
         deletion_id: number_of(&managed.deletion_id),
-        has_timezone: type_of_at != pg_sys::TIMESTAMPOID,
+        has_timezone: type_of_at != types::TIMESTAMP,
         flag: managed.flag.as_deref().map_or(0, number_of),
     })
 }
@@ -130,8 +130,8 @@ fn upsert_hint(managed: &Managed) -> CString {
     ))
 }
 
-fn not_due(Table { at, id, .. }: &Table<'_>) -> Statement {
-    Statement::new(
+fn not_due(Table { at, id, .. }: &Table<'_>) -> Planned {
+    Planned::new(
         format!(
             "SELECT FROM deleted AS d
                  WHERE d.{at} IS NULL OR d.{at} OPERATOR(pg_catalog.>=) $1
@@ -139,12 +139,12 @@ fn not_due(Table { at, id, .. }: &Table<'_>) -> Statement {
                                WHERE h.id OPERATOR(pg_catalog.=) d.{id} AND h.held IS NOT NULL)
                  LIMIT 1"
         ),
-        vec![pg_sys::TIMESTAMPTZOID],
+        vec![types::TIMESTAMPTZ],
     )
 }
 
-fn note_purged(Table { id, managed, .. }: &Table<'_>) -> Statement {
-    Statement::new(
+fn note_purged(Table { id, managed, .. }: &Table<'_>) -> Planned {
+    Planned::new(
         format!(
             "UPDATE upkeep._deletion_table t SET purged = t.purged OPERATOR(pg_catalog.+) p.rows
                  FROM (SELECT d.{id} AS id, pg_catalog.count(*) AS rows FROM deleted AS d GROUP BY 1) p
@@ -166,27 +166,27 @@ fn of_table_itself(table: &Table<'_>) -> String {
     )
 }
 
-fn lock(table: &Table<'_>) -> Statement {
-    Statement::new(
+fn lock(table: &Table<'_>) -> Planned {
+    Planned::new(
         format!("SELECT pg_catalog.count(*) FROM (SELECT {} FOR UPDATE OF t) AS l", of_table_itself(table)),
         with_arrays(table.primary()),
     )
 }
 
-fn own_rows(table: &Table<'_>) -> Option<(Statement, Vec<KeyColumn>)> {
+fn own_rows(table: &Table<'_>) -> Option<(Planned, Vec<KeyColumn>)> {
     if !heap::has_heirs(table.managed.relid) {
         return None;
     }
     let found: String =
         table.keys.iter().map(|key| format!(", pg_catalog.array_agg(t.{})", identifier(&key.name))).collect();
     let look = format!("SELECT pg_catalog.count(*){found} {} AND t.{} IS NOT NULL", of_table_itself(table), table.at);
-    Some((Statement::new(look, with_arrays(table.primary())), key_shape(&table.keys)))
+    Some((Planned::new(look, with_arrays(table.primary())), key_shape(&table.keys)))
 }
 
-fn stamp(table: &Table<'_>) -> Statement {
+fn stamp(table: &Table<'_>) -> Planned {
     let Table { managed, sql, at, by, id, .. } = table;
     let flag = managed.flag.as_ref().map_or_else(String::new, |flag| format!(", {} = true", identifier(flag)));
-    Statement::new(
+    Planned::new(
         format!(
             "UPDATE {sql} AS t SET {id} = $1, {by} = coalesce(t.{by}, $3){flag} FROM {}
                  WHERE {} AND t.{at} IS NOT NULL",
@@ -197,9 +197,9 @@ fn stamp(table: &Table<'_>) -> Statement {
     )
 }
 
-fn unstamp(table: &Table<'_>) -> Statement {
+fn unstamp(table: &Table<'_>) -> Planned {
     let Table { managed, sql, at, by, id, .. } = table;
-    Statement::new(
+    Planned::new(
         format!(
             "UPDATE {sql} AS t SET {} FROM {}
                  WHERE {} AND t.{at} IS NULL AND (t.{id} IS NOT NULL OR t.{by} IS NOT NULL)",
@@ -219,9 +219,9 @@ impl Back {
             format!("t.{} OPERATOR(pg_catalog.=) $1 AND NOT ({})", identifier(&managed.deletion_id), managed.live("t"));
         let update = format!("UPDATE {table} AS t SET {} WHERE {of_it}", managed.set_live());
         Ok(Back {
-            update: Statement::new(counted_own(managed, &update, "t.", &references), common(&[])),
+            update: Planned::new(counted_own(managed, &update, "t.", &references), common(&[])),
             keys: key_shape(&references),
-            left: Statement::new(format!("SELECT pg_catalog.count(*) FROM {table} AS t WHERE {of_it}"), common(&[])),
+            left: Planned::new(format!("SELECT pg_catalog.count(*) FROM {table} AS t WHERE {of_it}"), common(&[])),
         })
     }
 }

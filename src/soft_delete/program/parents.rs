@@ -1,11 +1,10 @@
 //! What looks whether rows reference deleted ones: the tables with soft delete that a table references.
 
-use pgrx::pg_sys::Oid;
-
 use super::keys::{collate, common, key_shape, rows};
 use super::{Key, Parent, Refusal, text};
 use crate::error::Result;
-use crate::server::raw::Statement;
+use crate::server::Oid;
+use crate::server::raw::Planned;
 use crate::soft_delete::managed::{self, Column, ForeignKey, Managed};
 use crate::sql::quote::{identifier, literal};
 
@@ -36,12 +35,12 @@ pub fn of(relid: Oid, relations: &mut Vec<Oid>) -> Result<Vec<Parent>> {
             owner: key.parent_owner,
             deferrable: key.deferrable,
             columns: used.iter().map(Key::of).collect(),
-            look: Statement::new(
+            look: Planned::new(
                 look.sql(&format!("{table} AS p"), &comparison.equal(used.len(), &|i| format!("${}", 4 + i))),
                 types(&|column| column.type_oid),
             ),
             references: key_shape(&used),
-            look_all: Statement::new(
+            look_all: Planned::new(
                 look.sql(
                     &format!("{table} AS p, {}", rows(used.len(), 4)),
                     &comparison.equal(used.len(), &|i| format!("d.k{i}")),

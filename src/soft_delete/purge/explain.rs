@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 
 use pgrx::datum::{Interval, TimestampWithTimeZone};
-use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
 
 use super::graph::{Edge, Graph};
@@ -11,7 +10,7 @@ use super::{Subject, hold, subject};
 use crate::error::{Error, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
 use crate::server::raise::answer;
 use crate::server::repeated::{Arg, Statement};
-use crate::server::{heap, spi};
+use crate::server::{Oid, heap, spi, types};
 use crate::soft_delete::managed::Managed;
 use crate::sql::quote::identifier;
 
@@ -196,7 +195,7 @@ fn below(child: &Managed, graph: &Graph, ways: &[String], cutoff: &str, held: &s
 
 fn counts(relid: Oid, graph: &Graph, sql: String, cutoff: &str, held: &str) -> Result<Line> {
     let (schemaname, relname) = heap::name(relid).unwrap_or_default();
-    let statement = Statement::new(sql, &[pg_sys::TIMESTAMPTZOID, pg_sys::UUIDARRAYOID]);
+    let statement = Statement::new(sql, &[types::TIMESTAMPTZ, types::UUIDARRAY]);
     // They are locked, but not their schemas' names.
     statement.names(&graph.tables(relid));
     let rows = statement.rows(&[Arg::Text(cutoff), Arg::Text(held)])?;

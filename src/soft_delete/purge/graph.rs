@@ -2,10 +2,8 @@
 
 use std::collections::HashMap;
 
-use pgrx::pg_sys::Oid;
-
 use crate::error::{Error, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
-use crate::server::{catalog, spi};
+use crate::server::{Oid, catalog, spi};
 use crate::soft_delete::managed::{self, ForeignKey, Managed};
 use crate::sql::quote::{identifier, qualified};
 

@@ -16,7 +16,6 @@ pub use kind::Purge;
 
 use pgrx::Uuid;
 use pgrx::datum::Interval;
-use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +23,7 @@ use crate::calls::{arguments, relation, standing};
 use crate::error::*;
 use crate::jobs::queue::{self, NewJob};
 use crate::server::raise::{self, Level, answer};
-use crate::server::{heap, spi};
+use crate::server::{Oid, heap, spi};
 use crate::soft_delete::managed::{self, Managed};
 use graph::Graph;
 

@@ -8,7 +8,6 @@ use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use pgrx::pg_sys::{self, Oid};
 use serde::{Deserialize, Serialize};
 
 use super::batch::{self, Done, Purge, Statements, oid};
@@ -21,7 +20,7 @@ use crate::jobs::pace::next_size;
 use crate::jobs::retry::is_row_error;
 use crate::server::catch::subtransaction;
 use crate::server::repeated::Arg;
-use crate::server::{heap, spi};
+use crate::server::{Oid, heap, spi, types};
 use crate::soft_delete::managed::{self, Managed};
 
 /// Rows of one read, and of one batch.
@@ -104,7 +103,7 @@ impl Run {
         }
         self.started = true;
         let sql = statements::due_estimate(&batch::name(self.relid)?, managed);
-        let statement = self.statements.get(sql, &[pg_sys::TIMESTAMPTZOID]);
+        let statement = self.statements.get(sql, &[types::TIMESTAMPTZ]);
         statement.names(&[self.relid]);
         let rows = statement.rows(&[Arg::Text(&self.cutoff)])?;
         let plan = rows.first().and_then(|row| row.first()?.as_deref());
@@ -119,8 +118,8 @@ impl Run {
     fn read(&mut self, context: &Context, managed: &Managed, cursor: &Cursor, held: &str) -> Result<bool> {
         let table = batch::name(self.relid)?;
         let more = cursor.after.is_some();
-        let mut types = vec![pg_sys::TIMESTAMPTZOID, pg_sys::UUIDARRAYOID, pg_sys::INT4OID];
-        types.extend(more.then_some(pg_sys::TIMESTAMPTZOID));
+        let mut types = vec![types::TIMESTAMPTZ, types::UUIDARRAY, types::INT4];
+        types.extend(more.then_some(types::TIMESTAMPTZ));
         let statement = self.statements.get(statements::due(&table, managed, more), &types);
         statement.names(&[self.relid]);
         // As many as it takes to get beyond those that have been seen.

@@ -23,14 +23,6 @@ pub struct Made {
     pub old_table: bool,
 }
 
-pub const ROW: i16 = 1;
-pub const BEFORE: i16 = 2;
-pub const INSERT: i16 = 4;
-pub const DELETE: i16 = 8;
-pub const UPDATE: i16 = 16;
-pub const TRUNCATE: i16 = 32;
-pub const INSTEAD: i16 = 64;
-
 impl Made {
     pub const fn on_table(name: &'static CStr, tgtype: i16) -> Self {
         Made { name, tgtype, on_view: false, constraint: false, deferrable: false, old_table: false }
@@ -93,7 +85,7 @@ unsafe fn is(made: &Made, data: *const pg_sys::TriggerData) -> bool {
             && trigger.tgnargs == 0
             && trigger.tgnattr == 0
             // A statement's end that may not come is none. The conditions of row triggers are looked at again.
-            && (trigger.tgqual.is_null() || made.tgtype & ROW != 0)
+            && (trigger.tgqual.is_null() || made.tgtype & raw::trigger::ROW != 0)
     }
 }
 

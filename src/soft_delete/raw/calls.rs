@@ -13,7 +13,8 @@ use crate::calls::arguments;
 use crate::server::door;
 use crate::server::encoding;
 use crate::server::raise::answer;
-use crate::server::raw::{self, Report, Sight, Statement};
+use crate::server::raw::unguarded::toast_raw_datum_size;
+use crate::server::raw::{self, Planned, Report, Sight};
 use crate::server::value::{self, Records};
 use crate::soft_delete::cleared::Cleared;
 use crate::soft_delete::program::{Back, KeyColumn, Own};
@@ -32,9 +33,6 @@ unsafe fn argument(call: pg_sys::FunctionCallInfo, number: usize) -> Option<Datu
 
 /// Safety: as [`argument`], which is a text.
 pub(super) unsafe fn text_argument(call: pg_sys::FunctionCallInfo, number: usize) -> *const c_char {
-    unsafe extern "C-unwind" {
-        fn toast_raw_datum_size(value: Datum) -> usize;
-    }
     // SAFETY: the size of a text is looked at where it is, and its copy is in the server's memory.
     unsafe {
         let Some(text) = argument(call, number) else { return null() };
@@ -129,7 +127,7 @@ unsafe extern "C-unwind" fn undeletes(target: Oid, condition: *const c_char) -> 
 /// Clears the deletion of rows; gives what they reference.
 ///
 /// Safety: connected; `deletion` is null or of this transaction, and `keys` live as long as it.
-unsafe fn bring_back(relid: Oid, update: &Statement, keys: &[KeyColumn], deletion: *mut state::Deletion) -> Keys {
+unsafe fn bring_back(relid: Oid, update: &Planned, keys: &[KeyColumn], deletion: *mut state::Deletion) -> Keys {
     // SAFETY: the statement takes the three common parameters, and there are three nulls. What an error leaves of
     // `enter` the abort puts right.
     unsafe {

@@ -9,7 +9,8 @@ use pgrx::pg_sys::{self, Datum, Oid};
 
 use super::programs;
 use super::state::{self, Deletion};
-use crate::server::raw::{self, Report, Sight, Statement};
+use crate::server::raw::unguarded::{GetUserId, LockRelationOid, pg_class_aclcheck};
+use crate::server::raw::{self, Planned, Report, Sight};
 use crate::server::{door, value};
 use crate::soft_delete::program::{Action, Child, Clearing, KeyColumn, Own, Refusal};
 
@@ -152,9 +153,6 @@ pub unsafe fn other_keys() -> ! {
 ///
 /// Safety: nothing above has anything to drop.
 unsafe fn with_children(relid: Oid) -> Option<&'static Own> {
-    unsafe extern "C-unwind" {
-        fn LockRelationOid(relid: Oid, mode: pg_sys::LOCKMODE);
-    }
     // SAFETY: a program lives until the transaction ends, also one that a lock's wait has made out of date.
     unsafe {
         let mut program = programs::of(relid);
@@ -219,7 +217,7 @@ pub unsafe fn parameters(deletion: *const Deletion, more: usize) -> *mut Datum {
 pub unsafe fn run_own(
     relid: Oid,
     deletion: *mut Deletion,
-    statement: &Statement,
+    statement: &Planned,
     values: *mut Datum,
     nulls: *const c_char,
     sight: Sight,
@@ -357,7 +355,7 @@ unsafe fn cascade(
     deletion: *mut Deletion,
     child: &Child,
     relid: Oid,
-    statement: &Statement,
+    statement: &Planned,
     keys: &Keys,
     columns: &[KeyColumn],
 ) -> Keys {
@@ -479,13 +477,9 @@ unsafe fn refuse_all(own: &Own, keys: &Keys, immediately: bool) {
 ///
 /// Safety: `detail` is a text, of the last result at the latest.
 pub unsafe fn refuse(refusal: &Refusal, detail: Option<Datum>, table_of_key: Oid) -> ! {
-    unsafe extern "C-unwind" {
-        fn pg_class_aclcheck(relid: Oid, role: Oid, mode: u64) -> u32;
-        fn GetUserId() -> Oid;
-    }
     // SAFETY: as the caller promises; what is raised is copied by the server.
     unsafe {
-        let visible = pg_class_aclcheck(table_of_key, GetUserId(), pg_sys::ACL_SELECT.into()) == 0;
+        let visible = pg_class_aclcheck(table_of_key, GetUserId(), pg_sys::ACL_SELECT as pg_sys::AclMode) == 0;
         raise_refusal(
             refusal,
             if visible { detail.map_or(null(), |detail| raw::to_c(detail).cast_const()) } else { null() },
@@ -509,8 +503,8 @@ unsafe fn raise_refusal(refusal: &Refusal, detail: *const c_char) -> ! {
 }
 
 struct Books {
-    write: Statement,
-    count: Statement,
+    write: Planned,
+    count: Planned,
 }
 
 // SAFETY: a backend has one thread, and forks none that would have it.
@@ -528,13 +522,13 @@ fn books() -> &'static Books {
             types
         };
         Books {
-            write: Statement::new(
+            write: Planned::new(
                 "INSERT INTO upkeep._deletion (id, relid, deleted_at, deleted_by, role_name, reason)
                  VALUES ($1, $4, $2, $3, $5, $6)"
                     .to_owned(),
                 types(&[pg_sys::OIDOID, pg_sys::TEXTOID, pg_sys::TEXTOID]),
             ),
-            count: Statement::new(
+            count: Planned::new(
                 "INSERT INTO upkeep._deletion_table AS t (deletion, relid, rows, direct) VALUES ($1, $4, $5, $6)
                  ON CONFLICT (deletion, relid) DO UPDATE
                  SET rows = t.rows OPERATOR(pg_catalog.+) EXCLUDED.rows, direct = t.direct OR EXCLUDED.direct"
@@ -548,7 +542,7 @@ fn books() -> &'static Books {
 /// A static statement of ours on the private tables (LAW 1).
 ///
 /// Safety: connected; `values` and `nulls` are as many as the statement takes, which is a static one of ours.
-pub unsafe fn keep_books(statement: &Statement, values: *mut Datum, nulls: *const c_char) -> u64 {
+pub unsafe fn keep_books(statement: &Planned, values: *mut Datum, nulls: *const c_char) -> u64 {
     // SAFETY: as the caller promises. What an error leaves of the user the abort puts right.
     unsafe {
         let before = raw::become_user(Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID), 0);

@@ -10,20 +10,17 @@ use pgrx::pg_sys;
 use super::attached::{self, Made};
 use super::{engine, programs, state, statements};
 use crate::error::Result;
-use crate::server::raw::{self, Report};
+use crate::server::raw::unguarded::tuplestore_tuple_count;
+use crate::server::raw::{self, Report, trigger};
 use crate::server::repeated::{self, Arg, TextRow};
 use crate::soft_delete::program::Own;
 
 raw::version_1!(pg_finfo_upkeep_soft_delete_guard);
 
 pub(super) const MADE: [Made; 2] = [
-    Made { old_table: true, ..Made::on_table(c"upkeep_soft_delete_no_delete", attached::DELETE) },
-    Made::on_table(c"upkeep_soft_delete_no_truncate", attached::BEFORE | attached::TRUNCATE),
+    Made { old_table: true, ..Made::on_table(c"upkeep_soft_delete_no_delete", trigger::DELETE) },
+    Made::on_table(c"upkeep_soft_delete_no_truncate", trigger::BEFORE | trigger::TRUNCATE),
 ];
-
-unsafe extern "C-unwind" {
-    fn tuplestore_tuple_count(store: *mut pg_sys::Tuplestorestate) -> i64;
-}
 
 /// Runs a statement that may delete rows for good which were deleted before then, and lets no other statement do so that
 /// triggers run meanwhile.
@@ -54,7 +51,7 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_guard(call: pg_sys::FunctionC
         if crate::settings::allow_hard_delete() {
             return nothing;
         }
-        let truncate = (*trigger).tg_event & pg_sys::TRIGGER_EVENT_OPMASK == pg_sys::TRIGGER_EVENT_TRUNCATE;
+        let truncate = trigger::is_truncate(trigger);
         if !truncate && tuplestore_tuple_count((*trigger).tg_oldtable) == 0 {
             return nothing;
         }

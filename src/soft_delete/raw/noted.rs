@@ -6,10 +6,7 @@ use std::ptr::null_mut;
 use pgrx::pg_sys::{self, MemoryContext};
 
 use crate::server::raw;
-
-unsafe extern "C-unwind" {
-    fn MemoryContextRegisterResetCallback(context: MemoryContext, callback: *mut pg_sys::MemoryContextCallback);
-}
+use crate::server::raw::unguarded::MemoryContextRegisterResetCallback;
 
 struct Note<T> {
     callback: pg_sys::MemoryContextCallback,

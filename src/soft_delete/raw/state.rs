@@ -1,21 +1,15 @@
 //! What this session is deleting. C variables, put right when a transaction or savepoint is rolled back ([`super::callbacks`]):
 //! errors pass the engine without a word.
 
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{CStr, c_char};
 use std::ptr::null_mut;
 
 use pgrx::pg_sys::{self, MemoryContext, Oid};
 
 use crate::server::raw;
-
-unsafe extern "C-unwind" {
-    fn GetCurrentTransactionStartTimestamp() -> i64;
-    fn GetUserNameFromId(role: Oid, missing_ok: bool) -> *mut c_char;
-    fn GetOuterUserId() -> Oid;
-    fn GetConfigOption(name: *const c_char, missing_ok: bool, restrict: bool) -> *const c_char;
-    fn pg_strong_random(buffer: *mut c_void, length: usize) -> bool;
-    fn GetCurrentTimestamp() -> i64;
-}
+use crate::server::raw::unguarded::{
+    GetConfigOption, GetCurrentTransactionStartTimestamp, GetOuterUserId, GetUserNameFromId,
+};
 
 /// A deletion of this transaction, in its memory.
 pub struct Deletion {
@@ -79,7 +73,7 @@ unsafe fn new_deletion(reason: *const c_char) -> *mut Deletion {
         let role = GetUserNameFromId(GetOuterUserId(), false);
         let by = if actor.is_null() || *actor == 0 { role } else { actor };
         *deletion = Deletion {
-            id: new_id(),
+            id: raw::uuid::version_7(),
             at: GetCurrentTransactionStartTimestamp(),
             by: keep(by),
             role: keep(role),
@@ -99,23 +93,6 @@ unsafe fn keep(text: *const c_char) -> *mut c_char {
         let copy: *mut c_char = raw::allocate_for_transaction(length);
         std::ptr::copy_nonoverlapping(text, copy, length);
         copy
-    }
-}
-
-/// Time-ordered, version 7.
-///
-/// Safety: none of its own: an error passes the caller by longjmp.
-unsafe fn new_id() -> [u8; 16] {
-    const UNIX_TO_POSTGRES_EPOCH: i64 = 946_684_800_000_000;
-    // SAFETY: writes within the sixteen bytes.
-    unsafe {
-        let mut id = [0u8; 16];
-        pg_strong_random(id.as_mut_ptr().cast(), id.len());
-        let milliseconds = ((GetCurrentTimestamp() + UNIX_TO_POSTGRES_EPOCH) as u64 / 1000).to_be_bytes();
-        std::ptr::copy_nonoverlapping(milliseconds.as_ptr().add(2), id.as_mut_ptr(), 6);
-        id[6] = 0x70 | (id[6] & 0x0F);
-        id[8] = 0x80 | (id[8] & 0x3F);
-        id
     }
 }
 

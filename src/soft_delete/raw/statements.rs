@@ -7,18 +7,13 @@
 //! execution stopped there, or the trigger was taken off) and never will: the transaction is not allowed to keep what there
 //! is of it.
 
-use std::ffi::{c_char, c_void};
+use std::ffi::c_void;
 use std::ptr::null_mut;
 
 use pgrx::pg_sys::{self, MemoryContext, Oid};
 
+use crate::server::raw::unguarded::{MemoryContextDelete, MemoryContextRegisterResetCallback, get_rel_name};
 use crate::server::raw::{self, Report};
-
-unsafe extern "C-unwind" {
-    fn MemoryContextRegisterResetCallback(context: MemoryContext, callback: *mut pg_sys::MemoryContextCallback);
-    fn MemoryContextDelete(context: MemoryContext);
-    fn get_rel_name(relid: Oid) -> *mut c_char;
-}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {

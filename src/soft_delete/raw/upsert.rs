@@ -10,18 +10,14 @@ use pgrx::pg_sys::{self, Datum, MemoryContext, Oid};
 use super::attached::{self, Made};
 use super::noted::Noted;
 use super::{statements, triggers, upserts};
-use crate::server::raw::{self, Report};
+use crate::server::raw::unguarded::bms_is_member;
+use crate::server::raw::{self, Report, trigger};
 use crate::soft_delete::program::Own;
 
 raw::version_1!(pg_finfo_upkeep_soft_delete_dead_row, pg_finfo_upkeep_soft_delete_inserted);
 
-pub(super) const DEAD_ROW: [Made; 1] =
-    [Made::on_table(c"upkeep_soft_delete_dead_row", attached::ROW | attached::UPDATE)];
-pub(super) const INSERTED: [Made; 1] = [Made::on_table(c"upkeep_soft_delete_insert", attached::INSERT)];
-
-unsafe extern "C-unwind" {
-    fn bms_is_member(member: i32, set: *const pg_sys::Bitmapset) -> bool;
-}
+pub(super) const DEAD_ROW: [Made; 1] = [Made::on_table(c"upkeep_soft_delete_dead_row", trigger::ROW | trigger::UPDATE)];
+pub(super) const INSERTED: [Made; 1] = [Made::on_table(c"upkeep_soft_delete_insert", trigger::INSERT)];
 
 /// Tables of which a statement has changed deleted rows.
 static mut CHANGED: Noted<Oid> = Noted::nothing();

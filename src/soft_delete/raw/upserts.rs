@@ -8,13 +8,8 @@ use pgrx::pg_sys::{self, MemoryContext, NodeTag, Oid};
 
 use super::noted::Noted;
 use super::programs;
+use crate::server::raw::unguarded::{bms_is_member, pull_varattnos, standard_ExecutorStart};
 use crate::soft_delete::program::Own;
-
-unsafe extern "C-unwind" {
-    fn standard_ExecutorStart(desc: *mut pg_sys::QueryDesc, flags: c_int);
-    fn bms_is_member(member: i32, set: *const pg_sys::Bitmapset) -> bool;
-    fn pull_varattnos(node: *mut pg_sys::Node, relation: pg_sys::Index, columns: *mut *mut pg_sys::Bitmapset);
-}
 
 /// Their plans.
 static mut UPSERTS: Noted<*mut pg_sys::PlannedStmt> = Noted::nothing();

@@ -2,7 +2,7 @@
 //! the same time; what follows is gathered and deleted many at a time, at a third of the cost. The rows that a statement has
 //! seen to are known to its level: other people's triggers can begin another statement on the same view in the middle of it.
 
-use std::ffi::{c_char, c_int, c_long, c_void};
+use std::ffi::c_int;
 use std::ptr::{null, null_mut};
 
 use pgrx::pg_sys::{self, Datum, Oid};
@@ -12,16 +12,19 @@ use super::engine::{self, Keys};
 use super::state;
 use super::statements::{self, Begun, Kind};
 use super::triggers::{NOTHING, own};
-use crate::server::raw::{self, Array, Report, Sight};
+use crate::server::raw::unguarded::{
+    MemoryContextDelete, hash_bytes_extended, hash_create, hash_search, heap_copy_tuple_as_datum,
+};
+use crate::server::raw::{self, Array, Report, Sight, trigger};
 use crate::soft_delete::program::{KeyColumn, Own};
 
 raw::version_1!(pg_finfo_upkeep_soft_delete_view_row, pg_finfo_upkeep_soft_delete_view);
 
 pub(super) const EACH: [Made; 1] =
-    [Made::on_view(c"upkeep_soft_delete_row", attached::ROW | attached::INSTEAD | attached::DELETE)];
+    [Made::on_view(c"upkeep_soft_delete_row", trigger::ROW | trigger::INSTEAD | trigger::DELETE)];
 pub(super) const BEGIN_AND_END: [Made; 2] = [
-    Made::on_view(c"upkeep_soft_delete_begin", attached::BEFORE | attached::DELETE),
-    Made::on_view(c"upkeep_soft_delete", attached::DELETE),
+    Made::on_view(c"upkeep_soft_delete_begin", trigger::BEFORE | trigger::DELETE),
+    Made::on_view(c"upkeep_soft_delete", trigger::DELETE),
 ];
 
 /// A statement for each row, up to here.
@@ -29,20 +32,6 @@ const ONE_BY_ONE: u64 = 100;
 /// Rows that are gathered at most, and the bytes of their images.
 const BATCH: u64 = 1_000;
 const BATCH_BYTES: usize = 4 << 20;
-
-unsafe extern "C-unwind" {
-    fn heap_copy_tuple_as_datum(tuple: pg_sys::HeapTuple, desc: pg_sys::TupleDesc) -> Datum;
-    fn MemoryContextDelete(context: pg_sys::MemoryContext);
-    fn hash_bytes_extended(bytes: *const u8, length: c_int, seed: u64) -> u64;
-    fn hash_create(name: *const c_char, count: c_long, info: *const pg_sys::HASHCTL, flags: c_int)
-    -> *mut pg_sys::HTAB;
-    fn hash_search(
-        table: *mut pg_sys::HTAB,
-        key: *const c_void,
-        action: pg_sys::HASHACTION::Type,
-        found: *mut bool,
-    ) -> *mut c_void;
-}
 
 /// A DELETE on a live view that is being run. Its rows are unfinished until its end has carried their deletion on.
 #[repr(C)]
@@ -389,7 +378,7 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_view(call: pg_sys::FunctionCa
         let query = statements::query();
         let trigger = attached::data(call, &BEGIN_AND_END);
         let view = (*(*trigger).tg_relation).rd_id;
-        if (*trigger).tg_event & pg_sys::TRIGGER_EVENT_TIMINGMASK == pg_sys::TRIGGER_EVENT_BEFORE {
+        if trigger::is_before(trigger) {
             begin(query, view);
             return NOTHING;
         }

@@ -1,11 +1,10 @@
 //! The unique keys of a table, and what becomes of each.
 
-use pgrx::pg_sys::Oid;
 use pgrx::spi::quote_identifier;
 
 use crate::calls::{arguments, relation};
 use crate::error::*;
-use crate::server::{catalog, spi};
+use crate::server::{Oid, catalog, spi};
 use crate::soft_delete::managed;
 use crate::sql::quote;
 

@@ -19,9 +19,9 @@ use std::ffi::c_int;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::{PgList, pg_guard};
 
+use super::encoding;
 use super::names::{self, Names};
 use super::raise::answer;
-use super::{encoding, raw};
 use crate::error::{Error, INTERNAL_ERROR, Result};
 
 thread_local! {
@@ -157,7 +157,7 @@ pub fn ours(sql: &str, types: &[Oid]) -> Result<()> {
 
 /// A plan of raw code's.
 #[pg_guard]
-pub unsafe extern "C-unwind" fn plan(plan: pg_sys::SPIPlanPtr, statement: *const raw::Statement, pinned: bool) {
+pub unsafe extern "C-unwind" fn plan(plan: pg_sys::SPIPlanPtr, statement: *const super::Planned, pinned: bool) {
     let statement = unsafe { &*statement };
     let text = encoding::from_server(statement.sql().to_bytes());
     let fragments: Vec<&str> = statement.fragments().iter().map(String::as_str).collect();

@@ -12,7 +12,7 @@ use super::encoding;
 #[pg_extern(sql = false)]
 fn file_size(filenode: Oid, tablespace: Oid) -> Option<i64> {
     let path = format!("{}/{}", database_path(tablespace), filenode.to_u32());
-    super::relation_file::size(&path).map(|bytes| bytes as i64)
+    crate::server::relation_file::size(&path).map(|bytes| bytes as i64)
 }
 
 /// This database's directory in a tablespace, relative to the server's working directory.

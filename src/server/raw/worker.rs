@@ -5,11 +5,13 @@ use std::ffi::{CStr, CString, c_char, c_int};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use pgrx::pg_guard;
 use pgrx::pg_sys::{self, Oid};
 
 use super::inherited::{self, Inherited};
 use super::process::Process;
 use crate::error::{Error, INTERNAL_ERROR, Result};
+use crate::server::raw::unguarded::die;
 
 /// Set by our SIGTERM handler, so that an exit callback can tell an orderly
 /// termination from an error of the work.
@@ -23,12 +25,8 @@ pub fn was_terminated() -> bool {
 /// The server's own `die`: with pgrx's handler a running query ignores SIGTERM
 /// until it ends (seconds instead of 0.1 s).
 unsafe extern "C-unwind" fn on_sigterm(signal: c_int) {
-    unsafe extern "C-unwind" {
-        #[link_name = "die"]
-        fn server_die(signal: c_int);
-    }
     TERMINATED.store(true, Ordering::Relaxed);
-    unsafe { server_die(signal) };
+    unsafe { die(signal) };
 }
 
 unsafe extern "C-unwind" fn on_sighup(_signal: c_int) {
@@ -272,8 +270,16 @@ pub fn report_application_name(name: &str) {
 }
 
 /// Runs `f` while the process ends in order, when transactions are still possible.
-pub fn before_exit(f: unsafe extern "C-unwind" fn(c_int, pg_sys::Datum)) {
-    unsafe { pg_sys::before_shmem_exit(Some(f), pg_sys::Datum::from(0)) };
+pub fn before_exit(f: fn()) {
+    // SAFETY: functions of this library, which stays loaded.
+    unsafe { pg_sys::before_shmem_exit(Some(at_exit), pg_sys::Datum::from(f as usize)) };
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn at_exit(_code: c_int, f: pg_sys::Datum) {
+    // SAFETY: `before_exit` has made the datum of such a function.
+    let f = unsafe { std::mem::transmute::<*const (), fn()>(f.cast_mut_ptr::<()>().cast_const()) };
+    f();
 }
 
 /// Leaves for good: the postmaster forgets a worker that ends with 0.

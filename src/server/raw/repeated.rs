@@ -15,6 +15,7 @@ use super::encoding::to_c;
 use super::named::objects::Objects;
 use super::{named, value};
 use crate::error::{Error, INTERNAL_ERROR, Result};
+use crate::server::raw::unguarded::slot_getsomeattrs_int;
 
 /// A parameter's value.
 #[derive(Clone, Debug)]
@@ -313,9 +314,6 @@ impl Counter {
 
 /// Once per row: no guard, nothing that can fail.
 unsafe extern "C-unwind" fn receive(slot: *mut pg_sys::TupleTableSlot, receiver: *mut pg_sys::DestReceiver) -> bool {
-    unsafe extern "C-unwind" {
-        fn slot_getsomeattrs_int(slot: *mut pg_sys::TupleTableSlot, attribute: c_int);
-    }
     // SAFETY: the executor hands over a filled slot, and the receiver is a Counter.
     unsafe {
         if (*slot).tts_nvalid < 1 {

@@ -10,6 +10,7 @@ use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
 use pgrx::{PgTryBuilder, pg_sys};
 
 use crate::error::{Error, INTERNAL_ERROR, Result, SqlState};
+use crate::server::raw::unguarded::{geterrcode, geterrposition, getinternalerrposition};
 
 /// What pgrx drops when it copies an error: the real SQLSTATE (its enum is
 /// closed) and the position. Written by a callback of the server's error
@@ -26,11 +27,6 @@ thread_local! {
 
 /// No allocation, no error, nothing to drop: it runs inside `errfinish`.
 unsafe extern "C-unwind" fn note_error(_arg: *mut c_void) {
-    unsafe extern "C-unwind" {
-        fn geterrcode() -> i32;
-        fn geterrposition() -> i32;
-        fn getinternalerrposition() -> i32;
-    }
     // SAFETY: called by errfinish only, where the error being reported is current.
     unsafe {
         let sqlstate = geterrcode();

@@ -7,7 +7,7 @@ use pgrx::PgList;
 use pgrx::pg_sys::{self, A_Expr_Kind, Node, NodeTag};
 
 use super::encoding;
-use super::parse::raw_expression_tree_walker;
+use super::unguarded::raw_expression_tree_walker;
 
 #[cfg(feature = "pg_test")]
 mod sources;

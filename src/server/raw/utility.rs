@@ -2,21 +2,8 @@
 
 use std::ffi::c_char;
 
+use crate::server::raw::unguarded::standard_ProcessUtility;
 use pgrx::pg_sys;
-
-unsafe extern "C-unwind" {
-    /// Declared again because pgrx's own binding catches and rebuilds every error.
-    fn standard_ProcessUtility(
-        statement: *mut pg_sys::PlannedStmt,
-        query: *const c_char,
-        read_only_tree: bool,
-        context: pg_sys::ProcessUtilityContext::Type,
-        params: pg_sys::ParamListInfo,
-        environment: *mut pg_sys::QueryEnvironment,
-        receiver: *mut pg_sys::DestReceiver,
-        completion: *mut pg_sys::QueryCompletion,
-    );
-}
 
 /// What a hook is called with.
 #[derive(Clone, Copy)]

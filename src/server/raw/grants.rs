@@ -12,6 +12,8 @@ use pgrx::pg_sys::{self, Datum, Oid};
 use super::raise::answer;
 use super::{catalog, encoding};
 use crate::error::{Error, INSUFFICIENT_PRIVILEGE};
+#[cfg(feature = "pg15")]
+use crate::server::raw::unguarded::pg_proc_aclcheck;
 
 const NAMES: [&CStr; 11] = [
     c"run_in_background",
@@ -152,10 +154,6 @@ unsafe extern "C-unwind" fn forget(_arg: Datum, _cache: i32, _hash: u32) {
 }
 
 unsafe fn may_execute(function: Oid, role: Oid) -> bool {
-    unsafe extern "C-unwind" {
-        #[cfg(feature = "pg15")]
-        fn pg_proc_aclcheck(function: Oid, role: Oid, mode: pg_sys::AclMode) -> pg_sys::AclResult::Type;
-    }
     unsafe {
         #[cfg(feature = "pg15")]
         let result = pg_proc_aclcheck(function, role, pg_sys::ACL_EXECUTE as pg_sys::AclMode);

@@ -12,13 +12,9 @@ use pgrx::pg_sys;
 
 use super::catch::transaction;
 use super::{timeout, worker};
-
-unsafe extern "C-unwind" {
-    fn ResetTempTableNamespace();
-    fn GetTransactionSnapshot() -> pg_sys::Snapshot;
-    fn PushActiveSnapshot(snapshot: pg_sys::Snapshot);
-    fn PopActiveSnapshot();
-}
+use crate::server::raw::unguarded::{
+    GetTempNamespaceState, GetTransactionSnapshot, PopActiveSnapshot, PushActiveSnapshot, ResetTempTableNamespace,
+};
 
 thread_local! {
     /// The level of settings that deferred triggers have; 0: none is open.
@@ -38,9 +34,6 @@ pub fn before_commit() {
 }
 
 fn may_have_temporary_objects() -> bool {
-    unsafe extern "C-unwind" {
-        fn GetTempNamespaceState(namespace: *mut pg_sys::Oid, toast: *mut pg_sys::Oid);
-    }
     let (mut namespace, mut toast) = (pg_sys::Oid::INVALID, pg_sys::Oid::INVALID);
     // SAFETY: gives two numbers of this session, and raises nothing.
     unsafe { GetTempNamespaceState(&mut namespace, &mut toast) };
@@ -61,14 +54,8 @@ pub fn drop_temporary_objects() {
     });
     if dropped.is_err() {
         // Called before the server's own, which was there first.
-        worker::before_exit(bound_the_end);
+        worker::before_exit(|| timeout::bound_the_end(0));
     }
-}
-
-/// # Safety
-/// Called by the server while the process ends.
-unsafe extern "C-unwind" fn bound_the_end(_code: c_int, _arg: pg_sys::Datum) {
-    timeout::bound_the_end(0);
 }
 
 /// The server drops temporary objects when a process ends, with what depends on them, where nobody can interrupt it: one lock on a

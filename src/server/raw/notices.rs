@@ -10,23 +10,17 @@ use std::ffi::{c_char, c_int};
 use pgrx::pg_sys;
 
 use super::encoding;
+use crate::server::raw::unguarded::{FrontendProtocol, PqCommMethods, pg_mbcliplen};
 
 /// `PQcommMethods` of libpq.h.
 #[repr(C)]
-struct Methods {
+pub struct Methods {
     comm_reset: unsafe extern "C-unwind" fn(),
     flush: unsafe extern "C-unwind" fn() -> c_int,
     flush_if_writable: unsafe extern "C-unwind" fn() -> c_int,
     is_send_pending: unsafe extern "C-unwind" fn() -> bool,
     putmessage: unsafe extern "C-unwind" fn(kind: c_char, body: *const c_char, length: usize) -> c_int,
     putmessage_noblock: unsafe extern "C-unwind" fn(kind: c_char, body: *const c_char, length: usize),
-}
-
-unsafe extern "C-unwind" {
-    /// Does not raise: bytes of whole characters within a limit.
-    fn pg_mbcliplen(text: *const c_char, length: c_int, limit: c_int) -> c_int;
-    static mut PqCommMethods: *const Methods;
-    static mut FrontendProtocol: u32;
 }
 
 /// Version 3.0 of the protocol: a message comes in fields.

@@ -2,6 +2,7 @@
 
 use std::ffi::c_int;
 
+use crate::server::raw::unguarded::{BackendPidGetProcWithLock, LWLockAcquire, LWLockRelease};
 use pgrx::pg_sys;
 
 /// A process as `pg_stat_activity` shows it. Numbers are given again; one that began at that moment is one only.
@@ -10,13 +11,6 @@ pub struct Process {
     pub pid: i32,
     /// `backend_start`: microseconds since 2000.
     pub start: i64,
-}
-
-unsafe extern "C-unwind" {
-    // Declared again because pgrx's own bindings catch and rebuild every error: this runs in callbacks at commit.
-    fn BackendPidGetProcWithLock(pid: c_int) -> *mut pg_sys::PGPROC;
-    fn LWLockAcquire(lock: *mut pg_sys::LWLock, mode: pg_sys::LWLockMode::Type) -> bool;
-    fn LWLockRelease(lock: *mut pg_sys::LWLock);
 }
 
 /// `ProcArrayLock`: the same place from 15 to 18.

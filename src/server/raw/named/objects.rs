@@ -8,6 +8,7 @@ use std::ffi::c_int;
 use pgrx::pg_sys::{self, NodeTag, Oid};
 
 use crate::error::Result;
+use crate::server::raw::unguarded::{GetUserId, ReleaseSysCache, SearchSysCache1, get_func_namespace, superuser_arg};
 use crate::server::spi;
 
 /// What the server brings is made by a superuser. `FirstNormalObjectId`
@@ -62,13 +63,6 @@ const COLLATIONS: &str = "
 /// May this function run as who is acting now? It was made by him, or by a superuser. A cast is made by whoever owns one of
 /// its two types.
 unsafe fn is_trusted(function: Oid) -> bool {
-    // Unguarded, as in `raw`.
-    unsafe extern "C-unwind" {
-        fn SearchSysCache1(cache: c_int, key: pg_sys::Datum) -> pg_sys::HeapTuple;
-        fn ReleaseSysCache(tuple: pg_sys::HeapTuple);
-        fn superuser_arg(role: Oid) -> bool;
-        fn GetUserId() -> Oid;
-    }
     unsafe {
         if function.to_u32() < FIRST_NORMAL {
             return true;
@@ -112,9 +106,6 @@ impl Objects {
     }
 
     fn has_function(&self, oid: Oid) -> bool {
-        unsafe extern "C-unwind" {
-            fn get_func_namespace(function: Oid) -> Oid;
-        }
         // Unguarded, as in `raw`.
         oid.to_u32() < FIRST_NORMAL
             || (self.schema != Oid::INVALID && unsafe { get_func_namespace(oid) } == self.schema)

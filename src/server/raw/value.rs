@@ -13,36 +13,24 @@
 // under the settings of `door::EXACT`.
 #![allow(clippy::missing_safety_doc)]
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int};
 use std::ptr::null;
 
 use pgrx::pg_sys::{self, Datum, Oid};
 
+use super::Report;
 use super::encoding;
-use super::raw::{self, Report};
 use crate::error::Result;
-
-unsafe extern "C-unwind" {
-    fn getBaseType(type_oid: Oid) -> Oid;
-    fn getTypeOutputInfo(type_oid: Oid, output: *mut Oid, is_varlena: *mut bool);
-    fn getTypeInputInfo(type_oid: Oid, input: *mut Oid, parameter: *mut Oid);
-    fn OidOutputFunctionCall(function: Oid, value: Datum) -> *mut c_char;
-    fn OidInputFunctionCall(function: Oid, text: *mut c_char, parameter: Oid, typmod: i32) -> Datum;
-    fn OidSendFunctionCall(function: Oid, value: Datum) -> *mut pg_sys::bytea;
-    fn OidReceiveFunctionCall(function: Oid, buffer: *mut pg_sys::StringInfoData, parameter: Oid, typmod: i32)
-    -> Datum;
-    fn SearchSysCache1(cache: c_int, key: Datum) -> pg_sys::HeapTuple;
-    fn ReleaseSysCache(tuple: pg_sys::HeapTuple);
-    fn datum_image_eq(a: Datum, b: Datum, by_value: bool, length: c_int) -> bool;
-    fn lookup_type_cache(type_oid: Oid, flags: c_int) -> *mut pg_sys::TypeCacheEntry;
-    fn FunctionCall2Coll(function: *mut pg_sys::FmgrInfo, collation: Oid, a: Datum, b: Datum) -> Datum;
-    fn pg_verifymbstr(text: *const c_char, length: c_int, no_error: bool) -> bool;
-    fn format_type_be(type_oid: Oid) -> *mut c_char;
-    fn palloc(size: usize) -> *mut c_void;
-    fn GetDatabaseEncodingName() -> *const c_char;
-    fn pg_get_client_encoding() -> c_int;
-    fn GetDatabaseEncoding() -> c_int;
-}
+use crate::server::raw;
+use crate::server::raw::unguarded::{
+    BlessTupleDesc, CreateTemplateTupleDesc, FunctionCall2Coll, GetDatabaseEncoding, GetDatabaseEncodingName,
+    HeapTupleHeaderGetDatum, OidInputFunctionCall, OidOutputFunctionCall, OidReceiveFunctionCall, OidSendFunctionCall,
+    ReleaseSysCache, SearchSysCache1, TupleDescInitEntry, datum_image_eq, format_type_be, getBaseType,
+    getTypeInputInfo, getTypeOutputInfo, heap_form_tuple, lookup_type_cache, palloc, pg_get_client_encoding,
+    pg_verifymbstr,
+};
+#[cfg(not(feature = "pg15"))]
+use crate::server::raw::unguarded::{InputFunctionCallSafe, fmgr_info};
 
 /// What precedes a value's binary form, and a text that is no text here or that looks like one of these two.
 const BINARY: &CStr = c"hex-binary:";
@@ -113,17 +101,6 @@ impl Type {
         }
         #[cfg(not(feature = "pg15"))]
         unsafe {
-            unsafe extern "C-unwind" {
-                fn fmgr_info(function: Oid, info: *mut pg_sys::FmgrInfo);
-                fn InputFunctionCallSafe(
-                    function: *mut pg_sys::FmgrInfo,
-                    text: *mut c_char,
-                    parameter: Oid,
-                    typmod: i32,
-                    context: *mut pg_sys::Node,
-                    result: *mut Datum,
-                ) -> bool;
-            }
             let (mut input, mut parameter) = (Oid::INVALID, Oid::INVALID);
             getTypeInputInfo(self.oid, &mut input, &mut parameter);
             let info: *mut pg_sys::FmgrInfo = raw::allocate(1);
@@ -357,18 +334,6 @@ pub struct Records {
 
 impl Records {
     pub unsafe fn new(types: &[Oid]) -> Self {
-        unsafe extern "C-unwind" {
-            fn CreateTemplateTupleDesc(natts: c_int) -> pg_sys::TupleDesc;
-            fn TupleDescInitEntry(
-                desc: pg_sys::TupleDesc,
-                number: i16,
-                name: *const c_char,
-                type_oid: Oid,
-                typmod: i32,
-                dimensions: c_int,
-            );
-            fn BlessTupleDesc(desc: pg_sys::TupleDesc) -> pg_sys::TupleDesc;
-        }
         unsafe {
             let descriptor = CreateTemplateTupleDesc(types.len() as c_int);
             let mut i = 0;
@@ -381,10 +346,6 @@ impl Records {
     }
 
     pub unsafe fn add(&mut self, values: *mut Datum, nulls: *mut bool) {
-        unsafe extern "C-unwind" {
-            fn heap_form_tuple(desc: pg_sys::TupleDesc, values: *mut Datum, nulls: *mut bool) -> pg_sys::HeapTuple;
-            fn HeapTupleHeaderGetDatum(tuple: pg_sys::HeapTupleHeader) -> Datum;
-        }
         unsafe {
             let tuple = heap_form_tuple(self.descriptor, values, nulls);
             self.array.add(HeapTupleHeaderGetDatum((*tuple).t_data), false);

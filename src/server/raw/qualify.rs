@@ -9,7 +9,7 @@ use pgrx::PgList;
 use pgrx::pg_sys::{self, A_Expr_Kind, Node, NodeTag};
 
 use super::encoding;
-use super::parse::raw_expression_tree_walker;
+use super::unguarded::raw_expression_tree_walker;
 use crate::error::Result;
 
 const SELECT: &str = "SELECT ";

@@ -5,6 +5,7 @@ use pgrx::pg_sys;
 use super::catch::undone;
 use super::encoding;
 use crate::error::Result;
+use crate::server::raw::unguarded::{RelationGetPartitionQual, has_subclass};
 
 /// Locks the table for writing until the transaction ends, so that neither its
 /// name nor its shape changes under a step. `false`: it is gone.
@@ -43,9 +44,6 @@ fn lock(relid: pg_sys::Oid, mode: u32) -> bool {
 /// server needs a lock of the parent, unless it knows it already. Here the whole step can still be tried
 /// again, and the lock goes at once: others may want to change the parent.
 pub fn know_partition(relid: pg_sys::Oid) -> Result<()> {
-    unsafe extern "C-unwind" {
-        fn RelationGetPartitionQual(relation: pg_sys::Relation) -> *mut pg_sys::List;
-    }
     let read = |relation: pg_sys::Relation| unsafe {
         // SAFETY: an open relation; nothing to drop in the inner closure. What it reads the server keeps.
         if (*(*relation).rd_rel).relispartition {
@@ -110,9 +108,6 @@ pub fn is_partitioned(relid: pg_sys::Oid) -> bool {
 
 /// May other tables inherit from it, not as partitions do?
 pub fn has_heirs(relid: pg_sys::Oid) -> bool {
-    unsafe extern "C-unwind" {
-        fn has_subclass(relid: pg_sys::Oid) -> bool;
-    }
     // SAFETY: looks it up in the catalog cache, where the relation is.
     exists(relid) && !is_partitioned(relid) && unsafe { has_subclass(relid) }
 }

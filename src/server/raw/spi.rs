@@ -193,7 +193,7 @@ pub mod theirs {
 
     fn prove(sql: &str, fragments: &[&str]) -> Result<()> {
         #[cfg(debug_assertions)]
-        crate::server::proof::names(sql, false, fragments)?;
+        crate::server::raw::proof::names(sql, false, fragments)?;
         #[cfg(not(debug_assertions))]
         let _ = (sql, fragments);
         Ok(())
@@ -346,7 +346,7 @@ impl Confined {
 /// superuser. No text of a user's may run inside `f`, nor be read: analysing a literal can call a function of his; hence
 /// nothing has to be confined.
 pub fn bookkeeping<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
-    let _quiet = super::quiet::Quiet::begin();
+    let _quiet = crate::server::quiet::Quiet::begin();
     let _switch = Switch::to(pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID), 0, true);
     // For all of `f`: what the server deparses for us is no statement.
     let _pinned = Pinned::ours();
@@ -394,10 +394,10 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    pub fn new(sql: impl Into<String>, types: &[pg_sys::BuiltinOid]) -> Self {
+    pub fn new(sql: impl Into<String>, types: &[pg_sys::Oid]) -> Self {
         Prepared {
             sql: sql.into(),
-            types: types.iter().map(|&oid| pg_sys::PgOid::BuiltIn(oid)).collect(),
+            types: types.iter().map(|&oid| pg_sys::PgOid::from(oid)).collect(),
             plan: std::cell::OnceCell::new(),
         }
     }

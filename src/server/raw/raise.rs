@@ -5,17 +5,9 @@ use std::ffi::{CStr, CString, c_char, c_int};
 
 use super::encoding;
 use crate::error::{Error, Result};
-
-unsafe extern "C-unwind" {
-    fn errstart(elevel: c_int, domain: *const c_char) -> bool;
-    fn errfinish(filename: *const c_char, lineno: c_int, funcname: *const c_char);
-    fn errcode(sqlstate: c_int) -> c_int;
-    fn errmsg_internal(fmt: *const c_char, ...) -> c_int;
-    fn errdetail_internal(fmt: *const c_char, ...) -> c_int;
-    fn errhint(fmt: *const c_char, ...) -> c_int;
-    fn internalerrposition(cursorpos: c_int) -> c_int;
-    fn internalerrquery(query: *const c_char) -> c_int;
-}
+use crate::server::raw::unguarded::{
+    errcode, errdetail_internal, errfinish, errhint, errmsg_internal, errstart, internalerrposition, internalerrquery,
+};
 
 const TEXT: &CStr = c"%s";
 

@@ -143,20 +143,9 @@ pub fn setting(name: &CStr) -> String {
     }
 }
 
-/// A time-ordered UUID, version 7 (RFC 9562), from the server's strong random source.
+/// A time-ordered UUID, version 7.
 pub fn uuid_v7() -> pgrx::Uuid {
-    const UNIX_TO_POSTGRES_EPOCH: i64 = 946_684_800_000_000;
-    let mut bytes = [0u8; 16];
-    unsafe { pg_sys::pg_strong_random(bytes.as_mut_ptr().cast(), bytes.len()) };
-    let microseconds = (now() + UNIX_TO_POSTGRES_EPOCH) as u64;
-    let milliseconds = microseconds / 1000;
-    bytes[..6].copy_from_slice(&milliseconds.to_be_bytes()[2..]);
-    // 12 bits below the millisecond (RFC 9562, 6.2, method 3): jobs created one after the other sort so.
-    let fraction = (((microseconds % 1000) << 12) / 1000) as u16;
-    bytes[6] = 0x70 | (fraction >> 8) as u8;
-    bytes[7] = fraction as u8;
-    bytes[8] = 0x80 | (bytes[8] & 0x3F);
-    pgrx::Uuid::from_bytes(bytes)
+    pgrx::Uuid::from_bytes(super::uuid::version_7())
 }
 
 /// Refuses `SET upkeep.nonsense`.

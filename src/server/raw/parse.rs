@@ -11,15 +11,6 @@ use super::encoding::{self, to_c};
 use crate::error::{Error, Result, SYNTAX_ERROR};
 
 // Unguarded: a node that it does not know is an error that passes as it is.
-unsafe extern "C-unwind" {
-    #[cfg_attr(not(feature = "pg15"), link_name = "raw_expression_tree_walker_impl")]
-    pub(super) fn raw_expression_tree_walker(
-        node: *mut pg_sys::Node,
-        walker: unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut std::ffi::c_void) -> bool,
-        context: *mut std::ffi::c_void,
-    ) -> bool;
-}
-
 /// How a column gets its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {

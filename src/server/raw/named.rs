@@ -1,4 +1,4 @@
-//! What a statement of ours on a user's table may name (see `Statement::names` of [`super::raw`] and [`super::repeated`]).
+//! What a statement of ours on a user's table may name (see `names` of [`super::Planned`] and [`super::repeated::Statement`]).
 //!
 //! Its text has names, and the server looks them up again whenever something has changed: in the middle of somebody's
 //! statement too, where a trigger of his can have put another table or a view under the name, while the statement runs as
@@ -20,18 +20,9 @@ use std::ffi::{c_char, c_int, c_void};
 
 use pgrx::pg_sys::{self, NodeTag, Oid};
 
-use super::raw::{Report, raise};
+use super::{Report, raise};
+use crate::server::raw::unguarded::{SPI_plan_get_plan_sources, expression_tree_walker, query_tree_walker};
 use objects::Objects;
-
-type Walker = unsafe extern "C-unwind" fn(node: *mut pg_sys::Node, context: *mut c_void) -> bool;
-
-// Unguarded, as in `raw`.
-unsafe extern "C-unwind" {
-    #[cfg_attr(not(feature = "pg15"), link_name = "query_tree_walker_impl")]
-    fn query_tree_walker(query: *mut pg_sys::Query, walker: Walker, context: *mut c_void, flags: c_int) -> bool;
-    #[cfg_attr(not(feature = "pg15"), link_name = "expression_tree_walker_impl")]
-    fn expression_tree_walker(node: *mut pg_sys::Node, walker: Walker, context: *mut c_void) -> bool;
-}
 
 struct Named {
     relations: Vec<Oid>,
@@ -66,9 +57,6 @@ pub unsafe fn forget(text: *const c_char) {
 
 /// Where the server keeps the text of a plan of one statement.
 pub unsafe fn text_of(plan: pg_sys::SPIPlanPtr) -> *const c_char {
-    unsafe extern "C-unwind" {
-        fn SPI_plan_get_plan_sources(plan: pg_sys::SPIPlanPtr) -> *mut pg_sys::List;
-    }
     unsafe {
         let source: *mut pg_sys::CachedPlanSource = (*(*SPI_plan_get_plan_sources(plan)).elements).ptr_value.cast();
         (*source).query_string

@@ -10,6 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::system;
+use crate::server::raw::unguarded::{
+    RegisterTimeout, disable_timeout, enable_timeout_after, enable_timeout_every, get_timeout_indicator,
+};
 
 /// `TimeoutId` is not bound; the number is the same from 15 to 18.
 const STATEMENT_TIMEOUT: c_int = 3;
@@ -19,14 +22,6 @@ const ANY_OF_OURS: c_int = 13;
 /// From the cancel to the end of the process. To undo a (sub)transaction takes much less; meanwhile the process takes no
 /// signals anyway.
 pub const GRACE: Duration = Duration::from_secs(10);
-
-unsafe extern "C-unwind" {
-    fn RegisterTimeout(id: c_int, handler: unsafe extern "C-unwind" fn()) -> c_int;
-    fn enable_timeout_after(id: c_int, delay_ms: c_int);
-    fn enable_timeout_every(id: c_int, first: i64, delay_ms: c_int);
-    fn disable_timeout(id: c_int, keep_indicator: bool);
-    fn get_timeout_indicator(id: c_int, reset: bool) -> bool;
-}
 
 thread_local! {
     /// When the innermost [`limited`] is over.
