@@ -1,5 +1,11 @@
 //! pg_upkeep: batched backfill and other upkeep of a PostgreSQL database, run inside the server.
 
+// `unsafe` lies in the raw/ of a room, which allows it to itself. Rules: docs/raw.md.
+#![deny(unsafe_code, unsafe_op_in_unsafe_fn, ffi_unwind_calls)]
+
+#[cfg(not(panic = "unwind"))]
+compile_error!("errors of the server are caught as panics: panic = \"abort\" would end the whole server");
+
 mod backfill;
 mod calls;
 mod ddl;
@@ -96,4 +102,5 @@ pub extern "C-unwind" fn _PG_init() {
         jobs::launcher::register();
         hooks::install();
     }
+    soft_delete::raw::callbacks::install();
 }

@@ -1,6 +1,5 @@
 //! What a backfill is: the caller's words, checked, and what they mean.
 
-use pgrx::pg_sys::Oid;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -14,7 +13,7 @@ use super::tree::{self, Leaf};
 use crate::calls::arguments;
 use crate::error::{Error, FEATURE_NOT_SUPPORTED, INVALID_PARAMETER_VALUE, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
 use crate::server::analyze::{self, Target};
-use crate::server::spi;
+use crate::server::{Oid, spi};
 use crate::sql::fragments;
 use crate::sql::glue::Glue;
 

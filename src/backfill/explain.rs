@@ -2,15 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use pgrx::pg_sys::Oid;
-
 use super::definition::Checked;
 use super::options::Walk;
 use super::strategy::{self, Choice, Facts};
 use super::tree::Leaf;
 use super::{key, policies, rights, survey};
 use crate::error::Result;
-use crate::server::{heap, spi};
+use crate::server::{Oid, heap, spi};
 use crate::sql::quote::identifier;
 
 /// Tables of a tree that are looked at, the largest; the others are judged by their size.

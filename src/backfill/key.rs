@@ -4,9 +4,8 @@
 use std::collections::HashMap;
 
 use crate::error::{Error, INTERNAL_ERROR, Result};
-use crate::server::{heap, spi, value};
+use crate::server::{Oid, heap, spi, value};
 use crate::sql::quote::identifier;
-use pgrx::pg_sys::Oid;
 use serde_json::{Map, Value};
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,6 @@
 //! The kind `backfill`.
 
 use pgrx::Uuid;
-use pgrx::pg_sys::Oid;
 use serde_json::Value;
 
 use super::run::{Run, whole};
@@ -9,6 +8,7 @@ use super::{list, new_rows, store};
 use crate::error::Result;
 use crate::jobs::claims::{Claim, What};
 use crate::jobs::kind::{Belonging, Job, Kind, Nature, Restart, Work};
+use crate::server::Oid;
 
 pub struct Backfill;
 

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use pgrx::Uuid;
-use pgrx::pg_sys::Oid;
 use serde_json::Value;
 
 use super::run::cursor::{Phase, Shared};
@@ -12,7 +11,7 @@ use super::run::whole::{Again, Tree};
 use crate::error::Result;
 use crate::quarantine;
 use crate::server::json::JsonB;
-use crate::server::spi;
+use crate::server::{Oid, spi};
 
 /// A table of the list.
 #[derive(Clone, Debug)]

@@ -3,11 +3,9 @@
 
 use std::collections::HashSet;
 
-use pgrx::pg_sys::Oid;
-
 use crate::error::Result;
 use crate::server::catalog::FIRST_NORMAL_OID;
-use crate::server::spi;
+use crate::server::{Oid, spi};
 
 /// Fields of the server's analysed tree that say what a name was resolved to.
 /// Everything else in it (aliases, column lists of the table, places in the

@@ -29,7 +29,6 @@ pub use kind::Backfill;
 
 use pgrx::Uuid;
 use pgrx::datum::Interval;
-use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 use serde_json::json;
 
@@ -37,6 +36,7 @@ use crate::calls::arguments;
 use crate::error::{Error, INVALID_PARAMETER_VALUE, Result};
 use crate::jobs::limits::Limits;
 use crate::jobs::queue::{self, NewJob};
+use crate::server::Oid;
 use crate::server::json::{JsonB, Untouched};
 use crate::server::raise::{self, Level, answer};
 use definition::{Checked, OnError};

@@ -1,11 +1,10 @@
 //! Row security of a table that is to be filled: whose policies they are, and which settings they read. A session sets such a setting
 //! (`app.tenant`), and a worker has it not: then the policies show it nothing, and the job is done with no row.
 
-use pgrx::pg_sys::Oid;
 use pgrx::spi::quote_identifier;
 
 use crate::error::{Error, Result, SqlState};
-use crate::server::spi;
+use crate::server::{Oid, spi};
 
 pub const APPLIES: &str =
     "row security applies to you: only rows that its policies let you see and change will be filled";

@@ -1,13 +1,11 @@
 //! `upkeep.preview_backfill`: some rows as they are and as they would be, by SELECT.
 
-use pgrx::pg_sys::Oid;
-
 use super::definition::Checked;
 use super::key;
 use super::statements::Parts;
 use crate::error::{Error, FEATURE_NOT_SUPPORTED, INVALID_PARAMETER_VALUE, Result, UNDEFINED_TABLE};
 use crate::server::json::Untouched;
-use crate::server::{catalog, catch, heap, spi};
+use crate::server::{Oid, catalog, catch, heap, spi};
 use crate::sql::glue::Glue;
 use crate::sql::quote::{identifier, literal};
 

@@ -1,8 +1,6 @@
 //! What the server would say to the work, asked before it begins: as who asks, and of every table that
 //! will be named. EXPLAIN starts the executor, which checks rights and publications, and ends it.
 
-use pgrx::pg_sys::Oid;
-
 use super::definition::{Checked, Reach};
 use super::tree::{Leaf, some_of};
 use crate::ddl::may_maintain;
@@ -12,7 +10,7 @@ use crate::error::{
 use crate::server::catch::undone;
 use crate::server::raise::{self, Level};
 use crate::server::repeated::{Statement, TextRow};
-use crate::server::spi;
+use crate::server::{Oid, spi};
 use crate::sql::glue::Glue;
 
 /// 42P10: a publication's WHERE or column list needs what the replica identity does not have.

@@ -1,10 +1,10 @@
 //! The private tables of this room, all of it through [`spi::bookkeeping`].
 
 use pgrx::Uuid;
-use pgrx::pg_sys::BuiltinOid;
 
 use crate::error::Result;
 use crate::server::spi::{self, Prepared};
+use crate::server::types;
 
 /// Notes that rows which this transaction (low 32 bits of its id) updated still match.
 pub fn note_still_matching(job: Uuid, xid: u32) -> Result<()> {
@@ -36,7 +36,7 @@ pub fn any_still_matching(job: Uuid) -> Result<bool> {
     thread_local! {
         static ANY: Prepared = Prepared::new(
             "SELECT EXISTS (SELECT FROM upkeep._backfill_xid x WHERE x.job OPERATOR(pg_catalog.=) $1)",
-            &[BuiltinOid::UUIDOID],
+            &[types::UUID],
         );
     }
     let found = spi::bookkeeping(|| ANY.with(|statement| statement.returning(&[job.into()], |row| row.require(1))))?;

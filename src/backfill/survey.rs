@@ -2,12 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use pgrx::pg_sys::Oid;
-
 use super::statements::Parts;
 use super::strategy::{Facts, KeyFacts};
 use crate::error::Result;
-use crate::server::{heap, spi};
+use crate::server::{Oid, heap, spi};
 use crate::sql::glue::Glue;
 
 /// Places in the table that are read, blocks read at each, and when to stop early.

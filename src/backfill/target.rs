@@ -1,11 +1,9 @@
 //! What may be backfilled, and the reasons why something may not.
 
-use pgrx::pg_sys::Oid;
-
 use crate::calls::{arguments, relation};
 use crate::error::{Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, Result, SqlState, WRONG_OBJECT_TYPE};
 use crate::server::catalog::FIRST_NORMAL_OID;
-use crate::server::{citus, spi};
+use crate::server::{Oid, citus, spi};
 use crate::sql::quote::identifier;
 
 /// A table that may be backfilled.

@@ -2,13 +2,12 @@
 //! leaves; an ordinary table is a tree of one.
 
 use pgrx::datum::DatumWithOid;
-use pgrx::pg_sys::Oid;
 
 use super::target::Table;
 use crate::error::{Error, FEATURE_NOT_SUPPORTED, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
 use crate::server::catalog::FIRST_NORMAL_OID;
 use crate::server::spi::{self, Row};
-use crate::server::{heap, qualify};
+use crate::server::{Oid, heap, qualify, types};
 
 /// A table that holds rows of its own.
 #[derive(Clone, Debug)]
@@ -157,7 +156,6 @@ pub fn refuse_moving(table: &Table, columns: &[String]) -> Result<()> {
 
 /// Is a table (still) below another? As of now.
 pub fn is_below(leaf: Oid, root: Oid) -> Result<bool> {
-    use pgrx::pg_sys::BuiltinOid::OIDOID;
     thread_local! {
         static BELOW: spi::Prepared = spi::Prepared::new(
             "WITH RECURSIVE above (oid) AS (
@@ -168,7 +166,7 @@ pub fn is_below(leaf: Oid, root: Oid) -> Result<bool> {
                  WHERE NOT i.inhdetachpending
              )
              SELECT EXISTS (SELECT FROM above a WHERE a.oid OPERATOR(pg_catalog.=) $2)",
-            &[OIDOID, OIDOID],
+            &[types::OID, types::OID],
         );
     }
     if leaf == root {

@@ -1,9 +1,7 @@
 //! The relation that is meant.
 
-use pgrx::pg_sys::Oid;
-
 use crate::error::{Error, Result, UNDEFINED_TABLE};
-use crate::server::spi;
+use crate::server::{Oid, spi};
 
 /// There is none with this OID (any more).
 pub fn missing(relid: Oid) -> Error {

@@ -1,9 +1,7 @@
 //! How things stand where a function is called: may anything be written here, are library and tables of one version, who asks?
 
-use pgrx::pg_sys::Oid;
-
 use crate::error::{Error, FEATURE_NOT_SUPPORTED, OBJECT_NOT_IN_PREREQUISITE_STATE, READ_ONLY_SQL_TRANSACTION, Result};
-use crate::server::{catalog, spi, worker};
+use crate::server::{Oid, catalog, spi, worker};
 use crate::settings;
 
 /// Nothing can be written on a standby; says it in the product's words.

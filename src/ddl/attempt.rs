@@ -4,12 +4,10 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use pgrx::pg_sys::Oid;
-
 use super::holders::{Holders, holder};
 use crate::error::{Error, LOCK_NOT_AVAILABLE, QUERY_CANCELED, Result};
 use crate::server::catch::subtransaction;
-use crate::server::{spi, timeout, worker};
+use crate::server::{Oid, spi, timeout, worker};
 
 /// One lock is waited for this long (LAW 14): too short for a deadlock to be found at somebody else's expense.
 const ONE_WAIT: Duration = Duration::from_millis(200);

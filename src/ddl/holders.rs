@@ -1,9 +1,7 @@
 //! Who is in the way of a lock.
 
-use pgrx::pg_sys::Oid;
-
 use crate::error::Result;
-use crate::server::{catalog, spi};
+use crate::server::{Oid, catalog, spi};
 
 /// Whom a lock of ours waits for: that of CREATE TRIGGER for who writes, that of DROP for anybody.
 #[derive(Clone, Copy)]

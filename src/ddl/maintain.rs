@@ -1,9 +1,7 @@
 //! Who may maintain a table: VACUUM, ANALYZE, REINDEX.
 
-use pgrx::pg_sys::Oid;
-
 use crate::error::Result;
-use crate::server::spi;
+use crate::server::{Oid, spi};
 
 /// The owner, the database's owner, and from 17 on whoever has MAINTAIN.
 const MAY_MAINTAIN: &str = "

@@ -1,9 +1,7 @@
 //! Statements of ours name a table, which they mean by its OID. Its lock keeps its own name; that of its schema is kept here.
 
-use pgrx::pg_sys::Oid;
-
 use crate::error::{Error, Result, SERIALIZATION_FAILURE};
-use crate::server::{heap, spi};
+use crate::server::{Oid, heap, spi};
 
 /// Until the transaction ends the schema of a table that is locked is not renamed, so that its qualified name is its own. Rights on the
 /// schema can be granted all the while: that changes no key of its row. Whoever has just renamed it is waited for, as for a lock.

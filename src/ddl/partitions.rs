@@ -1,10 +1,9 @@
 //! A trigger or a column of a partitioned table is one of each partition as well, and those may be somebody else's.
 
-use pgrx::pg_sys::Oid;
 use pgrx::spi::quote_identifier;
 
 use crate::error::{Error, INSUFFICIENT_PRIVILEGE, Result};
-use crate::server::{catalog, spi};
+use crate::server::{Oid, catalog, spi};
 
 struct Partition {
     relid: Oid,

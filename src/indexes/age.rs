@@ -2,6 +2,8 @@
 //! what time it was then: when the extension was installed, when figures were imported, when the files of the
 //! transaction log were last written.
 
+use crate::server::BLOCK_BYTES;
+
 /// At `time` (microseconds since 2000) the transaction ids below `xid` had been given out.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mark {
@@ -21,7 +23,7 @@ pub struct Threshold {
 }
 
 /// Transaction ids per file of the transaction log.
-const XIDS_PER_SEGMENT: u64 = 32 * pgrx::pg_sys::BLCKSZ as u64 * 4;
+const XIDS_PER_SEGMENT: u64 = 32 * BLOCK_BYTES * 4;
 
 /// The threshold for what was created after `cutoff`. `marks` need no order; `now` is the mark of this moment.
 pub fn threshold(marks: &[Mark], now: Mark, cutoff: i64) -> Threshold {

@@ -8,7 +8,7 @@ use super::age::{self, Mark};
 use super::length;
 use super::nodes::{self, Node, Standby};
 use crate::error::Result;
-use crate::server::{catalog, citus, index, spi};
+use crate::server::{catalog, citus, epoch, index, spi};
 use crate::settings;
 
 /// Microseconds since 2000.
@@ -139,10 +139,8 @@ fn marks(next: u64) -> Result<Vec<Mark>> {
     Ok(marks)
 }
 
-const UNIX_TO_POSTGRES_EPOCH: i64 = 946_684_800_000_000;
-
 fn from_unix(microseconds: i64) -> Time {
-    microseconds - UNIX_TO_POSTGRES_EPOCH
+    microseconds - epoch::FROM_1970
 }
 
 fn from_system(time: SystemTime) -> Time {
@@ -153,7 +151,7 @@ fn from_system(time: SystemTime) -> Time {
 fn timestamp(time: Time) -> Result<String> {
     let text = spi::query_one(
         "SELECT pg_catalog.to_char(pg_catalog.timezone('UTC', pg_catalog.to_timestamp($1)), 'YYYY-MM-DD HH24:MI:SS.US')",
-        &[((time + UNIX_TO_POSTGRES_EPOCH) as f64 / 1e6).into()],
+        &[((time + epoch::FROM_1970) as f64 / 1e6).into()],
         |row| row.require::<String>(1),
     )?;
     Ok(text.unwrap_or_default() + "+00")

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use pgrx::datum::TimestampWithTimeZone;
-use pgrx::pg_sys::Oid;
 
 use super::chore::Visit;
 use crate::error::Result;
@@ -13,7 +12,7 @@ use crate::server::catch::transaction;
 use crate::server::commit::Counters;
 use crate::server::lock::{Lock, Purpose};
 use crate::server::process::Process;
-use crate::server::{catalog, commit, spi, timeout, worker};
+use crate::server::{Oid, catalog, commit, spi, timeout, worker};
 
 pub const LAUNCHER: &str = "pg_upkeep launcher";
 pub const SCHEDULER: &str = "pg_upkeep scheduler";

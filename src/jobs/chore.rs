@@ -6,14 +6,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pgrx::Uuid;
-use pgrx::pg_sys::Oid;
 
 use super::retry;
 use crate::error::{Error, LOCK_NOT_AVAILABLE, Result};
 use crate::jobs::raw::segment::Database;
 pub use crate::jobs::raw::segment::Memory;
-use crate::server::catalog;
 use crate::server::raise::{self, Level};
+use crate::server::{Oid, catalog};
 
 /// What is given up because of a lock or a lack is tried again after this time,
 pub const SOON: Duration = Duration::from_secs(1);

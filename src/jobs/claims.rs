@@ -4,12 +4,11 @@
 //! retry, by resume, and by `resume_all()` after a dump was restored. Those of finished jobs count for nothing.
 
 use pgrx::Uuid;
-use pgrx::pg_sys::Oid;
 
 use crate::calls::relation;
 use crate::error::{Error, OBJECT_IN_USE, Result};
 use crate::server::lock::{Lock, Purpose};
-use crate::server::{catalog, spi};
+use crate::server::{Oid, catalog, spi};
 
 /// What a job needs of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]

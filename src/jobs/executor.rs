@@ -5,8 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
-use pgrx::pg_sys::{self, Oid};
-use pgrx::{Uuid, pg_guard};
+use pgrx::Uuid;
 
 use super::kind::{Completion, Context, Event, Job, Kind, Nature, Outcome, Restart, Work};
 use super::limits::Limits;
@@ -20,7 +19,7 @@ use crate::jobs::raw::segment;
 use crate::server::catch::transaction;
 use crate::server::raise::{self, Level};
 use crate::server::worker::{self, Registration};
-use crate::server::{catalog, lock, spi, step, system, timeout, top_level};
+use crate::server::{Oid, catalog, lock, spi, step, system, timeout, top_level};
 use crate::settings;
 
 /// A batch waits at most this long for a lock: below `deadlock_timeout`, so that
@@ -85,13 +84,12 @@ fn at_step<T>(f: impl FnOnce() -> T) -> T {
     result
 }
 
-#[pg_guard]
-#[unsafe(no_mangle)]
-pub extern "C-unwind" fn upkeep_executor_main(database: pg_sys::Datum) {
+/// An executor's whole life.
+pub fn main(database: Oid) {
     let assignment = Assignment::decode(&worker::my_extra());
     crate::server::quiet::work_for_a_job();
     worker::accept_signals();
-    worker::connect(Oid::from(database.value() as u32), assignment.owner);
+    worker::connect(database, assignment.owner);
     spi::set_session("lock_timeout", LOCK_TIMEOUT);
     worker::report_application_name("pg_upkeep");
     worker::before_exit(at_exit);
@@ -109,8 +107,7 @@ pub extern "C-unwind" fn upkeep_executor_main(database: pg_sys::Datum) {
 
 /// A termination that we live to report is no strike (LAW 18). In the middle of a step it counts all the same: a text
 /// of the user's can send one too, at each start anew.
-#[pg_guard]
-unsafe extern "C-unwind" fn at_exit(_code: i32, _arg: pg_sys::Datum) {
+fn at_exit() {
     timeout::the_end_goes_on();
     seat::give_back();
     if worker::was_terminated() {

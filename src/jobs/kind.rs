@@ -6,12 +6,12 @@
 use std::time::Duration;
 
 use pgrx::Uuid;
-use pgrx::pg_sys::Oid;
 use serde_json::Value;
 
 use super::claims::Claim;
 use crate::calls::arguments;
 use crate::error::{Error, Result};
+use crate::server::Oid;
 use crate::server::index_command::Extent;
 pub use crate::server::top_level::Completion;
 use crate::settings;

@@ -5,17 +5,14 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use pgrx::pg_guard;
-use pgrx::pg_sys::{self, Oid};
-
 use super::{activity, registry, scheduler};
 use crate::error::{Error, Result, SqlState};
 use crate::jobs::raw::segment::{self, Database, NEVER, Segment};
-use crate::server::catalog;
 use crate::server::catch::transaction;
 use crate::server::lock::{Lock, Purpose};
 use crate::server::raise::{self, Level};
 use crate::server::worker::{self, Handle, Registration};
+use crate::server::{Oid, catalog};
 use crate::settings;
 
 /// The postmaster brings a launcher back after a crash.
@@ -51,10 +48,8 @@ pub fn start_for_this_database() -> Option<Handle> {
     registration(catalog::my_database().to_u32()).start()
 }
 
-#[pg_guard]
-#[unsafe(no_mangle)]
-pub extern "C-unwind" fn upkeep_launcher_main(database: pg_sys::Datum) {
-    let only = database.value() as u32;
+/// A launcher's whole life; for one database only, unless that is 0.
+pub fn main(only: u32) {
     worker::accept_signals();
     worker::connect_without_database();
     let (handle, segment) = segment::create();

@@ -3,12 +3,10 @@
 
 use std::time::Duration;
 
-use pgrx::pg_sys::Oid;
-
 use super::activity;
 use crate::error::Result;
 use crate::server::lock::{Lock, Purpose};
-use crate::server::{catalog, spi, worker};
+use crate::server::{Oid, catalog, spi, worker};
 
 /// The statement itself gives up after 5 s.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,7 +1,6 @@
 //! Creating jobs: names, limits, and what is captured with them.
 
 use pgrx::Uuid;
-use pgrx::pg_sys::Oid;
 use serde_json::{Value, json};
 
 use super::advice::Standstill;
@@ -13,7 +12,7 @@ use crate::error::*;
 use crate::server::json::JsonB;
 use crate::server::lock::{Lock, Purpose};
 use crate::server::raise::{self, Level};
-use crate::server::{catalog, spi};
+use crate::server::{Oid, catalog, spi};
 use crate::settings;
 
 /// A job that somebody asks for.

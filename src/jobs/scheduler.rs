@@ -4,8 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use pgrx::pg_sys::{self, Oid};
-use pgrx::{Uuid, pg_guard};
+use pgrx::Uuid;
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
@@ -22,7 +21,7 @@ use crate::jobs::raw::segment::{Database, NEVER, Segment};
 use crate::server::catch::transaction;
 use crate::server::lock::{Lock, Purpose};
 use crate::server::worker::{self, Handle};
-use crate::server::{catalog, spi};
+use crate::server::{Oid, catalog, spi};
 use crate::settings;
 use pg_upkeep_memory::board::Board;
 
@@ -44,10 +43,8 @@ thread_local! {
     static ENTRY: Cell<Option<&'static Database>> = const { Cell::new(None) };
 }
 
-#[pg_guard]
-#[unsafe(no_mangle)]
-pub extern "C-unwind" fn upkeep_scheduler_main(database: pg_sys::Datum) {
-    let database = Oid::from(database.value() as u32);
+/// A scheduler's whole life.
+pub fn main(database: Oid) {
     worker::accept_signals();
     let extra = worker::my_extra();
     let handle = u32::from_ne_bytes([extra[0], extra[1], extra[2], extra[3]]);
@@ -77,8 +74,7 @@ pub extern "C-unwind" fn upkeep_scheduler_main(database: pg_sys::Datum) {
 }
 
 /// Whatever ended us, the launcher must know when to come back.
-#[pg_guard]
-unsafe extern "C-unwind" fn at_exit(_code: i32, _arg: pg_sys::Datum) {
+fn at_exit() {
     registry::chores().iter().for_each(|chore| chore.scheduler_ends());
     if let Some(entry) = ENTRY.take() {
         entry.scheduler.store(0, Ordering::Release);

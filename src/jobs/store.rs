@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use pgrx::Uuid;
 use pgrx::datum::TimestampWithTimeZone;
-use pgrx::pg_sys::{BuiltinOid, Oid};
 use serde_json::Value;
 
 use super::kind::{Context, Event, Job, Plan};
@@ -15,9 +14,9 @@ use super::registry;
 use super::retry::Tries;
 use super::turn::Part;
 use crate::error::{Error, Result};
-use crate::server::catalog;
 use crate::server::json::JsonB;
 use crate::server::spi::{self, Prepared};
+use crate::server::{Oid, catalog, types};
 use crate::settings;
 
 /// A job and the state that its executor starts from.
@@ -277,7 +276,7 @@ thread_local! {
         "SELECT j.max_replica_lag, j.max_replica_lag_bytes, j.max_wal_rate, j.throttle_work_ratio, j.run_between,
                 j.timezone, j.state, j.workers, j.batch_time
          FROM upkeep._job j WHERE j.id OPERATOR(pg_catalog.=) $1",
-        &[BuiltinOid::UUIDOID],
+        &[types::UUID],
     );
     static SAVE: Prepared = Prepared::new(
         "UPDATE upkeep._job_slot SET cursor = $3, wait_reason = $4, wait_detail = NULL,
@@ -291,17 +290,17 @@ thread_local! {
          WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.=) $2
            AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()",
         &[
-            BuiltinOid::UUIDOID,
-            BuiltinOid::INT4OID,
-            BuiltinOid::JSONBOID,
-            BuiltinOid::TEXTOID,
-            BuiltinOid::INT8OID,
-            BuiltinOid::FLOAT8OID,
-            BuiltinOid::FLOAT8OID,
-            BuiltinOid::INT8OID,
-            BuiltinOid::BOOLOID,
-            BuiltinOid::JSONBOID,
-            BuiltinOid::FLOAT8OID,
+            types::UUID,
+            types::INT4,
+            types::JSONB,
+            types::TEXT,
+            types::INT8,
+            types::FLOAT8,
+            types::FLOAT8,
+            types::INT8,
+            types::BOOL,
+            types::JSONB,
+            types::FLOAT8,
         ],
     );
 }

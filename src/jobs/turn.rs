@@ -5,7 +5,6 @@
 //! when the lock is free. What a table is a part of, up to the database, is locked as well, shared: partitions of one table do not
 //! wait for each other, and a command on the whole of it waits for them all.
 
-use pgrx::pg_sys::Oid;
 use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +15,7 @@ use crate::ddl::may_maintain;
 use crate::error::Result;
 use crate::server::index_command::Extent;
 use crate::server::lock::{Lock, Purpose};
-use crate::server::{catalog, heap, spi};
+use crate::server::{Oid, catalog, heap, spi};
 
 /// What is locked, from the whole to the table.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -1,7 +1,6 @@
 //! What people do to jobs: pause, resume, cancel, retry, drop, alter; and to workers: start, stop.
 
 use pgrx::datum::Interval;
-use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 use pgrx::{Uuid, spi::quote_identifier};
 use serde_json::Value;
@@ -15,7 +14,7 @@ use crate::error::*;
 use crate::quarantine;
 use crate::server::json::JsonB;
 use crate::server::raise::{self};
-use crate::server::{catalog, spi};
+use crate::server::{Oid, catalog, spi};
 
 #[pg_extern(sql = false)]
 fn pause(job: Uuid) -> Uuid {
@@ -94,7 +93,7 @@ fn is_admin() -> bool {
 
 /// Does a job belong to this server and database, or did it come with a dump (LAW 20)?
 #[pg_extern(sql = false)]
-fn is_here(system_identifier: i64, database: pgrx::pg_sys::Oid) -> bool {
+fn is_here(system_identifier: i64, database: Oid) -> bool {
     system_identifier == catalog::system_identifier() && database == catalog::my_database()
 }
 

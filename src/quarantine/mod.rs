@@ -4,12 +4,11 @@
 //! Their table is called `_backfill_row`, because dumps that were made when only backfills had such rows name it.
 
 use pgrx::Uuid;
-use pgrx::pg_sys::Oid;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::server::json::JsonB;
-use crate::server::spi;
+use crate::server::{Oid, spi};
 
 pub const TABLE: &str = "upkeep._backfill_row";
 /// Where people see those that are put aside.

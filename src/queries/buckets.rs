@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use pgrx::datum::{Interval, TimestampWithTimeZone};
-use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
 use super::arguments::{self, timestamp};
 use super::reading::{self, Texts, Wish};
 use super::sums::{Figures, Key};
 use crate::error::Result;
+use crate::server::Oid;
 use crate::server::raise::answer;
 
 #[pg_extern(sql = false)]

@@ -9,11 +9,11 @@ use super::figures::{COUNTERS, Key};
 use crate::error::*;
 use crate::queries::raw::memory::{self, Database, Entry};
 use crate::server::catch::subtransaction;
-use crate::server::{catalog, spi};
+use crate::server::epoch::FROM_1970;
+use crate::server::{Oid, catalog, spi};
 
 /// Marks an entry of a version that does not say since when it counts.
 const SEEN: i64 = 1;
-const UNIX_TO_POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 /// It makes its entry when a statement is analyzed, we when it has ended: microseconds that planning may take.
 const LEEWAY: i64 = 1_000_000;
 
@@ -65,7 +65,7 @@ struct Ours {
 impl Ours {
     fn of(entry: &Entry) -> Self {
         let longest = i64::try_from(entry.figures.max / 1000).unwrap_or(i64::MAX);
-        let since = entry.since.saturating_add(UNIX_TO_POSTGRES_EPOCH).saturating_sub(longest).saturating_sub(LEEWAY);
+        let since = entry.since.saturating_add(FROM_1970).saturating_sub(longest).saturating_sub(LEEWAY);
         Self { calls: entry.figures.histogram.count(), since }
     }
 
@@ -189,7 +189,7 @@ impl Source {
             |row| {
                 let key = Key {
                     queryid: row.require(1)?,
-                    user: row.require::<pgrx::pg_sys::Oid>(2)?.to_u32(),
+                    user: row.require::<Oid>(2)?.to_u32(),
                     toplevel: row.require(3)?,
                     by_job: false,
                 };

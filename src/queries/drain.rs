@@ -8,8 +8,6 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use pgrx::pg_sys::Oid;
-
 use super::cover::{Span, period_at};
 use super::figures::{Key, Record};
 use super::store::{self, Interval};
@@ -20,7 +18,7 @@ use crate::jobs::chore::{Chore, Memory, Visit};
 use crate::queries::raw::memory::{self, Drained, Presence};
 use crate::queries::raw::texts::{self, Waiting};
 use crate::server::catch::{subtransaction, transaction};
-use crate::server::{catalog, spi, worker};
+use crate::server::{Oid, catalog, spi, worker};
 use crate::settings;
 
 thread_local! {

@@ -2,7 +2,6 @@
 
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::iter::TableIterator;
-use pgrx::pg_sys::Oid;
 use pgrx::{name, pg_extern};
 
 use super::cover::cover;
@@ -11,7 +10,7 @@ use super::live::{Sight, count, milliseconds};
 use super::store;
 use crate::error::*;
 use crate::server::raise::answer;
-use crate::server::spi;
+use crate::server::{Oid, spi};
 
 /// Counters that are times: microseconds here, milliseconds outside.
 const TIMES: [usize; 5] = [10, 11, 12, 13, 18];

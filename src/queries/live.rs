@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::iter::TableIterator;
-use pgrx::pg_sys::Oid;
 use pgrx::{name, pg_extern};
 
 use super::figures::Figures;
@@ -12,8 +11,8 @@ use super::histogram::Histogram;
 use crate::calls::arguments;
 use crate::error::*;
 use crate::queries::raw::{memory, texts};
-use crate::server::catalog;
 use crate::server::raise::answer;
+use crate::server::{Oid, catalog};
 
 /// Whose statements the caller may see (LAW 5).
 pub struct Sight {

@@ -1,7 +1,6 @@
 //! One statement over any time: `upkeep.query_percentile`, `upkeep.query_histogram`.
 
 use pgrx::datum::TimestampWithTimeZone;
-use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
 use super::arguments;
@@ -9,6 +8,7 @@ use super::histogram::{BUCKETS, lower_edge, upper_edge};
 use super::reading::{self, Wish};
 use super::sums::Figures;
 use crate::error::Result;
+use crate::server::Oid;
 use crate::server::raise::answer;
 
 #[pg_extern(sql = false)]

@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 
-use pgrx::pg_sys::Oid;
-
 use super::arguments::Window;
 use super::cover::cover;
 use super::figures::{COUNTERS, Record};
@@ -11,7 +9,7 @@ use super::live::{Sight, count, milliseconds};
 use super::store;
 use super::sums::{Counters, Figures, Key};
 use crate::error::Result;
-use crate::server::{encoding, spi};
+use crate::server::{Oid, encoding, spi};
 use crate::settings::{self, ReportedQueries};
 
 /// What a statement cost in one interval.

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use pgrx::datum::TimestampWithTimeZone;
-use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
 use super::arguments::{DAY, Window, timestamp};
@@ -11,8 +10,8 @@ use super::reading::{self, Texts, Wish};
 use super::sums::{Figures, Key};
 use super::{buckets, percentile};
 use crate::error::Result;
-use crate::server::catalog;
 use crate::server::raise::answer;
+use crate::server::{Oid, catalog};
 use crate::settings;
 
 #[pg_extern(sql = false)]

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
-use pgrx::pg_sys::Oid;
 
 use super::cover::{Span, period_at, period_of};
 use super::figures::{Key, Record};
@@ -12,7 +11,7 @@ use super::packed;
 use crate::ddl::{Holders, waits_for_lock};
 use crate::error::*;
 use crate::server::catch::subtransaction;
-use crate::server::{spi, worker};
+use crate::server::{Oid, spi, worker};
 
 /// Rings have this many partitions, of which one is being filled.
 pub const RING: i16 = 8;

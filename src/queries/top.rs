@@ -1,7 +1,6 @@
 //! `upkeep.top_queries`: which statements cost most.
 
 use pgrx::datum::TimestampWithTimeZone;
-use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
 use super::reading::{self, Texts};
@@ -9,6 +8,7 @@ use super::sums::{Figures, Key};
 use super::{arguments, buckets};
 use crate::calls::arguments::{check_text, required};
 use crate::error::*;
+use crate::server::Oid;
 use crate::server::raise::answer;
 
 #[pg_extern(sql = false)]

@@ -14,14 +14,13 @@ mod trigger;
 
 use std::ffi::CStr;
 
-use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
 use crate::calls::{arguments, standing};
 use crate::ddl::{renamed, require_trigger};
 use crate::error::{Error, INVALID_PARAMETER_VALUE, NULL_VALUE_NOT_ALLOWED, Result, UNDEFINED_OBJECT};
-use crate::server::catalog;
 use crate::server::raise::answer;
+use crate::server::{Oid, catalog};
 use target::Table;
 use trigger::{Role, Stamps};
 

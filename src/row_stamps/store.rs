@@ -1,11 +1,9 @@
 //! A table's trigger in the catalogs: the only place where its stamps are written down.
 
-use pgrx::pg_sys::Oid;
-
 use super::target::Table;
 use super::trigger::{Role, Stamps};
 use crate::error::Result;
-use crate::server::spi;
+use crate::server::{Oid, spi};
 use crate::sql::quote::identifier;
 
 const READ: &str = "

@@ -1,7 +1,5 @@
 //! Which tables can have stamps, and who may say so.
 
-use pgrx::pg_sys::Oid;
-
 use crate::calls::{arguments, relation};
 use crate::ddl::{in_short_attempts, keep_schema};
 use crate::error::{
@@ -9,7 +7,7 @@ use crate::error::{
     WRONG_OBJECT_TYPE,
 };
 use crate::server::catalog::FIRST_NORMAL_OID;
-use crate::server::{heap, spi};
+use crate::server::{Oid, heap, spi};
 use crate::soft_delete::ddl::first;
 use crate::sql::quote::identifier;
 

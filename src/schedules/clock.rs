@@ -3,10 +3,9 @@
 
 use super::cron::Pattern;
 use super::zone::{self, Zone};
+use crate::server::epoch::SECONDS_FROM_1970;
 
 const SECOND: i64 = 1_000_000;
-/// 2000-01-01 in seconds since 1970.
-const EPOCH: i64 = 946_684_800;
 /// A clock that goes back by no more than this was adjusted; by more, it was wrong before.
 pub const ADJUSTMENT: i64 = 3 * 3600 * SECOND;
 /// A run that nobody looked at for longer than this is missed.
@@ -35,8 +34,8 @@ impl<Z: Zone> Rhythm<Z> {
         match &self.rule {
             Rule::Every(length) => after.checked_add(*length),
             Rule::Cron(pattern) => {
-                let second = zone::next(pattern, &self.zone, after.div_euclid(SECOND) + EPOCH)?;
-                Some((second - EPOCH) * SECOND)
+                let second = zone::next(pattern, &self.zone, after.div_euclid(SECOND) + SECONDS_FROM_1970)?;
+                Some((second - SECONDS_FROM_1970) * SECOND)
             }
         }
     }
@@ -110,7 +109,7 @@ mod tests {
     const HOUR: i64 = 60 * MINUTE;
 
     fn at(year: i32, month: u32, day: u32, hour: u32, minute: u32) -> i64 {
-        (Civil::new(year, month, day, hour, minute).0 - EPOCH) * SECOND
+        (Civil::new(year, month, day, hour, minute).0 - SECONDS_FROM_1970) * SECOND
     }
 
     fn cron(text: &str) -> Rhythm<Table> {

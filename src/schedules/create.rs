@@ -4,7 +4,6 @@ use crate::calls::{arguments, standing};
 use crate::sql::quote::literal;
 use pgrx::Uuid;
 use pgrx::datum::Interval;
-use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
 use super::clock::{Rhythm, Rule};
@@ -14,7 +13,7 @@ use crate::error::*;
 use crate::jobs::queue;
 use crate::server::json::JsonB;
 use crate::server::raise::{self, Level};
-use crate::server::{catalog, spi, statement};
+use crate::server::{Oid, catalog, spi, statement};
 
 /// Most retries of one run.
 const MOST_RETRIES: i32 = 100;

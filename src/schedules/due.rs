@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use pgrx::Uuid;
-use pgrx::pg_sys::Oid;
 
 use super::clock::{Finding, GRACE, find};
 use super::hold::{self, Schedules};
@@ -15,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::jobs::chore::{Chore, Held, Memory, Visit};
 use crate::jobs::retry;
 use crate::server::catch::{subtransaction, transaction};
-use crate::server::{catalog, spi};
+use crate::server::{Oid, catalog, spi};
 use crate::settings;
 
 /// Schedules handled in one transaction.

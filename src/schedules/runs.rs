@@ -1,12 +1,11 @@
 //! A run of a schedule: the job that does it, and the row that will tell of it.
 
 use pgrx::Uuid;
-use pgrx::pg_sys::Oid;
 
 use super::store;
 use crate::error::Result;
 use crate::jobs::command::KIND;
-use crate::server::{catalog, spi};
+use crate::server::{Oid, catalog, spi};
 use crate::settings;
 
 /// Makes a job of a schedule, as its owner and with the settings captured with it. Inside [`spi::bookkeeping`],

@@ -2,13 +2,12 @@
 
 use pgrx::Uuid;
 use pgrx::datum::TimestampWithTimeZone;
-use pgrx::pg_sys::Oid;
 
 use super::clock::Rhythm;
 use super::rule;
 use crate::error::{Error, INVALID_PARAMETER_VALUE, Result};
-use crate::server::spi;
 use crate::server::zone::ServerZone;
+use crate::server::{Oid, spi};
 
 /// What it takes to know when a schedule is due.
 pub struct Entry {

@@ -4,7 +4,6 @@ use crate::calls::{arguments, standing};
 use crate::sql::quote::literal;
 use pgrx::Uuid;
 use pgrx::datum::Interval;
-use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
 use super::clock::Rhythm;
@@ -19,7 +18,7 @@ use crate::jobs::queue;
 use crate::jobs::store::RESTORED;
 use crate::server::json::JsonB;
 use crate::server::raise::{self, Level};
-use crate::server::{catalog, spi, statement};
+use crate::server::{Oid, catalog, spi, statement};
 
 #[pg_extern(sql = false)]
 fn unschedule_by_name(name: &str) -> Uuid {

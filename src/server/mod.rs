@@ -1,47 +1,102 @@
-//! The only room with `pg_sys` and `unsafe`: everything else calls these safe functions.
+//! PostgreSQL, for the other rooms: what is here they call as safe functions, and none of it knows a capability. What needs
+//! `unsafe` lies in `raw/`, and is handed out here.
 
-pub mod alteration;
-pub mod analyze;
-pub mod catalog;
-pub mod catch;
 pub mod citus;
-pub mod commit;
-pub mod deparse;
-pub mod door;
-pub mod encoding;
-pub mod function;
-pub mod grants;
-pub mod guc;
-pub mod heap;
-pub mod index;
-pub mod index_command;
-pub mod index_pages;
-pub mod inherited;
-pub mod json;
-pub mod lock;
-pub mod named;
-#[cfg(any(debug_assertions, feature = "pg_test"))]
-mod names;
-pub mod notices;
-pub mod parse;
-pub mod procedure;
-pub mod process;
-#[cfg(debug_assertions)]
-mod proof;
-pub mod qualify;
+pub mod epoch;
 pub mod quiet;
-pub mod raise;
 pub(crate) mod raw;
 pub mod relation_file;
-pub mod repeated;
-pub mod spi;
-pub mod statement;
-pub mod step;
-pub mod system;
-pub mod timeout;
-pub mod top_level;
-pub mod utility;
-pub mod value;
-pub mod view;
-pub mod worker;
-pub mod zone;
+pub mod types;
+
+pub use pgrx::pg_sys::Oid;
+
+/// Bytes of a block, and of a segment of a relation's file.
+pub const BLOCK_BYTES: u64 = pgrx::pg_sys::BLCKSZ as u64;
+pub const SEGMENT_BYTES: u64 = pgrx::pg_sys::RELSEG_SIZE as u64 * BLOCK_BYTES;
+
+// Statements.
+
+/// Transactions and subtransactions, and errors as values.
+pub use raw::catch;
+/// Settings that are pinned while a statement of ours runs.
+pub use raw::door;
+/// What a statement of ours on a user's table may name.
+pub use raw::named;
+/// What statements say besides their answer.
+pub use raw::notices;
+/// Errors to the client or into the log.
+pub use raw::raise;
+/// A statement on a user's table that runs many times.
+pub use raw::repeated;
+/// SQL from Rust: prepared, with typed values, under the door's settings.
+pub use raw::spi;
+/// What the text of a user's may leave behind in a worker.
+pub use raw::step;
+/// How long a statement of a worker may take.
+pub use raw::timeout;
+/// One statement outside of a transaction block, as a client would send it.
+pub use raw::top_level;
+
+// Text of users.
+
+/// What a statement means.
+pub use raw::analyze;
+/// An UPDATE's expressions as SQL.
+pub use raw::deparse;
+/// Functions of ours with a user's text in them.
+pub use raw::function;
+/// Of which tables a command builds or drops indexes.
+pub use raw::index_command;
+/// Fragments through the server's parser.
+pub use raw::parse;
+/// Text of an expression with every name qualified.
+pub use raw::qualify;
+/// A whole command of a user's.
+pub use raw::statement;
+
+// Values.
+
+/// Databases that are not UTF-8.
+pub use raw::encoding;
+/// `jsonb`, in any encoding.
+pub use raw::json;
+/// As text that gives back the same value elsewhere.
+pub use raw::value;
+/// The server's time zones.
+pub use raw::zone;
+
+// Relations and catalogs.
+
+/// What an ALTER changes.
+pub use raw::alteration;
+/// Facts that SQL would be the long way round to.
+pub use raw::catalog;
+/// Functions that nobody may call until they are granted.
+pub use raw::grants;
+/// A table as storage.
+pub use raw::heap;
+/// Indexes: sizes, definitions and predicates.
+pub use raw::index;
+/// Pages of a btree index, as bytes.
+pub use raw::index_pages;
+/// Locks that no SQL function can squat on.
+pub use raw::lock;
+/// Columns and query of a view, and what DDL is about.
+pub use raw::view;
+
+// Processes and settings.
+
+/// What happens when the caller's transaction commits.
+pub use raw::commit;
+/// A setting that is a plain variable.
+pub use raw::guc;
+/// Waiting in a procedure, without a snapshot.
+pub use raw::procedure;
+/// Other processes of this server, told from whoever has their number now.
+pub use raw::process;
+/// What the machine and the write-ahead log say.
+pub use raw::system;
+/// A utility statement on its way through the hooks.
+pub use raw::utility;
+/// Background workers: registration, start, signals, waiting.
+pub use raw::worker;

@@ -2,7 +2,6 @@
 //! (`soft_delete::raw::ending`, which is the function that SQL calls).
 
 use pgrx::Uuid;
-use pgrx::pg_sys::Oid;
 
 use super::ddl::ours;
 use super::enable::require_owner_of;
@@ -11,8 +10,8 @@ use super::{objects, request};
 use crate::calls::{arguments, standing};
 use crate::error::*;
 use crate::server::named::objects::Objects;
-use crate::server::raw::Statement;
-use crate::server::spi;
+use crate::server::raw::Planned;
+use crate::server::{Oid, spi};
 use crate::sql::quote::{identifier, literal};
 
 /// What is to be done about the rows that are deleted. The table is locked.
@@ -20,9 +19,9 @@ pub struct Ending {
     pub relid: Oid,
     table: String,
     /// Finds one, which is refused.
-    pub refuse_deleted: Option<Statement>,
+    pub refuse_deleted: Option<Planned>,
     /// Deletes them for good.
-    pub purge: Option<Statement>,
+    pub purge: Option<Planned>,
 }
 
 pub fn begin(target: Oid, deleted_rows: Option<&str>) -> Result<Ending> {
@@ -47,7 +46,7 @@ pub fn begin(target: Oid, deleted_rows: Option<&str>) -> Result<Ending> {
     let deleted = format!("{table} AS t WHERE NOT ({})", managed.live("t"));
     let objects = Objects::of(&[managed.relid])?;
     let statement = |sql: String| {
-        let statement = Statement::new(sql, Vec::new());
+        let statement = Planned::new(sql, Vec::new());
         statement.names(managed.relid, &objects);
         statement
     };

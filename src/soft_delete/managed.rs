@@ -4,11 +4,11 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use pgrx::pg_sys::Oid;
+use pgrx::datum::DatumWithOid;
 
-use crate::error::{Error, INTERNAL_ERROR, Result};
-use crate::server::{catalog, heap, spi};
-use crate::sql::quote::{identifier, qualified};
+use crate::error::{Error, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
+use crate::server::{Oid, catalog, heap, spi, types};
+use crate::sql::quote::{identifier, literal, qualified};
 
 /// A table with soft delete.
 #[derive(Clone, Debug)]
@@ -28,7 +28,11 @@ pub struct Managed {
     pub on_unmanaged: String,
 }
 
-const MANAGED: &str = "
+/// Those tables with soft delete, `s`, of which this is so.
+macro_rules! managed {
+    ($condition:literal) => {
+        concat!(
+            "
     SELECT s.relid::pg_catalog.oid, n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relowner,
            s.name::pg_catalog.text, s.hide, s.deleted_at::pg_catalog.text, s.deleted_by::pg_catalog.text,
            s.deletion_id::pg_catalog.text, s.flag::pg_catalog.text, s.live_view::pg_catalog.oid,
@@ -36,8 +40,17 @@ const MANAGED: &str = "
     FROM upkeep._soft_delete s
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) s.relid
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-    WHERE s.relid OPERATOR(pg_catalog.=) $1 OR s.live_view OPERATOR(pg_catalog.=) $1
-       OR s.relid OPERATOR(pg_catalog.=) pg_catalog.pg_partition_root($1)";
+    WHERE ",
+            $condition
+        )
+    };
+}
+
+const OF_RELATION: &str = managed!(
+    "s.relid OPERATOR(pg_catalog.=) $1 OR s.live_view OPERATOR(pg_catalog.=) $1
+       OR s.relid OPERATOR(pg_catalog.=) pg_catalog.pg_partition_root($1)"
+);
+const OF_TABLES: &str = managed!("s.relid::pg_catalog.oid OPERATOR(pg_catalog.=) ANY ($1)");
 
 /// Has the extension's script of this version been run? A new library is loaded at once; until somebody says ALTER EXTENSION
 /// UPDATE it meets what 0.5.0 has left, and statements of other people, in which triggers of ours run, must not notice.
@@ -48,7 +61,7 @@ pub fn is_up_to_date() -> bool {
 /// The statement as it is, or over what 0.5.0 has of tables with soft delete.
 fn over_tables_there(sql: &'static str) -> &'static str {
     thread_local! {
-        /// Two texts, of which there are no others.
+        /// Each of the texts here, of which there are a few.
         static OLD: RefCell<HashMap<usize, &'static str>> = RefCell::default();
     }
     if is_up_to_date() {
@@ -62,8 +75,22 @@ fn over_tables_there(sql: &'static str) -> &'static str {
 
 /// The table itself, the one that a view shows, or the one that a partition belongs to.
 pub fn find(relid: Oid) -> Result<Option<Managed>> {
+    Ok(read(OF_RELATION, relid.into())?.into_iter().next())
+}
+
+/// The table itself, or the one that a live view shows: what is done to all of a table is not done to a partition's.
+pub fn find_whole(relid: Oid) -> Result<Option<Managed>> {
+    Ok(find(relid)?.filter(|managed| managed.relid == relid || managed.live_view == Some(relid)))
+}
+
+/// Those of these tables that have soft delete.
+pub fn of_tables(relids: Vec<Oid>) -> Result<Vec<Managed>> {
+    if relids.is_empty() { Ok(Vec::new()) } else { read(OF_TABLES, relids.into()) }
+}
+
+fn read(sql: &'static str, of: DatumWithOid<'_>) -> Result<Vec<Managed>> {
     spi::bookkeeping(|| {
-        let found = spi::look_up(over_tables_there(MANAGED), &[relid.into()], |row| {
+        spi::look_up(over_tables_there(sql), &[of], |row| {
             Ok(Managed {
                 relid: row.require(1)?,
                 schema: row.require(2)?,
@@ -79,9 +106,19 @@ pub fn find(relid: Oid) -> Result<Option<Managed>> {
                 deleted_view: row.get(12)?,
                 on_unmanaged: row.require(13)?,
             })
-        })?;
-        Ok(found.into_iter().next())
+        })
     })
+}
+
+/// `table`: quoted and qualified.
+pub fn not_enabled(table: &str) -> Error {
+    Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, format!("soft delete is not enabled on {table}"))
+        .hint(format!("SELECT upkeep.enable_soft_delete({});", literal(table)))
+}
+
+pub fn not_enabled_on(relid: Oid) -> Error {
+    let (schema, name) = heap::name(relid).unwrap_or_default();
+    not_enabled(&qualified(&schema, &name))
 }
 
 impl Managed {
@@ -110,6 +147,28 @@ impl Managed {
             identifier(&self.deleted_by),
             identifier(&self.deletion_id)
         )
+    }
+
+    /// Statements that look at these columns run as superuser, or as whoever purges: with a type of the user's they would call
+    /// what he has made for it. Under a lock of the table. Gives the type of `deleted_at`.
+    pub fn check_types(&self, columns: &[Column]) -> Result<Oid> {
+        let require = |name: &str, fit: &[Oid]| self.require_type(columns, name, fit);
+        let at = require(&self.deleted_at, &[types::TIMESTAMPTZ, types::TIMESTAMP])?;
+        require(&self.deletion_id, &[types::UUID])?;
+        Ok(at)
+    }
+
+    /// The type of a column of ours, which is one of those.
+    pub fn require_type(&self, columns: &[Column], name: &str, fit: &[Oid]) -> Result<Oid> {
+        let found = columns.iter().find(|column| column.name == name).map(|column| column.type_oid);
+        found.filter(|found| fit.contains(found)).ok_or_else(|| {
+            Error::new(
+                OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("column \"{name}\" of {} is gone, or has another type now", self.sql()),
+            )
+            .detail("Soft delete keeps in it when, or with what, a row was deleted.")
+            .hint("Give it its type again, or name and type.")
+        })
     }
 
     /// Is the row of this alias live?
@@ -270,6 +329,7 @@ impl Operator {
 /// A foreign key, seen from either of its tables.
 #[derive(Clone, Debug)]
 pub struct ForeignKey {
+    pub oid: Oid,
     pub name: String,
     /// `a` NO ACTION, `r` RESTRICT, `c` CASCADE, `n` SET NULL, `d` SET DEFAULT.
     pub on_delete: char,
@@ -336,7 +396,7 @@ const FOREIGN_KEYS: &str = concat!(
                                                AND a.attnum OPERATOR(pg_catalog.=) k.attnum ORDER BY k.ord),
            pg_catalog.has_schema_privilege(cc.relowner, cn.oid, 'USAGE')
                AND pg_catalog.has_table_privilege(cc.relowner, cc.oid, 'SELECT')
-               AND pg_catalog.has_table_privilege(cc.relowner, cc.oid, 'UPDATE')
+               AND pg_catalog.has_table_privilege(cc.relowner, cc.oid, 'UPDATE'), f.oid
     FROM pg_catalog.pg_constraint f
     JOIN pg_catalog.pg_class cc ON cc.oid OPERATOR(pg_catalog.=) f.conrelid
     JOIN pg_catalog.pg_namespace cn ON cn.oid OPERATOR(pg_catalog.=) cc.relnamespace
@@ -357,7 +417,7 @@ pub fn referencing(relid: Oid) -> Result<Vec<ForeignKey>> {
                   OR pg_catalog.pg_partition_root(f.confrelid) OPERATOR(pg_catalog.=) $1)",
         )
     });
-    foreign_keys(&SQL, relid)
+    foreign_keys(&SQL, relid.into())
 }
 
 /// Those of a table by which it references tables with soft delete.
@@ -371,12 +431,18 @@ pub fn referenced(relid: Oid) -> Result<Vec<ForeignKey>> {
                              coalesce(pg_catalog.pg_partition_root(f.confrelid), f.confrelid))",
         )
     });
-    foreign_keys(&SQL, relid)
+    foreign_keys(&SQL, relid.into())
 }
 
-fn foreign_keys(sql: &'static str, relid: Oid) -> Result<Vec<ForeignKey>> {
+/// Those of these OIDs that are there.
+pub fn foreign_keys_of(oids: Vec<Oid>) -> Result<Vec<ForeignKey>> {
+    static SQL: LazyLock<String> = LazyLock::new(|| with_filter("AND f.oid OPERATOR(pg_catalog.=) ANY ($1)"));
+    if oids.is_empty() { Ok(Vec::new()) } else { foreign_keys(&SQL, oids.into()) }
+}
+
+fn foreign_keys(sql: &'static str, of: DatumWithOid<'_>) -> Result<Vec<ForeignKey>> {
     spi::bookkeeping(|| {
-        spi::look_up(over_tables_there(sql), &[relid.into()], |row| {
+        spi::look_up(over_tables_there(sql), &[of], |row| {
             Ok(ForeignKey {
                 name: row.require(1)?,
                 on_delete: row.require::<String>(2)?.chars().next().unwrap_or('a'),
@@ -396,6 +462,7 @@ fn foreign_keys(sql: &'static str, relid: Oid) -> Result<Vec<ForeignKey>> {
                 operators: Operator::read(&row.require::<Vec<String>>(16)?),
                 set_columns: row.require(17)?,
                 child_owner_may: row.require(18)?,
+                oid: row.require(19)?,
             })
         })
     })

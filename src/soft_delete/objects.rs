@@ -1,6 +1,5 @@
 //! The triggers and views of soft delete: what there should be, created where it is missing. As the tables' owners.
 
-use pgrx::pg_sys::Oid;
 use pgrx::spi::quote_identifier;
 
 use super::managed::{self, Managed};
@@ -8,7 +7,7 @@ use super::program;
 use crate::ddl::{in_short_attempts, keep_schema, require_trigger};
 use crate::error::{DUPLICATE_OBJECT, Error, Result, UNDEFINED_TABLE};
 use crate::server::raise::{self, Level};
-use crate::server::{heap, spi};
+use crate::server::{Oid, heap, spi};
 use crate::sql::quote::{identifier, literal, qualified};
 
 const ROW: &str = "upkeep_soft_delete_row";

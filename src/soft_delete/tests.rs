@@ -1,17 +1,14 @@
 //! Statements that are stopped on their way, and names that change under kept statements: what only the inside of a backend
 //! can do.
 
-use std::ptr::{null, null_mut};
-
-use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
 use crate::error::Result;
 use crate::in_server_tests::{run, sqlstate, text};
 use crate::server::catch::subtransaction;
 use crate::server::named::objects::Objects;
-use crate::server::raw::{self, Sight};
-use crate::server::repeated;
+use crate::server::raw::Planned;
+use crate::server::{Oid, repeated};
 
 fn tables() {
     run("CREATE TABLE t (id int PRIMARY KEY)").unwrap();
@@ -87,19 +84,9 @@ fn test_a_kept_statement_leaves_another_table_of_that_name_alone() {
     let table = twins();
     let kept = repeated::Statement::new("UPDATE a.t SET v = v OPERATOR(pg_catalog.+) 1 RETURNING true", &[]);
     kept.names(&[table]);
-    let raw = raw::Statement::new("UPDATE a.t SET v = v OPERATOR(pg_catalog.+) 10".to_owned(), Vec::new());
+    let raw = Planned::new("UPDATE a.t SET v = v OPERATOR(pg_catalog.+) 10".to_owned(), Vec::new());
     raw.names(table, &Objects::of(&[table]).unwrap());
-    // Its errors pass Rust by a jump; the boundary stops them.
-    let run_raw = || {
-        subtransaction(|| unsafe {
-            Ok(pgrx::pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                raw::connect();
-                let rows = raw::run_theirs(&raw, null_mut(), null(), Sight::Latest);
-                raw::finish();
-                rows
-            }))
-        })
-    };
+    let run_raw = || subtransaction(|| Ok(raw.run_alone()));
     assert_eq!(kept.count(&[]).unwrap().rows, 1);
     assert_eq!(run_raw().unwrap(), 1);
     swap();

@@ -123,6 +123,7 @@ pub struct Memory {
 
 // SAFETY: only atomics are behind the pointers.
 unsafe impl Send for Memory {}
+// SAFETY: as above.
 unsafe impl Sync for Memory {}
 
 /// What the calling process is at this moment.
@@ -245,6 +246,7 @@ impl Memory {
     /// `number` is below `slots`: all numbers come from this module.
     #[inline]
     fn slot(&self, number: u32) -> &'static Slot {
+        // SAFETY: there are `slots` of them, which live as long as the memory.
         unsafe { &*self.slots.add(number as usize) }
     }
 

@@ -1,9 +1,7 @@
 //! The columns of a table, as functions and triggers have to name them.
 
-use pgrx::pg_sys::Oid;
-
 use crate::error::Result;
-use crate::server::spi;
+use crate::server::{Oid, spi};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Column {

@@ -1,7 +1,6 @@
 //! Creating the trigger, all of it in one step's transaction.
 
 use pgrx::Uuid;
-use pgrx::pg_sys::Oid;
 
 use super::Names;
 use super::columns::columns;
@@ -13,7 +12,7 @@ use crate::error::{Error, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Resu
 use crate::jobs::clean_up;
 use crate::server::deparse::{self, Filling};
 use crate::server::function::{create_sql, create_trigger};
-use crate::server::{catalog, heap, spi};
+use crate::server::{Oid, catalog, heap, spi};
 use crate::sql::fragments;
 use crate::sql::quote::identifier;
 

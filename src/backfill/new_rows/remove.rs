@@ -1,12 +1,11 @@
 //! Dropping what [`super::install()`] made, wherever it is by now.
 
 use pgrx::Uuid;
-use pgrx::pg_sys::Oid;
 
 use super::Names;
 use crate::ddl::{Holders, waits_for_lock, without_waiting};
 use crate::error::{Error, Result, SERIALIZATION_FAILURE};
-use crate::server::{heap, spi};
+use crate::server::{Oid, heap, spi};
 
 pub enum Removed {
     /// Nothing is left of it.

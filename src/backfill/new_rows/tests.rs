@@ -6,8 +6,8 @@ use crate::server::raise::answer;
 
 #[pgrx::pg_schema]
 mod tests {
+    use crate::server::Oid;
     use pgrx::Uuid;
-    use pgrx::pg_sys::Oid;
 
     use super::*;
     use crate::backfill::definition::Definition;

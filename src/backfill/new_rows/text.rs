@@ -6,11 +6,10 @@
 //! collations, exactly what the UPDATE's expressions see, all of them before any is assigned. The trigger's own
 //! names its columns in text, and looks first whether they are still there.
 
-use pgrx::pg_sys::{BOOLOID, Oid};
-
 use super::Names;
 use super::columns::Column;
 use crate::server::deparse::Filling;
+use crate::server::{Oid, types};
 use crate::sql::quote::{identifier, literal};
 
 pub struct Text<'a> {
@@ -45,7 +44,7 @@ impl<'a> Text<'a> {
 
     /// What it gives. Never a single value: that would be no row.
     pub fn gives(&self) -> Vec<Oid> {
-        self.sets.iter().map(|column| column.type_oid).chain([BOOLOID]).collect()
+        self.sets.iter().map(|column| column.type_oid).chain([types::BOOL]).collect()
     }
 
     /// Its query, which only the job's owner may read: no row if the condition does not hold. `None`: some value is not an
@@ -157,13 +156,19 @@ pub fn called(tree: &str) -> Option<(Vec<u32>, Vec<u32>)> {
 
 #[cfg(test)]
 mod tests {
-    use pgrx::pg_sys::INT4OID;
 
     use super::*;
     use crate::server::deparse::Value;
 
     fn column(number: i16, name: &str) -> Column {
-        Column { number, name: name.to_owned(), type_oid: INT4OID, collation: None, identity: false, generated: false }
+        Column {
+            number,
+            name: name.to_owned(),
+            type_oid: types::INT4,
+            collation: None,
+            identity: false,
+            generated: false,
+        }
     }
 
     fn filling() -> Filling {

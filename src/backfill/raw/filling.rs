@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use pgrx::{Uuid, pg_sys};
 
+use crate::server::raw::version_1;
+
 /// The job of this process, if it is an executor's: its two halves. No uuid of a job is all zeroes.
 static JOB: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 
@@ -24,16 +26,13 @@ fn halves(bytes: [u8; 16]) -> [u64; 2] {
     [(value >> 64) as u64, value as u64]
 }
 
-#[unsafe(no_mangle)]
-pub extern "C" fn pg_finfo_upkeep_is_filling() -> &'static pg_sys::Pg_finfo_record {
-    const V1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
-    &V1
-}
+version_1!(pg_finfo_upkeep_is_filling);
 
 /// # Safety
 /// Called by the server with one uuid that is not null (STRICT).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_is_filling(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: a uuid is passed by reference, and stays while we are called.
     unsafe {
         let uuid = (*(*fcinfo).args.as_ptr()).value.cast_mut_ptr::<[u8; 16]>();
         let halves = halves(*uuid);

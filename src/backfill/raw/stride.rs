@@ -6,22 +6,15 @@
 
 use pgrx::pg_sys;
 
-#[unsafe(no_mangle)]
-pub extern "C" fn pg_finfo_upkeep_in_stride() -> &'static pg_sys::Pg_finfo_record {
-    const V1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
-    &V1
-}
+use crate::server::raw::version_1;
 
-#[unsafe(no_mangle)]
-pub extern "C" fn pg_finfo_upkeep_in_stride_before() -> &'static pg_sys::Pg_finfo_record {
-    const V1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
-    &V1
-}
+version_1!(pg_finfo_upkeep_in_stride, pg_finfo_upkeep_in_stride_before);
 
 /// # Safety
 /// Called by the server with (tid, strides, stride), none of them null (STRICT).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_in_stride(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: called with the arguments that `in_stride` wants.
     unsafe { pg_sys::Datum::from(in_stride(fcinfo)) }
 }
 
@@ -34,6 +27,7 @@ pub unsafe extern "C-unwind" fn upkeep_in_stride(fcinfo: pg_sys::FunctionCallInf
 /// Called by the server with six arguments, none of them null (STRICT).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_in_stride_before(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: the server passes six arguments, of which the first three are those of `in_stride`.
     unsafe {
         let older = || {
             let since = argument(fcinfo, 4).value() as u32;
@@ -44,8 +38,10 @@ pub unsafe extern "C-unwind" fn upkeep_in_stride_before(fcinfo: pg_sys::Function
     }
 }
 
+/// Safety: the server's call with (tid, strides, stride, ..), none of them null.
 #[inline(always)]
 unsafe fn in_stride(fcinfo: pg_sys::FunctionCallInfo) -> bool {
+    // SAFETY: a tid is passed by reference, and stays while we are called.
     unsafe {
         let tid = argument(fcinfo, 0).cast_mut_ptr::<pg_sys::ItemPointerData>();
         let strides = argument(fcinfo, 1).value() as u32;
@@ -55,6 +51,7 @@ unsafe fn in_stride(fcinfo: pg_sys::FunctionCallInfo) -> bool {
     }
 }
 
+/// Safety: the server's call of a function that has so many arguments.
 #[inline(always)]
 unsafe fn argument(fcinfo: pg_sys::FunctionCallInfo, index: usize) -> pg_sys::Datum {
     // SAFETY: the server passes as many arguments as the function is declared with.

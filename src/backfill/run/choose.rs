@@ -4,8 +4,6 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use pgrx::pg_sys::Oid;
-
 use super::Run;
 use super::cursor::{Hand, Phase, Portion, Shared};
 use super::session::analysed;
@@ -16,7 +14,7 @@ use crate::backfill::{list, store};
 use crate::error::{Error, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, UNDEFINED_TABLE};
 use crate::jobs::kind::{Context, Outcome, Plan};
 use crate::quarantine;
-use crate::server::heap;
+use crate::server::{Oid, heap};
 
 /// How often tables that came meanwhile are looked for once the list is through (LAW 23).
 const ROUNDS: u32 = 10;

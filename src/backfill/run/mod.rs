@@ -25,14 +25,13 @@ use std::collections::HashSet;
 use std::rc::Rc;
 
 use pgrx::Uuid;
-use pgrx::pg_sys::Oid;
 
 use super::definition::Definition;
 use super::list::Listed;
 use crate::backfill::raw::filling;
 use crate::error::{Error, INTERNAL_ERROR, Result, UNDEFINED_TABLE};
 use crate::jobs::kind::{Completion, Context, Job, Outcome, Work};
-use crate::server::{heap, spi};
+use crate::server::{Oid, heap, spi};
 use crate::sql::quote::identifier;
 use cursor::{Hand, Portion};
 use horizon::Horizon;

@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use pgrx::Uuid;
-use pgrx::pg_sys::{self, Oid};
 
 use crate::backfill::definition::{self, Analysis, Definition, Reach};
 use crate::backfill::key::{self, Key};
@@ -20,7 +19,7 @@ use super::cursor::{KeyText, Phase};
 use crate::error::{Error, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, UNDEFINED_TABLE};
 use crate::server::catch::undone;
 use crate::server::repeated::Statement;
-use crate::server::{heap, spi, value};
+use crate::server::{Oid, heap, spi, types, value};
 
 /// The statements that are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -119,13 +118,13 @@ impl Session {
             Which::ReadBlocks(take, read) => (parts.read_blocks(take, read), blocks(take)),
             Which::UpdateKeys(from, take) => (parts.update_keys(from, take), self.keys(from, strides(take))),
             Which::ReadKeys(from, take, read) => (parts.read_keys(from, take, read), self.keys(from, strides(take))),
-            Which::UpdatePlaces => (parts.update_places(), vec![pg_sys::TIDARRAYOID]),
-            Which::LockPlaces => (parts.lock_places(), vec![pg_sys::TIDARRAYOID]),
+            Which::UpdatePlaces => (parts.update_places(), vec![types::TIDARRAY]),
+            Which::LockPlaces => (parts.lock_places(), vec![types::TIDARRAY]),
             Which::ReadByKey(read) => (parts.read_by_key(read), self.key_types().collect()),
-            Which::ReadByPlace(read) => (parts.read_by_place(read), vec![pg_sys::TIDOID]),
-            Which::VerifyBlocks => (parts.verify_blocks(), vec![pg_sys::TIDOID, pg_sys::TIDOID, pg_sys::INT4OID]),
+            Which::ReadByPlace(read) => (parts.read_by_place(read), vec![types::TID]),
+            Which::VerifyBlocks => (parts.verify_blocks(), vec![types::TID, types::TID, types::INT4]),
             Which::LastKey => (parts.last_key(), Vec::new()),
-            Which::Boundaries(from) => (parts.boundaries(from), self.keys(from, &[pg_sys::INT4OID, pg_sys::INT4OID])),
+            Which::Boundaries(from) => (parts.boundaries(from), self.keys(from, &[types::INT4, types::INT4])),
         }
     }
 
@@ -140,7 +139,7 @@ impl Session {
 }
 
 fn blocks(take: Take) -> Vec<Oid> {
-    let mut types = vec![pg_sys::TIDOID, pg_sys::TIDOID];
+    let mut types = vec![types::TID, types::TID];
     types.extend_from_slice(strides(take));
     types
 }
@@ -148,8 +147,8 @@ fn blocks(take: Take) -> Vec<Oid> {
 fn strides(take: Take) -> &'static [Oid] {
     match take {
         Take::All => &[],
-        Take::Stride => &[pg_sys::INT4OID, pg_sys::INT4OID],
-        Take::OldStride => &[pg_sys::INT4OID, pg_sys::INT4OID, pg_sys::XIDOID, pg_sys::INT4OID],
+        Take::Stride => &[types::INT4, types::INT4],
+        Take::OldStride => &[types::INT4, types::INT4, types::XID, types::INT4],
     }
 }
 

@@ -10,7 +10,7 @@ use crate::backfill::strategy::{self, Choice};
 use crate::backfill::{list, survey};
 use crate::error::Result;
 use crate::jobs::kind::{Context, Outcome};
-use crate::server::{heap, spi};
+use crate::server::{Oid, heap, spi};
 
 /// What the fill is of the whole, where there is a sweep after it.
 pub const FILL_UNITS: f64 = 95.0;
@@ -106,8 +106,8 @@ fn limits(choice: &Choice, range_rows: u32) -> (u32, u32) {
 }
 
 /// The table's file: it changes when VACUUM FULL, CLUSTER or ALTER TABLE rewrite it.
-pub fn filenode(relid: pgrx::pg_sys::Oid) -> Result<u32> {
-    let node: Option<pgrx::pg_sys::Oid> = spi::query_one(
+pub fn filenode(relid: Oid) -> Result<u32> {
+    let node: Option<Oid> = spi::query_one(
         "SELECT coalesce(pg_catalog.pg_relation_filenode($1), 0::pg_catalog.oid)",
         &[relid.into()],
         |row| row.require(1),

@@ -3,15 +3,13 @@
 
 use std::time::Duration;
 
-use pgrx::pg_sys::Oid;
-
 use super::Run;
 use super::session::check_meaning;
 use crate::backfill::new_rows::{self, Installed, Removed};
 use crate::error::Result;
 use crate::jobs::clean_up;
 use crate::jobs::kind::{Context, Outcome};
-use crate::server::spi;
+use crate::server::{Oid, spi};
 
 /// How far the run is with its trigger.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

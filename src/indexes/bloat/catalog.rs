@@ -3,12 +3,11 @@
 use std::collections::HashMap;
 
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
-use pgrx::pg_sys::Oid;
 
 use super::facts::{self, Attribute, ColumnStatistics, Equality, IndexFacts};
 use crate::error::Result;
 use crate::server::spi::{self, Row};
-use crate::server::{catalog as server, index_pages, relation_file};
+use crate::server::{Oid, catalog as server, index_pages, relation_file};
 
 /// An index, its size now, and what is known about it.
 pub struct Found {

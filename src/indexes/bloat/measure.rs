@@ -1,7 +1,5 @@
 //! `upkeep.measure_index_bloat`: a sample of an index's pages.
 
-use pgrx::pg_sys::Oid;
-
 use super::catalog;
 use super::facts::IndexFacts;
 use super::page;
@@ -12,7 +10,7 @@ use crate::error::{
     Result, SqlState, UNDEFINED_TABLE, WRONG_OBJECT_TYPE,
 };
 use crate::server::index_pages::{OpenIndex, PAGE};
-use crate::server::{catalog as server, spi, worker};
+use crate::server::{Oid, catalog as server, spi, worker};
 use crate::sql::quote::literal;
 
 const INDEX_CORRUPTED: SqlState = SqlState::new(b"XX002");

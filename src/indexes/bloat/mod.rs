@@ -13,9 +13,9 @@ mod tests;
 
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::iter::TableIterator;
-use pgrx::pg_sys::Oid;
 use pgrx::{name, pg_extern};
 
+use crate::server::Oid;
 use crate::server::index_pages::PAGE;
 use crate::server::raise::answer;
 

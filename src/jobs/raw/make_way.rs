@@ -21,6 +21,7 @@ pub fn install() {
     }
 }
 
+/// Safety: called by the server, or by whoever has the hook before us.
 unsafe extern "C-unwind" fn process_utility(
     statement: *mut pg_sys::PlannedStmt,
     query: *const c_char,
@@ -32,6 +33,8 @@ unsafe extern "C-unwind" fn process_utility(
     completion: *mut pg_sys::QueryCompletion,
 ) {
     let call = Utility { statement, query, read_only_tree, context, params, environment, receiver, completion };
+    // SAFETY: a utility statement has its node. `NEXT` was set before anything ran; its error jumps over plain values
+    // only.
     unsafe {
         let node = (*statement).utilityStmt;
         let database = database_to_clear(node);
@@ -47,7 +50,10 @@ unsafe extern "C-unwind" fn process_utility(
 
 /// The database that nobody may be connected to while this statement runs; null
 /// for every other statement.
+///
+/// Safety: null or a statement.
 unsafe fn database_to_clear(statement: *mut pg_sys::Node) -> *const c_char {
+    // SAFETY: a node is what its tag says.
     unsafe {
         if statement.is_null() {
             return std::ptr::null();
@@ -73,7 +79,10 @@ unsafe fn database_to_clear(statement: *mut pg_sys::Node) -> *const c_char {
 }
 
 /// The text of an option such as `TEMPLATE name`; null if it is not given.
+///
+/// Safety: null or a list of options.
 unsafe fn option(options: *mut pg_sys::List, name: &CStr) -> *const c_char {
+    // SAFETY: within the list, whose elements are options with a name; a node is what its tag says.
     unsafe {
         let count = if options.is_null() { 0 } else { (*options).length };
         let mut i = 0;
@@ -93,8 +102,11 @@ unsafe fn option(options: *mut pg_sys::List, name: &CStr) -> *const c_char {
 }
 
 /// Guarded: what goes wrong in here is ours.
+///
+/// Safety: the name ends in a zero.
 #[pg_guard]
 unsafe extern "C-unwind" fn make_way(database: *const c_char, statement: NodeTag) {
+    // SAFETY: as the caller promises.
     let name = unsafe { CStr::from_ptr(database) }.to_string_lossy().into_owned();
     let demand = match statement {
         NodeTag::T_DropdbStmt => Demand::Drop,
@@ -103,6 +115,7 @@ unsafe extern "C-unwind" fn make_way(database: *const c_char, statement: NodeTag
         _ => Demand::Move,
     };
     // Only a rename may be part of a transaction.
+    // SAFETY: there is a transaction: a utility statement runs in one.
     if demand == Demand::Rename || !unsafe { pg_sys::IsInTransactionBlock(true) } {
         raise::answer(leave_database(&name, demand));
     }

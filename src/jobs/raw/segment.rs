@@ -168,6 +168,8 @@ impl<T: Copy> Kept<T> {
 
 /// Creates the segment; it lives as long as the launcher does.
 pub fn create() -> (u32, &'static Segment) {
+    // SAFETY: the segment is of this size, pinned for as long as the process lives, and nobody else knows it yet;
+    // zeros are valid for all of it.
     unsafe {
         let segment = pg_sys::dsm_create(size_of::<Segment>() as pg_sys::Size, 0);
         pg_sys::dsm_pin_mapping(segment);
@@ -180,6 +182,7 @@ pub fn create() -> (u32, &'static Segment) {
     }
 }
 
+/// Safety: called by the server, once, as the process ends: before it lets go of segments.
 unsafe extern "C-unwind" fn abandon(_code: i32, _arg: pg_sys::Datum) {
     if let Some(segment) = MINE.take() {
         segment.abandoned.store(1, Ordering::Release);
@@ -200,6 +203,9 @@ pub fn attach_for_good(handle: u32) -> Option<&'static Segment> {
 fn attach_segment(handle: u32, for_good: bool) -> Option<&'static Segment> {
     let transaction = local_transaction();
     let known = ATTACHED.with_borrow_mut(|attached| attached.find(handle, transaction, for_good));
+    // SAFETY: a segment is pinned when it is attached, and let go only if nobody in this transaction has asked for it
+    // and nobody keeps it for good. Its version is looked at first, and stands at the same place in all; behind it
+    // there are atomics only.
     unsafe {
         let segment = match known {
             Some(segment) => segment,

@@ -18,8 +18,6 @@ pub mod wal_rate;
 
 use std::time::Duration;
 
-use pgrx::pg_sys::Oid;
-
 use self::history::History;
 use self::inputs::{Facts, Held};
 use self::patience::Patience;
@@ -30,7 +28,7 @@ use self::wal_rate::Bucket;
 use super::kind::{Event, Job};
 use super::limits::Limits;
 use crate::jobs::raw::segment;
-use crate::server::{catalog, lock, system};
+use crate::server::{Oid, catalog, lock, system};
 use crate::settings;
 use pg_upkeep_memory::board::Mark;
 

@@ -8,7 +8,7 @@ use super::sample::{Disk, Replica, Sample, Slot, Vacuum};
 use crate::error::{Error, Result};
 use crate::server::catch::transaction;
 use crate::server::raise::{self, Level};
-use crate::server::{catalog, spi, system, worker};
+use crate::server::{Oid, catalog, spi, system, worker};
 use pg_upkeep_memory::board::{Board, Mark};
 
 /// How often to look: standbys need a quick eye, everything else moves slowly.
@@ -152,7 +152,7 @@ fn replicas() -> Result<Vec<Seen>> {
                     slot: row.get(2)?,
                     connected,
                     // Physical slots have none.
-                    database: row.get::<pgrx::pg_sys::Oid>(7)?.map(pgrx::pg_sys::Oid::to_u32),
+                    database: row.get::<Oid>(7)?.map(Oid::to_u32),
                     position: row.require::<String>(4)?.parse().unwrap_or(0),
                     lag: 0.0,
                     rate: None,
@@ -218,7 +218,7 @@ fn vacuums() -> Result<Vec<Vacuum>> {
          WHERE a.backend_type OPERATOR(pg_catalog.<>) 'pg_upkeep executor'",
         &[],
         |row| {
-            let oid = |ordinal| row.require::<pgrx::pg_sys::Oid>(ordinal).map(pgrx::pg_sys::Oid::to_u32);
+            let oid = |ordinal| row.require::<Oid>(ordinal).map(Oid::to_u32);
             Ok(Vacuum { pid: row.require(1)?, database: oid(2)?, relid: oid(3)? })
         },
     )

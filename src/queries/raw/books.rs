@@ -9,12 +9,8 @@ use pgrx::pg_sys;
 use super::Global;
 use super::memory::{self, Failure};
 use crate::server::quiet;
+use crate::server::raw::unguarded::GetCurrentSubTransactionId;
 use crate::settings::{TRACK_ALL, TRACK_NONE, tracked};
-
-unsafe extern "C-unwind" {
-    /// Declared again because pgrx's own bindings catch and rebuild every error. It does not raise.
-    fn GetCurrentSubTransactionId() -> pg_sys::SubTransactionId;
-}
 
 const MOST_FRAMES: usize = 64;
 pub const MOST_LEVELS: usize = 64;
@@ -85,13 +81,15 @@ pub fn books() -> *mut Books {
 }
 
 #[inline]
-pub unsafe fn is_counting() -> bool {
+pub fn is_counting() -> bool {
+    // SAFETY: set when the process started.
     tracked() != TRACK_NONE && !quiet::is_quiet() && unsafe { pg_sys::ParallelWorkerNumber < 0 }
 }
 
 #[inline]
-pub unsafe fn counts_here() -> bool {
-    unsafe { is_counting() && ((*books()).level == 0 || tracked() == TRACK_ALL) }
+pub fn counts_here() -> bool {
+    // SAFETY: one thread has the books.
+    is_counting() && (unsafe { (*books()).level } == 0 || tracked() == TRACK_ALL)
 }
 
 #[inline]
@@ -102,19 +100,23 @@ fn clock() -> u64 {
     (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)
 }
 
+/// Safety: a number below MOST_FRAMES.
 #[inline]
 pub unsafe fn frame(number: usize) -> *mut Frame {
-    // SAFETY of the pointer: numbers below MOST_FRAMES only.
+    // SAFETY: as the caller promises.
     unsafe { (&raw mut (*books()).frames).cast::<Frame>().add(number) }
 }
 
+/// Safety: a number below MOST_LEVELS.
 #[inline]
 pub unsafe fn level(number: usize) -> *mut Level {
+    // SAFETY: as the caller promises.
     unsafe { (&raw mut (*books()).levels).cast::<Level>().add(number) }
 }
 
 /// A new frame. When all are in use the oldest open cursor is counted as it is.
-pub unsafe fn push(new: Frame) -> usize {
+pub fn push(new: Frame) -> usize {
+    // SAFETY: one thread has the books; numbers are below MOST_FRAMES.
     unsafe {
         let books = books();
         if (*books).top < MOST_FRAMES {
@@ -141,7 +143,8 @@ pub unsafe fn push(new: Frame) -> usize {
 }
 
 #[inline]
-pub unsafe fn find(id: *const c_void) -> usize {
+pub fn find(id: *const c_void) -> usize {
+    // SAFETY: one thread has the books; `top` is at most MOST_FRAMES. Ids are only compared.
     unsafe {
         let mut i = (*books()).top;
         while i > 0 {
@@ -154,8 +157,10 @@ pub unsafe fn find(id: *const c_void) -> usize {
     }
 }
 
+/// Safety: the number of a frame.
 #[inline]
 pub unsafe fn forget(number: usize) {
+    // SAFETY: one thread has the books; `top` is at most MOST_FRAMES.
     unsafe {
         let books = books();
         *frame(number) = FREE;
@@ -166,8 +171,11 @@ pub unsafe fn forget(number: usize) {
 }
 
 /// A call begins; gives the level to go back to.
+///
+/// Safety: the number of a frame, or NO_FRAME.
 #[inline]
 pub unsafe fn enter(number: usize) -> usize {
+    // SAFETY: one thread has the books; a level is written where there is a place for it.
     unsafe {
         let books = books();
         let now = (*books).level;
@@ -190,8 +198,11 @@ pub unsafe fn enter(number: usize) -> usize {
 }
 
 /// A call has come back. A frame that is not its own any more was given up meanwhile.
+///
+/// Safety: the number of a frame, or NO_FRAME.
 #[inline]
 pub unsafe fn leave(before: usize, number: usize, id: *const c_void) {
+    // SAFETY: one thread has the books; ids are only compared.
     unsafe {
         (*books()).level = before;
         if number != NO_FRAME && (*frame(number)).id == id {
@@ -203,7 +214,8 @@ pub unsafe fn leave(before: usize, number: usize, id: *const c_void) {
 }
 
 #[inline]
-pub unsafe fn is_explained(depth: usize) -> bool {
+pub fn is_explained(depth: usize) -> bool {
+    // SAFETY: one thread has the books; a level that is in use has the number of a frame, or none.
     unsafe {
         if depth == 0 || depth > MOST_LEVELS {
             return false;
@@ -215,7 +227,8 @@ pub unsafe fn is_explained(depth: usize) -> bool {
 
 /// What EXPLAIN runs is counted as EXPLAIN: its text is not wanted. Nor where so much runs that one cannot know.
 #[inline]
-pub unsafe fn may_be_explained() -> bool {
+pub fn may_be_explained() -> bool {
+    // SAFETY: one thread has the books.
     unsafe {
         let books = books();
         let depth = (*books).level;
@@ -225,7 +238,9 @@ pub unsafe fn may_be_explained() -> bool {
 
 /// A utility statement that has just begun is this part of a text.
 #[inline]
-pub unsafe fn note_part(before: usize, source: *const c_char, location: c_int, length: c_int) {
+pub fn note_part(before: usize, source: *const c_char, location: c_int, length: c_int) {
+    // SAFETY: one thread has the books. The text is only noted: it lives as long as its statement, and so does the
+    // level.
     unsafe {
         if before < MOST_LEVELS {
             let level = level(before);
@@ -240,7 +255,8 @@ pub unsafe fn note_part(before: usize, source: *const c_char, location: c_int, l
 /// not always): it would have the text of all the statements of a message, with the secrets that those may hold. It is within the
 /// statement that runs it.
 #[inline]
-pub unsafe fn part_of(source: *const c_char, location: c_int, length: c_int) -> (c_int, c_int) {
+pub fn part_of(source: *const c_char, location: c_int, length: c_int) -> (c_int, c_int) {
+    // SAFETY: one thread has the books; texts are only compared.
     unsafe {
         let depth = (*books()).level;
         if location > 0 || length > 0 || depth == 0 || depth > MOST_LEVELS {

@@ -9,11 +9,7 @@ use super::books::part_of;
 use super::memory;
 use super::texts::{self, Taker, Texts, Writer};
 use crate::queries::normalize::constant_length;
-
-unsafe extern "C-unwind" {
-    /// Does not raise: bytes of whole characters within a limit.
-    fn pg_mbcliplen(text: *const c_char, length: c_int, limit: c_int) -> c_int;
-}
+use crate::server::raw::unguarded::pg_mbcliplen;
 
 fn who(user: u32) -> u64 {
     // SAFETY: set when the process connected.
@@ -35,6 +31,8 @@ pub unsafe fn analyzed(
     jumble: *const pg_sys::JumbleState,
     user: u32,
 ) {
+    // SAFETY: what was analyzed stays until the hook returns; a text ends in a zero, and the constants are as many as
+    // the state says. They are sorted in place, which nobody minds.
     unsafe {
         let Some(texts) = texts::texts() else { return };
         let queryid = (*query).queryId as i64;
@@ -71,6 +69,7 @@ pub unsafe fn utility(
     tag: *const c_char,
     user: u32,
 ) -> i64 {
+    // SAFETY: a utility statement has its node; tag and text end in a zero.
     unsafe {
         let tag = CStr::from_ptr(tag).to_bytes();
         let shown = own != 0 && is_without_secrets((*(*statement).utilityStmt).type_);
@@ -110,10 +109,13 @@ fn id_of_tag(tag: &[u8]) -> i64 {
 }
 
 /// A statement's own part of the text that was sent, without blanks around it, and where it begins.
+///
+/// Safety: null, or it ends in a zero and lives as long as what is given.
 unsafe fn part<'a>(source: *const c_char, location: c_int, length: c_int) -> Option<(&'a [u8], usize)> {
     if source.is_null() {
         return None;
     }
+    // SAFETY: not null.
     let all = unsafe { CStr::from_ptr(source) }.to_bytes();
     let from = usize::try_from(location).unwrap_or(0);
     let rest = all.get(from..)?;

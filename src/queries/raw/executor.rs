@@ -9,71 +9,20 @@ use super::books::{
     FREE, Frame, NO_FRAME, books, counts_here, enter, find, forget, frame, is_counting, is_explained, leave,
     may_be_explained, push,
 };
-use super::{Global, capture, failures, memory};
+use super::next::{self, next};
+use super::{capture, failures, memory};
 use crate::server::grants;
-
-unsafe extern "C-unwind" {
-    // Declared again because pgrx's own bindings catch and rebuild every error.
-    fn standard_ExecutorStart(desc: *mut pg_sys::QueryDesc, flags: c_int);
-    #[cfg(not(feature = "pg18"))]
-    fn standard_ExecutorRun(
-        desc: *mut pg_sys::QueryDesc,
-        direction: pg_sys::ScanDirection::Type,
-        count: u64,
-        once: bool,
-    );
-    #[cfg(feature = "pg18")]
-    fn standard_ExecutorRun(desc: *mut pg_sys::QueryDesc, direction: pg_sys::ScanDirection::Type, count: u64);
-    fn standard_ExecutorFinish(desc: *mut pg_sys::QueryDesc);
-    fn standard_ExecutorEnd(desc: *mut pg_sys::QueryDesc);
-    // None of these raises.
-    fn GetUserId() -> pg_sys::Oid;
-    fn GetCurrentSubTransactionId() -> pg_sys::SubTransactionId;
-}
-
-pub struct Next {
-    start: pg_sys::ExecutorStart_hook_type,
-    run: pg_sys::ExecutorRun_hook_type,
-    finish: pg_sys::ExecutorFinish_hook_type,
-    end: pg_sys::ExecutorEnd_hook_type,
-    analyze: pg_sys::post_parse_analyze_hook_type,
-    pub log: pg_sys::emit_log_hook_type,
-    request: pg_sys::shmem_request_hook_type,
-    startup: pg_sys::shmem_startup_hook_type,
-}
-
-static NEXT: Global<Next> = Global::new(Next {
-    start: None,
-    run: None,
-    finish: None,
-    end: None,
-    analyze: None,
-    log: None,
-    request: None,
-    startup: None,
-});
-
-#[inline]
-pub fn next() -> &'static Next {
-    // SAFETY: written once, before the postmaster forks.
-    unsafe { &*NEXT.get() }
-}
+use crate::server::raw::unguarded::{
+    GetCurrentSubTransactionId, GetUserId, standard_ExecutorEnd, standard_ExecutorFinish, standard_ExecutorRun,
+    standard_ExecutorStart,
+};
 
 /// Installs everything. Only while `shared_preload_libraries` are loaded.
 pub fn install() {
     // SAFETY: one thread, before anything runs.
     unsafe {
         pg_sys::EnableQueryId();
-        *NEXT.get() = Next {
-            start: pg_sys::ExecutorStart_hook,
-            run: pg_sys::ExecutorRun_hook,
-            finish: pg_sys::ExecutorFinish_hook,
-            end: pg_sys::ExecutorEnd_hook,
-            analyze: pg_sys::post_parse_analyze_hook,
-            log: pg_sys::emit_log_hook,
-            request: pg_sys::shmem_request_hook,
-            startup: pg_sys::shmem_startup_hook,
-        };
+        next::remember();
         pg_sys::ExecutorStart_hook = Some(executor_start);
         pg_sys::ExecutorRun_hook = Some(executor_run);
         pg_sys::ExecutorFinish_hook = Some(executor_finish);
@@ -88,7 +37,9 @@ pub fn install() {
     }
 }
 
+/// Safety: called by the postmaster, when memory may be asked for.
 unsafe extern "C-unwind" fn shmem_request() {
+    // SAFETY: as we were called.
     unsafe {
         if let Some(next) = next().request {
             next();
@@ -98,7 +49,10 @@ unsafe extern "C-unwind" fn shmem_request() {
 }
 
 /// In the postmaster, at its start and after a crash: the memory is new each time.
+///
+/// Safety: called by the postmaster, when memory is made.
 unsafe extern "C-unwind" fn shmem_startup() {
+    // SAFETY: as we were called; what was asked for under this name is of this size, and nobody uses it yet.
     unsafe {
         if let Some(next) = next().startup {
             next();
@@ -111,8 +65,10 @@ unsafe extern "C-unwind" fn shmem_startup() {
     }
 }
 
+/// Safety: called by the server, or by whoever has the hook before us.
 #[allow(clippy::unnecessary_cast)] // unsigned before 18
 unsafe extern "C-unwind" fn executor_start(desc: *mut pg_sys::QueryDesc, flags: c_int) {
+    // SAFETY: as we were called; an execution has a plan. What is called next may jump over plain values only.
     unsafe {
         grants::look((*desc).plannedstmt);
         match next().start {
@@ -145,8 +101,10 @@ struct Call {
     before: usize,
 }
 
+/// Safety: an execution.
 #[inline]
 unsafe fn begin(desc: *mut pg_sys::QueryDesc, counted: bool) -> Call {
+    // SAFETY: `find` gives the number of a frame, or NO_FRAME.
     unsafe {
         let frame = if counted { find(desc.cast()) } else { NO_FRAME };
         let before = if counted { enter(frame) } else { 0 };
@@ -154,8 +112,10 @@ unsafe fn begin(desc: *mut pg_sys::QueryDesc, counted: bool) -> Call {
     }
 }
 
+/// Safety: after [`begin`], and only if there was no error.
 #[inline]
 unsafe fn has_run(call: &Call, desc: *mut pg_sys::QueryDesc) {
+    // SAFETY: the number is that of a frame, or NO_FRAME; an execution that has run has a state.
     unsafe {
         if !call.counted {
             return;
@@ -169,6 +129,7 @@ unsafe fn has_run(call: &Call, desc: *mut pg_sys::QueryDesc) {
     }
 }
 
+/// Safety: called by the server, or by whoever has the hook before us.
 #[cfg(not(feature = "pg18"))]
 unsafe extern "C-unwind" fn executor_run(
     desc: *mut pg_sys::QueryDesc,
@@ -176,6 +137,7 @@ unsafe extern "C-unwind" fn executor_run(
     count: u64,
     once: bool,
 ) {
+    // SAFETY: as we were called. What is called next may jump over plain values only; then `failures` tidies up.
     unsafe {
         let call = begin(desc, is_counting());
         match next().run {
@@ -186,12 +148,14 @@ unsafe extern "C-unwind" fn executor_run(
     }
 }
 
+/// Safety: called by the server, or by whoever has the hook before us.
 #[cfg(feature = "pg18")]
 unsafe extern "C-unwind" fn executor_run(
     desc: *mut pg_sys::QueryDesc,
     direction: pg_sys::ScanDirection::Type,
     count: u64,
 ) {
+    // SAFETY: as we were called. What is called next may jump over plain values only; then `failures` tidies up.
     unsafe {
         let call = begin(desc, is_counting());
         match next().run {
@@ -203,7 +167,10 @@ unsafe extern "C-unwind" fn executor_run(
 }
 
 /// AFTER triggers run here.
+///
+/// Safety: called by the server, or by whoever has the hook before us.
 unsafe extern "C-unwind" fn executor_finish(desc: *mut pg_sys::QueryDesc) {
+    // SAFETY: as in `executor_run`; an execution has a plan.
     unsafe {
         let writes = (*desc).operation != pg_sys::CmdType::CMD_SELECT || (*(*desc).plannedstmt).hasModifyingCTE;
         let call = begin(desc, writes && is_counting());
@@ -217,7 +184,10 @@ unsafe extern "C-unwind" fn executor_finish(desc: *mut pg_sys::QueryDesc) {
     }
 }
 
+/// Safety: called by the server, or by whoever has the hook before us.
 unsafe extern "C-unwind" fn executor_end(desc: *mut pg_sys::QueryDesc) {
+    // SAFETY: one thread has the books; the number is that of a frame. What is called next may jump over plain values
+    // only.
     unsafe {
         if (*books()).top > 0 {
             let number = find(desc.cast());
@@ -234,11 +204,13 @@ unsafe extern "C-unwind" fn executor_end(desc: *mut pg_sys::QueryDesc) {
     }
 }
 
+/// Safety: called by the server, or by whoever has the hook before us.
 unsafe extern "C-unwind" fn post_parse_analyze(
     state: *mut pg_sys::ParseState,
     query: *mut pg_sys::Query,
     jumble: *mut pg_sys::JumbleState,
 ) {
+    // SAFETY: as we were called; a text of the state ends in a zero.
     unsafe {
         if let Some(next) = next().analyze {
             next(state, query, jumble);

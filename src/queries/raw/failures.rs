@@ -5,20 +5,19 @@ use std::ffi::{CStr, c_int, c_void};
 use pgrx::pg_sys;
 
 use super::books::{MOST_LEVELS, books, forget, frame, is_counting, level};
-use super::executor;
 use super::memory::{self, Failure};
+use super::next::next;
 use crate::server::quiet;
-
-unsafe extern "C-unwind" {
-    // Declared again because pgrx's own bindings catch and rebuild every error. Neither raises.
-    fn GetUserId() -> pg_sys::Oid;
-    fn pgstat_get_my_query_id() -> i64;
-}
+use crate::server::raw::unguarded::{GetUserId, pgstat_get_my_query_id};
 
 const ERROR: c_int = pgrx::PgLogLevel::ERROR as c_int;
 
 /// An error on its way to the log or the client. It may not fail, nor report anything.
+///
+/// Safety: called by the server, or by whoever has the hook before us.
 pub unsafe extern "C-unwind" fn emit_log(error: *mut pg_sys::ErrorData) {
+    // SAFETY: the error stays while it is reported. One thread has the books; nothing here raises, so it is not
+    // called inside of itself.
     unsafe {
         if (*error).elevel >= ERROR && is_counting() {
             let failure = kind(error);
@@ -38,17 +37,20 @@ pub unsafe extern "C-unwind" fn emit_log(error: *mut pg_sys::ErrorData) {
                 }
             }
         }
-        if let Some(next) = executor::next().log {
+        if let Some(next) = next().log {
             next(error);
         }
     }
 }
 
 /// A cancellation and a timeout have the same SQLSTATE; what tells them apart is the message before it is translated.
+///
+/// Safety: an error that is being reported.
 unsafe fn kind(error: *const pg_sys::ErrorData) -> Failure {
     const CANCELED: c_int = crate::error::QUERY_CANCELED.0;
     const TERMINATED: c_int = crate::error::ADMIN_SHUTDOWN.0;
     const TOO_LONG: c_int = crate::error::TRANSACTION_TIMEOUT.0;
+    // SAFETY: its message is null or ends in a zero.
     unsafe {
         match (*error).sqlerrcode {
             CANCELED => {
@@ -67,7 +69,11 @@ unsafe fn kind(error: *const pg_sys::ErrorData) -> Failure {
 }
 
 /// Running statements that began in subtransaction `from` or below have failed; what was open there is gone.
+///
+/// Safety: at the end of a (sub)transaction.
 unsafe fn fail(from: u32, keep_running: bool) {
+    // SAFETY: one thread has the books; `level` is at most MOST_LEVELS where a level is looked at, and `top` at most
+    // MOST_FRAMES.
     unsafe {
         let books = books();
         let failure = (*books).last_error.take().unwrap_or(Failure::Unknown);
@@ -94,8 +100,10 @@ unsafe fn fail(from: u32, keep_running: bool) {
     }
 }
 
+/// Safety: called by the server.
 pub unsafe extern "C-unwind" fn transaction_ended(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
     use pg_sys::XactEvent::*;
+    // SAFETY: one thread has the books; nothing here allocates or raises.
     unsafe {
         match event {
             // ROLLBACK in a procedure: its CALL goes on. After an error the server has forgotten the text before it aborts.
@@ -118,6 +126,7 @@ pub unsafe extern "C-unwind" fn transaction_ended(event: pg_sys::XactEvent::Type
     }
 }
 
+/// Safety: called by the server.
 pub unsafe extern "C-unwind" fn subtransaction_ended(
     event: pg_sys::SubXactEvent::Type,
     mine: pg_sys::SubTransactionId,
@@ -125,6 +134,7 @@ pub unsafe extern "C-unwind" fn subtransaction_ended(
     _arg: *mut c_void,
 ) {
     if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
+        // SAFETY: at its end.
         unsafe { fail(mine, false) };
     }
 }

@@ -13,6 +13,7 @@ use pgrx::pg_sys;
 use super::{Global, texts};
 use crate::queries::figures::COUNTERS;
 use crate::server::quiet;
+use crate::server::raw::unguarded::{GetCurrentTimestamp, RecoveryInProgress};
 
 static MEMORY: Global<Memory> = Global::new(Memory::none());
 /// What this process remembers; the postmaster counts nothing.
@@ -21,12 +22,6 @@ static OWN: Global<Own> = Global::new(Own::new());
 #[inline]
 fn statement(queryid: i64, user: u32, toplevel: bool) -> Statement {
     Statement { queryid, user, toplevel, by_job: quiet::works_for_a_job() }
-}
-
-unsafe extern "C-unwind" {
-    // Declared again because pgrx's own bindings catch and rebuild every error. Neither raises.
-    fn GetCurrentTimestamp() -> i64;
-    fn RecoveryInProgress() -> bool;
 }
 
 /// Microseconds since 2000.
@@ -71,10 +66,11 @@ pub unsafe fn create(address: *mut u8, entries: u32) {
 
 #[inline]
 fn my_number() -> u32 {
-    // SAFETY: set when the process started.
     #[cfg(any(feature = "pg15", feature = "pg16"))]
+    // SAFETY: set when the process started.
     let number = unsafe { pg_sys::MyBackendId };
     #[cfg(not(any(feature = "pg15", feature = "pg16")))]
+    // SAFETY: set when the process started.
     let number = unsafe { pg_sys::MyProcNumber };
     number as u32
 }

@@ -1,5 +1,12 @@
 //! Counting everybody's statements. `executor` and `utility` are what they pass, `books` is what this process knows of those that
-//! run, `failures` finds out which of them failed; `memory` holds the counters and `texts` the texts, which `capture` makes.
+//! run, `failures` finds out which of them failed, `next` knows who had the hooks before; `memory` holds the counters and `texts` the
+//! texts, which `capture` makes.
+//!
+//! What the SAFETY sentences take for granted: a process of the server has one thread, so what it has once nobody else sees; what the
+//! server calls with lives until we return; frames that call what comes next hold plain values only, which an error may jump over.
+//! Rules: docs/raw.md.
+
+#![allow(unsafe_code, ffi_unwind_calls)]
 
 use std::cell::UnsafeCell;
 
@@ -8,6 +15,7 @@ mod capture;
 pub mod executor;
 mod failures;
 pub mod memory;
+mod next;
 pub mod texts;
 pub mod utility;
 

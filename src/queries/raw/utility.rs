@@ -11,15 +11,8 @@ use super::books::{
 use super::{Global, capture, memory};
 use crate::jobs::activity;
 use crate::server::raise;
+use crate::server::raw::unguarded::{CreateCommandTag, GetCommandTagName, GetUserId, pgstat_get_my_query_id};
 use crate::server::utility::Utility;
-
-unsafe extern "C-unwind" {
-    // Declared again because pgrx's own bindings catch and rebuild every error. None of these raises.
-    fn GetUserId() -> pg_sys::Oid;
-    fn CreateCommandTag(statement: *mut pg_sys::Node) -> pg_sys::CommandTag::Type;
-    fn GetCommandTagName(tag: pg_sys::CommandTag::Type) -> *const c_char;
-    fn pgstat_get_my_query_id() -> i64;
-}
 
 static NEXT: Global<pg_sys::ProcessUtility_hook_type> = Global::new(None);
 
@@ -32,6 +25,7 @@ pub fn install() {
     }
 }
 
+/// Safety: called by the server, or by whoever has the hook before us.
 unsafe extern "C-unwind" fn process_utility(
     statement: *mut pg_sys::PlannedStmt,
     query: *const c_char,
@@ -43,6 +37,8 @@ unsafe extern "C-unwind" fn process_utility(
     completion: *mut pg_sys::QueryCompletion,
 ) {
     let passed = Utility { statement, query, read_only_tree, context, params, environment, receiver, completion };
+    // SAFETY: as we were called. `call` is on the stack until we return; if an error jumps over us, `failures`
+    // forgets its frame, and its address is only compared.
     unsafe {
         let mut call = NOT_COUNTED;
         begin(&raw mut call, statement, query, context);
@@ -54,6 +50,8 @@ unsafe extern "C-unwind" fn process_utility(
 }
 
 /// A scheduler that looks before the commit does not find the extension yet, and says so.
+///
+/// Safety: in a transaction; its error passes the caller by longjmp.
 #[pg_guard]
 unsafe extern "C-unwind" fn look_here_at_commit() {
     raise::answer(activity::wake_at_commit());
@@ -80,6 +78,7 @@ unsafe fn begin(
     query: *const c_char,
     context: pg_sys::ProcessUtilityContext::Type,
 ) {
+    // SAFETY: a utility statement has its node, which is what its tag says; the name of a tag ends in a zero.
     unsafe {
         let node = (*statement).utilityStmt;
         let tag = (*node).type_;
@@ -117,6 +116,7 @@ unsafe fn begin(
 /// # Safety
 /// After [`begin`], and only if there was no error.
 unsafe fn end(call: *const Call, completion: *const pg_sys::QueryCompletion) -> bool {
+    // SAFETY: one thread has the books; the number is that of a frame, or NO_FRAME.
     unsafe {
         let number = (*call).frame;
         if (*call).counted {
@@ -134,8 +134,10 @@ unsafe fn end(call: *const Call, completion: *const pg_sys::QueryCompletion) -> 
     }
 }
 
+/// Safety: null or there.
 unsafe fn rows_of(completion: *const pg_sys::QueryCompletion) -> u64 {
     use pg_sys::CommandTag::*;
+    // SAFETY: not null.
     unsafe {
         if completion.is_null() {
             return 0;

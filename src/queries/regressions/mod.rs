@@ -9,7 +9,6 @@ mod student;
 use std::collections::HashMap;
 
 use pgrx::datum::TimestampWithTimeZone;
-use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
 use self::effect::{Cell, Comparison};
@@ -18,6 +17,7 @@ use super::buckets;
 use super::reading::{self, Interval, Texts, Wish};
 use super::sums::{Figures, Key};
 use crate::error::*;
+use crate::server::Oid;
 use crate::server::raise::answer;
 
 /// Of what is reported, at most this share is chance.

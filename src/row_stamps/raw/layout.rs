@@ -4,6 +4,8 @@ use std::ffi::{CStr, c_char};
 
 use pgrx::pg_sys::{self, MemoryContext, Oid};
 
+use crate::server::raw::unguarded;
+
 use super::{raise, slots};
 
 /// Columns that one trigger can stamp: created_at, updated_at, created_by, updated_by, version.
@@ -78,12 +80,15 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// Safety: what the server calls the trigger for; `context` lives as long as the function's own memory.
     pub unsafe fn read(data: *const pg_sys::TriggerData, context: MemoryContext) -> *mut Layout {
+        // SAFETY: trigger and relation stay open while the trigger runs; its texts end in a zero, and there are as
+        // many arguments as it says. Zeros are valid for all of a layout.
         unsafe {
             let trigger = (*data).tg_trigger;
             let descriptor = (*(*data).tg_relation).rd_att;
             // All zeroes: no stamp, the transaction's time, version + 1, nothing refused.
-            let layout = slots::MemoryContextAllocZero(context, size_of::<Layout>()).cast::<Layout>();
+            let layout = unguarded::MemoryContextAllocZero(context, size_of::<Layout>()).cast::<Layout>();
             (*layout).context = context;
             let mut numbers = [0; MAX_STAMPS];
             let found = if (*trigger).tgqual.is_null() {
@@ -140,6 +145,12 @@ impl Layout {
         true
     }
 
+    /// The version's column, as errors name it.
+    pub fn named_version(&self) -> raise::Version {
+        let how = if self.echo { c"the version that it read" } else { c"the version that it read plus one" };
+        raise::Version { attnum: self.version.attnum, how }
+    }
+
     /// Does every stamp have a column of a type for it?
     fn fits(&self) -> bool {
         let is = |stamp: &Stamp, a, b| !stamp.is_there() || stamp.kind == a || stamp.kind == b;
@@ -156,10 +167,12 @@ impl Layout {
             .any(|stamp| stamp.attnum == attnum)
     }
 
+    /// Safety: the descriptor is of the trigger's relation.
     unsafe fn read_columns(&mut self, descriptor: pg_sys::TupleDesc) {
+        // SAFETY: room for all columns, each of which is written.
         unsafe {
             let count = (*descriptor).natts as usize;
-            self.columns = slots::MemoryContextAllocZero(self.context, (count + 1) * size_of::<Column>()).cast();
+            self.columns = unguarded::MemoryContextAllocZero(self.context, (count + 1) * size_of::<Column>()).cast();
             for i in 0..count {
                 let attribute = slots::attribute(descriptor, i);
                 *self.columns.add(i) = Column {
@@ -172,7 +185,9 @@ impl Layout {
     }
 }
 
+/// Safety: a column as the relation cache has it.
 unsafe fn stamp_of(attribute: *const pg_sys::FormData_pg_attribute) -> Option<Kind> {
+    // SAFETY: as the caller promises.
     unsafe {
         if (*attribute).attisdropped || (*attribute).attgenerated != 0 {
             return None;
@@ -189,8 +204,10 @@ unsafe fn stamp_of(attribute: *const pg_sys::FormData_pg_attribute) -> Option<Ki
     }
 }
 
+/// Safety: a column as the relation cache has it.
 unsafe fn limit_of(attribute: *const pg_sys::FormData_pg_attribute) -> i32 {
     const HEADER: i32 = 4;
+    // SAFETY: as the caller promises.
     unsafe {
         if (*attribute).atttypid == pg_sys::VARCHAROID && (*attribute).atttypmod >= HEADER {
             (*attribute).atttypmod - HEADER

@@ -1,7 +1,6 @@
 //! `upkeep.alter_soft_deleted`: an ALTER TABLE that the views stand in the way of (DROP COLUMN, another type), with the
 //! views taken down and put up again around it.
 
-use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
 use super::views;
@@ -9,10 +8,9 @@ use crate::calls::{arguments, standing};
 use crate::ddl::renamed;
 use crate::error::*;
 use crate::server::raise::answer;
-use crate::server::{heap, spi, view};
+use crate::server::{Oid, heap, spi, view};
 use crate::soft_delete::enable::require_owner_of;
 use crate::soft_delete::managed::{self, Managed};
-use crate::soft_delete::purge::not_soft_deleted;
 use crate::soft_delete::{ddl, objects};
 use crate::sql::quote::{self, identifier};
 
@@ -79,10 +77,7 @@ fn alter(target: Oid, text: &str) -> Result<()> {
 }
 
 fn find(target: Oid) -> Result<Managed> {
-    managed::find(target)?.ok_or_else(|| {
-        let (schema, name) = heap::name(target).unwrap_or_default();
-        not_soft_deleted(&quote::qualified(&schema, &name))
-    })
+    managed::find(target)?.ok_or_else(|| managed::not_enabled_on(target))
 }
 
 /// The checks of this table's own foreign keys name their columns, and are made again by [`objects::ensure`].

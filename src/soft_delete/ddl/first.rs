@@ -8,15 +8,12 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use pgrx::pg_sys::Oid;
-use pgrx::prelude::*;
-
 use super::{follow, names, ours};
 use crate::error::{Error, LOCK_NOT_AVAILABLE, OBJECT_NOT_IN_PREREQUISITE_STATE, QUERY_CANCELED, Result};
-use crate::server::alteration::{self, Alteration};
+use crate::server::alteration::Alteration;
 use crate::server::catch::subtransaction;
 use crate::server::raise::{self, Level};
-use crate::server::{catalog, heap, spi, timeout, worker};
+use crate::server::{Oid, catalog, heap, spi, timeout, worker};
 use crate::soft_delete::managed::{self, Managed};
 use crate::soft_delete::objects;
 
@@ -27,14 +24,13 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 /// Then there are always transactions that go the other way round, and the server has to part them.
 const ATTEMPTS: u32 = 30;
 
-#[pg_extern(sql = false)]
-fn before_alter(fcinfo: pgrx::pg_sys::FunctionCallInfo) {
+/// `read`: what the statement is about to alter.
+pub fn before_alter(read: impl FnOnce() -> Result<Option<Alteration>>) {
     if follow::is_ours() {
         return;
     }
     let prepared = subtransaction(|| {
-        // SAFETY: the call's own.
-        let Some(alteration) = (unsafe { alteration::of_event(fcinfo)? }) else { return Ok(()) };
+        let Some(alteration) = read()? else { return Ok(()) };
         prepare(&alteration)
     });
     if let Err(error) = prepared {

@@ -4,15 +4,14 @@
 
 use std::cell::Cell;
 
-use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
 use super::{names, ours, references, views};
 use crate::error::{Error, LOCK_NOT_AVAILABLE, QUERY_CANCELED, Result};
-use crate::server::alteration::{self, Alteration};
+use crate::server::alteration::Alteration;
 use crate::server::catch::subtransaction;
 use crate::server::raise::{self, Level};
-use crate::server::{catalog, heap, spi, view, worker};
+use crate::server::{Oid, catalog, heap, spi, view, worker};
 use crate::soft_delete::managed::{self, Managed};
 use crate::soft_delete::{objects, retention};
 use crate::sql::quote::identifier;
@@ -35,12 +34,9 @@ pub fn quietly<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
     f()
 }
 
-#[pg_extern(sql = false)]
-fn follow_ddl(fcinfo: pgrx::pg_sys::FunctionCallInfo) {
-    unless_ours(|| {
-        // SAFETY: the call's own.
-        follow(unsafe { alteration::of_event(fcinfo)? })
-    });
+/// `read`: what the statement has altered.
+pub fn follow_ddl(read: impl FnOnce() -> Result<Option<Alteration>>) {
+    unless_ours(|| follow(read()?));
 }
 
 #[pg_extern(sql = false)]
@@ -51,12 +47,9 @@ fn follow_drops() {
 /// A dump brings the triggers itself, by CREATE TRIGGER, and in an order that is not ours to know: in one transaction, or by
 /// several sessions at once, a partition or a foreign key may have got them before, from [`follow_ddl`]. So whoever may
 /// drop a trigger of ours may also create it again: the one that is there makes way. No setting says that this is a dump (LAW 6).
-#[pg_extern(sql = false)]
-fn make_way_for_trigger(fcinfo: pgrx::pg_sys::FunctionCallInfo) {
-    // SAFETY: the call's own.
-    let Some(new) = (unsafe { view::trigger_to_be(fcinfo) }) else { return };
+pub fn make_way_for_trigger(new: &view::TriggerToBe) {
     if objects::is_name_of_ours(&new.name) {
-        unless_ours(|| make_way(&new));
+        unless_ours(|| make_way(new));
     }
 }
 

@@ -1,14 +1,13 @@
 //! A table with soft delete gets another name: what we have called after it is called after the new one. Whoever has chosen a name
 //! himself keeps it.
 
-use pgrx::pg_sys::Oid;
 use pgrx::spi::quote_identifier;
 
 use super::ours;
 use crate::error::{Error, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, SUCCESSFUL_COMPLETION};
 use crate::server::catch::subtransaction;
 use crate::server::raise::{self, Level};
-use crate::server::{catalog, heap, spi};
+use crate::server::{Oid, catalog, heap, spi};
 use crate::soft_delete::managed::Managed;
 use crate::soft_delete::objects::{owner, with_ending};
 use crate::sql::quote::qualified;

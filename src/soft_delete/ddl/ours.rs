@@ -2,14 +2,13 @@
 //! rights, and shows what its author wanted to show: only what is ours, node for node, is given to another owner, gets a new
 //! column, or is taken down and made again (LAW 29). Who wrote the rest the server does not know.
 
-use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
 use crate::error::{Error, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
 use crate::server::raise::{self, Level, answer};
 use crate::server::spi::{self, Row};
 use crate::server::view::{self, Shape};
-use crate::server::{catalog, heap};
+use crate::server::{Oid, catalog, heap};
 use crate::soft_delete::managed::Managed;
 use crate::sql::quote::literal;
 

@@ -2,10 +2,8 @@
 //! other tables there, and names of columns that are gone other columns here. Rows that somebody has locked stay as they
 //! are: whoever has them waits, perhaps, for the statement that is followed; `undelete` looks again before it writes.
 
-use pgrx::pg_sys::Oid;
-
 use crate::error::Result;
-use crate::server::spi;
+use crate::server::{Oid, spi};
 
 /// A table that is gone is none: `-` in a dump. Inside [`spi::bookkeeping`].
 pub fn forget_tables(dropped: &[Oid]) -> Result<()> {

@@ -1,18 +1,15 @@
 //! `upkeep.repair_soft_delete`: views and triggers as they should be, whatever became of them.
 
-use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
 use super::{follow, ours, views};
 use crate::calls::{arguments, standing};
 use crate::error::*;
 use crate::server::raise::answer;
-use crate::server::{heap, spi};
+use crate::server::{Oid, heap, spi};
 use crate::soft_delete::enable::require_owner_of;
 use crate::soft_delete::managed::{self, Managed};
-use crate::soft_delete::purge::not_soft_deleted;
 use crate::soft_delete::{objects, retention};
-use crate::sql::quote;
 
 #[pg_extern(sql = false)]
 fn repair_soft_delete(target: Option<Oid>) {
@@ -22,12 +19,7 @@ fn repair_soft_delete(target: Option<Oid>) {
 fn repair(target: Oid) -> Result<()> {
     standing::refuse_in_recovery("repair soft delete")?;
     standing::refuse_other_version()?;
-    let find = |target| {
-        managed::find(target)?.ok_or_else(|| {
-            let (schema, name) = heap::name(target).unwrap_or_default();
-            not_soft_deleted(&quote::qualified(&schema, &name))
-        })
-    };
+    let find = |target| managed::find(target)?.ok_or_else(|| managed::not_enabled_on(target));
     let managed: Managed = find(target)?;
     require_owner_of(&managed)?;
     follow::quietly(|| {

@@ -1,12 +1,10 @@
 //! The two views of a table: brought in line with its columns where the server lets a view be replaced, made anew with all
 //! that people have put on them where it does not. Only while they are ours (`ours`).
 
-use pgrx::pg_sys::Oid;
-
 use super::ours::{self, View};
 use crate::error::*;
 use crate::server::view::{self, Shown};
-use crate::server::{heap, spi};
+use crate::server::{Oid, heap, spi};
 use crate::soft_delete::managed::{self, Managed};
 use crate::soft_delete::objects;
 use crate::sql::quote::{identifier, literal, qualified};

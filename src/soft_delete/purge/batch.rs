@@ -6,17 +6,17 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use pgrx::datum::TimestampWithTimeZone;
-use pgrx::pg_sys::{self, Oid};
 
 use super::family::{Family, Fate, Going, Place};
-use super::graph::{Graph, Managed};
+use super::graph::Graph;
 use super::{hold, statements};
 use crate::error::{
     Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result,
     SERIALIZATION_FAILURE,
 };
 use crate::server::repeated::{Arg, Statement, Tid};
-use crate::server::{catalog, heap, spi};
+use crate::server::{Oid, catalog, heap, spi, types};
+use crate::soft_delete::managed::Managed;
 use crate::soft_delete::objects::owner;
 use crate::soft_delete::raw;
 use crate::sql::quote::identifier;
@@ -61,9 +61,9 @@ pub struct Done {
     pub kept_by_trigger: bool,
 }
 
-const TIDS: Oid = pg_sys::TIDARRAYOID;
-const TIME: Oid = pg_sys::TIMESTAMPTZOID;
-const UUIDS: Oid = pg_sys::UUIDARRAYOID;
+const TIDS: Oid = types::TIDARRAY;
+const TIME: Oid = types::TIMESTAMPTZ;
+const UUIDS: Oid = types::UUIDARRAY;
 
 /// At most so many rows that reference those of a batch are looked at, by foreign key and leaf.
 const MOST_REFERENCES: usize = 20_000;
@@ -142,8 +142,8 @@ impl Purge<'_> {
         let mut found: Vec<(Place, Place)> = Vec::new();
         let mut too_many: Vec<Place> = Vec::new();
         for (leaf, tids) in by_leaf(parents) {
-            let statement = self.statements.get(statements::references(&name(leaf)?, edge), &[TIDS, pg_sys::INT4OID]);
-            statement.names(&[leaf, edge.child_relid]);
+            let statement = self.statements.get(statements::references(&name(leaf)?, edge), &[TIDS, types::INT4]);
+            statement.names(&[leaf, edge.key.child]);
             let rows = statement.rows(&[Arg::Text(&tid_array(&tids)), Arg::Int(MOST_REFERENCES as i32 + 1)])?;
             if rows.len() > MOST_REFERENCES {
                 too_many.extend(tids.iter().map(|&tid| Place { leaf, tid }));

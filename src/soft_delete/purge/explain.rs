@@ -3,15 +3,15 @@
 use std::collections::HashSet;
 
 use pgrx::datum::{Interval, TimestampWithTimeZone};
-use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
 
-use super::graph::{Edge, Graph, Managed};
+use super::graph::{Edge, Graph};
 use super::{Subject, hold, subject};
 use crate::error::{Error, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
 use crate::server::raise::answer;
 use crate::server::repeated::{Arg, Statement};
-use crate::server::{heap, spi};
+use crate::server::{Oid, heap, spi, types};
+use crate::soft_delete::managed::Managed;
 use crate::sql::quote::identifier;
 
 /// One table of the answer.
@@ -127,7 +127,7 @@ fn way_up(path: &[&Edge], target: &Managed) -> String {
 }
 
 fn parent_sql(edge: &Edge) -> String {
-    super::batch::name(edge.parent_relid).unwrap_or_default()
+    super::batch::name(edge.key.parent).unwrap_or_default()
 }
 
 fn due(row: &str, managed: &Managed) -> String {
@@ -145,16 +145,16 @@ fn target(managed: &Managed, graph: &Graph, sql: &str, cutoff: &str, held: &str)
             let stays =
                 edge.child.as_ref().map_or_else(String::new, |child| format!(" AND ({}) IS NOT TRUE", due("c", child)));
             // A foreign key can point at a partition alone.
-            let only = if edge.parent_relid == managed.relid {
+            let only = if edge.key.parent == managed.relid {
                 String::new()
             } else {
                 format!(
                     "t.tableoid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT r.relid::pg_catalog.oid
                          FROM pg_catalog.pg_partition_tree({}::pg_catalog.oid::pg_catalog.regclass) r)) AND ",
-                    edge.parent_relid.to_u32()
+                    edge.key.parent.to_u32()
                 )
             };
-            format!("{only}EXISTS (SELECT FROM {} c WHERE {}{stays})", edge.child_rows, edge.join("t", "c"))
+            format!("{only}EXISTS (SELECT FROM {} c WHERE {}{stays})", edge.key.child_rows(), edge.join("t", "c"))
         })
         .collect();
     let blocked = if blockers.is_empty() { "false".to_owned() } else { blockers.join(" OR ") };
@@ -195,7 +195,7 @@ fn below(child: &Managed, graph: &Graph, ways: &[String], cutoff: &str, held: &s
 
 fn counts(relid: Oid, graph: &Graph, sql: String, cutoff: &str, held: &str) -> Result<Line> {
     let (schemaname, relname) = heap::name(relid).unwrap_or_default();
-    let statement = Statement::new(sql, &[pg_sys::TIMESTAMPTZOID, pg_sys::UUIDARRAYOID]);
+    let statement = Statement::new(sql, &[types::TIMESTAMPTZ, types::UUIDARRAY]);
     // They are locked, but not their schemas' names.
     statement.names(&graph.tables(relid));
     let rows = statement.rows(&[Arg::Text(cutoff), Arg::Text(held)])?;
@@ -259,7 +259,7 @@ fn unserved(graph: &Graph) -> Result<Vec<(String, String, String)>> {
         return Ok(Vec::new());
     }
     let children = graph.children();
-    let parents: Vec<Oid> = graph.edges.iter().map(|edge| edge.parent_relid).collect();
+    let parents: Vec<Oid> = graph.edges.iter().map(|edge| edge.key.parent).collect();
     spi::bookkeeping(|| {
         spi::execute_returning(
             "SELECT f.conname::pg_catalog.text, pg_catalog.format('%I.%I', n.nspname, c.relname),

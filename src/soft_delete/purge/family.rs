@@ -2,8 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use pgrx::pg_sys::Oid;
-
+use crate::server::Oid;
 use crate::server::repeated::Tid;
 
 /// A row: the table that holds it (a partition), and its place in it. Locked, it keeps its place.

@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 
 use pgrx::Uuid;
-use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
 use crate::calls::{arguments, standing};
 use crate::error::{Error, INSUFFICIENT_PRIVILEGE, INVALID_PARAMETER_VALUE, Result, UNDEFINED_OBJECT};
 use crate::server::raise::answer;
-use crate::server::{catalog, spi};
+use crate::server::{Oid, catalog, spi};
 
 /// `upkeep.hold_deletion(deletion, reason)`
 #[pg_extern(sql = false)]

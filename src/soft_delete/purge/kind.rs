@@ -1,12 +1,12 @@
 //! The kind `purge`.
 
-use pgrx::pg_sys::Oid;
 use serde_json::Value;
 
 use super::run::Run;
 use crate::error::Result;
 use crate::jobs::claims::{Claim, What};
 use crate::jobs::kind::{Belonging, Job, Kind, Nature, Work};
+use crate::server::Oid;
 
 pub struct Purge;
 

@@ -16,7 +16,6 @@ pub use kind::Purge;
 
 use pgrx::Uuid;
 use pgrx::datum::Interval;
-use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -24,8 +23,9 @@ use crate::calls::{arguments, relation, standing};
 use crate::error::*;
 use crate::jobs::queue::{self, NewJob};
 use crate::server::raise::{self, Level, answer};
-use crate::server::{heap, spi};
-use graph::{Graph, Managed};
+use crate::server::{Oid, heap, spi};
+use crate::soft_delete::managed::{self, Managed};
+use graph::Graph;
 
 /// What a purge job was asked for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -54,7 +54,7 @@ pub fn subject(target: Option<Oid>, older_than: Option<Interval>) -> Result<Subj
     standing::refuse_other_version()?;
     let relid = arguments::required(target, "target")?;
     let older_than = arguments::required(older_than, "older_than")?;
-    let managed = graph::managed(relid)?;
+    let managed = managed::find_whole(relid)?;
     let relid = managed.as_ref().map_or(relid, |managed| managed.relid);
     let found = spi::query_one(
         "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.pg_has_role(c.relowner, 'USAGE')
@@ -65,7 +65,7 @@ pub fn subject(target: Option<Oid>, older_than: Option<Interval>) -> Result<Subj
     )?;
     let (sql, owned) = found.ok_or_else(|| relation::missing(relid))?;
     if managed.is_none() {
-        return Err(not_soft_deleted(&sql));
+        return Err(managed::not_enabled(&sql));
     }
     if !owned {
         return Err(not_owner(&sql));
@@ -75,8 +75,8 @@ pub fn subject(target: Option<Oid>, older_than: Option<Interval>) -> Result<Subj
         return Err(Error::new(UNDEFINED_TABLE, format!("table {sql} does not exist (any more)")));
     }
     require_owner(relid, &sql)?;
-    let managed = graph::managed(relid)?.ok_or_else(|| not_soft_deleted(&sql))?;
-    managed.check_types()?;
+    let managed = managed::find_whole(relid)?.ok_or_else(|| managed::not_enabled(&sql))?;
+    managed.check_types(&managed::columns(relid)?)?;
     let graph = Graph::locked(relid, heap::lock_for_reading)?;
     refuse_row_security(relid, &graph)?;
     let cutoff = cutoff(older_than)?;
@@ -95,11 +95,6 @@ pub fn require_owner(relid: Oid, table: &str) -> Result<()> {
         |row| row.require::<bool>(1),
     )?;
     if owned == Some(false) { Err(not_owner(table)) } else { Ok(()) }
-}
-
-pub fn not_soft_deleted(table: &str) -> Error {
-    Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, format!("{table} is not soft-deleted"))
-        .hint("SELECT upkeep.enable_soft_delete(table); the view upkeep.soft_delete_tables shows the tables that are.")
 }
 
 fn cutoff(older_than: Interval) -> Result<String> {

@@ -8,20 +8,20 @@ use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use pgrx::pg_sys::{self, Oid};
 use serde::{Deserialize, Serialize};
 
 use super::batch::{self, Done, Purge, Statements, oid};
 use super::family::Place;
-use super::graph::{self, Graph, Managed};
-use super::{Params, hold, not_soft_deleted, refuse_row_security, require_owner, statements};
+use super::graph::Graph;
+use super::{Params, hold, refuse_row_security, require_owner, statements};
 use crate::error::{Error, INTERNAL_ERROR, Result, UNDEFINED_TABLE};
 use crate::jobs::kind::{Context, Job, Outcome, Plan, Work};
 use crate::jobs::pace::next_size;
 use crate::jobs::retry::is_row_error;
 use crate::server::catch::subtransaction;
 use crate::server::repeated::Arg;
-use crate::server::{heap, spi};
+use crate::server::{Oid, heap, spi, types};
+use crate::soft_delete::managed::{self, Managed};
 
 /// Rows of one read, and of one batch.
 const READ_ROWS: (u32, u32) = (1_000, 200_000);
@@ -89,8 +89,8 @@ impl Run {
             return Err(gone(&self.target));
         }
         require_owner(self.relid, &self.target)?;
-        let managed = graph::managed(self.relid)?.ok_or_else(|| not_soft_deleted(&self.target))?;
-        managed.check_types()?;
+        let managed = managed::find_whole(self.relid)?.ok_or_else(|| managed::not_enabled(&self.target))?;
+        managed.check_types(&managed::columns(self.relid)?)?;
         let graph = Graph::locked(self.relid, heap::lock_for_update)?;
         refuse_row_security(self.relid, &graph)?;
         Ok((managed, graph))
@@ -103,7 +103,7 @@ impl Run {
         }
         self.started = true;
         let sql = statements::due_estimate(&batch::name(self.relid)?, managed);
-        let statement = self.statements.get(sql, &[pg_sys::TIMESTAMPTZOID]);
+        let statement = self.statements.get(sql, &[types::TIMESTAMPTZ]);
         statement.names(&[self.relid]);
         let rows = statement.rows(&[Arg::Text(&self.cutoff)])?;
         let plan = rows.first().and_then(|row| row.first()?.as_deref());
@@ -118,8 +118,8 @@ impl Run {
     fn read(&mut self, context: &Context, managed: &Managed, cursor: &Cursor, held: &str) -> Result<bool> {
         let table = batch::name(self.relid)?;
         let more = cursor.after.is_some();
-        let mut types = vec![pg_sys::TIMESTAMPTZOID, pg_sys::UUIDARRAYOID, pg_sys::INT4OID];
-        types.extend(more.then_some(pg_sys::TIMESTAMPTZOID));
+        let mut types = vec![types::TIMESTAMPTZ, types::UUIDARRAY, types::INT4];
+        types.extend(more.then_some(types::TIMESTAMPTZ));
         let statement = self.statements.get(statements::due(&table, managed, more), &types);
         statement.names(&[self.relid]);
         // As many as it takes to get beyond those that have been seen.
@@ -249,7 +249,7 @@ impl Run {
     fn tell(&self, context: &mut Context, purge: &Purge<'_>, cursor: &mut Cursor, done: &Done) {
         for (_, index) in &done.held_by {
             let edge = &purge.graph.edges[*index];
-            let what = format!("\"{}\" of {}", edge.name, edge.child_sql);
+            let what = format!("\"{}\" of {}", edge.key.name, edge.child_sql());
             if !cursor.told.contains(&what) && cursor.told.len() < 100 {
                 context.event(
                     "rows stay",

@@ -1,6 +1,7 @@
 //! The SQL of a purge. Names are quoted and qualified; the leaf is the table that holds the row.
 
-use super::graph::{Edge, Managed};
+use super::graph::Edge;
+use crate::soft_delete::managed::Managed;
 use crate::sql::quote::identifier;
 
 /// Rows that are due, the oldest first: until $1, of no deletion in $2, $3 of them at most; from $4 on.
@@ -34,7 +35,7 @@ pub fn references(parent_leaf: &str, edge: &Edge) -> String {
     format!(
         "SELECT c.tableoid, c.ctid, p.ctid FROM ONLY {parent_leaf} p JOIN {} c ON {}
          WHERE p.ctid OPERATOR(pg_catalog.=) ANY ($1) LIMIT $2",
-        edge.child_rows,
+        edge.key.child_rows(),
         edge.join("p", "c")
     )
 }

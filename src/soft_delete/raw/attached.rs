@@ -23,14 +23,6 @@ pub struct Made {
     pub old_table: bool,
 }
 
-pub const ROW: i16 = 1;
-pub const BEFORE: i16 = 2;
-pub const INSERT: i16 = 4;
-pub const DELETE: i16 = 8;
-pub const UPDATE: i16 = 16;
-pub const TRUNCATE: i16 = 32;
-pub const INSTEAD: i16 = 64;
-
 impl Made {
     pub const fn on_table(name: &'static CStr, tgtype: i16) -> Self {
         Made { name, tgtype, on_view: false, constraint: false, deferrable: false, old_table: false }
@@ -49,7 +41,11 @@ static OURS: u8 = 0;
 
 /// What the trigger was called for; an error if it is none of those that we have made of this function. Looked at once a
 /// statement, which the function's own memory of the statement says.
+///
+/// Safety: `call` is the server's.
 pub unsafe fn data(call: pg_sys::FunctionCallInfo, made: &[Made]) -> *mut pg_sys::TriggerData {
+    // SAFETY: the context of the server's call is looked at before it is taken for a trigger's; `fn_extra` is the
+    // function's own, and what we put there nobody follows.
     unsafe {
         let context = (*call).context;
         if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
@@ -73,7 +69,10 @@ pub unsafe fn data(call: pg_sys::FunctionCallInfo, made: &[Made]) -> *mut pg_sys
     }
 }
 
+/// Safety: what the server calls a trigger for.
 unsafe fn is(made: &Made, data: *const pg_sys::TriggerData) -> bool {
+    // SAFETY: trigger and relation stay open while the trigger runs; the trigger's name ends in a zero, those of its
+    // tables are null if there are none.
     unsafe {
         let trigger = &*(*data).tg_trigger;
         CStr::from_ptr(trigger.tgname) == made.name
@@ -86,12 +85,15 @@ unsafe fn is(made: &Made, data: *const pg_sys::TriggerData) -> bool {
             && trigger.tgnargs == 0
             && trigger.tgnattr == 0
             // A statement's end that may not come is none. The conditions of row triggers are looked at again.
-            && (trigger.tgqual.is_null() || made.tgtype & ROW != 0)
+            && (trigger.tgqual.is_null() || made.tgtype & raw::trigger::ROW != 0)
     }
 }
 
 /// A foreign table has copies of our row triggers, if it is a partition.
+///
+/// Safety: an open relation.
 unsafe fn is_on(relation: pg_sys::Relation, view: bool) -> bool {
+    // SAFETY: an open relation has its row of pg_class.
     unsafe {
         let class = &*(*relation).rd_rel;
         match class.relkind as u8 {
@@ -103,7 +105,9 @@ unsafe fn is_on(relation: pg_sys::Relation, view: bool) -> bool {
     }
 }
 
+/// Safety: what the server calls a trigger for.
 unsafe fn refuse(data: *const pg_sys::TriggerData) -> ! {
+    // SAFETY: names of an open relation and its trigger end in a zero; the message is in the server's memory.
     unsafe {
         let message = raw::concat(&[
             c"trigger \"".as_ptr(),

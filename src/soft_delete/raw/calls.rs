@@ -13,24 +13,27 @@ use crate::calls::arguments;
 use crate::server::door;
 use crate::server::encoding;
 use crate::server::raise::answer;
-use crate::server::raw::{self, Report, Sight, Statement};
+use crate::server::raw::unguarded::toast_raw_datum_size;
+use crate::server::raw::{self, Planned, Report, Sight};
 use crate::server::value::{self, Records};
+use crate::soft_delete::cleared::Cleared;
 use crate::soft_delete::program::{Back, KeyColumn, Own};
-use crate::soft_delete::request::{self, Cleared, Restore, Selection};
+use crate::soft_delete::request::{self, Restore, Selection};
 
 raw::version_1!(pg_finfo_upkeep_soft_delete, pg_finfo_upkeep_undelete, pg_finfo_upkeep_undelete_where);
 
+/// Safety: the server's call of a function that has so many arguments.
 unsafe fn argument(call: pg_sys::FunctionCallInfo, number: usize) -> Option<Datum> {
+    // SAFETY: the server passes as many arguments as the function is declared with.
     unsafe {
         let argument = &*(*call).args.as_ptr().add(number);
         if argument.isnull { None } else { Some(argument.value) }
     }
 }
 
+/// Safety: as [`argument`], which is a text.
 pub(super) unsafe fn text_argument(call: pg_sys::FunctionCallInfo, number: usize) -> *const c_char {
-    unsafe extern "C-unwind" {
-        fn toast_raw_datum_size(value: Datum) -> usize;
-    }
+    // SAFETY: the size of a text is looked at where it is, and its copy is in the server's memory.
     unsafe {
         let Some(text) = argument(call, number) else { return null() };
         // Before anything is copied, as `arguments::check_text`.
@@ -41,11 +44,15 @@ pub(super) unsafe fn text_argument(call: pg_sys::FunctionCallInfo, number: usize
     }
 }
 
+/// Safety: as [`argument`], which is an OID.
 pub(super) unsafe fn oid_argument(call: pg_sys::FunctionCallInfo, number: usize) -> Oid {
+    // SAFETY: as the caller promises; an OID is passed by value.
     unsafe { argument(call, number).map_or(Oid::INVALID, |oid| Oid::from(oid.value() as u32)) }
 }
 
+/// Safety: null, or it ends in a zero. Behind pgrx's guard: it allocates.
 pub(super) unsafe fn to_text(text: *const c_char) -> Option<String> {
+    // SAFETY: not null, so it ends in a zero.
     unsafe { (!text.is_null()).then(|| encoding::text(text)) }
 }
 
@@ -53,6 +60,8 @@ pub(super) unsafe fn to_text(text: *const c_char) -> Option<String> {
 /// Called by the server with (target, condition, reason).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_soft_delete(call: pg_sys::FunctionCallInfo) -> Datum {
+    // SAFETY: the arguments are as declared. The selection and the program live until the transaction ends, so does
+    // the deletion; keys and parameters until `finish`, after which none of them is used.
     unsafe {
         statements::refuse_unfinished(0);
         let selection = &*deletes(oid_argument(call, 0), text_argument(call, 1));
@@ -74,8 +83,10 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete(call: pg_sys::FunctionCallInf
     }
 }
 
+/// Safety: `condition` is null or ends in a zero.
 #[pg_guard]
 unsafe extern "C-unwind" fn deletes(target: Oid, condition: *const c_char) -> *const Selection {
+    // SAFETY: as the caller promises.
     let condition = unsafe { to_text(condition) };
     keep(answer(request::deletes(target, condition.as_deref())))
 }
@@ -91,6 +102,8 @@ pub(super) fn keep<T: 'static>(what: T) -> *const T {
 /// Called by the server with (target, condition).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_undelete_where(call: pg_sys::FunctionCallInfo) -> Datum {
+    // SAFETY: the arguments are as declared. The selection lives until the transaction ends; the keys until `finish`,
+    // before which their number is taken.
     unsafe {
         statements::refuse_unfinished(0);
         let selection = &*undeletes(oid_argument(call, 0), text_argument(call, 1));
@@ -103,14 +116,20 @@ pub unsafe extern "C-unwind" fn upkeep_undelete_where(call: pg_sys::FunctionCall
     }
 }
 
+/// Safety: `condition` is null or ends in a zero.
 #[pg_guard]
 unsafe extern "C-unwind" fn undeletes(target: Oid, condition: *const c_char) -> *const Selection {
+    // SAFETY: as the caller promises.
     let condition = unsafe { to_text(condition) };
     keep(answer(request::undeletes(target, condition.as_deref())))
 }
 
 /// Clears the deletion of rows; gives what they reference.
-unsafe fn bring_back(relid: Oid, update: &Statement, keys: &[KeyColumn], deletion: *mut state::Deletion) -> Keys {
+///
+/// Safety: connected; `deletion` is null or of this transaction, and `keys` live as long as it.
+unsafe fn bring_back(relid: Oid, update: &Planned, keys: &[KeyColumn], deletion: *mut state::Deletion) -> Keys {
+    // SAFETY: the statement takes the three common parameters, and there are three nulls. What an error leaves of
+    // `enter` the abort puts right.
     unsafe {
         let values = engine::parameters(deletion, 0);
         state::enter(relid, deletion, true);
@@ -125,7 +144,10 @@ unsafe fn bring_back(relid: Oid, update: &Statement, keys: &[KeyColumn], deletio
 }
 
 /// The table has been locked and found to have soft delete.
+///
+/// Safety: nothing above has anything to drop.
 unsafe fn back_of(relid: Oid) -> &'static Back {
+    // SAFETY: a program lives until the transaction ends.
     unsafe {
         match &programs::of(relid).own {
             Some(Own { back: Some(back), .. }) => back,
@@ -138,7 +160,11 @@ unsafe fn back_of(relid: Oid) -> &'static Back {
 }
 
 /// Refuses to leave a live row that references a deleted one; the referenced rows stay locked.
+///
+/// Safety: connected; `keys` are of that table.
 unsafe fn check_parents(relid: Oid, keys: &Keys) {
+    // SAFETY: the program lives until the transaction ends; values and nulls have room for the three common
+    // parameters and one for each column.
     unsafe {
         if keys.rows == 0 {
             return;
@@ -174,6 +200,8 @@ unsafe fn check_parents(relid: Oid, keys: &Keys) {
 /// Called by the server with (deletion).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_undelete(call: pg_sys::FunctionCallInfo) -> Datum {
+    // SAFETY: the argument is as declared, and `restores` refuses null; what it gives lives until the transaction
+    // ends. `all` has a place for each table, each written before any is read.
     unsafe {
         statements::refuse_unfinished(0);
         let id = argument(call, 0).map_or(null(), |id| id.cast_mut_ptr::<[u8; 16]>().cast_const());
@@ -250,7 +278,11 @@ pub unsafe extern "C-unwind" fn upkeep_undelete(call: pg_sys::FunctionCallInfo) 
 }
 
 /// The rows that have just been loaded, as values.
+///
+/// Safety: connected; the last result is that of `load` of this foreign key, and has so many rows.
 unsafe fn references(cleared: &Cleared, rows: u64) -> Datum {
+    // SAFETY: the result stays while values are read, which run no statement; a row has a column more than there are
+    // types, and values and nulls have room for each type.
     unsafe {
         let result = raw::result();
         let count = cleared.types.len();
@@ -283,7 +315,10 @@ unsafe fn references(cleared: &Cleared, rows: u64) -> Datum {
 
 /// Fewer rows than the deletion has counted: some may have come back before, or have gone with a later one. The owner, from
 /// whom no policy hides any, looks whether it still has others.
+///
+/// Safety: connected; the first of `values` is the deletion's id.
 unsafe fn refuse_less(table: &request::Table, values: *mut Datum, back: u64) {
+    // SAFETY: `left` takes the three common parameters; the program lives until the transaction ends.
     unsafe {
         if back == table.rows {
             return;
@@ -298,23 +333,30 @@ unsafe fn refuse_less(table: &request::Table, values: *mut Datum, back: u64) {
     }
 }
 
+/// Safety: the table lives.
 #[pg_guard]
 unsafe extern "C-unwind" fn incomplete(table: *const request::Table, back: u64, left: u64) {
+    // SAFETY: as the caller promises.
     answer(Err(request::incomplete(unsafe { &*table }, back, left)))
 }
 
+/// Safety: none of its own: its error passes the caller by longjmp.
 #[pg_guard]
 unsafe extern "C-unwind" fn nothing_left() {
     answer(Err(request::nothing_left()))
 }
 
+/// Safety: the id is there.
 #[pg_guard]
 unsafe extern "C-unwind" fn refuse_purged(id: *const [u8; 16]) {
+    // SAFETY: as the caller promises; it is copied.
     answer(request::refuse_purged(pgrx::Uuid::from_bytes(unsafe { *id })));
 }
 
+/// Safety: the id is null or there.
 #[pg_guard]
 unsafe extern "C-unwind" fn restores(id: *const [u8; 16]) -> *const Restore {
+    // SAFETY: as the caller promises; it is copied.
     let id = unsafe { id.as_ref() }.map(|id| pgrx::Uuid::from_bytes(*id));
     keep(answer(request::restores(id)))
 }

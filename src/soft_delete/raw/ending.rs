@@ -19,6 +19,8 @@ raw::version_1!(pg_finfo_upkeep_disable_soft_delete);
 /// Called by the server with (target, deleted_rows).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_disable_soft_delete(call: pg_sys::FunctionCallInfo) -> Datum {
+    // SAFETY: the arguments are as declared, and what `begins` gives lives until the transaction ends. What an error
+    // leaves of purge and user the abort puts right.
     unsafe {
         let ending = &*begins(oid_argument(call, 0), text_argument(call, 1));
         if let Some(look) = &ending.refuse_deleted {
@@ -46,18 +48,24 @@ pub unsafe extern "C-unwind" fn upkeep_disable_soft_delete(call: pg_sys::Functio
     }
 }
 
+/// Safety: `deleted_rows` is null or ends in a zero.
 #[pg_guard]
 unsafe extern "C-unwind" fn begins(target: Oid, deleted_rows: *const c_char) -> *const Ending {
+    // SAFETY: as the caller promises.
     let deleted_rows = unsafe { to_text(deleted_rows) };
     keep(answer(disable::begin(target, deleted_rows.as_deref())))
 }
 
+/// Safety: it is what [`begins`] has given, in this transaction.
 #[pg_guard]
 unsafe extern "C-unwind" fn refuse(ending: *const Ending) {
+    // SAFETY: it lives until the transaction ends.
     answer(Err(disable::has_deleted_rows(unsafe { &*ending })))
 }
 
+/// Safety: it is what [`begins`] has given, in this transaction.
 #[pg_guard]
 unsafe extern "C-unwind" fn ends(ending: *const Ending) {
+    // SAFETY: it lives until the transaction ends.
     answer(disable::end(unsafe { &*ending }));
 }

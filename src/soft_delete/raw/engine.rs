@@ -9,7 +9,8 @@ use pgrx::pg_sys::{self, Datum, Oid};
 
 use super::programs;
 use super::state::{self, Deletion};
-use crate::server::raw::{self, Report, Sight, Statement};
+use crate::server::raw::unguarded::{GetUserId, LockRelationOid, pg_class_aclcheck};
+use crate::server::raw::{self, Planned, Report, Sight};
 use crate::server::{door, value};
 use crate::soft_delete::program::{Action, Child, Clearing, KeyColumn, Own, Refusal};
 
@@ -28,16 +29,25 @@ impl Keys {
     }
 
     /// Of columns which live as long as it; the arrays are the caller's to write.
+    ///
+    /// Safety: `columns` are that many, and live as long as it.
     pub unsafe fn new(rows: u64, columns: *const KeyColumn, count: usize) -> Self {
+        // SAFETY: room for as many arrays as there are columns, in the current memory.
         unsafe { Keys { rows, columns, count, arrays: raw::allocate(count) } }
     }
 
+    /// Safety: one of its columns, once.
     pub unsafe fn set(&self, at: usize, array: Datum) {
+        // SAFETY: below `count`, as the caller promises.
         unsafe { *self.arrays.add(at) = array };
     }
 
     /// From the last result: a count and the arrays. No columns: each row of it is one.
+    ///
+    /// Safety: connected; the columns live until the transaction ends.
     pub unsafe fn of_result(rows: u64, columns: &[KeyColumn]) -> Self {
+        // SAFETY: the result of the statement that has just been run; a column of it that is not what was expected is
+        // an error before it is taken for an array.
         unsafe {
             if columns.is_empty() {
                 return Keys::none(rows);
@@ -60,7 +70,10 @@ impl Keys {
     }
 
     /// The array of that column; an error if whoever has gathered the keys did not know that it is one.
+    ///
+    /// Safety: all arrays are written.
     pub unsafe fn of(&self, column: KeyColumn) -> Datum {
+        // SAFETY: both have `count` elements.
         unsafe {
             let mut i = 0;
             while i < self.count {
@@ -74,7 +87,10 @@ impl Keys {
     }
 
     /// The arrays of the primary key.
+    ///
+    /// Safety: all arrays are written; `values` has room for the primary key.
     pub unsafe fn primary(&self, own: &Own, values: *mut Datum) {
+        // SAFETY: the primary key is the first `primary` of the table's keys.
         unsafe {
             let mut i = 0;
             while i < own.primary {
@@ -86,7 +102,10 @@ impl Keys {
 }
 
 /// Which columns the first `count` keys are, in that memory.
+///
+/// Safety: `own` has that many keys.
 pub unsafe fn columns_in(context: pg_sys::MemoryContext, own: &Own, count: usize) -> *mut KeyColumn {
+    // SAFETY: room for `count` columns, each written.
     unsafe {
         let columns: *mut KeyColumn = raw::allocate_in(context, count);
         let mut i = 0;
@@ -99,7 +118,10 @@ pub unsafe fn columns_in(context: pg_sys::MemoryContext, own: &Own, count: usize
 }
 
 /// An error if the first keys of the table are not these.
+///
+/// Safety: `columns` are `count`, and `own` has as many `keys`.
 pub unsafe fn require_columns(columns: *const KeyColumn, count: usize, own: &Own, keys: usize) {
+    // SAFETY: below `count`, which by then is the number of keys.
     unsafe {
         if count != keys {
             other_keys();
@@ -114,7 +136,9 @@ pub unsafe fn require_columns(columns: *const KeyColumn, count: usize, own: &Own
     }
 }
 
+/// Safety: nothing above has anything to drop.
 pub unsafe fn other_keys() -> ! {
+    // SAFETY: as the caller promises; texts of ours end in a zero.
     unsafe {
         raw::raise(&Report {
             detail: c"A foreign key was added, or a column of one has changed, since rows were deleted.".as_ptr(),
@@ -126,10 +150,10 @@ pub unsafe fn other_keys() -> ! {
 
 /// The table with soft delete, with those that reference it locked: their names, owners and keys stay as they are from
 /// before they are looked at until the transaction ends.
+///
+/// Safety: nothing above has anything to drop.
 unsafe fn with_children(relid: Oid) -> Option<&'static Own> {
-    unsafe extern "C-unwind" {
-        fn LockRelationOid(relid: Oid, mode: pg_sys::LOCKMODE);
-    }
+    // SAFETY: a program lives until the transaction ends, also one that a lock's wait has made out of date.
     unsafe {
         let mut program = programs::of(relid);
         let mut tries = 0;
@@ -171,7 +195,10 @@ struct Work {
 }
 
 /// The three parameters that all statements have, and room for `more`.
+///
+/// Safety: `deletion` is null or lives as long as the values.
 pub unsafe fn parameters(deletion: *const Deletion, more: usize) -> *mut Datum {
+    // SAFETY: room for the three and `more`; the id is passed by reference to the deletion itself.
     unsafe {
         let values: *mut Datum = raw::allocate(3 + more);
         if !deletion.is_null() {
@@ -184,14 +211,18 @@ pub unsafe fn parameters(deletion: *const Deletion, more: usize) -> *mut Datum {
 }
 
 /// Runs an UPDATE of ours on that table.
+///
+/// Safety: connected; `values` and `nulls` are as many as the statement takes; `deletion` lives as long as the
+/// transaction.
 pub unsafe fn run_own(
     relid: Oid,
     deletion: *mut Deletion,
-    statement: &Statement,
+    statement: &Planned,
     values: *mut Datum,
     nulls: *const c_char,
     sight: Sight,
 ) -> u64 {
+    // SAFETY: as the caller promises. What an error leaves of `enter` the abort puts right.
     unsafe {
         state::enter(relid, deletion, false);
         let rows = raw::run_theirs(statement, values, nulls, sight);
@@ -201,7 +232,11 @@ pub unsafe fn run_own(
 }
 
 /// Carries a deletion on from rows of a table that are marked already, and counts them. `direct`: by somebody's own doing.
+///
+/// Safety: connected; `deletion` lives as long as the transaction, and the keys are those of `own`.
 pub unsafe fn carry_on(deletion: *mut Deletion, own: &Own, keys: Keys, direct: bool) {
+    // SAFETY: the list of work is in the connection's memory, and only grows; programs live until the transaction
+    // ends.
     unsafe {
         count(deletion, own.relid, keys.rows, direct);
         if own.children.is_empty() || keys.rows == 0 {
@@ -242,7 +277,11 @@ pub unsafe fn carry_on(deletion: *mut Deletion, own: &Own, keys: Keys, direct: b
 
 /// Foreign keys reference rows of the table itself: one of a table that inherits from it may have the key of a row that is
 /// live. Each way of deleting may meet both; the rows are marked by now.
+///
+/// Safety: connected; the keys are those of `own`.
 unsafe fn of_table_itself(deletion: *const Deletion, own: &Own, keys: Keys) -> Keys {
+    // SAFETY: values for the three parameters and the primary key, which `own_rows` takes; its columns live until the
+    // transaction ends.
     unsafe {
         let Some((statement, columns)) = &own.own_rows else { return keys };
         let values = parameters(deletion, own.primary);
@@ -255,7 +294,11 @@ unsafe fn of_table_itself(deletion: *const Deletion, own: &Own, keys: Keys) -> K
 }
 
 /// One table's children; new work goes behind `last`.
+///
+/// Safety: connected; `work` is in a list whose last is `last`, and is of the table of `own`.
 unsafe fn children(deletion: *mut Deletion, own: &Own, work: *mut Work, mut last: *mut Work) -> *mut Work {
+    // SAFETY: the list is in the connection's memory; `lock` takes the three parameters and the primary key; programs
+    // live until the transaction ends.
     unsafe {
         if own.children.is_empty() {
             return last;
@@ -292,7 +335,10 @@ unsafe fn children(deletion: *mut Deletion, own: &Own, work: *mut Work, mut last
 }
 
 /// Parameters with the keys that this foreign key references.
+///
+/// Safety: connected; `deletion` is null or lives as long as the values.
 unsafe fn parameters_for(deletion: *const Deletion, child: &Child, keys: &Keys) -> *mut Datum {
+    // SAFETY: room for the three parameters and the keys of the child.
     unsafe {
         let values = parameters(deletion, child.keys.len());
         let mut i = 0;
@@ -304,14 +350,16 @@ unsafe fn parameters_for(deletion: *const Deletion, child: &Child, keys: &Keys) 
     }
 }
 
+/// Safety: connected; it is the statement of that child, and returns these columns.
 unsafe fn cascade(
     deletion: *mut Deletion,
     child: &Child,
     relid: Oid,
-    statement: &Statement,
+    statement: &Planned,
     keys: &Keys,
     columns: &[KeyColumn],
 ) -> Keys {
+    // SAFETY: its parameters are those of the child. What an error leaves of the user the abort puts right.
     unsafe {
         let values = parameters_for(deletion, child, keys);
         let before = raw::become_owner(child.relid, pg_sys::RowExclusiveLock);
@@ -321,7 +369,9 @@ unsafe fn cascade(
     }
 }
 
+/// Safety: connected; `deletion` lives as long as the transaction.
 unsafe fn clear_all(deletion: *mut Deletion, own: &Own, keys: &Keys) {
+    // SAFETY: below the number of children.
     unsafe {
         let mut i = 0;
         while i < own.children.len() {
@@ -334,7 +384,10 @@ unsafe fn clear_all(deletion: *mut Deletion, own: &Own, keys: &Keys) {
     }
 }
 
+/// Safety: connected; it is the clearing of that child; `deletion` lives as long as the transaction.
 unsafe fn clear(deletion: *mut Deletion, child: &Child, relid: Oid, clearing: &Clearing, keys: &Keys) {
+    // SAFETY: the statement's parameters are those of the child, and what it returns becomes as many texts as
+    // `remember` takes behind the three.
     unsafe {
         let values = parameters_for(deletion, child, keys);
         let before = raw::become_owner(child.relid, pg_sys::RowExclusiveLock);
@@ -353,7 +406,11 @@ unsafe fn clear(deletion: *mut Deletion, child: &Child, relid: Oid, clearing: &C
 
 /// What a statement has returned of cleared references, as arrays of text from which the same values come back: the keys, the
 /// values that were there, those that are there now.
+///
+/// Safety: connected; the last result has so many rows of `keys` and three times `columns`.
 unsafe fn written(rows: u64, keys: usize, columns: usize) -> *mut Datum {
+    // SAFETY: room for `count` arrays; rows and columns are within the result, which stays while its values are
+    // written, which run no statement.
     unsafe {
         let count = keys + 2 * columns;
         let texts: *mut Datum = raw::allocate(count);
@@ -378,7 +435,9 @@ unsafe fn written(rows: u64, keys: usize, columns: usize) -> *mut Datum {
     }
 }
 
+/// Safety: within the result.
 unsafe fn value_text(result: *mut pg_sys::SPITupleTable, row: usize, column: usize) -> *mut c_char {
+    // SAFETY: as the caller promises; the value is of the column's type.
     unsafe {
         match raw::attribute(*(*result).vals.add(row), (*result).tupdesc, column as i16 + 1) {
             Some(found) => value::write(raw::column_type(result, column), found),
@@ -387,7 +446,10 @@ unsafe fn value_text(result: *mut pg_sys::SPITupleTable, row: usize, column: usi
     }
 }
 
+/// Safety: connected; the keys are those of `own`.
 unsafe fn refuse_all(own: &Own, keys: &Keys, immediately: bool) {
+    // SAFETY: the statement takes the three parameters, which are null here, and the keys of its child; there is room
+    // for as many nulls.
     unsafe {
         let mut i = 0;
         while i < own.children.len() {
@@ -412,13 +474,12 @@ unsafe fn refuse_all(own: &Own, keys: &Keys, immediately: bool) {
 }
 
 /// Raises it; the key's values only for who may read the table that holds them.
+///
+/// Safety: `detail` is a text, of the last result at the latest.
 pub unsafe fn refuse(refusal: &Refusal, detail: Option<Datum>, table_of_key: Oid) -> ! {
-    unsafe extern "C-unwind" {
-        fn pg_class_aclcheck(relid: Oid, role: Oid, mode: u64) -> u32;
-        fn GetUserId() -> Oid;
-    }
+    // SAFETY: as the caller promises; what is raised is copied by the server.
     unsafe {
-        let visible = pg_class_aclcheck(table_of_key, GetUserId(), pg_sys::ACL_SELECT.into()) == 0;
+        let visible = pg_class_aclcheck(table_of_key, GetUserId(), pg_sys::ACL_SELECT as pg_sys::AclMode) == 0;
         raise_refusal(
             refusal,
             if visible { detail.map_or(null(), |detail| raw::to_c(detail).cast_const()) } else { null() },
@@ -426,7 +487,9 @@ pub unsafe fn refuse(refusal: &Refusal, detail: Option<Datum>, table_of_key: Oid
     }
 }
 
+/// Safety: `detail` is null or ends in a zero; nothing above has anything to drop.
 unsafe fn raise_refusal(refusal: &Refusal, detail: *const c_char) -> ! {
+    // SAFETY: texts of a program end in a zero, and it lives until the transaction ends.
     unsafe {
         raw::raise(&Report {
             detail,
@@ -440,12 +503,13 @@ unsafe fn raise_refusal(refusal: &Refusal, detail: *const c_char) -> ! {
 }
 
 struct Books {
-    write: Statement,
-    count: Statement,
+    write: Planned,
+    count: Planned,
 }
 
-// SAFETY: a backend has one thread.
+// SAFETY: a backend has one thread, and forks none that would have it.
 unsafe impl Sync for Books {}
+// SAFETY: as above.
 unsafe impl Send for Books {}
 
 static BOOKS: OnceLock<Books> = OnceLock::new();
@@ -458,13 +522,13 @@ fn books() -> &'static Books {
             types
         };
         Books {
-            write: Statement::new(
+            write: Planned::new(
                 "INSERT INTO upkeep._deletion (id, relid, deleted_at, deleted_by, role_name, reason)
                  VALUES ($1, $4, $2, $3, $5, $6)"
                     .to_owned(),
                 types(&[pg_sys::OIDOID, pg_sys::TEXTOID, pg_sys::TEXTOID]),
             ),
-            count: Statement::new(
+            count: Planned::new(
                 "INSERT INTO upkeep._deletion_table AS t (deletion, relid, rows, direct) VALUES ($1, $4, $5, $6)
                  ON CONFLICT (deletion, relid) DO UPDATE
                  SET rows = t.rows OPERATOR(pg_catalog.+) EXCLUDED.rows, direct = t.direct OR EXCLUDED.direct"
@@ -476,7 +540,10 @@ fn books() -> &'static Books {
 }
 
 /// A static statement of ours on the private tables (LAW 1).
-pub unsafe fn keep_books(statement: &Statement, values: *mut Datum, nulls: *const c_char) -> u64 {
+///
+/// Safety: connected; `values` and `nulls` are as many as the statement takes, which is a static one of ours.
+pub unsafe fn keep_books(statement: &Planned, values: *mut Datum, nulls: *const c_char) -> u64 {
+    // SAFETY: as the caller promises. What an error leaves of the user the abort puts right.
     unsafe {
         let before = raw::become_user(Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID), 0);
         let rows = raw::run_ours(statement, values, nulls, Sight::Transaction);
@@ -488,7 +555,10 @@ pub unsafe fn keep_books(statement: &Statement, values: *mut Datum, nulls: *cons
 static mut FIRST_TABLE: Oid = Oid::INVALID;
 
 /// Writes the deletion's own row, once.
+///
+/// Safety: connected; it lives as long as the transaction.
 unsafe fn write(deletion: *mut Deletion) {
+    // SAFETY: `write` takes the three parameters and three more, for each of which there is a null.
     unsafe {
         if (*deletion).written != 0 {
             return;
@@ -507,7 +577,9 @@ unsafe fn write(deletion: *mut Deletion) {
     }
 }
 
+/// Safety: connected; `deletion` lives as long as the transaction.
 unsafe fn count(deletion: *mut Deletion, relid: Oid, rows: u64, direct: bool) {
+    // SAFETY: `count` takes the three parameters and three more.
     unsafe {
         if rows == 0 {
             return;

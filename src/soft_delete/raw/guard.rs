@@ -10,31 +10,29 @@ use pgrx::pg_sys;
 use super::attached::{self, Made};
 use super::{engine, programs, state, statements};
 use crate::error::Result;
-use crate::server::raw::{self, Report};
+use crate::server::raw::unguarded::tuplestore_tuple_count;
+use crate::server::raw::{self, Report, trigger};
 use crate::server::repeated::{self, Arg, TextRow};
 use crate::soft_delete::program::Own;
 
 raw::version_1!(pg_finfo_upkeep_soft_delete_guard);
 
 pub(super) const MADE: [Made; 2] = [
-    Made { old_table: true, ..Made::on_table(c"upkeep_soft_delete_no_delete", attached::DELETE) },
-    Made::on_table(c"upkeep_soft_delete_no_truncate", attached::BEFORE | attached::TRUNCATE),
+    Made { old_table: true, ..Made::on_table(c"upkeep_soft_delete_no_delete", trigger::DELETE) },
+    Made::on_table(c"upkeep_soft_delete_no_truncate", trigger::BEFORE | trigger::TRUNCATE),
 ];
-
-unsafe extern "C-unwind" {
-    fn tuplestore_tuple_count(store: *mut pg_sys::Tuplestorestate) -> i64;
-}
 
 /// Runs a statement that may delete rows for good which were deleted before then, and lets no other statement do so that
 /// triggers run meanwhile.
 pub fn purge(before: pg_sys::TimestampTz, statement: &repeated::Statement, args: &[Arg<'_>]) -> Result<Vec<TextRow>> {
     let mut begun = false;
-    // SAFETY: in a transaction, and connected; what an error leaves behind its abort puts right.
     let result = statement.rows_after(args, || {
-        unsafe { state::begin_purge(Some(before)) };
+        // SAFETY: in its connection. Callers hold what has to be dropped, so an error of raw code becomes a panic here.
+        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| state::begin_purge(Some(before))) };
         begun = true;
     });
     if begun {
+        // SAFETY: it has begun, and what an error would have left of it the abort puts right.
         unsafe { state::end_purge() };
     }
     result
@@ -44,6 +42,8 @@ pub fn purge(before: pg_sys::TimestampTz, statement: &repeated::Statement, args:
 /// Called by the server as a trigger.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_soft_delete_guard(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: `data` has found the trigger to be ours, so on DELETE there is a table of the rows that are gone. The
+    // program lives until the transaction ends, and so does the purge.
     unsafe {
         let query = statements::query();
         let nothing = pg_sys::Datum::from(0usize);
@@ -51,7 +51,7 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_guard(call: pg_sys::FunctionC
         if crate::settings::allow_hard_delete() {
             return nothing;
         }
-        let truncate = (*trigger).tg_event & pg_sys::TRIGGER_EVENT_OPMASK == pg_sys::TRIGGER_EVENT_TRUNCATE;
+        let truncate = trigger::is_truncate(trigger);
         if !truncate && tuplestore_tuple_count((*trigger).tg_oldtable) == 0 {
             return nothing;
         }
@@ -83,7 +83,11 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_guard(call: pg_sys::FunctionC
 }
 
 /// Are all rows of the statement among those that are purged? A foreign key may have reached others.
+///
+/// Safety: a trigger on DELETE of ours, and a purge of this transaction.
 unsafe fn may_go(purge: &state::Purge, own: &Own, trigger: *mut pg_sys::TriggerData) -> bool {
+    // SAFETY: connected; the name of the table of rows is null or ends in a zero; value and null are one each, as
+    // `not_due` takes one parameter.
     unsafe {
         // By another name, `deleted` would be whatever the caller's search_path finds, and we are about to be superuser.
         let name = (*(*trigger).tg_trigger).tgoldtable;

@@ -1,10 +1,19 @@
 //! Soft delete inside other people's statements: triggers and the functions that run their conditions (LAW 12). Everything
 //! here but [`programs`] is raw: no pgrx guard, nothing to drop, foreign errors pass by longjmp.
+//!
+//! What the SAFETY sentences take for granted: a backend has one thread, so what is `static mut` here nobody else sees; a
+//! transaction is open; what the server calls with lives until we return, and what we allocate is in a memory context of the
+//! server's; no frame holds anything to drop and nothing panics, so an error may jump over all of them. "Connected" is between
+//! `raw::connect` and `raw::finish`, which takes the current memory with it. Rules: docs/raw.md.
+
+#![allow(unsafe_code, ffi_unwind_calls)]
 
 mod attached;
+pub(crate) mod callbacks;
 mod calls;
 mod ending;
 mod engine;
+mod events;
 mod guard;
 mod noted;
 mod pending;

@@ -35,7 +35,11 @@ struct Rows {
 }
 
 /// Notes a row of that execution: attributes of `tuple`, by the numbers of `own`.
+///
+/// Safety: in a trigger of that execution; the tuple has that descriptor, and `own` is of its table.
 pub unsafe fn note(query: MemoryContext, own: &Own, what: What, tuple: pg_sys::HeapTuple, desc: pg_sys::TupleDesc) {
+    // SAFETY: lists, arrays and copies live in the context of `rows`, which is the execution's own; each has room for
+    // `count` keys. An error leaves CurrentMemoryContext to the server, which sets it itself then.
     unsafe {
         let mut rows: *mut Rows = statements::find(Kind::Update, query, own.relid);
         if rows.is_null() {
@@ -77,7 +81,11 @@ pub struct Noted {
 }
 
 /// Takes the rows of a table that were noted for that execution, as arrays in the memory of now.
+///
+/// Safety: in a trigger of that execution.
 pub unsafe fn take(query: MemoryContext, own: &Own) -> Option<Noted> {
+    // SAFETY: the nodes are as `note` made them, of the same columns; they are copied into arrays before their memory
+    // goes.
     unsafe {
         let rows: *mut Rows = statements::find(Kind::Update, query, own.relid);
         if rows.is_null() {
@@ -93,7 +101,9 @@ pub unsafe fn take(query: MemoryContext, own: &Own) -> Option<Noted> {
     }
 }
 
+/// Safety: nodes that [`note`] made, with as many values as `own` has keys.
 unsafe fn keys(first: *mut Node, own: &Own) -> Option<Keys> {
+    // SAFETY: as the caller promises.
     unsafe {
         if first.is_null() {
             return None;

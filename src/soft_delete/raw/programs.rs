@@ -36,6 +36,7 @@ fn known(relid: Oid) -> Option<*const Program> {
 /// # Safety
 /// In a transaction; the caller's frames hold nothing to drop.
 pub unsafe fn of(relid: Oid) -> &'static Program {
+    // SAFETY: entries are boxed, and one that is replaced is kept until the transaction ends.
     unsafe {
         if let Some(program) = known(relid) {
             return &*program;
@@ -44,6 +45,7 @@ pub unsafe fn of(relid: Oid) -> &'static Program {
     }
 }
 
+/// Safety: in a transaction; its error passes the caller by longjmp.
 #[pg_guard]
 unsafe extern "C-unwind" fn build(relid: Oid) -> *const Program {
     if !REGISTERED.replace(true) {
@@ -65,8 +67,11 @@ unsafe extern "C-unwind" fn build(relid: Oid) -> *const Program {
 
 /// Everything that a program names. What changes seldom makes all programs out of date, as the server does with its plans;
 /// types, of which each new table is one, and roles only those that have to do with them.
+///
+/// Safety: once per session, or the server runs out of places.
 unsafe fn register() {
     use pg_sys::SysCacheIdentifier::{AMOPOPID, AUTHOID, COLLOID, NAMESPACEOID, OPEROID, TYPEOID};
+    // SAFETY: the callbacks are functions of a library that stays; they neither allocate nor fail.
     unsafe {
         pg_sys::CacheRegisterRelcacheCallback(Some(changed), Datum::from(0usize));
         for cache in [NAMESPACEOID, OPEROID, AMOPOPID, COLLOID] {
@@ -92,14 +97,17 @@ pub fn hashes(types: &[Oid], roles: &[Oid]) -> Vec<u32> {
     hashes
 }
 
+/// Safety: called by the server.
 unsafe extern "C-unwind" fn changed(_arg: Datum, relid: Oid) {
     out_of_date(|program| relid == Oid::INVALID || program.names(relid));
 }
 
+/// Safety: called by the server.
 unsafe extern "C-unwind" fn any_changed(_arg: Datum, _cache: i32, _hash: u32) {
     out_of_date(|_| true);
 }
 
+/// Safety: called by the server.
 unsafe extern "C-unwind" fn object_changed(_arg: Datum, _cache: i32, hash: u32) {
     out_of_date(|program| hash == 0 || program.hashes.contains(&hash));
 }
@@ -116,11 +124,10 @@ fn out_of_date(is: impl Fn(&Program) -> bool) {
 
 /// Keeps something until the transaction ends, however it ends.
 pub fn keep(what: Box<dyn Any>) {
-    super::state::register();
     OLD.with_borrow_mut(|old| old.push(what));
 }
 
-/// At the end of a transaction.
+/// At the end of a transaction: nobody holds any of it.
 pub fn forget_old() {
     OLD.with(|old| {
         if let Ok(mut old) = old.try_borrow_mut() {

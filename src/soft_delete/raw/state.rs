@@ -1,21 +1,15 @@
-//! What this session is deleting. C variables, put right by callbacks when a transaction or savepoint is rolled back: errors
-//! pass the engine without a word.
+//! What this session is deleting. C variables, put right when a transaction or savepoint is rolled back ([`super::callbacks`]):
+//! errors pass the engine without a word.
 
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{CStr, c_char};
 use std::ptr::null_mut;
 
 use pgrx::pg_sys::{self, MemoryContext, Oid};
 
 use crate::server::raw;
-
-unsafe extern "C-unwind" {
-    fn GetCurrentTransactionStartTimestamp() -> i64;
-    fn GetUserNameFromId(role: Oid, missing_ok: bool) -> *mut c_char;
-    fn GetOuterUserId() -> Oid;
-    fn GetConfigOption(name: *const c_char, missing_ok: bool, restrict: bool) -> *const c_char;
-    fn pg_strong_random(buffer: *mut c_void, length: usize) -> bool;
-    fn GetCurrentTimestamp() -> i64;
-}
+use crate::server::raw::unguarded::{
+    GetConfigOption, GetCurrentTransactionStartTimestamp, GetOuterUserId, GetUserNameFromId,
+};
 
 /// A deletion of this transaction, in its memory.
 pub struct Deletion {
@@ -68,28 +62,18 @@ static mut COUNT: usize = 0;
 /// That of all statements which are not a call of soft_delete().
 static mut OF_TRANSACTION: *mut Deletion = null_mut();
 static mut PURGE: *mut Purge = null_mut();
-static mut REGISTERED: bool = false;
 
-pub fn register() {
-    // SAFETY: once per session.
-    unsafe {
-        if !REGISTERED {
-            pg_sys::RegisterXactCallback(Some(at_end), null_mut());
-            pg_sys::RegisterSubXactCallback(Some(at_end_of_savepoint), null_mut());
-            REGISTERED = true;
-        }
-    }
-}
-
+/// Safety: `reason` is null or ends in a zero.
 unsafe fn new_deletion(reason: *const c_char) -> *mut Deletion {
+    // SAFETY: texts of the server's end in a zero and are copied into the memory of the transaction, which is where
+    // the deletion is; every field is written.
     unsafe {
-        register();
         let deletion: *mut Deletion = raw::allocate_for_transaction(1);
         let actor = GetConfigOption(c"upkeep.actor".as_ptr(), true, false);
         let role = GetUserNameFromId(GetOuterUserId(), false);
         let by = if actor.is_null() || *actor == 0 { role } else { actor };
         *deletion = Deletion {
-            id: new_id(),
+            id: raw::uuid::version_7(),
             at: GetCurrentTransactionStartTimestamp(),
             by: keep(by),
             role: keep(role),
@@ -101,7 +85,9 @@ unsafe fn new_deletion(reason: *const c_char) -> *mut Deletion {
     }
 }
 
+/// Safety: it ends in a zero.
 unsafe fn keep(text: *const c_char) -> *mut c_char {
+    // SAFETY: the copy has room for all of it and the zero.
     unsafe {
         let length = CStr::from_ptr(text).count_bytes() + 1;
         let copy: *mut c_char = raw::allocate_for_transaction(length);
@@ -110,27 +96,19 @@ unsafe fn keep(text: *const c_char) -> *mut c_char {
     }
 }
 
-/// Time-ordered, version 7.
-unsafe fn new_id() -> [u8; 16] {
-    const UNIX_TO_POSTGRES_EPOCH: i64 = 946_684_800_000_000;
-    unsafe {
-        let mut id = [0u8; 16];
-        pg_strong_random(id.as_mut_ptr().cast(), id.len());
-        let milliseconds = ((GetCurrentTimestamp() + UNIX_TO_POSTGRES_EPOCH) as u64 / 1000).to_be_bytes();
-        std::ptr::copy_nonoverlapping(milliseconds.as_ptr().add(2), id.as_mut_ptr(), 6);
-        id[6] = 0x70 | (id[6] & 0x0F);
-        id[8] = 0x80 | (id[8] & 0x3F);
-        id
-    }
-}
-
 /// A deletion of its own, for a call of soft_delete().
+///
+/// Safety: `reason` is null or ends in a zero.
 pub unsafe fn begin(reason: *const c_char) -> *mut Deletion {
+    // SAFETY: as the caller promises.
     unsafe { new_deletion(reason) }
 }
 
 /// The deletion that a row deleted now belongs to: the one under way, else the transaction's.
+///
+/// Safety: in a transaction, whose end forgets it.
 pub unsafe fn current() -> *mut Deletion {
+    // SAFETY: one thread; deletions live as long as the transaction, and a frame that does not undelete has one.
     unsafe {
         if COUNT > 0 && !FRAMES[COUNT - 1].undeletes {
             return FRAMES[COUNT - 1].deletion;
@@ -143,7 +121,10 @@ pub unsafe fn current() -> *mut Deletion {
 }
 
 /// That deletion is undone: what is deleted from here on is another one.
+///
+/// Safety: the id is there.
 pub unsafe fn close(id: *const [u8; 16]) {
+    // SAFETY: the deletion lives as long as the transaction.
     unsafe {
         if !OF_TRANSACTION.is_null() && (*OF_TRANSACTION).id == *id {
             OF_TRANSACTION = null_mut();
@@ -152,9 +133,13 @@ pub unsafe fn close(id: *const [u8; 16]) {
 }
 
 /// From here until [`leave`] the statement that this connection runs is ours.
+///
+/// Safety: connected, in the memory that `connect` has made the current one; `deletion` lives as long as the
+/// transaction, and is null only if it undeletes.
 pub unsafe fn enter(relid: Oid, deletion: *mut Deletion, undeletes: bool) {
+    // SAFETY: one thread; COUNT is below DEPTH when it is written. What an error leaves behind its (sub)transaction's
+    // abort takes off.
     unsafe {
-        register();
         if COUNT == DEPTH {
             raw::raise(&raw::Report::new(c"54001", c"deletions are nested too deeply"));
         }
@@ -174,22 +159,32 @@ pub unsafe fn enter(relid: Oid, deletion: *mut Deletion, undeletes: bool) {
     }
 }
 
+/// Safety: after [`enter`].
 pub unsafe fn leave() {
+    // SAFETY: one thread, and there is a frame: what begins further in is gone by now.
     unsafe { COUNT -= 1 };
 }
 
 /// The statement that was entered last only completes what somebody's UPDATE has begun.
+///
+/// Safety: between [`enter`] and [`leave`].
 pub unsafe fn complete() {
+    // SAFETY: one thread, and there is a frame.
     unsafe { FRAMES[COUNT - 1].completes = true };
 }
 
 /// Is this the execution ([`super::statements::query`]) of the statement of ours that was entered last? Functions that it
 /// calls, in a condition or a check, run others on the same table and at the same depth of triggers.
+///
+/// Safety: the context is there, or null.
 unsafe fn is_of_ours(query: MemoryContext) -> bool {
+    // SAFETY: COUNT is not 0 where the frame is read.
     unsafe { COUNT != 0 && is_child(query, FRAMES[COUNT - 1].executions) }
 }
 
+/// Safety: the context is there, or null. `executions` is only compared.
 unsafe fn is_child(query: MemoryContext, executions: MemoryContext) -> bool {
+    // SAFETY: not null, so it is there.
     unsafe { !query.is_null() && !executions.is_null() && (*query).parent == executions }
 }
 
@@ -207,7 +202,10 @@ pub fn completes_row() -> bool {
 }
 
 /// Is the UPDATE of this table that is being executed somebody's own? `id`: the row's, null if it has none.
+///
+/// Safety: the context is there, or null; so is the id.
 pub unsafe fn is_by_hand(query: MemoryContext, relid: Oid, id: *const [u8; 16]) -> bool {
+    // SAFETY: there is a frame if it is one of ours, and its deletion is there if it does not undelete.
     unsafe {
         if !is_of_ours(query) {
             return true;
@@ -220,7 +218,10 @@ pub unsafe fn is_by_hand(query: MemoryContext, relid: Oid, id: *const [u8; 16]) 
 
 /// The purge whose statement is executed there; null: none is. What foreign keys delete counts as that statement's: the
 /// server fires its triggers at the end of the statement that has set them off.
+///
+/// Safety: the context is there, or null.
 pub unsafe fn purge_of(query: MemoryContext) -> *const Purge {
+    // SAFETY: purges live in the memory of the transaction, whose end forgets them.
     unsafe {
         let mut purge = PURGE;
         while !purge.is_null() && !is_child(query, (*purge).executions) {
@@ -236,8 +237,11 @@ pub fn is_purging() -> bool {
 }
 
 /// From here until [`end_purge`] the statement that this connection runs may delete rows for good that are deleted already.
+///
+/// Safety: connected, in the memory that `connect` has made the current one.
 pub unsafe fn begin_purge(before: Option<i64>) {
-    register();
+    // SAFETY: the purge lives as long as the transaction, whose end forgets it; every field is written before anybody
+    // sees it.
     unsafe {
         let purge: *mut Purge = raw::allocate_for_transaction(1);
         *purge =
@@ -246,7 +250,9 @@ pub unsafe fn begin_purge(before: Option<i64>) {
     }
 }
 
+/// Safety: after [`begin_purge`], in the same transaction.
 pub unsafe fn end_purge() {
+    // SAFETY: it lives as long as the transaction.
     unsafe {
         if !PURGE.is_null() {
             PURGE = (*PURGE).outer;
@@ -254,35 +260,19 @@ pub unsafe fn end_purge() {
     }
 }
 
-unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
-    use pg_sys::XactEvent::*;
-    if event == XACT_EVENT_PRE_COMMIT || event == XACT_EVENT_PRE_PREPARE {
-        unsafe { super::statements::refuse_unfinished(0) };
-    }
-    if ![XACT_EVENT_COMMIT, XACT_EVENT_ABORT, XACT_EVENT_PREPARE].contains(&event) {
-        return;
-    }
+/// At the end of a transaction, however it ends: what this points at goes with its memory, or is forgotten right after it.
+pub fn forget() {
+    // SAFETY: written in the backend's only thread; nothing of this session's is being deleted any more.
     unsafe {
         COUNT = 0;
         OF_TRANSACTION = null_mut();
         PURGE = null_mut();
-        super::statements::forget(0);
     }
-    super::programs::forget_old();
 }
 
-unsafe extern "C-unwind" fn at_end_of_savepoint(
-    event: pg_sys::SubXactEvent::Type,
-    subid: u32,
-    _parent: u32,
-    _arg: *mut c_void,
-) {
-    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_PRE_COMMIT_SUB {
-        unsafe { super::statements::refuse_unfinished(subid) };
-    }
-    if event != pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
-        return;
-    }
+/// When a savepoint is rolled back: what began in it is no more, and what it has written of the rest is not written.
+pub fn forget_since(subid: u32) {
+    // SAFETY: in the backend's only thread; deletions and purges live in the memory of the transaction, which goes on.
     unsafe {
         while COUNT > 0 && FRAMES[COUNT - 1].subid >= subid {
             COUNT -= 1;
@@ -305,6 +295,5 @@ unsafe extern "C-unwind" fn at_end_of_savepoint(
         while !PURGE.is_null() && (*PURGE).since >= subid {
             PURGE = (*PURGE).outer;
         }
-        super::statements::forget(subid);
     }
 }

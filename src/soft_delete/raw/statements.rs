@@ -7,18 +7,13 @@
 //! execution stopped there, or the trigger was taken off) and never will: the transaction is not allowed to keep what there
 //! is of it.
 
-use std::ffi::{c_char, c_void};
+use std::ffi::c_void;
 use std::ptr::null_mut;
 
 use pgrx::pg_sys::{self, MemoryContext, Oid};
 
+use crate::server::raw::unguarded::{MemoryContextDelete, MemoryContextRegisterResetCallback, get_rel_name};
 use crate::server::raw::{self, Report};
-
-unsafe extern "C-unwind" {
-    fn MemoryContextRegisterResetCallback(context: MemoryContext, callback: *mut pg_sys::MemoryContextCallback);
-    fn MemoryContextDelete(context: MemoryContext);
-    fn get_rel_name(relid: Oid) -> *mut c_char;
-}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -56,7 +51,10 @@ struct Watch {
 static mut FIRST: *mut Begun = null_mut();
 
 /// In a trigger, before anything else has changed the memory context: the execution that has fired it.
+///
+/// Safety: in a function that the server calls.
 pub unsafe fn query() -> MemoryContext {
+    // SAFETY: there always is a current context.
     unsafe { (*pg_sys::CurrentMemoryContext).parent }
 }
 
@@ -66,7 +64,10 @@ pub fn none() -> bool {
 }
 
 /// Null: nothing has begun there.
+///
+/// Safety: a `T` begins with a [`Begun`], and what begins as that kind is a `T`.
 pub unsafe fn find<T>(kind: Kind, query: MemoryContext, relid: Oid) -> *mut T {
+    // SAFETY: what is in the list is there: it is taken out before its memory goes.
     unsafe {
         let mut begun = FIRST;
         while !begun.is_null() && ((*begun).query != query || (*begun).relid != relid || (*begun).kind != kind) {
@@ -77,9 +78,12 @@ pub unsafe fn find<T>(kind: Kind, query: MemoryContext, relid: Oid) -> *mut T {
 }
 
 /// Room for a `T`, whose first field is written: the rest is the caller's to write.
+///
+/// Safety: as [`find`]; `query` is the memory of an execution of this transaction.
 pub unsafe fn begin<T>(kind: Kind, query: MemoryContext, relid: Oid) -> *mut T {
+    // SAFETY: both are written before they are linked: `begun` in memory of the transaction, whose end takes it out
+    // of the list, and the watch in that of the execution, which says when it goes.
     unsafe {
-        super::state::register();
         let context = raw::new_context(pg_sys::TopTransactionContext);
         let begun: *mut Begun = raw::allocate_in::<T>(context, 1).cast();
         let watch: *mut Watch = raw::allocate_in(query, 1);
@@ -105,7 +109,11 @@ pub unsafe fn begin<T>(kind: Kind, query: MemoryContext, relid: Oid) -> *mut T {
 }
 
 /// The memory of the execution goes. Nothing here may fail, or free what others hold.
+///
+/// Safety: called by the server, once, with the watch that was registered.
 unsafe extern "C-unwind" fn is_over(watch: *mut c_void) {
+    // SAFETY: the watch is still there: callbacks come before memory goes. What it watches takes itself off when it
+    // goes first.
     unsafe {
         let begun = (*watch.cast::<Watch>()).begun;
         if !begun.is_null() {
@@ -116,7 +124,11 @@ unsafe extern "C-unwind" fn is_over(watch: *mut c_void) {
 }
 
 /// It has ended as it should; its memory goes.
+///
+/// Safety: nobody uses it any more; one that is not in the list is left alone.
 pub unsafe fn end(begun: *mut Begun) {
+    // SAFETY: what is in the list is there; it is taken out before its memory goes, and so is what would tell it of
+    // the end.
     unsafe {
         let mut link = &raw mut FIRST;
         while !(*link).is_null() && *link != begun {
@@ -130,7 +142,9 @@ pub unsafe fn end(begun: *mut Begun) {
     }
 }
 
+/// Safety: it is there.
 unsafe fn stop_watching(begun: *mut Begun) {
+    // SAFETY: a watch tells when it goes, so one that is not null is there.
     unsafe {
         if !(*begun).watch.is_null() {
             (*(*begun).watch).begun = null_mut();
@@ -139,24 +153,37 @@ unsafe fn stop_watching(begun: *mut Begun) {
     }
 }
 
-/// Drops what has begun since that savepoint, with its memory: no frame that holds it is left. 0: everything, whose memory
-/// goes with the transaction.
-pub unsafe fn forget(subid: u32) {
+/// At the end of a transaction: all that has begun in it is dropped. Its memory goes with the transaction.
+pub fn forget() {
+    // SAFETY: in the backend's only thread, and what is in front of the list is there as long as it is in it.
     unsafe {
-        // The newest are in front: while a savepoint is the current one, nothing begins further out.
-        while !FIRST.is_null() && (subid == 0 || (*FIRST).subid >= subid) {
+        while !FIRST.is_null() {
+            stop_watching(FIRST);
+            FIRST = (*FIRST).next;
+        }
+    }
+}
+
+/// When a savepoint is rolled back: what has begun since is dropped, with its memory.
+///
+/// Safety: no frame that holds any of it is left.
+pub unsafe fn forget_since(subid: u32) {
+    // SAFETY: as the caller promises. The newest are in front: while a savepoint is the current one, nothing begins further out.
+    unsafe {
+        while !FIRST.is_null() && (*FIRST).subid >= subid {
             let begun = FIRST;
             FIRST = (*begun).next;
             stop_watching(begun);
-            if subid != 0 {
-                MemoryContextDelete((*begun).context);
-            }
+            MemoryContextDelete((*begun).context);
         }
     }
 }
 
 /// An error if a statement that has begun since that savepoint (0: in this transaction) is over and was not ended.
+///
+/// Safety: nothing above has anything to drop.
 pub unsafe fn refuse_unfinished(subid: u32) {
+    // SAFETY: what is in the list is there.
     unsafe {
         let mut begun = FIRST;
         while !begun.is_null() {
@@ -168,7 +195,9 @@ pub unsafe fn refuse_unfinished(subid: u32) {
     }
 }
 
+/// Safety: it is there.
 unsafe fn refuse(begun: *mut Begun) -> ! {
+    // SAFETY: the name is null or ends in a zero; the message is in the server's memory.
     unsafe {
         let what = if (*begun).kind == Kind::Delete { c"a DELETE on view \"" } else { c"an UPDATE of table \"" };
         let name = get_rel_name((*begun).relid);

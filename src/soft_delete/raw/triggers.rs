@@ -9,7 +9,11 @@ use super::attached::{self, Made};
 use super::engine::{self, Keys};
 use super::pending::{self, What};
 use super::{programs, state, statements, upsert, upserts};
-use crate::server::raw::{self, Sight};
+use crate::server::raw::unguarded::{
+    DirectFunctionCall1Coll, ExecDropSingleTupleTableSlot, datum_image_eq, heap_modify_tuple_by_cols,
+    table_slot_create, timestamptz_timestamp,
+};
+use crate::server::raw::{self, Sight, trigger};
 use crate::soft_delete::program::Own;
 
 raw::version_1!(
@@ -20,41 +24,22 @@ raw::version_1!(
     pg_finfo_upkeep_is_by_hand,
 );
 
-unsafe extern "C-unwind" {
-    fn heap_modify_tuple_by_cols(
-        tuple: pg_sys::HeapTuple,
-        desc: pg_sys::TupleDesc,
-        count: i32,
-        columns: *const i32,
-        values: *const Datum,
-        nulls: *const bool,
-    ) -> pg_sys::HeapTuple;
-    static SessionReplicationRole: i32;
-    fn datum_image_eq(one: Datum, other: Datum, by_value: bool, length: i32) -> bool;
-    fn timestamptz_timestamp(call: pg_sys::FunctionCallInfo) -> Datum;
-    fn DirectFunctionCall1Coll(
-        function: unsafe extern "C-unwind" fn(pg_sys::FunctionCallInfo) -> Datum,
-        collation: pg_sys::Oid,
-        argument: Datum,
-    ) -> Datum;
-}
-
 pub const NOTHING: Datum = Datum::null();
 
-pub(super) const UPDATED_ROW: [Made; 1] = [Made::on_table(c"upkeep_soft_delete_row", attached::ROW | attached::UPDATE)];
-pub(super) const UPDATED: [Made; 1] = [Made::on_table(c"upkeep_soft_delete", attached::UPDATE)];
-pub(super) const FLAG: [Made; 1] = [Made::on_table(
-    c"zz_upkeep_soft_delete_flag",
-    attached::ROW | attached::BEFORE | attached::INSERT | attached::UPDATE,
-)];
+pub(super) const UPDATED_ROW: [Made; 1] = [Made::on_table(c"upkeep_soft_delete_row", trigger::ROW | trigger::UPDATE)];
+pub(super) const UPDATED: [Made; 1] = [Made::on_table(c"upkeep_soft_delete", trigger::UPDATE)];
+pub(super) const FLAG: [Made; 1] =
+    [Made::on_table(c"zz_upkeep_soft_delete_flag", trigger::ROW | trigger::BEFORE | trigger::INSERT | trigger::UPDATE)];
 pub(super) const LIVE_PARENT: [Made; 4] = [
-    Made::constraint(c"upkeep_live_parent_insert", attached::ROW | attached::INSERT, false),
-    Made::constraint(c"upkeep_live_parent_update", attached::ROW | attached::UPDATE, false),
-    Made::constraint(c"upkeep_live_parent_insert_deferred", attached::ROW | attached::INSERT, true),
-    Made::constraint(c"upkeep_live_parent_update_deferred", attached::ROW | attached::UPDATE, true),
+    Made::constraint(c"upkeep_live_parent_insert", trigger::ROW | trigger::INSERT, false),
+    Made::constraint(c"upkeep_live_parent_update", trigger::ROW | trigger::UPDATE, false),
+    Made::constraint(c"upkeep_live_parent_insert_deferred", trigger::ROW | trigger::INSERT, true),
+    Made::constraint(c"upkeep_live_parent_update_deferred", trigger::ROW | trigger::UPDATE, true),
 ];
 
+/// Safety: what the server calls a trigger for.
 pub unsafe fn own(trigger: *mut pg_sys::TriggerData) -> Option<&'static Own> {
+    // SAFETY: the relation stays open while the trigger runs; a program lives until the transaction ends.
     unsafe { programs::of((*(*trigger).tg_relation).rd_id).own.as_ref() }
 }
 
@@ -64,6 +49,7 @@ pub unsafe fn own(trigger: *mut pg_sys::TriggerData) -> Option<&'static Own> {
 /// Called by the server with two arguments.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_is_by_hand(call: pg_sys::FunctionCallInfo) -> Datum {
+    // SAFETY: the server passes two arguments; a uuid is passed by reference, and stays while we are called.
     unsafe {
         // A condition is evaluated in a context for one row, as triggers are called.
         let query = statements::query();
@@ -81,11 +67,13 @@ pub unsafe extern "C-unwind" fn upkeep_is_by_hand(call: pg_sys::FunctionCallInfo
 /// Called by the server as a trigger.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_soft_delete_updated_row(call: pg_sys::FunctionCallInfo) -> Datum {
+    // SAFETY: `data` has found the trigger to be ours: after an UPDATE, of a row, so there are both tuples, of the
+    // relation's descriptor. The program lives until the transaction ends.
     unsafe {
         let query = statements::query();
         let trigger = attached::data(call, &UPDATED_ROW);
         // What was done elsewhere is done, and who replicates it fires no trigger at the end of a statement.
-        if SessionReplicationRole == pg_sys::SESSION_REPLICATION_ROLE_REPLICA as i32 {
+        if pg_sys::SessionReplicationRole == pg_sys::SESSION_REPLICATION_ROLE_REPLICA as i32 {
             return NOTHING;
         }
         let Some(own) = own(trigger) else { return NOTHING };
@@ -111,6 +99,8 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_updated_row(call: pg_sys::Fun
 /// Called by the server as a trigger.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_soft_delete_updated(call: pg_sys::FunctionCallInfo) -> Datum {
+    // SAFETY: `data` has found the trigger to be ours. Keys live in the connection's memory until `finish`, the
+    // deletion as long as the transaction.
     unsafe {
         let query = statements::query();
         let trigger = attached::data(call, &UPDATED);
@@ -135,7 +125,11 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_updated(call: pg_sys::Functio
 }
 
 /// What belongs to a deletion, or to its end, and the UPDATE has not said.
+///
+/// Safety: connected; `deletion` lives as long as the transaction, and the keys are those of `own`.
 unsafe fn stamp(own: &Own, deletion: *mut state::Deletion, keys: &Keys, undeletes: bool) {
+    // SAFETY: both statements take the three parameters and the primary key. What an error leaves of user and frame
+    // the abort puts right.
     unsafe {
         let values = engine::parameters(deletion, own.primary);
         keys.primary(own, values.add(3));
@@ -155,9 +149,11 @@ unsafe fn stamp(own: &Own, deletion: *mut state::Deletion, keys: &Keys, undelete
 /// Called by the server as a trigger.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_soft_delete_flag(call: pg_sys::FunctionCallInfo) -> Datum {
+    // SAFETY: `data` has found the trigger to be ours: before INSERT or UPDATE of a row, so the tuples that are read
+    // are there. What is given back is in the memory of the row, where the server takes it.
     unsafe {
         let trigger = attached::data(call, &FLAG);
-        let update = (*trigger).tg_event & pg_sys::TRIGGER_EVENT_OPMASK == pg_sys::TRIGGER_EVENT_UPDATE;
+        let update = trigger::is_update(trigger);
         let new = if update { (*trigger).tg_newtuple } else { (*trigger).tg_trigtuple };
         let desc = (*(*trigger).tg_relation).rd_att;
         let own = match own(trigger) {
@@ -194,15 +190,13 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_flag(call: pg_sys::FunctionCa
 /// A deferred check is of the row as it is by then, not of each version that the transaction has made of it: a later one has no
 /// event of its own if it leaves the references as they are. Null: the row is gone, or has moved to another partition, which
 /// checks it. As the server's own foreign keys look.
+///
+/// Safety: a trigger of ours after INSERT or UPDATE of a row: `update` says which.
 unsafe fn newest(trigger: *mut pg_sys::TriggerData, update: bool) -> pg_sys::HeapTuple {
-    unsafe extern "C-unwind" {
-        static mut SnapshotSelfData: pg_sys::SnapshotData;
-        static mut SnapshotAnyData: pg_sys::SnapshotData;
-        fn table_slot_create(relation: pg_sys::Relation, list: *mut *mut pg_sys::List) -> *mut pg_sys::TupleTableSlot;
-        fn ExecDropSingleTupleTableSlot(slot: *mut pg_sys::TupleTableSlot);
-    }
     /// Beyond it the offset says something else: the row is in another partition.
     const LAST_OFFSET: u16 = 0xFFFC;
+    // SAFETY: slots and tuples are the server's; the table's own functions are called with a slot of it, unguarded as
+    // the server does. The slot goes before it returns; an error leaves it to the memory of the query.
     unsafe {
         let (mut slot, tuple) = match update {
             true => ((*trigger).tg_newslot, (*trigger).tg_newtuple),
@@ -216,7 +210,7 @@ unsafe fn newest(trigger: *mut pg_sys::TriggerData, update: bool) -> pg_sys::Hea
         let (Some(satisfies), Some(fetch)) = (access.tuple_satisfies_snapshot, access.tuple_fetch_row_version) else {
             return tuple;
         };
-        if satisfies(relation, slot, &raw mut SnapshotSelfData) {
+        if satisfies(relation, slot, &raw mut pg_sys::SnapshotSelfData) {
             return tuple;
         }
         slot = table_slot_create(relation, null_mut());
@@ -224,13 +218,13 @@ unsafe fn newest(trigger: *mut pg_sys::TriggerData, update: bool) -> pg_sys::Hea
         let mut found: pg_sys::HeapTuple = null_mut();
         while found.is_null() && next.ip_posid <= LAST_OFFSET && !is_same(&at, &next) {
             at = next;
-            if !fetch(relation, &mut at, &raw mut SnapshotAnyData, slot) {
+            if !fetch(relation, &mut at, &raw mut pg_sys::SnapshotAnyData, slot) {
                 break;
             }
             let Some(copy) = (*(*slot).tts_ops).copy_heap_tuple else { break };
             let version = copy(slot);
             next = (*(*version).t_data).t_ctid;
-            if satisfies(relation, slot, &raw mut SnapshotSelfData) {
+            if satisfies(relation, slot, &raw mut pg_sys::SnapshotSelfData) {
                 found = version;
             }
         }
@@ -252,9 +246,11 @@ fn is_same(one: &pg_sys::ItemPointerData, other: &pg_sys::ItemPointerData) -> bo
 /// Called by the server as a trigger.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_soft_delete_live_parent(call: pg_sys::FunctionCallInfo) -> Datum {
+    // SAFETY: `data` has found the trigger to be ours: of a row, so the tuples that are read are there. Values and
+    // nulls have room for the three parameters and each column; the program lives until the transaction ends.
     unsafe {
         let trigger = attached::data(call, &LIVE_PARENT);
-        let update = (*trigger).tg_event & pg_sys::TRIGGER_EVENT_OPMASK == pg_sys::TRIGGER_EVENT_UPDATE;
+        let update = trigger::is_update(trigger);
         let new = if update { (*trigger).tg_newtuple } else { (*trigger).tg_trigtuple };
         let desc = (*(*trigger).tg_relation).rd_att;
         let deferred = (*(*trigger).tg_trigger).tgdeferrable;

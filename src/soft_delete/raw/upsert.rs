@@ -10,28 +10,28 @@ use pgrx::pg_sys::{self, Datum, MemoryContext, Oid};
 use super::attached::{self, Made};
 use super::noted::Noted;
 use super::{statements, triggers, upserts};
-use crate::server::raw::{self, Report};
+use crate::server::raw::unguarded::bms_is_member;
+use crate::server::raw::{self, Report, trigger};
 use crate::soft_delete::program::Own;
 
 raw::version_1!(pg_finfo_upkeep_soft_delete_dead_row, pg_finfo_upkeep_soft_delete_inserted);
 
-pub(super) const DEAD_ROW: [Made; 1] =
-    [Made::on_table(c"upkeep_soft_delete_dead_row", attached::ROW | attached::UPDATE)];
-pub(super) const INSERTED: [Made; 1] = [Made::on_table(c"upkeep_soft_delete_insert", attached::INSERT)];
-
-unsafe extern "C-unwind" {
-    fn bms_is_member(member: i32, set: *const pg_sys::Bitmapset) -> bool;
-}
+pub(super) const DEAD_ROW: [Made; 1] = [Made::on_table(c"upkeep_soft_delete_dead_row", trigger::ROW | trigger::UPDATE)];
+pub(super) const INSERTED: [Made; 1] = [Made::on_table(c"upkeep_soft_delete_insert", trigger::INSERT)];
 
 /// Tables of which a statement has changed deleted rows.
 static mut CHANGED: Noted<Oid> = Noted::nothing();
 
-unsafe fn is_noted(query: MemoryContext, relid: Oid) -> bool {
+fn is_noted(query: MemoryContext, relid: Oid) -> bool {
+    // SAFETY: the list is a static of this process.
     unsafe { Noted::find(&raw const CHANGED, query, |noted| noted == relid).is_some() }
 }
 
 /// A deleted row was changed, by whatever of this statement.
+///
+/// Safety: the memory of an execution that is under way.
 pub(super) unsafe fn note_once(query: MemoryContext, relid: Oid) {
+    // SAFETY: the list is a static of this process.
     unsafe {
         if !is_noted(query, relid) {
             Noted::add(&raw mut CHANGED, query, relid);
@@ -40,7 +40,10 @@ pub(super) unsafe fn note_once(query: MemoryContext, relid: Oid) {
 }
 
 /// Does the statement set this column? 0: there is none.
+///
+/// Safety: a trigger on UPDATE.
 unsafe fn sets(trigger: *mut pg_sys::TriggerData, column: i16) -> bool {
+    // SAFETY: the server tells a trigger on UPDATE which columns are set; null is an empty set.
     unsafe {
         column > 0
             && bms_is_member(i32::from(column) - pg_sys::FirstLowInvalidHeapAttributeNumber, (*trigger).tg_updatedcols)
@@ -53,6 +56,8 @@ unsafe fn sets(trigger: *mut pg_sys::TriggerData, column: i16) -> bool {
 /// Called by the server as a trigger.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_soft_delete_dead_row(call: pg_sys::FunctionCallInfo) -> Datum {
+    // SAFETY: `data` has found the trigger to be ours: after an UPDATE, of a row, so there are both tuples, of the
+    // relation's descriptor.
     unsafe {
         let query = statements::query();
         let trigger = attached::data(call, &DEAD_ROW);
@@ -76,6 +81,7 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_dead_row(call: pg_sys::Functi
 /// Called by the server as a trigger.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_soft_delete_inserted(call: pg_sys::FunctionCallInfo) -> Datum {
+    // SAFETY: `data` has found the trigger to be ours; the program lives until the transaction ends.
     unsafe {
         let query = statements::query();
         let trigger = attached::data(call, &INSERTED);
@@ -90,7 +96,9 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_inserted(call: pg_sys::Functi
     }
 }
 
+/// Safety: what the server calls a trigger for.
 unsafe fn refuse(own: &Own, trigger: *mut pg_sys::TriggerData) -> ! {
+    // SAFETY: the name of an open relation ends in a zero; the message is in the server's memory.
     unsafe {
         let message = raw::concat(&[
             c"a row to insert into table \"".as_ptr(),

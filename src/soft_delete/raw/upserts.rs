@@ -8,13 +8,8 @@ use pgrx::pg_sys::{self, MemoryContext, NodeTag, Oid};
 
 use super::noted::Noted;
 use super::programs;
+use crate::server::raw::unguarded::{bms_is_member, pull_varattnos, standard_ExecutorStart};
 use crate::soft_delete::program::Own;
-
-unsafe extern "C-unwind" {
-    fn standard_ExecutorStart(desc: *mut pg_sys::QueryDesc, flags: c_int);
-    fn bms_is_member(member: i32, set: *const pg_sys::Bitmapset) -> bool;
-    fn pull_varattnos(node: *mut pg_sys::Node, relation: pg_sys::Index, columns: *mut *mut pg_sys::Bitmapset);
-}
 
 /// Their plans.
 static mut UPSERTS: Noted<*mut pg_sys::PlannedStmt> = Noted::nothing();
@@ -33,7 +28,10 @@ pub fn install() {
 }
 
 /// Nothing to drop, and the next hook is called directly: a foreign error passes as it is (LAW 12).
+///
+/// Safety: called by the server.
 unsafe extern "C-unwind" fn executor_start(desc: *mut pg_sys::QueryDesc, flags: c_int) {
+    // SAFETY: as we were called; afterwards the execution has begun, so there is its state.
     unsafe {
         match NEXT {
             Some(next) => next(desc, flags),
@@ -44,7 +42,10 @@ unsafe extern "C-unwind" fn executor_start(desc: *mut pg_sys::QueryDesc, flags: 
 }
 
 /// An execution begins.
+///
+/// Safety: the execution has begun.
 unsafe fn begun(desc: *mut pg_sys::QueryDesc) {
+    // SAFETY: a plan and its execution's memory are there; the note goes with that memory, and the plan not before.
     unsafe {
         let statement = (*desc).plannedstmt;
         let operation = (*desc).operation;
@@ -61,23 +62,32 @@ unsafe fn begun(desc: *mut pg_sys::QueryDesc) {
     }
 }
 
+/// Safety: a node of a plan.
 unsafe fn changes_instead(modify: *mut pg_sys::ModifyTable) -> bool {
+    // SAFETY: as the caller promises.
     unsafe {
         (*modify).operation == pg_sys::CmdType::CMD_MERGE
             || (*modify).onConflictAction == pg_sys::OnConflictAction::ONCONFLICT_UPDATE
     }
 }
 
+/// Safety: null (empty) or a list.
 unsafe fn length(list: *const pg_sys::List) -> usize {
+    // SAFETY: not null.
     unsafe { if list.is_null() { 0 } else { (*list).length as usize } }
 }
 
+/// Safety: the list has more than `i` pointers, to `T`s.
 unsafe fn nth<T>(list: *const pg_sys::List, i: usize) -> *mut T {
+    // SAFETY: as the caller promises.
     unsafe { (*(*list).elements.add(i)).ptr_value.cast() }
 }
 
 /// Those that change tables: the plan itself, and each WITH.
+///
+/// Safety: a plan.
 unsafe fn each(statement: *mut pg_sys::PlannedStmt, mut f: impl FnMut(*mut pg_sys::ModifyTable)) {
+    // SAFETY: subplans are a list of plans, of which some are null; a node is what its tag says.
     unsafe {
         let mut plan = (*statement).planTree;
         let mut i = 0;
@@ -94,20 +104,27 @@ unsafe fn each(statement: *mut pg_sys::PlannedStmt, mut f: impl FnMut(*mut pg_sy
     }
 }
 
-unsafe fn find(query: MemoryContext) -> Option<*mut pg_sys::PlannedStmt> {
+fn find(query: MemoryContext) -> Option<*mut pg_sys::PlannedStmt> {
+    // SAFETY: the list is a static of this process.
     unsafe { Noted::find(&raw const UPSERTS, query, |_| true) }
 }
 
 /// Is it a statement that inserts into the live view, and changes rows that it meets?
+///
+/// Safety: in a trigger of that execution.
 pub unsafe fn is_through_view(query: MemoryContext, own: &Own) -> bool {
+    // SAFETY: what was noted of an execution that is under way is its plan.
     unsafe {
         own.live_view != Oid::INVALID && find(query).is_some_and(|statement| inserts_into(statement, own.live_view))
     }
 }
 
 /// A view that somebody inserts into has no part in the plan; rights on it are looked at.
+///
+/// Safety: a plan.
 #[cfg(not(feature = "pg15"))]
 unsafe fn inserts_into(statement: *mut pg_sys::PlannedStmt, view: Oid) -> bool {
+    // SAFETY: a list of such nodes, within its length.
     unsafe {
         let mut i = 0;
         while i < length((*statement).permInfos) {
@@ -121,8 +138,12 @@ unsafe fn inserts_into(statement: *mut pg_sys::PlannedStmt, view: Oid) -> bool {
     }
 }
 
+/// The same, where rights are looked up with the tables.
+///
+/// Safety: a plan.
 #[cfg(feature = "pg15")]
 unsafe fn inserts_into(statement: *mut pg_sys::PlannedStmt, view: Oid) -> bool {
+    // SAFETY: a list of such nodes, within its length.
     unsafe {
         let mut i = 0;
         while i < length((*statement).rtable) {
@@ -137,7 +158,11 @@ unsafe fn inserts_into(statement: *mut pg_sys::PlannedStmt, view: Oid) -> bool {
 }
 
 /// Does the statement change rows of this table that it meets, and not say of them that they are deleted?
+///
+/// Safety: in a trigger of that execution; nothing above has anything to drop.
 pub unsafe fn is_blind(query: MemoryContext, own: &Own) -> bool {
+    // SAFETY: result relations are numbers of the range table, counted from 1; a program lives until the transaction
+    // ends.
     unsafe {
         if !TOLD {
             return true;
@@ -162,7 +187,9 @@ pub unsafe fn is_blind(query: MemoryContext, own: &Own) -> bool {
     }
 }
 
+/// Safety: a node of a plan, which has a result relation of that number.
 unsafe fn is_blind_of(modify: *mut pg_sys::ModifyTable, number: usize, relation: i32, own: &Own) -> bool {
+    // SAFETY: MERGE has a list of actions for each result relation.
     unsafe {
         if (*modify).operation != pg_sys::CmdType::CMD_MERGE {
             return !names((*modify).onConflictWhere, relation, own);
@@ -181,7 +208,10 @@ unsafe fn is_blind_of(modify: *mut pg_sys::ModifyTable, number: usize, relation:
 }
 
 /// Does the condition ask whether the row is deleted?
+///
+/// Safety: null or an expression of a plan.
 unsafe fn names(condition: *mut pg_sys::Node, relation: i32, own: &Own) -> bool {
+    // SAFETY: the set is in the current memory, and null if it is empty.
     unsafe {
         let mut columns = null_mut();
         pull_varattnos(condition, relation as pg_sys::Index, &raw mut columns);

@@ -2,7 +2,7 @@
 //! the same time; what follows is gathered and deleted many at a time, at a third of the cost. The rows that a statement has
 //! seen to are known to its level: other people's triggers can begin another statement on the same view in the middle of it.
 
-use std::ffi::{c_char, c_int, c_long, c_void};
+use std::ffi::c_int;
 use std::ptr::{null, null_mut};
 
 use pgrx::pg_sys::{self, Datum, Oid};
@@ -12,16 +12,19 @@ use super::engine::{self, Keys};
 use super::state;
 use super::statements::{self, Begun, Kind};
 use super::triggers::{NOTHING, own};
-use crate::server::raw::{self, Array, Report, Sight};
+use crate::server::raw::unguarded::{
+    MemoryContextDelete, hash_bytes_extended, hash_create, hash_search, heap_copy_tuple_as_datum,
+};
+use crate::server::raw::{self, Array, Report, Sight, trigger};
 use crate::soft_delete::program::{KeyColumn, Own};
 
 raw::version_1!(pg_finfo_upkeep_soft_delete_view_row, pg_finfo_upkeep_soft_delete_view);
 
 pub(super) const EACH: [Made; 1] =
-    [Made::on_view(c"upkeep_soft_delete_row", attached::ROW | attached::INSTEAD | attached::DELETE)];
+    [Made::on_view(c"upkeep_soft_delete_row", trigger::ROW | trigger::INSTEAD | trigger::DELETE)];
 pub(super) const BEGIN_AND_END: [Made; 2] = [
-    Made::on_view(c"upkeep_soft_delete_begin", attached::BEFORE | attached::DELETE),
-    Made::on_view(c"upkeep_soft_delete", attached::DELETE),
+    Made::on_view(c"upkeep_soft_delete_begin", trigger::BEFORE | trigger::DELETE),
+    Made::on_view(c"upkeep_soft_delete", trigger::DELETE),
 ];
 
 /// A statement for each row, up to here.
@@ -29,20 +32,6 @@ const ONE_BY_ONE: u64 = 100;
 /// Rows that are gathered at most, and the bytes of their images.
 const BATCH: u64 = 1_000;
 const BATCH_BYTES: usize = 4 << 20;
-
-unsafe extern "C-unwind" {
-    fn heap_copy_tuple_as_datum(tuple: pg_sys::HeapTuple, desc: pg_sys::TupleDesc) -> Datum;
-    fn MemoryContextDelete(context: pg_sys::MemoryContext);
-    fn hash_bytes_extended(bytes: *const u8, length: c_int, seed: u64) -> u64;
-    fn hash_create(name: *const c_char, count: c_long, info: *const pg_sys::HASHCTL, flags: c_int)
-    -> *mut pg_sys::HTAB;
-    fn hash_search(
-        table: *mut pg_sys::HTAB,
-        key: *const c_void,
-        action: pg_sys::HASHACTION::Type,
-        found: *mut bool,
-    ) -> *mut c_void;
-}
 
 /// A DELETE on a live view that is being run. Its rows are unfinished until its end has carried their deletion on.
 #[repr(C)]
@@ -81,7 +70,9 @@ const NO_BATCH: Batch = Batch {
     width: 0,
 };
 
+/// Safety: in the trigger that begins the DELETE of that execution.
 unsafe fn begin(query: pg_sys::MemoryContext, view: Oid) {
+    // SAFETY: the level is written before anybody else sees it, and all that it points at is in its own context.
     unsafe {
         statements::refuse_unfinished(0);
         // One query may delete from a view in several places: the server begins it once, and ends it once.
@@ -102,7 +93,10 @@ unsafe fn begin(query: pg_sys::MemoryContext, view: Oid) {
 }
 
 /// The statement on that view that is being run. One query may delete from several views.
+///
+/// Safety: in a trigger of that execution.
 unsafe fn level_of(query: pg_sys::MemoryContext, view: Oid) -> *mut Level {
+    // SAFETY: what has begun as a DELETE is a `Level`.
     unsafe {
         let level: *mut Level = statements::find(Kind::Delete, query, view);
         if level.is_null() {
@@ -120,7 +114,11 @@ unsafe fn level_of(query: pg_sys::MemoryContext, view: Oid) -> *mut Level {
 }
 
 /// Has the statement seen this row before? If not, it has now.
+///
+/// Safety: the level has begun; a row of a trigger.
 unsafe fn is_known(level: *mut Level, row: pg_sys::HeapTuple) -> bool {
+    // SAFETY: the digest is of the row's bytes behind its header; the table has keys of eight bytes, which are their
+    // own entries.
     unsafe {
         let header = (*row).t_data;
         let start = usize::from((*header).t_hoff);
@@ -133,7 +131,9 @@ unsafe fn is_known(level: *mut Level, row: pg_sys::HeapTuple) -> bool {
     }
 }
 
+/// Safety: `own` has that many keys.
 unsafe fn arrays(context: pg_sys::MemoryContext, first: Option<Oid>, own: &Own, keys: usize) -> *mut Array {
+    // SAFETY: room for all of them; `write` drops nothing that was there.
     unsafe {
         let more = usize::from(first.is_some());
         let arrays: *mut Array = raw::allocate_in(context, more + keys);
@@ -149,7 +149,10 @@ unsafe fn arrays(context: pg_sys::MemoryContext, first: Option<Oid>, own: &Own, 
 }
 
 /// Notes the keys by which other rows may reference this one.
+///
+/// Safety: the level has begun; the row has that descriptor, and `own` is of its table.
 unsafe fn note(level: *mut Level, own: &Own, row: pg_sys::HeapTuple, desc: pg_sys::TupleDesc) {
+    // SAFETY: the arrays are as many as the level's columns, which are those of `own`, or it is an error.
     unsafe {
         if own.children.is_empty() {
             return;
@@ -171,7 +174,10 @@ unsafe fn note(level: *mut Level, own: &Own, row: pg_sys::HeapTuple, desc: pg_sy
     }
 }
 
+/// Safety: as [`note`].
 unsafe fn gather(level: *mut Level, own: &Own, row: pg_sys::HeapTuple, desc: pg_sys::TupleDesc) {
+    // SAFETY: the arrays are one for the rows and one for each column of the primary key, which is that of `own`, or
+    // it is an error.
     unsafe {
         if (*level).batch.rows == 0 {
             let context = raw::new_context((*level).begun.context);
@@ -199,7 +205,9 @@ unsafe fn gather(level: *mut Level, own: &Own, row: pg_sys::HeapTuple, desc: pg_
     }
 }
 
+/// Safety: of a level that has begun.
 unsafe fn require_same(batch: &Batch, own: &Own) {
+    // SAFETY: it has `width` columns.
     unsafe {
         if batch.row_type != own.row_type {
             engine::other_keys();
@@ -209,7 +217,11 @@ unsafe fn require_same(batch: &Batch, own: &Own) {
 }
 
 /// Deletes what was gathered. Between connect and finish.
+///
+/// Safety: connected; the level has begun, and is marked as busy or at its end.
 unsafe fn flush(level: *mut Level, own: &Own) {
+    // SAFETY: the batch is ours alone once it is taken off the level, so each array is read once; values have room
+    // for the three parameters, the rows and the primary key. Its context goes when the statement has run.
     unsafe {
         // Others' triggers run in here, but none that would gather on this level.
         let batch = (*level).batch;
@@ -235,7 +247,10 @@ unsafe fn flush(level: *mut Level, own: &Own) {
 
 /// Somebody was faster: a trigger on the rows themselves, which is as good, or another session. Or the table itself keeps a row
 /// from being updated, which a DELETE passes over; but the gathered rows are counted already.
+///
+/// Safety: connected; `values` are those of `delete_many`.
 unsafe fn explain_fewer(own: &Own, values: *mut Datum, wanted: u64) {
+    // SAFETY: `look_many` takes the same.
     unsafe {
         raw::run_theirs(&own.look_many, values, null(), Sight::Latest);
         let count = |number| raw::value(number).map_or(0, |rows| rows.value() as u64);
@@ -253,7 +268,9 @@ unsafe fn explain_fewer(own: &Own, values: *mut Datum, wanted: u64) {
     }
 }
 
+/// Safety: nothing above has anything to drop.
 unsafe fn changed() -> ! {
+    // SAFETY: texts of ours end in a zero.
     unsafe {
         raw::raise(&Report {
             detail: c"A row has changed since the statement looked at it.".as_ptr(),
@@ -265,7 +282,10 @@ unsafe fn changed() -> ! {
 
 /// The row is locked, and deleted if it still is as the statement saw it; false: somebody else has deleted it, or the table
 /// passes it over. `known`: the statement has met such a row before, which went, or was looked at, with that one.
+///
+/// Safety: connected; the row has that descriptor, and `own` is of its table.
 unsafe fn delete_one(own: &Own, row: pg_sys::HeapTuple, desc: pg_sys::TupleDesc, known: bool) -> bool {
+    // SAFETY: both statements take the three parameters, the row and the primary key.
     unsafe {
         let deletion = state::current();
         let values = engine::parameters(deletion, 1 + own.primary);
@@ -295,6 +315,8 @@ unsafe fn delete_one(own: &Own, row: pg_sys::HeapTuple, desc: pg_sys::TupleDesc,
 /// Called by the server as a trigger.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_soft_delete_view_row(call: pg_sys::FunctionCallInfo) -> Datum {
+    // SAFETY: `data` has found the trigger to be ours: of a row of a view, so there is its tuple. The level lives
+    // until its statement ends, and nobody ends it while it is busy; the program lives until the transaction ends.
     unsafe {
         let query = statements::query();
         let trigger = attached::data(call, &EACH);
@@ -350,11 +372,13 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_view_row(call: pg_sys::Functi
 /// Called by the server as a trigger.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn upkeep_soft_delete_view(call: pg_sys::FunctionCallInfo) -> Datum {
+    // SAFETY: `data` has found the trigger to be ours. The level is not used after `end`; keys live in the
+    // connection's memory until `finish`.
     unsafe {
         let query = statements::query();
         let trigger = attached::data(call, &BEGIN_AND_END);
         let view = (*(*trigger).tg_relation).rd_id;
-        if (*trigger).tg_event & pg_sys::TRIGGER_EVENT_TIMINGMASK == pg_sys::TRIGGER_EVENT_BEFORE {
+        if trigger::is_before(trigger) {
             begin(query, view);
             return NOTHING;
         }
@@ -373,7 +397,10 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_view(call: pg_sys::FunctionCa
     }
 }
 
+/// Safety: at the end of the level's statement: the arrays are not used again.
 unsafe fn keys(level: *mut Level, own: &Own) -> Keys {
+    // SAFETY: if `own` has children, the level has an array for each of its keys, or it is an error; each is read
+    // once.
     unsafe {
         let rows = (*level).begun.unfinished;
         if own.children.is_empty() {
@@ -394,6 +421,8 @@ unsafe fn keys(level: *mut Level, own: &Own) -> Keys {
     }
 }
 
+/// Safety: nothing above has anything to drop.
 unsafe fn not_enabled() -> ! {
+    // SAFETY: texts of ours end in a zero.
     unsafe { raw::raise(&Report::new(c"55000", c"soft delete is not enabled on the table of this view")) }
 }

@@ -1,13 +1,13 @@
 //! The kind `unique keys`.
 
 use pgrx::Uuid;
-use pgrx::pg_sys::Oid;
 use serde_json::Value;
 
 use super::run::{self, Run};
 use crate::error::Result;
 use crate::jobs::claims::{Claim, What};
 use crate::jobs::kind::{Job, Kind, Nature, Work};
+use crate::server::Oid;
 use crate::server::index_command::Extent;
 
 pub struct UniqueKeys;

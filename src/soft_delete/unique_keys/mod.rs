@@ -10,12 +10,12 @@ pub mod run;
 pub use kind::UniqueKeys;
 
 use pgrx::Uuid;
-use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
 use crate::calls::standing;
 use crate::error::*;
 use crate::jobs::queue::{self, NewJob};
+use crate::server::Oid;
 use crate::server::raise::{self, Level, answer};
 use plan::{Fate, Key};
 

@@ -1,12 +1,11 @@
 //! The unique keys of a table, and what becomes of each.
 
-use pgrx::pg_sys::Oid;
 use pgrx::spi::quote_identifier;
 
 use crate::calls::{arguments, relation};
 use crate::error::*;
-use crate::server::{catalog, spi};
-use crate::soft_delete::purge::graph;
+use crate::server::{Oid, catalog, spi};
+use crate::soft_delete::managed;
 use crate::sql::quote;
 
 /// A soft-deleted table whose owner asks.
@@ -46,7 +45,7 @@ pub struct Key {
 /// Checks who asks for what.
 pub fn subject(target: Option<Oid>) -> Result<Subject> {
     let relid = arguments::required(target, "target")?;
-    let managed = graph::managed(relid)?;
+    let managed = managed::find_whole(relid)?;
     let relid = managed.as_ref().map_or(relid, |managed| managed.relid);
     let found = spi::query_one(
         "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.pg_has_role(c.relowner, 'USAGE'),
@@ -59,7 +58,7 @@ pub fn subject(target: Option<Oid>) -> Result<Subject> {
     let Some((sql, owned, partitioned, owner)) = found else {
         return Err(relation::missing(relid));
     };
-    let Some(managed) = managed else { return Err(crate::soft_delete::purge::not_soft_deleted(&sql)) };
+    let Some(managed) = managed else { return Err(managed::not_enabled(&sql)) };
     if !owned {
         return Err(Error::new(INSUFFICIENT_PRIVILEGE, format!("must be owner of table {sql} to change its keys")));
     }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use crate::sql::quote::literal;
 use pgrx::Uuid;
-use pgrx::pg_sys::Oid;
 use pgrx::spi::quote_identifier;
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +16,7 @@ use crate::error::*;
 use crate::jobs::clean_up;
 use crate::jobs::kind::{Completion, Context, Job, Outcome, Plan, Work};
 use crate::jobs::retry::{Tries, Verdict};
-use crate::server::{heap, spi};
+use crate::server::{Oid, heap, spi};
 
 /// Builds of one index that may fail before the job does.
 const MOST_TRIES: u32 = 3;
