@@ -97,7 +97,10 @@ pub extern "C-unwind" fn _PG_init() {
     server::raise::without_backtraces();
     settings::define();
     server::named::install();
+    #[cfg(not(feature = "pg_test"))]
     jobs::registry::register(&KINDS, &CHORES);
+    #[cfg(feature = "pg_test")]
+    in_server_tests::outside::register(&KINDS, &CHORES);
     if server::worker::is_preloading() && !server::worker::is_binary_upgrade() {
         jobs::launcher::register();
         hooks::install();

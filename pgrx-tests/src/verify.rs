@@ -8,6 +8,7 @@ mod examples;
 mod fuzz;
 mod in_server;
 mod markdown;
+mod outside;
 mod pg_upgrade;
 mod pg_upgrade_tables;
 mod regress;

@@ -7,13 +7,15 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use super::{Passed, Suite};
+use super::{Passed, Suite, outside};
 use crate::cluster::{Cluster, PATIENCE};
 use crate::session::Session;
 use crate::wait::wait_for;
 use crate::{command, tools};
 
 const DATABASE: &str = "in_server";
+/// With workers and commits, therefore at the end.
+const OUTSIDE: &str = "a_kind_and_a_chore_from_outside";
 
 pub fn run(suite: &Suite) -> Result<Passed> {
     let tree = suite.tests_tree()?;
@@ -30,7 +32,8 @@ pub fn run(suite: &Suite) -> Result<Passed> {
             "CREATE FUNCTION tests.\"{test}\"() RETURNS void LANGUAGE c AS '$libdir/pg_upkeep', '{test}_wrapper'"
         ))?;
     }
-    report(&tests, |test| call(&cluster, &mut session, test))
+    let all: Vec<String> = tests.iter().cloned().chain([OUTSIDE.to_owned()]).collect();
+    report(&all, |test| if test == OUTSIDE { outside::run(&cluster) } else { call(&cluster, &mut session, test) })
 }
 
 /// In the words of cargo's test runner.

@@ -22,7 +22,6 @@ pub fn check(clone: &Clone) -> Result<Vec<Finding>> {
     let repeated: &[Repeated] = &[
         ("pg_upkeep.control", r"default_version = '([^']+)'", ours.clone()),
         ("CHANGELOG.md", r"(?m)^## (\S+)", ours),
-        ("rust-toolchain.toml", r#"channel = "(\d+\.\d+)"#, rust.clone()),
         ("README.md", r"Rust (\d+\.\d+)", rust),
         ("pgrx-tests/src/pg.rs", r"OLDEST: u32 = (\d+)", oldest),
         ("pgrx-tests/src/pg.rs", r"NEWEST: u32 = (\d+)", newest),
@@ -85,7 +84,6 @@ mod tests {
             ),
             ("pg_upkeep.control", "default_version = '0.6.0'"),
             ("CHANGELOG.md", "# Changelog\n## 0.6.0\n## 0.5.0"),
-            ("rust-toolchain.toml", "channel = \"1.95.0\""),
             ("README.md", "PostgreSQL 16, 17 or 18, Rust 1.95, cargo-pgrx 0.18.1"),
             ("pgrx-tests/src/pg.rs", "const OLDEST: u32 = 17;\nconst NEWEST: u32 = 18;"),
             (".ci/run", "verify 18\nverify 17 --only x"),
