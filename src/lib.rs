@@ -15,6 +15,8 @@ mod hooks;
 mod in_server_tests;
 mod indexes;
 mod jobs;
+#[cfg(feature = "pg_test")]
+mod outside;
 mod page;
 mod quarantine;
 mod queries;
@@ -100,7 +102,7 @@ pub extern "C-unwind" fn _PG_init() {
     #[cfg(not(feature = "pg_test"))]
     jobs::registry::register(&KINDS, &CHORES);
     #[cfg(feature = "pg_test")]
-    in_server_tests::outside::register(&KINDS, &CHORES);
+    outside::register(&KINDS, &CHORES);
     if server::worker::is_preloading() && !server::worker::is_binary_upgrade() {
         jobs::launcher::register();
         hooks::install();

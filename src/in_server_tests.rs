@@ -1,8 +1,6 @@
 //! What in-server tests share. They run in a transaction that is rolled back, so no
 //! worker sees what they do.
 
-pub mod outside;
-
 use crate::error::{Error, Result};
 use crate::server::catch::subtransaction;
 use crate::server::spi;

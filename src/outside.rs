@@ -5,6 +5,7 @@ use pgrx::{Uuid, pg_extern};
 use serde_json::{Value, json};
 
 use crate::error::{Error, INTERNAL_ERROR, Result};
+use crate::in_server_tests::run;
 use crate::jobs::chore::{Chore, Memory, Visit};
 use crate::jobs::claims::{Claim, What};
 use crate::jobs::kind::{Context, Job, Kind, Nature, Outcome, Plan, Restart, Work};
@@ -57,7 +58,7 @@ struct Writing {
 
 impl Writing {
     fn write(&self, number: i64) -> Result<()> {
-        super::run(&format!("INSERT INTO {} SELECT {number} FROM pg_catalog.pg_sleep(0.005)", self.table))
+        run(&format!("INSERT INTO {} SELECT {number} FROM pg_catalog.pg_sleep(0.005)", self.table))
     }
 }
 
