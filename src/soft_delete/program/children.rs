@@ -3,45 +3,31 @@
 
 use pgrx::spi::quote_identifier;
 
-use super::keys::{collate, counted, key_shape, rows, wanted_by, with_arrays};
+use super::keys::{counted, key_shape, wanted_by, with_arrays};
+use super::referencing::Referencing;
 use super::{Action, Child, Refusal, clearing, text};
 use crate::error::Result;
 use crate::server::Oid;
 use crate::server::catalog;
 use crate::server::raw::Planned;
 use crate::soft_delete::managed::{self, Column, ForeignKey, Managed};
-use crate::sql::quote::{identifier, literal, qualified};
-
-/// Rows `c` that reference keys `d` by a foreign key.
-pub(super) struct Referencing<'a> {
-    pub key: &'a ForeignKey,
-    /// Which of the keys it references.
-    pub used: Vec<Column>,
-    pub table: String,
-    pub rows: String,
-    /// Of those that are live, if their table has soft delete.
-    pub matching: String,
-}
+use crate::sql::quote::{literal, qualified};
 
 /// What is to be done, in order, by one foreign key.
 pub fn of(managed: &Managed, key: &ForeignKey, keys: &[Column], relations: &mut Vec<Oid>) -> Result<Vec<Child>> {
-    let named = |name: &String| keys.iter().find(|key| &key.name == name);
-    let used: Vec<Column> = key.parent_columns.iter().filter_map(named).cloned().collect();
     let child = if key.child_managed { managed::find(key.child_root)? } else { None };
-    let rows = rows(used.len(), 4);
-    let matching = matching(key, &used, child.as_ref());
-    let referencing = Referencing { key, used, table: key.child_rows(), rows, matching };
+    let referencing = Referencing::of(key, keys, child.as_ref());
     let mut actions = vec![match (key.on_delete, &child) {
-        ('c', Some(child)) => referencing.cascade(child, relations)?,
+        ('c', Some(child)) => cascade(&referencing, child, relations)?,
         ('c', None) if managed.on_unmanaged == "ignore" => Action::Nothing,
-        ('c', None) => referencing.refuse(false, unmanaged(managed, key)),
+        ('c', None) => refuse(&referencing, false, unmanaged(managed, key)),
         ('n' | 'd', _) => clearing::clear(&referencing)?,
-        ('r', _) => referencing.refuse(true, referenced(managed, key)),
-        _ => referencing.refuse(false, referenced(managed, key)),
+        ('r', _) => refuse(&referencing, true, referenced(managed, key)),
+        _ => refuse(&referencing, false, referenced(managed, key)),
     }];
     // A default that is the value itself, or a trigger of the user's, may have left the reference as it was.
     if matches!(key.on_delete, 'n' | 'd') {
-        actions.push(referencing.refuse(false, referenced(managed, key)));
+        actions.push(refuse(&referencing, false, referenced(managed, key)));
     }
     if !key.child_owner_may {
         actions.insert(0, refuse_without_rights(managed, key, with_arrays(&referencing.used)));
@@ -51,51 +37,38 @@ pub fn of(managed: &Managed, key: &ForeignKey, keys: &[Column], relations: &mut 
     Ok(actions.into_iter().map(child).collect())
 }
 
-fn matching(key: &ForeignKey, used: &[Column], child: Option<&Managed>) -> String {
-    let mut conditions: Vec<String> = (0..used.len())
-        .map(|i| {
-            let child = format!("c.{}", identifier(&key.child_columns[i]));
-            key.operators[i].between((&format!("d.k{i}"), &collate(&used[i])), (&child, ""))
-        })
-        .collect();
-    conditions.extend(child.map(|child| child.live("c")));
-    conditions.join(" AND ")
+/// What comes back is for those that reference the child in their turn.
+fn cascade(referencing: &Referencing<'_>, child: &Managed, relations: &mut Vec<Oid>) -> Result<Action> {
+    let Referencing { table, rows, matching, .. } = referencing;
+    let update = format!("UPDATE {table} AS c SET {} FROM {rows} WHERE {matching}", child.set_deleted());
+    let foreign_keys = managed::referencing(child.relid)?;
+    relations.extend(foreign_keys.iter().flat_map(|key| [key.parent, key.child, key.child_root]));
+    relations.extend(managed::partitions(child.relid)?);
+    let wanted = wanted_by(child, &foreign_keys)?;
+    Ok(Action::Cascade {
+        child: child.relid,
+        statement: Planned::new(counted(&update, "c.", &wanted), with_arrays(&referencing.used)),
+        keys: key_shape(&wanted),
+    })
 }
 
-impl Referencing<'_> {
-    /// What comes back is for those that reference the child in their turn.
-    fn cascade(&self, child: &Managed, relations: &mut Vec<Oid>) -> Result<Action> {
-        let Referencing { table, rows, matching, .. } = self;
-        let update = format!("UPDATE {table} AS c SET {} FROM {rows} WHERE {matching}", child.set_deleted());
-        let foreign_keys = managed::referencing(child.relid)?;
-        relations.extend(foreign_keys.iter().flat_map(|key| [key.parent, key.child, key.child_root]));
-        relations.extend(managed::partitions(child.relid)?);
-        let wanted = wanted_by(child, &foreign_keys)?;
-        Ok(Action::Cascade {
-            child: child.relid,
-            statement: Planned::new(counted(&update, "c.", &wanted), with_arrays(&self.used)),
-            keys: key_shape(&wanted),
-        })
-    }
-
-    fn refuse(&self, now: bool, refusal: Refusal) -> Action {
-        let Referencing { key, table, rows, matching, used } = self;
-        let detail = literal(&format!("Key ({})=(", key.parent_columns.join(", ")));
-        let values: Vec<String> = (0..used.len()).map(|i| format!("d.k{i}")).collect();
-        let rest = literal(&format!(") is still referenced from table \"{}\".", key.child_name));
-        Action::Refuse {
-            now,
-            statement: Planned::new(
-                format!(
-                    "SELECT {detail} OPERATOR(pg_catalog.||) pg_catalog.concat_ws(', ', {}) OPERATOR(pg_catalog.||) {rest}
+fn refuse(referencing: &Referencing<'_>, now: bool, refusal: Refusal) -> Action {
+    let Referencing { key, table, rows, matching, used } = referencing;
+    let detail = literal(&format!("Key ({})=(", key.parent_columns.join(", ")));
+    let values: Vec<String> = (0..used.len()).map(|i| format!("d.k{i}")).collect();
+    let rest = literal(&format!(") is still referenced from table \"{}\".", key.child_name));
+    Action::Refuse {
+        now,
+        statement: Planned::new(
+            format!(
+                "SELECT {detail} OPERATOR(pg_catalog.||) pg_catalog.concat_ws(', ', {}) OPERATOR(pg_catalog.||) {rest}
                      FROM {table} AS c, {rows} WHERE {matching} LIMIT 1",
-                    values.join(", ")
-                ),
-                with_arrays(used),
+                values.join(", ")
             ),
-            names_table: true,
-            refusal,
-        }
+            with_arrays(used),
+        ),
+        names_table: true,
+        refusal,
     }
 }
 

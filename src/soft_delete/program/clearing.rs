@@ -1,7 +1,7 @@
 //! ON DELETE SET NULL and SET DEFAULT: references to deleted rows are cleared, and remembered.
 
-use super::children::Referencing;
 use super::keys::{common, with_arrays};
+use super::referencing::Referencing;
 use super::{Action, Clearing};
 use crate::error::{Error, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
 use crate::server::raw::Planned;
@@ -9,7 +9,7 @@ use crate::server::types;
 use crate::soft_delete::managed::{self, ForeignKey, Operator};
 use crate::sql::quote::{identifier, literal, qualified};
 
-pub(super) fn clear(referencing: &Referencing<'_>) -> Result<Action> {
+pub fn clear(referencing: &Referencing<'_>) -> Result<Action> {
     let key = referencing.key;
     let child_key = managed::primary_key(key.child_root)?;
     if child_key.is_empty() {

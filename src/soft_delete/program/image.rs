@@ -1,7 +1,7 @@
 //! DELETE on a live view: the row as the statement saw it, the view's image of it, tells whether somebody has changed it since.
 
 use super::keys::common;
-use super::own::Table;
+use super::table::Table;
 use crate::error::Result;
 use crate::server::raw::Planned;
 use crate::server::view;

@@ -11,6 +11,8 @@ mod image;
 mod keys;
 mod own;
 mod parents;
+mod referencing;
+mod table;
 
 use std::ffi::CString;
 
@@ -19,6 +21,7 @@ use crate::error::Result;
 use crate::server::named::objects::Objects;
 use crate::server::raw::Planned;
 use crate::server::{Oid, catalog, encoding, spi};
+use crate::soft_delete::raw::hashes;
 
 pub use keys::{common, counted_own, wanted_keys};
 pub use parents::references;
@@ -257,7 +260,7 @@ impl Program {
             types.extend(parent.columns.iter().map(|key| key.type_oid));
             roles.push(parent.owner);
         }
-        crate::soft_delete::raw::programs::hashes(&types, &roles)
+        hashes::of(&types, &roles)
     }
 }
 

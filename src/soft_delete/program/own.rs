@@ -5,61 +5,15 @@ use std::ffi::CString;
 use pgrx::spi::quote_identifier;
 
 use super::image::{Image, Place};
-use super::keys::{collate, common, counted_own, key_columns, key_shape, rows, with_arrays};
+use super::keys::{common, counted_own, key_shape, rows, with_arrays};
+use super::table::Table;
 use super::{Back, Key, KeyColumn, Own, children, parents, text};
 use crate::error::Result;
 use crate::server::heap;
 use crate::server::raw::Planned;
 use crate::server::{Oid, types};
-use crate::soft_delete::managed::{self, Column, ForeignKey, Managed, Operator};
+use crate::soft_delete::managed::{self, Managed};
 use crate::sql::quote::{identifier, literal, qualified};
-
-/// A table, `t`, and its keys.
-pub(super) struct Table<'a> {
-    pub managed: &'a Managed,
-    pub sql: String,
-    /// The primary key, then what else foreign keys reference.
-    pub keys: Vec<Column>,
-    /// What the primary key's own index calls equal.
-    equal: Vec<Operator>,
-    /// Quoted names of its columns of soft delete.
-    pub at: String,
-    pub by: String,
-    pub id: String,
-}
-
-impl<'a> Table<'a> {
-    fn of(managed: &'a Managed, columns: &[Column], foreign_keys: &[ForeignKey]) -> Result<Self> {
-        let primary_key = managed::primary_key(managed.relid)?;
-        Ok(Table {
-            managed,
-            sql: managed.sql(),
-            keys: key_columns(managed, columns, &primary_key, foreign_keys)?,
-            equal: primary_key.into_iter().map(|(_, equal)| equal).collect(),
-            at: identifier(&managed.deleted_at),
-            by: identifier(&managed.deleted_by),
-            id: identifier(&managed.deletion_id),
-        })
-    }
-
-    pub fn primary(&self) -> &[Column] {
-        &self.keys[..self.equal.len()]
-    }
-
-    /// The row has these values of the primary key, under its columns' collations.
-    pub fn equal(&self, value: &dyn Fn(usize) -> String) -> String {
-        let condition = |(i, (key, equal)): (usize, (&Column, &Operator))| {
-            equal.between((&format!("t.{}", identifier(&key.name)), ""), (&value(i), &collate(key)))
-        };
-        let conditions: Vec<String> = self.primary().iter().zip(&self.equal).enumerate().map(condition).collect();
-        conditions.join(" AND ")
-    }
-
-    /// The row is one of [`rows`].
-    pub fn matching(&self) -> String {
-        self.equal(&|i| format!("d.k{i}"))
-    }
-}
 
 pub fn of(relid: Oid, managed: &Managed, relations: &mut Vec<Oid>) -> Result<Own> {
     relations.push(managed.relid);

@@ -11,10 +11,12 @@
 mod attached;
 pub(crate) mod callbacks;
 mod calls;
+mod changed;
 mod ending;
 mod engine;
 mod events;
 mod guard;
+pub(crate) mod hashes;
 mod noted;
 mod pending;
 pub(crate) mod programs;

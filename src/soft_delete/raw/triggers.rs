@@ -8,7 +8,7 @@ use pgrx::pg_sys::{self, Datum};
 use super::attached::{self, Made};
 use super::engine::{self, Keys};
 use super::pending::{self, What};
-use super::{programs, state, statements, upsert, upserts};
+use super::{changed, programs, state, statements, upserts};
 use crate::server::raw::unguarded::{
     DirectFunctionCall1Coll, ExecDropSingleTupleTableSlot, datum_image_eq, heap_modify_tuple_by_cols,
     table_slot_create, timestamptz_timestamp,
@@ -85,7 +85,7 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_updated_row(call: pg_sys::Fun
         let id = id.map_or(null(), |id| id.cast_mut_ptr::<[u8; 16]>().cast_const());
         if live != raw::attribute(old, desc, own.deleted_at).is_none() && state::is_by_hand(query, own.relid, id) {
             if live && upserts::is_through_view(query, own) {
-                upsert::note_once(query, own.relid);
+                changed::note_once(query, own.relid);
             }
             pending::note(query, own, if live { What::UndeletedByHand } else { What::DeletedByHand }, new, desc);
         }

@@ -5,11 +5,10 @@
 //! A row's trigger notes that a deleted row was changed and stays deleted; only the trigger at the end of an INSERT knows that the statement
 //! is one. A note lives in the memory of the statement's execution, and goes with it.
 
-use pgrx::pg_sys::{self, Datum, MemoryContext, Oid};
+use pgrx::pg_sys::{self, Datum};
 
 use super::attached::{self, Made};
-use super::noted::Noted;
-use super::{statements, triggers, upserts};
+use super::{changed, statements, triggers, upserts};
 use crate::server::raw::unguarded::bms_is_member;
 use crate::server::raw::{self, Report, trigger};
 use crate::soft_delete::program::Own;
@@ -18,26 +17,6 @@ raw::version_1!(pg_finfo_upkeep_soft_delete_dead_row, pg_finfo_upkeep_soft_delet
 
 pub(super) const DEAD_ROW: [Made; 1] = [Made::on_table(c"upkeep_soft_delete_dead_row", trigger::ROW | trigger::UPDATE)];
 pub(super) const INSERTED: [Made; 1] = [Made::on_table(c"upkeep_soft_delete_insert", trigger::INSERT)];
-
-/// Tables of which a statement has changed deleted rows.
-static mut CHANGED: Noted<Oid> = Noted::nothing();
-
-fn is_noted(query: MemoryContext, relid: Oid) -> bool {
-    // SAFETY: the list is a static of this process.
-    unsafe { Noted::find(&raw const CHANGED, query, |noted| noted == relid).is_some() }
-}
-
-/// A deleted row was changed, by whatever of this statement.
-///
-/// Safety: the memory of an execution that is under way.
-pub(super) unsafe fn note_once(query: MemoryContext, relid: Oid) {
-    // SAFETY: the list is a static of this process.
-    unsafe {
-        if !is_noted(query, relid) {
-            Noted::add(&raw mut CHANGED, query, relid);
-        }
-    }
-}
 
 /// Does the statement set this column? 0: there is none.
 ///
@@ -69,7 +48,7 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_dead_row(call: pg_sys::Functi
             && dead((*trigger).tg_newtuple)
             && (!sets(trigger, own.deleted_at) && !sets(trigger, own.flag) || upserts::is_through_view(query, own))
         {
-            note_once(query, own.relid);
+            changed::note_once(query, own.relid);
         }
         triggers::NOTHING
     }
@@ -85,11 +64,11 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_inserted(call: pg_sys::Functi
     unsafe {
         let query = statements::query();
         let trigger = attached::data(call, &INSERTED);
-        if Noted::is_empty(&raw const CHANGED) {
+        if changed::none() {
             return triggers::NOTHING;
         }
         let Some(own) = triggers::own(trigger) else { return triggers::NOTHING };
-        if is_noted(query, own.relid) && upserts::is_blind(query, own) {
+        if changed::is_noted(query, own.relid) && upserts::is_blind(query, own) {
             refuse(own, trigger);
         }
         triggers::NOTHING
