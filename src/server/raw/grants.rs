@@ -74,7 +74,7 @@ unsafe fn compare(items: *mut pg_sys::List) {
     }
 }
 
-unsafe fn hash(function: Oid) -> u32 {
+fn hash(function: Oid) -> u32 {
     let zero = Datum::from(0usize);
     unsafe {
         pg_sys::GetSysCacheHashValue(
@@ -88,7 +88,7 @@ unsafe fn hash(function: Oid) -> u32 {
 }
 
 /// Those of this name in our schema, in this database.
-unsafe fn functions(schema: Oid, name: &CStr) -> Vec<Oid> {
+fn functions(schema: Oid, name: &CStr) -> Vec<Oid> {
     let zero = Datum::from(0usize);
     let mut found = Vec::new();
     unsafe {
@@ -136,7 +136,7 @@ unsafe extern "C-unwind" fn learn() {
     let mut hashes = Vec::new();
     if schema != Oid::INVALID {
         for name in NAMES {
-            hashes.extend(unsafe { functions(schema, name) }.into_iter().map(|function| unsafe { hash(function) }));
+            hashes.extend(functions(schema, name).into_iter().map(hash));
         }
     }
     hashes.truncate(MOST);
@@ -153,7 +153,7 @@ unsafe extern "C-unwind" fn forget(_arg: Datum, _cache: i32, _hash: u32) {
     unsafe { (*known).learned = false };
 }
 
-unsafe fn may_execute(function: Oid, role: Oid) -> bool {
+fn may_execute(function: Oid, role: Oid) -> bool {
     unsafe {
         #[cfg(feature = "pg15")]
         let result = pg_proc_aclcheck(function, role, pg_sys::ACL_EXECUTE as pg_sys::AclMode);
@@ -173,9 +173,9 @@ unsafe fn may_execute(function: Oid, role: Oid) -> bool {
 unsafe extern "C-unwind" fn refuse(wanted: u32) {
     let (schema, role) = (schema(), catalog::current_user());
     for name in NAMES {
-        let found = unsafe { functions(schema, name) };
+        let found = functions(schema, name);
         let denied =
-            found.iter().find(|&&function| unsafe { hash(function) == wanted && !may_execute(function, role) });
+            found.iter().find(|&&function| hash(function) == wanted && !may_execute(function, role));
         if let Some(&function) = denied {
             answer::<()>(Err(error(name, function, found.len() == 1, role)));
         }

@@ -109,15 +109,15 @@ fn index_definition(index: Oid, with_tablespace: bool) -> Option<String> {
 
 const LOCK: pg_sys::LOCKMODE = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
 
-unsafe fn try_lock(relation: Oid) -> bool {
+fn try_lock(relation: Oid) -> bool {
     unsafe { pg_sys::ConditionalLockRelationOid(relation, LOCK) }
 }
 
-unsafe fn unlock(relation: Oid) {
+fn unlock(relation: Oid) {
     unsafe { pg_sys::UnlockRelationOid(relation, LOCK) }
 }
 
-unsafe fn exists(cache: pg_sys::SysCacheIdentifier::Type, key: Oid) -> bool {
+fn exists(cache: pg_sys::SysCacheIdentifier::Type, key: Oid) -> bool {
     let nothing = pg_sys::Datum::from(0);
     unsafe { pg_sys::SearchSysCacheExists(cache as i32, key.into(), nothing, nothing, nothing) }
 }

@@ -24,13 +24,15 @@ pub struct Names {
 
 /// The statements of a text.
 pub unsafe fn parse_raw(text: &CStr) -> impl Iterator<Item = *mut pg_sys::RawStmt> {
-    let statements = unsafe { pg_sys::raw_parser(text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT) };
-    let statements = unsafe { PgList::<pg_sys::RawStmt>::from_pg(statements) };
-    statements.iter_ptr().collect::<Vec<_>>().into_iter()
+    unsafe {
+        let statements = pg_sys::raw_parser(text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
+        PgList::<pg_sys::RawStmt>::from_pg(statements)
+    }
+    .iter_ptr().collect::<Vec<_>>().into_iter()
 }
 
 pub unsafe fn parse(text: &CStr) -> impl Iterator<Item = *mut Node> {
-    unsafe { parse_raw(text) }.map(|statement| unsafe { (*statement).stmt })
+    unsafe { parse_raw(text).map(|statement| (*statement).stmt) }
 }
 
 pub unsafe fn is_query(statement: *mut Node) -> bool {

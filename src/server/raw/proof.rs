@@ -72,9 +72,9 @@ unsafe fn objects(queries: *mut pg_sys::List, sql: &str) -> Result<()> {
     while let Some(word) = words.next() {
         in_transition = (in_transition && word != ":rtekind") || word == ":enrname";
         let schema: unsafe fn(Oid) -> Oid = match word {
-            ":funcid" | ":opfuncid" | ":aggfnoid" | ":winfnoid" => |oid| unsafe { pg_sys::get_func_namespace(oid) },
+            ":funcid" | ":opfuncid" | ":aggfnoid" | ":winfnoid" => pg_sys::get_func_namespace,
             ":opno" => |_| Oid::INVALID,
-            ":relid" if !in_transition => |oid| unsafe { pg_sys::get_rel_namespace(oid) },
+            ":relid" if !in_transition => pg_sys::get_rel_namespace,
             _ => continue,
         };
         let oid = words.next().and_then(|oid| oid.parse::<u32>().ok()).unwrap_or(0);

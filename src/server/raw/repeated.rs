@@ -122,8 +122,11 @@ impl Statement {
         connected(|| {
             let mut counter = Counter::new();
             // SAFETY: the counter outlives the execution, and is its first field's address.
-            unsafe { self.execute(args, (&raw mut counter).cast())? };
-            Ok(Flagged { rows: unsafe { pg_sys::SPI_processed }, flagged: counter.flagged })
+            let rows = unsafe {
+                self.execute(args, (&raw mut counter).cast())?;
+                pg_sys::SPI_processed
+            };
+            Ok(Flagged { rows, flagged: counter.flagged })
         })
     }
 
@@ -244,13 +247,14 @@ fn datum(type_oid: pg_sys::Oid, arg: &Arg<'_>) -> Result<pg_sys::Datum> {
         Arg::Xid(value) => pg_sys::Datum::from(*value),
         Arg::Tid(tid) => {
             // SAFETY: palloc gives room for one item pointer.
-            let pointer: *mut pg_sys::ItemPointerData =
-                unsafe { pg_sys::palloc(size_of::<pg_sys::ItemPointerData>()).cast() };
-            unsafe {
+            let pointer = unsafe {
+                let pointer: *mut pg_sys::ItemPointerData =
+                    pg_sys::palloc(size_of::<pg_sys::ItemPointerData>()).cast();
                 (*pointer).ip_blkid.bi_hi = (tid.block >> 16) as u16;
                 (*pointer).ip_blkid.bi_lo = (tid.block & 0xFFFF) as u16;
                 (*pointer).ip_posid = tid.offset;
-            }
+                pointer
+            };
             pg_sys::Datum::from(pointer)
         }
         Arg::Text(text) => value::from_text(type_oid, text)?,

@@ -48,12 +48,10 @@ pub fn accept_signals() {
 }
 
 unsafe fn install(signal: c_int, handler: unsafe extern "C-unwind" fn(c_int)) {
-    #[cfg(not(feature = "pg18"))]
     unsafe {
+        #[cfg(not(feature = "pg18"))]
         pg_sys::pqsignal(signal, Some(handler));
-    }
-    #[cfg(feature = "pg18")]
-    unsafe {
+        #[cfg(feature = "pg18")]
         pg_sys::pqsignal_be(signal, Some(handler));
     }
 }
