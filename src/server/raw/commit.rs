@@ -76,6 +76,7 @@ pub fn interrupt(process: Process) {
 }
 
 fn latch_of(pid: i32) -> Option<*mut pg_sys::Latch> {
+    // SAFETY: a PGPROC is in shared memory for as long as the server runs.
     unsafe {
         let process = pg_sys::BackendPidGetProc(pid);
         (!process.is_null()).then(|| &raw mut (*process).procLatch)
@@ -92,6 +93,7 @@ fn add(what: What) {
             pg_sys::RegisterSubXactCallback(Some(at_end_of_subtransaction), std::ptr::null_mut());
         }
     }
+    // SAFETY: a plain read.
     let subtransaction = unsafe { pg_sys::GetCurrentSubTransactionId() };
     PENDING.with_borrow_mut(|pending| {
         if pending.iter().all(|entry| entry.what != what) {
@@ -127,6 +129,7 @@ unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _arg: *mut c_
                 }
                 _ => continue,
             };
+            // SAFETY: a latch of a PGPROC, which is there for as long as the server runs.
             unsafe { pg_sys::SetLatch(latch) };
         }
     });

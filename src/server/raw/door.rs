@@ -36,7 +36,9 @@ pub struct Pin {
     pub holds: unsafe fn() -> bool,
 }
 
+/// Safety: null, or a text that ends in a zero.
 unsafe fn is(found: *const c_char, wanted: &CStr) -> bool {
+    // SAFETY: as the caller promises.
     unsafe { !found.is_null() && CStr::from_ptr(found) == wanted }
 }
 
@@ -64,7 +66,11 @@ pub static EXACT: [Pin; 13] = [
     // What a name means. Temporary objects last, and nothing else.
     pin!(c"search_path", SEARCH_PATH, is(pg_sys::namespace_search_path, SEARCH_PATH)),
     // Without them `ON DELETE CASCADE` between our own tables would not happen.
-    pin!(c"session_replication_role", c"origin", pg_sys::SessionReplicationRole == pg_sys::SESSION_REPLICATION_ROLE_ORIGIN as c_int),
+    pin!(
+        c"session_replication_role",
+        c"origin",
+        pg_sys::SessionReplicationRole == pg_sys::SESSION_REPLICATION_ROLE_ORIGIN as c_int
+    ),
     // How the literals that we write are read.
     pin!(c"standard_conforming_strings", c"on", pg_sys::standard_conforming_strings),
     pin!(c"transform_null_equals", c"off", !pg_sys::Transform_null_equals),
@@ -73,7 +79,11 @@ pub static EXACT: [Pin; 13] = [
     pin!(c"quote_all_identifiers", c"off", !pg_sys::quote_all_identifiers),
     // How values are written and read: all digits of a float, dates and times in one form, binary data in one.
     pin!(c"extra_float_digits", c"1", pg_sys::extra_float_digits > 0),
-    pin!(c"DateStyle", c"ISO, MDY", pg_sys::DateStyle == pg_sys::USE_ISO_DATES as c_int && pg_sys::DateOrder == pg_sys::DATEORDER_MDY as c_int),
+    pin!(
+        c"DateStyle",
+        c"ISO, MDY",
+        pg_sys::DateStyle == pg_sys::USE_ISO_DATES as c_int && pg_sys::DateOrder == pg_sys::DATEORDER_MDY as c_int
+    ),
     pin!(c"IntervalStyle", c"postgres", pg_sys::IntervalStyle == pg_sys::INTSTYLE_POSTGRES as c_int),
     pin!(c"bytea_output", c"hex", bytea_output == 1),
     pin!(c"xmlbinary", c"base64", xmlbinary == 0),
@@ -99,6 +109,7 @@ pub unsafe fn pin(pins: &'static [Pin], open: unsafe fn() -> c_int, set: unsafe 
     while i < pins.len() {
         let pin = &pins[i];
         i += 1;
+        // SAFETY: as the caller promises: `open` and `set` are called in his transaction; `holds` are plain reads.
         unsafe {
             if !(pin.holds)() {
                 if level == 0 {
@@ -142,6 +153,7 @@ impl Drop for Pinned {
     }
 }
 
+/// Safety: in a transaction.
 unsafe fn set_local(name: &CStr, value: &CStr) {
     set(name, value, pg_sys::GucAction::GUC_ACTION_SAVE);
 }

@@ -40,6 +40,7 @@ pub fn without_backtraces() {
     // SAFETY: a process of the server has one thread while it loads libraries.
     unsafe { std::env::set_var(NAME, "0") };
     drop(std::backtrace::Backtrace::capture());
+    // SAFETY: as above.
     unsafe {
         match before {
             Some(before) => std::env::set_var(NAME, before),

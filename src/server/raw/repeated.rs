@@ -153,10 +153,13 @@ impl Statement {
         })
     }
 
+    /// Safety: as [`Self::execute_after`].
     unsafe fn execute(&self, args: &[Arg<'_>], dest: *mut pg_sys::DestReceiver) -> Result<()> {
+        // SAFETY: as the caller promises.
         unsafe { self.execute_after(args, dest, || ()) }
     }
 
+    /// Safety: connected; `dest` is null or a receiver that outlives the call.
     unsafe fn execute_after(
         &self,
         args: &[Arg<'_>],
@@ -172,6 +175,7 @@ impl Statement {
         }
     }
 
+    /// Safety: connected.
     unsafe fn plan(&self) -> Result<pg_sys::SPIPlanPtr> {
         if self.plan.get().is_null() {
             #[cfg(debug_assertions)]
@@ -201,6 +205,7 @@ impl Statement {
         Ok(self.plan.get())
     }
 
+    /// Safety: connected; `args` are as many as the statement takes.
     unsafe fn parameters(&self, args: &[Arg<'_>]) -> Result<pg_sys::ParamListInfo> {
         // A list of length 0 is not what the server passes: other extensions read beyond it.
         if self.types.is_empty() {
@@ -237,6 +242,7 @@ struct Expected(*const c_char);
 
 impl Drop for Expected {
     fn drop(&mut self) {
+        // SAFETY: of a text that was expected; nobody keeps a reference into the map.
         unsafe { named::forget(self.0) };
     }
 }
@@ -248,8 +254,7 @@ fn datum(type_oid: pg_sys::Oid, arg: &Arg<'_>) -> Result<pg_sys::Datum> {
         Arg::Tid(tid) => {
             // SAFETY: palloc gives room for one item pointer.
             let pointer = unsafe {
-                let pointer: *mut pg_sys::ItemPointerData =
-                    pg_sys::palloc(size_of::<pg_sys::ItemPointerData>()).cast();
+                let pointer: *mut pg_sys::ItemPointerData = pg_sys::palloc(size_of::<pg_sys::ItemPointerData>()).cast();
                 (*pointer).ip_blkid.bi_hi = (tid.block >> 16) as u16;
                 (*pointer).ip_blkid.bi_lo = (tid.block & 0xFFFF) as u16;
                 (*pointer).ip_posid = tid.offset;
