@@ -8,16 +8,14 @@ use std::time::{Duration, Instant};
 use pgrx::Uuid;
 use pgrx::prelude::*;
 
-use serde_json::Value;
-
 use super::chore::Held;
-use super::kind::Kind;
+use super::kind::{Job, Kind};
 use super::{claims, forget, owners, queue, registry, store};
 use crate::calls::{arguments, standing};
 use crate::error::*;
 use crate::server::json::JsonB;
 use crate::server::raise::{self, Level};
-use crate::server::{Oid, catalog, spi, worker};
+use crate::server::{catalog, spi, worker};
 
 /// Rows are locked for moments all the time, by steps of executors and looks of schedulers: those are waited for so long.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -108,7 +106,7 @@ fn resume_jobs(jobs: &[Uuid]) -> Result<Vec<(Uuid, Error)>> {
            AND NOT upkeep._is_here(j.system_identifier, j.database)",
         &[jobs.to_vec().into()],
     )?;
-    for (kind, moved) in by_kind(&moved_here(jobs)?) {
+    for (kind, moved) in by_kind(&as_written(jobs, FOREIGN)?) {
         kind.moved_here(&moved)?;
     }
     spi::execute(
@@ -119,11 +117,12 @@ fn resume_jobs(jobs: &[Uuid]) -> Result<Vec<(Uuid, Error)>> {
     )?;
     owners::adopt(owners::JOBS, jobs)?;
     let mut stay = Vec::new();
-    for (job, kind, relid, params) in what_they_are(jobs)? {
+    for job in as_written(jobs, "true")? {
         // One of a kind that is not known fails when it is started.
-        let Ok(kind) = registry::kind(&kind, &params) else { continue };
-        if let Err(refused) = kind.claims(relid, &params).and_then(|wanted| claims::take(job, &wanted)) {
-            stay.push((job, refused));
+        let Ok(kind) = registry::kind(&job.kind, &job.params) else { continue };
+        let wanted = kind.claims(job.relid, &job.params);
+        if let Err(refused) = wanted.and_then(|wanted| claims::take(job.id, &wanted)) {
+            stay.push((job.id, refused));
         }
     }
     spi::execute(
@@ -143,34 +142,38 @@ fn resume_jobs(jobs: &[Uuid]) -> Result<Vec<(Uuid, Error)>> {
     Ok(stay)
 }
 
-/// What jobs are to do, as it is written down now.
-fn what_they_are(jobs: &[Uuid]) -> Result<Vec<(Uuid, String, Option<Oid>, Value)>> {
+/// Jobs as they are written down now; `only`: those of which this holds.
+fn as_written(jobs: &[Uuid], only: &str) -> Result<Vec<Job>> {
     spi::execute_returning(
-        "SELECT j.id, j.kind, j.relid, j.params FROM upkeep._job j
-         WHERE j.id OPERATOR(pg_catalog.=) ANY ($1) ORDER BY j.created_at, j.id",
+        &format!(
+            "SELECT j.id, j.kind, j.owner, j.relid, j.target, j.params FROM upkeep._job j
+             WHERE j.id OPERATOR(pg_catalog.=) ANY ($1) AND {only} ORDER BY j.created_at, j.id"
+        ),
         &[jobs.to_vec().into()],
-        |row| Ok((row.require(1)?, row.require(2)?, row.get(3)?, row.require::<JsonB>(4)?.0)),
+        |row| {
+            Ok(Job {
+                id: row.require(1)?,
+                kind: row.require(2)?,
+                owner: row.require(3)?,
+                relid: row.get(4)?,
+                target: row.require(5)?,
+                params: row.require::<JsonB>(6)?.0,
+            })
+        },
     )
 }
 
-/// Those of these jobs that came with a dump or a copy, with their kinds' names and what they are to do.
-fn moved_here(jobs: &[Uuid]) -> Result<Vec<(Uuid, String, Value)>> {
-    spi::query(
-        "SELECT j.id, j.kind, j.params FROM upkeep._job j
-         WHERE j.id OPERATOR(pg_catalog.=) ANY ($1) AND NOT upkeep._is_here(j.system_identifier, j.database)",
-        &[jobs.to_vec().into()],
-        |row| Ok((row.require(1)?, row.require(2)?, row.require::<JsonB>(3)?.0)),
-    )
-}
+/// Came with a dump or a copy.
+const FOREIGN: &str = "NOT upkeep._is_here(j.system_identifier, j.database)";
 
 /// A kind that this version does not know has nothing to look up: its jobs fail when they are started.
-fn by_kind(jobs: &[(Uuid, String, Value)]) -> Vec<(&'static dyn Kind, Vec<Uuid>)> {
+fn by_kind(jobs: &[Job]) -> Vec<(&'static dyn Kind, Vec<Uuid>)> {
     let mut kinds: Vec<(&'static dyn Kind, Vec<Uuid>)> = Vec::new();
-    for (job, name, params) in jobs {
-        let Ok(kind) = registry::kind(name, params) else { continue };
+    for job in jobs {
+        let Ok(kind) = registry::kind(&job.kind, &job.params) else { continue };
         match kinds.iter_mut().find(|(known, _)| std::ptr::addr_eq(*known, kind)) {
-            Some((_, jobs)) => jobs.push(*job),
-            None => kinds.push((kind, vec![*job])),
+            Some((_, jobs)) => jobs.push(job.id),
+            None => kinds.push((kind, vec![job.id])),
         }
     }
     kinds

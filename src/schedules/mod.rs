@@ -8,6 +8,7 @@ mod cron;
 mod due;
 mod history;
 mod hold;
+pub mod made;
 mod rule;
 mod run;
 mod runs;
@@ -19,4 +20,3 @@ pub mod zone;
 
 pub use due::Due;
 pub use run::ScheduledCommand;
-pub use verbs::end;

@@ -132,6 +132,16 @@ fn check(relid: Oid, class: &Class, request: &Request<'_>) -> Result<()> {
         return Err(Error::new(INSUFFICIENT_PRIVILEGE, format!("{table} is not a table of yours")));
     }
     require_owner(class.may, &table)?;
+    check_words(request)?;
+    refuse_enabled(relid, &table)?;
+    check_kind(class, request, &table)?;
+    check_published(class, request, &table)?;
+    check_primary_key(relid, class, &table)?;
+    check_names(class, request.hide)?;
+    check_unmanaged(relid, &table, request.on_unmanaged)
+}
+
+fn check_words(request: &Request<'_>) -> Result<()> {
     if !["live_view", "swap", "swap_published", "none"].contains(&request.hide) {
         return Err(Error::new(INVALID_PARAMETER_VALUE, format!("hide is '{}'", request.hide))
             .hint("It is one of: live_view, swap, swap_published, none."));
@@ -140,14 +150,23 @@ fn check(relid: Oid, class: &Class, request: &Request<'_>) -> Result<()> {
         return Err(Error::new(INVALID_PARAMETER_VALUE, format!("on_unmanaged is '{}'", request.on_unmanaged))
             .hint("It is one of: refuse, restrict, ignore."));
     }
+    Ok(())
+}
+
+fn refuse_enabled(relid: Oid, table: &str) -> Result<()> {
     if let Some(known) = managed::find(relid)?
         && known.relid == relid
     {
         return Err(Error::new(DUPLICATE_OBJECT, format!("soft delete is enabled on {table} already")).hint(format!(
             "To enable it in another way: SELECT upkeep.disable_soft_delete({}, 'keep');",
-            literal(&table)
+            literal(table)
         )));
     }
+    Ok(())
+}
+
+/// Kinds of tables that cannot have it.
+fn check_kind(class: &Class, request: &Request<'_>, table: &str) -> Result<()> {
     let no = |why: &str| Err(Error::new(FEATURE_NOT_SUPPORTED, format!("{table} {why}")));
     if class.partition {
         return no("is a partition").map_err(|error: Error| error.hint("Name the partitioned table."));
@@ -167,6 +186,11 @@ fn check(relid: Oid, class: &Class, request: &Request<'_>) -> Result<()> {
     if class.partition_columns.iter().any(|column| of_ours.contains(&&**column)) {
         return no("is partitioned by a column that a deletion sets");
     }
+    Ok(())
+}
+
+/// Subscribers know a table by its name.
+fn check_published(class: &Class, request: &Request<'_>, table: &str) -> Result<()> {
     if request.hide == "swap" && class.published {
         let renamed = qualified(&class.schema, &objects::with_ending(&class.name, "_all"));
         return Err(Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, format!("{table} is in a publication"))
@@ -174,9 +198,13 @@ fn check(relid: Oid, class: &Class, request: &Request<'_>) -> Result<()> {
             .hint(format!(
                 "To keep the name: SELECT upkeep.enable_soft_delete({0}, hide => 'live_view'); With subscribers that have renamed \
                  theirs to {renamed}: SELECT upkeep.enable_soft_delete({0}, hide => 'swap_published');",
-                literal(&table)
+                literal(table)
             )));
     }
+    Ok(())
+}
+
+fn check_primary_key(relid: Oid, class: &Class, table: &str) -> Result<()> {
     if managed::primary_key(relid)?.is_empty() {
         let (what, hint) = match &class.deferrable_key {
             None => ("has no primary key", format!("ALTER TABLE {table} ADD PRIMARY KEY (..);")),
@@ -189,8 +217,7 @@ fn check(relid: Oid, class: &Class, request: &Request<'_>) -> Result<()> {
             .detail("Deleted rows are told apart by it, at every moment.")
             .hint(hint));
     }
-    check_names(class, request.hide)?;
-    check_unmanaged(relid, &table, request.on_unmanaged)
+    Ok(())
 }
 
 /// What the views, and a swapped table, will be called is free.

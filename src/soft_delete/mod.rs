@@ -4,6 +4,7 @@
 //! them is in `soft_delete::raw`. [`enable`] and [`disable`] make and remove columns, triggers and views; [`ddl`] keeps
 //! them as they should be. [`purge`] and [`unique_keys`] are jobs.
 
+mod cleared;
 pub mod ddl;
 pub mod disable;
 pub mod enable;

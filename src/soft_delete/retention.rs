@@ -14,8 +14,7 @@ use super::purge;
 use crate::calls::arguments;
 use crate::error::{Error, INSUFFICIENT_PRIVILEGE, INVALID_PARAMETER_VALUE, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
 use crate::jobs::claims::{self, Claim, What};
-use crate::jobs::forget;
-use crate::schedules;
+use crate::schedules::made::{self, Made};
 use crate::server::raise::{self, Level, answer};
 use crate::server::{Oid, catalog, spi};
 
@@ -31,29 +30,13 @@ fn name(managed: &Managed) -> String {
     format!("purge {}.{}", pgrx::spi::quote_identifier(&managed.schema), pgrx::spi::quote_identifier(&managed.name))
 }
 
-/// A name like this one that no schedule of this role has.
-fn free_name(owner: Oid, name: &str) -> Result<String> {
-    let found = spi::bookkeeping(|| {
-        spi::query_one(
-            "SELECT n.name FROM (SELECT $2 AS name, 1 AS number
-                                 UNION ALL SELECT pg_catalog.concat($2, ' ', g), g FROM pg_catalog.generate_series(2, 1000) g) n
-             WHERE NOT EXISTS (SELECT FROM upkeep._schedule s
-                               WHERE s.owner OPERATOR(pg_catalog.=) $1 AND s.name OPERATOR(pg_catalog.=) n.name)
-             ORDER BY n.number LIMIT 1",
-            &[owner.into(), name.into()],
-            |row| row.require::<String>(1),
-        )
-    })?;
-    Ok(found.unwrap_or_else(|| name.to_owned()))
-}
-
 /// Schedules the purge of a table that was enabled with a retention.
 pub fn begin(managed: &Managed) -> Result<()> {
     if !has_retention(managed)? {
         return Ok(());
     }
     require_schedules(managed.owner)?;
-    let name = free_name(managed.owner, &name(managed))?;
+    let name = spi::bookkeeping(|| made::free_name(managed.owner, &name(managed)))?;
     let made = spi::as_owner(managed.owner, || {
         spi::execute_returning(
             "SELECT upkeep.schedule(name => $1, schedule => '@daily', command => 'SELECT upkeep._purge_by_retention(NULL)')",
@@ -67,10 +50,7 @@ pub fn begin(managed: &Managed) -> Result<()> {
 /// From here on it is this table's.
 fn belongs(schedule: Uuid, relid: Oid) -> Result<()> {
     spi::bookkeeping(|| {
-        spi::execute(
-            "UPDATE upkeep._schedule SET command = $2 WHERE id OPERATOR(pg_catalog.=) $1",
-            &[schedule.into(), command(schedule).into()],
-        )?;
+        made::set_command(schedule, &command(schedule))?;
         spi::execute(
             "UPDATE upkeep._soft_delete_table SET retention_schedule = $1 WHERE relid OPERATOR(pg_catalog.=) $2",
             &[schedule.into(), relid.into()],
@@ -104,45 +84,35 @@ fn require_schedules(owner: Oid) -> Result<()> {
     )))
 }
 
-struct Schedule {
-    id: Uuid,
-    owner: Oid,
-    name: String,
-    is_ours: bool,
+/// Has nobody rewritten it?
+fn is_ours(schedule: &Made) -> bool {
+    schedule.command == command(schedule.id)
 }
 
 /// The schedule of a table, if there is one (any more).
-fn find(managed: &Managed) -> Result<Option<Schedule>> {
-    let found = spi::bookkeeping(|| {
-        spi::execute_returning(
-            "SELECT s.id, s.owner, s.name, s.command
-             FROM upkeep._soft_delete_table t
-             JOIN upkeep._schedule s ON s.id OPERATOR(pg_catalog.=) t.retention_schedule
-             WHERE t.relid OPERATOR(pg_catalog.=) $1",
-            &[managed.relid.into()],
-            |row| {
-                let id = row.require::<Uuid>(1)?;
-                let is_ours = row.require::<String>(4)? == command(id);
-                Ok(Schedule { id, owner: row.require(2)?, name: row.require(3)?, is_ours })
-            },
-        )
-    })?;
-    Ok(found.into_iter().next())
+fn find(managed: &Managed) -> Result<Option<Made>> {
+    spi::bookkeeping(|| match remembered(managed)? {
+        Some(Some(schedule)) => made::find(schedule),
+        _ => Ok(None),
+    })
 }
 
 /// A schedule that versions before 0.6.0 have made, as long as it is called and owned as they made it.
 fn find_old(managed: &Managed) -> Result<Option<Uuid>> {
-    let found = spi::bookkeeping(|| {
-        spi::execute_returning(
-            "SELECT s.id FROM upkeep._schedule s
-             WHERE s.owner OPERATOR(pg_catalog.=) $1 AND s.name OPERATOR(pg_catalog.=) $2
-               AND pg_catalog.starts_with(s.command, 'SELECT upkeep.purge_deleted(')
-               AND EXISTS (SELECT FROM upkeep._soft_delete_table t
-                           WHERE t.relid OPERATOR(pg_catalog.=) $3 AND t.retention_schedule IS NULL)",
-            &[managed.owner.into(), name(managed).into(), managed.relid.into()],
-            |row| row.require::<Uuid>(1),
-        )
+    let found = spi::bookkeeping(|| match remembered(managed)? {
+        Some(None) => made::called(managed.owner, &name(managed)),
+        _ => Ok(None),
     })?;
+    Ok(found.filter(|made| made.command.starts_with("SELECT upkeep.purge_deleted(")).map(|made| made.id))
+}
+
+/// The schedule that the table was given, there or not; `None`: it has no soft delete.
+fn remembered(managed: &Managed) -> Result<Option<Option<Uuid>>> {
+    let found = spi::execute_returning(
+        "SELECT retention_schedule FROM upkeep._soft_delete_table WHERE relid OPERATOR(pg_catalog.=) $1",
+        &[managed.relid.into()],
+        |row| row.get::<Uuid>(1),
+    )?;
     Ok(found.into_iter().next())
 }
 
@@ -155,9 +125,9 @@ pub fn follow(managed: &Managed) -> Result<()> {
 }
 
 /// `false`: it stays, with a warning.
-fn give_to_owner(managed: &Managed, schedule: &Schedule) -> Result<bool> {
-    if schedule.is_ours && may_schedule(managed.owner)? {
-        hand_over(schedule, managed.owner)?;
+fn give_to_owner(managed: &Managed, schedule: &Made) -> Result<bool> {
+    if is_ours(schedule) && may_schedule(managed.owner)? {
+        spi::bookkeeping(|| made::hand_over(schedule, managed.owner))?;
         return Ok(true);
     }
     raise::report(
@@ -166,7 +136,7 @@ fn give_to_owner(managed: &Managed, schedule: &Schedule) -> Result<bool> {
             OBJECT_NOT_IN_PREREQUISITE_STATE,
             format!("schedule \"{}\", which purges {}, stays with its owner", schedule.name, managed.sql()),
         )
-        .detail(if schedule.is_ours {
+        .detail(if is_ours(schedule) {
             "The table's owner may not have schedules. As long as that is so, nothing is purged."
         } else {
             "Somebody has changed its command, which is not given to another role."
@@ -176,31 +146,20 @@ fn give_to_owner(managed: &Managed, schedule: &Schedule) -> Result<bool> {
     Ok(false)
 }
 
-fn hand_over(schedule: &Schedule, owner: Oid) -> Result<()> {
-    let name = free_name(owner, &schedule.name)?;
-    spi::bookkeeping(|| {
-        spi::execute(
-            "UPDATE upkeep._schedule SET owner = $2, owner_name = pg_catalog.pg_get_userbyid($2), name = $3
-             WHERE id OPERATOR(pg_catalog.=) $1",
-            &[schedule.id.into(), owner.into(), name.into()],
-        )
-    })
-    .map(drop)
-}
-
 /// For `repair_soft_delete`. One that its owner has ended stays so. What cannot be done is a warning: the rest is repaired all the
 /// same.
 pub fn repair(managed: &Managed) -> Result<()> {
     match find(managed)? {
         Some(schedule) if schedule.owner == managed.owner => return Ok(()),
         Some(schedule) => {
-            if give_to_owner(managed, &schedule)? || schedule.is_ours {
+            if give_to_owner(managed, &schedule)? || is_ours(&schedule) {
                 return Ok(());
             }
         }
         None => match find_old(managed)? {
             Some(old) => return belongs(old, managed.relid),
-            None if was_scheduled(managed)? => return Ok(()),
+            // It was ended.
+            None if spi::bookkeeping(|| remembered(managed))?.flatten().is_some() => return Ok(()),
             None => {}
         },
     }
@@ -220,7 +179,7 @@ pub fn repair(managed: &Managed) -> Result<()> {
 /// Ends it.
 pub fn end(managed: &Managed) -> Result<()> {
     match find(managed)? {
-        Some(schedule) if schedule.is_ours => spi::bookkeeping(|| schedules::end(schedule.id)),
+        Some(schedule) if is_ours(&schedule) => spi::bookkeeping(|| made::end(schedule.id)),
         Some(schedule) => {
             raise::report(
                 Level::Warning,
@@ -233,7 +192,7 @@ pub fn end(managed: &Managed) -> Result<()> {
             );
             Ok(())
         }
-        None => find_old(managed)?.map_or(Ok(()), |old| spi::bookkeeping(|| schedules::end(old))),
+        None => find_old(managed)?.map_or(Ok(()), |old| spi::bookkeeping(|| made::end(old))),
     }
 }
 
@@ -241,14 +200,13 @@ pub fn end(managed: &Managed) -> Result<()> {
 /// [`spi::bookkeeping`].
 pub fn end_of_dropped(dropped: &[Oid]) -> Result<()> {
     let schedules = spi::execute_returning(
-        "SELECT s.id, s.command FROM upkeep._soft_delete_table t
-         JOIN upkeep._schedule s ON s.id OPERATOR(pg_catalog.=) t.retention_schedule
-         WHERE t.relid::pg_catalog.oid OPERATOR(pg_catalog.=) ANY ($1) FOR UPDATE OF s SKIP LOCKED",
+        "SELECT retention_schedule FROM upkeep._soft_delete_table
+         WHERE relid::pg_catalog.oid OPERATOR(pg_catalog.=) ANY ($1) AND retention_schedule IS NOT NULL",
         &[dropped.to_vec().into()],
-        |row| Ok((row.require::<Uuid>(1)?, row.require::<String>(2)?)),
+        |row| row.require::<Uuid>(1),
     )?;
-    let ours: Vec<Uuid> = schedules.into_iter().filter(|(id, text)| *text == command(*id)).map(|(id, _)| id).collect();
-    forget::rows("upkeep._schedule", &ours)
+    let ours: Vec<Uuid> = made::lock(&schedules)?.into_iter().filter(is_ours).map(|made| made.id).collect();
+    made::forget(&ours)
 }
 
 /// What the schedule calls: asks for a purge of its table, as whoever has the schedule, who must own the table. Null: a purge of
@@ -279,18 +237,6 @@ fn purge_now(schedule: Option<Uuid>) -> Result<Option<Uuid>> {
         return Ok(None);
     }
     purge::ask(Some(relid), Some(retention)).map(Some)
-}
-
-fn was_scheduled(managed: &Managed) -> Result<bool> {
-    let found = spi::bookkeeping(|| {
-        spi::execute_returning(
-            "SELECT t.retention_schedule IS NOT NULL FROM upkeep._soft_delete_table t
-             WHERE t.relid OPERATOR(pg_catalog.=) $1",
-            &[managed.relid.into()],
-            |row| row.require::<bool>(1),
-        )
-    })?;
-    Ok(found == [true])
 }
 
 /// Is there one, and can it be?

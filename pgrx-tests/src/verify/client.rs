@@ -167,7 +167,8 @@ mod tests {
 
     #[test]
     fn only_tests_that_failed_are_run_again() {
-        let cargo = "    Finished x\n     Running tests/jobs/main.rs (target/jobs-1f)\n     Running unittests src/lib.rs (target/lib-1f)\n";
+        let cargo = "    Finished x\n     Running tests/jobs/main.rs (target/jobs-1f)\n     Running unittests \
+                     src/lib.rs (target/lib-1f)\n";
         let failed = failed_tests(&ended(RUN, cargo));
         assert_eq!(failed.iter().map(Test::to_string).collect::<Vec<_>>(), ["--test jobs a::b"]);
         let of_the_second = RUN.replace("test c ... ok", "test c ... FAILED");

@@ -1118,7 +1118,8 @@ fn a_condition_that_is_never_true_is_told() -> Result<()> {
     }
     session.run(
         "CREATE TABLE p (k int NOT NULL, n int) PARTITION BY LIST (k);
-         CREATE TABLE p1 PARTITION OF p (PRIMARY KEY (k)) FOR VALUES IN (1); CREATE TABLE p2 PARTITION OF p (PRIMARY KEY (k)) FOR VALUES IN (2)",
+         CREATE TABLE p1 PARTITION OF p (PRIMARY KEY (k)) FOR VALUES IN (1); \
+         CREATE TABLE p2 PARTITION OF p (PRIMARY KEY (k)) FOR VALUES IN (2)",
     )?;
     session.run("SET constraint_exclusion = on")?;
     for (condition, told) in [("n IS NULL", 0), ("true", 0), ("k = 2", 0), ("n = NULL", 1)] {

@@ -74,17 +74,20 @@ const KEYS: &[Case] = &[
     (
         "interval",
         "k interval PRIMARY KEY",
-        "SELECT make_interval(mins => g * 43201) FROM generate_series(-145, 145) g UNION ALL SELECT unnest('{1 mon,-1 days +2:00,-1 year 2 mons}'::interval[])",
+        "SELECT make_interval(mins => g * 43201) FROM generate_series(-145, 145) g UNION ALL SELECT unnest('{1 mon,-1 \
+         days +2:00,-1 year 2 mons}'::interval[])",
     ),
     (
         "timestamptz",
         "k timestamptz PRIMARY KEY",
-        "SELECT '2024-10-27 00:00:00+00'::timestamptz + g * interval '7 min 0.000001 s' FROM generate_series(1, 290) g UNION ALL SELECT unnest('{infinity,-infinity,4713-01-01 00:00:00+00 BC}'::timestamptz[])",
+        "SELECT '2024-10-27 00:00:00+00'::timestamptz + g * interval '7 min 0.000001 s' FROM generate_series(1, 290) \
+         g UNION ALL SELECT unnest('{infinity,-infinity,4713-01-01 00:00:00+00 BC}'::timestamptz[])",
     ),
     (
         "dates",
         "d date, t timestamp, z timetz, k time, PRIMARY KEY (d, t, z, k)",
-        "SELECT date '2024-01-12' + g / 20, date '2024-12-01' + g % 5 * interval '1 s', '12:00+05:45'::timetz, '00:00'::time + g * interval '1 us' FROM generate_series(1, 290) g",
+        "SELECT date '2024-01-12' + g / 20, date '2024-12-01' + g % 5 * interval '1 s', '12:00+05:45'::timetz, \
+         '00:00'::time + g * interval '1 us' FROM generate_series(1, 290) g",
     ),
     (
         "bytea",
@@ -94,7 +97,8 @@ const KEYS: &[Case] = &[
     (
         "text",
         "k text PRIMARY KEY",
-        r#"SELECT E'a"{,}\\ ' || g || ' ü' FROM generate_series(1, 290) g UNION ALL SELECT unnest(ARRAY['', 'NULL', 'hex-text:00', 'hex-binary:'])"#,
+        r#"SELECT E'a"{,}\\ ' || g || ' ü' FROM generate_series(1, 290) g
+           UNION ALL SELECT unnest(ARRAY['', 'NULL', 'hex-text:00', 'hex-binary:'])"#,
     ),
     ("collated", "k text COLLATE ties PRIMARY KEY", "SELECT 'Key ' || g FROM generate_series(1, 290) g"),
     ("bpchar", "k char(8) PRIMARY KEY", "SELECT g::text FROM generate_series(1, 290) g UNION ALL SELECT ''"),
@@ -104,7 +108,8 @@ const KEYS: &[Case] = &[
     (
         "nets",
         "a inet, b cidr, c macaddr, k macaddr8, PRIMARY KEY (a, b, c, k)",
-        "SELECT '10.0.0.0/8'::inet + g, '10.1.0.0/16'::cidr, '08:00:2b:01:02:03'::macaddr, '08:00:2b:01:02:03:04:05'::macaddr8 FROM generate_series(1, 290) g",
+        "SELECT '10.0.0.0/8'::inet + g, '10.1.0.0/16'::cidr, '08:00:2b:01:02:03'::macaddr, \
+         '08:00:2b:01:02:03:04:05'::macaddr8 FROM generate_series(1, 290) g",
     ),
     ("bit", "k bit(12) PRIMARY KEY", "SELECT g::bit(12) FROM generate_series(1, 290) g"),
     ("varbit", "k varbit PRIMARY KEY", "SELECT g::bit(12)::varbit FROM generate_series(1, 290) g UNION ALL SELECT B''"),
@@ -142,7 +147,8 @@ const KEYS: &[Case] = &[
     (
         "range",
         "k tstzrange PRIMARY KEY",
-        "SELECT tstzrange('2024-01-12'::timestamptz + g * interval '1 h', NULL, '()') FROM generate_series(1, 290) g UNION ALL SELECT 'empty'",
+        "SELECT tstzrange('2024-01-12'::timestamptz + g * interval '1 h', NULL, '()') FROM generate_series(1, 290) g \
+         UNION ALL SELECT 'empty'",
     ),
     (
         "multirange",
@@ -153,7 +159,8 @@ const KEYS: &[Case] = &[
     (
         "jsonb",
         "k jsonb PRIMARY KEY",
-        r#"SELECT jsonb_build_object('k', g / 7.0) FROM generate_series(1, 290) g UNION ALL SELECT unnest('{"\"x\"","null","\"null\"",5,"\"5\""}'::jsonb[]) WHERE true"#,
+        r#"SELECT jsonb_build_object('k', g / 7.0) FROM generate_series(1, 290) g
+           UNION ALL SELECT unnest('{"\"x\"","null","\"null\"",5,"\"5\""}'::jsonb[]) WHERE true"#,
     ),
     ("tsvector", "k tsvector PRIMARY KEY", "SELECT ('''a b'':' || g)::tsvector FROM generate_series(1, 290) g"),
 ];
@@ -201,7 +208,8 @@ fn every_row_is_done_once_whatever_its_key() -> Result<()> {
         let table = format!("k_{name}");
         session
             .run(&format!(
-                "CREATE TABLE {table} ({key}, v int NOT NULL DEFAULT 0, n int GENERATED ALWAYS AS IDENTITY, bad bool NOT NULL DEFAULT false);
+                "CREATE TABLE {table} ({key}, v int NOT NULL DEFAULT 0, n int GENERATED ALWAYS AS IDENTITY, \
+                 bad bool NOT NULL DEFAULT false);
                  INSERT INTO {table} {keys}; UPDATE {table} SET bad = true WHERE n = 2; ANALYZE {table}"
             ))
             .context(*name)?;
@@ -376,8 +384,10 @@ const REFERENCES: &str = r#"
     CREATE TYPE mood AS ENUM ('sad', 'so, so');
     CREATE TABLE p (f float8 PRIMARY KEY, n numeric UNIQUE, i interval UNIQUE, z timestamptz UNIQUE, b bytea UNIQUE,
                     r tstzrange UNIQUE, j jsonb UNIQUE, e mood UNIQUE, m money UNIQUE, c bpchar UNIQUE);
-    INSERT INTO p VALUES ('-0', 1.00, '1 mon', '2024-10-27 00:30:00+00', '\x00ff', '[2024-01-12,2024-12-01)', '"5"', 'sad', 1234.5::numeric::money, 'a '),
-                         (0.1::float8 + 0.2::float8, 'NaN', '-1 days -2:00', 'infinity', '', 'empty', '5', 'so, so', 0.1::numeric::money, ''),
+    INSERT INTO p VALUES ('-0', 1.00, '1 mon', '2024-10-27 00:30:00+00', '\x00ff', '[2024-01-12,2024-12-01)',
+                          '"5"', 'sad', 1234.5::numeric::money, 'a '),
+                         (0.1::float8 + 0.2::float8, 'NaN', '-1 days -2:00', 'infinity', '', 'empty',
+                          '5', 'so, so', 0.1::numeric::money, ''),
                          (5, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
     -- Equal to what they reference, but not the same.
     CREATE TABLE one (k pair PRIMARY KEY, f float8 REFERENCES p (f) ON DELETE SET NULL, n numeric REFERENCES p (n) ON DELETE SET NULL,
@@ -392,7 +402,8 @@ const REFERENCES: &str = r#"
                            (ARRAY[NULL, 0.1::float8 + 0.2::float8], 'empty', '5', 'so, so', 0.1::numeric::money, ' ');
     CREATE TABLE three (a int4range, b bytea, c numeric, d timestamptz, e interval, f pairs, PRIMARY KEY (a, b, c, d, e, f),
                         p float8 DEFAULT 5 REFERENCES p ON DELETE SET DEFAULT);
-    INSERT INTO three SELECT '[1,5)', '\x00ff5c', 1.000, '2024-10-27 01:30:00+00', '1 mon', (1.0, g, NULL, NULL)::pair, 0.1::float8 + 0.2::float8
+    INSERT INTO three SELECT '[1,5)', '\x00ff5c', 1.000, '2024-10-27 01:30:00+00', '1 mon', (1.0, g, NULL, NULL)::pair,
+                             0.1::float8 + 0.2::float8
     FROM generate_series(1, 50) g;
     CREATE TABLE before_one AS TABLE one; CREATE TABLE before_two AS TABLE two; CREATE TABLE before_three AS TABLE three"#;
 
@@ -419,10 +430,12 @@ fn cleared_references_come_back_to_the_last_bit() -> Result<()> {
     session.run(
         "CREATE TABLE seen (path text, settings text);
          CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS
-         $$BEGIN INSERT INTO public.seen VALUES (current_setting('search_path'), current_setting('IntervalStyle') || current_setting('extra_float_digits')
+         $$BEGIN INSERT INTO public.seen VALUES (current_setting('search_path'), current_setting('IntervalStyle') \
+         || current_setting('extra_float_digits')
              || current_setting('bytea_output') || current_setting('lc_monetary') || current_setting('DateStyle')); RETURN NEW; END$$;
          CREATE TRIGGER look BEFORE UPDATE ON one FOR EACH ROW EXECUTE FUNCTION look();
-         CREATE SCHEMA traps; CREATE DOMAIN traps.numeric AS text; CREATE DOMAIN traps.float8 AS text; CREATE DOMAIN traps.interval AS text;
+         CREATE SCHEMA traps; CREATE DOMAIN traps.numeric AS text; CREATE DOMAIN traps.float8 AS text; \
+         CREATE DOMAIN traps.interval AS text;
          CREATE DOMAIN traps._float8 AS text; CREATE DOMAIN traps.text AS pg_catalog.text CHECK (false)",
     )?;
     let mine = "SET DateStyle = 'SQL, DMY'; SET IntervalStyle = 'sql_standard'; SET bytea_output = 'escape'; SET extra_float_digits = -15;
@@ -430,9 +443,18 @@ fn cleared_references_come_back_to_the_last_bit() -> Result<()> {
     for _ in 0..2 {
         session.run(mine)?;
         session.run("SET search_path = traps, pg_catalog, public; SELECT upkeep.soft_delete('p', 'f <> 5')")?;
-        assert_eq!(session.rows("SELECT (SELECT count(f) + count(n) + count(i) + count(z) + count(b) FROM one), (SELECT count(j) FROM two)")?, ["0|0"]);
+        assert_eq!(
+            session.rows(
+                "SELECT (SELECT count(f) + count(n) + count(i) + count(z) + count(b) \
+                 FROM one), (SELECT count(j) FROM two)"
+            )?,
+            ["0|0"]
+        );
         assert_eq!(session.rows("SELECT DISTINCT p FROM three")?, ["5"]);
-        session.run("SET search_path = traps, pg_catalog, public; SELECT upkeep.undelete(id) FROM upkeep.deletions WHERE undeleted_at IS NULL")?;
+        session.run(
+            "SET search_path = traps, pg_catalog, public; SELECT upkeep.undelete(id) FROM upkeep.deletions \
+             WHERE undeleted_at IS NULL",
+        )?;
         assert_eq!(
             session.rows("SELECT DISTINCT path, settings FROM seen")?,
             ["traps, pg_catalog, public|sql_standard-15escapeCSQL, DMY"]
@@ -459,8 +481,10 @@ fn references_that_an_older_version_has_cleared_come_back() -> Result<()> {
     let mut session = db.connect()?;
     session.run(
         r#"CREATE TABLE p (f float8 PRIMARY KEY, i interval UNIQUE, j jsonb UNIQUE, z timestamptz UNIQUE, t text UNIQUE);
-           INSERT INTO p VALUES (0.1::float8 + 0.2::float8, '-1 days -2:00', '"5"', '2024-10-27 00:30:00+00', 'hex-text:zz'), (5, NULL, NULL, NULL, NULL);
-           CREATE TABLE c (k numeric, kj jsonb, kt text, PRIMARY KEY (k, kj, kt), f float8 DEFAULT 5 REFERENCES p (f) ON DELETE SET DEFAULT,
+           INSERT INTO p VALUES (0.1::float8 + 0.2::float8, '-1 days -2:00', '"5"', '2024-10-27 00:30:00+00', 'hex-text:zz'),
+                                 (5, NULL, NULL, NULL, NULL);
+           CREATE TABLE c (k numeric, kj jsonb, kt text, PRIMARY KEY (k, kj, kt),
+                            f float8 DEFAULT 5 REFERENCES p (f) ON DELETE SET DEFAULT,
                            i interval REFERENCES p (i) ON DELETE SET NULL, j jsonb REFERENCES p (j) ON DELETE SET NULL,
                            z timestamptz REFERENCES p (z) ON DELETE SET NULL, t text REFERENCES p (t) ON DELETE SET NULL);
            INSERT INTO c SELECT 1.00, '"5"', 'hex-binary:', p.* FROM p WHERE f <> 5; CREATE TABLE before AS TABLE c;
@@ -474,7 +498,10 @@ fn references_that_an_older_version_has_cleared_come_back() -> Result<()> {
                new_values = CASE columns[1] WHEN 'f' THEN '[5]' ELSE '[null]' END::jsonb
            FROM p WHERE p.f <> 5"#,
     )?;
-    session.run("SET IntervalStyle = 'sql_standard'; SET TimeZone = 'Asia/Kathmandu'; SELECT upkeep.undelete(id) FROM upkeep.deletions; RESET ALL")?;
+    session.run(
+        "SET IntervalStyle = 'sql_standard'; SET TimeZone = 'Asia/Kathmandu'; \
+         SELECT upkeep.undelete(id) FROM upkeep.deletions; RESET ALL",
+    )?;
     assert_eq!(
         session.rows("SELECT * FROM c, before b WHERE c *= b")?.len(),
         1,

@@ -32,7 +32,10 @@ fn a_trigger_that_a_partition_is_to_have_needs_its_owners_grant() -> Result<()> 
          CREATE TABLE stamped (id int PRIMARY KEY) PARTITION BY RANGE (id);
          CREATE TABLE stamped_part PARTITION OF stamped FOR VALUES FROM (0) TO (100)",
     )?;
-    admin.run(&format!("ALTER TABLE child_part OWNER TO {bob}; ALTER TABLE tree_part OWNER TO {bob}; ALTER TABLE stamped_part OWNER TO {bob}"))?;
+    admin.run(&format!(
+        "ALTER TABLE child_part OWNER TO {bob}; ALTER TABLE tree_part OWNER TO {bob}; \
+         ALTER TABLE stamped_part OWNER TO {bob}"
+    ))?;
     needs_trigger(&mut session, &mut admin, "SELECT upkeep.enable_soft_delete('parent')", &ann, "child_part")?;
     for (call, part) in [
         ("SELECT upkeep.enable_soft_delete('tree')", "tree_part"),

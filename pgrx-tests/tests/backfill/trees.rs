@@ -553,7 +553,8 @@ fn a_tree_restored_half_done_is_finished_exactly_once() -> Result<()> {
     let mut session = server.with_extension("shop")?;
     session.run(GATE)?;
     session.run(
-        "CREATE TABLE t (id int, part int, source text DEFAULT '1', n int NOT NULL DEFAULT 0, PRIMARY KEY (id, part)) PARTITION BY LIST (part);
+        "CREATE TABLE t (id int, part int, source text DEFAULT '1', n int NOT NULL DEFAULT 0, PRIMARY KEY (id, part)) \
+         PARTITION BY LIST (part);
          CREATE TABLE t1 PARTITION OF t FOR VALUES IN (1);
          CREATE TABLE t2 PARTITION OF t FOR VALUES IN (2);
          CREATE TABLE t3 PARTITION OF t FOR VALUES IN (3);
@@ -652,8 +653,10 @@ fn a_job_of_version_0_1_0_goes_on_where_it_was() -> Result<()> {
     // One worker has 301 to 400 in hand, and has done half of it; the other one nothing of 401 to 500.
     session.run(&format!(
         r#"INSERT INTO upkeep._job_slot (job, slot, cursor, rows_done, units_done) VALUES
-           ('{half}', 0, '{{"pass": "keys", "bounds": [["300"], ["350"], ["400"]], "next": 1, "rows": 50, "strides": 1, "stride": 0, "proved": true}}', 150, 15),
-           ('{half}', 1, '{{"pass": "keys", "bounds": [["400"], ["450"], ["500"]], "next": 0, "rows": 50, "strides": 1, "stride": 0, "proved": true}}', 200, 20)"#
+           ('{half}', 0, '{{"pass": "keys", "bounds": [["300"], ["350"], ["400"]], "next": 1,
+                              "rows": 50, "strides": 1, "stride": 0, "proved": true}}', 150, 15),
+           ('{half}', 1, '{{"pass": "keys", "bounds": [["400"], ["450"], ["500"]], "next": 0,
+                              "rows": 50, "strides": 1, "stride": 0, "proved": true}}', 200, 20)"#
     ))?;
     let fresh = add(&mut session, 2, "fresh", "paused", "{}")?;
     let done = shared(r#""after_key": ["10"], "last_key": ["10"], "rows_left": 1"#).replace("fill", "revisit");

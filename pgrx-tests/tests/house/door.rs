@@ -32,7 +32,8 @@ const TRAPS: &str = r#"
             FOREACH f IN ARRAY ARRAY['=', '<>', '<', '<=', '>', '>=', '||'] LOOP
                 EXECUTE pg_catalog.format('CREATE FUNCTION traps.%I(pg_catalog.%I, pg_catalog.%I) RETURNS boolean LANGUAGE plpgsql AS %L',
                     'op_' || t || f, t, t, pg_catalog.format('BEGIN RETURN traps.note(%L); END', 'operator ' || f));
-                EXECUTE pg_catalog.format('CREATE OPERATOR traps.%s (FUNCTION = traps.%I, LEFTARG = pg_catalog.%I, RIGHTARG = pg_catalog.%I)',
+                EXECUTE pg_catalog.format('CREATE OPERATOR traps.%s (FUNCTION = traps.%I,
+                                              LEFTARG = pg_catalog.%I, RIGHTARG = pg_catalog.%I)',
                     f, 'op_' || t || f, t, t);
             END LOOP;
             FOREACH f IN ARRAY ARRAY['count', 'unnest', 'coalesce', 'to_jsonb', 'concat', 'lower', 'length', 'quote_ident', 'format',
@@ -347,7 +348,10 @@ fn a_job_meets_nothing_that_alter_database_or_alter_role_have_set() -> Result<()
     admin.run("CREATE ROLE alice LOGIN")?;
     admin.run("CREATE DATABASE app OWNER alice")?;
     let mut owner = server.connect("app")?;
-    owner.run("CREATE EXTENSION pg_upkeep; GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA upkeep TO alice; GRANT SET ON PARAMETER work_mem TO alice")?;
+    owner.run(
+        "CREATE EXTENSION pg_upkeep; GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA upkeep TO alice; \
+         GRANT SET ON PARAMETER work_mem TO alice",
+    )?;
     let mut alice = server.connect_as("app", "alice")?;
     alice.run(
         "CREATE TABLE own AS SELECT name, setting FROM pg_settings;
@@ -359,8 +363,10 @@ fn a_job_meets_nothing_that_alter_database_or_alter_role_have_set() -> Result<()
                SELECT name, CASE vartype
                    WHEN 'bool' THEN CASE setting WHEN 'on' THEN 'off' ELSE 'on' END
                    WHEN 'enum' THEN (SELECT v FROM unnest(enumvals) v WHERE v <> setting ORDER BY v LIMIT 1)
-                   WHEN 'integer' THEN (CASE WHEN setting::bigint < max_val::bigint THEN setting::bigint + 1 ELSE setting::bigint - 1 END)::text
-                   WHEN 'real' THEN (CASE WHEN setting::float8 < max_val::float8 THEN (setting::float8 + max_val::float8) / 2 ELSE min_val::float8 END)::text
+                   WHEN 'integer' THEN (CASE WHEN setting::bigint < max_val::bigint
+                                             THEN setting::bigint + 1 ELSE setting::bigint - 1 END)::text
+                   WHEN 'real' THEN (CASE WHEN setting::float8 < max_val::float8
+                                          THEN (setting::float8 + max_val::float8) / 2 ELSE min_val::float8 END)::text
                    ELSE CASE name WHEN 'search_path' THEN 'pg_toast' WHEN 'DateStyle' THEN 'German' WHEN 'TimeZone' THEN 'Asia/Kathmandu'
                         WHEN 'lc_monetary' THEN 'C' WHEN 'lc_numeric' THEN 'C' WHEN 'client_encoding' THEN 'LATIN1'
                         WHEN 'default_text_search_config' THEN 'pg_catalog.german' WHEN 'temp_tablespaces' THEN '' END

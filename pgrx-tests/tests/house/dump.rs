@@ -123,7 +123,8 @@ fn goes_on(session: &mut Session, here: &Here) -> Result<()> {
 }
 
 const CHILDREN: &str = "SELECT (SELECT count(*) FROM upkeep._job_slot), (SELECT count(*) FROM upkeep._job_event ),
-    (SELECT count(*) FROM upkeep._backfill_table), (SELECT count(*) FROM upkeep._backfill_row), (SELECT count(*) FROM upkeep._backfill_xid)";
+    (SELECT count(*) FROM upkeep._backfill_table), (SELECT count(*) FROM upkeep._backfill_row), (SELECT count(*) \
+    FROM upkeep._backfill_xid)";
 
 #[test]
 fn a_dump_is_restored_whole_by_several_sessions() -> Result<()> {

@@ -16,7 +16,10 @@ fn traps_do_what_their_originals_do() -> Result<()> {
     let db = testing::database()?;
     let mut session = db.connect()?;
     assert_eq!(session.text("SHOW search_path")?.replace('"', ""), hostile::SEARCH_PATH);
-    let answers = session.rows("SELECT 1 + 1, upper('a'), 'x'::text || 'y', 3 IN (1, 3), 5 BETWEEN 1 AND 4, count(*) FROM generate_series(1, 3)")?;
+    let answers = session.rows(
+        "SELECT 1 + 1, upper('a'), 'x'::text || 'y', 3 IN (1, 3), 5 BETWEEN 1 AND 4, count(*) \
+         FROM generate_series(1, 3)",
+    )?;
     assert_eq!(answers, ["2|A|xy|t|f|3"]);
     let traps = "SELECT count(*) FROM pg_depend WHERE refobjid = 'traps'::regnamespace";
     assert!(session.value::<i64>(traps)? > 2500, "the traps are in new databases, too");
@@ -50,7 +53,8 @@ fn an_unqualified_name_is_caught_and_a_qualified_one_is_not() -> Result<()> {
     Ok(())
 }
 
-/// A trap in a function of ours in SQL would show as the function's, not as a statement's: so none of them looks for names when it is called.
+/// A trap in a function of ours in SQL would show as the function's, not as a statement's: so none of them looks for
+/// names when it is called.
 #[test]
 fn functions_in_sql_find_their_names_when_they_are_made() -> Result<()> {
     let db = testing::database()?;

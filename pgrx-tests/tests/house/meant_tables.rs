@@ -140,7 +140,8 @@ fn who_owns_a_referencing_table_does_not_notice() -> Result<()> {
     ))?;
     let (mut owner, mut other) = (db.connect_as(&alice)?, db.connect_as(&eve)?);
     owner.run(&format!(
-        "CREATE TABLE nm.q (id int PRIMARY KEY, n int); GRANT REFERENCES, SELECT ON nm.q TO {eve}; SELECT upkeep.enable_soft_delete('nm.q')"
+        "CREATE TABLE nm.q (id int PRIMARY KEY, n int); GRANT REFERENCES, SELECT ON nm.q TO {eve}; \
+         SELECT upkeep.enable_soft_delete('nm.q')"
     ))?;
     other.run(
         "CREATE TABLE evs.qe (id int PRIMARY KEY, r int REFERENCES nm.q ON DELETE SET NULL, s int REFERENCES nm.q DEFERRABLE);

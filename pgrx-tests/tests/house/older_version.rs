@@ -56,7 +56,8 @@ fn work(session: &mut Session, first: i32) -> Result<()> {
         "INSERT INTO users (id, n) SELECT g, 0 FROM generate_series({a}, {d}) g;
          INSERT INTO posts (id, user_id) SELECT g, g FROM generate_series({a}, {d}) g;
          INSERT INTO notes (id, user_id) SELECT g, g FROM generate_series({a}, {d}) g;
-         UPDATE users SET n = 1 WHERE id = {a}; UPDATE notes SET user_id = {b} WHERE id = {a}; UPDATE notes SET user_id = {a} WHERE id = {a};
+         UPDATE users SET n = 1 WHERE id = {a}; UPDATE notes SET user_id = {b} WHERE id = {a}; \
+         UPDATE notes SET user_id = {a} WHERE id = {a};
          MERGE INTO users u USING (VALUES ({a}), ({b})) v (id) ON u.id = v.id WHEN MATCHED THEN UPDATE SET n = n + 1;
          INSERT INTO users_live (id, n) VALUES ({b}, 7) ON CONFLICT (id) DO UPDATE SET n = excluded.n"
     ))?;

@@ -72,7 +72,8 @@ fn what_is_proposed_can_be_done(session: &mut Session) -> Result<()> {
     let served =
         "SELECT DISTINCT f.conname FROM upkeep._foreign_key_support() s JOIN pg_constraint f ON f.oid = s.conoid
                   JOIN pg_namespace n ON n.oid = f.connamespace AND n.nspname = 'c' ORDER BY 1";
-    let constraints = "SELECT conname FROM pg_constraint c JOIN pg_namespace n ON n.oid = connamespace AND nspname = 'c' AND contype IN ('p', 'f', 'x') ORDER BY 1";
+    let constraints = "SELECT conname FROM pg_constraint c JOIN pg_namespace n ON n.oid = connamespace \
+                       AND nspname = 'c' AND contype IN ('p', 'f', 'x') ORDER BY 1";
     let before = (session.rows(served)?, session.rows(constraints)?);
     let proposed = "SELECT format('%s|%s|%s', indexrelname, drop_command, create_command) FROM (
                         SELECT indexrelname, drop_command, create_command FROM upkeep.unused_indexes WHERE schemaname = 'c'
@@ -87,7 +88,8 @@ fn what_is_proposed_can_be_done(session: &mut Session) -> Result<()> {
         }
         let index = index.replace('\'', "''");
         let definition = format!(
-            "SELECT pg_get_indexdef(format('c.%I', '{index}')::regclass), (SELECT count(*) FROM pg_inherits WHERE inhparent = format('c.%I', '{index}')::regclass)"
+            "SELECT pg_get_indexdef(format('c.%I', '{index}')::regclass), (SELECT count(*) FROM pg_inherits \
+             WHERE inhparent = format('c.%I', '{index}')::regclass)"
         );
         let was = session.rows(&definition)?;
         session.run(drop)?;

@@ -59,7 +59,8 @@ fn what_a_standby_uses_is_used() -> Result<()> {
     assert_eq!(
         here.text(&reason("i"))?,
         format!(
-            "unknown: standby {name} is connected and nothing is known of its use: upkeep.import_index_usage('{name}', ..) brings its figures"
+            "unknown: standby {name} is connected and nothing is known of its use: \
+             upkeep.import_index_usage('{name}', ..) brings its figures"
         )
     );
     assert_eq!(here.text("SELECT count(*) FROM upkeep.unused_indexes")?, "0");
@@ -91,7 +92,10 @@ fn what_a_standby_uses_is_used() -> Result<()> {
     )?;
     here.run(&format!("SELECT upkeep.import_index_usage('{name}', '{quoted}')"))?;
     assert_eq!(
-        here.rows("SELECT (now() - marked_at)::text ~ '^(1095|1096|399) ' OR marked_at > now() - interval '1 hour', count(*) FROM upkeep._xid_mark GROUP BY 1")?,
+        here.rows(
+            "SELECT (now() - marked_at)::text ~ '^(1095|1096|399) ' OR marked_at > now() - interval '1 hour', \
+             count(*) FROM upkeep._xid_mark GROUP BY 1"
+        )?,
         ["t|3"]
     );
 
@@ -203,8 +207,10 @@ fn a_new_index_is_not_called_unused() -> Result<()> {
     )?;
     session.run("CREATE INDEX late ON t (b, a)")?;
     let conditions = session.text(
-        "SELECT (upkeep._index_conditions() ->> 'surely_young_xids')::bigint > (SELECT age(xmin) FROM pg_index WHERE indexrelid = 'late'::regclass)
-            AND (upkeep._index_conditions() ->> 'young_xids')::bigint <= (SELECT age(xmin) FROM pg_index WHERE indexrelid = 'i'::regclass)",
+        "SELECT (upkeep._index_conditions() ->> 'surely_young_xids')::bigint > (SELECT age(xmin) FROM pg_index \
+         WHERE indexrelid = 'late'::regclass)
+            AND (upkeep._index_conditions() ->> 'young_xids')::bigint <= (SELECT age(xmin) FROM pg_index \
+            WHERE indexrelid = 'i'::regclass)",
     )?;
     assert_eq!(conditions, "t");
     Ok(())
@@ -249,7 +255,8 @@ fn nobody_waits_for_a_migration() -> Result<()> {
     let server = server("migration")?;
     let mut session = prepare(&server)?;
     session.run(
-        "CREATE TABLE r (a int PRIMARY KEY, b int REFERENCES r, c text); CREATE INDEX partial ON t (a) WHERE b > 5; CREATE INDEX x1 ON t (a)",
+        "CREATE TABLE r (a int PRIMARY KEY, b int REFERENCES r, c text); CREATE INDEX partial ON t (a) WHERE b > 5; \
+         CREATE INDEX x1 ON t (a)",
     )?;
     let mut migration = server.connect("app")?;
     migration.run("BEGIN; LOCK TABLE t, r IN ACCESS EXCLUSIVE MODE; DROP INDEX j; ALTER TABLE r ADD COLUMN d int")?;
@@ -343,7 +350,10 @@ fn other_sessions_temporary_tables_are_not_touched() -> Result<()> {
     let server = server("temporary")?;
     let mut session = prepare(&server)?;
     let mut other = server.connect("app")?;
-    other.run("CREATE TEMP TABLE theirs (a int PRIMARY KEY, b text, c int REFERENCES theirs); CREATE INDEX ON theirs (lower(b)); CREATE INDEX ON theirs (b); CREATE INDEX ON theirs (b)")?;
+    other.run(
+        "CREATE TEMP TABLE theirs (a int PRIMARY KEY, b text, c int REFERENCES theirs); \
+         CREATE INDEX ON theirs (lower(b)); CREATE INDEX ON theirs (b); CREATE INDEX ON theirs (b)",
+    )?;
     for view in VIEWS {
         let rows = session.rows(&format!("SELECT * FROM upkeep.{view}"))?;
         ensure!(!rows.iter().any(|row| row.contains("theirs")), "{view}: {rows:?}");
@@ -415,7 +425,8 @@ fn repairs_repair() -> Result<()> {
     let mut session = prepare(&server)?;
     session.run(
         "CREATE TABLE p (k int NOT NULL, a int) PARTITION BY RANGE (k); CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10);
-         CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (10) TO (20) PARTITION BY RANGE (a); CREATE TABLE p21 PARTITION OF p2 FOR VALUES FROM (0) TO (10);
+         CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (10) TO (20) PARTITION BY RANGE (a); \
+         CREATE TABLE p21 PARTITION OF p2 FOR VALUES FROM (0) TO (10);
          CREATE TABLE q (k int NOT NULL, a int) PARTITION BY RANGE (k); CREATE TABLE q1 PARTITION OF q FOR VALUES FROM (0) TO (10);
          CREATE INDEX x ON ONLY p (a DESC) WHERE a > 0; ALTER TABLE ONLY q ADD CONSTRAINT pk PRIMARY KEY (k);
          CREATE TABLE u (a int); INSERT INTO u VALUES (1), (1)",
@@ -429,11 +440,18 @@ fn repairs_repair() -> Result<()> {
         }
     }
     assert_eq!(session.rows("SELECT indexrelname, repair_command FROM upkeep.invalid_indexes")?, [""; 0]);
-    assert_eq!(session.text("SELECT count(*) FROM pg_index WHERE indexrelid IN ('x'::regclass, 'pk'::regclass, 'one'::regclass) AND indisvalid")?, "3");
+    assert_eq!(
+        session.text(
+            "SELECT count(*) FROM pg_index WHERE indexrelid IN ('x'::regclass, 'pk'::regclass, \
+             'one'::regclass) AND indisvalid"
+        )?,
+        "3"
+    );
 
     session.run(
         "CREATE TABLE r (k int, a int REFERENCES q) PARTITION BY RANGE (k); CREATE TABLE r1 PARTITION OF r FOR VALUES FROM (0) TO (10);
-         CREATE TABLE r2 PARTITION OF r FOR VALUES FROM (10) TO (20) PARTITION BY RANGE (a); CREATE TABLE r21 PARTITION OF r2 FOR VALUES FROM (0) TO (10);
+         CREATE TABLE r2 PARTITION OF r FOR VALUES FROM (10) TO (20) PARTITION BY RANGE (a); \
+         CREATE TABLE r21 PARTITION OF r2 FOR VALUES FROM (0) TO (10);
          CREATE TABLE s (a int REFERENCES q)",
     )?;
     type_in(&mut session, "SELECT create_command FROM upkeep.unindexed_foreign_keys")?;
@@ -449,10 +467,14 @@ fn a_role_sees_names_and_sizes_but_no_data() -> Result<()> {
     let mut session = prepare(&server)?;
     session.run(
         "CREATE ROLE anybody LOGIN; CREATE TABLE secret (a text, b int, c text); ALTER TABLE secret ENABLE ROW LEVEL SECURITY;
-         INSERT INTO secret SELECT CASE WHEN i % 200 = 0 THEN 'hush' ELSE 'v' || i END, i, repeat('x', 60) FROM generate_series(1, 20000) i; ANALYZE secret;
+         INSERT INTO secret SELECT CASE WHEN i % 200 = 0 THEN 'hush' ELSE 'v' || i END, i, repeat('x', 60) \
+         FROM generate_series(1, 20000) i; ANALYZE secret;
          SET enable_seqscan = on",
     )?;
-    session.run("DO $$ BEGIN FOR i IN 1..60 LOOP PERFORM count(*) FROM secret WHERE b = i; END LOOP; END $$; SELECT pg_stat_force_next_flush()")?;
+    session.run(
+        "DO $$ BEGIN FOR i IN 1..60 LOOP PERFORM count(*) FROM secret WHERE b = i; END LOOP; END $$; \
+         SELECT pg_stat_force_next_flush()",
+    )?;
     ensure!(session.text("SELECT string_agg(evidence, ' ') FROM upkeep.missing_indexes")?.contains("hush"));
     let mut anybody = server.connect_as("app", "anybody")?;
     for view in VIEWS {
@@ -470,7 +492,8 @@ fn a_role_sees_names_and_sizes_but_no_data() -> Result<()> {
     anybody.rows("SELECT upkeep.index_usage_snapshot()")?;
     // A cheap function of one's own in WHERE sees no more.
     anybody.run(
-        "CREATE FUNCTION pg_temp.peek(text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS $$ BEGIN RAISE NOTICE 'saw %', $1; RETURN true; END $$",
+        "CREATE FUNCTION pg_temp.peek(text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS $$ BEGIN RAISE NOTICE \
+         'saw %', $1; RETURN true; END $$",
     )?;
     anybody.rows("SELECT * FROM upkeep.missing_indexes WHERE pg_temp.peek(evidence) AND pg_temp.peek(attname)")?;
     ensure!(!anybody.notices().iter().any(|notice| notice.message().contains("hush")));
@@ -545,8 +568,10 @@ fn a_page_of_hostile_names() -> Result<()> {
     let name = "</p><script>alert('x')</script><img src=x onerror=alert(1)>&\u{202E}\n";
     let quoted = format!("\"{}\"", name.replace('"', "\"\""));
     session.run(&format!(
-        "CREATE SCHEMA {quoted}; CREATE TABLE {quoted}.{quoted} ({quoted} int PRIMARY KEY, x int, CONSTRAINT {quoted} FOREIGN KEY (x) REFERENCES {quoted}.{quoted});
-         CREATE INDEX \"<i>1\" ON {quoted}.{quoted} (x) WHERE {quoted} > 0; CREATE INDEX \"<i>2\" ON {quoted}.{quoted} (x) WHERE {quoted} > 0",
+        "CREATE SCHEMA {quoted}; CREATE TABLE {quoted}.{quoted} ({quoted} int PRIMARY KEY, x int, CONSTRAINT {quoted} \
+         FOREIGN KEY (x) REFERENCES {quoted}.{quoted});
+         CREATE INDEX \"<i>1\" ON {quoted}.{quoted} (x) WHERE {quoted} > 0; \
+         CREATE INDEX \"<i>2\" ON {quoted}.{quoted} (x) WHERE {quoted} > 0",
     ))?;
     let page = session.text("SELECT upkeep.index_report_html()")?;
     ensure!(!page.contains("<script") && !page.contains("<img") && !page.contains("<i>") && !page.contains('\u{202E}'));

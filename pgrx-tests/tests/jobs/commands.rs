@@ -134,7 +134,8 @@ fn what_a_command_says_is_in_the_jobs_events() -> Result<()> {
          CREATE FUNCTION noise(n int) RETURNS int LANGUAGE plpgsql PARALLEL SAFE AS
          'BEGIN IF n % 2000 = 0 THEN RAISE NOTICE ''at %'', n; END IF; RETURN 1; END';
          CREATE FUNCTION loudly() RETURNS void LANGUAGE plpgsql
-         SET parallel_setup_cost = 0 SET parallel_tuple_cost = 0 SET min_parallel_table_scan_size = 0 SET parallel_leader_participation = off AS
+         SET parallel_setup_cost = 0 SET parallel_tuple_cost = 0 SET min_parallel_table_scan_size = 0 \
+         SET parallel_leader_participation = off AS
          'BEGIN PERFORM count(noise(id)) FROM many WHERE noise(id) > 0 AND id <= 20000; END'",
     )?;
     let loud = said(&mut session, "SELECT loudly()")?;

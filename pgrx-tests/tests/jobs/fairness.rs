@@ -322,7 +322,8 @@ fn runs_of_one_roles_schedules_are_bounded_whatever_they_wait_for() -> Result<()
     change(&mut server, "upkeep.max_jobs_per_role", 6)?;
     let mut mallory = server.connect_as("postgres", "mallory")?;
     mallory.run(&format!(
-        "SELECT upkeep.schedule('s' || i, '{RARELY}', 'SELECT 1 / 0', retries => 9, retry_backoff => '1 hour') FROM generate_series(1, 20) i"
+        "SELECT upkeep.schedule('s' || i, '{RARELY}', 'SELECT 1 / 0', retries => 9, retry_backoff => '1 hour') \
+         FROM generate_series(1, 20) i"
     ))?;
     let run_now = "SELECT upkeep.run_now('s20')";
     superuser.run(

@@ -306,9 +306,13 @@ fn texts_stay_in_the_encoding_of_their_database() -> Result<()> {
         let kept = "SELECT count(*) FROM upkeep._query WHERE query = 'SELECT $1 AS \"\u{e4}\u{f6}\u{fc}\"'";
         wait_for_text(session, kept, "1")?;
         assert_eq!(session.text(seen)?, "2", "{name}: out of the table");
-        let top = "SELECT count(*) FROM upkeep.top_queries('calls', now() - interval '1 day', max_rows => 1000) WHERE query LIKE '%\u{e4}\u{f6}\u{fc}%'";
+        let top = "SELECT count(*) FROM upkeep.top_queries('calls', now() - interval '1 day', max_rows => 1000) \
+                   WHERE query LIKE '%\u{e4}\u{f6}\u{fc}%'";
         assert_eq!(session.text(top)?, "1", "{name}");
-        session.run("SET upkeep.slow_query_min_duration = 0; SELECT * FROM upkeep.slow_queries; SELECT * FROM upkeep.query_regressions()")?;
+        session.run(
+            "SET upkeep.slow_query_min_duration = 0; SELECT * FROM upkeep.slow_queries; \
+             SELECT * FROM upkeep.query_regressions()",
+        )?;
         let page = session.text("SELECT upkeep.performance_report_html()")?;
         let shown = if *name == "latin" { "&#228;&#246;&#252;" } else { "\u{e4}\u{f6}\u{fc}" };
         assert!(page.contains(shown), "{name}");

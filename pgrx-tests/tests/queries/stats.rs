@@ -252,7 +252,8 @@ fn with_more_statements_than_room_the_sums_are_exact() -> Result<()> {
         total += upkeep_tests::jobs::join(thread)??;
     }
     assert_eq!(session.value::<i64>(all)?, total, "what the clients counted, others included");
-    let rows = "SELECT sum(calls) FILTER (WHERE queryid = 0) > 1000, count(*) <= 101, max(calls) FILTER (WHERE userid = 'app'::regrole) > 8000
+    let rows = "SELECT sum(calls) FILTER (WHERE queryid = 0) > 1000, count(*) <= 101, max(calls) FILTER (WHERE userid \
+                = 'app'::regrole) > 8000
                 FROM upkeep.query_stats WHERE datid = (SELECT oid FROM pg_database WHERE datname = 'postgres')";
     assert_eq!(
         session.rows(rows)?,

@@ -64,7 +64,8 @@ fn nobodys_change_is_lost() -> Result<()> {
 
 /// A row that was made by somebody, yesterday; stamps are put on afterwards.
 const YESTERDAY: &str = "
-    CREATE TABLE t (id int PRIMARY KEY, n int, created_at timestamptz, updated_at timestamptz, created_by text, updated_by text, version int);
+    CREATE TABLE t (id int PRIMARY KEY, n int, created_at timestamptz, updated_at timestamptz, created_by text, \
+    updated_by text, version int);
     INSERT INTO t SELECT g, NULL, '2001-01-01', '2001-01-01', 'them', 'them', 1 FROM generate_series(1, 3000) g;
     CREATE TABLE log (id int, n int);
     SELECT upkeep.enable_row_version('log');
@@ -182,11 +183,13 @@ fn a_dump_carries_stamps() -> Result<()> {
         "CREATE EXTENSION pg_upkeep; CREATE ROLE owner LOGIN; GRANT ALL ON SCHEMA public TO owner; SET ROLE owner;
          CREATE TABLE t (gone int, id int PRIMARY KEY, n int); ALTER TABLE t DROP COLUMN gone;
          CREATE TABLE p (id int, n int) PARTITION BY LIST (id); CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1);
-         SELECT upkeep.enable_timestamps('p', clock => 'clock', created_change => 'refuse'), upkeep.enable_row_version('p', 'echo', required => true)",
+         SELECT upkeep.enable_timestamps('p', clock => 'clock', created_change => 'refuse'), \
+         upkeep.enable_row_version('p', 'echo', required => true)",
     )?;
     session.run(ALL)?;
     session.run("ALTER TABLE t RENAME version TO \"Ver sion\"; INSERT INTO t VALUES (1, 1); UPDATE t SET n = 2, updated_at = 'infinity'")?;
-    let look = "SELECT relname, created_at, updated_at, clock, created_at_change, created_by, updated_by, version, version_mode, version_required,
+    let look = "SELECT relname, created_at, updated_at, clock, created_at_change, created_by, updated_by, version, \
+                version_mode, version_required,
                        enabled FROM upkeep.row_stamps ORDER BY relname";
     let before = (session.rows(look)?, session.rows("SELECT * FROM t")?);
     let dump = server.dump("postgres")?;
@@ -310,7 +313,8 @@ fn errors_of_others_pass_unchanged() -> Result<()> {
     let mut session = db.connect()?;
     session.run(
         "CREATE TABLE parent (id int PRIMARY KEY);
-         CREATE TABLE t (id int CONSTRAINT key PRIMARY KEY, n int NOT NULL CONSTRAINT few CHECK (n < 10), p int CONSTRAINT of REFERENCES parent);
+         CREATE TABLE t (id int CONSTRAINT key PRIMARY KEY, n int NOT NULL CONSTRAINT few CHECK (n < 10), \
+         p int CONSTRAINT of REFERENCES parent);
          INSERT INTO t VALUES (1, 1), (2, 2);
          CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS
          $$BEGIN IF NEW.n = 7 THEN RAISE 'own' USING ERRCODE = 'ABC01', DETAIL = 'd', HINT = 'h', CONSTRAINT = 'c'; END IF;

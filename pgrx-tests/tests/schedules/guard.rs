@@ -285,7 +285,10 @@ fn crashes_repeat_nothing_and_lose_no_schedule() -> Result<()> {
         "failed|the command was interrupted and may be done in part"
     );
     assert_eq!(session.text("SELECT count(*) FROM t")?, "2");
-    let more = session.text("SELECT 'count(*) FILTER (WHERE status = ''done'') > ' || count(*) FROM upkeep.schedule_runs WHERE name = 'tick' AND status = 'done'")?;
+    let more = session.text(
+        "SELECT 'count(*) FILTER (WHERE status = ''done'') > ' || count(*) \
+         FROM upkeep.schedule_runs WHERE name = 'tick' AND status = 'done'",
+    )?;
     wait_for_runs(&mut session, "tick", &more, "t")?;
     let once = "SELECT count(*) = count(DISTINCT due_at) FROM upkeep.schedule_runs WHERE name = 'tick' AND status <> 'skipped'";
     assert_eq!(session.text(once)?, "t", "{}", describe(&mut session));

@@ -220,7 +220,13 @@ fn a_schedule_is_altered() -> Result<()> {
     assert_eq!(run_now(&mut session, "other")?, "done|1|1|");
     // An interval instead, and back again.
     session.run("SELECT upkeep.alter_schedule('other', schedule => '10 hours')")?;
-    assert_eq!(session.text("SELECT next_run > now() + interval '9 hours' AND next_run <= now() + interval '10 hours' FROM upkeep.schedules")?, "t");
+    assert_eq!(
+        session.text(
+            "SELECT next_run > now() + interval '9 hours' AND next_run <= now() + interval '10 hours' \
+             FROM upkeep.schedules"
+        )?,
+        "t"
+    );
     session.run("SELECT upkeep.alter_schedule('other', schedule => '30 3 1 1 *')")?;
     assert_eq!(session.text(shown)?, altered);
 

@@ -371,10 +371,13 @@ fn types_operators_and_roles_that_move_are_followed() -> Result<()> {
     let db = testing::database()?;
     let role = db.role("owner")?;
     let (mut a, mut b) = (db.connect()?, db.connect()?);
-    b.run("CREATE SCHEMA num; CREATE SCHEMA other; CREATE TYPE num.num; CREATE FUNCTION num.num_in(cstring) RETURNS num.num IMMUTABLE STRICT LANGUAGE internal AS 'int4in';
+    b.run(
+        "CREATE SCHEMA num; CREATE SCHEMA other; CREATE TYPE num.num; \
+         CREATE FUNCTION num.num_in(cstring) RETURNS num.num IMMUTABLE STRICT LANGUAGE internal AS 'int4in';
          CREATE FUNCTION num.num_out(num.num) RETURNS cstring IMMUTABLE STRICT LANGUAGE internal AS 'int4out';
          CREATE TYPE num.num (INPUT = num.num_in, OUTPUT = num.num_out, LIKE = int4);
-         CREATE CAST (int4 AS num.num) WITHOUT FUNCTION AS IMPLICIT")?;
+         CREATE CAST (int4 AS num.num) WITHOUT FUNCTION AS IMPLICIT",
+    )?;
     for (name, function) in [("<", "int4lt"), ("<=", "int4le"), ("=", "int4eq"), (">=", "int4ge"), (">", "int4gt")] {
         b.run(&format!(
             "CREATE FUNCTION num.{function}(num.num, num.num) RETURNS bool IMMUTABLE STRICT LANGUAGE internal AS '{function}';
@@ -600,7 +603,8 @@ fn a_cascade_goes_to_the_table_that_was_meant() -> Result<()> {
         ))?;
         swap.session.run("SELECT upkeep.enable_soft_delete('p')")?;
         swap.swap_before_update("c1", instead)?;
-        let live = "SELECT (SELECT deleted_at IS NULL FROM p), (SELECT deleted_at IS NULL FROM c1), (SELECT deleted_at IS NULL FROM shop.note)";
+        let live = "SELECT (SELECT deleted_at IS NULL FROM p), (SELECT deleted_at IS NULL \
+                    FROM c1), (SELECT deleted_at IS NULL FROM shop.note)";
         for call in
             ["SELECT upkeep.soft_delete('p', 'id = 1')", "DELETE FROM p_live", "UPDATE p SET deleted_at = now()"]
         {

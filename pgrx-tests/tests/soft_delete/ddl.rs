@@ -84,10 +84,16 @@ fn added_and_renamed_columns_follow() -> Result<()> {
     assert_eq!(columns(&mut session, "p_deleted")?, all);
     assert_eq!(session.text("SELECT count(*) FROM p_live WHERE more = 'x' AND n LIKE 'e%'")?, "10");
     assert_eq!(
-        session.rows(&format!("SELECT reloptions, has_table_privilege('{reader}', oid, 'SELECT') FROM pg_class WHERE oid = 'p_live'::regclass"))?,
+        session.rows(&format!(
+            "SELECT reloptions, has_table_privilege('{reader}', oid, 'SELECT') FROM pg_class \
+             WHERE oid = 'p_live'::regclass"
+        ))?,
         ["{security_invoker=true,security_barrier=true}|t"]
     );
-    session.run("ALTER TABLE p RENAME deleted_at TO \"went at\"; ALTER TABLE p RENAME deletion_id TO \"it's\"; ALTER TABLE c RENAME p TO parent")?;
+    session.run(
+        "ALTER TABLE p RENAME deleted_at TO \"went at\"; ALTER TABLE p RENAME deletion_id TO \"it's\"; \
+         ALTER TABLE c RENAME p TO parent",
+    )?;
     works(&mut session)?;
     assert_eq!(session.notices().len(), 0);
     Ok(())
@@ -123,7 +129,8 @@ fn what_the_views_stand_in_the_way_of_goes_through_alter_soft_deleted() -> Resul
          CREATE TRIGGER \"my.own\" AFTER INSERT ON p_live FOR EACH STATEMENT EXECUTE FUNCTION note();
          CREATE RULE also AS ON UPDATE TO p_deleted DO ALSO NOTIFY changed;"
     ))?;
-    let picture = "SELECT c.relname, c.relowner::regrole, c.reloptions, ARRAY(SELECT unnest(c.relacl)::text ORDER BY 1), obj_description(c.oid, 'pg_class'),
+    let picture = "SELECT c.relname, c.relowner::regrole, c.reloptions, ARRAY(SELECT unnest(c.relacl)::text \
+                   ORDER BY 1), obj_description(c.oid, 'pg_class'),
              ARRAY(SELECT a.attname || ' ' || a.attacl::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attacl IS NOT NULL),
              ARRAY(SELECT col_description(c.oid, a.attnum) || pg_get_expr(d.adbin, d.adrelid)
                    FROM pg_attribute a JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum WHERE a.attrelid = c.oid),
@@ -523,7 +530,8 @@ fn a_dump_brings_everything_back() -> Result<()> {
     let deletion = session.text("SELECT upkeep.soft_delete('p', 'id <= 4')")?;
     session.run("DELETE FROM \"q.1\" WHERE id = 5")?;
     session.run(&format!("SELECT upkeep.hold_deletion('{deletion}', 'why not')"))?;
-    let picture = "SELECT schemaname, relname, hide, deleted_at, live_view::regclass, deleted_view::regclass FROM upkeep.soft_delete_tables ORDER BY 2";
+    let picture = "SELECT schemaname, relname, hide, deleted_at, live_view::regclass, deleted_view::regclass \
+                   FROM upkeep.soft_delete_tables ORDER BY 2";
     let deletions = "SELECT id, relname, rows, held, restorable FROM upkeep.deletions ORDER BY 1";
     let triggers = "SELECT tgrelid::regclass::text, pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname LIKE '%upkeep%' ORDER BY 1, 2";
     let before = [session.rows(picture)?, session.rows(deletions)?, session.rows(triggers)?];
@@ -544,7 +552,10 @@ fn others_ddl_is_free_and_savepoints_are_respected() -> Result<()> {
     let mut session = tables(&db)?;
     let anybody = db.role("anybody")?;
     let mut stranger = db.connect_as(&anybody)?;
-    stranger.run("CREATE TABLE own (id int PRIMARY KEY); ALTER TABLE own ADD n int; CREATE TEMP TABLE t (id int); DROP TABLE t; DROP TABLE own")?;
+    stranger.run(
+        "CREATE TABLE own (id int PRIMARY KEY); ALTER TABLE own ADD n int; CREATE TEMP TABLE t (id int); \
+         DROP TABLE t; DROP TABLE own",
+    )?;
     assert_eq!(stranger.notices().len(), 0);
     assert_eq!(sqlstate(&mut stranger, "SELECT upkeep._follow_ddl()")?, "42501");
     // Within one transaction, rolled back to a savepoint.
@@ -571,7 +582,8 @@ fn a_missing_view_whose_name_is_taken_is_repaired_as_printed() -> Result<()> {
          DROP VIEW \"S\".\"b B_deleted\"; CREATE TYPE \"S\".\"b B_deleted\" AS (id int)"
     ))?;
     let drift = session.rows("SELECT problem, repair FROM upkeep.soft_delete_drift ORDER BY 1")?;
-    let repair = "BEGIN; ALTER TYPE \"S\".\"b B_deleted\" RENAME TO \"b B_deleted_other\"; ALTER TABLE \"S\".\"b B\" RENAME TO \"b B_other\"; \
+    let repair = "BEGIN; ALTER TYPE \"S\".\"b B_deleted\" RENAME TO \"b B_deleted_other\"; \
+                  ALTER TABLE \"S\".\"b B\" RENAME TO \"b B_other\"; \
                   SELECT upkeep.repair_soft_delete('\"S\".\"b B_all\"'); COMMIT;";
     assert_eq!(drift.len(), 3, "{drift:?}");
     assert_eq!(

@@ -298,7 +298,10 @@ fn foreign_errors_pass_the_end_of_soft_delete() -> Result<()> {
     }
     // The server's own.
     session.run(&format!("{watch} $$BEGIN RETURN NULL; END$$"))?;
-    session.run("SET session_replication_role = replica; UPDATE child SET deleted_at = now() WHERE id = 3; RESET session_replication_role")?;
+    session.run(
+        "SET session_replication_role = replica; UPDATE child SET deleted_at = now() WHERE id = 3; \
+         RESET session_replication_role",
+    )?;
     let plain = fields(
         &mut session,
         "SET LOCAL upkeep.allow_hard_delete = on; DELETE FROM child WHERE deleted_at IS NOT NULL",
@@ -451,13 +454,16 @@ fn the_guard_cannot_be_made_to_run_anything_as_superuser() -> Result<()> {
              $$BEGIN INSERT INTO public.told VALUES (current_user); RETURN '-infinity'; END$$;
          CREATE VIEW deleted AS SELECT tell() AS deleted_at, NULL::uuid AS deletion_id;
          DROP TRIGGER upkeep_soft_delete_no_delete ON t;
-         CREATE TRIGGER upkeep_soft_delete_no_delete AFTER DELETE ON t REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION upkeep._soft_delete_guard()",
+         CREATE TRIGGER upkeep_soft_delete_no_delete AFTER DELETE ON t REFERENCING OLD TABLE AS gone \
+         FOR EACH STATEMENT EXECUTE FUNCTION upkeep._soft_delete_guard()",
     )?;
     assert_eq!(sqlstate(&mut session, "SELECT upkeep.disable_soft_delete('t', 'purge')")?, "55000");
     // A type of his own, with casts and operators of his own.
     session.run(
-        "DROP TRIGGER upkeep_soft_delete_no_delete ON t; DROP TRIGGER upkeep_soft_delete_row ON t; DROP TRIGGER upkeep_soft_delete_dead_row ON t;
-         CREATE TRIGGER upkeep_soft_delete_no_delete AFTER DELETE ON t REFERENCING OLD TABLE AS deleted FOR EACH STATEMENT EXECUTE FUNCTION upkeep._soft_delete_guard();
+        "DROP TRIGGER upkeep_soft_delete_no_delete ON t; DROP TRIGGER upkeep_soft_delete_row ON t; \
+         DROP TRIGGER upkeep_soft_delete_dead_row ON t;
+         CREATE TRIGGER upkeep_soft_delete_no_delete AFTER DELETE ON t REFERENCING OLD TABLE AS deleted \
+         FOR EACH STATEMENT EXECUTE FUNCTION upkeep._soft_delete_guard();
          CREATE TYPE fake AS (a int);
          CREATE FUNCTION to_time(fake) RETURNS timestamptz LANGUAGE plpgsql AS $$BEGIN RETURN public.tell(); END$$;
          CREATE CAST (fake AS timestamptz) WITH FUNCTION to_time AS IMPLICIT;

@@ -203,7 +203,8 @@ fn what_inherits_is_shown_and_comes_back() -> Result<()> {
     let mut session = db.connect()?;
     session.run(
         "CREATE TABLE q (id int PRIMARY KEY); SELECT upkeep.enable_soft_delete('q');
-         CREATE TABLE p (id int PRIMARY KEY, q int REFERENCES q); CREATE TABLE k (id int PRIMARY KEY, p int REFERENCES p ON DELETE CASCADE);
+         CREATE TABLE p (id int PRIMARY KEY, q int REFERENCES q); CREATE TABLE k (id int PRIMARY KEY, p int \
+         REFERENCES p ON DELETE CASCADE);
          SELECT upkeep.enable_soft_delete('k'); SELECT upkeep.enable_soft_delete('p');
          CREATE TABLE heir () INHERITS (p);
          INSERT INTO q VALUES (1); INSERT INTO p VALUES (1, NULL); INSERT INTO heir VALUES (1, 1), (2, 1); INSERT INTO k VALUES (1, 1)",

@@ -158,7 +158,10 @@ fn columns_of_a_view_are_known_by_what_they_show() -> Result<()> {
     assert_eq!(session.text("SELECT count(*), sum(n) FROM t WHERE deleted_at IS NULL")?, "97|4942");
     assert_eq!(session.text("SELECT count(*), sum(n) FROM c_live")?, "97|4942");
     // What is no column of the table says nothing about it.
-    session.run("CREATE OR REPLACE VIEW t_live AS SELECT k || '' AS n, n AS k, deleted_at, deleted_by, deletion_id FROM t WHERE deleted_at IS NULL")?;
+    session.run(
+        "CREATE OR REPLACE VIEW t_live AS SELECT k || '' AS n, n AS k, deleted_at, deleted_by, deletion_id \
+         FROM t WHERE deleted_at IS NULL",
+    )?;
     assert_eq!(sqlstate(&mut session, "DELETE FROM t_live WHERE k = 8")?, "55000");
     session.run("SELECT upkeep.soft_delete('t', 'n = 8')")?;
     assert_eq!(session.text("SELECT count(*) FROM c_live")?, "96");

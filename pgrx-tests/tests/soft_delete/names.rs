@@ -121,7 +121,10 @@ fn who_could_not_follow_once_follows_the_next_time() -> Result<()> {
     session.run("DROP VIEW people_live; ALTER TABLE people RENAME TO clients")?;
     assert_eq!(relations(&mut session)?, "clients clients_deleted clients_live");
     // What somebody has called otherwise since then he has called so.
-    session.run("CREATE VIEW a_live AS SELECT 1; ALTER TABLE clients RENAME TO a; ALTER VIEW clients_live RENAME TO mine; ALTER TABLE a RENAME TO b")?;
+    session.run(
+        "CREATE VIEW a_live AS SELECT 1; ALTER TABLE clients RENAME TO a; \
+         ALTER VIEW clients_live RENAME TO mine; ALTER TABLE a RENAME TO b",
+    )?;
     assert_eq!(relations(&mut session)?, "a_live b b_deleted mine");
     Ok(())
 }
@@ -144,7 +147,8 @@ fn what_is_somebody_elses_keeps_its_name() -> Result<()> {
         "CREATE OR REPLACE VIEW h_live AS SELECT id, x, deleted_at, deleted_by, deletion_id FROM h WHERE id > 5;
          ALTER VIEW h_live SET SCHEMA other",
     )?;
-    let names = "SELECT c.oid::regclass::text FROM pg_class c WHERE c.relkind IN ('r', 'v') AND c.relnamespace::regnamespace::text IN ('public', 'other') ORDER BY 1";
+    let names = "SELECT c.oid::regclass::text FROM pg_class c WHERE c.relkind IN ('r', 'v') \
+                 AND c.relnamespace::regnamespace::text IN ('public', 'other') ORDER BY 1";
     own.run("ALTER TABLE h RENAME TO g")?;
     assert_eq!(session.values::<String>(names)?, ["g", "g_deleted", "other.h_live", "s", "s_all", "s_deleted"]);
     // Whatever the view's owner calls his view, the table is not his.

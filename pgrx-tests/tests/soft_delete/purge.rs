@@ -246,7 +246,10 @@ fn trees_and_circles_go_as_a_whole() -> Result<()> {
          UPDATE a SET b = id; COMMIT;
          BEGIN; UPDATE a SET deleted_at = now(), deletion_id = gen_random_uuid() WHERE false; COMMIT;",
     )?;
-    session.run("SET session_replication_role = replica; UPDATE a SET deleted_at = now(); UPDATE b SET deleted_at = now(); RESET session_replication_role")?;
+    session.run(
+        "SET session_replication_role = replica; UPDATE a SET deleted_at = now(); \
+         UPDATE b SET deleted_at = now(); RESET session_replication_role",
+    )?;
     purged(&mut session, "a", "0")?;
     assert_eq!(row(&mut session, "SELECT (SELECT count(*) FROM a), (SELECT count(*) FROM b)")?, "0|0");
     Ok(())
@@ -391,7 +394,8 @@ fn missing_indexes_are_named_and_a_second_purge_is_refused() -> Result<()> {
     session.run(
         "CREATE TABLE \"p.1\" (id int PRIMARY KEY);
          CREATE TABLE \"c\"\"2\" (id int PRIMARY KEY, \"a.b\" int REFERENCES \"p.1\" ON DELETE CASCADE);
-         SELECT upkeep.enable_soft_delete('\"c\"\"2\"', deleted_at => 'ge löscht'), upkeep.enable_soft_delete('\"p.1\"', deleted_at => 'c.p');
+         SELECT upkeep.enable_soft_delete('\"c\"\"2\"', deleted_at => 'ge löscht'), \
+         upkeep.enable_soft_delete('\"p.1\"', deleted_at => 'c.p');
          INSERT INTO \"p.1\" VALUES (1), (2); INSERT INTO \"c\"\"2\" VALUES (1, 1);
          SELECT upkeep.soft_delete('\"p.1\"', 'id = 1');
          SELECT upkeep.pause_all('later');",
@@ -428,7 +432,8 @@ fn retention_schedules_a_purge_as_the_owner() -> Result<()> {
     session.run(&format!("CREATE TABLE t (id int PRIMARY KEY); ALTER TABLE t OWNER TO {owner}"))?;
     assert_eq!(sqlstate(&mut session, "SELECT upkeep.enable_soft_delete('t', retention => '30 days')")?, "42501");
     session.run(&format!(
-        "GRANT EXECUTE ON FUNCTION upkeep.schedule(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.text, interval, integer, interval, boolean, boolean, boolean) TO {owner};
+        "GRANT EXECUTE ON FUNCTION upkeep.schedule(pg_catalog.text, pg_catalog.text, pg_catalog.text, \
+         pg_catalog.text, interval, integer, interval, boolean, boolean, boolean) TO {owner};
          GRANT EXECUTE ON FUNCTION upkeep.run_now(pg_catalog.text) TO {owner};
          SELECT upkeep.enable_soft_delete('t', retention => '30 days');
          INSERT INTO t SELECT generate_series(1, 10);

@@ -8,7 +8,8 @@ use upkeep_tests::testing::{self, Database, wait_for_text};
 const DRIFT: &str = "SELECT problem, repair FROM upkeep.soft_delete_drift ORDER BY 1";
 const NONE: [&str; 0] = [];
 const SCHEDULES: &str = "SELECT name, owner FROM upkeep.schedules ORDER BY 1";
-const SCHEDULE: &str = "upkeep.schedule(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.text, interval, integer, interval, boolean, boolean, boolean)";
+const SCHEDULE: &str = "upkeep.schedule(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.text, interval, \
+                        integer, interval, boolean, boolean, boolean)";
 
 /// A table of a keeper's, in a schema of his, with rows that are due and rows that are not.
 fn scene(db: &Database) -> Result<(Session, String)> {
@@ -177,7 +178,8 @@ fn what_its_owner_has_ended_stays_ended_and_older_ones_are_adopted() -> Result<(
     let (mut session, keeper) = scene(&db)?;
     session.run(
         "UPDATE upkeep._soft_delete_table SET retention_schedule = NULL;
-         UPDATE upkeep._schedule SET command = 'SELECT upkeep.purge_deleted(''\"s 1\".t''::pg_catalog.regclass, ''30 days''::pg_catalog.interval)'",
+         UPDATE upkeep._schedule SET command = 'SELECT upkeep.purge_deleted(''\"s 1\".t''::pg_catalog.regclass, \
+         ''30 days''::pg_catalog.interval)'",
     )?;
     let repair = "SELECT upkeep.repair_soft_delete('\"s 1\".t');";
     assert_eq!(session.rows(DRIFT)?, [format!("its retention has no schedule that follows the table|{repair}")]);

@@ -202,8 +202,11 @@ fn everything_runs_as_who_it_should() -> Result<()> {
     let (owner, app, stranger) = (db.role("owner")?, db.role("app")?, db.role("stranger")?);
     let mut session = db.connect_as(&owner)?;
     family(&mut session)?;
-    session.run(&format!("GRANT SELECT, UPDATE ON parent TO {app}; GRANT SELECT, DELETE ON parent_live TO {app};
-        GRANT SELECT ON parent_live TO {stranger}; GRANT SELECT, UPDATE ON parent TO {stranger}; REVOKE UPDATE ON parent FROM {stranger}"))?;
+    session.run(&format!(
+        "GRANT SELECT, UPDATE ON parent TO {app}; GRANT SELECT, DELETE ON parent_live TO {app};
+        GRANT SELECT ON parent_live TO {stranger}; GRANT SELECT, UPDATE ON parent TO {stranger}; \
+        REVOKE UPDATE ON parent FROM {stranger}"
+    ))?;
     let mut app = db.connect_as(&app)?;
     assert_eq!(sqlstate(&mut app, "SELECT count(*) FROM child")?, "42501");
     app.run("DELETE FROM parent_live WHERE id = 1")?;
@@ -291,7 +294,10 @@ fn tables_of_other_owners_go_along_as_their_owners() -> Result<()> {
         admin.run(&gain)?;
         ann_session
             .run("DELETE FROM a.parent_live WHERE id IN (2, 100); SELECT upkeep.undelete('a.parent', 'id = 2')")?;
-        ann_session.run("SELECT upkeep.undelete(id) FROM (SELECT id FROM upkeep.deletions ORDER BY deleted_at DESC LIMIT 1) d; UPDATE a.parent SET deleted_at = now() WHERE id = 100")?;
+        ann_session.run(
+            "SELECT upkeep.undelete(id) FROM (SELECT id FROM upkeep.deletions ORDER BY deleted_at DESC \
+             LIMIT 1) d; UPDATE a.parent SET deleted_at = now() WHERE id = 100",
+        )?;
         admin.run("SET upkeep.allow_hard_delete = on; DELETE FROM a.parent WHERE id = 100")?;
     }
     Ok(())

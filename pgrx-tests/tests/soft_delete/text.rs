@@ -109,7 +109,10 @@ fn a_view_with_a_secret_in_it_stays_with_its_author() -> Result<()> {
         assert_eq!(owner(&mut owner_now, live)?, finance);
         assert_eq!(sqlstate(&mut mallory, &format!("SELECT x FROM {live}"))?, "42703");
         owner_now.run(&format!("SELECT upkeep.alter_soft_deleted('{table}', 'ALTER TABLE {table} DROP \"v''\"')"))?;
-        owner_now.run(&format!("ALTER TABLE p1 OWNER TO {finance}; DELETE FROM {live}; SELECT upkeep.disable_soft_delete('{table}', 'keep')"))?;
+        owner_now.run(&format!(
+            "ALTER TABLE p1 OWNER TO {finance}; DELETE FROM {live}; \
+             SELECT upkeep.disable_soft_delete('{table}', 'keep')"
+        ))?;
     }
     Ok(())
 }
@@ -311,7 +314,8 @@ fn what_says_the_same_is_still_ours() -> Result<()> {
     let mut session = db.connect()?;
     session.run(
         "CREATE TABLE t (id int PRIMARY KEY, gone int, a varchar(5) COLLATE \"C\", b int[]); ALTER TABLE t DROP gone;
-         SELECT upkeep.enable_soft_delete('t'); ALTER TABLE t ADD c numeric(5,2); ALTER TABLE t RENAME a TO \"A a\"; ALTER TABLE t RENAME deleted_at TO at;
+         SELECT upkeep.enable_soft_delete('t'); ALTER TABLE t ADD c numeric(5,2); ALTER TABLE t RENAME a TO \"A a\"; \
+         ALTER TABLE t RENAME deleted_at TO at;
          CREATE OR REPLACE VIEW t_live WITH (security_invoker = 1, security_barrier, check_option = local) AS
          SELECT id, \"A a\", b, at, deleted_by, deletion_id, c FROM t WHERE at IS NULL",
     )?;
@@ -408,7 +412,8 @@ fn others_triggers_are_left_alone_and_ours_show_what_became_of_them() -> Result<
          CREATE TRIGGER upkeep_live_parent_insert AFTER INSERT ON c FOR EACH ROW EXECUTE FUNCTION note();
          -- Ours, with a condition that it never had.
          DROP TRIGGER upkeep_soft_delete_no_truncate ON p;
-         CREATE TRIGGER upkeep_soft_delete_no_truncate BEFORE TRUNCATE ON p FOR EACH STATEMENT WHEN (false) EXECUTE FUNCTION upkeep._soft_delete_guard();
+         CREATE TRIGGER upkeep_soft_delete_no_truncate BEFORE TRUNCATE ON p FOR EACH STATEMENT WHEN (false) \
+         EXECUTE FUNCTION upkeep._soft_delete_guard();
          ALTER TRIGGER upkeep_soft_delete_row ON p RENAME TO other; ALTER TRIGGER upkeep_soft_delete ON c_live RENAME TO \"an other\";
          CREATE TRIGGER more AFTER UPDATE ON c FOR EACH STATEMENT EXECUTE FUNCTION upkeep._soft_delete_updated();
          ALTER TABLE c DISABLE TRIGGER upkeep_soft_delete_no_delete; ALTER TABLE c ENABLE REPLICA TRIGGER upkeep_soft_delete_no_truncate",
@@ -423,13 +428,16 @@ fn others_triggers_are_left_alone_and_ours_show_what_became_of_them() -> Result<
             format!("c|trigger upkeep_soft_delete_no_delete of c is disabled|{c}"),
             format!("c|trigger upkeep_soft_delete_no_truncate of c is disabled|{c}"),
             format!(
-                "p|trigger upkeep_live_parent_insert of c is not the one of soft delete|BEGIN; DROP TRIGGER upkeep_live_parent_insert ON c; {p} COMMIT;"
+                "p|trigger upkeep_live_parent_insert of c is not the one of soft delete|BEGIN; \
+                 DROP TRIGGER upkeep_live_parent_insert ON c; {p} COMMIT;"
             ),
             format!(
-                "p|trigger upkeep_soft_delete_no_delete of p is not the one of soft delete|BEGIN; DROP TRIGGER upkeep_soft_delete_no_delete ON p; {p} COMMIT;"
+                "p|trigger upkeep_soft_delete_no_delete of p is not the one of soft delete|BEGIN; \
+                 DROP TRIGGER upkeep_soft_delete_no_delete ON p; {p} COMMIT;"
             ),
             format!(
-                "p|trigger upkeep_soft_delete_no_truncate of p is not the one of soft delete|BEGIN; DROP TRIGGER upkeep_soft_delete_no_truncate ON p; {p} COMMIT;"
+                "p|trigger upkeep_soft_delete_no_truncate of p is not the one of soft delete|BEGIN; \
+                 DROP TRIGGER upkeep_soft_delete_no_truncate ON p; {p} COMMIT;"
             ),
             format!("p|trigger upkeep_soft_delete_row of p is called other|{p}"),
         ]
@@ -533,7 +541,8 @@ fn dumps_come_back_whatever_restores_them() -> Result<()> {
     let mut session = server.with_extension("shop")?;
     session.run(DUMPED)?;
     assert_eq!(session.rows(DRIFT)?, NONE);
-    let picture = "SELECT tgrelid::regclass::text, pg_get_triggerdef(oid), tgenabled FROM pg_trigger WHERE tgname LIKE '%upkeep%' ORDER BY 1, 2";
+    let picture = "SELECT tgrelid::regclass::text, pg_get_triggerdef(oid), tgenabled FROM pg_trigger \
+                   WHERE tgname LIKE '%upkeep%' ORDER BY 1, 2";
     let before = session.rows(picture)?;
     let script = server.dump("shop")?;
     let archive = server.scratch().join("shop.dump");
@@ -614,7 +623,10 @@ fn deletions_show_no_names_that_are_not_ones_to_see() -> Result<()> {
     assert_eq!(owner.text(rows)?, "{\"p\": 1, \"other tables\": 3}");
     admin.run(&format!("GRANT SELECT (id) ON hidden.redundancies TO {his}"))?;
     assert_eq!(owner.text(rows)?, "{\"p\": 1, \"other tables\": 1, \"hidden.redundancies\": 2}");
-    admin.run(&format!("GRANT UPDATE ON hidden.\"other tables\" TO {his}; REVOKE SELECT (id) ON hidden.redundancies FROM {his}; GRANT {hers} TO {his}"))?;
+    admin.run(&format!(
+        "GRANT UPDATE ON hidden.\"other tables\" TO {his}; REVOKE SELECT (id) ON hidden.redundancies \
+         FROM {his}; GRANT {hers} TO {his}"
+    ))?;
     assert_eq!(owner.text(rows)?, "{\"p\": 1, \"hidden.redundancies\": 2, \"hidden.\\\"other tables\\\"\": 1}");
     Ok(())
 }
@@ -674,7 +686,8 @@ fn an_owners_code_leaves_nothing_in_the_callers_session() -> Result<()> {
              ALTER FUNCTION seems{i}(int) SET search_path = mallory;
              CREATE FUNCTION shows{i}() RETURNS bool LANGUAGE plpgsql AS $$BEGIN RETURN mallory.act(1); END$$;
              INSERT INTO doc{i} VALUES (1, 1, true, NULL); CREATE INDEX ON doc{i} ((n + seems{i}(3)));
-             CREATE POLICY p ON doc{i} USING (shows{i}() AND false); ALTER TABLE doc{i} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"
+             CREATE POLICY p ON doc{i} USING (shows{i}() AND false); \
+             ALTER TABLE doc{i} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"
         ))?;
     }
     admin.run("TRUNCATE mallory.ran")?;
@@ -725,7 +738,8 @@ fn a_key_with_somebodys_text_in_it_is_his_to_make_partial() -> Result<()> {
         let kept = caller.notices();
         for key in ["uk_n", "uk_m"] {
             let said = format!(
-                "unique key \"{key}\" stays as it is: its expressions or its condition are text of {her}, which does not run as another role"
+                "unique key \"{key}\" stays as it is: its expressions or its condition are text of {her}, \
+                 which does not run as another role"
             );
             let notice = kept.iter().find(|notice| notice.message() == said);
             let hint = notice.and_then(|notice| notice.hint()).unwrap_or_default();

@@ -17,7 +17,8 @@ fn cleared_references_come_back_whatever_the_settings() -> Result<()> {
                            b bytea REFERENCES p (b) ON DELETE SET NULL, n numeric REFERENCES p (n) ON DELETE SET NULL,
                            j jsonb REFERENCES p (j) ON DELETE SET NULL, d date REFERENCES p (d) ON DELETE SET NULL);
            INSERT INTO p VALUES
-               ('NaN', '2024-03-04 05:06:07.123456+00', '-1 year 2 mons -3 days 04:05:06', '\x00ff5c27', 'NaN', '{"a": null}', '2024-02-01'),
+               ('NaN', '2024-03-04 05:06:07.123456+00', '-1 year 2 mons -3 days 04:05:06', '\x00ff5c27', 'NaN',
+                '{"a": null}', '2024-02-01'),
                (0.1::float8 + 0.2::float8, 'infinity', '-1 days -2:00', '', '1e40', 'null', '0044-03-15 BC'),
                ('-0', '4713-01-01 00:00:00+00 BC', '1 mon', '\x27', 0.10, '"x\"y"', 'infinity');
            INSERT INTO c SELECT iv, id, t, iv, b, n, j, d FROM p;
@@ -42,11 +43,14 @@ fn keys_of_unusual_types() -> Result<()> {
     let mut session = db.connect()?;
     session.run(
         "CREATE TYPE pair AS (a int, b text); CREATE DOMAIN pairs AS pair; CREATE DOMAIN positive AS int CHECK (VALUE > 0);
-         CREATE TABLE p_array (id int[] PRIMARY KEY); CREATE TABLE c_array (id int PRIMARY KEY, p int[] REFERENCES p_array ON DELETE CASCADE);
+         CREATE TABLE p_array (id int[] PRIMARY KEY); CREATE TABLE c_array (id int PRIMARY KEY, p int[] \
+         REFERENCES p_array ON DELETE CASCADE);
          CREATE TABLE p_pair (id pair PRIMARY KEY); CREATE TABLE c_pair (id int PRIMARY KEY, p pair REFERENCES p_pair ON DELETE CASCADE);
          CREATE TABLE p_pairs (id pairs PRIMARY KEY);
-         CREATE TABLE p_range (id int4range PRIMARY KEY); CREATE TABLE c_range (id int PRIMARY KEY, p int4range REFERENCES p_range ON DELETE CASCADE);
-         CREATE TABLE p_domain (n int GENERATED ALWAYS AS IDENTITY, id positive PRIMARY KEY, a int[], g int GENERATED ALWAYS AS (cardinality(a)) STORED);
+         CREATE TABLE p_range (id int4range PRIMARY KEY); CREATE TABLE c_range (id int PRIMARY KEY, p int4range \
+         REFERENCES p_range ON DELETE CASCADE);
+         CREATE TABLE p_domain (n int GENERATED ALWAYS AS IDENTITY, id positive PRIMARY KEY, a int[], g int GENERATED \
+         ALWAYS AS (cardinality(a)) STORED);
          CREATE TABLE c_domain (id int PRIMARY KEY, p positive REFERENCES p_domain ON DELETE CASCADE);
          INSERT INTO p_range VALUES ('[1,5)'), ('empty'); INSERT INTO c_range VALUES (1, '[1,4]'), (2, 'empty');
          INSERT INTO p_domain (id, a) VALUES (1, '{1,2}'), (2, '{3}'); INSERT INTO c_domain VALUES (1, 1), (2, 2);
@@ -77,14 +81,16 @@ fn foreign_keys_of_partitions() -> Result<()> {
         "CREATE TABLE p (id int, k int, PRIMARY KEY (id, k)) PARTITION BY LIST (k);
          CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1); CREATE TABLE p2 PARTITION OF p FOR VALUES IN (2);
          CREATE TABLE one (id int PRIMARY KEY, p int, k int, FOREIGN KEY (p, k) REFERENCES p1 ON DELETE CASCADE);
-         CREATE TABLE every (id int, k int, p int, PRIMARY KEY (id, k), FOREIGN KEY (p, k) REFERENCES p ON DELETE SET NULL (p)) PARTITION BY LIST (k);
+         CREATE TABLE every (id int, k int, p int, PRIMARY KEY (id, k), FOREIGN KEY (p, k) REFERENCES p ON DELETE \
+         SET NULL (p)) PARTITION BY LIST (k);
          CREATE TABLE every1 PARTITION OF every FOR VALUES IN (1); CREATE TABLE every2 PARTITION OF every FOR VALUES IN (2);
          INSERT INTO p SELECT g, 1 + g % 2 FROM generate_series(1, 6) g;
          INSERT INTO one SELECT id, id, k FROM p WHERE k = 1; INSERT INTO every SELECT id, k, id FROM p;
          SELECT upkeep.enable_soft_delete('one'), upkeep.enable_soft_delete('p');
          DELETE FROM p_live WHERE id IN (1, 2)",
     )?;
-    let seen = "SELECT (SELECT count(*) FROM p_live), (SELECT count(*) FROM one_live), (SELECT string_agg(id::text, ' ' ORDER BY id) FROM every WHERE p IS NULL)";
+    let seen = "SELECT (SELECT count(*) FROM p_live), (SELECT count(*) FROM one_live), (SELECT string_agg(id::text, \
+                ' ' ORDER BY id) FROM every WHERE p IS NULL)";
     assert_eq!(session.rows(seen)?, ["4|2|1 2"]);
     assert_eq!(sqlstate(&mut session, "INSERT INTO one VALUES (99, 2, 1)")?, "23503");
     assert_eq!(sqlstate(&mut session, "INSERT INTO every VALUES (99, 1, 2)")?, "23503");
@@ -101,7 +107,8 @@ fn a_reference_that_a_trigger_keeps_is_in_the_way() -> Result<()> {
     let mut session = db.connect()?;
     session.run(
         "CREATE TABLE p (id int PRIMARY KEY);
-         CREATE TABLE c (id int PRIMARY KEY, p int DEFAULT 2 REFERENCES p ON DELETE SET NULL, q int DEFAULT 2 REFERENCES p ON DELETE SET DEFAULT);
+         CREATE TABLE c (id int PRIMARY KEY, p int DEFAULT 2 REFERENCES p ON DELETE SET NULL, q int DEFAULT 2 \
+         REFERENCES p ON DELETE SET DEFAULT);
          INSERT INTO p VALUES (1), (2), (3); INSERT INTO c VALUES (1, 1, NULL), (2, NULL, 2), (3, NULL, 3);
          SELECT upkeep.enable_soft_delete('p');
          CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.p := OLD.p; RETURN NEW; END$$;

@@ -33,9 +33,16 @@ fn what_was_deleted_can_be_registered_again() -> Result<()> {
     )?;
     assert_eq!(
         explained[0],
-        "email_taken|email_taken|replace|CREATE UNIQUE INDEX CONCURRENTLY email_taken ON public.users USING btree (email) WHERE deleted_at IS NULL"
+        "email_taken|email_taken|replace|CREATE UNIQUE INDEX CONCURRENTLY email_taken ON public.users \
+         USING btree (email) WHERE deleted_at IS NULL"
     );
-    assert!(explained[2].starts_with("lower_name||replace|CREATE UNIQUE INDEX CONCURRENTLY lower_name ON public.users USING btree (lower(name) COLLATE \"C\" DESC) INCLUDE (n) WHERE (name <> 'x'::text) AND deleted_at IS NULL"), "{explained:?}");
+    assert!(
+        explained[2].starts_with(
+            "lower_name||replace|CREATE UNIQUE INDEX CONCURRENTLY lower_name ON public.users \
+             USING btree (lower(name) COLLATE \"C\" DESC) INCLUDE (n) WHERE (name <> 'x'::text) AND deleted_at IS NULL"
+        ),
+        "{explained:?}"
+    );
     session.notices();
     let job = make(&mut session, "users")?;
     let kept: Vec<String> = session.notices().iter().map(|notice| notice.message().to_owned()).collect();
@@ -54,7 +61,8 @@ fn what_was_deleted_can_be_registered_again() -> Result<()> {
         definitions,
         [
             "CREATE UNIQUE INDEX email_taken ON public.users USING btree (email) WHERE (deleted_at IS NULL)|it's taken",
-            "CREATE UNIQUE INDEX lower_name ON public.users USING btree (lower(name) COLLATE \"C\" DESC) INCLUDE (n) WHERE ((name <> 'x'::text) AND (deleted_at IS NULL))|",
+            "CREATE UNIQUE INDEX lower_name ON public.users USING btree (lower(name) COLLATE \"C\" DESC) INCLUDE (n) \
+             WHERE ((name <> 'x'::text) AND (deleted_at IS NULL))|",
         ]
     );
     assert_eq!(session.text(LEFT)?, "0");
@@ -78,7 +86,8 @@ fn a_reader_in_the_way_only_delays_it() -> Result<()> {
     // Whoever reads when the first build is done: the replacement waits, and nobody waits for it.
     reader.run("BEGIN; LOCK TABLE users IN ACCESS SHARE MODE")?;
     let look = format!(
-        "SELECT wait_reason LIKE 'waits for the lock on public.users to replace a unique key%' OR state = 'done' FROM upkeep.jobs WHERE id = '{job}'"
+        "SELECT wait_reason LIKE 'waits for the lock on public.users to replace a unique key%' OR state = 'done' \
+         FROM upkeep.jobs WHERE id = '{job}'"
     );
     wait_for_text(&mut session, &look, "t")?;
     reader.run("COMMIT")?;
@@ -166,7 +175,10 @@ fn hostile_names_and_others_rights() -> Result<()> {
     let job = make(&mut session, "\"s.1\".\"t\"\" WHERE \"")?;
     wait(&mut session, &job)?;
     assert_eq!(
-        session.text("SELECT pg_get_expr(indpred, indrelid) FROM pg_index JOIN pg_class c ON c.oid = indexrelid WHERE relname = 'k\" ON x'")?,
+        session.text(
+            "SELECT pg_get_expr(indpred, indrelid) FROM pg_index JOIN pg_class c ON c.oid = indexrelid \
+             WHERE relname = 'k\" ON x'"
+        )?,
         "(\"x IS NULL\" IS NULL)"
     );
     let other = db.role("other")?;
@@ -253,7 +265,8 @@ fn an_index_that_was_built_on_another_table_goes_again() -> Result<()> {
     let db = testing::database()?;
     let mut session = db.connect()?;
     session.run(
-        "CREATE SCHEMA a; CREATE TABLE a.t (id int PRIMARY KEY, u int UNIQUE); CREATE SCHEMA b; CREATE TABLE b.t (id int PRIMARY KEY, u int UNIQUE);
+        "CREATE SCHEMA a; CREATE TABLE a.t (id int PRIMARY KEY, u int UNIQUE); CREATE SCHEMA b; \
+         CREATE TABLE b.t (id int PRIMARY KEY, u int UNIQUE);
          SELECT upkeep.enable_soft_delete('a.t'), upkeep.enable_soft_delete('b.t')",
     )?;
     let (mut locker, mut renamer) = (db.connect()?, db.connect()?);

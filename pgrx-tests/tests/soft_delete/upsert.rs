@@ -155,8 +155,10 @@ fn statements_that_mean_deleted_rows_change_them() -> Result<()> {
         let mut n = 10;
         for statement in [
             // It is not the INSERT that changes it.
-            "WITH u AS (UPDATE users SET n = $n WHERE deleted_at IS NOT NULL RETURNING 1) INSERT INTO users (id) SELECT 3 FROM u".to_owned(),
-            "WITH u AS (UPDATE users SET n = $n WHERE id = 1 RETURNING 1) INSERT INTO users (id) SELECT 3 FROM u ON CONFLICT DO NOTHING".to_owned(),
+            "WITH u AS (UPDATE users SET n = $n WHERE deleted_at IS NOT NULL RETURNING 1) INSERT INTO users (id) \
+             SELECT 3 FROM u".to_owned(),
+            "WITH u AS (UPDATE users SET n = $n WHERE id = 1 RETURNING 1) INSERT INTO users (id) SELECT 3 FROM u \
+             ON CONFLICT DO NOTHING".to_owned(),
             "WITH i AS (INSERT INTO users (id) VALUES (3) RETURNING 1) UPDATE users SET n = $n WHERE id = 1".to_owned(),
             "WITH u AS (UPDATE users SET n = $n WHERE id = 1 RETURNING 1) INSERT INTO users_live (id) SELECT 3 FROM u".to_owned(),
             merge("WHEN MATCHED AND t.deleted_at IS NOT NULL THEN UPDATE SET n = $n"),

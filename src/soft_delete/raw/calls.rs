@@ -16,8 +16,9 @@ use crate::server::raise::answer;
 use crate::server::raw::unguarded::toast_raw_datum_size;
 use crate::server::raw::{self, Planned, Report, Sight};
 use crate::server::value::{self, Records};
+use crate::soft_delete::cleared::Cleared;
 use crate::soft_delete::program::{Back, KeyColumn, Own};
-use crate::soft_delete::request::{self, Cleared, Restore, Selection};
+use crate::soft_delete::request::{self, Restore, Selection};
 
 raw::version_1!(pg_finfo_upkeep_soft_delete, pg_finfo_upkeep_undelete, pg_finfo_upkeep_undelete_where);
 

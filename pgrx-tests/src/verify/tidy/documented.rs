@@ -32,19 +32,23 @@ pub fn check(clone: &Clone) -> Result<Vec<Finding>> {
 /// What pages say of the code is in the code: the end of each `room::name`.
 pub fn check_code(clone: &Clone) -> Result<Vec<Finding>> {
     let path = Regex::new(r"`[A-Za-z_]+(?:::[A-Za-z_]+)*::([A-Za-z_]+)(?:\(\))?`")?;
-    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let code = clone.files.iter().filter(|file| file.ends("rs") && !file.is_below("pgrx-tests/src/verify/tidy"));
-    let lines = code.flat_map(File::lines).filter(|(_, text)| !text.trim_start().starts_with("//"));
-    let known: BTreeSet<_> = lines.flat_map(|(_, text)| text.split(move |c| !is_name(c))).collect();
-    let mut findings = Vec::new();
+    let mut missing: BTreeMap<String, Vec<Finding>> = BTreeMap::new();
     for page in clone.files.iter().filter(|file| file.ends("md") && file.path != "CHANGELOG.md") {
         for (line, text) in page.lines().filter(|(_, text)| text.contains("::")) {
-            for parts in path.captures_iter(text).filter(|parts| !known.contains(&parts[1])) {
-                findings.push(Finding::new(&page.path, line, format!("there is no {} in the code", &parts[0])));
+            for parts in path.captures_iter(text) {
+                let finding = Finding::new(&page.path, line, format!("there is no {} in the code", &parts[0]));
+                missing.entry(parts[1].to_owned()).or_default().push(finding);
             }
         }
     }
-    Ok(findings)
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let code = clone.files.iter().filter(|file| file.ends("rs") && !file.is_below("pgrx-tests/src/verify/tidy"));
+    for (_, text) in code.flat_map(File::lines).filter(|(_, text)| !text.trim_start().starts_with("//")) {
+        for word in text.split(|c| !is_name(c)).filter(|word| !word.is_empty()) {
+            missing.remove(word);
+        }
+    }
+    Ok(missing.into_values().flatten().collect())
 }
 
 /// The names in `upkeep.name`, `name(` and in a name between backticks.

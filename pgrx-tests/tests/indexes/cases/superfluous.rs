@@ -1,3 +1,5 @@
+//! Indexes that do what another one does.
+
 use super::{Case, DUPLICATE, REDUNDANT};
 
 pub const CASES: &[Case] = &[
@@ -75,7 +77,8 @@ pub const CASES: &[Case] = &[
     ),
     (
         "gist with other parameters of the operator class",
-        "CREATE TABLE t (a text); CREATE INDEX i1 ON t USING gist (a gist_trgm_ops); CREATE INDEX i2 ON t USING gist (a gist_trgm_ops (siglen = 32))",
+        "CREATE TABLE t (a text); CREATE INDEX i1 ON t USING gist (a gist_trgm_ops); \
+         CREATE INDEX i2 ON t USING gist (a gist_trgm_ops (siglen = 32))",
         DUPLICATE,
         &[],
     ),
@@ -93,7 +96,8 @@ pub const CASES: &[Case] = &[
     ),
     (
         "but it is redundant: btrees are read both ways",
-        "CREATE TABLE t (a int); CREATE INDEX i1 ON t (a);; INSERT INTO t SELECT generate_series(1, 300);; SELECT * FROM t WHERE a = 7;; CREATE INDEX i2 ON t (a DESC)",
+        "CREATE TABLE t (a int); CREATE INDEX i1 ON t (a);; INSERT INTO t SELECT generate_series(1, 300);; \
+         SELECT * FROM t WHERE a = 7;; CREATE INDEX i2 ON t (a DESC)",
         REDUNDANT,
         &["i2|i1|nothing"],
     ),
@@ -207,7 +211,8 @@ pub const CASES: &[Case] = &[
     ),
     (
         "of two that cover each other goes the one that takes nothing along",
-        "CREATE TABLE t (a int, b int); INSERT INTO t SELECT i, i FROM generate_series(1, 300) i; CREATE INDEX i2 ON t (a) INCLUDE (b);; SELECT a, b FROM t WHERE a = 3;; CREATE INDEX i1 ON t (a);; SELECT * FROM t WHERE a = 3",
+        "CREATE TABLE t (a int, b int); INSERT INTO t SELECT i, i FROM generate_series(1, 300) i; \
+         CREATE INDEX i2 ON t (a) INCLUDE (b);; SELECT a, b FROM t WHERE a = 3;; CREATE INDEX i1 ON t (a);; SELECT * FROM t WHERE a = 3",
         "SELECT indexrelname, covered_by FROM upkeep.redundant_indexes WHERE schemaname = 'c'",
         &["i1|i2"],
     ),
@@ -244,7 +249,8 @@ pub const CASES: &[Case] = &[
     ),
     (
         "the one that a foreign key refers to stays, and its command is not given",
-        "CREATE TABLE t (a int NOT NULL); CREATE UNIQUE INDEX u ON t (a); CREATE TABLE r (a int REFERENCES t (a)); ALTER TABLE t ADD PRIMARY KEY (a)",
+        "CREATE TABLE t (a int NOT NULL); CREATE UNIQUE INDEX u ON t (a); CREATE TABLE r (a int REFERENCES t (a)); \
+         ALTER TABLE t ADD PRIMARY KEY (a)",
         "SELECT indexrelname, duplicate_of, drop_command IS NULL FROM upkeep.duplicate_indexes WHERE schemaname = 'c'",
         &["u|t_pkey|t"],
     ),
@@ -264,13 +270,13 @@ pub const CASES: &[Case] = &[
         "a constraint's command, and its way back",
         "CREATE TABLE t (a int, CONSTRAINT u1 UNIQUE (a)); ALTER TABLE t ADD CONSTRAINT u2 UNIQUE (a)",
         "SELECT drop_command, create_command FROM upkeep.duplicate_indexes WHERE schemaname = 'c'",
-        &[
-            "ALTER TABLE c.t DROP CONSTRAINT u2;|CREATE UNIQUE INDEX CONCURRENTLY u2 ON c.t USING btree (a); ALTER TABLE c.t ADD CONSTRAINT u2 UNIQUE USING INDEX u2;",
-        ],
+        &["ALTER TABLE c.t DROP CONSTRAINT u2;|CREATE UNIQUE INDEX CONCURRENTLY u2 ON c.t USING btree (a); \
+           ALTER TABLE c.t ADD CONSTRAINT u2 UNIQUE USING INDEX u2;"],
     ),
     (
         "the replica identity stays",
-        "CREATE TABLE t (a int NOT NULL); CREATE UNIQUE INDEX i1 ON t (a); CREATE UNIQUE INDEX i2 ON t (a); ALTER TABLE t REPLICA IDENTITY USING INDEX i2",
+        "CREATE TABLE t (a int NOT NULL); CREATE UNIQUE INDEX i1 ON t (a); CREATE UNIQUE INDEX i2 ON t (a); \
+         ALTER TABLE t REPLICA IDENTITY USING INDEX i2",
         DUPLICATE,
         &["i1|i2"],
     ),
@@ -288,8 +294,10 @@ pub const CASES: &[Case] = &[
     ),
     (
         "the one in use stays",
-        "CREATE TABLE t (a int); INSERT INTO t SELECT generate_series(1, 300);; CREATE INDEX i1 ON t (a) WITH (fillfactor = 90);; CREATE INDEX i2 ON t (a) WITH (fillfactor = 90);; SELECT * FROM t WHERE a = 5",
-        "SELECT duplicate_of = (SELECT indexrelname FROM upkeep.index_usage WHERE schemaname = 'c' AND verdict = 'used') FROM upkeep.duplicate_indexes WHERE schemaname = 'c'",
+        "CREATE TABLE t (a int); INSERT INTO t SELECT generate_series(1, 300);; \
+         CREATE INDEX i1 ON t (a) WITH (fillfactor = 90);; CREATE INDEX i2 ON t (a) WITH (fillfactor = 90);; SELECT * FROM t WHERE a = 5",
+        "SELECT duplicate_of = (SELECT indexrelname FROM upkeep.index_usage WHERE schemaname = 'c' \
+         AND verdict = 'used') FROM upkeep.duplicate_indexes WHERE schemaname = 'c'",
         &["t"],
     ),
     (
@@ -324,7 +332,8 @@ pub const CASES: &[Case] = &[
     ),
     (
         "two expressions, of which the first is covered",
-        "CREATE TABLE t (a text, b text); CREATE UNIQUE INDEX i1 ON t (lower(a), lower(b)); CREATE INDEX i2 ON t (lower(a)); CREATE INDEX i3 ON t (lower(b))",
+        "CREATE TABLE t (a text, b text); CREATE UNIQUE INDEX i1 ON t (lower(a), lower(b)); \
+         CREATE INDEX i2 ON t (lower(a)); CREATE INDEX i3 ON t (lower(b))",
         REDUNDANT,
         &["i2|i1|nothing"],
     ),
@@ -342,37 +351,43 @@ pub const CASES: &[Case] = &[
     ),
     (
         "what was never scanned covers nothing",
-        "CREATE TABLE t (a int, b int); INSERT INTO t SELECT i, i FROM generate_series(1, 300) i; CREATE INDEX i1 ON t (a);; SELECT * FROM t WHERE a = 5;; CREATE INDEX i2 ON t (a, b)",
+        "CREATE TABLE t (a int, b int); INSERT INTO t SELECT i, i FROM generate_series(1, 300) i; \
+         CREATE INDEX i1 ON t (a);; SELECT * FROM t WHERE a = 5;; CREATE INDEX i2 ON t (a, b)",
         REDUNDANT,
         &[],
     ),
     (
         "a smaller index would be lost",
-        "CREATE TABLE t (a int, b text, PRIMARY KEY (a, b)); INSERT INTO t SELECT i, repeat('x', 100) FROM generate_series(1, 2000) i; CREATE INDEX i ON t (a)",
+        "CREATE TABLE t (a int, b text, PRIMARY KEY (a, b)); INSERT INTO t SELECT i, repeat('x', 100) \
+         FROM generate_series(1, 2000) i; CREATE INDEX i ON t (a)",
         "SELECT what_would_be_lost ~ '^a smaller index: .* kB instead of .* kB$' FROM upkeep.redundant_indexes WHERE schemaname = 'c'",
         &["t"],
     ),
     (
         "partitioned duplicates: the whole",
-        "CREATE TABLE p (k int, a int) PARTITION BY RANGE (k); CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10); CREATE INDEX x1 ON p (a); CREATE INDEX x2 ON p (a)",
+        "CREATE TABLE p (k int, a int) PARTITION BY RANGE (k); CREATE TABLE p1 PARTITION OF p FOR VALUES \
+         FROM (0) TO (10); CREATE INDEX x1 ON p (a); CREATE INDEX x2 ON p (a)",
         DUPLICATE,
         &["x2|x1"],
     ),
     (
         "a partition's own duplicate of a part of the whole",
-        "CREATE TABLE p (k int, a int) PARTITION BY RANGE (k); CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10); CREATE INDEX x1 ON p (a); CREATE INDEX own ON p1 (a)",
+        "CREATE TABLE p (k int, a int) PARTITION BY RANGE (k); CREATE TABLE p1 PARTITION OF p FOR VALUES \
+         FROM (0) TO (10); CREATE INDEX x1 ON p (a); CREATE INDEX own ON p1 (a)",
         DUPLICATE,
         &["own|p1_a_idx"],
     ),
     (
         "partitioned and covered: the whole",
-        "CREATE TABLE p (k int, a int, PRIMARY KEY (k, a)) PARTITION BY RANGE (k); CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10); CREATE INDEX x ON p (k)",
+        "CREATE TABLE p (k int, a int, PRIMARY KEY (k, a)) PARTITION BY RANGE (k); CREATE TABLE p1 PARTITION OF p FOR \
+         VALUES FROM (0) TO (10); CREATE INDEX x ON p (k)",
         REDUNDANT,
         &["x|p_pkey|nothing"],
     ),
     (
         "an invalid index neither duplicates nor covers",
-        "CREATE TABLE t (a int); INSERT INTO t VALUES (1), (1); CREATE INDEX i1 ON t (a);; FAILS CREATE UNIQUE INDEX CONCURRENTLY i2 ON t (a)",
+        "CREATE TABLE t (a int); INSERT INTO t VALUES (1), (1); CREATE INDEX i1 ON t (a);; \
+         FAILS CREATE UNIQUE INDEX CONCURRENTLY i2 ON t (a)",
         REDUNDANT,
         &[],
     ),

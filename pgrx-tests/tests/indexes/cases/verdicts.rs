@@ -1,3 +1,5 @@
+//! Which index is used, unused, kept or unknown, and the reason that is given.
+
 use super::{Case, REASON, UNUSED, VERDICT};
 
 const PARTITIONED: &str = "CREATE TABLE p (k int, a int) PARTITION BY RANGE (k);
@@ -40,23 +42,27 @@ pub const CASES: &[Case] = &[
      REASON, &["i|kept|the only index for foreign key r_a_fkey: without it each DELETE on the other side reads this table",
                "t_pkey|kept|primary key"]),
     ("of two idle indexes for a foreign key the narrower is kept",
-     "CREATE TABLE t (a int PRIMARY KEY); CREATE TABLE r (a int REFERENCES t, b int); CREATE INDEX wide ON r (a, b); CREATE INDEX narrow ON r (a)",
+     "CREATE TABLE t (a int PRIMARY KEY); CREATE TABLE r (a int REFERENCES t, b int); CREATE INDEX wide ON r (a, b); \
+      CREATE INDEX narrow ON r (a)",
      VERDICT, &["narrow|kept", "t_pkey|kept", "wide|unused"]),
     ("of two alike the older is kept",
      "CREATE TABLE t (a int PRIMARY KEY); CREATE TABLE r (a int REFERENCES t); CREATE INDEX x2 ON r (a); CREATE INDEX x1 ON r (a)",
      VERDICT, &["t_pkey|kept", "x1|unused", "x2|kept"]),
     ("an index in use serves the foreign key, the idle one need not",
      "CREATE TABLE t (a int PRIMARY KEY); CREATE TABLE r (a int REFERENCES t, b int); INSERT INTO t SELECT generate_series(1, 500);
-      INSERT INTO r SELECT i, i FROM generate_series(1, 500) i; CREATE INDEX wide ON r (a, b);; SELECT * FROM r WHERE a = 7 AND b = 7;; CREATE INDEX narrow ON r (a)",
+      INSERT INTO r SELECT i, i FROM generate_series(1, 500) i; CREATE INDEX wide ON r (a, b);; \
+      SELECT * FROM r WHERE a = 7 AND b = 7;; CREATE INDEX narrow ON r (a)",
      VERDICT, &["narrow|unused", "t_pkey|used", "wide|used"]),
     ("a primary key that leads with it serves the foreign key",
      "CREATE TABLE t (a int PRIMARY KEY); CREATE TABLE r (a int REFERENCES t, b int, PRIMARY KEY (a, b)); CREATE INDEX i ON r (a)",
      VERDICT, &["i|unused", "r_pkey|kept", "t_pkey|kept"]),
     ("two columns in the other order serve a foreign key",
-     "CREATE TABLE t (a int, b int, PRIMARY KEY (a, b)); CREATE TABLE r (a int, b int, FOREIGN KEY (a, b) REFERENCES t); CREATE INDEX i ON r (b, a)",
+     "CREATE TABLE t (a int, b int, PRIMARY KEY (a, b)); CREATE TABLE r (a int, b int, FOREIGN KEY (a, b) \
+      REFERENCES t); CREATE INDEX i ON r (b, a)",
      VERDICT, &["i|kept", "t_pkey|kept"]),
     ("one column of two does not",
-     "CREATE TABLE t (a int, b int, PRIMARY KEY (a, b)); CREATE TABLE r (a int, b int, FOREIGN KEY (a, b) REFERENCES t); CREATE INDEX i ON r (a)",
+     "CREATE TABLE t (a int, b int, PRIMARY KEY (a, b)); CREATE TABLE r (a int, b int, FOREIGN KEY (a, b) \
+      REFERENCES t); CREATE INDEX i ON r (a)",
      VERDICT, &["i|unused", "t_pkey|kept"]),
     ("replica identity is kept",
      "CREATE TABLE t (a int NOT NULL); CREATE UNIQUE INDEX i ON t (a); ALTER TABLE t REPLICA IDENTITY USING INDEX i",
@@ -102,14 +108,18 @@ pub const CASES: &[Case] = &[
      "CREATE TABLE p (k int, a int) PARTITION BY RANGE (k); CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10);
       CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (10) TO (20); INSERT INTO p SELECT i % 20, i FROM generate_series(1, 500) i;
       CREATE INDEX p_a ON p (a);; SELECT * FROM p1 WHERE a = 5;; SELECT * FROM p WHERE a = 5",
-     "SELECT indexrelname, idx_scan, index_size = (SELECT sum(pg_relation_size(indexrelid)) FROM pg_stat_user_indexes WHERE relname IN ('p1', 'p2')) FROM upkeep.index_usage WHERE indexrelname = 'p_a'",
+     "SELECT indexrelname, idx_scan, index_size = (SELECT sum(pg_relation_size(indexrelid)) FROM pg_stat_user_indexes \
+      WHERE relname IN ('p1', 'p2')) FROM upkeep.index_usage WHERE indexrelname = 'p_a'",
      &["p_a|3|t"]),
     ("partitions of partitions count too",
-     "CREATE TABLE p (k int, l int, a int) PARTITION BY RANGE (k); CREATE TABLE q PARTITION OF p FOR VALUES FROM (0) TO (10) PARTITION BY RANGE (l);
-      CREATE TABLE r PARTITION OF q FOR VALUES FROM (0) TO (10); INSERT INTO p SELECT 1, 1, i FROM generate_series(1, 500) i; CREATE INDEX p_a ON p (a);; SELECT * FROM r WHERE a = 3",
+     "CREATE TABLE p (k int, l int, a int) PARTITION BY RANGE (k); CREATE TABLE q PARTITION OF p FOR VALUES \
+      FROM (0) TO (10) PARTITION BY RANGE (l);
+      CREATE TABLE r PARTITION OF q FOR VALUES FROM (0) TO (10); INSERT INTO p SELECT 1, 1, i FROM generate_series(1, \
+      500) i; CREATE INDEX p_a ON p (a);; SELECT * FROM r WHERE a = 3",
      VERDICT, &["p_a|used", "q_a_idx|used", "r_a_idx|used"]),
     ("a partition's own index is judged for itself",
-     "CREATE TABLE p (k int, a int) PARTITION BY RANGE (k); CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10); CREATE INDEX own ON p1 (a)",
+     "CREATE TABLE p (k int, a int) PARTITION BY RANGE (k); CREATE TABLE p1 PARTITION OF p FOR VALUES \
+      FROM (0) TO (10); CREATE INDEX own ON p1 (a)",
      VERDICT, &["own|unused"]),
     ("replica identity of a partition keeps the whole",
      "CREATE TABLE p (k int NOT NULL, a int NOT NULL) PARTITION BY RANGE (k); CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10);
@@ -124,7 +134,8 @@ pub const CASES: &[Case] = &[
       CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10); CREATE INDEX own ON p1 (a)",
      VERDICT, &["own|kept", "t_pkey|kept"]),
     ("a partitioned index with a partition missing is not judged",
-     "CREATE TABLE p (k int, a int) PARTITION BY RANGE (k); CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10); CREATE INDEX p_a ON ONLY p (a)",
+     "CREATE TABLE p (k int, a int) PARTITION BY RANGE (k); CREATE TABLE p1 PARTITION OF p FOR VALUES \
+      FROM (0) TO (10); CREATE INDEX p_a ON ONLY p (a)",
      VERDICT, &["p_a|unknown"]),
     ("an index on a materialized view",
      "CREATE MATERIALIZED VIEW m AS SELECT 1 AS a; CREATE INDEX i ON m (a)",
@@ -135,9 +146,11 @@ pub const CASES: &[Case] = &[
      VERDICT, &["i1|unused", "i2|unused", "i3|unused", "i4|unused", "i5|unused"]),
     ("the way back: everything that an index can say",
      "CREATE TABLE \"T x\" (\"A\" text COLLATE \"C\", b int, \"c'd\" numeric);
-      CREATE INDEX i1 ON \"T x\" (\"A\" COLLATE \"POSIX\" text_pattern_ops DESC NULLS LAST, b NULLS FIRST) INCLUDE (\"c'd\") WITH (fillfactor = 70) WHERE b > 5;
+      CREATE INDEX i1 ON \"T x\" (\"A\" COLLATE \"POSIX\" text_pattern_ops DESC NULLS LAST, b NULLS FIRST) \
+      INCLUDE (\"c'd\") WITH (fillfactor = 70) WHERE b > 5;
       CREATE INDEX \"i 2\"\"\" ON \"T x\" (lower(\"A\"), (b + 1)); CREATE INDEX i3 ON \"T x\" USING gist (b) WITH (buffering = on);
-      CREATE INDEX i4 ON \"T x\" USING gin (\"A\" gin_trgm_ops) WITH (fastupdate = off); CREATE INDEX i5 ON \"T x\" (b DESC) INCLUDE (\"c'd\")",
+      CREATE INDEX i4 ON \"T x\" USING gin (\"A\" gin_trgm_ops) WITH (fastupdate = off); \
+      CREATE INDEX i5 ON \"T x\" (b DESC) INCLUDE (\"c'd\")",
      VERDICT, &["i 2\"|unused", "i1|unused", "i3|unused", "i4|unused", "i5|unused"]),
     (
         "the way back of a partitioned index",
@@ -149,29 +162,40 @@ pub const CASES: &[Case] = &[
     (
         "another tablespace",
         "SET allow_in_place_tablespaces = on;; CREATE TABLESPACE elsewhere LOCATION '';; CREATE TABLE t (a int, b int);
-         INSERT INTO t SELECT i, i FROM generate_series(1, 2000) i; CREATE INDEX x ON t (a) TABLESPACE elsewhere; CREATE INDEX y ON t (b) TABLESPACE elsewhere WHERE a > 0",
-        "SELECT indexrelname, index_size = pg_relation_size(indexrelid), create_command FROM upkeep.unused_indexes WHERE schemaname = 'c' ORDER BY 1",
+         INSERT INTO t SELECT i, i FROM generate_series(1, 2000) i; CREATE INDEX x ON t (a) TABLESPACE elsewhere; \
+         CREATE INDEX y ON t (b) TABLESPACE elsewhere WHERE a > 0",
+        "SELECT indexrelname, index_size = pg_relation_size(indexrelid), create_command FROM upkeep.unused_indexes \
+         WHERE schemaname = 'c' ORDER BY 1",
         &[
             "x|t|CREATE INDEX CONCURRENTLY x ON c.t USING btree (a) TABLESPACE elsewhere;",
             "y|t|CREATE INDEX CONCURRENTLY y ON c.t USING btree (b) TABLESPACE elsewhere WHERE (a > 0);",
         ],
     ),
     ("the definition is the server's",
-     "CREATE TABLE t (a varchar(10), b char(3) COLLATE \"C\", c int[], d name, e timestamptz, f inet, g cidr); CREATE INDEX i1 ON t (a, b DESC, c NULLS FIRST);
-      CREATE INDEX i2 ON t (d, e DESC NULLS LAST); CREATE INDEX i3 ON t (f, g); CREATE INDEX i4 ON t (a varchar_pattern_ops); CREATE INDEX i5 ON t (a text_ops);
-      CREATE INDEX i6 ON t USING gin (c); CREATE INDEX i7 ON t (d COLLATE \"POSIX\"); CREATE INDEX i8 ON t USING gist (f inet_ops); CREATE UNIQUE INDEX i9 ON t (e) NULLS NOT DISTINCT; CREATE INDEX i10 ON t (e, a text_pattern_ops); CREATE INDEX i11 ON t (e, a COLLATE \"C\"); CREATE INDEX i12 ON t USING gist (f inet_ops, e)",
-     "SELECT indexrelname, indexdef, pg_get_indexdef(indexrelid) FROM upkeep.index_usage WHERE indexdef IS DISTINCT FROM pg_get_indexdef(indexrelid)",
+     "CREATE TABLE t (a varchar(10), b char(3) COLLATE \"C\", c int[], d name, e timestamptz, f inet, g cidr); \
+      CREATE INDEX i1 ON t (a, b DESC, c NULLS FIRST);
+      CREATE INDEX i2 ON t (d, e DESC NULLS LAST); CREATE INDEX i3 ON t (f, g); \
+      CREATE INDEX i4 ON t (a varchar_pattern_ops); CREATE INDEX i5 ON t (a text_ops);
+      CREATE INDEX i6 ON t USING gin (c); CREATE INDEX i7 ON t (d COLLATE \"POSIX\"); \
+      CREATE INDEX i8 ON t USING gist (f inet_ops); CREATE UNIQUE INDEX i9 ON t (e) NULLS NOT DISTINCT; \
+      CREATE INDEX i10 ON t (e, a text_pattern_ops); CREATE INDEX i11 ON t (e, a COLLATE \"C\"); \
+      CREATE INDEX i12 ON t USING gist (f inet_ops, e)",
+     "SELECT indexrelname, indexdef, pg_get_indexdef(indexrelid) FROM upkeep.index_usage WHERE indexdef IS DISTINCT \
+      FROM pg_get_indexdef(indexrelid)",
      &[]),
     ("columns whose updates only this index keeps from being HOT",
-     "CREATE TABLE t (a int, b int, c int, d int, e text); CREATE INDEX i ON t (a, b) INCLUDE (c) WHERE d > 0; CREATE INDEX j ON t (a, lower(e))",
+     "CREATE TABLE t (a int, b int, c int, d int, e text); CREATE INDEX i ON t (a, b) INCLUDE (c) WHERE d > 0; \
+      CREATE INDEX j ON t (a, lower(e))",
      "SELECT indexrelname, hot_prevented_by FROM upkeep.unused_indexes WHERE schemaname = 'c' ORDER BY 1",
      &["i|{b,c,d}", "j|{e}"]),
     ("an update that was not HOT is counted where a column is an index's own",
-     "CREATE TABLE t (a int, b int) WITH (fillfactor = 50); INSERT INTO t SELECT i, i FROM generate_series(1, 10) i; CREATE INDEX i ON t (a); CREATE INDEX j ON t (a, b);; UPDATE t SET b = 0",
+     "CREATE TABLE t (a int, b int) WITH (fillfactor = 50); INSERT INTO t SELECT i, i FROM generate_series(1, 10) i; \
+      CREATE INDEX i ON t (a); CREATE INDEX j ON t (a, b);; UPDATE t SET b = 0",
      "SELECT indexrelname, hot_updates_prevented, entries_written, hot_share FROM upkeep.unused_indexes WHERE schemaname = 'c' ORDER BY 1",
      &["i|0|20|0", "j|10|20|0"]),
     ("the dearest comes first",
-     "CREATE TABLE t (a int, b text); INSERT INTO t SELECT i, repeat('x', 50) || i FROM generate_series(1, 2000) i; CREATE INDEX small ON t (a); CREATE INDEX large ON t (b)",
+     "CREATE TABLE t (a int, b text); INSERT INTO t SELECT i, repeat('x', 50) || i FROM generate_series(1, 2000) i; \
+      CREATE INDEX small ON t (a); CREATE INDEX large ON t (b)",
      UNUSED, &["large", "small"]),
     ("an index of another session's temporary table is not seen, one's own is",
      "CREATE TEMP TABLE mine (a int); CREATE INDEX mine_i ON mine (a)",
@@ -180,6 +204,7 @@ pub const CASES: &[Case] = &[
      "CREATE UNLOGGED TABLE t (a int); CREATE INDEX i ON t (a)",
      VERDICT, &["i|unused"]),
     ("hostile names",
-     "CREATE TABLE \"'; DROP TABLE x; --\" (\"<script>\" int, \"a\nb\" int); CREATE INDEX \"i\"\"' USING gin (\" ON \"'; DROP TABLE x; --\" (\"<script>\" DESC, \"a\nb\") WHERE \"<script>\" > 0",
+     "CREATE TABLE \"'; DROP TABLE x; --\" (\"<script>\" int, \"a\nb\" int); CREATE INDEX \"i\"\"' USING gin (\" \
+      ON \"'; DROP TABLE x; --\" (\"<script>\" DESC, \"a\nb\") WHERE \"<script>\" > 0",
      "SELECT count(*) FROM upkeep.unused_indexes WHERE schemaname = 'c'", &["1"]),
 ];
