@@ -1,7 +1,7 @@
 //! pg_upkeep: batched backfill and other upkeep of a PostgreSQL database, run inside the server.
 
 // `unsafe` lies in the raw/ of a room, which allows it to itself. Rules: docs/raw.md.
-#![deny(unsafe_code, unsafe_op_in_unsafe_fn, ffi_unwind_calls)]
+#![deny(unsafe_code, unsafe_op_in_unsafe_fn, ffi_unwind_calls, clippy::undocumented_unsafe_blocks)]
 
 #[cfg(not(panic = "unwind"))]
 compile_error!("errors of the server are caught as panics: panic = \"abort\" would end the whole server");

@@ -44,6 +44,8 @@ fn find(name: *mut pg_sys::RangeVar) -> Oid {
 /// # Safety
 /// The argument is that of the call.
 pub unsafe fn of_event(fcinfo: pg_sys::FunctionCallInfo) -> Result<Option<Alteration>> {
+    // SAFETY: the event trigger's data and the statement's tree last as long as the call; a node is cast to what its
+    // tag says.
     unsafe {
         let context = (*fcinfo).context;
         if context.is_null() || (*context).type_ != NodeTag::T_EventTriggerData {
@@ -75,7 +77,9 @@ pub unsafe fn of_event(fcinfo: pg_sys::FunctionCallInfo) -> Result<Option<Altera
     }
 }
 
+/// Safety: a list of ALTER TABLE's commands, or null.
 unsafe fn partitions(commands: *mut pg_sys::List) -> Vec<(*mut pg_sys::RangeVar, bool)> {
+    // SAFETY: as the caller promises; the definition of these two commands is a PartitionCmd.
     unsafe {
         let commands = PgList::<pg_sys::AlterTableCmd>::from_pg(commands);
         let found = commands.iter_ptr().filter_map(|command| {

@@ -54,7 +54,9 @@ pub(super) fn with_statement<T>(sql: &str, f: impl FnOnce(*mut pg_sys::RawStmt, 
     })
 }
 
+/// Safety: a raw tree of `text`; a snapshot is active.
 unsafe fn meaning(raw: *mut pg_sys::RawStmt, text: &CStr, deparse: Option<(pg_sys::Oid, &str)>) -> Result<Meaning> {
+    // SAFETY: analysis changes the tree that it gets, so it gets a copy; what comes back lives in the current memory.
     unsafe {
         // Before rewriting: row security policies and view definitions may change without
         // changing what a name in this text means.
@@ -79,8 +81,11 @@ unsafe fn meaning(raw: *mut pg_sys::RawStmt, text: &CStr, deparse: Option<(pg_sy
 }
 
 /// The values after rewriting, where `DEFAULT` has become the column's own default.
+///
+/// Safety: as [`meaning`]; the tree is not used afterwards.
 unsafe fn targets(raw: *mut pg_sys::RawStmt, text: &CStr, relid: pg_sys::Oid, name: &str) -> Result<Vec<Target>> {
     let name = to_c(name)?;
+    // SAFETY: as the caller promises; rewritten queries and their target lists are nodes of these types.
     unsafe {
         let rewritten = PgList::<pg_sys::Query>::from_pg(pg_sys::pg_analyze_and_rewrite_fixedparams(
             raw,
@@ -115,6 +120,8 @@ unsafe fn targets(raw: *mut pg_sys::RawStmt, text: &CStr, relid: pg_sys::Oid, na
 }
 
 /// `prefix`: columns with the name of their table in front, always.
+///
+/// Safety: an analysed expression, and a context for its table.
 pub(super) unsafe fn deparse_value(
     expression: *mut pg_sys::Node,
     context: *mut pg_sys::List,

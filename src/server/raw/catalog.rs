@@ -16,6 +16,8 @@ pub struct Database {
 /// Called in a transaction.
 pub fn connectable_databases() -> Vec<Database> {
     let mut databases = Vec::new();
+    // SAFETY: in a transaction; a row of pg_database has the fixed columns of its form, and is read before the scan
+    // goes on.
     unsafe {
         let relation = pg_sys::table_open(pg_sys::DatabaseRelationId, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
         let scan = pg_sys::table_beginscan_catalog(relation, 0, std::ptr::null_mut());
@@ -40,11 +42,13 @@ pub fn connectable_databases() -> Vec<Database> {
 }
 
 pub fn my_database() -> Oid {
+    // SAFETY: a variable of this process.
     unsafe { pg_sys::MyDatabaseId }
 }
 
 /// `current_user`.
 pub fn current_user() -> Oid {
+    // SAFETY: known since the process connected.
     unsafe { pg_sys::GetUserId() }
 }
 
@@ -53,23 +57,27 @@ pub const FIRST_NORMAL_OID: u32 = 16384;
 
 /// Different for every `initdb` and every pg_upgrade (LAW 20).
 pub fn system_identifier() -> i64 {
+    // SAFETY: the control file is in shared memory and was read at start.
     unsafe { pg_sys::GetSystemIdentifier() as i64 }
 }
 
 /// Does `user` have the privileges of `role`?
 pub fn has_privileges_of(user: Oid, role: Oid) -> bool {
+    // SAFETY: in a transaction; of a role that does not exist it says no.
     unsafe { pg_sys::has_privs_of_role(user, role) }
 }
 
 /// The OID of a role, if it exists.
 pub fn role_oid(name: &str) -> Option<Oid> {
     let name = encoding::to_c(name).ok()?;
+    // SAFETY: in a transaction; `name` outlives the call, which looks it up.
     let oid = unsafe { pg_sys::get_role_oid(name.as_ptr(), true) };
     (oid != Oid::INVALID).then_some(oid)
 }
 
 /// A role's name; `None` if it was dropped.
 pub fn role_name(oid: Oid) -> Option<String> {
+    // SAFETY: in a transaction; null, or a text in the current memory.
     unsafe {
         let name = pg_sys::GetUserNameFromId(oid, true);
         (!name.is_null()).then(|| encoding::text(name))
@@ -86,18 +94,21 @@ pub fn type_sql(oid: Oid, typmod: i32) -> String {
 
 /// The type itself, or what a domain is made of.
 pub fn base_type(oid: Oid) -> Oid {
+    // SAFETY: in a transaction; a type that is gone is an error.
     unsafe { pg_sys::getBaseType(oid) }
 }
 
 /// The same, and what `(n)` behind the domain's type says; -1: nothing.
 pub fn base_type_and_modifier(oid: Oid, modifier: i32) -> (Oid, i32) {
     let mut modifier = modifier;
+    // SAFETY: in a transaction; it writes to `modifier` only.
     let base = unsafe { pg_sys::getBaseTypeAndTypmod(oid, &mut modifier) };
     (base, modifier)
 }
 
 /// Is the extension installed in this database?
 pub fn extension_exists() -> bool {
+    // SAFETY: in a transaction; a static text.
     unsafe { pg_sys::get_extension_oid(c"pg_upkeep".as_ptr(), true) != Oid::INVALID }
 }
 
@@ -132,11 +143,13 @@ pub fn extension_is_current() -> crate::error::Result<bool> {
 
 /// Now, as the server stores it: microseconds since 2000.
 pub fn now() -> i64 {
+    // SAFETY: reads the clock.
     unsafe { pg_sys::GetCurrentTimestamp() }
 }
 
 /// The value of a setting, read at C level (LAW 6): a number in its base unit, without the unit that SHOW would print.
 pub fn setting(name: &CStr) -> String {
+    // SAFETY: the text is the setting's own, and is copied before anything can change it; null: nobody knows it.
     unsafe {
         let value = pg_sys::GetConfigOption(name.as_ptr(), true, false);
         if value.is_null() { String::new() } else { encoding::text(value) }
@@ -150,11 +163,13 @@ pub fn uuid_v7() -> pgrx::Uuid {
 
 /// Refuses `SET upkeep.nonsense`.
 pub fn reserve_setting_prefix() {
+    // SAFETY: a static text, which the server copies.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"upkeep".as_ptr()) };
 }
 
 /// In a transaction; shared catalogs are enough.
 pub fn database_exists(oid: Oid) -> bool {
+    // SAFETY: in a transaction; null for an unknown OID.
     unsafe { !pg_sys::get_database_name(oid).is_null() }
 }
 
@@ -182,6 +197,7 @@ pub fn is_mine(schema: Option<Oid>) -> crate::error::Result<bool> {
 }
 
 pub fn my_database_name() -> String {
+    // SAFETY: in a transaction; null, or a text in the current memory.
     unsafe {
         let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
         if name.is_null() { String::new() } else { encoding::text(name) }
@@ -201,12 +217,14 @@ pub fn is_text_here(bytes: &[u8]) -> bool {
 }
 
 pub fn is_superuser(user: Oid) -> bool {
+    // SAFETY: in a transaction; an unknown role is none.
     unsafe { pg_sys::superuser_arg(user) }
 }
 
 /// The server's list of processes is read once per transaction, and then seems to stand still. Who waits for a process
 /// to come or go must look anew.
 pub fn forget_process_list() {
+    // SAFETY: forgets a copy in this process's memory.
     unsafe { pg_sys::pgstat_clear_backend_activity_snapshot() };
 }
 
@@ -222,6 +240,7 @@ pub fn let_function_need(dependent: Oid, needed: Oid) {
 /// A number from the server's strong random source.
 pub fn chance() -> u64 {
     let mut bytes = [0u8; 8];
+    // SAFETY: writes as many bytes as there are.
     unsafe { pg_sys::pg_strong_random(bytes.as_mut_ptr().cast(), bytes.len()) };
     u64::from_ne_bytes(bytes)
 }

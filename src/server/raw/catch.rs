@@ -59,6 +59,7 @@ pub(super) fn catch<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
         .catch_others(|error| Err(from_caught(error)))
         .catch_rust_panic(|error| Err(from_caught(error)))
         .execute();
+    // SAFETY: it is what was there before, and `context` is ours no more.
     unsafe { pg_sys::error_context_stack = previous };
     result
 }
@@ -98,6 +99,7 @@ pub fn transaction<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
             pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
         }
         let value = f()?;
+        // SAFETY: in the transaction begun above, whose snapshot is the only one that we have pushed.
         unsafe {
             pg_sys::PopActiveSnapshot();
             pg_sys::CommitTransactionCommand();
@@ -138,6 +140,7 @@ pub fn undone<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
 fn in_subtransaction<T>(f: impl FnOnce() -> Result<T>, keep: bool) -> Result<T> {
     // SAFETY: both are restored below, as PL/pgSQL does around its exception blocks.
     let (context, owner) = unsafe { (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner) };
+    // SAFETY: in a transaction.
     unsafe {
         pg_sys::BeginInternalSubTransaction(ptr::null());
         pg_sys::MemoryContextSwitchTo(context);
@@ -146,10 +149,12 @@ fn in_subtransaction<T>(f: impl FnOnce() -> Result<T>, keep: bool) -> Result<T> 
         let value = f()?;
         if keep {
             super::lock::note_waiters();
+            // SAFETY: in the subtransaction begun above: `f` closes what it opens.
             unsafe { pg_sys::ReleaseCurrentSubTransaction() };
         }
         Ok(value)
     });
+    // SAFETY: the subtransaction is still open on these two ways; context and resource owner are those from before it.
     unsafe {
         if result.is_err() || !keep {
             pg_sys::RollbackAndReleaseCurrentSubTransaction();

@@ -76,19 +76,24 @@ pub fn interrupt(process: Process) {
 }
 
 fn latch_of(pid: i32) -> Option<*mut pg_sys::Latch> {
-    let process = unsafe { pg_sys::BackendPidGetProc(pid) };
-    (!process.is_null()).then(|| unsafe { &raw mut (*process).procLatch })
+    // SAFETY: a PGPROC is in shared memory for as long as the server runs.
+    unsafe {
+        let process = pg_sys::BackendPidGetProc(pid);
+        (!process.is_null()).then(|| &raw mut (*process).procLatch)
+    }
 }
 
 /// Each thing once: there are no more of them than processes, however many jobs a transaction creates or cancels. What
 /// is there already belongs to this subtransaction or one around it, and stays at least as long as we need it.
 fn add(what: What) {
     if !REGISTERED.replace(true) {
+        // SAFETY: functions of this library, which stays loaded.
         unsafe {
             pg_sys::RegisterXactCallback(Some(at_end), std::ptr::null_mut());
             pg_sys::RegisterSubXactCallback(Some(at_end_of_subtransaction), std::ptr::null_mut());
         }
     }
+    // SAFETY: a plain read.
     let subtransaction = unsafe { pg_sys::GetCurrentSubTransactionId() };
     PENDING.with_borrow_mut(|pending| {
         if pending.iter().all(|entry| entry.what != what) {
@@ -108,21 +113,24 @@ unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _arg: *mut c_
     PENDING.with(|pending| {
         let Ok(mut pending) = pending.try_borrow_mut() else { return };
         for Entry { what, .. } in pending.drain(..) {
-            match (event, what) {
+            let latch = match (event, what) {
                 (XACT_EVENT_COMMIT, What::Count { counters, latch }) => {
                     counters.committed.fetch_add(1, Ordering::AcqRel);
-                    unsafe { pg_sys::SetLatch(latch) };
+                    latch
                 }
                 (XACT_EVENT_PREPARE, What::Count { counters, latch }) => {
                     counters.prepared.fetch_add(1, Ordering::AcqRel);
-                    unsafe { pg_sys::SetLatch(latch) };
+                    latch
                 }
-                (XACT_EVENT_COMMIT, What::Latch(latch)) => unsafe { pg_sys::SetLatch(latch) },
+                (XACT_EVENT_COMMIT, What::Latch(latch)) => latch,
                 (XACT_EVENT_COMMIT, What::Interrupt(process)) => {
                     process.signal(libc::SIGINT);
+                    continue;
                 }
-                _ => {}
-            }
+                _ => continue,
+            };
+            // SAFETY: a latch of a PGPROC, which is there for as long as the server runs.
+            unsafe { pg_sys::SetLatch(latch) };
         }
     });
 }

@@ -40,7 +40,9 @@ fn nothing() -> Error {
     Error::new(INTERNAL_ERROR, "nothing to deparse")
 }
 
+/// Safety: a raw tree of `text`; a snapshot is active.
 unsafe fn read(raw: *mut pg_sys::RawStmt, text: &CStr, relid: pg_sys::Oid) -> Result<Filling> {
+    // SAFETY: analysis changes the tree that it gets, so it gets a copy; nodes are what the lists of a Query hold.
     unsafe {
         // Not rewritten: a view that is expanded would be read with other rights.
         let query = pg_sys::parse_analyze_fixedparams(
@@ -91,12 +93,17 @@ unsafe fn read(raw: *mut pg_sys::RawStmt, text: &CStr, relid: pg_sys::Oid) -> Re
     }
 }
 
+/// Safety: a node.
 unsafe fn is_default(value: *mut pg_sys::Node) -> bool {
+    // SAFETY: as the caller promises.
     unsafe { (*value).type_ == pg_sys::NodeTag::T_SetToDefault }
 }
 
 /// The columns of the statement after rewriting, where `DEFAULT` has become the column's own default.
+///
+/// Safety: as [`read`]; the tree is not used afterwards.
 unsafe fn rewritten(raw: *mut pg_sys::RawStmt, text: &CStr) -> Result<PgList<pg_sys::TargetEntry>> {
+    // SAFETY: as the caller promises; the list lives in the current memory, as long as what it is read for.
     unsafe {
         let queries = PgList::<pg_sys::Query>::from_pg(pg_sys::pg_analyze_and_rewrite_fixedparams(
             raw,
@@ -114,7 +121,10 @@ unsafe fn rewritten(raw: *mut pg_sys::RawStmt, text: &CStr) -> Result<PgList<pg_
 }
 
 /// Columns of the table that is updated, wherever in the expression.
+///
+/// Safety: an analysed expression.
 unsafe fn columns_in(node: *mut pg_sys::Node) -> Vec<i16> {
+    // SAFETY: the server gives a list of Var, in the current memory.
     unsafe {
         let variables = PgList::<pg_sys::Var>::from_pg(pg_sys::pull_vars_of_level(node, 0));
         let mut columns: Vec<i16> = variables.iter_ptr().map(|variable| (*variable).varattno).collect();

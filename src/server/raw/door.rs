@@ -36,8 +36,22 @@ pub struct Pin {
     pub holds: unsafe fn() -> bool,
 }
 
+/// Safety: null, or a text that ends in a zero.
 unsafe fn is(found: *const c_char, wanted: &CStr) -> bool {
+    // SAFETY: as the caller promises.
     unsafe { !found.is_null() && CStr::from_ptr(found) == wanted }
+}
+
+macro_rules! pin {
+    ($name:literal, $value:expr, $holds:expr) => {
+        Pin {
+            name: $name,
+            value: $value,
+            // SAFETY: reads a variable of the server's, which a process with one thread has for itself; a text that it
+            // points to stays until the setting changes.
+            holds: || unsafe { $holds },
+        }
+    };
 }
 
 const SEARCH_PATH: &CStr = c"pg_catalog, pg_temp";
@@ -50,46 +64,32 @@ const SEARCH_PATH: &CStr = c"pg_catalog, pg_temp";
 /// transaction are read when it begins.
 pub static EXACT: [Pin; 13] = [
     // What a name means. Temporary objects last, and nothing else.
-    Pin {
-        name: c"search_path",
-        value: SEARCH_PATH,
-        holds: || unsafe { is(pg_sys::namespace_search_path, SEARCH_PATH) },
-    },
+    pin!(c"search_path", SEARCH_PATH, is(pg_sys::namespace_search_path, SEARCH_PATH)),
     // Without them `ON DELETE CASCADE` between our own tables would not happen.
-    Pin {
-        name: c"session_replication_role",
-        value: c"origin",
-        holds: || unsafe { pg_sys::SessionReplicationRole == pg_sys::SESSION_REPLICATION_ROLE_ORIGIN as c_int },
-    },
+    pin!(
+        c"session_replication_role",
+        c"origin",
+        pg_sys::SessionReplicationRole == pg_sys::SESSION_REPLICATION_ROLE_ORIGIN as c_int
+    ),
     // How the literals that we write are read.
-    Pin {
-        name: c"standard_conforming_strings",
-        value: c"on",
-        holds: || unsafe { pg_sys::standard_conforming_strings },
-    },
-    Pin { name: c"transform_null_equals", value: c"off", holds: || unsafe { !pg_sys::Transform_null_equals } },
-    Pin { name: c"array_nulls", value: c"on", holds: || unsafe { pg_sys::Array_nulls } },
+    pin!(c"standard_conforming_strings", c"on", pg_sys::standard_conforming_strings),
+    pin!(c"transform_null_equals", c"off", !pg_sys::Transform_null_equals),
+    pin!(c"array_nulls", c"on", pg_sys::Array_nulls),
     // What the server writes of names: text that is compared with text, or stored.
-    Pin { name: c"quote_all_identifiers", value: c"off", holds: || unsafe { !pg_sys::quote_all_identifiers } },
+    pin!(c"quote_all_identifiers", c"off", !pg_sys::quote_all_identifiers),
     // How values are written and read: all digits of a float, dates and times in one form, binary data in one.
-    Pin { name: c"extra_float_digits", value: c"1", holds: || unsafe { pg_sys::extra_float_digits > 0 } },
-    Pin {
-        name: c"DateStyle",
-        value: c"ISO, MDY",
-        holds: || unsafe {
-            pg_sys::DateStyle == pg_sys::USE_ISO_DATES as c_int && pg_sys::DateOrder == pg_sys::DATEORDER_MDY as c_int
-        },
-    },
-    Pin {
-        name: c"IntervalStyle",
-        value: c"postgres",
-        holds: || unsafe { pg_sys::IntervalStyle == pg_sys::INTSTYLE_POSTGRES as c_int },
-    },
-    Pin { name: c"bytea_output", value: c"hex", holds: || unsafe { bytea_output == 1 } },
-    Pin { name: c"xmlbinary", value: c"base64", holds: || unsafe { xmlbinary == 0 } },
-    Pin { name: c"xmloption", value: c"content", holds: || unsafe { xmloption == 1 } },
+    pin!(c"extra_float_digits", c"1", pg_sys::extra_float_digits > 0),
+    pin!(
+        c"DateStyle",
+        c"ISO, MDY",
+        pg_sys::DateStyle == pg_sys::USE_ISO_DATES as c_int && pg_sys::DateOrder == pg_sys::DATEORDER_MDY as c_int
+    ),
+    pin!(c"IntervalStyle", c"postgres", pg_sys::IntervalStyle == pg_sys::INTSTYLE_POSTGRES as c_int),
+    pin!(c"bytea_output", c"hex", bytea_output == 1),
+    pin!(c"xmlbinary", c"base64", xmlbinary == 0),
+    pin!(c"xmloption", c"content", xmloption == 1),
     // Only where text of values is kept: it differs from the server's own nearly everywhere, and is slow to set.
-    Pin { name: c"lc_monetary", value: c"C", holds: || unsafe { is(locale_monetary, c"C") } },
+    pin!(c"lc_monetary", c"C", is(locale_monetary, c"C")),
 ];
 
 /// For statements of ours.
@@ -109,6 +109,7 @@ pub unsafe fn pin(pins: &'static [Pin], open: unsafe fn() -> c_int, set: unsafe 
     while i < pins.len() {
         let pin = &pins[i];
         i += 1;
+        // SAFETY: as the caller promises: `open` and `set` are called in his transaction; `holds` are plain reads.
         unsafe {
             if !(pin.holds)() {
                 if level == 0 {
@@ -152,6 +153,7 @@ impl Drop for Pinned {
     }
 }
 
+/// Safety: in a transaction.
 unsafe fn set_local(name: &CStr, value: &CStr) {
     set(name, value, pg_sys::GucAction::GUC_ACTION_SAVE);
 }

@@ -32,6 +32,7 @@ fn convert(bytes: &[u8], how: unsafe fn(*const c_char, i32, i32) -> *mut c_char)
 
 /// Outside a transaction the server cannot look conversions up.
 fn needs_conversion(bytes: &[u8]) -> bool {
+    // SAFETY: a plain read of this process's state.
     is_converted() && !bytes.is_ascii() && unsafe { pg_sys::IsTransactionState() }
 }
 
@@ -46,6 +47,7 @@ pub fn from_server(bytes: &[u8]) -> String {
 /// # Safety
 /// It does.
 pub unsafe fn text(text: *const c_char) -> String {
+    // SAFETY: it ends in a zero, as the caller promises.
     from_server(unsafe { CStr::from_ptr(text) }.to_bytes())
 }
 

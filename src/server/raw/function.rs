@@ -26,6 +26,7 @@ struct Shape<'a> {
 /// Creates `upkeep.name(takes, OUT gives) RETURNS SETOF record LANGUAGE sql BEGIN ATOMIC query; END`. The query, over `$1`,
 /// `$2` .., is analysed as the current user. The function is the bootstrap superuser's, to be given to somebody.
 pub fn create_sql(name: &str, takes: &[Oid], gives: &[Oid], query: &str) -> Result<()> {
+    // SAFETY: the tree is analysed with the types of the parameters, which outlive the call, and handed over once.
     with_statement(query, |raw, text| unsafe {
         let query = pg_sys::parse_analyze_fixedparams(
             raw,
@@ -54,6 +55,8 @@ pub fn create_trigger(name: &str, source: &str) -> Result<()> {
 }
 
 /// As the server's `CREATE FUNCTION` does it, without its look at the rights on the schema and the validator's at the body.
+///
+/// Safety: the body of `shape` is an analysed tree, or null.
 unsafe fn create(name: &str, language: &std::ffi::CStr, shape: &Shape<'_>) -> Result<()> {
     let (name, source) = (to_c(name)?, to_c(shape.source)?);
     let none = Datum::null();

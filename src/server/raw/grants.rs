@@ -41,8 +41,11 @@ struct Known {
 static mut KNOWN: Known = Known { learned: false, registered: false, count: 0, hashes: [0; MOST] };
 
 /// Before a statement is begun. Its caller's frames have nothing to drop.
+///
+/// Safety: a plan as the planner gives it, about to be run; no frame above has anything to drop.
 #[inline]
 pub unsafe fn look(statement: *const pg_sys::PlannedStmt) {
+    // SAFETY: as the caller promises.
     unsafe {
         let items = (*statement).invalItems;
         if !items.is_null() {
@@ -51,7 +54,10 @@ pub unsafe fn look(statement: *const pg_sys::PlannedStmt) {
     }
 }
 
+/// Safety: a list of PlanInvalItem; no frame above has anything to drop.
 unsafe fn compare(items: *mut pg_sys::List) {
+    // SAFETY: as the caller promises; what is read of `KNOWN` is written by this thread only. `learn` and `refuse` are
+    // guarded, and hold their own.
     unsafe {
         let known = &raw const KNOWN;
         if !(*known).learned {
@@ -74,8 +80,9 @@ unsafe fn compare(items: *mut pg_sys::List) {
     }
 }
 
-unsafe fn hash(function: Oid) -> u32 {
+fn hash(function: Oid) -> u32 {
     let zero = Datum::from(0usize);
+    // SAFETY: in a transaction; computes the hash of a key.
     unsafe {
         pg_sys::GetSysCacheHashValue(
             pg_sys::SysCacheIdentifier::PROCOID as c_int,
@@ -88,9 +95,10 @@ unsafe fn hash(function: Oid) -> u32 {
 }
 
 /// Those of this name in our schema, in this database.
-unsafe fn functions(schema: Oid, name: &CStr) -> Vec<Oid> {
+fn functions(schema: Oid, name: &CStr) -> Vec<Oid> {
     let zero = Datum::from(0usize);
     let mut found = Vec::new();
+    // SAFETY: in a transaction; the list has so many members, each of which is a row of pg_proc, until it is released.
     unsafe {
         let list = pg_sys::SearchSysCacheList(
             pg_sys::SysCacheIdentifier::PROCNAMEARGSNSP as c_int,
@@ -136,7 +144,7 @@ unsafe extern "C-unwind" fn learn() {
     let mut hashes = Vec::new();
     if schema != Oid::INVALID {
         for name in NAMES {
-            hashes.extend(unsafe { functions(schema, name) }.into_iter().map(|function| unsafe { hash(function) }));
+            hashes.extend(functions(schema, name).into_iter().map(hash));
         }
     }
     hashes.truncate(MOST);
@@ -150,10 +158,12 @@ unsafe extern "C-unwind" fn learn() {
 /// The extension comes and goes with its schema.
 unsafe extern "C-unwind" fn forget(_arg: Datum, _cache: i32, _hash: u32) {
     let known = &raw mut KNOWN;
+    // SAFETY: this thread's own variable, and nobody is in the middle of it: it is looked at again after it was learnt.
     unsafe { (*known).learned = false };
 }
 
-unsafe fn may_execute(function: Oid, role: Oid) -> bool {
+fn may_execute(function: Oid, role: Oid) -> bool {
+    // SAFETY: in a transaction; a function that is gone is an error.
     unsafe {
         #[cfg(feature = "pg15")]
         let result = pg_proc_aclcheck(function, role, pg_sys::ACL_EXECUTE as pg_sys::AclMode);
@@ -173,9 +183,8 @@ unsafe fn may_execute(function: Oid, role: Oid) -> bool {
 unsafe extern "C-unwind" fn refuse(wanted: u32) {
     let (schema, role) = (schema(), catalog::current_user());
     for name in NAMES {
-        let found = unsafe { functions(schema, name) };
-        let denied =
-            found.iter().find(|&&function| unsafe { hash(function) == wanted && !may_execute(function, role) });
+        let found = functions(schema, name);
+        let denied = found.iter().find(|&&function| hash(function) == wanted && !may_execute(function, role));
         if let Some(&function) = denied {
             answer::<()>(Err(error(name, function, found.len() == 1, role)));
         }

@@ -112,7 +112,9 @@ pub fn has_heirs(relid: pg_sys::Oid) -> bool {
     exists(relid) && !is_partitioned(relid) && unsafe { has_subclass(relid) }
 }
 
+/// Safety: it ends in a zero.
 unsafe fn text(text: *mut std::ffi::c_char) -> String {
+    // SAFETY: as the caller promises.
     unsafe { encoding::text(text) }
 }
 
@@ -133,15 +135,19 @@ fn with_open<T>(relid: pg_sys::Oid, f: impl FnOnce(pg_sys::Relation) -> T) -> Op
 
 /// The number of blocks of the table itself.
 pub fn blocks(relid: pg_sys::Oid) -> u32 {
+    // SAFETY: open and locked here.
     with_open(relid, |relation| unsafe { main_blocks(relation) }).unwrap_or(0)
 }
 
+/// Safety: the relation is open.
 unsafe fn main_blocks(relation: pg_sys::Relation) -> u32 {
+    // SAFETY: as the caller promises.
     unsafe { pg_sys::RelationGetNumberOfBlocksInFork(relation, pg_sys::ForkNumber::MAIN_FORKNUM) }
 }
 
 /// The oldest transaction whose dead rows in this table somebody may still see.
 pub fn horizon(relid: pg_sys::Oid) -> Option<u32> {
+    // SAFETY: open and locked here.
     with_open(relid, |relation| unsafe { u32::from(pg_sys::GetOldestNonRemovableTransactionId(relation)) })
 }
 
@@ -171,7 +177,9 @@ pub fn next_full_xid() -> u64 {
 /// Free bytes of some pages spread over the table, for rows that grow.
 pub fn free_space(relid: pg_sys::Oid, pages: u32) -> Result<Vec<usize>> {
     Ok(with_open(relid, |relation| {
+        // SAFETY: open and locked here.
         let blocks = unsafe { main_blocks(relation) };
+        // SAFETY: the block was there when they were counted, and the lock keeps them from being cut off.
         spread(blocks, pages).map(|block| unsafe { page_free_space(relation, block) }).collect()
     })
     .unwrap_or_default())

@@ -20,7 +20,9 @@ pub struct Identity {
     security: c_int,
 }
 
+/// Safety: in a transaction, which puts the user back if an error passes.
 pub unsafe fn become_user(user: Oid, more: u32) -> Identity {
+    // SAFETY: writes to both fields, then sets what nobody but this process reads.
     unsafe {
         let mut identity = Identity { user: Oid::INVALID, security: 0 };
         pg_sys::GetUserIdAndSecContext(&mut identity.user, &mut identity.security);
@@ -35,7 +37,10 @@ pub unsafe fn become_user(user: Oid, more: u32) -> Identity {
 /// The owner of a relation, as he is under the lock that the statement takes of it: who has had it before, or when its
 /// statements were put together, is no measure. It may have been handed over while a trigger of somebody's, or another lock,
 /// was waited for, and then its new owner's triggers would run as the old one.
+///
+/// Safety: as [`become_user`]; no frame above has anything to drop.
 pub unsafe fn become_owner(relid: Oid, lock: u32) -> Identity {
+    // SAFETY: an open relation has its row; it is closed before the owner is used, which is copied.
     unsafe {
         // The lock stays, as that of the statement would.
         let relation = try_relation_open(relid, lock as pg_sys::LOCKMODE);
@@ -48,6 +53,8 @@ pub unsafe fn become_owner(relid: Oid, lock: u32) -> Identity {
     }
 }
 
+/// Safety: what [`become_user`] has given, in the same (sub)transaction.
 pub unsafe fn become_again(identity: Identity) {
+    // SAFETY: as the caller promises.
     unsafe { pg_sys::SetUserIdAndSecContext(identity.user, identity.security) };
 }

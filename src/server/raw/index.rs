@@ -17,6 +17,7 @@ fn file_size(filenode: Oid, tablespace: Oid) -> Option<i64> {
 
 /// This database's directory in a tablespace, relative to the server's working directory.
 fn database_path(tablespace: Oid) -> String {
+    // SAFETY: paths of the server end in a zero; the one that was made for us is copied before it is freed.
     unsafe {
         if tablespace == Oid::INVALID || tablespace == pg_sys::MyDatabaseTableSpace {
             return CStr::from_ptr(pg_sys::DatabasePath).to_string_lossy().into_owned();
@@ -51,14 +52,17 @@ pub fn transaction_log_segments() -> Vec<(u64, std::time::SystemTime)> {
 
 /// The transaction id that comes next, with its epoch.
 pub fn next_transaction_id() -> u64 {
+    // SAFETY: a counter in shared memory, read under the server's own lock.
     unsafe { pg_sys::ReadNextFullTransactionId().value }
 }
 
 pub fn in_recovery() -> bool {
+    // SAFETY: a plain read of shared memory.
     unsafe { pg_sys::RecoveryInProgress() }
 }
 
 pub fn counts_are_tracked() -> bool {
+    // SAFETY: a variable of this process.
     unsafe { pg_sys::pgstat_track_counts }
 }
 
@@ -70,6 +74,7 @@ fn last_index_scan(index: Oid) -> Option<TimestampWithTimeZone> {
         None
     }
     #[cfg(not(feature = "pg15"))]
+    // SAFETY: null, or a copy in this process that lives as long as the transaction.
     unsafe {
         let entry = pg_sys::pgstat_fetch_stat_tabentry(index);
         if entry.is_null() || (*entry).lastscan == 0 {
@@ -82,6 +87,8 @@ fn last_index_scan(index: Oid) -> Option<TimestampWithTimeZone> {
 /// The server's own words for an index, if table and index can be locked at once and are still there.
 #[pg_extern(sql = false)]
 fn index_definition(index: Oid, with_tablespace: bool) -> Option<String> {
+    // SAFETY: both locks are let go of before we return, or with the transaction; what is looked up is there under
+    // them.
     unsafe {
         let table = pg_sys::IndexGetRelation(index, true);
         if table == Oid::INVALID || !try_lock(table) {
@@ -109,16 +116,19 @@ fn index_definition(index: Oid, with_tablespace: bool) -> Option<String> {
 
 const LOCK: pg_sys::LOCKMODE = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
 
-unsafe fn try_lock(relation: Oid) -> bool {
+fn try_lock(relation: Oid) -> bool {
+    // SAFETY: in a transaction; without waiting.
     unsafe { pg_sys::ConditionalLockRelationOid(relation, LOCK) }
 }
 
-unsafe fn unlock(relation: Oid) {
+fn unlock(relation: Oid) {
+    // SAFETY: taken by `try_lock`, once.
     unsafe { pg_sys::UnlockRelationOid(relation, LOCK) }
 }
 
-unsafe fn exists(cache: pg_sys::SysCacheIdentifier::Type, key: Oid) -> bool {
+fn exists(cache: pg_sys::SysCacheIdentifier::Type, key: Oid) -> bool {
     let nothing = pg_sys::Datum::from(0);
+    // SAFETY: in a transaction; a key of this cache is one OID.
     unsafe { pg_sys::SearchSysCacheExists(cache as i32, key.into(), nothing, nothing, nothing) }
 }
 
@@ -126,6 +136,7 @@ unsafe fn exists(cache: pg_sys::SysCacheIdentifier::Type, key: Oid) -> bool {
 /// predicates as they are stored: nothing in them is executed. False if an index is gone.
 #[pg_extern(sql = false)]
 fn predicate_covers(wide: Oid, narrow: Oid) -> bool {
+    // SAFETY: in a transaction; both lists live in the current memory.
     unsafe {
         match (predicate(wide), predicate(narrow)) {
             (Some(wide), Some(narrow)) => pg_sys::predicate_implied_by(wide, narrow, false),
@@ -135,7 +146,10 @@ fn predicate_covers(wide: Oid, narrow: Oid) -> bool {
 }
 
 /// A partial index's predicate as a list of conditions that all hold.
+///
+/// Safety: in a transaction.
 unsafe fn predicate(index: Oid) -> Option<*mut pg_sys::List> {
+    // SAFETY: the row is pinned until it is released; what is read of it is copied by then.
     unsafe {
         let cache = pg_sys::SysCacheIdentifier::INDEXRELID as i32;
         let nothing = pg_sys::Datum::from(0);

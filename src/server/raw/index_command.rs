@@ -33,7 +33,10 @@ pub fn extent(text: &str) -> Result<Extent> {
     Ok(found.unwrap_or(Extent::Tables(Vec::new())))
 }
 
+/// Safety: a statement's raw tree, in a transaction.
 unsafe fn of_statement(statement: *mut Node) -> Extent {
+    // SAFETY: a node is cast to what its tag says; lists of RangeVar and of VacuumRelation are what the grammar makes
+    // of these.
     unsafe {
         let tables = match (*statement).type_ {
             NodeTag::T_IndexStmt => vec![relation((*statement.cast::<pg_sys::IndexStmt>()).relation)],
@@ -89,7 +92,10 @@ unsafe fn of_statement(statement: *mut Node) -> Extent {
 }
 
 /// Neither ANALYZE nor VACUUM FULL.
+///
+/// Safety: of a raw tree.
 unsafe fn waits_without_snapshot(vacuum: &pg_sys::VacuumStmt) -> bool {
+    // SAFETY: the options of VACUUM are DefElem.
     unsafe {
         let options = PgList::<pg_sys::DefElem>::from_pg(vacuum.options);
         let asks_for = |name: &CStr| {
@@ -99,18 +105,23 @@ unsafe fn waits_without_snapshot(vacuum: &pg_sys::VacuumStmt) -> bool {
     }
 }
 
+/// Safety: null, or a name in a raw tree.
 unsafe fn relation(name: *const pg_sys::RangeVar) -> Oid {
     const NO_LOCK: pg_sys::LOCKMODE = pg_sys::NoLock as pg_sys::LOCKMODE;
     if name.is_null() {
         return pg_sys::InvalidOid;
     }
+    // SAFETY: as the caller promises; without a lock or a callback it only looks up.
     unsafe {
         pg_sys::RangeVarGetRelidExtended(name, NO_LOCK, pg_sys::RVROption::RVR_MISSING_OK, None, std::ptr::null_mut())
     }
 }
 
 /// A table that is named where an index should be counts as itself.
+///
+/// Safety: in a transaction.
 unsafe fn table_of(index: Oid) -> Oid {
+    // SAFETY: looks an OID up, which may be no index.
     unsafe {
         match index {
             pg_sys::InvalidOid => index,

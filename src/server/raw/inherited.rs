@@ -34,7 +34,10 @@ fn variables() -> &'static [*mut config_generic] {
 }
 
 /// As a text that sets it. The server's own would keep six digits of a number.
+///
+/// Safety: one of [`variables`].
 unsafe fn value_of(variable: *const config_generic) -> Option<CString> {
+    // SAFETY: a setting is of the kind that its `vartype` says; its text is copied.
     unsafe {
         if (*variable).vartype == pg_sys::config_type::PGC_REAL {
             let number = (*variable.cast::<pg_sys::config_real>()).variable;
@@ -74,7 +77,9 @@ impl Inherited {
         }
     }
 
+    /// Safety: one of [`variables`], whose values nobody else of this process reads meanwhile.
     unsafe fn restore(&self, variable: *mut config_generic) {
+        // SAFETY: as the caller promises; source and name are the setting's own fields.
         unsafe {
             let name = CStr::from_ptr((*variable).name);
             // These are of one transaction, and begin with the others of the same name.
@@ -99,7 +104,10 @@ impl Inherited {
 }
 
 /// A setting that nobody has defined, and the server does not know.
+///
+/// Safety: one of [`variables`].
 unsafe fn empty(variable: *mut config_generic) {
+    // SAFETY: a placeholder is a config_string; its texts are left to the process, which is to end anyway.
     unsafe {
         if (*variable).flags & pg_sys::GUC_CUSTOM_PLACEHOLDER as c_int != 0 {
             // Without a value, so that a library which defines it later finds none.

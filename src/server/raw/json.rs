@@ -19,6 +19,7 @@ type Theirs = pgrx::datum::JsonB;
 pub struct JsonB(pub Value);
 
 impl FromDatum for JsonB {
+    /// Safety: as the trait's: a jsonb.
     unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _oid: pg_sys::Oid) -> Option<Self> {
         if is_null {
             return None;
@@ -63,7 +64,9 @@ impl IntoDatum for JsonB {
 
 // SAFETY: as for pgrx's own.
 unsafe impl<'fcx> ArgAbi<'fcx> for JsonB {
+    /// Safety: as the trait's: an argument that is a jsonb.
     unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
+        // SAFETY: as the caller promises; pgrx hands over what the server was called with.
         let given: Given = unsafe { arg.unbox_arg_using_from_datum() }.expect("the argument is not null");
         given.0
     }
@@ -76,6 +79,7 @@ struct Given(JsonB);
 const LONGEST: usize = 16 << 20;
 
 impl FromDatum for Given {
+    /// Safety: as the trait's: a jsonb.
     unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _oid: pg_sys::Oid) -> Option<Self> {
         if is_null {
             return None;
@@ -93,29 +97,36 @@ impl FromDatum for Given {
     }
 }
 
+// SAFETY: a copy comes back, which borrows nothing of the datum.
 unsafe impl UnboxDatum for JsonB {
     type As<'src>
         = JsonB
     where
         Self: 'src;
 
+    /// Safety: as the trait's: a jsonb that is not null.
     unsafe fn unbox<'src>(datum: Datum<'src>) -> Self::As<'src>
     where
         Self: 'src,
     {
+        // SAFETY: as the caller promises.
         unsafe { Self::from_datum(datum.sans_lifetime(), false) }.expect("not null")
     }
 }
 
+// SAFETY: what is returned is a jsonb in the server's memory, or null.
 unsafe impl BoxRet for JsonB {
+    /// Safety: as the trait's.
     unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
         match self.into_datum() {
+            // SAFETY: a datum of our own type, made in the current memory of the call.
             Some(datum) => unsafe { fcinfo.return_raw_datum(datum) },
             None => fcinfo.return_null(),
         }
     }
 }
 
+// SAFETY: in SQL it is what pgrx's type is.
 unsafe impl SqlTranslatable for JsonB {
     const TYPE_IDENT: &'static str = <Theirs as SqlTranslatable>::TYPE_IDENT;
     const TYPE_ORIGIN: TypeOrigin = <Theirs as SqlTranslatable>::TYPE_ORIGIN;
@@ -127,6 +138,7 @@ unsafe impl SqlTranslatable for JsonB {
 pub struct Untouched(String);
 
 impl FromDatum for Untouched {
+    /// Safety: as the trait's: a jsonb.
     unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _oid: pg_sys::Oid) -> Option<Self> {
         if is_null {
             return None;
@@ -149,15 +161,19 @@ impl IntoDatum for Untouched {
     }
 }
 
+// SAFETY: what is returned is a jsonb in the server's memory, or null.
 unsafe impl BoxRet for Untouched {
+    /// Safety: as the trait's.
     unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
         match self.into_datum() {
+            // SAFETY: a datum of our own type, made in the current memory of the call.
             Some(datum) => unsafe { fcinfo.return_raw_datum(datum) },
             None => fcinfo.return_null(),
         }
     }
 }
 
+// SAFETY: in SQL it is what pgrx's type is.
 unsafe impl SqlTranslatable for Untouched {
     const TYPE_IDENT: &'static str = <Theirs as SqlTranslatable>::TYPE_IDENT;
     const TYPE_ORIGIN: TypeOrigin = <Theirs as SqlTranslatable>::TYPE_ORIGIN;

@@ -32,6 +32,7 @@ pub struct Lock {
 
 impl Lock {
     pub fn new(purpose: Purpose, key: u64) -> Self {
+        // SAFETY: a variable of this process.
         Lock { database: unsafe { pg_sys::MyDatabaseId }, purpose, key }
     }
 
@@ -53,11 +54,13 @@ impl Lock {
 
     /// Waits for the lock (bounded by `lock_timeout`) and holds it until the transaction ends.
     pub fn for_transaction(self) {
+        // SAFETY: in a transaction, whose end lets go of it; the tag is copied.
         unsafe { pg_sys::LockAcquire(&self.tag(), pg_sys::ExclusiveLock as i32, false, false) };
     }
 
     /// Holds it beside others that share it, until the transaction ends.
     pub fn share_for_transaction(self) {
+        // SAFETY: in a transaction, whose end lets go of it; the tag is copied.
         unsafe { pg_sys::LockAcquire(&self.tag(), pg_sys::ShareLock as i32, false, false) };
     }
 

@@ -1,4 +1,9 @@
 //! Raw code of the server room, and what the raw code of the other rooms is made of. Rules: docs/raw.md.
+//!
+//! What the SAFETY sentences take for granted: a process of the server has one thread, so what it has for itself nobody else
+//! changes. Functions of `pg_sys` are guarded: an error of theirs is a panic, which drops what frames hold, and is caught where
+//! there is a (sub)transaction to abort. Those of [`unguarded`] are called where frames hold nothing to drop. Texts of the
+//! server's end in a zero; what it makes for us is in the current memory context, which lasts longer than the call.
 
 #![allow(unsafe_code, ffi_unwind_calls)]
 

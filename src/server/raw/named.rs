@@ -37,6 +37,7 @@ static mut NEXT: pg_sys::post_parse_analyze_hook_type = None;
 
 /// In every process that has the library: without preload too.
 pub fn install() {
+    // SAFETY: one thread: nobody calls the hook between these two lines.
     unsafe {
         NEXT = pg_sys::post_parse_analyze_hook;
         pg_sys::post_parse_analyze_hook = Some(analyzed);
@@ -44,19 +45,27 @@ pub fn install() {
 }
 
 /// The statement with its text at this address names these relations, until [`forget`].
+///
+/// Safety: [`forget`] is called before the text goes.
 pub unsafe fn expect(text: *const c_char, relations: &[Oid], objects: Option<Objects>, step: bool) {
     let named = Named { relations: relations.to_vec(), objects, step };
     let all = &raw mut NAMED;
+    // SAFETY: one thread, and nobody keeps a reference into the map.
     unsafe { (*all).insert(text as usize, named) };
 }
 
+/// Safety: none of its own; of a text that was never expected there is nothing to forget.
 pub unsafe fn forget(text: *const c_char) {
     let all = &raw mut NAMED;
+    // SAFETY: as in `expect`.
     unsafe { (*all).remove(&(text as usize)) };
 }
 
 /// Where the server keeps the text of a plan of one statement.
+///
+/// Safety: a plan of one statement.
 pub unsafe fn text_of(plan: pg_sys::SPIPlanPtr) -> *const c_char {
+    // SAFETY: it has one source, and that its text, for as long as it lives.
     unsafe {
         let source: *mut pg_sys::CachedPlanSource = (*(*SPI_plan_get_plan_sources(plan)).elements).ptr_value.cast();
         (*source).query_string
@@ -68,6 +77,8 @@ unsafe extern "C-unwind" fn analyzed(
     query: *mut pg_sys::Query,
     jumble: *mut pg_sys::JumbleState,
 ) {
+    // SAFETY: the server's own arguments. Nothing here inserts into or removes from the map while a part of it is
+    // looked at: neither walk runs code of a user's. No frame has anything to drop.
     unsafe {
         if let Some(next) = NEXT {
             next(state, query, jumble);
@@ -91,7 +102,9 @@ unsafe extern "C-unwind" fn analyzed(
     }
 }
 
+/// Safety: no frame above has anything to drop.
 unsafe fn refuse(step: bool) -> ! {
+    // SAFETY: static texts.
     unsafe {
         if step {
             raise(&Report {
@@ -107,7 +120,9 @@ unsafe fn refuse(step: bool) -> ! {
     }
 }
 
+/// Safety: no frame above has anything to drop.
 unsafe fn refuse_objects(step: bool) -> ! {
+    // SAFETY: static texts, or null.
     unsafe {
         let message = if step {
             c"what a type, operator or collation is called was changed in the middle of a step"
@@ -123,7 +138,10 @@ unsafe fn refuse_objects(step: bool) -> ! {
 }
 
 /// A table that was meant can have become a view: by a rule, up to 15.
+///
+/// Safety: an entry of an analysed query.
 unsafe fn is_meant(entry: *const pg_sys::RangeTblEntry, named: &Named) -> bool {
+    // SAFETY: as the caller promises; the index is below the length.
     unsafe {
         if (*entry).rtekind != pg_sys::RTEKind::RTE_RELATION {
             return true;
@@ -144,6 +162,7 @@ unsafe fn is_meant(entry: *const pg_sys::RangeTblEntry, named: &Named) -> bool {
 
 /// Anywhere in the tree.
 unsafe extern "C-unwind" fn names_another(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
+    // SAFETY: the walker gives nodes of an analysed query, and hands through the `Named` that it was begun with.
     unsafe {
         if node.is_null() {
             return false;
@@ -160,6 +179,7 @@ unsafe extern "C-unwind" fn names_another(node: *mut pg_sys::Node, context: *mut
 
 /// Anywhere in the tree.
 unsafe extern "C-unwind" fn names_strange_objects(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
+    // SAFETY: as in `names_another`.
     unsafe {
         if node.is_null() {
             return false;
@@ -178,7 +198,10 @@ unsafe extern "C-unwind" fn names_strange_objects(node: *mut pg_sys::Node, conte
 }
 
 /// What the statement changes and what is in its FROM, which is ours; text of the user's is in expressions only.
+///
+/// Safety: an analysed query, or null in none of its places.
 unsafe fn is_from_another(query: *const pg_sys::Query, named: &Named) -> bool {
+    // SAFETY: lists of a Query hold what their fields say, and each index is below the length.
     unsafe {
         let mut i = 0;
         while i < length((*query).rtable) {
@@ -203,10 +226,14 @@ unsafe fn is_from_another(query: *const pg_sys::Query, named: &Named) -> bool {
     }
 }
 
+/// Safety: a list, or null.
 unsafe fn length(list: *const pg_sys::List) -> c_int {
+    // SAFETY: as the caller promises.
     unsafe { if list.is_null() { 0 } else { (*list).length } }
 }
 
+/// Safety: a list that is longer than `i`.
 unsafe fn element(list: *const pg_sys::List, i: c_int) -> *const c_void {
+    // SAFETY: as the caller promises.
     unsafe { (*(*list).elements.add(i as usize)).ptr_value.cast_const() }
 }

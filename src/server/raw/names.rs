@@ -23,19 +23,31 @@ pub struct Names {
 }
 
 /// The statements of a text.
+///
+/// Safety: in a transaction, in whose current memory the trees live.
 pub unsafe fn parse_raw(text: &CStr) -> impl Iterator<Item = *mut pg_sys::RawStmt> {
-    let statements = unsafe { pg_sys::raw_parser(text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT) };
-    let statements = unsafe { PgList::<pg_sys::RawStmt>::from_pg(statements) };
-    statements.iter_ptr().collect::<Vec<_>>().into_iter()
+    // SAFETY: `text` ends in a zero; the parser gives a list of RawStmt, or none.
+    unsafe {
+        let statements = pg_sys::raw_parser(text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
+        PgList::<pg_sys::RawStmt>::from_pg(statements)
+    }
+    .iter_ptr()
+    .collect::<Vec<_>>()
+    .into_iter()
 }
 
+/// Safety: as [`parse_raw`].
 pub unsafe fn parse(text: &CStr) -> impl Iterator<Item = *mut Node> {
-    unsafe { parse_raw(text) }.map(|statement| unsafe { (*statement).stmt })
+    // SAFETY: each RawStmt has its statement.
+    unsafe { parse_raw(text).map(|statement| (*statement).stmt) }
 }
 
+/// Safety: a node.
 pub unsafe fn is_query(statement: *mut Node) -> bool {
+    // SAFETY: as the caller promises.
+    let tag = unsafe { (*statement).type_ };
     matches!(
-        unsafe { (*statement).type_ },
+        tag,
         NodeTag::T_SelectStmt
             | NodeTag::T_InsertStmt
             | NodeTag::T_UpdateStmt
@@ -50,7 +62,10 @@ impl Names {
     }
 
     /// Reads a query, or the one in an EXPLAIN; other statements of ours run under the pins.
+    ///
+    /// Safety: a raw statement.
     pub unsafe fn read(&mut self, statement: *mut Node) {
+        // SAFETY: an EXPLAIN has the statement that it explains.
         unsafe {
             let query = match (*statement).type_ {
                 NodeTag::T_ExplainStmt => (*statement.cast::<pg_sys::ExplainStmt>()).query,
@@ -62,7 +77,9 @@ impl Names {
         }
     }
 
+    /// Safety: a raw tree, or null.
     pub unsafe fn walk(&mut self, node: *mut Node) {
+        // SAFETY: the walk is over before the borrow is.
         unsafe { look(node, (self as *mut Names).cast()) };
     }
 
@@ -80,7 +97,10 @@ impl Names {
     }
 
     /// A name in a list of its parts.
+    ///
+    /// Safety: a list of String nodes, or null.
     unsafe fn list(&mut self, what: &str, name: *mut pg_sys::List, location: c_int) {
+        // SAFETY: the only element is there.
         unsafe {
             if !name.is_null() && (*name).length == 1 && !self.is_theirs(location) {
                 let name = (*pg_sys::list_nth(name, 0).cast::<pg_sys::String>()).sval;
@@ -89,7 +109,9 @@ impl Names {
         }
     }
 
+    /// Safety: a name of a raw tree, or null.
     unsafe fn relation(&mut self, relation: *const pg_sys::RangeVar) {
+        // SAFETY: as the caller promises; its texts end in a zero.
         unsafe {
             if !relation.is_null() && (*relation).schemaname.is_null() && !self.is_theirs((*relation).location) {
                 self.relations.push(encoding::text((*relation).relname));
@@ -105,6 +127,8 @@ impl Names {
 }
 
 unsafe extern "C-unwind" fn look(node: *mut Node, context: *mut c_void) -> bool {
+    // SAFETY: the walker gives nodes of a raw tree and hands through the `Names` that it was begun with, which nobody
+    // else has meanwhile.
     unsafe {
         if node.is_null() {
             return false;

@@ -147,6 +147,8 @@ unsafe extern "C-unwind" fn keep(kind: c_char, body: *const c_char, length: usiz
     if kind as u8 != NOTICE_RESPONSE || body.is_null() {
         return 0;
     }
+    // SAFETY: the server gives a message of that length; the place is one of `KEPT`, of `LONGEST` bytes, and this
+    // thread's own.
     unsafe {
         let Some((severity, text)) = parse(std::slice::from_raw_parts(body.cast(), length)) else { return 0 };
         let length = if text.len() > LONGEST {
@@ -165,6 +167,7 @@ unsafe extern "C-unwind" fn keep(kind: c_char, body: *const c_char, length: usiz
 }
 
 unsafe extern "C-unwind" fn keep_too(kind: c_char, body: *const c_char, length: usize) {
+    // SAFETY: as the server has called us.
     unsafe { keep(kind, body, length) };
 }
 

@@ -83,6 +83,7 @@ pub fn delete(sql: &str) -> Result<Option<Stray>> {
     })
 }
 
+/// Safety: in a transaction; the trees live in the current memory.
 unsafe fn parse_one(sql: &str) -> Result<(*mut pg_sys::RawStmt, Option<Stray>)> {
     let text = to_c(sql)?;
     // SAFETY: `text` outlives the call; the parser copies what it keeps.
@@ -91,6 +92,7 @@ unsafe fn parse_one(sql: &str) -> Result<(*mut pg_sys::RawStmt, Option<Stray>)> 
     };
     let first = statements.get_ptr(0).ok_or_else(not_one_statement)?;
     // The length is 0 unless a semicolon ended the statement.
+    // SAFETY: the first RawStmt of the list.
     let length = unsafe { (*first).stmt_len };
     let several = (statements.len() > 1 || length > 0)
         .then(|| Stray { what: "semicolon", location: usize::try_from(length).ok().filter(|&at| at > 0) });
@@ -120,6 +122,7 @@ unsafe fn assigned(target: &pg_sys::ResTarget) -> Assigned {
     }
 }
 
+/// Safety: a node of a raw tree, or null.
 unsafe fn node(what: &'static str, node: *mut pg_sys::Node) -> Option<Stray> {
     (!node.is_null()).then(|| Stray {
         what,

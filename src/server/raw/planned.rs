@@ -80,9 +80,11 @@ impl Planned {
         }
     }
 
+    /// Safety: `text` is the statement's own, or its plan's.
     unsafe fn expect(&self, text: *const c_char) {
         let relation = self.relation.get();
         if relation != Oid::INVALID {
+            // SAFETY: `Drop` forgets both texts before they go.
             unsafe { named::expect(text, &[relation], self.objects.get().cloned(), false) };
         }
     }
@@ -130,14 +132,19 @@ pub enum Sight {
     Latest,
 }
 
+/// Safety: no frame above has anything to drop, and [`finish`] comes.
 pub unsafe fn connect() {
+    // SAFETY: in a transaction.
     unsafe { SPI_connect() };
 }
 
 /// The memory whose children are those of this connection's executions, as the server makes them: it tells a statement of
 /// ours from those that functions and triggers run inside it, which have connections of their own. In the memory that
 /// [`connect`] has made the current one; null elsewhere.
+///
+/// Safety: in a transaction.
 pub unsafe fn executions() -> pg_sys::MemoryContext {
+    // SAFETY: the current context is there; a context's name ends in a zero.
     unsafe {
         // SPI_connect() makes this one right behind the current one, and tells nobody. The newest child is in front.
         let context = (*pg_sys::CurrentMemoryContext).prevchild;
@@ -145,18 +152,26 @@ pub unsafe fn executions() -> pg_sys::MemoryContext {
     }
 }
 
+/// Safety: after [`connect`].
 pub unsafe fn finish() {
+    // SAFETY: as the caller promises.
     unsafe { SPI_finish() };
 }
 
 /// Lets the statements of this connection name the transition tables of a trigger.
+///
+/// Safety: connected, in the call of that trigger.
 pub unsafe fn see_transition_tables(trigger: *mut pg_sys::TriggerData) {
+    // SAFETY: as the caller promises: the data lives longer than the connection.
     unsafe { SPI_register_trigger_data(trigger) };
 }
 
 /// Runs a statement on our own tables or the catalogs, under the settings of the door; gives the number of rows. Between
 /// [`connect`] and [`finish`].
+///
+/// Safety: connected; `values` and `nulls` are as many as the statement takes, of its types, or null if it takes none.
 pub unsafe fn run_ours(statement: &Planned, values: *mut Datum, nulls: *const c_char, sight: Sight) -> u64 {
+    // SAFETY: as the caller promises. If an error passes, its abort unpins.
     unsafe {
         let level = pin(door::OURS);
         let rows = run(statement, values, nulls, sight, true);
@@ -166,11 +181,17 @@ pub unsafe fn run_ours(statement: &Planned, values: *mut Datum, nulls: *const c_
 }
 
 /// Runs a statement on a user's table, in which every name is qualified, under the settings in force.
+///
+/// Safety: as [`run_ours`].
 pub unsafe fn run_theirs(statement: &Planned, values: *mut Datum, nulls: *const c_char, sight: Sight) -> u64 {
+    // SAFETY: as the caller promises.
     unsafe { run(statement, values, nulls, sight, false) }
 }
 
+/// Safety: as [`run_ours`].
 unsafe fn run(statement: &Planned, values: *mut Datum, nulls: *const c_char, sight: Sight, pinned: bool) -> u64 {
+    // SAFETY: text and types are the statement's and outlive the call; a kept plan lives until the statement is
+    // dropped, and is in nobody's hand then.
     unsafe {
         if statement.plan.get().is_null() {
             statement.expect(statement.sql.as_ptr());
@@ -204,7 +225,10 @@ unsafe fn run(statement: &Planned, values: *mut Datum, nulls: *const c_char, sig
 }
 
 /// Column `number` (from 1) of the first row of the last result; `None`: null, or no row.
+///
+/// Safety: connected.
 pub unsafe fn value(number: c_int) -> Option<Datum> {
+    // SAFETY: a result with rows has the first; of a column that is not there the server says null.
     unsafe {
         let table = pg_sys::SPI_tuptable;
         if table.is_null() || pg_sys::SPI_processed == 0 {
@@ -217,17 +241,26 @@ pub unsafe fn value(number: c_int) -> Option<Datum> {
 }
 
 /// The last result as a whole: what runs next does not touch it.
+///
+/// Safety: connected.
 pub unsafe fn result() -> *mut pg_sys::SPITupleTable {
+    // SAFETY: a variable of this process.
     unsafe { pg_sys::SPI_tuptable }
 }
 
 /// The type of a column (from 0) of a result.
+///
+/// Safety: a result, which has its columns' description.
 pub unsafe fn column_type(result: *mut pg_sys::SPITupleTable, column: usize) -> Oid {
+    // SAFETY: as the caller promises.
     unsafe { SPI_gettypeid((*result).tupdesc, column as c_int + 1) }
 }
 
 /// Attribute `number` of a tuple.
+///
+/// Safety: a tuple with that description.
 pub unsafe fn attribute(tuple: pg_sys::HeapTuple, desc: pg_sys::TupleDesc, number: i16) -> Option<Datum> {
+    // SAFETY: as the caller promises.
     unsafe {
         let mut null = true;
         let datum = SPI_getbinval(tuple, desc, number.into(), &mut null);
@@ -236,7 +269,10 @@ pub unsafe fn attribute(tuple: pg_sys::HeapTuple, desc: pg_sys::TupleDesc, numbe
 }
 
 /// Attribute `number` of a tuple, which is of that type: an error if it has become another one since somebody has looked.
+///
+/// Safety: as [`attribute`].
 pub unsafe fn typed(tuple: pg_sys::HeapTuple, desc: pg_sys::TupleDesc, number: i16, type_oid: Oid) -> Option<Datum> {
+    // SAFETY: static texts; nothing to drop.
     unsafe {
         if SPI_gettypeid(desc, number.into()) != type_oid {
             raise(&Report {
@@ -249,16 +285,24 @@ pub unsafe fn typed(tuple: pg_sys::HeapTuple, desc: pg_sys::TupleDesc, number: i
 }
 
 /// From here until [`unpin`], or the abort, statements of ours: `pins` of the door. What it gives is for `unpin`.
+///
+/// Safety: in a transaction; no frame above has anything to drop.
 pub unsafe fn pin(pins: &'static [Pin]) -> c_int {
+    // SAFETY: as the caller promises: neither function is guarded, nor has anything to drop.
     unsafe { door::pin(pins, new_level, set) }
 }
 
 /// For [`set`]; it ends with [`unpin`].
+///
+/// Safety: in a transaction.
 pub unsafe fn new_level() -> c_int {
+    // SAFETY: as the caller promises.
     unsafe { NewGUCNestLevel() }
 }
 
+/// Safety: at a level of its own; no frame above has anything to drop.
 pub unsafe fn set(name: &CStr, value: &CStr) {
+    // SAFETY: both texts end in a zero, and are copied.
     unsafe {
         set_config_option(
             name.as_ptr(),
@@ -273,8 +317,10 @@ pub unsafe fn set(name: &CStr, value: &CStr) {
     }
 }
 
+/// Safety: what [`pin`] or [`new_level`] has given, with all levels above it closed.
 pub unsafe fn unpin(level: c_int) {
     if level > 0 {
+        // SAFETY: as the caller promises.
         unsafe { AtEOXact_GUC(true, level) };
     }
 }

@@ -17,6 +17,7 @@ pub struct NonAtomic(());
 impl NonAtomic {
     /// `name` is for the error that refuses to run inside of a transaction block.
     pub fn enter(call: pg_sys::FunctionCallInfo, name: &str) -> Result<Self> {
+        // SAFETY: the server's own call, while it lasts.
         if !unsafe { is_non_atomic_call(call) } {
             return Err(Error::new(
                 ACTIVE_SQL_TRANSACTION,
@@ -25,14 +26,17 @@ impl NonAtomic {
             .detail("It commits between its looks at the job, so that it holds no snapshot while it waits.")
             .hint("Call it in autocommit mode, on its own: CALL cannot be in a block, in a function or after other statements of one query; in a driver that opens transactions by itself, switch autocommit on."));
         }
+        // SAFETY: in a call that is not atomic; `leave` finishes it, or the server at an error.
         unsafe { pg_sys::SPI_connect_ext(pg_sys::SPI_OPT_NONATOMIC as c_int) };
         Ok(NonAtomic(()))
     }
 
     /// Reads, and ends the transaction that it read in.
     pub fn look<T>(&self, read: impl FnOnce() -> Result<T>) -> Result<T> {
+        // SAFETY: connected, in the portal of the CALL.
         unsafe { pg_sys::EnsurePortalSnapshotExists() };
         let value = read()?;
+        // SAFETY: connected without atomicity, as `enter` has made sure.
         unsafe { pg_sys::SPI_commit() };
         Ok(value)
     }
@@ -43,11 +47,14 @@ impl NonAtomic {
     }
 
     pub fn leave(self) {
+        // SAFETY: connected by `enter`, once: `self` is gone.
         unsafe { pg_sys::SPI_finish() };
     }
 }
 
+/// Safety: the server's own call.
 unsafe fn is_non_atomic_call(call: pg_sys::FunctionCallInfo) -> bool {
+    // SAFETY: a context is what its tag says.
     unsafe {
         let context = (*call).context;
         !context.is_null()

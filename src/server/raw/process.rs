@@ -33,6 +33,7 @@ impl Process {
     /// # Safety
     /// Under `ProcArrayLock`.
     unsafe fn is_there(self) -> bool {
+        // SAFETY: under `ProcArrayLock`: nobody leaves the list meanwhile, so what is found is that process's.
         unsafe {
             let process = BackendPidGetProcWithLock(self.pid);
             if process.is_null() {
@@ -48,7 +49,11 @@ impl Process {
 
 /// What `pg_stat_activity` reads of a process. Entries lie in the order of the processes' places, and we know where ours
 /// is; the server's own way to them copies them all, and allocates.
+///
+/// Safety: a PGPROC of the server's array, under `ProcArrayLock`.
 unsafe fn status_of(process: *const pg_sys::PGPROC) -> Option<*const pg_sys::PgBackendStatus> {
+    // SAFETY: the array of status entries is mapped for as long as this process is connected, and as long as that of
+    // processes; our own entry tells where it begins.
     unsafe {
         #[cfg(any(feature = "pg15", feature = "pg16"))]
         let (mine, its) = (pg_sys::MyBackendId as isize, (*process).backendId as isize);

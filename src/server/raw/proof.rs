@@ -65,6 +65,7 @@ unsafe fn objects(queries: *mut pg_sys::List, sql: &str) -> Result<()> {
     if sql.contains("pg_stat_statements") {
         return Ok(());
     }
+    // SAFETY: in a transaction.
     let ours = unsafe { pg_sys::get_namespace_oid(c"upkeep".as_ptr(), true) };
     let mut words = trees.split_ascii_whitespace();
     // A transition table has the OID of the table whose rows it holds.
@@ -72,13 +73,14 @@ unsafe fn objects(queries: *mut pg_sys::List, sql: &str) -> Result<()> {
     while let Some(word) = words.next() {
         in_transition = (in_transition && word != ":rtekind") || word == ":enrname";
         let schema: unsafe fn(Oid) -> Oid = match word {
-            ":funcid" | ":opfuncid" | ":aggfnoid" | ":winfnoid" => |oid| unsafe { pg_sys::get_func_namespace(oid) },
+            ":funcid" | ":opfuncid" | ":aggfnoid" | ":winfnoid" => pg_sys::get_func_namespace,
             ":opno" => |_| Oid::INVALID,
-            ":relid" if !in_transition => |oid| unsafe { pg_sys::get_rel_namespace(oid) },
+            ":relid" if !in_transition => pg_sys::get_rel_namespace,
             _ => continue,
         };
         let oid = words.next().and_then(|oid| oid.parse::<u32>().ok()).unwrap_or(0);
         // What initdb has made is the server's.
+        // SAFETY: in a transaction; an unknown OID has no schema.
         if oid >= super::catalog::FIRST_NORMAL_OID && unsafe { schema(Oid::from(oid)) } != ours {
             let what = format!("not ours, as superuser: {word} {oid}");
             return Err(Error::new(INTERNAL_ERROR, what).detail(sql.to_owned()));
@@ -92,6 +94,7 @@ fn bodies(sql: &str) -> Result<()> {
     let text = encoding::to_c(sql)?;
     // SAFETY: in a transaction; the tree lives in the current memory context.
     for statement in unsafe { names::parse(&text) } {
+        // SAFETY: a raw statement of the text, which is still there.
         if unsafe { names::is_query(statement) || has_no_body(statement) } {
             continue;
         }
@@ -100,6 +103,7 @@ fn bodies(sql: &str) -> Result<()> {
     Ok(())
 }
 
+/// Safety: a raw statement.
 unsafe fn has_no_body(statement: *mut pg_sys::Node) -> bool {
     use pg_sys::NodeTag::*;
     // SAFETY: a raw tree of the server's parser.
@@ -123,6 +127,7 @@ unsafe fn has_no_body(statement: *mut pg_sys::Node) -> bool {
 }
 
 fn is_superuser() -> bool {
+    // SAFETY: plain reads of this process's state.
     unsafe { pg_sys::GetUserId() == Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID) && pg_sys::InLocalUserIdChange() }
 }
 
@@ -158,11 +163,13 @@ pub fn ours(sql: &str, types: &[Oid]) -> Result<()> {
 /// A plan of raw code's.
 #[pg_guard]
 pub unsafe extern "C-unwind" fn plan(plan: pg_sys::SPIPlanPtr, statement: *const super::Planned, pinned: bool) {
+    // SAFETY: the caller's own, for as long as the call.
     let statement = unsafe { &*statement };
     let text = encoding::from_server(statement.sql().to_bytes());
     let fragments: Vec<&str> = statement.fragments().iter().map(String::as_str).collect();
     answer(names(&text, pinned, &fragments));
     if pinned && is_superuser() {
+        // SAFETY: sources of a plan that is about to be kept; their lists hold analysed queries.
         unsafe {
             let sources = PgList::<pg_sys::CachedPlanSource>::from_pg(pg_sys::SPI_plan_get_plan_sources(plan));
             for source in sources.iter_ptr() {

@@ -42,7 +42,10 @@ pub fn expression(expression: &str) -> Result<String> {
 }
 
 /// The only part of a name.
+///
+/// Safety: a list of String nodes, or null; the text lives as long as the tree.
 unsafe fn bare<'a>(name: *mut pg_sys::List) -> Option<&'a CStr> {
+    // SAFETY: the only element is there.
     unsafe {
         let alone = !name.is_null() && (*name).length == 1;
         alone.then(|| CStr::from_ptr((*pg_sys::list_nth(name, 0).cast::<pg_sys::String>()).sval))
@@ -50,6 +53,8 @@ unsafe fn bare<'a>(name: *mut pg_sys::List) -> Option<&'a CStr> {
 }
 
 unsafe extern "C-unwind" fn look(node: *mut Node, context: *mut c_void) -> bool {
+    // SAFETY: the walker gives nodes of a raw tree and hands through the edits that it was begun with, which nobody
+    // else has meanwhile.
     unsafe {
         if node.is_null() {
             return false;

@@ -40,9 +40,12 @@ pub fn without_backtraces() {
     // SAFETY: a process of the server has one thread while it loads libraries.
     unsafe { std::env::set_var(NAME, "0") };
     drop(std::backtrace::Backtrace::capture());
-    match before {
-        Some(before) => unsafe { std::env::set_var(NAME, before) },
-        None => unsafe { std::env::remove_var(NAME) },
+    // SAFETY: as above.
+    unsafe {
+        match before {
+            Some(before) => std::env::set_var(NAME, before),
+            None => std::env::remove_var(NAME),
+        }
     }
 }
 

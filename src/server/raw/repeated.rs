@@ -122,8 +122,11 @@ impl Statement {
         connected(|| {
             let mut counter = Counter::new();
             // SAFETY: the counter outlives the execution, and is its first field's address.
-            unsafe { self.execute(args, (&raw mut counter).cast())? };
-            Ok(Flagged { rows: unsafe { pg_sys::SPI_processed }, flagged: counter.flagged })
+            let rows = unsafe {
+                self.execute(args, (&raw mut counter).cast())?;
+                pg_sys::SPI_processed
+            };
+            Ok(Flagged { rows, flagged: counter.flagged })
         })
     }
 
@@ -150,10 +153,13 @@ impl Statement {
         })
     }
 
+    /// Safety: as [`Self::execute_after`].
     unsafe fn execute(&self, args: &[Arg<'_>], dest: *mut pg_sys::DestReceiver) -> Result<()> {
+        // SAFETY: as the caller promises.
         unsafe { self.execute_after(args, dest, || ()) }
     }
 
+    /// Safety: connected; `dest` is null or a receiver that outlives the call.
     unsafe fn execute_after(
         &self,
         args: &[Arg<'_>],
@@ -169,6 +175,7 @@ impl Statement {
         }
     }
 
+    /// Safety: connected.
     unsafe fn plan(&self) -> Result<pg_sys::SPIPlanPtr> {
         if self.plan.get().is_null() {
             #[cfg(debug_assertions)]
@@ -198,6 +205,7 @@ impl Statement {
         Ok(self.plan.get())
     }
 
+    /// Safety: connected; `args` are as many as the statement takes.
     unsafe fn parameters(&self, args: &[Arg<'_>]) -> Result<pg_sys::ParamListInfo> {
         // A list of length 0 is not what the server passes: other extensions read beyond it.
         if self.types.is_empty() {
@@ -234,6 +242,7 @@ struct Expected(*const c_char);
 
 impl Drop for Expected {
     fn drop(&mut self) {
+        // SAFETY: of a text that was expected; nobody keeps a reference into the map.
         unsafe { named::forget(self.0) };
     }
 }
@@ -244,13 +253,13 @@ fn datum(type_oid: pg_sys::Oid, arg: &Arg<'_>) -> Result<pg_sys::Datum> {
         Arg::Xid(value) => pg_sys::Datum::from(*value),
         Arg::Tid(tid) => {
             // SAFETY: palloc gives room for one item pointer.
-            let pointer: *mut pg_sys::ItemPointerData =
-                unsafe { pg_sys::palloc(size_of::<pg_sys::ItemPointerData>()).cast() };
-            unsafe {
+            let pointer = unsafe {
+                let pointer: *mut pg_sys::ItemPointerData = pg_sys::palloc(size_of::<pg_sys::ItemPointerData>()).cast();
                 (*pointer).ip_blkid.bi_hi = (tid.block >> 16) as u16;
                 (*pointer).ip_blkid.bi_lo = (tid.block & 0xFFFF) as u16;
                 (*pointer).ip_posid = tid.offset;
-            }
+                pointer
+            };
             pg_sys::Datum::from(pointer)
         }
         Arg::Text(text) => value::from_text(type_oid, text)?,

@@ -36,8 +36,11 @@ impl Report {
     }
 }
 
+/// Safety: no frame above has anything to drop; texts end in a zero or are null.
 pub unsafe fn raise(report: &Report) -> ! {
     const TEXT: &CStr = c"%s";
+    // SAFETY: an ERROR is always begun, and each text goes through %s, which copies it; an SQLSTATE has five
+    // characters.
     unsafe {
         errstart(pgrx::PgLogLevel::ERROR as c_int, std::ptr::null());
         let code = report.sqlstate.as_ptr();

@@ -43,6 +43,7 @@ impl IsReadable {
         bytes.is_ascii() || (!encoding::is_converted() && std::str::from_utf8(bytes).is_ok())
     }
 
+    /// Safety: a text[] that is not null.
     unsafe fn array(array: pg_sys::Datum) -> bool {
         let (mut values, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
         // SAFETY: not null, and of type text[]; what comes back has so many elements.

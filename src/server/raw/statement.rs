@@ -14,6 +14,7 @@ pub fn background_command(text: &str) -> Result<String> {
     let source = CString::new(encoding::to_server(text))
         .map_err(|_| Error::new(SYNTAX_ERROR, "the command contains a zero byte"))?;
     // A syntax error is raised by the parser; the subtransaction turns it into a value.
+    // SAFETY: both live as long as the call, in a subtransaction.
     subtransaction(|| unsafe { inspect(&source, text) }).map_err(|error| point_into(error, text))
 }
 
@@ -27,7 +28,9 @@ fn point_into(mut error: Error, text: &str) -> Error {
     error
 }
 
+/// Safety: in a transaction, whose current memory holds the trees.
 unsafe fn inspect(source: &CStr, text: &str) -> Result<String> {
+    // SAFETY: a list of RawStmt, each with its statement; names of tags are static.
     unsafe {
         let statements = pg_sys::raw_parser(source.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
         let count = if statements.is_null() { 0 } else { (*statements).length };
@@ -54,7 +57,10 @@ unsafe fn inspect(source: &CStr, text: &str) -> Result<String> {
 
 /// Where the second statement begins, in characters from 1; before 18 the server counts the
 /// white space in front of it as well.
+///
+/// Safety: a list of RawStmt, or null.
 unsafe fn second_statement(statements: *mut pg_sys::List, text: &str) -> i32 {
+    // SAFETY: as the caller promises; there is a second one.
     let start = unsafe {
         if statements.is_null() || (*statements).length < 2 {
             return 0;
@@ -67,7 +73,9 @@ unsafe fn second_statement(statements: *mut pg_sys::List, text: &str) -> i32 {
     (before.chars().count() + rest[..blank].chars().count() + 1) as i32
 }
 
+/// Safety: a raw statement.
 unsafe fn reason_against(statement: *mut pg_sys::Node) -> Option<&'static str> {
+    // SAFETY: a node is cast to what its tag says.
     unsafe {
         match (*statement).type_ {
             NodeTag::T_TransactionStmt => Some("The worker itself begins and ends the transaction."),

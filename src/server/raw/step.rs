@@ -61,7 +61,10 @@ pub fn drop_temporary_objects() {
 /// The server drops temporary objects when a process ends, with what depends on them, where nobody can interrupt it: one lock on a
 /// table of the user's that does would keep the worker for good, and the server from stopping. So a step's go with the step, which can be
 /// interrupted; and the end of a process in the middle of a statement has a limit.
+///
+/// Safety: while a transaction commits, before the server's own look at them; nothing above has anything to drop.
 unsafe fn drop_those_of_this_transaction() {
+    // SAFETY: the snapshot is popped behind what uses it, or by the abort.
     unsafe {
         if pg_sys::MyXactFlags & pg_sys::XACT_FLAGS_ACCESSEDTEMPNAMESPACE as c_int != 0 {
             PushActiveSnapshot(GetTransactionSnapshot());
@@ -75,11 +78,10 @@ unsafe fn drop_those_of_this_transaction() {
 /// Called by the server at the end of a transaction. There is nothing to drop: an error in here, which aborts the transaction, passes.
 unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
     let level = LEVEL.replace(0);
-    // The first thing that the server does before it drops them. SAFETY: a flag of this process.
-    if event == pg_sys::XactEvent::XACT_EVENT_ABORT
-        && unsafe { pg_sys::proc_exit_inprogress }
-        && may_have_temporary_objects()
-    {
+    // SAFETY: a flag of this process.
+    let ends = unsafe { pg_sys::proc_exit_inprogress };
+    // The first thing that the server does before it drops them.
+    if event == pg_sys::XactEvent::XACT_EVENT_ABORT && ends && may_have_temporary_objects() {
         // Around an abort the server holds interrupts once more.
         timeout::bound_the_end(1);
     }

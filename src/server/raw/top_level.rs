@@ -21,9 +21,11 @@ pub struct Completion {
 pub fn run(sql: &str) -> Result<Completion> {
     let text = CString::new(encoding::to_server(sql))
         .map_err(|_| Error::new(SYNTAX_ERROR, "the text contains a zero byte"))?;
+    // SAFETY: a worker between transactions; the text outlives the statement.
     let result = notices::kept_of(|| catch(|| unsafe { run_portal(&text) }));
     // A procedure can leave things open; an error always does.
     clean_up_after_error();
+    // SAFETY: outside of a transaction, as PostgresMain does.
     unsafe { pg_sys::pgstat_report_stat(false) };
     result
 }
@@ -31,6 +33,8 @@ pub fn run(sql: &str) -> Result<Completion> {
 /// # Safety
 /// Between transactions of a worker that is connected to a database.
 unsafe fn run_portal(sql: &CStr) -> Result<Completion> {
+    // SAFETY: the context of commands outlives the transactions of the statement, and so do trees and portal in it; the
+    // portal is dropped at its end, or by the clean-up after an error.
     unsafe {
         pg_sys::SetCurrentStatementStartTimestamp();
         pg_sys::debug_query_string = sql.as_ptr();
@@ -79,12 +83,14 @@ unsafe fn run_portal(sql: &CStr) -> Result<Completion> {
     }
 }
 
+/// Safety: a portal that was started, and a receiver for it.
 unsafe fn portal_run(
     portal: pg_sys::Portal,
     receiver: *mut pg_sys::DestReceiver,
     completion: &mut pg_sys::QueryCompletion,
 ) {
     const ALL: std::ffi::c_long = std::ffi::c_long::MAX;
+    // SAFETY: as the caller promises; to the end, and once.
     unsafe {
         #[cfg(feature = "pg18")]
         pg_sys::PortalRun(portal, ALL, true, receiver, receiver, completion);
@@ -95,11 +101,14 @@ unsafe fn portal_run(
 
 /// One context for all statements of this process, emptied at each: a context per
 /// statement would leak on errors.
+///
+/// Safety: in a process that has its memory contexts; nobody uses what the last command left.
 unsafe fn command_context() -> pg_sys::MemoryContext {
     use std::cell::Cell;
     thread_local! {
         static CONTEXT: Cell<pg_sys::MemoryContext> = const { Cell::new(std::ptr::null_mut()) };
     }
+    // SAFETY: made in memory that lasts as long as the process, once.
     unsafe {
         if CONTEXT.get().is_null() {
             CONTEXT.set(pg_sys::AllocSetContextCreateInternal(

@@ -48,7 +48,10 @@ struct Type {
 
 impl Type {
     /// The base type, if it is a domain.
+    ///
+    /// Safety: in a transaction; no frame above has anything to drop.
     unsafe fn of(type_oid: Oid) -> Self {
+        // SAFETY: the row is pinned until its fields are copied.
         unsafe {
             let oid = getBaseType(type_oid);
             let tuple = SearchSysCache1(pg_sys::SysCacheIdentifier::TYPEOID as c_int, Datum::from(oid));
@@ -72,7 +75,9 @@ impl Type {
         }
     }
 
+    /// Safety: a value of this type; no frame above has anything to drop.
     unsafe fn output(&self, value: Datum) -> *mut c_char {
+        // SAFETY: the output function is the type's own.
         unsafe {
             let (mut output, mut is_varlena) = (Oid::INVALID, false);
             getTypeOutputInfo(self.oid, &mut output, &mut is_varlena);
@@ -80,7 +85,9 @@ impl Type {
         }
     }
 
+    /// Safety: a text that ends in a zero; no frame above has anything to drop.
     unsafe fn input(&self, text: *mut c_char) -> Datum {
+        // SAFETY: the input function is the type's own.
         unsafe {
             let (mut input, mut parameter) = (Oid::INVALID, Oid::INVALID);
             getTypeInputInfo(self.oid, &mut input, &mut parameter);
@@ -89,8 +96,11 @@ impl Type {
     }
 
     /// What a text gives that the type itself has just written. `None`: it does not read it, and from 16 on says so softly.
+    ///
+    /// Safety: as [`Self::input`].
     unsafe fn input_again(&self, text: *mut c_char) -> Option<Datum> {
         #[cfg(feature = "pg15")]
+        // SAFETY: as the caller promises.
         unsafe {
             // The only types of the server's whose text may be ambiguous to themselves.
             let ambiguous = matches!(
@@ -100,6 +110,7 @@ impl Type {
             if ambiguous { None } else { Some(self.input(text)) }
         }
         #[cfg(not(feature = "pg15"))]
+        // SAFETY: the function's lookup is zeroed memory, which the server fills; the context outlives the call.
         unsafe {
             let (mut input, mut parameter) = (Oid::INVALID, Oid::INVALID);
             getTypeInputInfo(self.oid, &mut input, &mut parameter);
@@ -117,12 +128,17 @@ impl Type {
         }
     }
 
+    /// Safety: values of this type.
     unsafe fn same_image(&self, a: Datum, b: Datum) -> bool {
+        // SAFETY: length and passing are the type's own.
         unsafe { datum_image_eq(a, b, self.by_value, self.length.into()) }
     }
 
     /// By the order of its default operator class; no, if it has none.
+    ///
+    /// Safety: values of this type; no frame above has anything to drop.
     unsafe fn equal(&self, a: Datum, b: Datum) -> bool {
+        // SAFETY: an entry of the type cache lasts as long as the process; a comparison gives an integer.
         unsafe {
             let entry = lookup_type_cache(self.oid, pg_sys::TYPECACHE_CMP_PROC_FINFO as c_int);
             let compare = &raw mut (*entry).cmp_proc_finfo;
@@ -132,7 +148,10 @@ impl Type {
     }
 
     /// The binary form in hexadecimal digits, if it has one both ways, and what that gives.
+    ///
+    /// Safety: a value of this type; no frame above has anything to drop.
     unsafe fn binary(&self, value: Datum) -> Option<(*mut c_char, Datum)> {
+        // SAFETY: what was sent is a bytea, of that many bytes.
         unsafe {
             if self.send == Oid::INVALID || self.receive == Oid::INVALID {
                 return None;
@@ -146,7 +165,9 @@ impl Type {
         }
     }
 
+    /// Safety: begins with the mark of a binary form; no frame above has anything to drop.
     unsafe fn receive(&self, text: *const c_char) -> Datum {
+        // SAFETY: behind the mark; the buffer has room for the bytes and one more, and outlives the call.
         unsafe {
             let (bytes, length) = from_hexadecimal(text.add(BINARY.count_bytes()));
             let mut buffer = pg_sys::StringInfoData {
@@ -164,7 +185,10 @@ impl Type {
 }
 
 /// Text inside of a binary form is sent in the client's encoding, which need not have its characters.
+///
+/// Safety: in a transaction; no frame above has anything to drop.
 unsafe fn pin_client_encoding() -> c_int {
+    // SAFETY: names of encodings are static.
     unsafe {
         if pg_get_client_encoding() == GetDatabaseEncoding() {
             return 0;
@@ -176,7 +200,10 @@ unsafe fn pin_client_encoding() -> c_int {
 }
 
 /// The text of a value, which [`read`] gives back the same value for.
+///
+/// Safety: a value of this type; no frame above has anything to drop.
 pub unsafe fn write(type_oid: Oid, value: Datum) -> *mut c_char {
+    // SAFETY: each form is a text in the current memory, from the type's own functions.
     unsafe {
         let kind = Type::of(type_oid);
         let text = kind.output(value);
@@ -207,7 +234,10 @@ pub unsafe fn write(type_oid: Oid, value: Datum) -> *mut c_char {
 }
 
 /// As it is, if it is text here and cannot be taken for something else.
+///
+/// Safety: it ends in a zero.
 unsafe fn plain(text: *mut c_char) -> *mut c_char {
+    // SAFETY: as the caller promises.
     unsafe {
         let length = CStr::from_ptr(text).count_bytes();
         if begins_with(text, TEXT) || begins_with(text, BINARY) || !pg_verifymbstr(text, length as c_int, true) {
@@ -218,7 +248,10 @@ unsafe fn plain(text: *mut c_char) -> *mut c_char {
 }
 
 /// The value that [`write`] has written, of the type's base type.
+///
+/// Safety: a text that [`write`] has given for this type; no frame above has anything to drop.
 pub unsafe fn read(type_oid: Oid, text: *const c_char) -> Datum {
+    // SAFETY: as the caller promises: a mark says which form it is.
     unsafe {
         let kind = Type::of(type_oid);
         if begins_with(text, BINARY) {
@@ -235,16 +268,23 @@ pub unsafe fn read(type_oid: Oid, text: *const c_char) -> Datum {
 }
 
 /// What the type's input function makes of a text of an older version.
+///
+/// Safety: a text of this type; no frame above has anything to drop.
 pub unsafe fn read_old(type_oid: Oid, text: *const c_char) -> Datum {
+    // SAFETY: as the caller promises; input functions may write to their text, so it is a copy.
     unsafe { Type::of(type_oid).input(raw::concat(&[text])) }
 }
 
+/// Safety: it ends in a zero.
 unsafe fn begins_with(text: *const c_char, start: &CStr) -> bool {
+    // SAFETY: as the caller promises.
     unsafe { CStr::from_ptr(text).to_bytes().starts_with(start.to_bytes()) }
 }
 
+/// Safety: that many bytes.
 unsafe fn hexadecimal(start: &CStr, bytes: *const u8, length: usize) -> *mut c_char {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    // SAFETY: room for the mark, two digits a byte, and the zero.
     unsafe {
         let before = start.count_bytes();
         let text: *mut u8 = palloc(before + 2 * length + 1).cast();
@@ -264,7 +304,10 @@ unsafe fn hexadecimal(start: &CStr, bytes: *const u8, length: usize) -> *mut c_c
 }
 
 /// The bytes, with a zero behind them, and how many there are.
+///
+/// Safety: it ends in a zero.
 unsafe fn from_hexadecimal(text: *const c_char) -> (*mut u8, usize) {
+    // SAFETY: two digits a byte, and `digits` is twice as long at least.
     unsafe {
         let digits = CStr::from_ptr(text).to_bytes();
         let length = digits.len() / 2;
@@ -333,7 +376,9 @@ pub struct Records {
 }
 
 impl Records {
+    /// Safety: `types` are types; no frame above has anything to drop.
     pub unsafe fn new(types: &[Oid]) -> Self {
+        // SAFETY: so many columns, each described before the whole is blessed.
         unsafe {
             let descriptor = CreateTemplateTupleDesc(types.len() as c_int);
             let mut i = 0;
@@ -345,14 +390,18 @@ impl Records {
         }
     }
 
+    /// Safety: a value and whether it is null for each column.
     pub unsafe fn add(&mut self, values: *mut Datum, nulls: *mut bool) {
+        // SAFETY: a tuple that was just formed has its header.
         unsafe {
             let tuple = heap_form_tuple(self.descriptor, values, nulls);
             self.array.add(HeapTupleHeaderGetDatum((*tuple).t_data), false);
         }
     }
 
+    /// Safety: in the memory that is to hold the array.
     pub unsafe fn finish(self) -> Datum {
+        // SAFETY: as the caller promises.
         unsafe { self.array.finish() }
     }
 }

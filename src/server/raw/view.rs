@@ -109,6 +109,7 @@ pub fn shape(action: &[u8], view: Oid) -> Option<Shape> {
 /// # Safety
 /// `T` is a node of this tag.
 unsafe fn node<T>(tag: NodeTag) -> *mut T {
+    // SAFETY: zeroed, and with its tag it is such a node.
     unsafe {
         let node = pg_sys::palloc0(size_of::<T>()).cast::<T>();
         (*node.cast::<pg_sys::Node>()).type_ = tag;
@@ -116,7 +117,10 @@ unsafe fn node<T>(tag: NodeTag) -> *mut T {
     }
 }
 
+/// Safety: the actions of a rule, or null.
 unsafe fn shape_of(actions: *mut pg_sys::List, view: Oid) -> Option<Shape> {
+    // SAFETY: a rule's action is a Query; nodes are cast to what their tags say, and those that we make live in the
+    // current memory.
     unsafe {
         if actions.is_null() || (*actions).length != 1 {
             return None;
@@ -174,7 +178,10 @@ unsafe fn shape_of(actions: *mut pg_sys::List, view: Oid) -> Option<Shape> {
 }
 
 /// The number of the column of the only table that this node is.
+///
+/// Safety: an analysed expression, or null.
 unsafe fn column(expression: *mut pg_sys::Node, index: i32) -> Option<i16> {
+    // SAFETY: as the caller promises; equal() reads both to their ends.
     unsafe {
         if expression.is_null() || (*expression).type_ != NodeTag::T_Var {
             return None;
@@ -187,7 +194,10 @@ unsafe fn column(expression: *mut pg_sys::Node, index: i32) -> Option<i16> {
 
 /// Where the one table is that a query reads, and which. Before 16 the stored query of a view has the view itself in front,
 /// twice, for rules.
+///
+/// Safety: an analysed query.
 unsafe fn only_relation(query: *mut pg_sys::Query, view: Oid) -> Option<(i32, Oid)> {
+    // SAFETY: lists of a Query hold what their fields say.
     unsafe {
         if (*query).type_ != NodeTag::T_Query {
             return None;
@@ -275,6 +285,8 @@ impl TriggerToBe {
 /// # Safety
 /// The argument is that of the call.
 pub unsafe fn trigger_to_be(fcinfo: pg_sys::FunctionCallInfo) -> Option<TriggerToBe> {
+    // SAFETY: the event trigger's data and the statement's tree last as long as the call; a node is cast to what its
+    // tag says.
     unsafe {
         let context = (*fcinfo).context;
         if context.is_null() || (*context).type_ != NodeTag::T_EventTriggerData {

@@ -26,10 +26,12 @@ pub fn was_terminated() -> bool {
 /// until it ends (seconds instead of 0.1 s).
 unsafe extern "C-unwind" fn on_sigterm(signal: c_int) {
     TERMINATED.store(true, Ordering::Relaxed);
+    // SAFETY: the server's own handler: it leaves a note.
     unsafe { die(signal) };
 }
 
 unsafe extern "C-unwind" fn on_sighup(_signal: c_int) {
+    // SAFETY: a flag, and the latch, which may be set in a signal handler.
     unsafe {
         pg_sys::ConfigReloadPending = 1;
         pg_sys::SetLatch(pg_sys::MyLatch);
@@ -40,6 +42,7 @@ unsafe extern "C-unwind" fn on_sighup(_signal: c_int) {
 /// made: a worker that connects with signals blocked while DROP DATABASE WITH
 /// (FORCE) runs makes that DROP hang for ever.
 pub fn accept_signals() {
+    // SAFETY: before the process connects; the handlers are functions of this library.
     unsafe {
         install(libc::SIGTERM, on_sigterm);
         install(libc::SIGHUP, on_sighup);
@@ -47,19 +50,20 @@ pub fn accept_signals() {
     }
 }
 
+/// Safety: the handler may be called in the middle of anything.
 unsafe fn install(signal: c_int, handler: unsafe extern "C-unwind" fn(c_int)) {
-    #[cfg(not(feature = "pg18"))]
+    // SAFETY: as the caller promises.
     unsafe {
+        #[cfg(not(feature = "pg18"))]
         pg_sys::pqsignal(signal, Some(handler));
-    }
-    #[cfg(feature = "pg18")]
-    unsafe {
+        #[cfg(feature = "pg18")]
         pg_sys::pqsignal_be(signal, Some(handler));
     }
 }
 
 /// Connects to the shared catalogs only.
 pub fn connect_without_database() {
+    // SAFETY: once in a worker's life, before anything needs a catalog.
     unsafe { pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0) };
 }
 
@@ -72,6 +76,7 @@ pub fn connect(database: Oid, role: Oid) {
     #[cfg(not(any(feature = "pg15", feature = "pg16")))]
     let flags = pg_sys::BGWORKER_BYPASS_ROLELOGINCHECK;
     let inherited = Inherited::note();
+    // SAFETY: once in a worker's life, before anything needs a catalog.
     unsafe { pg_sys::BackgroundWorkerInitializeConnectionByOid(database, role, flags) };
     inherited.take_back();
     begin_session();
@@ -141,6 +146,7 @@ impl Registration<'_> {
             None => pg_sys::BGW_NEVER_RESTART,
         };
         worker.bgw_main_arg = pg_sys::Datum::from(self.argument as usize);
+        // SAFETY: a variable of this process.
         worker.bgw_notify_pid = if notify { unsafe { pg_sys::MyProcPid } } else { 0 };
         worker
     }
@@ -148,6 +154,7 @@ impl Registration<'_> {
     /// Under `shared_preload_libraries`.
     pub fn register_static(&self) {
         let mut worker = self.build(false);
+        // SAFETY: while libraries are preloaded; the registration is copied.
         unsafe { pg_sys::RegisterBackgroundWorker(&mut worker) };
     }
 
@@ -157,6 +164,7 @@ impl Registration<'_> {
         let mut worker = self.build(true);
         let mut handle = std::ptr::null_mut();
         // The handle must outlive the transaction that asks.
+        // SAFETY: the context is put back; the registration is copied, and the handle written.
         let started = unsafe {
             let context = pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
             let started = pg_sys::RegisterDynamicBackgroundWorker(&mut worker, &mut handle);
@@ -180,12 +188,14 @@ pub struct Handle(*mut pg_sys::BackgroundWorkerHandle);
 impl Handle {
     pub fn is_running(&self) -> bool {
         let mut pid = 0;
+        // SAFETY: a handle lasts as long as the process.
         let status = unsafe { pg_sys::GetBackgroundWorkerPid(self.0, &mut pid) };
         status != pg_sys::BgwHandleStatus::BGWH_STOPPED
     }
 
     pub fn pid(&self) -> Option<i32> {
         let mut pid = 0;
+        // SAFETY: a handle lasts as long as the process.
         let status = unsafe { pg_sys::GetBackgroundWorkerPid(self.0, &mut pid) };
         (status == pg_sys::BgwHandleStatus::BGWH_STARTED).then_some(pid)
     }
@@ -193,6 +203,7 @@ impl Handle {
     /// Waits until the postmaster has started it (or it has already ended).
     pub fn wait_for_startup(&self) -> Result<i32> {
         let mut pid = 0;
+        // SAFETY: a handle lasts as long as the process; it takes interrupts while it waits.
         match unsafe { pg_sys::WaitForBackgroundWorkerStartup(self.0, &mut pid) } {
             pg_sys::BgwHandleStatus::BGWH_STARTED => Ok(pid),
             _ => Err(Error::new(INTERNAL_ERROR, "the background worker ended at once")
@@ -226,6 +237,7 @@ pub fn wait_in_session(time: Duration) {
 }
 
 fn wait_for_latch(time: Duration) -> bool {
+    // SAFETY: this process's own latch.
     unsafe {
         let events = pg_sys::WaitLatch(
             pg_sys::MyLatch,
@@ -244,6 +256,7 @@ pub fn terminate(process: Process) {
 }
 
 pub fn reload_configuration() {
+    // SAFETY: a flag that a signal handler sets, and what the server's own main loops do then.
     unsafe {
         if pg_sys::ConfigReloadPending != 0 {
             pg_sys::ConfigReloadPending = 0;
@@ -255,6 +268,7 @@ pub fn reload_configuration() {
 /// Shows what this process does: `active` with `text`, or `idle`.
 pub fn report_activity(text: Option<&str>) {
     let text = text.and_then(|text| CString::new(text).ok());
+    // SAFETY: the text is copied.
     unsafe {
         match &text {
             Some(text) => pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, text.as_ptr()),
@@ -265,6 +279,7 @@ pub fn report_activity(text: Option<&str>) {
 
 pub fn report_application_name(name: &str) {
     if let Ok(name) = CString::new(name) {
+        // SAFETY: the text is copied.
         unsafe { pg_sys::pgstat_report_appname(name.as_ptr()) };
     }
 }
@@ -285,6 +300,7 @@ unsafe extern "C-unwind" fn at_exit(_code: c_int, f: pg_sys::Datum) {
 /// Leaves for good: the postmaster forgets a worker that ends with 0.
 pub fn leave() -> ! {
     #[allow(unreachable_code)]
+    // SAFETY: ends the process with its callbacks, from which nothing comes back to us.
     unsafe {
         pg_sys::proc_exit(0);
         std::process::abort() // bound as returning on 18
@@ -293,24 +309,29 @@ pub fn leave() -> ! {
 
 /// Is this a server on its way from one version to the next?
 pub fn is_binary_upgrade() -> bool {
+    // SAFETY: a variable of this process.
     unsafe { pg_sys::IsBinaryUpgrade }
 }
 
 /// Is the library being loaded by `shared_preload_libraries`?
 pub fn is_preloading() -> bool {
+    // SAFETY: a variable of this process.
     unsafe { pg_sys::process_shared_preload_libraries_in_progress }
 }
 
 pub fn my_pid() -> i32 {
+    // SAFETY: a variable of this process.
     unsafe { pg_sys::MyProcPid }
 }
 
 pub fn in_recovery() -> bool {
+    // SAFETY: a plain read of shared memory.
     unsafe { pg_sys::RecoveryInProgress() }
 }
 
 /// Sets the latch of another process; nothing happens if it is gone.
 pub fn wake(pid: i32) {
+    // SAFETY: a PGPROC, and its latch, is in shared memory for as long as the server runs.
     unsafe {
         let process = pg_sys::BackendPidGetProc(pid);
         if !process.is_null() {

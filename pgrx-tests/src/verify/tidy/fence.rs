@@ -56,7 +56,6 @@ pub fn safety(clone: &Clone) -> Result<Vec<Finding>> {
                 return;
             }
             let what = match tokens.get(at + 1) {
-                // `#[unsafe(no_mangle)]` has no block.
                 Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Brace => "block",
                 // `unsafe fn name`; without a name it is a type.
                 Some(TokenTree::Ident(word)) if word == "fn" => match tokens.get(at + 2) {
@@ -79,7 +78,7 @@ pub fn safety(clone: &Clone) -> Result<Vec<Finding>> {
 
 /// Whether a comment in or above the statement that has this line says why it is safe.
 fn says_why(lines: &[&str], line: usize) -> bool {
-    let says = |text: &str| ["SAFETY:", "# Safety", "/// Safety:"].iter().any(|word| text.contains(word));
+    let says = |text: &str| ["SAFETY:", "Safety:", "# Safety"].iter().any(|word| text.contains(word));
     let mut at = line - 1;
     if says(lines[at]) || lines.get(at + 1).is_some_and(|next| is_comment(next) && says(next)) {
         return true;

@@ -62,7 +62,10 @@ const COLLATIONS: &str = "
 
 /// May this function run as who is acting now? It was made by him, or by a superuser. A cast is made by whoever owns one of
 /// its two types.
+///
+/// Safety: in a transaction; no frame above has anything to drop.
 unsafe fn is_trusted(function: Oid) -> bool {
+    // SAFETY: the row is pinned until its owner is copied.
     unsafe {
         if function.to_u32() < FIRST_NORMAL {
             return true;
@@ -107,6 +110,7 @@ impl Objects {
 
     fn has_function(&self, oid: Oid) -> bool {
         // Unguarded, as in `raw`.
+        // SAFETY: looks up in a transaction; nothing to drop in the walk above.
         oid.to_u32() < FIRST_NORMAL
             || (self.schema != Oid::INVALID && unsafe { get_func_namespace(oid) } == self.schema)
     }
@@ -114,7 +118,11 @@ impl Objects {
     /// Is what this node names among them? A cast is found by its two types, and its function has to be one that may run
     /// here. So are the operators that an order, a group or a comparison of rows needs: by default operator classes, which
     /// superusers make.
+    ///
+    /// Safety: a node of an analysed query; no frame above has anything to drop.
     pub(super) unsafe fn has_those_of(&self, node: *const pg_sys::Node) -> bool {
+        // SAFETY: a node is cast to what its tag says; lists of an expression hold OIDs or nodes as the server's own
+        // walkers read them.
         unsafe {
             match (*node).type_ {
                 NodeTag::T_OpExpr | NodeTag::T_DistinctExpr | NodeTag::T_NullIfExpr => {

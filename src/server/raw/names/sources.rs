@@ -27,7 +27,10 @@ fn names_by_path(readings: &str) -> Option<String> {
 
 /// `implied`: operators that the grammar implies count too. They may stand only where the path is pinned, or where a name is
 /// resolved once and for all.
+///
+/// Safety: in a transaction.
 unsafe fn read(found: &mut Vec<String>, sql: &str, implied: bool) {
+    // SAFETY: the text outlives its trees.
     unsafe {
         let text = answer(encoding::to_c(sql));
         for statement in parse(&text) {
@@ -41,7 +44,9 @@ unsafe fn read(found: &mut Vec<String>, sql: &str, implied: bool) {
     }
 }
 
+/// Safety: a raw statement.
 unsafe fn top(node: *mut Node, names: &mut Names) {
+    // SAFETY: a node is cast to what its tag says.
     unsafe {
         match (*node).type_ {
             NodeTag::T_ViewStmt => {
@@ -113,7 +118,9 @@ unsafe fn top(node: *mut Node, names: &mut Names) {
     }
 }
 
+/// Safety: a Constraint.
 unsafe fn constraint_of(node: *mut Node, names: &mut Names) {
+    // SAFETY: as the caller promises.
     unsafe {
         let constraint = &*node.cast::<pg_sys::Constraint>();
         names.walk(constraint.raw_expr);
@@ -123,7 +130,10 @@ unsafe fn constraint_of(node: *mut Node, names: &mut Names) {
 }
 
 /// The body of a function of SQL is read in every session anew, unless it is of the new kind; others' bodies cannot be read.
+///
+/// Safety: of a raw tree.
 unsafe fn body(create: &pg_sys::CreateFunctionStmt, found: &mut Vec<String>) {
+    // SAFETY: the options of CREATE FUNCTION are DefElem; AS has a list of String, LANGUAGE a String.
     unsafe {
         let (mut body, mut language, mut pinned) = (None, String::new(), false);
         for option in PgList::<pg_sys::DefElem>::from_pg(create.options).iter_ptr() {
@@ -147,7 +157,10 @@ unsafe fn body(create: &pg_sys::CreateFunctionStmt, found: &mut Vec<String>) {
 }
 
 /// `RETURN ..`, or the statements of BEGIN ATOMIC, in lists.
+///
+/// Safety: what a body of the new kind is: statements, or lists of them.
 unsafe fn new_body(node: *mut Node, names: &mut Names) {
+    // SAFETY: a node is cast to what its tag says.
     unsafe {
         match (*node).type_ {
             NodeTag::T_List => {
