@@ -166,7 +166,8 @@ CREATE VIEW upkeep.quarantined_rows WITH (security_barrier) AS
     WHERE r.state OPERATOR(pg_catalog.=) 'quarantined'
       AND pg_catalog.pg_has_role(j.owner, 'USAGE');
 COMMENT ON VIEW upkeep.quarantined_rows IS
-'Rows that a job put aside because they cannot be done, for a backfill because their new value is an error; upkeep.retry(job) tries them again. Visible to members of the job''s owner.';
+'Rows that a job put aside because they cannot be done, for a backfill because their new value is an error; '
+'upkeep.retry(job) tries them again. Visible to members of the job''s owner.';
 COMMENT ON COLUMN upkeep.quarantined_rows.row_key IS 'The row''s key, or its place (ctid) where the table has no key.';
 GRANT SELECT ON upkeep.quarantined_rows TO PUBLIC;
 /* </end connected objects> */
@@ -270,8 +271,10 @@ CROSS JOIN LATERAL (
     SELECT coalesce(pg_catalog.sum(t.rows_done), 0)::bigint AS rows_done,
            coalesce(pg_catalog.sum(t.units_done), 0) AS units_done,
            pg_catalog.max(t.batch_rows) AS batch_rows,
-           pg_catalog.sum(t.rows_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS rows_per_second,
-           pg_catalog.sum(t.units_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(greatest(t.wall_time, t.busy_time), 0)) AS units_per_second,
+           pg_catalog.sum(t.rows_done OPERATOR(pg_catalog.*) 1000.0::double precision
+                          OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS rows_per_second,
+           pg_catalog.sum(t.units_done OPERATOR(pg_catalog.*) 1000.0::double precision
+                          OPERATOR(pg_catalog./) nullif(greatest(t.wall_time, t.busy_time), 0)) AS units_per_second,
            pg_catalog.min(CASE WHEN k.own AND t.wait_reason IS NOT NULL
                                THEN pg_catalog.concat_ws(': ', t.wait_reason, t.wait_detail)
                                ELSE t.wait_reason END) AS wait_reason,
@@ -288,7 +291,10 @@ CROSS JOIN LATERAL (
                 ELSE 0 END AS percent) p
 LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) j.owner
 WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
-COMMENT ON VIEW upkeep.jobs IS 'Jobs of this database: state, progress, speed, error. Made for \watch. Rows: the caller''s roles'' jobs; all for pg_monitor and upkeep.admin_role. elapsed counts from the first start; rows_per_second is per second at work, workers added up; limits are the job''s own.';
+COMMENT ON VIEW upkeep.jobs IS
+'Jobs of this database: state, progress, speed, error. Made for \watch. Rows: the caller''s roles'' jobs; '
+'all for pg_monitor and upkeep.admin_role. elapsed counts from the first start; rows_per_second is per second at '
+'work, workers added up; limits are the job''s own.';
 
 CREATE VIEW upkeep.job_events WITH (security_barrier) AS
 SELECT e.job, e.happened_at, e.event,
@@ -297,7 +303,9 @@ FROM upkeep._job_event e
 JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) e.job
 CROSS JOIN LATERAL (SELECT pg_catalog.pg_has_role(j.owner, 'USAGE') AS own) k
 WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
-COMMENT ON VIEW upkeep.job_events IS 'History of each job: every change of state, choice, wait, retry and error. detail is shown to members of the job''s owner.';
+COMMENT ON VIEW upkeep.job_events IS
+'History of each job: every change of state, choice, wait, retry and error. '
+'detail is shown to members of the job''s owner.';
 
 CREATE FUNCTION upkeep._throttle(
     OUT input text, OUT subject text, OUT value double precision, OUT threshold double precision, OUT unit text,
@@ -310,7 +318,10 @@ CREATE VIEW upkeep.throttle WITH (security_barrier) AS
 SELECT t.input, t.subject, t.value, t.threshold, t.unit, t.throttling, t.reason,
        pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => t.age) AS sampled_at
 FROM upkeep._throttle() t;
-COMMENT ON VIEW upkeep.throttle IS 'What may hold jobs back, as last measured while jobs ran: each figure, the server''s limit for it, and whether it holds all jobs back now. Rows for members of pg_read_all_stats (pg_monitor) and of upkeep.admin_role; nobody else sees any.';
+COMMENT ON VIEW upkeep.throttle IS
+'What may hold jobs back, as last measured while jobs ran: each figure, the server''s limit for it, '
+'and whether it holds all jobs back now. Rows for members of pg_read_all_stats (pg_monitor) and of upkeep.admin_role; '
+'nobody else sees any.';
 GRANT SELECT ON upkeep.throttle TO PUBLIC;
 
 CREATE FUNCTION upkeep._status() RETURNS jsonb
@@ -331,7 +342,10 @@ SELECT s.f OPERATOR(pg_catalog.->>) 'workers' AS workers,
        (SELECT pg_catalog.count(*) FROM upkeep.jobs j WHERE j.state OPERATOR(pg_catalog.=) 'paused') AS paused_jobs,
        s.f OPERATOR(pg_catalog.->>) 'advice' AS advice
 FROM (SELECT upkeep._status() AS f) s;
-COMMENT ON VIEW upkeep.status IS 'One row: are workers up (preloaded, dynamic, not running), how many work on this server, and in advice, line by line, what was asked for and does not happen, and what to type. Job counts are of the jobs the caller can see.';
+COMMENT ON VIEW upkeep.status IS
+'One row: are workers up (preloaded, dynamic, not running), how many work on this server, and in advice, '
+'line by line, what was asked for and does not happen, and what to type. '
+'Job counts are of the jobs the caller can see.';
 
 GRANT SELECT ON upkeep.jobs, upkeep.job_events, upkeep.status TO PUBLIC;
 /* </end connected objects> */
@@ -344,23 +358,31 @@ GRANT SELECT ON upkeep.jobs, upkeep.job_events, upkeep.status TO PUBLIC;
 
 CREATE FUNCTION upkeep.pause(job uuid) RETURNS uuid
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pause_wrapper';
-COMMENT ON FUNCTION upkeep.pause(uuid) IS 'Pauses a job after its current batch. Owner''s members and upkeep.admin_role. 42704 no such job, 42501 not yours, 55000 finished or a command that has started.';
+COMMENT ON FUNCTION upkeep.pause(uuid) IS
+'Pauses a job after its current batch. Owner''s members and upkeep.admin_role. '
+'42704 no such job, 42501 not yours, 55000 finished or a command that has started.';
 
 CREATE FUNCTION upkeep.resume(job uuid) RETURNS uuid
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'resume_wrapper';
-COMMENT ON FUNCTION upkeep.resume(uuid) IS 'Lets a paused job go on where it was. Owner''s members. 55000 if it is finished, or came with a dump (resume_all).';
+COMMENT ON FUNCTION upkeep.resume(uuid) IS
+'Lets a paused job go on where it was. Owner''s members. 55000 if it is finished, or came with a dump (resume_all).';
 
 CREATE FUNCTION upkeep.cancel(job uuid) RETURNS uuid
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cancel_wrapper';
-COMMENT ON FUNCTION upkeep.cancel(uuid) IS 'Ends a job for good once the caller''s transaction commits; its current batch or command is canceled, what was committed stays. Owner''s members and upkeep.admin_role. 55000 if it has finished.';
+COMMENT ON FUNCTION upkeep.cancel(uuid) IS
+'Ends a job for good once the caller''s transaction commits; its current batch or command is canceled, '
+'what was committed stays. Owner''s members and upkeep.admin_role. 55000 if it has finished.';
 
 CREATE FUNCTION upkeep.retry(job uuid) RETURNS uuid
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retry_wrapper';
-COMMENT ON FUNCTION upkeep.retry(uuid) IS 'Starts a failed or canceled job again at its cursor, or a done one for its quarantined and left rows. Owner''s members. 55000 if there is nothing to try again.';
+COMMENT ON FUNCTION upkeep.retry(uuid) IS
+'Starts a failed or canceled job again at its cursor, or a done one for its quarantined and left rows. '
+'Owner''s members. 55000 if there is nothing to try again.';
 
 CREATE FUNCTION upkeep.drop_job(job uuid) RETURNS uuid
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'drop_job_wrapper';
-COMMENT ON FUNCTION upkeep.drop_job(uuid) IS 'Forgets a finished job and its history. Owner''s members and upkeep.admin_role. 55000 if it has not finished.';
+COMMENT ON FUNCTION upkeep.drop_job(uuid) IS
+'Forgets a finished job and its history. Owner''s members and upkeep.admin_role. 55000 if it has not finished.';
 
 CREATE FUNCTION upkeep.alter_job(
     job uuid,
@@ -376,31 +398,50 @@ CREATE FUNCTION upkeep.alter_job(
 ) RETURNS uuid
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'alter_job_0_2_wrapper';
 COMMENT ON FUNCTION upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer, double precision) IS
-'Changes an unfinished job, also while it runs; null keeps what is. batch_time 10 ms to 60 s, workers 1 to 64; run_between: hours as ''22:00-05:00'' in timezone (default the session''s), '''' for always; the rest tightens the settings of these names (kB/s, 0..1). 0 takes a limit away again, and has batch_time follow the setting. Owner''s members. 22023 a value out of range.';
+'Changes an unfinished job, also while it runs; null keeps what is. batch_time 10 ms to 60 s, workers 1 to 64; '
+'run_between: hours as ''22:00-05:00'' in timezone (default the session''s), '''' for always; '
+'the rest tightens the settings of these names (kB/s, 0..1). 0 takes a limit away again, and has batch_time follow '
+'the setting. Owner''s members. 22023 a value out of range.';
 
 CREATE FUNCTION upkeep.pause_all(reason text DEFAULT NULL) RETURNS integer
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pause_all_wrapper';
-COMMENT ON FUNCTION upkeep.pause_all(text) IS 'Pauses every unfinished job of this database except commands that have started, and holds every schedule; returns how many. What other transactions have locked is passed over, with a warning that names it (55P03). To be granted.';
+COMMENT ON FUNCTION upkeep.pause_all(text) IS
+'Pauses every unfinished job of this database except commands that have started, and holds every schedule; '
+'returns how many. What other transactions have locked is passed over, with a warning that names it (55P03). '
+'To be granted.';
 
 CREATE FUNCTION upkeep.resume_all() RETURNS integer
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'resume_all_wrapper';
-COMMENT ON FUNCTION upkeep.resume_all() IS 'Resumes every paused job and held schedule of this database, those that came with a dump or copy included (owner and table are found by name); returns how many. What other transactions have locked is passed over, with a warning that names it (55P03). To be granted.';
+COMMENT ON FUNCTION upkeep.resume_all() IS
+'Resumes every paused job and held schedule of this database, those that came with a dump or copy included (owner and '
+'table are found by name); returns how many. What other transactions have locked is passed over, with a warning that '
+'names it (55P03). To be granted.';
 
 CREATE PROCEDURE upkeep.wait(job uuid, timeout interval DEFAULT NULL)
     LANGUAGE c AS 'MODULE_PATHNAME', 'wait_wrapper';
-COMMENT ON PROCEDURE upkeep.wait(uuid, interval) IS 'Waits for a job with progress as notices, holding no snapshot. Raises the job''s error if it fails, 57014 if it is canceled or the timeout passes, 25001 inside a transaction block.';
+COMMENT ON PROCEDURE upkeep.wait(uuid, interval) IS
+'Waits for a job with progress as notices, holding no snapshot. Raises the job''s error if it fails, '
+'57014 if it is canceled or the timeout passes, 25001 inside a transaction block.';
 
 CREATE FUNCTION upkeep.start_workers() RETURNS integer
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'start_workers_wrapper';
-COMMENT ON FUNCTION upkeep.start_workers() IS 'Starts background workers for this database until the server restarts; returns 1, or 0 if they run already. Without shared_preload_libraries. To be granted. 53000 if max_worker_processes is used up.';
+COMMENT ON FUNCTION upkeep.start_workers() IS
+'Starts background workers for this database until the server restarts; returns 1, or 0 if they run already. '
+'Without shared_preload_libraries. To be granted. 53000 if max_worker_processes is used up.';
 
 CREATE FUNCTION upkeep.stop_workers() RETURNS integer
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'stop_workers_wrapper';
-COMMENT ON FUNCTION upkeep.stop_workers() IS 'Ends the workers that start_workers() started; jobs wait where they are. Returns the number of processes ended. To be granted. 55000 if the library is preloaded.';
+COMMENT ON FUNCTION upkeep.stop_workers() IS
+'Ends the workers that start_workers() started; jobs wait where they are. Returns the number of processes ended. '
+'To be granted. 55000 if the library is preloaded.';
 
 CREATE FUNCTION upkeep.run_in_background(command text, name text DEFAULT NULL, retries integer DEFAULT 0) RETURNS uuid
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'run_in_background_wrapper';
-COMMENT ON FUNCTION upkeep.run_in_background(text, text, integer) IS 'Runs one SQL command in a worker as the caller, top-level ones (VACUUM, CREATE INDEX CONCURRENTLY, CALL) included. retries: how often a failed or interrupted run is repeated. To be granted. 42601 unless exactly one statement; 0A000 for BEGIN, COMMIT, LISTEN, COPY FROM STDIN or TO STDOUT; 54000 more than 1 MB.';
+COMMENT ON FUNCTION upkeep.run_in_background(text, text, integer) IS
+'Runs one SQL command in a worker as the caller, top-level ones (VACUUM, CREATE INDEX CONCURRENTLY, CALL) included. '
+'retries: how often a failed or interrupted run is repeated. To be granted. '
+'42601 unless exactly one statement; 0A000 for BEGIN, COMMIT, LISTEN, COPY FROM STDIN or TO STDOUT; '
+'54000 more than 1 MB.';
 
 REVOKE EXECUTE ON FUNCTION upkeep.start_workers(), upkeep.stop_workers(), upkeep.pause_all(text),
     upkeep.resume_all(), upkeep.run_in_background(text, text, integer) FROM PUBLIC;
@@ -433,8 +474,16 @@ CREATE FUNCTION upkeep.backfill(
 ) RETURNS uuid
     LANGUAGE c VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'upkeep_backfill_0_2_wrapper';
-COMMENT ON FUNCTION upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text, text, interval, bigint, integer, double precision) IS
-'Fills columns of a table, of all partitions or of all children in the background and returns the job. assignments: what follows SET; condition: the rows that still need it (default: every row, exactly once, which needs a key); batch_time: length of one transaction (default upkeep.batch_time); on_error: quarantine or stop; options: strategy, range_blocks, strides, window_ranges, max_quarantined, vacuum, touch_stamps; fill_new_rows: rows that others write meanwhile are filled by a trigger (needs TRIGGER, a condition and plpgsql). Runs as the caller. Errors: 42601 in a fragment, 22023 wrong argument, 55006 a column is being filled already, 42710 name in use, 42501 a privilege is missing on the table or a partition, 55000 no key or a publication that refuses the update, 0A000 not a table for it.';
+COMMENT ON FUNCTION upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text,
+                                    text, interval, bigint, integer, double precision) IS
+'Fills columns of a table, of all partitions or of all children in the background and returns the job. '
+'assignments: what follows SET; condition: the rows that still need it (default: every row, exactly once, '
+'which needs a key); batch_time: length of one transaction (default upkeep.batch_time); on_error: quarantine or stop; '
+'options: strategy, range_blocks, strides, window_ranges, max_quarantined, vacuum, touch_stamps; '
+'fill_new_rows: rows that others write meanwhile are filled by a trigger (needs TRIGGER, a condition and plpgsql). '
+'Runs as the caller. Errors: 42601 in a fragment, 22023 wrong argument, 55006 a column is being filled already, '
+'42710 name in use, 42501 a privilege is missing on the table or a partition, 55000 no key or a publication that '
+'refuses the update, 0A000 not a table for it.';
 
 CREATE FUNCTION upkeep.explain_backfill(
     target regclass,
@@ -455,7 +504,8 @@ CREATE FUNCTION upkeep.explain_backfill(
     LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1
     AS 'MODULE_PATHNAME', 'upkeep_explain_backfill_wrapper';
 COMMENT ON FUNCTION upkeep.explain_backfill(regclass, text, text, integer, jsonb) IS
-'Says how upkeep.backfill would go through the table, why, what it would cost (rows, bytes of WAL, time: forecasts from a sample) and what speaks against it. Changes nothing.';
+'Says how upkeep.backfill would go through the table, why, what it would cost (rows, bytes of WAL, time: '
+'forecasts from a sample) and what speaks against it. Changes nothing.';
 
 CREATE FUNCTION upkeep.preview_backfill(
     target regclass,
@@ -466,7 +516,8 @@ CREATE FUNCTION upkeep.preview_backfill(
     LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10
     AS 'MODULE_PATHNAME', 'upkeep_preview_backfill_wrapper';
 COMMENT ON FUNCTION upkeep.preview_backfill(regclass, text, text, integer) IS
-'Shows rows as they are and as upkeep.backfill would leave them, computed by SELECT. max_rows: 0 to 10000. Triggers and generated columns are not shown. Changes nothing.';
+'Shows rows as they are and as upkeep.backfill would leave them, computed by SELECT. max_rows: 0 to 10000. '
+'Triggers and generated columns are not shown. Changes nothing.';
 
 -- Filters of a strided UPDATE. Everyone's, since the statement runs as the owner of the job; they
 -- look at nothing but their arguments, so that row security may let them go first.
@@ -601,7 +652,10 @@ LEFT JOIN LATERAL (
       AND (u.status IS NULL OR u.status OPERATOR(pg_catalog.<>) ALL (ARRAY['missed', 'skipped']))
     ORDER BY u.id DESC LIMIT 1) l ON true
 WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
-COMMENT ON VIEW upkeep.schedules IS 'Schedules of this database: when each runs next (null: not), why it is not active, and how its last run ended. Rows: the caller''s roles'' schedules; all for pg_monitor and upkeep.admin_role. command and last_error are shown to members of the owner.';
+COMMENT ON VIEW upkeep.schedules IS
+'Schedules of this database: when each runs next (null: not), why it is not active, and how its last run ended. '
+'Rows: the caller''s roles'' schedules; all for pg_monitor and upkeep.admin_role. '
+'command and last_error are shown to members of the owner.';
 
 CREATE VIEW upkeep.schedule_runs WITH (security_barrier) AS
 SELECT u.schedule, s.name, u.job, u.due_at,
@@ -610,7 +664,8 @@ SELECT u.schedule, s.name, u.job, u.due_at,
        coalesce(u.status, CASE WHEN j.state OPERATOR(pg_catalog.=) 'failed' AND (j.shared OPERATOR(pg_catalog.?) 'timed_out')
                                THEN 'timed out' ELSE j.state END, 'failed') AS status,
        u.due_times,
-       CASE WHEN u.finished_at IS NULL THEN (j.params OPERATOR(pg_catalog.->>) 'retries')::integer OPERATOR(pg_catalog.-) j.retries OPERATOR(pg_catalog.+) 1
+       CASE WHEN u.finished_at IS NULL
+            THEN (j.params OPERATOR(pg_catalog.->>) 'retries')::integer OPERATOR(pg_catalog.-) j.retries OPERATOR(pg_catalog.+) 1
             ELSE u.attempts END AS attempt,
        CASE WHEN u.finished_at IS NULL
             THEN (SELECT pg_catalog.sum(t.rows_done)::bigint FROM upkeep._job_slot t WHERE t.job OPERATOR(pg_catalog.=) j.id)
@@ -622,7 +677,10 @@ JOIN upkeep._schedule s ON s.id OPERATOR(pg_catalog.=) u.schedule
 LEFT JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) u.job AND u.finished_at IS NULL
 CROSS JOIN LATERAL (SELECT pg_catalog.pg_has_role(s.owner, 'USAGE') AS own) k
 WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
-COMMENT ON VIEW upkeep.schedule_runs IS 'What came of each run of a schedule. status: queued, running, paused, done, failed, timed out, canceled; missed (nobody was there when it was due) and skipped (the run before had not ended) stand for due_times due times each. error is shown to members of the owner. Kept for upkeep.job_retention, at most 1000 rows per schedule.';
+COMMENT ON VIEW upkeep.schedule_runs IS
+'What came of each run of a schedule. status: queued, running, paused, done, failed, timed out, canceled; '
+'missed (nobody was there when it was due) and skipped (the run before had not ended) stand for due_times due times '
+'each. error is shown to members of the owner. Kept for upkeep.job_retention, at most 1000 rows per schedule.';
 GRANT SELECT ON upkeep.schedules, upkeep.schedule_runs TO PUBLIC;
 /* </end connected objects> */
 
@@ -646,15 +704,25 @@ CREATE FUNCTION upkeep.schedule(
 ) RETURNS uuid
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_schedule_wrapper';
 COMMENT ON FUNCTION upkeep.schedule(text, text, text, text, interval, integer, interval, boolean, boolean, boolean) IS
-'Runs a SQL command again and again as the caller, and returns the schedule. schedule: five cron fields, @hourly @daily @weekly @monthly @yearly, or an interval of at least 1 second such as ''5 minutes''; timezone: of the fields, default the session''s; timeout: cancels a run (null: none); retries: of a run that failed or timed out, after retry_backoff, doubled each time; catch_up: makes up for one run missed while the server was down. To be granted. 42601 in schedule or command, 22023 wrong argument or a schedule that never runs, 42710 name in use, 0A000 for a command that cannot run in a worker.';
+'Runs a SQL command again and again as the caller, and returns the schedule. '
+'schedule: five cron fields, @hourly @daily @weekly @monthly @yearly, or an interval of at least 1 second such as '
+'''5 minutes''; timezone: of the fields, default the session''s; timeout: cancels a run (null: none); '
+'retries: of a run that failed or timed out, after retry_backoff, doubled each time; '
+'catch_up: makes up for one run missed while the server was down. To be granted. '
+'42601 in schedule or command, 22023 wrong argument or a schedule that never runs, 42710 name in use, '
+'0A000 for a command that cannot run in a worker.';
 
 CREATE FUNCTION upkeep.unschedule(name text) RETURNS uuid
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'unschedule_by_name_wrapper';
-COMMENT ON FUNCTION upkeep.unschedule(text) IS 'Ends a schedule for good and forgets its runs; a run that has started goes on. Owner''s members and upkeep.admin_role. To be granted. 42704 no such schedule, 22023 several of this name.';
+COMMENT ON FUNCTION upkeep.unschedule(text) IS
+'Ends a schedule for good and forgets its runs; a run that has started goes on. '
+'Owner''s members and upkeep.admin_role. To be granted. 42704 no such schedule, 22023 several of this name.';
 
 CREATE FUNCTION upkeep.unschedule(schedule uuid) RETURNS uuid
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'unschedule_by_id_wrapper';
-COMMENT ON FUNCTION upkeep.unschedule(uuid) IS 'Ends a schedule for good and forgets its runs; a run that has started goes on. Owner''s members and upkeep.admin_role. To be granted. 42704 no such schedule.';
+COMMENT ON FUNCTION upkeep.unschedule(uuid) IS
+'Ends a schedule for good and forgets its runs; a run that has started goes on. '
+'Owner''s members and upkeep.admin_role. To be granted. 42704 no such schedule.';
 
 CREATE FUNCTION upkeep.alter_schedule(
     name text,
@@ -670,7 +738,10 @@ CREATE FUNCTION upkeep.alter_schedule(
 ) RETURNS uuid
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'alter_schedule_by_name_wrapper';
 COMMENT ON FUNCTION upkeep.alter_schedule(text, text, text, text, interval, integer, interval, boolean, boolean, text) IS
-'Changes a schedule from its next run on; null keeps what is, timeout ''0'' takes it away. paused => true and false stop and go on; what was due meanwhile is not made up for. Owner''s members; members of upkeep.admin_role may pause. To be granted. Errors as of upkeep.schedule; 42704 no such schedule, 22023 several of this name.';
+'Changes a schedule from its next run on; null keeps what is, timeout ''0'' takes it away. '
+'paused => true and false stop and go on; what was due meanwhile is not made up for. '
+'Owner''s members; members of upkeep.admin_role may pause. To be granted. '
+'Errors as of upkeep.schedule; 42704 no such schedule, 22023 several of this name.';
 
 CREATE FUNCTION upkeep.alter_schedule(
     id uuid,
@@ -686,15 +757,23 @@ CREATE FUNCTION upkeep.alter_schedule(
 ) RETURNS uuid
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'alter_schedule_by_id_wrapper';
 COMMENT ON FUNCTION upkeep.alter_schedule(uuid, text, text, text, interval, integer, interval, boolean, boolean, text) IS
-'Changes a schedule from its next run on; null keeps what is, timeout ''0'' takes it away. paused => true and false stop and go on; what was due meanwhile is not made up for. Owner''s members; members of upkeep.admin_role may pause. To be granted. Errors as of upkeep.schedule; 42704 no such schedule.';
+'Changes a schedule from its next run on; null keeps what is, timeout ''0'' takes it away. '
+'paused => true and false stop and go on; what was due meanwhile is not made up for. '
+'Owner''s members; members of upkeep.admin_role may pause. To be granted. '
+'Errors as of upkeep.schedule; 42704 no such schedule.';
 
 CREATE FUNCTION upkeep.run_now(name text) RETURNS uuid
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'run_now_by_name_wrapper';
-COMMENT ON FUNCTION upkeep.run_now(text) IS 'Runs a schedule''s command once now, paused or not, and returns the job. Owner''s members. To be granted. 42704 no such schedule, 22023 several of this name, 55006 a run has not ended, 53400 upkeep.max_jobs_per_role, 55000 it came with a dump.';
+COMMENT ON FUNCTION upkeep.run_now(text) IS
+'Runs a schedule''s command once now, paused or not, and returns the job. Owner''s members. To be granted. '
+'42704 no such schedule, 22023 several of this name, 55006 a run has not ended, 53400 upkeep.max_jobs_per_role, '
+'55000 it came with a dump.';
 
 CREATE FUNCTION upkeep.run_now(schedule uuid) RETURNS uuid
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'run_now_by_id_wrapper';
-COMMENT ON FUNCTION upkeep.run_now(uuid) IS 'Runs a schedule''s command once now, paused or not, and returns the job. Owner''s members. To be granted. 42704 no such schedule, 55006 a run has not ended, 53400 upkeep.max_jobs_per_role, 55000 it came with a dump.';
+COMMENT ON FUNCTION upkeep.run_now(uuid) IS
+'Runs a schedule''s command once now, paused or not, and returns the job. Owner''s members. To be granted. '
+'42704 no such schedule, 55006 a run has not ended, 53400 upkeep.max_jobs_per_role, 55000 it came with a dump.';
 
 REVOKE EXECUTE ON FUNCTION
     upkeep.schedule(text, text, text, text, interval, integer, interval, boolean, boolean, boolean),
@@ -741,7 +820,8 @@ INSERT INTO upkeep._xid_mark DEFAULT VALUES;
 
 CREATE FUNCTION upkeep._index_conditions() RETURNS jsonb
     LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'index_conditions_wrapper';
-COMMENT ON FUNCTION upkeep._index_conditions() IS 'internal: since when indexes are watched, on which nodes, and what speaks against a verdict';
+COMMENT ON FUNCTION upkeep._index_conditions() IS
+'internal: since when indexes are watched, on which nodes, and what speaks against a verdict';
 
 CREATE FUNCTION upkeep._file_size(filenode oid, tablespace oid) RETURNS bigint
     LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'file_size_wrapper';
@@ -753,7 +833,8 @@ COMMENT ON FUNCTION upkeep._last_index_scan(oid) IS 'internal: pg_stat_get_lasts
 
 CREATE FUNCTION upkeep._index_definition(index oid, with_tablespace boolean) RETURNS text
     LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'index_definition_wrapper';
-COMMENT ON FUNCTION upkeep._index_definition(oid, boolean) IS 'internal: pg_get_indexdef() that neither waits nor fails: null if the index is locked or gone';
+COMMENT ON FUNCTION upkeep._index_definition(oid, boolean) IS
+'internal: pg_get_indexdef() that neither waits nor fails: null if the index is locked or gone';
 
 -- Facts of the catalogs and counters, one row per index of a user's table. Other sessions' temporary tables are nobody's business.
 CREATE VIEW upkeep._index WITH (security_barrier) AS
@@ -781,7 +862,8 @@ CREATE FUNCTION upkeep._only_not_null(predicate text, columns smallint[]) RETURN
                OPERATOR(pg_catalog.~) '^(T|\{BOOLEXPR :boolop and :args \(T( T)*\)[^{}]*\})$'
        AND ARRAY(SELECT (v.parts)[1]::smallint FROM pg_catalog.regexp_matches(predicate, ':varattno (\d+)', 'g') AS v (parts))
                OPERATOR(pg_catalog.<@) columns;
-COMMENT ON FUNCTION upkeep._only_not_null(text, smallint[]) IS 'internal: is an index''s predicate nothing but IS NOT NULL of these columns?';
+COMMENT ON FUNCTION upkeep._only_not_null(text, smallint[]) IS
+'internal: is an index''s predicate nothing but IS NOT NULL of these columns?';
 
 -- Which indexes can serve which foreign key: its columns lead, in any order, with the operator and the collation that
 -- the check on the referenced side uses. (Functions, because these settings keep the plan good on catalogs of any size,
@@ -797,7 +879,9 @@ WITH serving AS MATERIALIZED (
     JOIN pg_catalog.pg_operator p ON p.oid OPERATOR(pg_catalog.=) a.amopopr
     CROSS JOIN LATERAL (VALUES (p.oid), (p.oprcom)) AS o (operator)
     WHERE a.amoppurpose OPERATOR(pg_catalog.=) 's'
-      AND ((m.amname OPERATOR(pg_catalog.=) 'btree' AND a.amopstrategy OPERATOR(pg_catalog.=) 3) OR (m.amname OPERATOR(pg_catalog.=) 'hash' AND a.amopstrategy OPERATOR(pg_catalog.=) 1) OR m.amname OPERATOR(pg_catalog.=) 'gist')
+      AND ((m.amname OPERATOR(pg_catalog.=) 'btree' AND a.amopstrategy OPERATOR(pg_catalog.=) 3)
+           OR (m.amname OPERATOR(pg_catalog.=) 'hash' AND a.amopstrategy OPERATOR(pg_catalog.=) 1)
+           OR m.amname OPERATOR(pg_catalog.=) 'gist')
 ), candidate AS MATERIALIZED (
     SELECT f.oid AS conoid, f.conkey, f.conpfeqop, f.conrelid, pg_catalog.cardinality(f.conkey) AS width,
            i.indexrelid, i.indnatts, i.indkey, i.indclass, i.indcollation
@@ -882,9 +966,11 @@ WITH RECURSIVE conditions AS MATERIALIZED (
            (f.c OPERATOR(pg_catalog.->>) 'young_xids')::bigint AS young_xids,
            (f.c OPERATOR(pg_catalog.->>) 'surely_young_xids')::bigint AS surely_young_xids,
            -- Tables of Citus, and their shards.
-           ARRAY(SELECT r.relid::pg_catalog.oid FROM pg_catalog.jsonb_array_elements_text(f.c OPERATOR(pg_catalog.->) 'distributed') r (relid)) AS distributed,
+           ARRAY(SELECT r.relid::pg_catalog.oid
+                 FROM pg_catalog.jsonb_array_elements_text(f.c OPERATOR(pg_catalog.->) 'distributed') r (relid)) AS distributed,
            pg_catalog.format('not scanned since %s%s', pg_catalog.left(f.c OPERATOR(pg_catalog.->>) 'stats_since', 10),
-               CASE WHEN (f.c OPERATOR(pg_catalog.->>) 'nodes')::integer OPERATOR(pg_catalog.>) 0 THEN ', nor on standbys' ELSE '' END) AS unused
+               CASE WHEN (f.c OPERATOR(pg_catalog.->>) 'nodes')::integer OPERATOR(pg_catalog.>) 0 THEN ', nor on standbys'
+                    ELSE '' END) AS unused
     FROM (SELECT upkeep._index_conditions() AS c) f
 ), elsewhere AS MATERIALIZED (
     SELECT u.indexrelid, pg_catalog.sum(u.idx_scan)::bigint AS scans, pg_catalog.count(*) AS nodes,
@@ -912,12 +998,14 @@ WITH RECURSIVE conditions AS MATERIALIZED (
     SELECT i.schemaname, i.relname, i.indexrelname, i.relid, i.indexrelid, i.relkind, i.relpersistence, i.attached,
            -- Both rows say that the index was there already; an id from before the counter went round looks like the future.
            CASE WHEN pg_catalog.pg_stat_get_numscans(i.indexrelid) OPERATOR(pg_catalog.>) 0 THEN NULL
-                WHEN pg_catalog.age(i.index_xid) OPERATOR(pg_catalog.<) 0 OR pg_catalog.age(i.class_xid) OPERATOR(pg_catalog.<) 0 THEN 2147483647
+                WHEN pg_catalog.age(i.index_xid) OPERATOR(pg_catalog.<) 0 OR pg_catalog.age(i.class_xid) OPERATOR(pg_catalog.<) 0
+                THEN 2147483647
                 ELSE greatest(pg_catalog.age(i.index_xid), pg_catalog.age(i.class_xid)) END AS xid_age,
            coalesce(p.root, i.indexrelid) AS root, p.root IS NOT NULL AS in_tree,
            i.indisvalid AND i.indisready AND i.indislive AS usable,
            coalesce(pg_catalog.pg_stat_get_numscans(i.indexrelid), 0) AS scans,
-           CASE WHEN pg_catalog.pg_stat_get_numscans(i.indexrelid) OPERATOR(pg_catalog.>) 0 THEN upkeep._last_index_scan(i.indexrelid) END AS last_scan,
+           CASE WHEN pg_catalog.pg_stat_get_numscans(i.indexrelid) OPERATOR(pg_catalog.>) 0
+                THEN upkeep._last_index_scan(i.indexrelid) END AS last_scan,
            coalesce(x.scans, 0) AS scans_elsewhere, x.users, coalesce(x.nodes, 0) AS nodes_elsewhere,
            CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0
                 WHEN i.relpersistence OPERATOR(pg_catalog.=) 't' THEN pg_catalog.pg_relation_size(i.indexrelid)
@@ -926,7 +1014,8 @@ WITH RECURSIVE conditions AS MATERIALIZED (
            CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_inserted(i.relid) END AS inserts,
            CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_updated(i.relid) END AS updates,
            CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_deleted(i.relid) END AS deletes,
-           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_hot_updated(i.relid) END AS hot_updates,
+           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0
+                ELSE pg_catalog.pg_stat_get_tuples_hot_updated(i.relid) END AS hot_updates,
            CASE WHEN i.indisprimary THEN 'primary key'
                 WHEN i.indisexclusion THEN 'exclusion constraint'
                 WHEN k.conname IS NOT NULL THEN pg_catalog.format('foreign key %I refers to it', k.conname)
@@ -936,10 +1025,12 @@ WITH RECURSIVE conditions AS MATERIALIZED (
                 WHEN coalesce(e.extname, t.extname) IS NOT NULL
                 THEN pg_catalog.format('belongs to extension %I', coalesce(e.extname, t.extname))
                 WHEN i.indexprs IS NOT NULL
-                     AND i.indexrelid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT s.indexrelid FROM expression_statistics s WHERE s.indexrelid IS NOT NULL))
+                     AND i.indexrelid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT s.indexrelid FROM expression_statistics s
+                                                                        WHERE s.indexrelid IS NOT NULL))
                      AND NOT EXISTS (SELECT FROM expression_statistics s
                                      WHERE s.relid OPERATOR(pg_catalog.=) i.relid
-                                       AND pg_catalog.strpos(s.expressions, pg_catalog.btrim(upkeep._node_text(i.indexprs), '()')) OPERATOR(pg_catalog.>) 0)
+                                       AND pg_catalog.strpos(s.expressions, pg_catalog.btrim(upkeep._node_text(i.indexprs), '()'))
+                                           OPERATOR(pg_catalog.>) 0)
                 THEN 'the planner uses the statistics of its expression; CREATE STATISTICS on the expression and ANALYZE replace them'
            END AS kept_as
     FROM upkeep._index i
@@ -951,16 +1042,20 @@ WITH RECURSIVE conditions AS MATERIALIZED (
 ), whole AS MATERIALIZED (
     -- Partitioned indexes, with all their partitions.
     SELECT f.root, pg_catalog.sum(f.scans)::bigint AS scans, pg_catalog.sum(f.scans_elsewhere)::bigint AS scans_elsewhere,
-           pg_catalog.max(f.users) AS users, pg_catalog.max(f.nodes_elsewhere) AS nodes_elsewhere, pg_catalog.max(f.last_scan) AS last_scan,
+           pg_catalog.max(f.users) AS users, pg_catalog.max(f.nodes_elsewhere) AS nodes_elsewhere,
+           pg_catalog.max(f.last_scan) AS last_scan,
            pg_catalog.max(f.xid_age) AS xid_age, pg_catalog.min(f.kept_as) AS kept_as, pg_catalog.bool_and(f.usable) AS usable,
-           pg_catalog.sum(f.index_size)::bigint AS index_size, pg_catalog.sum(f.entries) AS entries, pg_catalog.sum(f.inserts)::bigint AS inserts,
-           pg_catalog.sum(f.updates)::bigint AS updates, pg_catalog.sum(f.deletes)::bigint AS deletes, pg_catalog.sum(f.hot_updates)::bigint AS hot_updates
+           pg_catalog.sum(f.index_size)::bigint AS index_size, pg_catalog.sum(f.entries) AS entries,
+           pg_catalog.sum(f.inserts)::bigint AS inserts,
+           pg_catalog.sum(f.updates)::bigint AS updates, pg_catalog.sum(f.deletes)::bigint AS deletes,
+           pg_catalog.sum(f.hot_updates)::bigint AS hot_updates
     FROM fact f WHERE f.in_tree
     GROUP BY f.root
 ), idle AS MATERIALIZED (
     -- Nothing seen so far speaks for these, of those that can be dropped by themselves.
     SELECT f.root FROM fact f
-    WHERE NOT f.in_tree AND f.usable AND f.kept_as IS NULL AND f.scans OPERATOR(pg_catalog.=) 0 AND f.scans_elsewhere OPERATOR(pg_catalog.=) 0
+    WHERE NOT f.in_tree AND f.usable AND f.kept_as IS NULL AND f.scans OPERATOR(pg_catalog.=) 0
+      AND f.scans_elsewhere OPERATOR(pg_catalog.=) 0
     UNION ALL
     SELECT w.root FROM whole w
     WHERE w.usable AND w.kept_as IS NULL AND w.scans OPERATOR(pg_catalog.=) 0 AND w.scans_elsewhere OPERATOR(pg_catalog.=) 0
@@ -995,13 +1090,15 @@ SELECT f.schemaname, f.relname, f.indexrelname, f.relid, f.indexrelid, f.root, f
             WHEN 'used' THEN CASE
                 WHEN a.scans_elsewhere OPERATOR(pg_catalog.=) 0 AND NOT f.attached THEN pg_catalog.concat('scanned ', a.scans, ' times')
                 ELSE pg_catalog.concat_ws('; ',
-                    CASE WHEN f.attached AND f.scans OPERATOR(pg_catalog.=) 0 AND f.scans_elsewhere OPERATOR(pg_catalog.=) 0 THEN 'partition of an index that is used' END,
+                    CASE WHEN f.attached AND f.scans OPERATOR(pg_catalog.=) 0 AND f.scans_elsewhere OPERATOR(pg_catalog.=) 0
+                         THEN 'partition of an index that is used' END,
                     CASE WHEN a.scans OPERATOR(pg_catalog.>) 0 THEN pg_catalog.concat('scanned ', a.scans, ' times') END,
                     CASE WHEN a.scans_elsewhere OPERATOR(pg_catalog.>) 0 THEN
                         pg_catalog.format('scanned %s times on standbys (%s)', a.scans_elsewhere, coalesce(w.users, f.users)) END) END
             WHEN 'kept' THEN coalesce(f.kept_as, w.kept_as,
                 CASE WHEN k.conname IS NOT NULL THEN
-                    pg_catalog.format('the only index for foreign key %I: without it each DELETE on the other side reads this table', k.conname) END,
+                    pg_catalog.format('the only index for foreign key %I: without it each DELETE on the other side reads this table',
+                                      k.conname) END,
                 'partition of an index that is judged as a whole: not used anywhere, and only the whole can be dropped')
             ELSE CASE
                 WHEN NOT a.usable THEN 'not valid, in whole or in part: see upkeep.invalid_indexes'
@@ -1027,7 +1124,8 @@ CROSS JOIN LATERAL (
         WHEN a.scans OPERATOR(pg_catalog.>) 0 OR a.scans_elsewhere OPERATOR(pg_catalog.>) 0 THEN 'used'
         WHEN NOT a.usable THEN 'unknown'
         WHEN a.kept_as IS NOT NULL OR k.root IS NOT NULL THEN 'kept'
-        WHEN c.unknown IS NOT NULL OR f.relid OPERATOR(pg_catalog.=) ANY (c.distributed) OR a.xid_age OPERATOR(pg_catalog.<) c.young_xids OR a.nodes_elsewhere OPERATOR(pg_catalog.<) c.nodes THEN 'unknown'
+        WHEN c.unknown IS NOT NULL OR f.relid OPERATOR(pg_catalog.=) ANY (c.distributed)
+            OR a.xid_age OPERATOR(pg_catalog.<) c.young_xids OR a.nodes_elsewhere OPERATOR(pg_catalog.<) c.nodes THEN 'unknown'
         WHEN f.attached THEN 'kept'
         ELSE 'unused' END AS verdict) v;
 END;
@@ -1059,19 +1157,25 @@ SELECT pg_catalog.jsonb_build_object(
 FROM pg_catalog.pg_control_system() s
 JOIN pg_catalog.pg_database d ON d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database();
 END;
-COMMENT ON FUNCTION upkeep.index_usage_snapshot() IS 'How often each index of this database was scanned on this server, for import_index_usage() on the primary. Works on a standby, whose counters are its own.';
+COMMENT ON FUNCTION upkeep.index_usage_snapshot() IS
+'How often each index of this database was scanned on this server, for import_index_usage() on the primary. '
+'Works on a standby, whose counters are its own.';
 
 CREATE FUNCTION upkeep.import_index_usage(node text, figures jsonb) RETURNS integer
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'import_index_usage_wrapper';
 COMMENT ON FUNCTION upkeep.import_index_usage(text, jsonb) IS
-'On the primary: takes what index_usage_snapshot() gave on a standby; returns the number of indexes. node: the standby''s application_name in pg_stat_replication (its slot or address if two have the same). Figures count for 7 days. figures null forgets the node. To be granted. 22023 figures of another server, database or format, of a primary, or older than those here; 42704 nothing to forget.';
+'On the primary: takes what index_usage_snapshot() gave on a standby; returns the number of indexes. '
+'node: the standby''s application_name in pg_stat_replication (its slot or address if two have the same). '
+'Figures count for 7 days. figures null forgets the node. To be granted. '
+'22023 figures of another server, database or format, of a primary, or older than those here; 42704 nothing to forget.';
 REVOKE EXECUTE ON FUNCTION upkeep.import_index_usage(text, jsonb) FROM PUBLIC;
 
 -- CREATE INDEX in the server's words, put together from the catalogs where that is certain to give the same text: names of columns and
 -- directions of btree and hash. Everything else the server itself says (and null if that had to wait).
 -- With commands, or else with indexdef.
 CREATE FUNCTION upkeep._index_definitions(wanted oid[], commands boolean) RETURNS TABLE (
-    schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, indexdef text, tail text, drop_command text, create_command text)
+    schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, indexdef text, tail text, drop_command text,
+    create_command text)
     LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
     SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
@@ -1079,11 +1183,13 @@ WITH asked AS MATERIALIZED (
     SELECT w.indexrelid FROM pg_catalog.unnest(wanted) AS w (indexrelid)
 ), opclass AS MATERIALIZED (
     -- btree and hash, without parameters of their own (support functions 5 and 3).
-    SELECT o.oid, o.opcintype, y.typtype OPERATOR(pg_catalog.=) 'p' OR o.opcintype OPERATOR(pg_catalog.=) 'pg_catalog.text'::pg_catalog.regtype AS broad
+    SELECT o.oid, o.opcintype, y.typtype OPERATOR(pg_catalog.=) 'p'
+               OR o.opcintype OPERATOR(pg_catalog.=) 'pg_catalog.text'::pg_catalog.regtype AS broad
     FROM pg_catalog.pg_opclass o
     JOIN pg_catalog.pg_type y ON y.oid OPERATOR(pg_catalog.=) o.opcintype
     JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) o.opcmethod
-    LEFT JOIN pg_catalog.pg_amproc p ON p.amprocfamily OPERATOR(pg_catalog.=) o.opcfamily AND p.amprocnum OPERATOR(pg_catalog.=) CASE m.amname WHEN 'btree' THEN 5 ELSE 3 END
+    LEFT JOIN pg_catalog.pg_amproc p ON p.amprocfamily OPERATOR(pg_catalog.=) o.opcfamily
+         AND p.amprocnum OPERATOR(pg_catalog.=) CASE m.amname WHEN 'btree' THEN 5 ELSE 3 END
     WHERE o.opcdefault AND m.amname OPERATOR(pg_catalog.=) ANY (ARRAY['btree', 'hash']::pg_catalog.name[]) AND p.oid IS NULL
 ), index_column AS MATERIALIZED (
     SELECT i.indexrelid, i.indrelid, k.attnum, k.position, k.position OPERATOR(pg_catalog.<=) i.indnkeyatts AS is_key,
@@ -1100,10 +1206,12 @@ WITH asked AS MATERIALIZED (
                ', ' ORDER BY k.position) FILTER (WHERE k.is_key) AS keys,
            pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY k.position) FILTER (WHERE NOT k.is_key) AS included,
            pg_catalog.bool_and(NOT k.is_key OR coalesce(
-               (o.opcintype OPERATOR(pg_catalog.=) a.atttypid OR (o.broad AND a.atttypid OPERATOR(pg_catalog.<>) 'pg_catalog.name'::pg_catalog.regtype))
+               (o.opcintype OPERATOR(pg_catalog.=) a.atttypid
+                OR (o.broad AND a.atttypid OPERATOR(pg_catalog.<>) 'pg_catalog.name'::pg_catalog.regtype))
                AND k.collation OPERATOR(pg_catalog.=) a.attcollation, false)) AS certain
     FROM index_column k
-    JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) k.indrelid AND a.attnum OPERATOR(pg_catalog.=) k.attnum AND a.attnum OPERATOR(pg_catalog.>) 0
+    JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) k.indrelid AND a.attnum OPERATOR(pg_catalog.=) k.attnum
+         AND a.attnum OPERATOR(pg_catalog.>) 0
     LEFT JOIN opclass o ON o.oid OPERATOR(pg_catalog.=) k.opclass
     GROUP BY k.indexrelid
 )
@@ -1114,7 +1222,9 @@ SELECT x.schemaname, x.relname, x.indexrelname, x.relid, x.indexrelid,
             WHEN c.conname IS NOT NULL THEN pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I;', x.relation, c.conname)
             ELSE pg_catalog.format('DROP INDEX %s%I.%s;', x.concurrently, x.schemaname, x.ident) END,
        CASE WHEN NOT commands THEN NULL
-            WHEN c.conname IS NULL THEN pg_catalog.concat(x.head, x.concurrently, x.ident, ' ON ', x.relation) OPERATOR(pg_catalog.||) x.full_tail OPERATOR(pg_catalog.||) ';'
+            WHEN c.conname IS NULL
+            THEN pg_catalog.concat(x.head, x.concurrently, x.ident, ' ON ', x.relation)
+                     OPERATOR(pg_catalog.||) x.full_tail OPERATOR(pg_catalog.||) ';'
             ELSE pg_catalog.format('%s%s%s ON %s%s; ALTER TABLE %s ADD CONSTRAINT %I %s USING INDEX %s%s;',
                 x.head, x.concurrently, x.ident, x.relation, x.full_tail, x.relation, c.conname,
                 CASE WHEN c.contype OPERATOR(pg_catalog.=) 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END, x.ident,
@@ -1133,11 +1243,13 @@ FROM (
         SELECT n.nspname AS schemaname, t.relname, c.relname AS indexrelname, i.indrelid AS relid, i.indexrelid,
                coalesce(p.certain, false) AND c.reloptions IS NULL AS certain,
                CASE WHEN i.indisunique THEN 'CREATE UNIQUE INDEX ' ELSE 'CREATE INDEX ' END AS head,
-               CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'I' OR c.relpersistence OPERATOR(pg_catalog.=) 't' THEN '' ELSE 'CONCURRENTLY ' END AS concurrently,
+               CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'I' OR c.relpersistence OPERATOR(pg_catalog.=) 't' THEN ''
+                    ELSE 'CONCURRENTLY ' END AS concurrently,
                CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'I' THEN ' ON ONLY ' ELSE ' ON ' END AS only,
                pg_catalog.quote_ident(c.relname) AS ident,
                pg_catalog.concat(pg_catalog.quote_ident(n.nspname), '.', pg_catalog.quote_ident(t.relname)) AS relation,
-               pg_catalog.concat(' USING ', pg_catalog.quote_ident(m.amname), ' (', p.keys, ')', ' INCLUDE (' OPERATOR(pg_catalog.||) p.included OPERATOR(pg_catalog.||) ')',
+               pg_catalog.concat(' USING ', pg_catalog.quote_ident(m.amname), ' (', p.keys, ')',
+                                 ' INCLUDE (' OPERATOR(pg_catalog.||) p.included OPERATOR(pg_catalog.||) ')',
                    CASE WHEN i.indnullsnotdistinct THEN ' NULLS NOT DISTINCT' END) AS body,
                s.spcname
         FROM asked q
@@ -1148,13 +1260,18 @@ FROM (
         JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) c.relam
         LEFT JOIN plain p ON p.indexrelid OPERATOR(pg_catalog.=) i.indexrelid
         LEFT JOIN pg_catalog.pg_tablespace s ON s.oid OPERATOR(pg_catalog.=) c.reltablespace) z) y) x
-LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) x.indexrelid AND (c.contype OPERATOR(pg_catalog.=) 'p' OR c.contype OPERATOR(pg_catalog.=) 'u')
-LEFT JOIN (SELECT DISTINCT r.conindid FROM pg_catalog.pg_constraint r WHERE r.contype OPERATOR(pg_catalog.=) 'f') f ON f.conindid OPERATOR(pg_catalog.=) x.indexrelid;
+LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) x.indexrelid
+     AND (c.contype OPERATOR(pg_catalog.=) 'p' OR c.contype OPERATOR(pg_catalog.=) 'u')
+LEFT JOIN (SELECT DISTINCT r.conindid FROM pg_catalog.pg_constraint r WHERE r.contype OPERATOR(pg_catalog.=) 'f') f
+     ON f.conindid OPERATOR(pg_catalog.=) x.indexrelid;
 END;
-COMMENT ON FUNCTION upkeep._index_definitions(oid[], boolean) IS 'internal: these indexes'' definitions, and the commands that drop them (none while a foreign key refers to one) and make them again';
+COMMENT ON FUNCTION upkeep._index_definitions(oid[], boolean) IS
+'internal: these indexes'' definitions, and the commands that drop them (none while a foreign key refers to one) and '
+'make them again';
 
 CREATE FUNCTION upkeep._index_usage() RETURNS TABLE (
-    schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, idx_scan bigint, idx_tup_read bigint, idx_tup_fetch bigint,
+    schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, idx_scan bigint, idx_tup_read bigint,
+    idx_tup_fetch bigint,
     last_idx_scan timestamptz, index_size bigint, table_writes bigint, hot_share double precision, stats_age interval, indexdef text,
     verdict text, reason text, standby_idx_scan bigint)
     LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
@@ -1173,13 +1290,18 @@ FROM upkeep._index_verdicts() v
 LEFT JOIN upkeep._index_definitions(ARRAY(
     SELECT c.oid FROM pg_catalog.pg_class c
     WHERE c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['i', 'I']::pg_catalog."char"[])
-      AND c.relnamespace OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog'::pg_catalog.regnamespace, 'pg_toast'::pg_catalog.regnamespace]::pg_catalog.oid[])), false) d
+      AND c.relnamespace OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog'::pg_catalog.regnamespace,
+                                                            'pg_toast'::pg_catalog.regnamespace]::pg_catalog.oid[])), false) d
     ON d.indexrelid OPERATOR(pg_catalog.=) v.indexrelid;
 END;
 COMMENT ON FUNCTION upkeep._index_usage() IS 'internal: upkeep.index_usage, with settings that keep its plan good';
 
 CREATE VIEW upkeep.index_usage WITH (security_barrier) AS SELECT u.* FROM upkeep._index_usage() u;
-COMMENT ON VIEW upkeep.index_usage IS 'Every index of every user table: scans since the statistics began (stats_age), size in bytes, writes to its table, share of its updates that were HOT (0..1), and a verdict (used, unused, kept, unknown) with the reason. A partitioned index has the sums of its partitions (and null for idx_tup_read and idx_tup_fetch). Readable by everyone, like pg_stat_user_indexes.';
+COMMENT ON VIEW upkeep.index_usage IS
+'Every index of every user table: scans since the statistics began (stats_age), size in bytes, writes to its table, '
+'share of its updates that were HOT (0..1), and a verdict (used, unused, kept, unknown) with the reason. '
+'A partitioned index has the sums of its partitions (and null for idx_tup_read and idx_tup_fetch). '
+'Readable by everyone, like pg_stat_user_indexes.';
 
 -- Columns that only one index of the table has: their updates can be HOT once it is gone. Indexes that only summarize
 -- (brin) do not count from version 16 on.
@@ -1197,7 +1319,8 @@ WITH asked AS MATERIALIZED (
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
     JOIN pg_catalog.pg_am m ON m.oid OPERATOR(pg_catalog.=) c.relam
     WHERE i.indislive
-      AND (m.amname OPERATOR(pg_catalog.<>) 'brin' OR pg_catalog.current_setting('server_version_num')::integer OPERATOR(pg_catalog.<) 160000)
+      AND (m.amname OPERATOR(pg_catalog.<>) 'brin'
+           OR pg_catalog.current_setting('server_version_num')::integer OPERATOR(pg_catalog.<) 160000)
 ), index_column AS MATERIALIZED (
     SELECT i.indexrelid, i.indrelid, k.attnum
     FROM counted i CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::smallint[]) AS k (attnum)
@@ -1206,8 +1329,10 @@ WITH asked AS MATERIALIZED (
     -- Columns within expressions and predicates.
     SELECT i.indexrelid, i.indrelid, d.refobjsubid::smallint
     FROM counted i
-    JOIN pg_catalog.pg_depend d ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid OPERATOR(pg_catalog.=) i.indexrelid
-         AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid OPERATOR(pg_catalog.=) i.indrelid AND d.refobjsubid OPERATOR(pg_catalog.>) 0
+    JOIN pg_catalog.pg_depend d ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+         AND d.objid OPERATOR(pg_catalog.=) i.indexrelid
+         AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+         AND d.refobjid OPERATOR(pg_catalog.=) i.indrelid AND d.refobjsubid OPERATOR(pg_catalog.>) 0
     WHERE i.computed
 ), sole AS MATERIALIZED (
     SELECT pg_catalog.min(k.indexrelid) AS indexrelid, k.indrelid, k.attnum
@@ -1221,7 +1346,8 @@ COMMENT ON FUNCTION upkeep._sole_columns(oid[]) IS 'internal: columns that only 
 
 CREATE FUNCTION upkeep._unused_indexes(unused upkeep._index_verdict[]) RETURNS TABLE (
     schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, index_size bigint, entries_written bigint,
-    hot_updates_prevented bigint, hot_prevented_by name[], table_writes bigint, hot_share double precision, stats_age interval, reason text,
+    hot_updates_prevented bigint, hot_prevented_by name[], table_writes bigint, hot_share double precision, stats_age interval,
+    reason text,
     drop_command text, create_command text)
     LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000
     SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
@@ -1236,19 +1362,28 @@ SELECT v.schemaname, v.relname, v.indexrelname, v.relid, v.indexrelid,
        pg_catalog.now() OPERATOR(pg_catalog.-) v.stats_since,
        v.reason, d.drop_command, d.create_command
 FROM pg_catalog.unnest(unused) v
-LEFT JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM pg_catalog.unnest(unused) w), true) d ON d.indexrelid OPERATOR(pg_catalog.=) v.indexrelid
-LEFT JOIN upkeep._sole_columns(ARRAY(SELECT w.indexrelid FROM pg_catalog.unnest(unused) w)) s ON s.indexrelid OPERATOR(pg_catalog.=) v.indexrelid
+LEFT JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM pg_catalog.unnest(unused) w), true) d
+     ON d.indexrelid OPERATOR(pg_catalog.=) v.indexrelid
+LEFT JOIN upkeep._sole_columns(ARRAY(SELECT w.indexrelid FROM pg_catalog.unnest(unused) w)) s
+     ON s.indexrelid OPERATOR(pg_catalog.=) v.indexrelid
 -- What it occupies and what has been written into it.
 ORDER BY v.index_size::double precision
-         OPERATOR(pg_catalog.+) ((v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.-) v.hot_updates)::double precision OPERATOR(pg_catalog.*) (v.index_size::double precision OPERATOR(pg_catalog./) greatest(v.entries, 1))) DESC NULLS LAST,
+         OPERATOR(pg_catalog.+) ((v.inserts OPERATOR(pg_catalog.+) v.updates OPERATOR(pg_catalog.-) v.hot_updates)::double precision
+                                 OPERATOR(pg_catalog.*) (v.index_size::double precision
+                                                         OPERATOR(pg_catalog./) greatest(v.entries, 1))) DESC NULLS LAST,
          CASE WHEN s.columns IS NULL THEN 0 ELSE v.updates OPERATOR(pg_catalog.-) v.hot_updates END DESC, v.indexrelid;
 END;
-COMMENT ON FUNCTION upkeep._unused_indexes(upkeep._index_verdict[]) IS 'internal: what there is to say about unused indexes, dearest first';
+COMMENT ON FUNCTION upkeep._unused_indexes(upkeep._index_verdict[]) IS
+'internal: what there is to say about unused indexes, dearest first';
 
 CREATE VIEW upkeep.unused_indexes WITH (security_barrier) AS
 SELECT u.*
 FROM upkeep._unused_indexes(ARRAY(SELECT v FROM upkeep._index_verdicts() v WHERE v.verdict OPERATOR(pg_catalog.=) 'unused')) u;
-COMMENT ON VIEW upkeep.unused_indexes IS 'Indexes that nothing has used anywhere for upkeep.index_min_age, dearest first (bytes they occupy, and bytes written into them since the statistics began; then updates that could not be HOT because of a column that only this index has). drop_command and the way back, create_command. A partitioned index cannot be dropped CONCURRENTLY.';
+COMMENT ON VIEW upkeep.unused_indexes IS
+'Indexes that nothing has used anywhere for upkeep.index_min_age, dearest first (bytes they occupy, '
+'and bytes written into them since the statistics began; then updates that could not be HOT because of a column that '
+'only this index has). drop_command and the way back, create_command. A partitioned index cannot be dropped '
+'CONCURRENTLY.';
 
 GRANT SELECT ON upkeep.index_usage, upkeep.unused_indexes TO PUBLIC;
 /* </end connected objects> */
@@ -1261,7 +1396,8 @@ GRANT SELECT ON upkeep.index_usage, upkeep.unused_indexes TO PUBLIC;
 
 CREATE FUNCTION upkeep._predicate_covers(wide oid, narrow oid) RETURNS boolean
     LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'predicate_covers_wrapper';
-COMMENT ON FUNCTION upkeep._predicate_covers(oid, oid) IS 'internal: is every row of partial index narrow also in partial index wide, by the planner''s proof?';
+COMMENT ON FUNCTION upkeep._predicate_covers(oid, oid) IS
+'internal: is every row of partial index narrow also in partial index wide, by the planner''s proof?';
 
 -- Valid indexes in a form in which they can be compared.
 CREATE VIEW upkeep._index_shape WITH (security_barrier) AS
@@ -1271,7 +1407,8 @@ SELECT i.schemaname, i.relname, i.indexrelname, i.relid, i.indexrelid, i.amname,
        i.indkey::smallint[] AS attnums,
        (i.indkey::smallint[])[0:i.indnkeyatts OPERATOR(pg_catalog.-) 1] AS keys,
        i.indclass::pg_catalog.oid[] AS opclasses, i.indcollation::pg_catalog.oid[] AS collations, i.indoption::smallint[] AS options,
-       ARRAY(SELECT (o.option OPERATOR(pg_catalog.#) 3::smallint)::smallint FROM pg_catalog.unnest(i.indoption::smallint[]) WITH ORDINALITY AS o (option, position)
+       ARRAY(SELECT (o.option OPERATOR(pg_catalog.#) 3::smallint)::smallint
+             FROM pg_catalog.unnest(i.indoption::smallint[]) WITH ORDINALITY AS o (option, position)
              ORDER BY o.position) AS reverse_options,
        upkeep._node_text(i.indexprs) AS expressions, upkeep._node_text(i.indpred) AS predicate
 FROM upkeep._index i
@@ -1327,12 +1464,15 @@ WITH alike AS MATERIALIZED (
            pg_catalog.first_value(s.indexrelid) OVER same AS kept,
            pg_catalog.first_value(s.indexrelname) OVER same AS kept_name
     FROM upkeep._index_shape s
-    JOIN alike a ON a.relid OPERATOR(pg_catalog.=) s.relid AND a.opclasses OPERATOR(pg_catalog.=) s.opclasses AND a.attnums OPERATOR(pg_catalog.=) s.attnums
+    JOIN alike a ON a.relid OPERATOR(pg_catalog.=) s.relid AND a.opclasses OPERATOR(pg_catalog.=) s.opclasses
+         AND a.attnums OPERATOR(pg_catalog.=) s.attnums
     CROSS JOIN LATERAL (SELECT upkeep._scans(s.indexrelid) OPERATOR(pg_catalog.>) 0 AS used) u
     LEFT JOIN referenced r ON r.conindid OPERATOR(pg_catalog.=) s.indexrelid
-    LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) s.indexrelid AND c.contype OPERATOR(pg_catalog.=) ANY (ARRAY['p', 'u']::pg_catalog."char"[])
+    LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) s.indexrelid
+         AND c.contype OPERATOR(pg_catalog.=) ANY (ARRAY['p', 'u']::pg_catalog."char"[])
     LEFT JOIN (SELECT t.attrelid, pg_catalog.string_agg(pg_catalog.concat(t.attnum, t.attoptions), ' ' ORDER BY t.attnum) AS list
-               FROM pg_catalog.pg_attribute t WHERE t.attoptions IS NOT NULL GROUP BY t.attrelid) o ON o.attrelid OPERATOR(pg_catalog.=) s.indexrelid
+               FROM pg_catalog.pg_attribute t WHERE t.attoptions IS NOT NULL GROUP BY t.attrelid) o
+         ON o.attrelid OPERATOR(pg_catalog.=) s.indexrelid
     WHERE NOT s.indisexclusion
     WINDOW same AS (
         PARTITION BY s.relid, s.amname, s.attnums, s.indnkeyatts, s.opclasses, s.collations, s.options, s.indisunique, s.indimmediate,
@@ -1367,7 +1507,10 @@ FROM d
 JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM d w), true) x ON x.indexrelid OPERATOR(pg_catalog.=) d.indexrelid
 CROSS JOIN LATERAL (SELECT upkeep._index_size(d.indexrelid) AS index_size) s
 ORDER BY s.index_size DESC NULLS LAST, d.indexrelid;
-COMMENT ON VIEW upkeep.duplicate_indexes IS 'Indexes identical to another one of their table (duplicate_of) in method, columns, order, operator classes, collations, options, expressions, predicate, INCLUDE, uniqueness and NULLS NOT DISTINCT. drop_command is null while a foreign key refers to the index. Sizes in bytes.';
+COMMENT ON VIEW upkeep.duplicate_indexes IS
+'Indexes identical to another one of their table (duplicate_of) in method, columns, order, operator classes, '
+'collations, options, expressions, predicate, INCLUDE, uniqueness and NULLS NOT DISTINCT. '
+'drop_command is null while a foreign key refers to the index. Sizes in bytes.';
 
 -- Only btree indexes cover others (and hash indexes of one column are covered by them).
 CREATE FUNCTION upkeep._redundant_indexes() RETURNS TABLE (
@@ -1392,7 +1535,8 @@ WITH alike AS MATERIALIZED (
     SELECT d.indexrelid, k.indexrelid AS cover, k.indexrelname AS cover_name,
            NOT d.attnums OPERATOR(pg_catalog.<@) k.attnums AS lost_columns,
            d.indnatts AS own_width, k.indnatts AS cover_width,
-           d.predicate IS NOT NULL AND k.predicate IS NULL AS partial, d.amname OPERATOR(pg_catalog.=) 'hash' AS hash, k.indisunique AS cover_is_unique,
+           d.predicate IS NOT NULL AND k.predicate IS NULL AS partial, d.amname OPERATOR(pg_catalog.=) 'hash' AS hash,
+           k.indisunique AS cover_is_unique,
            CASE WHEN d.reloptions IS DISTINCT FROM k.reloptions THEN pg_catalog.array_to_string(d.reloptions, ', ') END AS lost_options
     FROM shape d
     JOIN shape k ON k.relid OPERATOR(pg_catalog.=) d.relid AND k.keys[1] OPERATOR(pg_catalog.=) d.keys[1]
@@ -1400,13 +1544,17 @@ WITH alike AS MATERIALIZED (
     LEFT JOIN opclass b ON b.oid OPERATOR(pg_catalog.=) k.opclasses[0]
     WHERE d.indexrelid OPERATOR(pg_catalog.<>) k.indexrelid AND k.amname OPERATOR(pg_catalog.=) 'btree'
       AND NOT d.indisunique AND NOT d.indisreplident AND NOT d.indisclustered AND NOT d.attached
-      AND CASE WHEN d.amname OPERATOR(pg_catalog.=) 'hash' THEN a.opcintype OPERATOR(pg_catalog.=) b.opcintype AND k.collations[0] OPERATOR(pg_catalog.=) d.collations[0]
+      AND CASE WHEN d.amname OPERATOR(pg_catalog.=) 'hash' THEN a.opcintype OPERATOR(pg_catalog.=) b.opcintype
+                   AND k.collations[0] OPERATOR(pg_catalog.=) d.collations[0]
           ELSE d.indnkeyatts OPERATOR(pg_catalog.<=) k.indnkeyatts
                AND k.keys[1:d.indnkeyatts] OPERATOR(pg_catalog.=) d.keys
-               AND k.opclasses[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1] OPERATOR(pg_catalog.=) d.opclasses[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1]
-               AND k.collations[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1] OPERATOR(pg_catalog.=) d.collations[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1]
+               AND k.opclasses[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1]
+                   OPERATOR(pg_catalog.=) d.opclasses[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1]
+               AND k.collations[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1]
+                   OPERATOR(pg_catalog.=) d.collations[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1]
                -- The same order, or all of it backwards.
-               AND (k.options[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1] OPERATOR(pg_catalog.=) d.options[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1]
+               AND (k.options[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1]
+                    OPERATOR(pg_catalog.=) d.options[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1]
                     OR k.reverse_options[1:d.indnkeyatts] OPERATOR(pg_catalog.=) d.options[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1])
           END
       -- A list of expressions is, or begins with, the other one.
@@ -1457,17 +1605,23 @@ JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM r w), true) x ON x
 CROSS JOIN LATERAL (SELECT upkeep._index_size(r.indexrelid) AS index_size) c
 CROSS JOIN LATERAL (SELECT upkeep._index_size(r.cover) AS index_size) k
 ORDER BY c.index_size DESC NULLS LAST, r.indexrelid;
-COMMENT ON VIEW upkeep.redundant_indexes IS 'Indexes that another valid btree index (covered_by) can stand in for: same leading columns, operator classes and collations, the same or the wholly reversed order, and at least the same rows. Unique indexes are never here; identical ones are in upkeep.duplicate_indexes. what_would_be_lost says what the other one does not do as well. Sizes in bytes.';
+COMMENT ON VIEW upkeep.redundant_indexes IS
+'Indexes that another valid btree index (covered_by) can stand in for: same leading columns, operator classes and '
+'collations, the same or the wholly reversed order, and at least the same rows. '
+'Unique indexes are never here; identical ones are in upkeep.duplicate_indexes. '
+'what_would_be_lost says what the other one does not do as well. Sizes in bytes.';
 
 -- Broken ones. pg_stat_progress_create_index shows other roles' builds without their table; pg_locks does not hide which
 -- table a process works on.
 CREATE FUNCTION upkeep._invalid_indexes() RETURNS TABLE (
-    schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, index_size bigint, problem text, missing text[], repair_command text)
+    schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, index_size bigint, problem text, missing text[],
+    repair_command text)
     LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 100
     SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
 WITH broken AS MATERIALIZED (
-    SELECT n.nspname, t.relname, c.relname AS indexrelname, i.indrelid, i.indexrelid, i.indislive, i.indisunique, c.relkind, c.relpersistence,
+    SELECT n.nspname, t.relname, c.relname AS indexrelname, i.indrelid, i.indexrelid, i.indislive, i.indisunique, c.relkind,
+           c.relpersistence,
            c.relispartition, c.relfilenode, c.reltablespace,
            pg_catalog.format('%I.%I', n.nspname, c.relname) AS ident,
            pg_catalog.substring(c.relname::pg_catalog.text, '_cc(?:new|old)\d*$') AS leftover
@@ -1480,8 +1634,10 @@ WITH broken AS MATERIALIZED (
 ), working AS MATERIALIZED (
     SELECT l.relation, l.pid, l.mode FROM pg_catalog.pg_locks l
     WHERE l.locktype OPERATOR(pg_catalog.=) 'relation' AND l.granted AND l.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()
-      AND l.mode OPERATOR(pg_catalog.=) ANY (ARRAY['ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'])
-      AND l.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+      AND l.mode OPERATOR(pg_catalog.=) ANY (ARRAY['ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock',
+                                                   'ExclusiveLock', 'AccessExclusiveLock'])
+      AND l.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database d
+                                             WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
       AND EXISTS (SELECT FROM broken)
 ), left_alone AS MATERIALIZED (
     -- Being built, rebuilt or dropped: the index is locked, or its table by a process that builds.
@@ -1494,7 +1650,8 @@ WITH broken AS MATERIALIZED (
     SELECT b.indexrelid, k.indexrelid AS child,
            CASE WHEN k.indexrelid IS NULL THEN 'missing' WHEN NOT k.indisvalid THEN 'invalid' END AS state,
            pg_catalog.format('%I.%I', pn.nspname, p.relname) AS partition, p.relkind,
-           pg_catalog.quote_ident(kn.nspname) OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) pg_catalog.quote_ident(kc.relname) AS child_ident,
+           pg_catalog.quote_ident(kn.nspname) OPERATOR(pg_catalog.||) '.'
+               OPERATOR(pg_catalog.||) pg_catalog.quote_ident(kc.relname) AS child_ident,
            pn.nspname, pg_catalog.concat(p.relname, '_', b.indexrelname)::pg_catalog.name AS new_name
     FROM broken b
     JOIN pg_catalog.pg_inherits h ON h.inhparent OPERATOR(pg_catalog.=) b.indrelid
@@ -1518,9 +1675,13 @@ SELECT b.nspname, b.relname, b.indexrelname, b.indrelid, b.indexrelid,
                 CASE WHEN b.indisunique THEN '; rows that are not unique must go first' END) END,
        m.missing,
        CASE WHEN b.leftover IS NOT NULL OR NOT b.indislive
-            THEN pg_catalog.format(CASE WHEN b.relkind OPERATOR(pg_catalog.=) 'I' OR b.relpersistence OPERATOR(pg_catalog.=) 't' THEN 'DROP INDEX %s;' ELSE 'DROP INDEX CONCURRENTLY %s;' END, b.ident)
-            WHEN b.relkind OPERATOR(pg_catalog.=) 'I' THEN coalesce(m.commands, (SELECT pg_catalog.format('ALTER INDEX %s ATTACH PARTITION %s;', b.ident, g.child_ident)
-                 FROM missing g WHERE g.indexrelid OPERATOR(pg_catalog.=) b.indexrelid AND g.child IS NOT NULL ORDER BY g.child LIMIT 1))
+            THEN pg_catalog.format(CASE WHEN b.relkind OPERATOR(pg_catalog.=) 'I' OR b.relpersistence OPERATOR(pg_catalog.=) 't'
+                                        THEN 'DROP INDEX %s;' ELSE 'DROP INDEX CONCURRENTLY %s;' END, b.ident)
+            WHEN b.relkind OPERATOR(pg_catalog.=) 'I'
+            THEN coalesce(m.commands, (SELECT pg_catalog.format('ALTER INDEX %s ATTACH PARTITION %s;', b.ident, g.child_ident)
+                                       FROM missing g
+                                       WHERE g.indexrelid OPERATOR(pg_catalog.=) b.indexrelid AND g.child IS NOT NULL
+                                       ORDER BY g.child LIMIT 1))
             WHEN b.relpersistence OPERATOR(pg_catalog.=) 't' THEN pg_catalog.format('REINDEX INDEX %s;', b.ident)
             ELSE pg_catalog.format('REINDEX INDEX CONCURRENTLY %s;', b.ident) END
 FROM broken b
@@ -1528,20 +1689,27 @@ JOIN left_alone l ON l.indexrelid OPERATOR(pg_catalog.=) b.indexrelid
 LEFT JOIN (
     SELECT g.indexrelid, pg_catalog.array_agg(g.partition ORDER BY g.partition) AS missing,
            pg_catalog.string_agg(CASE
-               WHEN g.state OPERATOR(pg_catalog.=) 'invalid' AND g.relkind OPERATOR(pg_catalog.=) 'p' THEN pg_catalog.format('ALTER INDEX %s ATTACH PARTITION %s;', b.ident, g.child_ident)
-               WHEN g.state OPERATOR(pg_catalog.=) 'invalid' THEN pg_catalog.format(E'REINDEX INDEX CONCURRENTLY %s;\nALTER INDEX %s ATTACH PARTITION %s;', g.child_ident, b.ident, g.child_ident)
+               WHEN g.state OPERATOR(pg_catalog.=) 'invalid' AND g.relkind OPERATOR(pg_catalog.=) 'p'
+               THEN pg_catalog.format('ALTER INDEX %s ATTACH PARTITION %s;', b.ident, g.child_ident)
+               WHEN g.state OPERATOR(pg_catalog.=) 'invalid'
+               THEN pg_catalog.format(E'REINDEX INDEX CONCURRENTLY %s;\nALTER INDEX %s ATTACH PARTITION %s;', g.child_ident,
+                                      b.ident, g.child_ident)
                ELSE pg_catalog.format(E'%s %I ON %s%s%s;%s\nALTER INDEX %s ATTACH PARTITION %I.%I;',
                    CASE WHEN b.indisunique THEN 'CREATE UNIQUE INDEX' ELSE 'CREATE INDEX' END
                        OPERATOR(pg_catalog.||) CASE WHEN g.relkind OPERATOR(pg_catalog.=) 'p' THEN '' ELSE ' CONCURRENTLY' END,
                    -- A partition that is partitioned itself comes up here next, with its own.
                    g.new_name, CASE WHEN g.relkind OPERATOR(pg_catalog.=) 'p' THEN 'ONLY ' END, g.partition, d.tail,
-                   CASE WHEN c.conname IS NOT NULL THEN pg_catalog.format(E'\nALTER TABLE %s ADD CONSTRAINT %I %s USING INDEX %I;', g.partition, g.new_name,
-                       CASE WHEN c.contype OPERATOR(pg_catalog.=) 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END, g.new_name) END,
+                   CASE WHEN c.conname IS NOT NULL
+                        THEN pg_catalog.format(E'\nALTER TABLE %s ADD CONSTRAINT %I %s USING INDEX %I;', g.partition, g.new_name,
+                                               CASE WHEN c.contype OPERATOR(pg_catalog.=) 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END,
+                                               g.new_name) END,
                    b.ident, g.nspname, g.new_name) END, E'\n' ORDER BY g.partition) AS commands
     FROM missing g
     JOIN broken b ON b.indexrelid OPERATOR(pg_catalog.=) g.indexrelid
-    LEFT JOIN upkeep._index_definitions(ARRAY(SELECT DISTINCT w.indexrelid FROM missing w), true) d ON d.indexrelid OPERATOR(pg_catalog.=) g.indexrelid
-    LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) g.indexrelid AND (c.contype OPERATOR(pg_catalog.=) 'p' OR c.contype OPERATOR(pg_catalog.=) 'u')
+    LEFT JOIN upkeep._index_definitions(ARRAY(SELECT DISTINCT w.indexrelid FROM missing w), true) d
+         ON d.indexrelid OPERATOR(pg_catalog.=) g.indexrelid
+    LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) g.indexrelid
+         AND (c.contype OPERATOR(pg_catalog.=) 'p' OR c.contype OPERATOR(pg_catalog.=) 'u')
     WHERE g.state IS NOT NULL
     GROUP BY g.indexrelid) m ON m.indexrelid OPERATOR(pg_catalog.=) b.indexrelid;
 END;
@@ -1552,7 +1720,10 @@ SELECT i.schemaname, i.relname, i.indexrelname, i.relid, i.indexrelid, i.index_s
        i.missing AS missing_partitions, i.repair_command
 FROM upkeep._invalid_indexes() i
 ORDER BY i.schemaname, i.relname, i.indexrelname;
-COMMENT ON VIEW upkeep.invalid_indexes IS 'Indexes that are written to and never read: what failed concurrent builds, rebuilds and drops left (of TOAST tables too), and partitioned indexes that lack a valid index on some partition (missing_partitions); not those being built or dropped at the moment. repair_command: what to type, line by line.';
+COMMENT ON VIEW upkeep.invalid_indexes IS
+'Indexes that are written to and never read: what failed concurrent builds, rebuilds and drops left (of TOAST tables '
+'too), and partitioned indexes that lack a valid index on some partition (missing_partitions); '
+'not those being built or dropped at the moment. repair_command: what to type, line by line.';
 
 GRANT SELECT ON upkeep.duplicate_indexes, upkeep.redundant_indexes, upkeep.invalid_indexes TO PUBLIC;
 /* </end connected objects> */
@@ -1581,7 +1752,8 @@ WITH RECURSIVE tree (top, conoid, conrelid) AS (
 ), leaf AS MATERIALIZED (
     -- A partitioned table is served if each of its partitions is.
     SELECT t.top, t.conrelid, c.relname, c.relnamespace, c.reltuples, c.relfilenode, c.reltablespace, c.relpersistence,
-           c.oid OPERATOR(pg_catalog.<>) (SELECT f.conrelid FROM pg_catalog.pg_constraint f WHERE f.oid OPERATOR(pg_catalog.=) t.top) AS is_partition,
+           c.oid OPERATOR(pg_catalog.<>) (SELECT f.conrelid FROM pg_catalog.pg_constraint f
+                                          WHERE f.oid OPERATOR(pg_catalog.=) t.top) AS is_partition,
            pg_catalog.bool_or(s.conoid IS NOT NULL) AS served
     FROM tree t
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.conrelid AND c.relkind OPERATOR(pg_catalog.=) 'r'
@@ -1591,14 +1763,16 @@ WITH RECURSIVE tree (top, conoid, conrelid) AS (
     SELECT l.top, pg_catalog.array_agg(pg_catalog.format('%I.%I', n.nspname, l.relname) ORDER BY l.relname)
                       FILTER (WHERE l.is_partition AND NOT l.served) AS without,
            pg_catalog.count(*) FILTER (WHERE l.is_partition) AS partitions,
-           pg_catalog.sum(greatest(l.reltuples, pg_catalog.pg_stat_get_live_tuples(l.conrelid), 0)) FILTER (WHERE NOT l.served) AS table_rows,
+           pg_catalog.sum(greatest(l.reltuples, pg_catalog.pg_stat_get_live_tuples(l.conrelid), 0))
+               FILTER (WHERE NOT l.served) AS table_rows,
            (pg_catalog.sum(CASE WHEN l.relpersistence OPERATOR(pg_catalog.=) 't' THEN pg_catalog.pg_relation_size(l.conrelid)
                 ELSE upkeep._file_size(l.relfilenode, l.reltablespace) END) FILTER (WHERE NOT l.served))::bigint AS table_size,
            pg_catalog.bool_and(l.served) AS served
     FROM leaf l JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) l.relnamespace
     GROUP BY l.top
 ), wanting AS MATERIALIZED (
-    SELECT f.oid AS conoid, f.confrelid, f.conrelid, f.conkey, b.without, coalesce(b.partitions, 0) AS partitions, b.table_rows, b.table_size
+    SELECT f.oid AS conoid, f.confrelid, f.conrelid, f.conkey, b.without, coalesce(b.partitions, 0) AS partitions, b.table_rows,
+           b.table_size
     FROM pg_catalog.pg_constraint f
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) f.conrelid
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
@@ -1615,7 +1789,8 @@ WITH RECURSIVE tree (top, conoid, conrelid) AS (
     JOIN pg_catalog.pg_class p ON p.oid OPERATOR(pg_catalog.=) r.relid AND p.relkind OPERATOR(pg_catalog.=) 'p'
     JOIN pg_catalog.pg_inherits h ON h.inhparent OPERATOR(pg_catalog.=) r.relid
 ), activity AS MATERIALIZED (
-    SELECT r.root, pg_catalog.sum(CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'r' THEN greatest(c.reltuples, pg_catalog.pg_stat_get_live_tuples(c.oid), 0) END) AS rows,
+    SELECT r.root, pg_catalog.sum(CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'r'
+                                       THEN greatest(c.reltuples, pg_catalog.pg_stat_get_live_tuples(c.oid), 0) END) AS rows,
            pg_catalog.sum(pg_catalog.pg_stat_get_tuples_updated(c.oid))::bigint AS updates,
            pg_catalog.sum(pg_catalog.pg_stat_get_tuples_deleted(c.oid))::bigint AS deletes
     FROM referenced r JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) r.relid
@@ -1626,7 +1801,8 @@ SELECT w.conoid, w.without, w.partitions, w.table_rows, w.table_size, a.rows, a.
         FROM pg_catalog.unnest(w.without) AS u (leaf)
         CROSS JOIN (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(x.attname), ', ' ORDER BY q.position) AS list
                     FROM pg_catalog.unnest(w.conkey) WITH ORDINALITY AS q (attnum, position)
-                    JOIN pg_catalog.pg_attribute x ON x.attrelid OPERATOR(pg_catalog.=) w.conrelid AND x.attnum OPERATOR(pg_catalog.=) q.attnum) k)
+                    JOIN pg_catalog.pg_attribute x ON x.attrelid OPERATOR(pg_catalog.=) w.conrelid
+                         AND x.attnum OPERATOR(pg_catalog.=) q.attnum) k)
 FROM wanting w JOIN activity a ON a.root OPERATOR(pg_catalog.=) w.confrelid;
 END;
 COMMENT ON FUNCTION upkeep._unindexed_foreign_keys() IS 'internal: foreign keys that no index serves on the referencing side';
@@ -1639,17 +1815,23 @@ SELECT n.nspname AS schemaname, t.relname, f.conrelid AS relid, f.conname, k.nam
        CASE v.severity
            WHEN 'high' THEN pg_catalog.format('each of %s deletes from %I has read this table', w.referenced_deletes, r.relname)
            WHEN 'medium' THEN CASE
-               WHEN w.referenced_deletes OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('%s deletes from %I, which has only %s rows', w.referenced_deletes, r.relname, coalesce(w.referenced_rows, 0)::bigint)
-               ELSE pg_catalog.format('%I is updated (%s rows so far): those that change its key read this table', r.relname, w.referenced_updates) END
+               WHEN w.referenced_deletes OPERATOR(pg_catalog.>) 0
+               THEN pg_catalog.format('%s deletes from %I, which has only %s rows', w.referenced_deletes, r.relname,
+                                      coalesce(w.referenced_rows, 0)::bigint)
+               ELSE pg_catalog.format('%I is updated (%s rows so far): those that change its key read this table', r.relname,
+                                      w.referenced_updates) END
            ELSE CASE
-               WHEN coalesce(w.table_rows, 0) OPERATOR(pg_catalog.<) 1000 THEN pg_catalog.format('the table is tiny (%s rows): reading it costs little', coalesce(w.table_rows, 0)::bigint)
+               WHEN coalesce(w.table_rows, 0) OPERATOR(pg_catalog.<) 1000
+               THEN pg_catalog.format('the table is tiny (%s rows): reading it costs little', coalesce(w.table_rows, 0)::bigint)
                ELSE pg_catalog.format('nothing was deleted from %I or updated in it since the statistics began', r.relname) END
        END AS reason,
        w.without AS partitions_without,
        CASE WHEN t.relkind OPERATOR(pg_catalog.=) 'p'
             -- Built partition by partition; then the whole finds them there, and its lock is short.
-            THEN pg_catalog.concat(w.leaf_commands OPERATOR(pg_catalog.||) E'\n', pg_catalog.format('CREATE INDEX ON %I.%I (%s);', n.nspname, t.relname, k.list))
-            WHEN t.relpersistence OPERATOR(pg_catalog.=) 't' THEN pg_catalog.format('CREATE INDEX ON %I.%I (%s);', n.nspname, t.relname, k.list)
+            THEN pg_catalog.concat(w.leaf_commands OPERATOR(pg_catalog.||) E'\n',
+                                   pg_catalog.format('CREATE INDEX ON %I.%I (%s);', n.nspname, t.relname, k.list))
+            WHEN t.relpersistence OPERATOR(pg_catalog.=) 't'
+            THEN pg_catalog.format('CREATE INDEX ON %I.%I (%s);', n.nspname, t.relname, k.list)
             ELSE pg_catalog.format('CREATE INDEX CONCURRENTLY ON %I.%I (%s);', n.nspname, t.relname, k.list) END AS create_command
 FROM upkeep._unindexed_foreign_keys() w
 JOIN pg_catalog.pg_constraint f ON f.oid OPERATOR(pg_catalog.=) w.conoid
@@ -1663,16 +1845,23 @@ CROSS JOIN LATERAL (
     FROM pg_catalog.unnest(f.conkey) WITH ORDINALITY AS q (attnum, position)
     JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) f.conrelid AND a.attnum OPERATOR(pg_catalog.=) q.attnum) k
 CROSS JOIN LATERAL (
-    SELECT CASE WHEN coalesce(w.table_rows, 0) OPERATOR(pg_catalog.<) 1000 OR w.referenced_updates OPERATOR(pg_catalog.+) w.referenced_deletes OPERATOR(pg_catalog.=) 0 THEN 'low'
-                WHEN w.referenced_deletes OPERATOR(pg_catalog.=) 0 OR coalesce(w.referenced_rows, 0) OPERATOR(pg_catalog.<) 100 THEN 'medium'
+    SELECT CASE WHEN coalesce(w.table_rows, 0) OPERATOR(pg_catalog.<) 1000
+                    OR w.referenced_updates OPERATOR(pg_catalog.+) w.referenced_deletes OPERATOR(pg_catalog.=) 0 THEN 'low'
+                WHEN w.referenced_deletes OPERATOR(pg_catalog.=) 0 OR coalesce(w.referenced_rows, 0) OPERATOR(pg_catalog.<) 100
+                THEN 'medium'
                 ELSE 'high' END AS severity) v
 ORDER BY pg_catalog.array_position(ARRAY['high', 'medium', 'low'], v.severity), w.table_size DESC NULLS LAST, f.oid;
-COMMENT ON VIEW upkeep.unindexed_foreign_keys IS 'Foreign keys whose columns lead no index of the referencing table (in any order; partial indexes count if their predicate is IS NOT NULL of these columns): a DELETE or a changed key on the other side reads the whole table, per row. severity: high; medium (few rows there, or only updates); low (the table has fewer than 1,000 rows, or nothing is ever deleted or updated there). Sizes in bytes. create_command: what to type, line by line.';
+COMMENT ON VIEW upkeep.unindexed_foreign_keys IS
+'Foreign keys whose columns lead no index of the referencing table (in any order; partial indexes count if their '
+'predicate is IS NOT NULL of these columns): a DELETE or a changed key on the other side reads the whole table, '
+'per row. severity: high; medium (few rows there, or only updates); low (the table has fewer than 1,000 rows, '
+'or nothing is ever deleted or updated there). Sizes in bytes. create_command: what to type, line by line.';
 
 -- Tables that are read from end to end: at least 10,000 rows and 1 MB; at least 50 sequential scans, of a tenth of the table or more each,
 -- and more than 5 % of all scans.
 CREATE FUNCTION upkeep._read_from_end_to_end() RETURNS TABLE (
-    schemaname name, relname name, relid oid, table_size bigint, rows double precision, seq_scan bigint, seq_tup_read bigint, idx_scan bigint)
+    schemaname name, relname name, relid oid, table_size bigint, rows double precision, seq_scan bigint, seq_tup_read bigint,
+    idx_scan bigint)
     LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 100
     SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
@@ -1694,11 +1883,15 @@ WITH scanned AS MATERIALIZED (
             FROM pg_catalog.pg_index i WHERE i.indrelid OPERATOR(pg_catalog.=) s.oid) AS idx_scan
     FROM scanned s
     WHERE s.rows OPERATOR(pg_catalog.>=) 10000 AND s.seq_scan OPERATOR(pg_catalog.>=) 50
-      AND s.seq_tup_read::double precision OPERATOR(pg_catalog.>=) (0.1::double precision OPERATOR(pg_catalog.*) s.rows OPERATOR(pg_catalog.*) s.seq_scan::double precision)
+      AND s.seq_tup_read::double precision
+          OPERATOR(pg_catalog.>=) (0.1::double precision OPERATOR(pg_catalog.*) s.rows OPERATOR(pg_catalog.*) s.seq_scan::double precision)
 )
 SELECT b.nspname, b.relname, b.oid, b.table_size, b.rows, b.seq_scan, b.seq_tup_read, b.idx_scan
 FROM big b
-WHERE b.table_size OPERATOR(pg_catalog.>=) 1048576 AND b.seq_scan::double precision OPERATOR(pg_catalog.>) (0.05::double precision OPERATOR(pg_catalog.*) (b.seq_scan OPERATOR(pg_catalog.+) b.idx_scan)::double precision);
+WHERE b.table_size OPERATOR(pg_catalog.>=) 1048576
+  AND b.seq_scan::double precision
+      OPERATOR(pg_catalog.>) (0.05::double precision
+                              OPERATOR(pg_catalog.*) (b.seq_scan OPERATOR(pg_catalog.+) b.idx_scan)::double precision);
 END;
 COMMENT ON FUNCTION upkeep._read_from_end_to_end() IS 'internal: tables that sequential scans read far too often';
 
@@ -1716,10 +1909,13 @@ SELECT t.schemaname, t.relname, t.relid, t.table_size, t.rows::bigint AS rows_es
            ELSE pg_catalog.format('; if %I is what they look for: %s', s.attname, pg_catalog.concat_ws(', ',
                pg_catalog.format('about %s rows per value', greatest(s.rows_per_value, 1)::bigint),
                pg_catalog.format('%s different values', s.different::bigint),
-               CASE WHEN s.null_frac OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('%s %% null', pg_catalog.round((s.null_frac OPERATOR(pg_catalog.*) 100)::numeric, 1)) END,
+               CASE WHEN s.null_frac OPERATOR(pg_catalog.>) 0
+                    THEN pg_catalog.format('%s %% null', pg_catalog.round((s.null_frac OPERATOR(pg_catalog.*) 100)::numeric, 1)) END,
                CASE WHEN s.most_common_freq IS NOT NULL THEN pg_catalog.format('the most common value (%s) is %s %% of the rows',
-                   pg_catalog.left(s.most_common_value, 40), pg_catalog.round((s.most_common_freq OPERATOR(pg_catalog.*) 100)::numeric, 1)) END,
-               CASE WHEN pg_catalog.abs(s.correlation) OPERATOR(pg_catalog.>) 0.9 THEN 'values lie in the order of the table: a brin index may do' END)) END) AS evidence
+                   pg_catalog.left(s.most_common_value, 40),
+                   pg_catalog.round((s.most_common_freq OPERATOR(pg_catalog.*) 100)::numeric, 1)) END,
+               CASE WHEN pg_catalog.abs(s.correlation) OPERATOR(pg_catalog.>) 0.9
+                    THEN 'values lie in the order of the table: a brin index may do' END)) END) AS evidence
 FROM upkeep._read_from_end_to_end() t
 LEFT JOIN LATERAL (
     SELECT c.*, p.different, p.rows_per_value
@@ -1728,18 +1924,26 @@ LEFT JOIN LATERAL (
           FROM pg_catalog.pg_stats a
           WHERE a.schemaname OPERATOR(pg_catalog.=) t.schemaname AND a.tablename OPERATOR(pg_catalog.=) t.relname AND NOT a.inherited) c
     CROSS JOIN LATERAL (
-        SELECT d.different, t.rows OPERATOR(pg_catalog.*) (1 OPERATOR(pg_catalog.-) c.null_frac)::double precision OPERATOR(pg_catalog./) d.different AS rows_per_value
-        FROM (SELECT greatest(CASE WHEN c.n_distinct OPERATOR(pg_catalog.<) 0 THEN (0 OPERATOR(pg_catalog.-) c.n_distinct::double precision) OPERATOR(pg_catalog.*) t.rows
+        SELECT d.different, t.rows OPERATOR(pg_catalog.*) (1 OPERATOR(pg_catalog.-) c.null_frac)::double precision
+                   OPERATOR(pg_catalog./) d.different AS rows_per_value
+        FROM (SELECT greatest(CASE WHEN c.n_distinct OPERATOR(pg_catalog.<) 0
+                                   THEN (0 OPERATOR(pg_catalog.-) c.n_distinct::double precision) OPERATOR(pg_catalog.*) t.rows
                                    ELSE c.n_distinct::double precision END, 1) AS different) d) p
     -- An index is worth it where it leaves at most 1 % of the rows, and where there is none yet.
     WHERE p.rows_per_value OPERATOR(pg_catalog.<=) (0.01::double precision OPERATOR(pg_catalog.*) t.rows)
       AND NOT EXISTS (
         SELECT FROM pg_catalog.pg_index i
         JOIN pg_catalog.pg_attribute k ON k.attrelid OPERATOR(pg_catalog.=) i.indrelid AND k.attnum OPERATOR(pg_catalog.=) i.indkey[0]
-        WHERE i.indrelid OPERATOR(pg_catalog.=) t.relid AND k.attname OPERATOR(pg_catalog.=) c.attname AND i.indpred IS NULL AND i.indisvalid)
+        WHERE i.indrelid OPERATOR(pg_catalog.=) t.relid AND k.attname OPERATOR(pg_catalog.=) c.attname AND i.indpred IS NULL
+          AND i.indisvalid)
     ORDER BY p.rows_per_value, c.attname LIMIT 5) s ON true
 ORDER BY t.seq_tup_read DESC, t.relid, s.rows_per_value;
-COMMENT ON VIEW upkeep.missing_indexes IS 'Tables that sequential scans read far too often: at least 10,000 rows and 1 MB, at least 50 sequential scans that read a tenth of the table or more, over 5 % of all scans. For each up to five columns without an index whose values would leave at most 1 % of the rows, with the evidence. Which columns queries look for is not known here. Column statistics: only those that pg_stats shows the caller; without any, one row with a null attname. Sizes in bytes, shares 0..1.';
+COMMENT ON VIEW upkeep.missing_indexes IS
+'Tables that sequential scans read far too often: at least 10,000 rows and 1 MB, at least 50 sequential scans that '
+'read a tenth of the table or more, over 5 % of all scans. For each up to five columns without an index whose values '
+'would leave at most 1 % of the rows, with the evidence. Which columns queries look for is not known here. '
+'Column statistics: only those that pg_stats shows the caller; without any, one row with a null attname. '
+'Sizes in bytes, shares 0..1.';
 
 GRANT SELECT ON upkeep.unindexed_foreign_keys, upkeep.missing_indexes TO PUBLIC;
 /* </end connected objects> */
@@ -1790,14 +1994,18 @@ JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) i.indrelid
 JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
 ORDER BY 10 DESC NULLS LAST, b.index_size DESC;
 COMMENT ON VIEW upkeep.bloated_indexes IS
-'Valid btree indexes of user tables with their size, and the size that a rebuild would give them, estimated from catalog statistics without reading the index. Sizes in bytes. Most bloat first. Waits for no lock. Where the statistics are missing, or are of columns that you may not SELECT, verdict is unknown and basis says why; upkeep.measure_index_bloat() looks into the index itself. Other access methods and invalid indexes are not listed.';
+'Valid btree indexes of user tables with their size, and the size that a rebuild would give them, '
+'estimated from catalog statistics without reading the index. Sizes in bytes. Most bloat first. Waits for no lock. '
+'Where the statistics are missing, or are of columns that you may not SELECT, verdict is unknown and basis says why; '
+'upkeep.measure_index_bloat() looks into the index itself. Other access methods and invalid indexes are not listed.';
 COMMENT ON COLUMN upkeep.bloated_indexes.estimated_size IS 'After REINDEX, at the index''s fillfactor, in bytes; null: not known.';
 COMMENT ON COLUMN upkeep.bloated_indexes.lower_bound IS 'What estimated_size may be at least.';
 COMMENT ON COLUMN upkeep.bloated_indexes.upper_bound IS 'What estimated_size may be at most.';
 COMMENT ON COLUMN upkeep.bloated_indexes.bloat_bytes IS 'index_size - estimated_size, or 0.';
 COMMENT ON COLUMN upkeep.bloated_indexes.bloat_ratio IS 'bloat_bytes as a fraction of index_size, 0 to 1.';
 COMMENT ON COLUMN upkeep.bloated_indexes.verdict IS
-'bloated: a rebuild gives back at least 30 % even if upper_bound is right; maybe: if estimated_size is right; fine: neither, or at most 128 kB; unknown: see basis.';
+'bloated: a rebuild gives back at least 30 % even if upper_bound is right; maybe: if estimated_size is right; '
+'fine: neither, or at most 128 kB; unknown: see basis.';
 COMMENT ON COLUMN upkeep.bloated_indexes.basis IS 'What the estimate rests on, or why there is none.';
 GRANT SELECT ON upkeep.bloated_indexes TO PUBLIC;
 
@@ -1825,7 +2033,12 @@ CREATE FUNCTION upkeep.measure_index_bloat(index regclass, sample_pages integer 
     LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1
     AS 'MODULE_PATHNAME', 'upkeep_measure_index_bloat_wrapper';
 COMMENT ON FUNCTION upkeep.measure_index_bloat(regclass, integer) IS
-'Reads at most sample_pages pages (10 to 1000000) of a btree index, chosen by chance, under ACCESS SHARE, and says how large the index would be after REINDEX, with bounds that 95 of 100 samples keep. Sizes in bytes; leaf_density and bloat_ratio are fractions; the other figures are counts, extrapolated. Rows deleted from the table but not vacuumed yet count as live. Takes SELECT on the table, its ownership, or pg_stat_scan_tables. Errors: 22004 no index, 22023 sample_pages out of range, 42P01 it is gone, 42809 not an index or a partitioned one, 42501 not permitted, 0A000 not btree or another session''s, 55000 not valid.';
+'Reads at most sample_pages pages (10 to 1000000) of a btree index, chosen by chance, under ACCESS SHARE, '
+'and says how large the index would be after REINDEX, with bounds that 95 of 100 samples keep. '
+'Sizes in bytes; leaf_density and bloat_ratio are fractions; the other figures are counts, extrapolated. '
+'Rows deleted from the table but not vacuumed yet count as live. Takes SELECT on the table, its ownership, '
+'or pg_stat_scan_tables. Errors: 22004 no index, 22023 sample_pages out of range, 42P01 it is gone, '
+'42809 not an index or a partitioned one, 42501 not permitted, 0A000 not btree or another session''s, 55000 not valid.';
 /* </end connected objects> */
 
 /* <begin connected objects> */
@@ -1858,30 +2071,54 @@ SELECT pg_catalog.jsonb_build_object(
     'database', pg_catalog.current_database(),
     'server_version', pg_catalog.current_setting('server_version'),
     'generated_at', pg_catalog.to_char(pg_catalog.timezone('UTC', pg_catalog.clock_timestamp()), 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
-    'conditions', upkeep._index_conditions() OPERATOR(pg_catalog.-) 'young_xids' OPERATOR(pg_catalog.-) 'surely_young_xids' OPERATOR(pg_catalog.-) 'distributed',
-    'verdicts', (SELECT coalesce(pg_catalog.jsonb_object_agg(v.verdict, pg_catalog.jsonb_build_object('indexes', v.indexes, 'bytes', v.bytes)), '{}') FROM verdict v),
+    'conditions', upkeep._index_conditions() OPERATOR(pg_catalog.-) 'young_xids' OPERATOR(pg_catalog.-) 'surely_young_xids'
+        OPERATOR(pg_catalog.-) 'distributed',
+    'verdicts', (SELECT coalesce(pg_catalog.jsonb_object_agg(v.verdict,
+                                                             pg_catalog.jsonb_build_object('indexes', v.indexes, 'bytes', v.bytes)),
+                                 '{}')
+                 FROM verdict v),
     'sections', pg_catalog.jsonb_build_object(
-        'unused', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
-                   FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep._unused_indexes(ARRAY(SELECT j.v FROM judged j WHERE (j.v).verdict OPERATOR(pg_catalog.=) 'unused')) x) u),
-        'duplicate', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+        'unused', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size),
+                                                 pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n')
+                                                     FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+                   FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n
+                         FROM upkeep._unused_indexes(ARRAY(SELECT j.v FROM judged j
+                                                           WHERE (j.v).verdict OPERATOR(pg_catalog.=) 'unused')) x) u),
+        'duplicate', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size),
+                                                    pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n')
+                                                        FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
                    FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.duplicate_indexes x) u),
-        'redundant', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+        'redundant', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size),
+                                                    pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n')
+                                                        FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
                    FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.redundant_indexes x) u),
-        'bloated', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.bloat_bytes), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+        'bloated', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.bloat_bytes),
+                                                  pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n')
+                                                      FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
                    FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.bloated_indexes x
                          WHERE x.verdict OPERATOR(pg_catalog.=) ANY (ARRAY['bloated', 'maybe'])) u),
-        'invalid', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+        'invalid', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size),
+                                                  pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n')
+                                                      FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
                    FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.invalid_indexes x) u),
-        'unindexed_foreign_keys', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.table_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+        'unindexed_foreign_keys', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.table_size),
+                                                                 pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n')
+                                                                     FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
                    FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.unindexed_foreign_keys x) u),
-        'missing', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.table_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+        'missing', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.table_size),
+                                                  pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n')
+                                                      FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
                    FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.missing_indexes x) u)));
 END;
-COMMENT ON FUNCTION upkeep.index_report() IS 'All index views at once: what holds for every index, sums by verdict, and per view the number of rows, their bytes, and the first 100 rows, of which each column has the name it has in the view. Shows the caller what the views show.';
+COMMENT ON FUNCTION upkeep.index_report() IS
+'All index views at once: what holds for every index, sums by verdict, and per view the number of rows, their bytes, '
+'and the first 100 rows, of which each column has the name it has in the view. Shows the caller what the views show.';
 
 CREATE FUNCTION upkeep.index_report_html() RETURNS text
     LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'index_report_html_wrapper';
-COMMENT ON FUNCTION upkeep.index_report_html() IS 'index_report() as one self-contained HTML page without scripts: psql -XAtc ''SELECT upkeep.index_report_html()'' > indexes.html';
+COMMENT ON FUNCTION upkeep.index_report_html() IS
+'index_report() as one self-contained HTML page without scripts: psql -XAtc ''SELECT upkeep.index_report_html()'' > '
+'indexes.html';
 /* </end connected objects> */
 
 /* <begin connected objects> */
@@ -1895,7 +2132,9 @@ COMMENT ON FUNCTION upkeep.index_report_html() IS 'index_report() as one self-co
 CREATE FUNCTION upkeep._stamp_row() RETURNS trigger
     LANGUAGE c PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_stamp_row';
 COMMENT ON FUNCTION upkeep._stamp_row() IS
-'Private: the trigger of row stamps. Made by upkeep.enable_timestamps(), enable_userstamps() and enable_row_version(). 40001 for a stale row version, 55000 for a missing one that is required, 428C9 for a created_* column that refuses a change.';
+'Private: the trigger of row stamps. Made by upkeep.enable_timestamps(), enable_userstamps() and '
+'enable_row_version(). 40001 for a stale row version, 55000 for a missing one that is required, 428C9 for a created_* '
+'column that refuses a change.';
 
 CREATE VIEW upkeep.row_stamps WITH (security_barrier) AS
 SELECT n.nspname AS schemaname, c.relname, c.oid AS relid,
@@ -1923,10 +2162,14 @@ CROSS JOIN LATERAL (
     FROM pg_catalog.unnest(g.args) x (a)) o
 -- The n-th argument is the role of the n-th column that the WHEN names.
 CROSS JOIN LATERAL (
-    SELECT pg_catalog.max(a.attname::pg_catalog.text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'created_at')::pg_catalog.name AS created_at,
-           pg_catalog.max(a.attname::pg_catalog.text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'updated_at')::pg_catalog.name AS updated_at,
-           pg_catalog.max(a.attname::pg_catalog.text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'created_by')::pg_catalog.name AS created_by,
-           pg_catalog.max(a.attname::pg_catalog.text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'updated_by')::pg_catalog.name AS updated_by,
+    SELECT pg_catalog.max(a.attname::pg_catalog.text)
+               FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'created_at')::pg_catalog.name AS created_at,
+           pg_catalog.max(a.attname::pg_catalog.text)
+               FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'updated_at')::pg_catalog.name AS updated_at,
+           pg_catalog.max(a.attname::pg_catalog.text)
+               FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'created_by')::pg_catalog.name AS created_by,
+           pg_catalog.max(a.attname::pg_catalog.text)
+               FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'updated_by')::pg_catalog.name AS updated_by,
            pg_catalog.max(a.attname::pg_catalog.text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'version')::pg_catalog.name AS version
     FROM pg_catalog.unnest(g.args) WITH ORDINALITY r (role, i)
     JOIN pg_catalog.regexp_matches(t.tgqual::pg_catalog.text, ':varattno (\d+)', 'g') WITH ORDINALITY v (number, i)
@@ -1935,7 +2178,11 @@ CROSS JOIN LATERAL (
          AND a.attnum OPERATOR(pg_catalog.=) (v.number)[1]::smallint) s
 WHERE t.tgfoid OPERATOR(pg_catalog.=) 'upkeep._stamp_row()'::pg_catalog.regprocedure
   AND t.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid;
-COMMENT ON VIEW upkeep.row_stamps IS 'Tables whose rows are stamped, with the columns (null: not stamped) and how: clock (transaction, statement, clock), what a changed created_* column does (keep, refuse), version_mode (incremented, echo), version_required. Partitions are stamped with their table, and not listed. enabled: the trigger is not switched off. Everyone sees all, as in pg_trigger.';
+COMMENT ON VIEW upkeep.row_stamps IS
+'Tables whose rows are stamped, with the columns (null: not stamped) and how: clock (transaction, statement, clock), '
+'what a changed created_* column does (keep, refuse), version_mode (incremented, echo), version_required. '
+'Partitions are stamped with their table, and not listed. enabled: the trigger is not switched off. '
+'Everyone sees all, as in pg_trigger.';
 GRANT SELECT ON upkeep.row_stamps TO PUBLIC;
 
 CREATE FUNCTION upkeep.enable_timestamps(
@@ -1947,7 +2194,12 @@ CREATE FUNCTION upkeep.enable_timestamps(
 ) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_enable_timestamps_wrapper';
 COMMENT ON FUNCTION upkeep.enable_timestamps(regclass, name, name, text, text) IS
-'Sets created_at when a row is made and updated_at on every real change of it. The columns are added (timestamptz, null in rows that are there) or adopted (timestamptz, timestamp); null: do without that one. clock: transaction, statement or clock; created_change: an UPDATE that changes created_at keeps the old value (keep) or fails with 428C9 (refuse). Called again it replaces what it said. Owner''s members. 42501 not the owner, 42809 not a table, 42804 a column of another type, 42701 a column is stamped already, 42P16 a generated column or a partition key, 22023 wrong argument.';
+'Sets created_at when a row is made and updated_at on every real change of it. '
+'The columns are added (timestamptz, null in rows that are there) or adopted (timestamptz, timestamp); '
+'null: do without that one. clock: transaction, statement or clock; created_change: an UPDATE that changes created_at '
+'keeps the old value (keep) or fails with 428C9 (refuse). Called again it replaces what it said. Owner''s members. '
+'42501 not the owner, 42809 not a table, 42804 a column of another type, 42701 a column is stamped already, '
+'42P16 a generated column or a partition key, 22023 wrong argument.';
 
 CREATE FUNCTION upkeep.disable_timestamps(target regclass) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_disable_timestamps_wrapper';
@@ -1962,7 +2214,11 @@ CREATE FUNCTION upkeep.enable_userstamps(
 ) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_enable_userstamps_wrapper';
 COMMENT ON FUNCTION upkeep.enable_userstamps(regclass, name, name, text) IS
-'Sets created_by when a row is made and updated_by on every real change of it: to the setting upkeep.actor, else to the role that the session acts as, outside of SECURITY DEFINER functions. The columns are added (text, null in rows that are there) or adopted (text, varchar, name); null: do without that one. created_change: as of upkeep.enable_timestamps(). Owner''s members. Errors as there; 22001 at an INSERT or UPDATE if the actor is too long for the column.';
+'Sets created_by when a row is made and updated_by on every real change of it: to the setting upkeep.actor, '
+'else to the role that the session acts as, outside of SECURITY DEFINER functions. '
+'The columns are added (text, null in rows that are there) or adopted (text, varchar, name); '
+'null: do without that one. created_change: as of upkeep.enable_timestamps(). Owner''s members. '
+'Errors as there; 22001 at an INSERT or UPDATE if the actor is too long for the column.';
 
 CREATE FUNCTION upkeep.disable_userstamps(target regclass) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_disable_userstamps_wrapper';
@@ -1977,7 +2233,11 @@ CREATE FUNCTION upkeep.enable_row_version(
 ) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_enable_row_version_wrapper';
 COMMENT ON FUNCTION upkeep.enable_row_version(regclass, text, name, boolean) IS
-'Counts the changes of each row, and refuses one that was made for an older version of it (40001). mode: what an UPDATE sets the column to: the version that was read plus one (incremented, as SQLAlchemy does), or the version that was read (echo). An UPDATE that does not set it counts on, or fails with 55000 if required. The column is added (integer, 1 in all rows) or adopted (integer, bigint). Owner''s members. Errors as of upkeep.enable_timestamps(); 22003 at an UPDATE beyond the greatest value.';
+'Counts the changes of each row, and refuses one that was made for an older version of it (40001). '
+'mode: what an UPDATE sets the column to: the version that was read plus one (incremented, as SQLAlchemy does), '
+'or the version that was read (echo). An UPDATE that does not set it counts on, or fails with 55000 if required. '
+'The column is added (integer, 1 in all rows) or adopted (integer, bigint). Owner''s members. '
+'Errors as of upkeep.enable_timestamps(); 22003 at an UPDATE beyond the greatest value.';
 
 CREATE FUNCTION upkeep.disable_row_version(target regclass) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_disable_row_version_wrapper';
@@ -2097,27 +2357,45 @@ CREATE FUNCTION upkeep.enable_soft_delete(
 ) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_enable_soft_delete_wrapper';
 COMMENT ON FUNCTION upkeep.enable_soft_delete(regclass, text, name, name, name, name, interval, text) IS
-'Lets rows of a table be deleted so that they can come back. Adds the columns that are missing (no rewrite), triggers, and by hide: live_view (TABLE_live and TABLE_deleted), swap (the table becomes TABLE_all, the view takes its name), swap_published (the same for a table in a publication), none. flag: a boolean column kept in step with deleted_at. on_unmanaged, for tables without soft delete that reference this one ON DELETE CASCADE: refuse (this call), restrict (rows that they reference), ignore. For members of the table''s owner. Errors: 42501, 42809 not a table, 55000 no primary key, a referencing table without soft delete, a publication, 42804 a column of an unfit type, 42710 enabled already, 42P07 a view''s name is taken, 0A000 inheritance, partitioned by one of the columns.';
+'Lets rows of a table be deleted so that they can come back. Adds the columns that are missing (no rewrite), '
+'triggers, and by hide: live_view (TABLE_live and TABLE_deleted), swap (the table becomes TABLE_all, '
+'the view takes its name), swap_published (the same for a table in a publication), none. '
+'flag: a boolean column kept in step with deleted_at. on_unmanaged, for tables without soft delete that reference '
+'this one ON DELETE CASCADE: refuse (this call), restrict (rows that they reference), ignore. '
+'For members of the table''s owner. Errors: 42501, 42809 not a table, 55000 no primary key, a referencing table '
+'without soft delete, a publication, 42804 a column of an unfit type, 42710 enabled already, 42P07 a view''s name is '
+'taken, 0A000 inheritance, partitioned by one of the columns.';
 
 CREATE FUNCTION upkeep.disable_soft_delete(target regclass, deleted_rows text DEFAULT 'refuse') RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_disable_soft_delete';
 COMMENT ON FUNCTION upkeep.disable_soft_delete(regclass, text) IS
-'Ends soft delete on a table: triggers and views go, the columns stay. deleted_rows: refuse (55000 if there are any), keep (they look like any other row from now on), purge (deletes them for good; 55000 if any of them is held, or if a foreign key would take live rows along). For members of the table''s owner. Errors: 42501, 55000, 2BP01 something depends on a view, 22023, 22004.';
+'Ends soft delete on a table: triggers and views go, the columns stay. deleted_rows: refuse (55000 if there are any), '
+'keep (they look like any other row from now on), purge (deletes them for good; 55000 if any of them is held, '
+'or if a foreign key would take live rows along). For members of the table''s owner. '
+'Errors: 42501, 55000, 2BP01 something depends on a view, 22023, 22004.';
 
 CREATE FUNCTION upkeep.soft_delete(target regclass, condition text, reason text DEFAULT NULL) RETURNS uuid
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_soft_delete';
 COMMENT ON FUNCTION upkeep.soft_delete(regclass, text, text) IS
-'Deletes the live rows of a table that meet a condition (what follows WHERE) so that undelete() can bring them back, with what references them ON DELETE CASCADE. Returns the deletion''s id, or null if no row met it. target: the table or its live view. Runs as the caller, who needs SELECT and UPDATE on the table. Errors: 42601 not a condition, 55000 not enabled, 23503 live rows reference a row by RESTRICT or NO ACTION, 42501.';
+'Deletes the live rows of a table that meet a condition (what follows WHERE) so that undelete() can bring them back, '
+'with what references them ON DELETE CASCADE. Returns the deletion''s id, or null if no row met it. '
+'target: the table or its live view. Runs as the caller, who needs SELECT and UPDATE on the table. '
+'Errors: 42601 not a condition, 55000 not enabled, 23503 live rows reference a row by RESTRICT or NO ACTION, 42501.';
 
 CREATE FUNCTION upkeep.undelete(deletion uuid) RETURNS bigint
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_undelete';
 COMMENT ON FUNCTION upkeep.undelete(uuid) IS
-'Brings back what one deletion has deleted, in all tables, and the references that it has cleared where they are still as it left them. Returns the number of rows. The caller needs SELECT and UPDATE on the tables from which rows were deleted directly. Errors: 42704 no such deletion, 55000 undeleted already or a table is gone, 23505 a unique key is in use again, 23503 a row that a row references is still deleted, 42501.';
+'Brings back what one deletion has deleted, in all tables, and the references that it has cleared where they are '
+'still as it left them. Returns the number of rows. The caller needs SELECT and UPDATE on the tables from which rows '
+'were deleted directly. Errors: 42704 no such deletion, 55000 undeleted already or a table is gone, '
+'23505 a unique key is in use again, 23503 a row that a row references is still deleted, 42501.';
 
 CREATE FUNCTION upkeep.undelete(target regclass, condition text) RETURNS bigint
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_undelete_where';
 COMMENT ON FUNCTION upkeep.undelete(regclass, text) IS
-'Brings back the deleted rows of one table that meet a condition, whatever deleted them; not what was deleted with them. Returns the number of rows. Runs as the caller, who needs SELECT and UPDATE on the table. Errors as undelete(uuid), and 42601 not a condition.';
+'Brings back the deleted rows of one table that meet a condition, whatever deleted them; '
+'not what was deleted with them. Returns the number of rows. Runs as the caller, who needs SELECT and UPDATE on the '
+'table. Errors as undelete(uuid), and 42601 not a condition.';
 /* </end connected objects> */
 
 /* <begin connected objects> */
@@ -2173,10 +2451,13 @@ CREATE FUNCTION upkeep._soft_delete_live_parent() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_live_parent';
 COMMENT ON FUNCTION upkeep._soft_delete_updated_row() IS 'Private trigger: notes a row whose deletion was set or cleared by an UPDATE.';
 COMMENT ON FUNCTION upkeep._soft_delete_dead_row() IS 'Private trigger: notes that a deleted row was changed and stays deleted.';
-COMMENT ON FUNCTION upkeep._soft_delete_inserted() IS 'Private trigger: refuses a statement that inserts rows and changed a deleted one instead.';
+COMMENT ON FUNCTION upkeep._soft_delete_inserted() IS
+'Private trigger: refuses a statement that inserts rows and changed a deleted one instead.';
 COMMENT ON FUNCTION upkeep._soft_delete_updated() IS 'Private trigger: carries a deletion on to what references the rows noted.';
 COMMENT ON FUNCTION upkeep._soft_delete_view_row() IS 'Private trigger: DELETE of a row of a live view, at once or gathered.';
-COMMENT ON FUNCTION upkeep._soft_delete_view() IS 'Private trigger: begins a DELETE on a live view; at its end deletes what was gathered, and carries it on to what references the rows.';
+COMMENT ON FUNCTION upkeep._soft_delete_view() IS
+'Private trigger: begins a DELETE on a live view; at its end deletes what was gathered, and carries it on to what '
+'references the rows.';
 COMMENT ON FUNCTION upkeep._soft_delete_flag() IS 'Private trigger: keeps a boolean column in step with deleted_at.';
 COMMENT ON FUNCTION upkeep._soft_delete_guard() IS 'Private trigger: refuses DELETE and TRUNCATE on a table with soft delete.';
 COMMENT ON FUNCTION upkeep._soft_delete_live_parent() IS 'Private trigger: refuses a live row that references a deleted one.';
@@ -2203,7 +2484,8 @@ CREATE VIEW upkeep.soft_delete_tables WITH (security_barrier) AS
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
     WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE');
 COMMENT ON VIEW upkeep.soft_delete_tables IS
-'Tables with soft delete, visible to members of their owners: names of their columns and views, retention, and what is done about tables without it.';
+'Tables with soft delete, visible to members of their owners: names of their columns and views, retention, '
+'and what is done about tables without it.';
 GRANT SELECT ON upkeep.soft_delete_tables TO PUBLIC;
 
 CREATE VIEW upkeep.deletions WITH (security_barrier) AS
@@ -2215,7 +2497,8 @@ CREATE VIEW upkeep.deletions WITH (security_barrier) AS
                   CROSS JOIN LATERAL (
                       -- Any right on a table is a right to its name. A quoted name would have its quotes.
                       SELECT CASE WHEN r.oid IS NULL OR pg_catalog.pg_has_role(r.relowner, 'USAGE')
-                                       OR pg_catalog.has_table_privilege(r.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
+                                       OR pg_catalog.has_table_privilege(
+                                              r.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
                                        OR pg_catalog.has_any_column_privilege(r.oid, 'SELECT, INSERT, UPDATE, REFERENCES')
                                   THEN t.relid::pg_catalog.text ELSE 'other tables' END AS name) n
                   WHERE t.deletion OPERATOR(pg_catalog.=) d.id
@@ -2241,11 +2524,17 @@ CREATE VIEW upkeep.deletions WITH (security_barrier) AS
     WHERE CASE WHEN c.oid IS NULL THEN pg_catalog.pg_has_role('pg_read_all_data', 'USAGE')
                ELSE pg_catalog.pg_has_role(c.relowner, 'USAGE') END;
 COMMENT ON VIEW upkeep.deletions IS
-'What was deleted together: by one call of soft_delete(), or by all other statements of one transaction. Visible to members of the owner of the first table.';
-COMMENT ON COLUMN upkeep.deletions.deleted_by IS 'The actor: upkeep.actor as it was set in that transaction, which anyone may set; the role that the session acted as only where it was empty.';
+'What was deleted together: by one call of soft_delete(), or by all other statements of one transaction. '
+'Visible to members of the owner of the first table.';
+COMMENT ON COLUMN upkeep.deletions.deleted_by IS
+'The actor: upkeep.actor as it was set in that transaction, which anyone may set; the role that the session acted as '
+'only where it was empty.';
 COMMENT ON COLUMN upkeep.deletions.undeleted_by IS 'The actor who brought it back, as for deleted_by.';
-COMMENT ON COLUMN upkeep.deletions.rows IS 'How many rows were deleted in which table. Those of tables on which the reader has no right at all are one number, under "other tables".';
-COMMENT ON COLUMN upkeep.deletions.restorable IS 'Can undelete(id) be tried? Unique keys that are in use again, and deleted parents, show only then.';
+COMMENT ON COLUMN upkeep.deletions.rows IS
+'How many rows were deleted in which table. Those of tables on which the reader has no right at all are one number, '
+'under "other tables".';
+COMMENT ON COLUMN upkeep.deletions.restorable IS
+'Can undelete(id) be tried? Unique keys that are in use again, and deleted parents, show only then.';
 GRANT SELECT ON upkeep.deletions TO PUBLIC;
 /* </end connected objects> */
 
@@ -2258,13 +2547,19 @@ GRANT SELECT ON upkeep.deletions TO PUBLIC;
 CREATE FUNCTION upkeep.purge_deleted(target regclass, older_than interval) RETURNS uuid
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'purge_deleted_wrapper';
 COMMENT ON FUNCTION upkeep.purge_deleted(regclass, interval) IS
-'Deletes for good, in the background, the rows of a table that were deleted longer ago than older_than, the oldest first, and the deleted rows which reference them, as old. Returns the job. target: the table or its live view. Rows that are held, locked, or referenced by rows which are not due stay; rows_left of the job counts the last two. Warns about missing indexes. For members of the table''s owner. Errors: 55000 no soft delete, 42501 not the owner, or row security hides rows, 55006 a purge of the table has not ended, 22004, 22023 older_than is negative.';
+'Deletes for good, in the background, the rows of a table that were deleted longer ago than older_than, '
+'the oldest first, and the deleted rows which reference them, as old. Returns the job. '
+'target: the table or its live view. Rows that are held, locked, or referenced by rows which are not due stay; '
+'rows_left of the job counts the last two. Warns about missing indexes. For members of the table''s owner. '
+'Errors: 55000 no soft delete, 42501 not the owner, or row security hides rows, 55006 a purge of the table has not '
+'ended, 22004, 22023 older_than is negative.';
 
 -- What the schedules of `retention` run, hence everyone's.
 CREATE FUNCTION upkeep._purge_by_retention(schedule uuid) RETURNS uuid
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'purge_by_retention_wrapper';
 COMMENT ON FUNCTION upkeep._purge_by_retention(uuid) IS
-'Private: the purge that the retention of a table asks for, which the schedule belongs to. Null: one has not ended. Errors: 55000 it belongs to none, and those of purge_deleted.';
+'Private: the purge that the retention of a table asks for, which the schedule belongs to. Null: one has not ended. '
+'Errors: 55000 it belongs to none, and those of purge_deleted.';
 
 CREATE FUNCTION upkeep._explain_purge(target regclass, older_than interval) RETURNS TABLE (
     schemaname text, relname text, relid oid, rows bigint, oldest timestamptz, held bigint, blocked bigint, notes text[])
@@ -2287,17 +2582,22 @@ SELECT e.schemaname::pg_catalog.name, e.relname::pg_catalog.name, e.relid, e.row
 FROM upkeep._explain_purge($1, $2) e;
 END;
 COMMENT ON FUNCTION upkeep.explain_purge(regclass, interval) IS
-'Counts what upkeep.purge_deleted would delete for good, the table first, then those whose rows reference it: rows and when the oldest was deleted; held: rows that hold_deletion() keeps; blocked: rows that rows which are not due reference; notes: what would make it slow. Reads the tables. Changes nothing. Errors as of purge_deleted.';
+'Counts what upkeep.purge_deleted would delete for good, the table first, then those whose rows reference it: '
+'rows and when the oldest was deleted; held: rows that hold_deletion() keeps; blocked: rows that rows which are not '
+'due reference; notes: what would make it slow. Reads the tables. Changes nothing. Errors as of purge_deleted.';
 
 CREATE FUNCTION upkeep.hold_deletion(deletion uuid, reason text) RETURNS uuid
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'hold_deletion_wrapper';
 COMMENT ON FUNCTION upkeep.hold_deletion(uuid, text) IS
-'Keeps the rows of a deletion from every purge until release_deletion(); the reason shows in upkeep.deletions. Waits for the batch of a purge that is deleting some of them. For members of the owners of all its tables. Returns the deletion. Errors: 42704 no such deletion, 42501, 22023 an empty reason, 22004.';
+'Keeps the rows of a deletion from every purge until release_deletion(); the reason shows in upkeep.deletions. '
+'Waits for the batch of a purge that is deleting some of them. For members of the owners of all its tables. '
+'Returns the deletion. Errors: 42704 no such deletion, 42501, 22023 an empty reason, 22004.';
 
 CREATE FUNCTION upkeep.release_deletion(deletion uuid) RETURNS uuid
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'release_deletion_wrapper';
 COMMENT ON FUNCTION upkeep.release_deletion(uuid) IS
-'Lets a deletion be purged again that hold_deletion() keeps. For members of the owners of all its tables. Returns the deletion. Errors: 42704 no such deletion, 42501, 22004.';
+'Lets a deletion be purged again that hold_deletion() keeps. For members of the owners of all its tables. '
+'Returns the deletion. Errors: 42704 no such deletion, 42501, 22004.';
 /* </end connected objects> */
 
 /* <begin connected objects> */
@@ -2309,12 +2609,19 @@ COMMENT ON FUNCTION upkeep.release_deletion(uuid) IS
 CREATE FUNCTION upkeep.make_unique_keys_partial(target regclass) RETURNS uuid
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'make_unique_keys_partial_wrapper';
 COMMENT ON FUNCTION upkeep.make_unique_keys_partial(regclass) IS
-'Replaces each unique constraint and unique index of a table with soft delete by a unique index of the same name on its live rows, built concurrently by a job, so that what was deleted can be used again. Returns the job, or null if there is nothing to replace. Keys that cannot change (primary, referenced by foreign keys, deferrable, exclusion, replica identity) are named in notices, with the alternative. ON CONFLICT then needs the index''s columns and WHERE deleted_at IS NULL. target: the table or its live view. For members of the table''s owner. Errors: 55000 no soft delete, 42501, 0A000 partitioned, 55006 a job is at it already.';
+'Replaces each unique constraint and unique index of a table with soft delete by a unique index of the same name on '
+'its live rows, built concurrently by a job, so that what was deleted can be used again. '
+'Returns the job, or null if there is nothing to replace. Keys that cannot change (primary, referenced by foreign '
+'keys, deferrable, exclusion, replica identity) are named in notices, with the alternative. '
+'ON CONFLICT then needs the index''s columns and WHERE deleted_at IS NULL. target: the table or its live view. '
+'For members of the table''s owner. Errors: 55000 no soft delete, 42501, 0A000 partitioned, 55006 a job is at it '
+'already.';
 
 CREATE FUNCTION upkeep._explain_make_unique_keys_partial(target regclass) RETURNS TABLE (
     indexrelname text, conname text, action text, reason text, command text)
     LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10 AS 'MODULE_PATHNAME', 'explain_make_unique_keys_partial_wrapper';
-COMMENT ON FUNCTION upkeep._explain_make_unique_keys_partial(regclass) IS 'internal: explain_make_unique_keys_partial() with names as text';
+COMMENT ON FUNCTION upkeep._explain_make_unique_keys_partial(regclass) IS
+'internal: explain_make_unique_keys_partial() with names as text';
 
 CREATE FUNCTION upkeep.explain_make_unique_keys_partial(target regclass) RETURNS TABLE (
     indexrelname name,
@@ -2329,7 +2636,9 @@ SELECT e.indexrelname::pg_catalog.name, e.conname::pg_catalog.name, e.action, e.
 FROM upkeep._explain_make_unique_keys_partial($1) e;
 END;
 COMMENT ON FUNCTION upkeep.explain_make_unique_keys_partial(regclass) IS
-'Says of each unique key what upkeep.make_unique_keys_partial would do: replace (command: how the successor is built), keep (reason, and the alternative as command), none (it counts live rows only). Changes nothing. Errors as of make_unique_keys_partial.';
+'Says of each unique key what upkeep.make_unique_keys_partial would do: replace (command: '
+'how the successor is built), keep (reason, and the alternative as command), none (it counts live rows only). '
+'Changes nothing. Errors as of make_unique_keys_partial.';
 /* </end connected objects> */
 
 /* <begin connected objects> */
@@ -2341,32 +2650,50 @@ COMMENT ON FUNCTION upkeep.explain_make_unique_keys_partial(regclass) IS
 CREATE FUNCTION upkeep.alter_soft_deleted(target regclass, ddl text) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'alter_soft_deleted_wrapper';
 COMMENT ON FUNCTION upkeep.alter_soft_deleted(regclass, text) IS
-'Runs one ALTER TABLE on a table with soft delete, as the caller, where its views stand in the way (DROP COLUMN, ALTER TYPE): they are dropped and made again in the same transaction, with their grants, options, comments, defaults, rules and triggers. For members of the table''s owner. Errors: 42601 not one statement, 0A000 not an ALTER TABLE of columns, constraints or options, 22023 about another table, 2BP01 something else depends on a view, 55000 no soft delete, one of its own columns is dropped, or a view is not as soft delete has written it, is another role''s, or has a trigger that may be, 42501.';
+'Runs one ALTER TABLE on a table with soft delete, as the caller, where its views stand in the way (DROP COLUMN, '
+'ALTER TYPE): they are dropped and made again in the same transaction, with their grants, options, comments, '
+'defaults, rules and triggers. For members of the table''s owner. Errors: 42601 not one statement, '
+'0A000 not an ALTER TABLE of columns, constraints or options, 22023 about another table, 2BP01 something else depends '
+'on a view, 55000 no soft delete, one of its own columns is dropped, or a view is not as soft delete has written it, '
+'is another role''s, or has a trigger that may be, 42501.';
 
 CREATE FUNCTION upkeep.repair_soft_delete(target regclass) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'repair_soft_delete_wrapper';
 COMMENT ON FUNCTION upkeep.repair_soft_delete(regclass) IS
-'Makes what upkeep.soft_delete_drift shows of a table as it should be: missing views and triggers are made, disabled triggers enabled, and called as they were, others of its functions dropped, columns of the views follow the table''s. Views that were dropped come back with the grants of the table. A view that is not as soft delete has written it stays as it is, with a warning. For members of the table''s owner. Errors: 55000 no soft delete, 42501, 42P07 a view''s name is taken, 42710 a trigger''s name is.';
+'Makes what upkeep.soft_delete_drift shows of a table as it should be: missing views and triggers are made, '
+'disabled triggers enabled, and called as they were, others of its functions dropped, columns of the views follow the '
+'table''s. Views that were dropped come back with the grants of the table. '
+'A view that is not as soft delete has written it stays as it is, with a warning. For members of the table''s owner. '
+'Errors: 55000 no soft delete, 42501, 42P07 a view''s name is taken, 42710 a trigger''s name is.';
 
 CREATE FUNCTION upkeep._follow_ddl() RETURNS event_trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'follow_ddl_wrapper';
-COMMENT ON FUNCTION upkeep._follow_ddl() IS 'Private event trigger: views, partitions and foreign keys of tables with soft delete follow statements that make and change tables.';
+COMMENT ON FUNCTION upkeep._follow_ddl() IS
+'Private event trigger: views, partitions and foreign keys of tables with soft delete follow statements that make and '
+'change tables.';
 CREATE FUNCTION upkeep._follow_drops() RETURNS event_trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'follow_drops_wrapper';
 COMMENT ON FUNCTION upkeep._follow_drops() IS 'Private event trigger: forgets tables with soft delete that were dropped.';
 CREATE FUNCTION upkeep._make_way_for_trigger() RETURNS event_trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'make_way_for_trigger_wrapper';
-COMMENT ON FUNCTION upkeep._make_way_for_trigger() IS 'Private event trigger: a trigger of soft delete that is created again, as a dump does it, replaces the one that is there.';
+COMMENT ON FUNCTION upkeep._make_way_for_trigger() IS
+'Private event trigger: a trigger of soft delete that is created again, as a dump does it, replaces the one that is '
+'there.';
 CREATE FUNCTION upkeep._before_alter() RETURNS event_trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'before_alter_wrapper';
-COMMENT ON FUNCTION upkeep._before_alter() IS 'Private event trigger: locks the views of a table with soft delete before an ALTER TABLE locks the table, as their readers do.';
-REVOKE EXECUTE ON FUNCTION upkeep._follow_ddl(), upkeep._follow_drops(), upkeep._make_way_for_trigger(), upkeep._before_alter() FROM PUBLIC;
+COMMENT ON FUNCTION upkeep._before_alter() IS
+'Private event trigger: locks the views of a table with soft delete before an ALTER TABLE locks the table, '
+'as their readers do.';
+REVOKE EXECUTE ON FUNCTION upkeep._follow_ddl(), upkeep._follow_drops(), upkeep._make_way_for_trigger(), upkeep._before_alter()
+    FROM PUBLIC;
 
 -- In the view below, hence everyone's.
 CREATE FUNCTION upkeep._soft_delete_view_differs(view oid, completely boolean) RETURNS text
     LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'soft_delete_view_differs_wrapper';
 COMMENT ON FUNCTION upkeep._soft_delete_view_differs(oid, boolean) IS
-'Private: what of a view of soft delete is not as soft delete has written it (null: nothing, it is no such view, or the caller is neither a member of its owner nor of the table''s). completely: rules, triggers, defaults and rights to add triggers too.';
+'Private: what of a view of soft delete is not as soft delete has written it (null: nothing, it is no such view, '
+'or the caller is neither a member of its owner nor of the table''s). completely: rules, triggers, '
+'defaults and rights to add triggers too.';
 
 CREATE VIEW upkeep.soft_delete_drift WITH (security_barrier) AS
 WITH table_with AS MATERIALIZED (
@@ -2410,7 +2737,8 @@ WITH table_with AS MATERIALIZED (
                 ELSE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %I; ', g.signature, pg_catalog.pg_get_userbyid(m.relowner))
            END AS permit
     FROM table_with m
-    CROSS JOIN (VALUES ('upkeep.schedule(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.text, interval, integer, interval, boolean, boolean, boolean)'))
+    CROSS JOIN (VALUES ('upkeep.schedule(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.text, '
+                        'interval, integer, interval, boolean, boolean, boolean)'))
         g (signature)
     LEFT JOIN (SELECT v.relid, pg_catalog.string_agg(v.rename, '' ORDER BY v.what) AS renames
                FROM missing_view v WHERE v.taken_by IS NOT NULL GROUP BY v.relid) r ON r.relid OPERATOR(pg_catalog.=) m.relid
@@ -2444,7 +2772,8 @@ WITH table_with AS MATERIALIZED (
     -- Where triggers of ours are wanted, of which functions.
     SELECT m.root, m.relid, f.proname, NULL::boolean AS deferred
     FROM member m
-    CROSS JOIN (VALUES ('_soft_delete_updated'), ('_soft_delete_guard'), ('_soft_delete_updated_row'), ('_soft_delete_dead_row'), ('_soft_delete_inserted'))
+    CROSS JOIN (VALUES ('_soft_delete_updated'), ('_soft_delete_guard'), ('_soft_delete_updated_row'), ('_soft_delete_dead_row'),
+                       ('_soft_delete_inserted'))
         f (proname)
     UNION ALL
     SELECT m.root, m.relid, '_soft_delete_flag', NULL
@@ -2466,7 +2795,8 @@ WITH table_with AS MATERIALIZED (
     -- What is there under the name, whosever it is.
     SELECT w.root, w.relid, w.tgname, w.proname, w.tgtype, w.deferred, t.oid,
            t.tgenabled,
-           p.proname OPERATOR(pg_catalog.=) w.proname::pg_catalog.name AND p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
+           p.proname OPERATOR(pg_catalog.=) w.proname::pg_catalog.name
+               AND p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
                AND t.tgtype OPERATOR(pg_catalog.=) w.tgtype AND t.tgdeferrable OPERATOR(pg_catalog.=) w.deferred
                AND t.tgnargs OPERATOR(pg_catalog.=) 0
                AND (w.conditional IS NULL OR (t.tgqual IS NOT NULL) OPERATOR(pg_catalog.=) w.conditional) AS is_ours
@@ -2494,7 +2824,8 @@ WITH table_with AS MATERIALIZED (
     SELECT m.relid, 'its retention has no schedule that follows the table', m.permit OPERATOR(pg_catalog.||) m.repair
     FROM managed m WHERE m.retention IS NOT NULL AND m.retention_schedule IS NULL
     UNION ALL
-    SELECT v.relid, pg_catalog.format('column %I is not in %s as it is in the table', coalesce(a.attname, b.attname), v.oid::pg_catalog.regclass),
+    SELECT v.relid, pg_catalog.format('column %I is not in %s as it is in the table', coalesce(a.attname, b.attname),
+                                      v.oid::pg_catalog.regclass),
            CASE WHEN v.differs IS NULL THEN v.repair ELSE v.anew END
     FROM shown v
     CROSS JOIN LATERAL (
@@ -2537,7 +2868,8 @@ WITH table_with AS MATERIALIZED (
     UNION ALL
     -- enable_soft_delete() refuses both; foreign keys, triggers and the primary key say nothing of the other table.
     SELECT m.relid, pg_catalog.format(CASE WHEN i.inhparent OPERATOR(pg_catalog.=) m.relid THEN '%s inherits from it, without soft delete'
-                                           ELSE 'it inherits from %s, which has no soft delete of its rows' END, x.other::pg_catalog.regclass),
+                                           ELSE 'it inherits from %s, which has no soft delete of its rows' END,
+                                           x.other::pg_catalog.regclass),
            pg_catalog.format('ALTER TABLE %s NO INHERIT %s;', i.inhrelid::pg_catalog.regclass, i.inhparent::pg_catalog.regclass)
     FROM managed m
     JOIN pg_catalog.pg_inherits i ON m.relid OPERATOR(pg_catalog.=) i.inhparent OR m.relid OPERATOR(pg_catalog.=) i.inhrelid
@@ -2545,17 +2877,20 @@ WITH table_with AS MATERIALIZED (
     CROSS JOIN LATERAL (SELECT CASE WHEN i.inhparent OPERATOR(pg_catalog.=) m.relid THEN i.inhrelid ELSE i.inhparent END AS other) x
     UNION ALL
     -- Those of soft delete alone know what they were made for.
-    SELECT DISTINCT p.root, pg_catalog.format('trigger %I of %s runs %s, but is not one of soft delete', o.tgname, o.tgrelid::pg_catalog.regclass, o.proname),
+    SELECT DISTINCT p.root, pg_catalog.format('trigger %I of %s runs %s, but is not one of soft delete', o.tgname,
+                                              o.tgrelid::pg_catalog.regclass, o.proname),
            pg_catalog.format('DROP TRIGGER %I ON %s;', o.tgname, o.tgrelid::pg_catalog.regclass)
     FROM (SELECT q.root, q.relid, false AS only_checks FROM member q
           UNION SELECT v.relid, v.oid, false FROM shown v
           UNION SELECT q.root, q.relid, true FROM place q WHERE q.proname OPERATOR(pg_catalog.=) '_soft_delete_live_parent') p
     JOIN ours o ON o.tgrelid OPERATOR(pg_catalog.=) p.relid AND o.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
      AND (NOT p.only_checks OR o.proname OPERATOR(pg_catalog.=) '_soft_delete_live_parent'::pg_catalog.name)
-    WHERE NOT EXISTS (SELECT FROM wanted w WHERE w.relid OPERATOR(pg_catalog.=) o.tgrelid AND w.tgname::pg_catalog.name OPERATOR(pg_catalog.=) o.tgname)
+    WHERE NOT EXISTS (SELECT FROM wanted w
+                      WHERE w.relid OPERATOR(pg_catalog.=) o.tgrelid AND w.tgname::pg_catalog.name OPERATOR(pg_catalog.=) o.tgname)
       AND NOT EXISTS (SELECT FROM renamed r WHERE r.relid OPERATOR(pg_catalog.=) o.tgrelid AND r.tgname OPERATOR(pg_catalog.=) o.tgname)
       AND NOT EXISTS (SELECT FROM kind k WHERE k.tgname::pg_catalog.name OPERATOR(pg_catalog.=) o.tgname
-                        AND k.proname OPERATOR(pg_catalog.=) '_soft_delete_live_parent' AND k.proname::pg_catalog.name OPERATOR(pg_catalog.=) o.proname)
+                        AND k.proname OPERATOR(pg_catalog.=) '_soft_delete_live_parent'
+                        AND k.proname::pg_catalog.name OPERATOR(pg_catalog.=) o.proname)
 )
 SELECT m.relid, m.nspname AS schemaname, m.relname, f.problem, f.repair
 FROM found f JOIN managed m ON m.relid OPERATOR(pg_catalog.=) f.relid
@@ -2577,7 +2912,9 @@ FROM managed m
 WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid OPERATOR(pg_catalog.=) m.relid
                   AND k.contype OPERATOR(pg_catalog.=) 'p' AND NOT k.condeferrable);
 COMMENT ON VIEW upkeep.soft_delete_drift IS
-'What is not as it should be with tables with soft delete (views and columns, views that somebody else has written or owns, triggers missing, disabled, renamed, replaced or added, foreign keys that came later), and the statements that repair it. Visible to members of the tables'' owners. Empty: all is well.';
+'What is not as it should be with tables with soft delete (views and columns, views that somebody else has written or '
+'owns, triggers missing, disabled, renamed, replaced or added, foreign keys that came later), and the statements that '
+'repair it. Visible to members of the tables'' owners. Empty: all is well.';
 GRANT SELECT ON upkeep.soft_delete_drift TO PUBLIC;
 
 -- Elements of CREATE SCHEMA are its own commands to an event trigger, and most kinds of ALTER .. RENAME take any relation.
@@ -2585,16 +2922,21 @@ CREATE EVENT TRIGGER upkeep_follow_ddl ON ddl_command_end
     WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE', 'CREATE SCHEMA', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE', 'ALTER VIEW',
                  'ALTER MATERIALIZED VIEW', 'ALTER INDEX', 'ALTER TYPE')
     EXECUTE FUNCTION upkeep._follow_ddl();
-COMMENT ON EVENT TRIGGER upkeep_follow_ddl IS 'pg_upkeep: what belongs to tables with soft delete follows statements that make and change tables. Never raises an error.';
+COMMENT ON EVENT TRIGGER upkeep_follow_ddl IS
+'pg_upkeep: what belongs to tables with soft delete follows statements that make and change tables. '
+'Never raises an error.';
 CREATE EVENT TRIGGER upkeep_follow_drops ON sql_drop EXECUTE FUNCTION upkeep._follow_drops();
 COMMENT ON EVENT TRIGGER upkeep_follow_drops IS 'pg_upkeep: forgets tables with soft delete that were dropped. Never raises an error.';
 CREATE EVENT TRIGGER upkeep_before_trigger ON ddl_command_start WHEN TAG IN ('CREATE TRIGGER')
     EXECUTE FUNCTION upkeep._make_way_for_trigger();
-COMMENT ON EVENT TRIGGER upkeep_before_trigger IS 'pg_upkeep: a dump may create the triggers of soft delete, whatever made them before. Never raises an error.';
+COMMENT ON EVENT TRIGGER upkeep_before_trigger IS
+'pg_upkeep: a dump may create the triggers of soft delete, whatever made them before. Never raises an error.';
 CREATE EVENT TRIGGER upkeep_before_alter ON ddl_command_start
     WHEN TAG IN ('ALTER TABLE', 'ALTER FOREIGN TABLE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER INDEX')
     EXECUTE FUNCTION upkeep._before_alter();
-COMMENT ON EVENT TRIGGER upkeep_before_alter IS 'pg_upkeep: views of tables with soft delete are locked before their table, within the statement''s own lock_timeout. Raises no other error.';
+COMMENT ON EVENT TRIGGER upkeep_before_alter IS
+'pg_upkeep: views of tables with soft delete are locked before their table, within the statement''s own lock_timeout. '
+'Raises no other error.';
 /* </end connected objects> */
 
 /* <begin connected objects> */
@@ -2750,9 +3092,11 @@ CREATE FUNCTION upkeep._query_packed_intervals(since timestamptz, until timestam
 )
     LANGUAGE c STABLE PARALLEL UNSAFE ROWS 10000 COST 100000
     AS 'MODULE_PATHNAME', 'upkeep_query_packed_intervals_wrapper';
-COMMENT ON FUNCTION upkeep._query_packed_intervals(timestamptz, timestamptz, bigint, interval) IS 'internal: see upkeep._query_intervals()';
+COMMENT ON FUNCTION upkeep._query_packed_intervals(timestamptz, timestamptz, bigint, interval) IS
+'internal: see upkeep._query_intervals()';
 
-CREATE FUNCTION upkeep._query_intervals(since timestamptz, until timestamptz, only_queryid bigint DEFAULT NULL, resolution interval DEFAULT NULL)
+CREATE FUNCTION upkeep._query_intervals(since timestamptz, until timestamptz, only_queryid bigint DEFAULT NULL,
+                                        resolution interval DEFAULT NULL)
     RETURNS TABLE (
     started_at timestamptz,
     finished_at timestamptz,
@@ -2792,7 +3136,8 @@ CREATE FUNCTION upkeep._query_intervals(since timestamptz, until timestamptz, on
 )
     LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000 COST 100000
 BEGIN ATOMIC
-SELECT p.started_at, p.finished_at, p.queryid, p.userid, p.toplevel, p.calls, p.rows, p.total_time, p.min_time, p.max_time, p.errors, p.cancellations, p.timeouts, p.unknown_errors, p.histogram,
+SELECT p.started_at, p.finished_at, p.queryid, p.userid, p.toplevel, p.calls, p.rows, p.total_time, p.min_time, p.max_time,
+       p.errors, p.cancellations, p.timeouts, p.unknown_errors, p.histogram,
        p.counters[1]::bigint, p.counters[2]::bigint, p.counters[3]::bigint, p.counters[4]::bigint, p.counters[5]::bigint,
        p.counters[6]::bigint, p.counters[7]::bigint, p.counters[8]::bigint, p.counters[9]::bigint, p.counters[10]::bigint,
        p.counters[11], p.counters[12], p.counters[13], p.counters[14], p.counters[15]::bigint,
@@ -2801,7 +3146,10 @@ SELECT p.started_at, p.finished_at, p.queryid, p.userid, p.toplevel, p.calls, p.
 FROM upkeep._query_packed_intervals(since, until, only_queryid, resolution) p;
 END;
 COMMENT ON FUNCTION upkeep._query_intervals(timestamptz, timestamptz, bigint, interval) IS
-'internal: what statements cost between two times, from the coarsest rows that fit, none of them longer than resolution where finer ones are kept. Per row: one statement in one interval; queryid 0 is what could not be kept apart. Times in ms. queryid is null where the caller may not see the statement: of roles that it is no member of, without pg_read_all_stats.';
+'internal: what statements cost between two times, from the coarsest rows that fit, none of them longer than '
+'resolution where finer ones are kept. Per row: one statement in one interval; queryid 0 is what could not be kept '
+'apart. Times in ms. queryid is null where the caller may not see the statement: of roles that it is no member of, '
+'without pg_read_all_stats.';
 
 CREATE FUNCTION upkeep._query_counts() RETURNS TABLE (
     datid oid,
@@ -2844,14 +3192,24 @@ FROM upkeep._query_counts() l
 LEFT JOIN upkeep._query_text q
     ON q.queryid OPERATOR(pg_catalog.=) l.queryid AND q.userid OPERATOR(pg_catalog.=) l.userid;
 COMMENT ON VIEW upkeep.query_stats IS
-'What each statement of this database has cost since the server started or upkeep.reset_query_stats(), live from shared memory: per role, queryid, toplevel (false: within a function; see upkeep.track_queries) and by_job. Times in ms; percentiles from a histogram, at most 12.5 % off. calls, rows, times and percentiles are of executions that succeeded. A row with queryid 0 adds up what could not be kept apart: statements that were evicted (upkeep.query_max), or that could not be entered; members of pg_read_all_stats see that row of every database. queryid is null and query hidden for statements of roles that you are no member of, unless you are a member of pg_read_all_stats. Takes shared_preload_libraries; without it: 55000.';
-COMMENT ON COLUMN upkeep.query_stats.queryid IS 'As in pg_stat_statements; of utility statements outside of a short list one per command tag; 0: others.';
+'What each statement of this database has cost since the server started or upkeep.reset_query_stats(), '
+'live from shared memory: per role, queryid, toplevel (false: within a function; see upkeep.track_queries) and '
+'by_job. Times in ms; percentiles from a histogram, at most 12.5 % off. calls, rows, times and percentiles are of '
+'executions that succeeded. A row with queryid 0 adds up what could not be kept apart: statements that were evicted '
+'(upkeep.query_max), or that could not be entered; members of pg_read_all_stats see that row of every database. '
+'queryid is null and query hidden for statements of roles that you are no member of, unless you are a member of '
+'pg_read_all_stats. Takes shared_preload_libraries; without it: 55000.';
+COMMENT ON COLUMN upkeep.query_stats.queryid IS
+'As in pg_stat_statements; of utility statements outside of a short list one per command tag; 0: others.';
 COMMENT ON COLUMN upkeep.query_stats.errors IS 'Executions that ended in an error that reached the log or the client.';
 COMMENT ON COLUMN upkeep.query_stats.cancellations IS 'Executions that were canceled or whose session was terminated.';
 COMMENT ON COLUMN upkeep.query_stats.timeouts IS 'Executions that ran into statement_timeout.';
-COMMENT ON COLUMN upkeep.query_stats.unknown_errors IS 'Executions that ended in an error that was caught (an EXCEPTION block) or not reported: its kind is not known.';
+COMMENT ON COLUMN upkeep.query_stats.unknown_errors IS
+'Executions that ended in an error that was caught (an EXCEPTION block) or not reported: its kind is not known.';
 COMMENT ON COLUMN upkeep.query_stats.stats_since IS 'When counting began or was reset.';
-COMMENT ON COLUMN upkeep.query_stats.by_job IS 'Executed by the worker of a job of pg_upkeep: batches of a backfill with the tries that it caught, purges, commands in the background and of schedules. Reports leave it out, unless upkeep.report_queries says otherwise.';
+COMMENT ON COLUMN upkeep.query_stats.by_job IS
+'Executed by the worker of a job of pg_upkeep: batches of a backfill with the tries that it caught, purges, '
+'commands in the background and of schedules. Reports leave it out, unless upkeep.report_queries says otherwise.';
 GRANT SELECT ON upkeep.query_stats TO PUBLIC;
 
 CREATE FUNCTION upkeep.reset_query_stats(userid oid DEFAULT NULL, queryid bigint DEFAULT NULL, history boolean DEFAULT false)
@@ -2859,7 +3217,12 @@ CREATE FUNCTION upkeep.reset_query_stats(userid oid DEFAULT NULL, queryid bigint
     LANGUAGE c VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'upkeep_reset_query_stats_wrapper';
 COMMENT ON FUNCTION upkeep.reset_query_stats(oid, bigint, boolean) IS
-'Lets upkeep.query_stats begin anew in this database: for all statements (then "others" too), or those of a role or with a queryid. Takes effect at once, whatever becomes of the transaction. What was counted still goes into the history. With history => true the history and all texts are removed as well; that takes no userid and no queryid (22023). Not for PUBLIC: GRANT EXECUTE to whom it may concern. Errors: 55000 not preloaded, 22004 history is null, 55P03 somebody who has read the history is still in his transaction.';
+'Lets upkeep.query_stats begin anew in this database: for all statements (then "others" too), or those of a role or '
+'with a queryid. Takes effect at once, whatever becomes of the transaction. '
+'What was counted still goes into the history. With history => true the history and all texts are removed as well; '
+'that takes no userid and no queryid (22023). Not for PUBLIC: GRANT EXECUTE to whom it may concern. '
+'Errors: 55000 not preloaded, 22004 history is null, 55P03 somebody who has read the history is still in his '
+'transaction.';
 REVOKE ALL ON FUNCTION upkeep.reset_query_stats(oid, bigint, boolean) FROM PUBLIC;
 /* </end connected objects> */
 
@@ -2908,7 +3271,13 @@ RETURNS TABLE (
     LANGUAGE c STABLE PARALLEL UNSAFE ROWS 10000 COST 100000
     AS 'MODULE_PATHNAME', 'upkeep_query_history_wrapper';
 COMMENT ON FUNCTION upkeep.query_history(timestamptz, timestamptz, interval) IS
-'What each statement cost, bucket by bucket (at least 1 minute; buckets of a day begin at midnight UTC), from the stored history of this database. Times in ms; percentiles are at most 11.1 % off; started_at and finished_at are those of what is stored within the bucket, and may reach beyond it where only coarser history is kept. Blocks, wal_bytes and jit_time come from pg_stat_statements, if it is there; lossy: it forgot some meanwhile, or a restart cut the interval short. queryid 0 is what could not be kept apart. queryid is null and query hidden for statements of roles that you are no member of, unless you are a member of pg_read_all_stats. Errors: 22004 an argument is null, 22023 until is not after since, or no such bucket.';
+'What each statement cost, bucket by bucket (at least 1 minute; buckets of a day begin at midnight UTC), '
+'from the stored history of this database. Times in ms; percentiles are at most 11.1 % off; '
+'started_at and finished_at are those of what is stored within the bucket, and may reach beyond it where only coarser '
+'history is kept. Blocks, wal_bytes and jit_time come from pg_stat_statements, if it is there; '
+'lossy: it forgot some meanwhile, or a restart cut the interval short. queryid 0 is what could not be kept apart. '
+'queryid is null and query hidden for statements of roles that you are no member of, unless you are a member of '
+'pg_read_all_stats. Errors: 22004 an argument is null, 22023 until is not after since, or no such bucket.';
 
 CREATE FUNCTION upkeep.query_percentile(
     queryid bigint,
@@ -2921,7 +3290,10 @@ RETURNS double precision
     LANGUAGE c STABLE PARALLEL UNSAFE COST 100000
     AS 'MODULE_PATHNAME', 'upkeep_query_percentile_wrapper';
 COMMENT ON FUNCTION upkeep.query_percentile(bigint, double precision, timestamptz, timestamptz, regrole, boolean) IS
-'The latency in ms that this fraction (0 to 1; 0.95 is the 95th percentile) of a statement''s successful executions did not exceed, over any time, from merged histograms: at most 11.1 % off from 4 us on. role and toplevel narrow it; null takes all. Null if there were none, or none that you may see. Errors: 22004 an argument is null, 22023 fraction out of range or until not after since.';
+'The latency in ms that this fraction (0 to 1; 0.95 is the 95th percentile) of a statement''s successful executions '
+'did not exceed, over any time, from merged histograms: at most 11.1 % off from 4 us on. '
+'role and toplevel narrow it; null takes all. Null if there were none, or none that you may see. '
+'Errors: 22004 an argument is null, 22023 fraction out of range or until not after since.';
 
 CREATE FUNCTION upkeep.query_histogram(
     queryid bigint,
@@ -2938,7 +3310,10 @@ RETURNS TABLE (
     LANGUAGE c STABLE PARALLEL UNSAFE ROWS 40 COST 100000
     AS 'MODULE_PATHNAME', 'upkeep_query_histogram_wrapper';
 COMMENT ON FUNCTION upkeep.query_histogram(bigint, timestamptz, timestamptz, regrole, boolean) IS
-'How the latencies of a statement''s successful executions are spread: per bucket in use its edges in ms (lower_time included, upper_time not; null: no end), the calls in it, and the fraction of all calls up to its end. role and toplevel narrow it; null takes all. No rows if there were none, or none that you may see. Errors: 22004 an argument is null, 22023 until is not after since.';
+'How the latencies of a statement''s successful executions are spread: per bucket in use its edges in ms (lower_time '
+'included, upper_time not; null: no end), the calls in it, and the fraction of all calls up to its end. '
+'role and toplevel narrow it; null takes all. No rows if there were none, or none that you may see. '
+'Errors: 22004 an argument is null, 22023 until is not after since.';
 
 CREATE FUNCTION upkeep._slow_queries() RETURNS TABLE (
     queryid bigint,
@@ -2963,8 +3338,12 @@ SELECT s.queryid, s.userid, s.toplevel, s.slow_calls, s.calls, s.total_time, s.m
        s.p95_time, s.p99_time, s.max_time, s.last_slow_at, s.query
 FROM upkeep._slow_queries() s;
 COMMENT ON VIEW upkeep.slow_queries IS
-'Statements of which calls took at least upkeep.slow_query_min_duration (default 1 s) within the last 24 hours, as far as the history is written; those with the most such calls first. Times in ms. Of statements of roles that you are no member of, figures without queryid and query, unless you are a member of pg_read_all_stats.';
-COMMENT ON COLUMN upkeep.slow_queries.slow_calls IS 'Calls that took so long. Of the bucket of the histogram in which the limit lies, a share is counted.';
+'Statements of which calls took at least upkeep.slow_query_min_duration (default 1 s) within the last 24 hours, '
+'as far as the history is written; those with the most such calls first. Times in ms. '
+'Of statements of roles that you are no member of, figures without queryid and query, unless you are a member of '
+'pg_read_all_stats.';
+COMMENT ON COLUMN upkeep.slow_queries.slow_calls IS
+'Calls that took so long. Of the bucket of the histogram in which the limit lies, a share is counted.';
 COMMENT ON COLUMN upkeep.slow_queries.last_slow_at IS 'End of the last stored interval with such a call.';
 GRANT SELECT ON upkeep.slow_queries TO PUBLIC;
 
@@ -3005,7 +3384,14 @@ RETURNS TABLE (
     LANGUAGE c STABLE PARALLEL UNSAFE ROWS 20 COST 100000
     AS 'MODULE_PATHNAME', 'upkeep_top_queries_wrapper';
 COMMENT ON FUNCTION upkeep.top_queries(text, timestamptz, timestamptz, integer) IS
-'The statements that cost most, by total, mean, p95, p99 (times in ms), calls, rows, errors (failures of any kind), io (blocks read and written), wal (bytes) or temp (blocks); the last three take pg_stat_statements. share is the fraction of the sum over all statements, of the time for mean, p95 and p99. The last row, without a rank, is all others together (queryid 0; statements: how many of them are known), including what could not be kept apart. Statements within functions are in the figures of their callers: they are listed, but not added up. Of statements of roles that you are no member of, figures without queryid and query, unless you are a member of pg_read_all_stats. Errors: 22004 an argument is null, 22023 no such order, until not after since, or max_rows below 1.';
+'The statements that cost most, by total, mean, p95, p99 (times in ms), calls, rows, errors (failures of any kind), '
+'io (blocks read and written), wal (bytes) or temp (blocks); the last three take pg_stat_statements. '
+'share is the fraction of the sum over all statements, of the time for mean, p95 and p99. '
+'The last row, without a rank, is all others together (queryid 0; statements: how many of them are known), '
+'including what could not be kept apart. Statements within functions are in the figures of their callers: '
+'they are listed, but not added up. Of statements of roles that you are no member of, figures without queryid and '
+'query, unless you are a member of pg_read_all_stats. Errors: 22004 an argument is null, 22023 no such order, '
+'until not after since, or max_rows below 1.';
 
 CREATE FUNCTION upkeep.query_regressions(
     since timestamptz DEFAULT (pg_catalog.now() OPERATOR(pg_catalog.-) '1 day'::interval),
@@ -3039,7 +3425,15 @@ RETURNS TABLE (
     LANGUAGE c STABLE PARALLEL UNSAFE ROWS 20 COST 1000000
     AS 'MODULE_PATHNAME', 'upkeep_query_regressions_wrapper';
 COMMENT ON FUNCTION upkeep.query_regressions(timestamptz, timestamptz, timestamptz, timestamptz, integer, double precision) IS
-'Statements that became slower, compared with a baseline (default: the 14 days before since), the dearest first. Hours are compared with the same hours of the day; days of the baseline show how much days differ; of what is reported at most 5 % is expected to be chance (Benjamini-Hochberg over all statements with min_calls, at least 10, on both sides). effect is by how much the typical (geometric mean) time grew: 0.3 is 30 % slower; below min_effect nothing is reported. probability_slower: that a call now is slower than one of the baseline (0.5: no change). added_time: ms that all calls together took longer. same_hours false: the baseline has other hours of the day only, and a daily cycle may be all there is. Times in ms. Only statements that you may see; what could not be kept apart is not compared. Errors: 22004 an argument is null, 22023 an end is not after its beginning, or a limit is out of range.';
+'Statements that became slower, compared with a baseline (default: the 14 days before since), the dearest first. '
+'Hours are compared with the same hours of the day; days of the baseline show how much days differ; '
+'of what is reported at most 5 % is expected to be chance (Benjamini-Hochberg over all statements with min_calls, '
+'at least 10, on both sides). effect is by how much the typical (geometric mean) time grew: 0.3 is 30 % slower; '
+'below min_effect nothing is reported. probability_slower: that a call now is slower than one of the baseline (0.5: '
+'no change). added_time: ms that all calls together took longer. same_hours false: the baseline has other hours of '
+'the day only, and a daily cycle may be all there is. Times in ms. Only statements that you may see; '
+'what could not be kept apart is not compared. Errors: 22004 an argument is null, 22023 an end is not after its '
+'beginning, or a limit is out of range.';
 
 CREATE FUNCTION upkeep.performance_report(
     since timestamptz DEFAULT (pg_catalog.now() OPERATOR(pg_catalog.-) '1 day'::interval),
@@ -3048,7 +3442,10 @@ RETURNS jsonb
     LANGUAGE c STABLE PARALLEL UNSAFE COST 1000000
     AS 'MODULE_PATHNAME', 'upkeep_performance_report_wrapper';
 COMMENT ON FUNCTION upkeep.performance_report(timestamptz, timestamptz) IS
-'A time at a glance: totals of all statements, a series over time with percentiles, failures and histograms, the statements that cost most (columns as in upkeep.top_queries()), and what became slower than in the 14 days before (as upkeep.query_regressions()). Times in ms, in UTC; queryids are strings. Shows the caller what those functions show. Errors: 22004 an argument is null, 22023 until is not after since.';
+'A time at a glance: totals of all statements, a series over time with percentiles, failures and histograms, '
+'the statements that cost most (columns as in upkeep.top_queries()), and what became slower than in the 14 days '
+'before (as upkeep.query_regressions()). Times in ms, in UTC; queryids are strings. '
+'Shows the caller what those functions show. Errors: 22004 an argument is null, 22023 until is not after since.';
 
 CREATE FUNCTION upkeep.performance_report_html(
     since timestamptz DEFAULT (pg_catalog.now() OPERATOR(pg_catalog.-) '1 day'::interval),
@@ -3057,5 +3454,6 @@ RETURNS text
     LANGUAGE c STABLE PARALLEL UNSAFE COST 1000000
     AS 'MODULE_PATHNAME', 'upkeep_performance_report_html_wrapper';
 COMMENT ON FUNCTION upkeep.performance_report_html(timestamptz, timestamptz) IS
-'performance_report() as one self-contained HTML page without scripts: psql -XAtqc ''SELECT upkeep.performance_report_html()'' > performance.html. Errors: as performance_report().';
+'performance_report() as one self-contained HTML page without scripts: psql -XAtqc ''SELECT '
+'upkeep.performance_report_html()'' > performance.html. Errors: as performance_report().';
 /* </end connected objects> */

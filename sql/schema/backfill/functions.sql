@@ -21,8 +21,16 @@ CREATE FUNCTION upkeep.backfill(
 ) RETURNS uuid
     LANGUAGE c VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'upkeep_backfill_0_2_wrapper';
-COMMENT ON FUNCTION upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text, text, interval, bigint, integer, double precision) IS
-'Fills columns of a table, of all partitions or of all children in the background and returns the job. assignments: what follows SET; condition: the rows that still need it (default: every row, exactly once, which needs a key); batch_time: length of one transaction (default upkeep.batch_time); on_error: quarantine or stop; options: strategy, range_blocks, strides, window_ranges, max_quarantined, vacuum, touch_stamps; fill_new_rows: rows that others write meanwhile are filled by a trigger (needs TRIGGER, a condition and plpgsql). Runs as the caller. Errors: 42601 in a fragment, 22023 wrong argument, 55006 a column is being filled already, 42710 name in use, 42501 a privilege is missing on the table or a partition, 55000 no key or a publication that refuses the update, 0A000 not a table for it.';
+COMMENT ON FUNCTION upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text,
+                                    text, interval, bigint, integer, double precision) IS
+'Fills columns of a table, of all partitions or of all children in the background and returns the job. '
+'assignments: what follows SET; condition: the rows that still need it (default: every row, exactly once, '
+'which needs a key); batch_time: length of one transaction (default upkeep.batch_time); on_error: quarantine or stop; '
+'options: strategy, range_blocks, strides, window_ranges, max_quarantined, vacuum, touch_stamps; '
+'fill_new_rows: rows that others write meanwhile are filled by a trigger (needs TRIGGER, a condition and plpgsql). '
+'Runs as the caller. Errors: 42601 in a fragment, 22023 wrong argument, 55006 a column is being filled already, '
+'42710 name in use, 42501 a privilege is missing on the table or a partition, 55000 no key or a publication that '
+'refuses the update, 0A000 not a table for it.';
 
 CREATE FUNCTION upkeep.explain_backfill(
     target regclass,
@@ -43,7 +51,8 @@ CREATE FUNCTION upkeep.explain_backfill(
     LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1
     AS 'MODULE_PATHNAME', 'upkeep_explain_backfill_wrapper';
 COMMENT ON FUNCTION upkeep.explain_backfill(regclass, text, text, integer, jsonb) IS
-'Says how upkeep.backfill would go through the table, why, what it would cost (rows, bytes of WAL, time: forecasts from a sample) and what speaks against it. Changes nothing.';
+'Says how upkeep.backfill would go through the table, why, what it would cost (rows, bytes of WAL, time: '
+'forecasts from a sample) and what speaks against it. Changes nothing.';
 
 CREATE FUNCTION upkeep.preview_backfill(
     target regclass,
@@ -54,7 +63,8 @@ CREATE FUNCTION upkeep.preview_backfill(
     LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10
     AS 'MODULE_PATHNAME', 'upkeep_preview_backfill_wrapper';
 COMMENT ON FUNCTION upkeep.preview_backfill(regclass, text, text, integer) IS
-'Shows rows as they are and as upkeep.backfill would leave them, computed by SELECT. max_rows: 0 to 10000. Triggers and generated columns are not shown. Changes nothing.';
+'Shows rows as they are and as upkeep.backfill would leave them, computed by SELECT. max_rows: 0 to 10000. '
+'Triggers and generated columns are not shown. Changes nothing.';
 
 -- Filters of a strided UPDATE. Everyone's, since the statement runs as the owner of the job; they
 -- look at nothing but their arguments, so that row security may let them go first.

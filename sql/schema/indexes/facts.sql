@@ -31,7 +31,8 @@ INSERT INTO upkeep._xid_mark DEFAULT VALUES;
 
 CREATE FUNCTION upkeep._index_conditions() RETURNS jsonb
     LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'index_conditions_wrapper';
-COMMENT ON FUNCTION upkeep._index_conditions() IS 'internal: since when indexes are watched, on which nodes, and what speaks against a verdict';
+COMMENT ON FUNCTION upkeep._index_conditions() IS
+'internal: since when indexes are watched, on which nodes, and what speaks against a verdict';
 
 CREATE FUNCTION upkeep._file_size(filenode oid, tablespace oid) RETURNS bigint
     LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'file_size_wrapper';
@@ -43,7 +44,8 @@ COMMENT ON FUNCTION upkeep._last_index_scan(oid) IS 'internal: pg_stat_get_lasts
 
 CREATE FUNCTION upkeep._index_definition(index oid, with_tablespace boolean) RETURNS text
     LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'index_definition_wrapper';
-COMMENT ON FUNCTION upkeep._index_definition(oid, boolean) IS 'internal: pg_get_indexdef() that neither waits nor fails: null if the index is locked or gone';
+COMMENT ON FUNCTION upkeep._index_definition(oid, boolean) IS
+'internal: pg_get_indexdef() that neither waits nor fails: null if the index is locked or gone';
 
 -- Facts of the catalogs and counters, one row per index of a user's table. Other sessions' temporary tables are nobody's business.
 CREATE VIEW upkeep._index WITH (security_barrier) AS
@@ -71,7 +73,8 @@ CREATE FUNCTION upkeep._only_not_null(predicate text, columns smallint[]) RETURN
                OPERATOR(pg_catalog.~) '^(T|\{BOOLEXPR :boolop and :args \(T( T)*\)[^{}]*\})$'
        AND ARRAY(SELECT (v.parts)[1]::smallint FROM pg_catalog.regexp_matches(predicate, ':varattno (\d+)', 'g') AS v (parts))
                OPERATOR(pg_catalog.<@) columns;
-COMMENT ON FUNCTION upkeep._only_not_null(text, smallint[]) IS 'internal: is an index''s predicate nothing but IS NOT NULL of these columns?';
+COMMENT ON FUNCTION upkeep._only_not_null(text, smallint[]) IS
+'internal: is an index''s predicate nothing but IS NOT NULL of these columns?';
 
 -- Which indexes can serve which foreign key: its columns lead, in any order, with the operator and the collation that
 -- the check on the referenced side uses. (Functions, because these settings keep the plan good on catalogs of any size,
@@ -87,7 +90,9 @@ WITH serving AS MATERIALIZED (
     JOIN pg_catalog.pg_operator p ON p.oid OPERATOR(pg_catalog.=) a.amopopr
     CROSS JOIN LATERAL (VALUES (p.oid), (p.oprcom)) AS o (operator)
     WHERE a.amoppurpose OPERATOR(pg_catalog.=) 's'
-      AND ((m.amname OPERATOR(pg_catalog.=) 'btree' AND a.amopstrategy OPERATOR(pg_catalog.=) 3) OR (m.amname OPERATOR(pg_catalog.=) 'hash' AND a.amopstrategy OPERATOR(pg_catalog.=) 1) OR m.amname OPERATOR(pg_catalog.=) 'gist')
+      AND ((m.amname OPERATOR(pg_catalog.=) 'btree' AND a.amopstrategy OPERATOR(pg_catalog.=) 3)
+           OR (m.amname OPERATOR(pg_catalog.=) 'hash' AND a.amopstrategy OPERATOR(pg_catalog.=) 1)
+           OR m.amname OPERATOR(pg_catalog.=) 'gist')
 ), candidate AS MATERIALIZED (
     SELECT f.oid AS conoid, f.conkey, f.conpfeqop, f.conrelid, pg_catalog.cardinality(f.conkey) AS width,
            i.indexrelid, i.indnatts, i.indkey, i.indclass, i.indcollation

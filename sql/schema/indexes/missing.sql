@@ -18,7 +18,8 @@ WITH RECURSIVE tree (top, conoid, conrelid) AS (
 ), leaf AS MATERIALIZED (
     -- A partitioned table is served if each of its partitions is.
     SELECT t.top, t.conrelid, c.relname, c.relnamespace, c.reltuples, c.relfilenode, c.reltablespace, c.relpersistence,
-           c.oid OPERATOR(pg_catalog.<>) (SELECT f.conrelid FROM pg_catalog.pg_constraint f WHERE f.oid OPERATOR(pg_catalog.=) t.top) AS is_partition,
+           c.oid OPERATOR(pg_catalog.<>) (SELECT f.conrelid FROM pg_catalog.pg_constraint f
+                                          WHERE f.oid OPERATOR(pg_catalog.=) t.top) AS is_partition,
            pg_catalog.bool_or(s.conoid IS NOT NULL) AS served
     FROM tree t
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.conrelid AND c.relkind OPERATOR(pg_catalog.=) 'r'
@@ -28,14 +29,16 @@ WITH RECURSIVE tree (top, conoid, conrelid) AS (
     SELECT l.top, pg_catalog.array_agg(pg_catalog.format('%I.%I', n.nspname, l.relname) ORDER BY l.relname)
                       FILTER (WHERE l.is_partition AND NOT l.served) AS without,
            pg_catalog.count(*) FILTER (WHERE l.is_partition) AS partitions,
-           pg_catalog.sum(greatest(l.reltuples, pg_catalog.pg_stat_get_live_tuples(l.conrelid), 0)) FILTER (WHERE NOT l.served) AS table_rows,
+           pg_catalog.sum(greatest(l.reltuples, pg_catalog.pg_stat_get_live_tuples(l.conrelid), 0))
+               FILTER (WHERE NOT l.served) AS table_rows,
            (pg_catalog.sum(CASE WHEN l.relpersistence OPERATOR(pg_catalog.=) 't' THEN pg_catalog.pg_relation_size(l.conrelid)
                 ELSE upkeep._file_size(l.relfilenode, l.reltablespace) END) FILTER (WHERE NOT l.served))::bigint AS table_size,
            pg_catalog.bool_and(l.served) AS served
     FROM leaf l JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) l.relnamespace
     GROUP BY l.top
 ), wanting AS MATERIALIZED (
-    SELECT f.oid AS conoid, f.confrelid, f.conrelid, f.conkey, b.without, coalesce(b.partitions, 0) AS partitions, b.table_rows, b.table_size
+    SELECT f.oid AS conoid, f.confrelid, f.conrelid, f.conkey, b.without, coalesce(b.partitions, 0) AS partitions, b.table_rows,
+           b.table_size
     FROM pg_catalog.pg_constraint f
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) f.conrelid
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
@@ -52,7 +55,8 @@ WITH RECURSIVE tree (top, conoid, conrelid) AS (
     JOIN pg_catalog.pg_class p ON p.oid OPERATOR(pg_catalog.=) r.relid AND p.relkind OPERATOR(pg_catalog.=) 'p'
     JOIN pg_catalog.pg_inherits h ON h.inhparent OPERATOR(pg_catalog.=) r.relid
 ), activity AS MATERIALIZED (
-    SELECT r.root, pg_catalog.sum(CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'r' THEN greatest(c.reltuples, pg_catalog.pg_stat_get_live_tuples(c.oid), 0) END) AS rows,
+    SELECT r.root, pg_catalog.sum(CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'r'
+                                       THEN greatest(c.reltuples, pg_catalog.pg_stat_get_live_tuples(c.oid), 0) END) AS rows,
            pg_catalog.sum(pg_catalog.pg_stat_get_tuples_updated(c.oid))::bigint AS updates,
            pg_catalog.sum(pg_catalog.pg_stat_get_tuples_deleted(c.oid))::bigint AS deletes
     FROM referenced r JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) r.relid
@@ -63,7 +67,8 @@ SELECT w.conoid, w.without, w.partitions, w.table_rows, w.table_size, a.rows, a.
         FROM pg_catalog.unnest(w.without) AS u (leaf)
         CROSS JOIN (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(x.attname), ', ' ORDER BY q.position) AS list
                     FROM pg_catalog.unnest(w.conkey) WITH ORDINALITY AS q (attnum, position)
-                    JOIN pg_catalog.pg_attribute x ON x.attrelid OPERATOR(pg_catalog.=) w.conrelid AND x.attnum OPERATOR(pg_catalog.=) q.attnum) k)
+                    JOIN pg_catalog.pg_attribute x ON x.attrelid OPERATOR(pg_catalog.=) w.conrelid
+                         AND x.attnum OPERATOR(pg_catalog.=) q.attnum) k)
 FROM wanting w JOIN activity a ON a.root OPERATOR(pg_catalog.=) w.confrelid;
 END;
 COMMENT ON FUNCTION upkeep._unindexed_foreign_keys() IS 'internal: foreign keys that no index serves on the referencing side';
@@ -76,17 +81,23 @@ SELECT n.nspname AS schemaname, t.relname, f.conrelid AS relid, f.conname, k.nam
        CASE v.severity
            WHEN 'high' THEN pg_catalog.format('each of %s deletes from %I has read this table', w.referenced_deletes, r.relname)
            WHEN 'medium' THEN CASE
-               WHEN w.referenced_deletes OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('%s deletes from %I, which has only %s rows', w.referenced_deletes, r.relname, coalesce(w.referenced_rows, 0)::bigint)
-               ELSE pg_catalog.format('%I is updated (%s rows so far): those that change its key read this table', r.relname, w.referenced_updates) END
+               WHEN w.referenced_deletes OPERATOR(pg_catalog.>) 0
+               THEN pg_catalog.format('%s deletes from %I, which has only %s rows', w.referenced_deletes, r.relname,
+                                      coalesce(w.referenced_rows, 0)::bigint)
+               ELSE pg_catalog.format('%I is updated (%s rows so far): those that change its key read this table', r.relname,
+                                      w.referenced_updates) END
            ELSE CASE
-               WHEN coalesce(w.table_rows, 0) OPERATOR(pg_catalog.<) 1000 THEN pg_catalog.format('the table is tiny (%s rows): reading it costs little', coalesce(w.table_rows, 0)::bigint)
+               WHEN coalesce(w.table_rows, 0) OPERATOR(pg_catalog.<) 1000
+               THEN pg_catalog.format('the table is tiny (%s rows): reading it costs little', coalesce(w.table_rows, 0)::bigint)
                ELSE pg_catalog.format('nothing was deleted from %I or updated in it since the statistics began', r.relname) END
        END AS reason,
        w.without AS partitions_without,
        CASE WHEN t.relkind OPERATOR(pg_catalog.=) 'p'
             -- Built partition by partition; then the whole finds them there, and its lock is short.
-            THEN pg_catalog.concat(w.leaf_commands OPERATOR(pg_catalog.||) E'\n', pg_catalog.format('CREATE INDEX ON %I.%I (%s);', n.nspname, t.relname, k.list))
-            WHEN t.relpersistence OPERATOR(pg_catalog.=) 't' THEN pg_catalog.format('CREATE INDEX ON %I.%I (%s);', n.nspname, t.relname, k.list)
+            THEN pg_catalog.concat(w.leaf_commands OPERATOR(pg_catalog.||) E'\n',
+                                   pg_catalog.format('CREATE INDEX ON %I.%I (%s);', n.nspname, t.relname, k.list))
+            WHEN t.relpersistence OPERATOR(pg_catalog.=) 't'
+            THEN pg_catalog.format('CREATE INDEX ON %I.%I (%s);', n.nspname, t.relname, k.list)
             ELSE pg_catalog.format('CREATE INDEX CONCURRENTLY ON %I.%I (%s);', n.nspname, t.relname, k.list) END AS create_command
 FROM upkeep._unindexed_foreign_keys() w
 JOIN pg_catalog.pg_constraint f ON f.oid OPERATOR(pg_catalog.=) w.conoid
@@ -100,16 +111,23 @@ CROSS JOIN LATERAL (
     FROM pg_catalog.unnest(f.conkey) WITH ORDINALITY AS q (attnum, position)
     JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) f.conrelid AND a.attnum OPERATOR(pg_catalog.=) q.attnum) k
 CROSS JOIN LATERAL (
-    SELECT CASE WHEN coalesce(w.table_rows, 0) OPERATOR(pg_catalog.<) 1000 OR w.referenced_updates OPERATOR(pg_catalog.+) w.referenced_deletes OPERATOR(pg_catalog.=) 0 THEN 'low'
-                WHEN w.referenced_deletes OPERATOR(pg_catalog.=) 0 OR coalesce(w.referenced_rows, 0) OPERATOR(pg_catalog.<) 100 THEN 'medium'
+    SELECT CASE WHEN coalesce(w.table_rows, 0) OPERATOR(pg_catalog.<) 1000
+                    OR w.referenced_updates OPERATOR(pg_catalog.+) w.referenced_deletes OPERATOR(pg_catalog.=) 0 THEN 'low'
+                WHEN w.referenced_deletes OPERATOR(pg_catalog.=) 0 OR coalesce(w.referenced_rows, 0) OPERATOR(pg_catalog.<) 100
+                THEN 'medium'
                 ELSE 'high' END AS severity) v
 ORDER BY pg_catalog.array_position(ARRAY['high', 'medium', 'low'], v.severity), w.table_size DESC NULLS LAST, f.oid;
-COMMENT ON VIEW upkeep.unindexed_foreign_keys IS 'Foreign keys whose columns lead no index of the referencing table (in any order; partial indexes count if their predicate is IS NOT NULL of these columns): a DELETE or a changed key on the other side reads the whole table, per row. severity: high; medium (few rows there, or only updates); low (the table has fewer than 1,000 rows, or nothing is ever deleted or updated there). Sizes in bytes. create_command: what to type, line by line.';
+COMMENT ON VIEW upkeep.unindexed_foreign_keys IS
+'Foreign keys whose columns lead no index of the referencing table (in any order; partial indexes count if their '
+'predicate is IS NOT NULL of these columns): a DELETE or a changed key on the other side reads the whole table, '
+'per row. severity: high; medium (few rows there, or only updates); low (the table has fewer than 1,000 rows, '
+'or nothing is ever deleted or updated there). Sizes in bytes. create_command: what to type, line by line.';
 
 -- Tables that are read from end to end: at least 10,000 rows and 1 MB; at least 50 sequential scans, of a tenth of the table or more each,
 -- and more than 5 % of all scans.
 CREATE FUNCTION upkeep._read_from_end_to_end() RETURNS TABLE (
-    schemaname name, relname name, relid oid, table_size bigint, rows double precision, seq_scan bigint, seq_tup_read bigint, idx_scan bigint)
+    schemaname name, relname name, relid oid, table_size bigint, rows double precision, seq_scan bigint, seq_tup_read bigint,
+    idx_scan bigint)
     LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 100
     SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
@@ -131,11 +149,15 @@ WITH scanned AS MATERIALIZED (
             FROM pg_catalog.pg_index i WHERE i.indrelid OPERATOR(pg_catalog.=) s.oid) AS idx_scan
     FROM scanned s
     WHERE s.rows OPERATOR(pg_catalog.>=) 10000 AND s.seq_scan OPERATOR(pg_catalog.>=) 50
-      AND s.seq_tup_read::double precision OPERATOR(pg_catalog.>=) (0.1::double precision OPERATOR(pg_catalog.*) s.rows OPERATOR(pg_catalog.*) s.seq_scan::double precision)
+      AND s.seq_tup_read::double precision
+          OPERATOR(pg_catalog.>=) (0.1::double precision OPERATOR(pg_catalog.*) s.rows OPERATOR(pg_catalog.*) s.seq_scan::double precision)
 )
 SELECT b.nspname, b.relname, b.oid, b.table_size, b.rows, b.seq_scan, b.seq_tup_read, b.idx_scan
 FROM big b
-WHERE b.table_size OPERATOR(pg_catalog.>=) 1048576 AND b.seq_scan::double precision OPERATOR(pg_catalog.>) (0.05::double precision OPERATOR(pg_catalog.*) (b.seq_scan OPERATOR(pg_catalog.+) b.idx_scan)::double precision);
+WHERE b.table_size OPERATOR(pg_catalog.>=) 1048576
+  AND b.seq_scan::double precision
+      OPERATOR(pg_catalog.>) (0.05::double precision
+                              OPERATOR(pg_catalog.*) (b.seq_scan OPERATOR(pg_catalog.+) b.idx_scan)::double precision);
 END;
 COMMENT ON FUNCTION upkeep._read_from_end_to_end() IS 'internal: tables that sequential scans read far too often';
 
@@ -153,10 +175,13 @@ SELECT t.schemaname, t.relname, t.relid, t.table_size, t.rows::bigint AS rows_es
            ELSE pg_catalog.format('; if %I is what they look for: %s', s.attname, pg_catalog.concat_ws(', ',
                pg_catalog.format('about %s rows per value', greatest(s.rows_per_value, 1)::bigint),
                pg_catalog.format('%s different values', s.different::bigint),
-               CASE WHEN s.null_frac OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('%s %% null', pg_catalog.round((s.null_frac OPERATOR(pg_catalog.*) 100)::numeric, 1)) END,
+               CASE WHEN s.null_frac OPERATOR(pg_catalog.>) 0
+                    THEN pg_catalog.format('%s %% null', pg_catalog.round((s.null_frac OPERATOR(pg_catalog.*) 100)::numeric, 1)) END,
                CASE WHEN s.most_common_freq IS NOT NULL THEN pg_catalog.format('the most common value (%s) is %s %% of the rows',
-                   pg_catalog.left(s.most_common_value, 40), pg_catalog.round((s.most_common_freq OPERATOR(pg_catalog.*) 100)::numeric, 1)) END,
-               CASE WHEN pg_catalog.abs(s.correlation) OPERATOR(pg_catalog.>) 0.9 THEN 'values lie in the order of the table: a brin index may do' END)) END) AS evidence
+                   pg_catalog.left(s.most_common_value, 40),
+                   pg_catalog.round((s.most_common_freq OPERATOR(pg_catalog.*) 100)::numeric, 1)) END,
+               CASE WHEN pg_catalog.abs(s.correlation) OPERATOR(pg_catalog.>) 0.9
+                    THEN 'values lie in the order of the table: a brin index may do' END)) END) AS evidence
 FROM upkeep._read_from_end_to_end() t
 LEFT JOIN LATERAL (
     SELECT c.*, p.different, p.rows_per_value
@@ -165,17 +190,25 @@ LEFT JOIN LATERAL (
           FROM pg_catalog.pg_stats a
           WHERE a.schemaname OPERATOR(pg_catalog.=) t.schemaname AND a.tablename OPERATOR(pg_catalog.=) t.relname AND NOT a.inherited) c
     CROSS JOIN LATERAL (
-        SELECT d.different, t.rows OPERATOR(pg_catalog.*) (1 OPERATOR(pg_catalog.-) c.null_frac)::double precision OPERATOR(pg_catalog./) d.different AS rows_per_value
-        FROM (SELECT greatest(CASE WHEN c.n_distinct OPERATOR(pg_catalog.<) 0 THEN (0 OPERATOR(pg_catalog.-) c.n_distinct::double precision) OPERATOR(pg_catalog.*) t.rows
+        SELECT d.different, t.rows OPERATOR(pg_catalog.*) (1 OPERATOR(pg_catalog.-) c.null_frac)::double precision
+                   OPERATOR(pg_catalog./) d.different AS rows_per_value
+        FROM (SELECT greatest(CASE WHEN c.n_distinct OPERATOR(pg_catalog.<) 0
+                                   THEN (0 OPERATOR(pg_catalog.-) c.n_distinct::double precision) OPERATOR(pg_catalog.*) t.rows
                                    ELSE c.n_distinct::double precision END, 1) AS different) d) p
     -- An index is worth it where it leaves at most 1 % of the rows, and where there is none yet.
     WHERE p.rows_per_value OPERATOR(pg_catalog.<=) (0.01::double precision OPERATOR(pg_catalog.*) t.rows)
       AND NOT EXISTS (
         SELECT FROM pg_catalog.pg_index i
         JOIN pg_catalog.pg_attribute k ON k.attrelid OPERATOR(pg_catalog.=) i.indrelid AND k.attnum OPERATOR(pg_catalog.=) i.indkey[0]
-        WHERE i.indrelid OPERATOR(pg_catalog.=) t.relid AND k.attname OPERATOR(pg_catalog.=) c.attname AND i.indpred IS NULL AND i.indisvalid)
+        WHERE i.indrelid OPERATOR(pg_catalog.=) t.relid AND k.attname OPERATOR(pg_catalog.=) c.attname AND i.indpred IS NULL
+          AND i.indisvalid)
     ORDER BY p.rows_per_value, c.attname LIMIT 5) s ON true
 ORDER BY t.seq_tup_read DESC, t.relid, s.rows_per_value;
-COMMENT ON VIEW upkeep.missing_indexes IS 'Tables that sequential scans read far too often: at least 10,000 rows and 1 MB, at least 50 sequential scans that read a tenth of the table or more, over 5 % of all scans. For each up to five columns without an index whose values would leave at most 1 % of the rows, with the evidence. Which columns queries look for is not known here. Column statistics: only those that pg_stats shows the caller; without any, one row with a null attname. Sizes in bytes, shares 0..1.';
+COMMENT ON VIEW upkeep.missing_indexes IS
+'Tables that sequential scans read far too often: at least 10,000 rows and 1 MB, at least 50 sequential scans that '
+'read a tenth of the table or more, over 5 % of all scans. For each up to five columns without an index whose values '
+'would leave at most 1 % of the rows, with the evidence. Which columns queries look for is not known here. '
+'Column statistics: only those that pg_stats shows the caller; without any, one row with a null attname. '
+'Sizes in bytes, shares 0..1.';
 
 GRANT SELECT ON upkeep.unindexed_foreign_keys, upkeep.missing_indexes TO PUBLIC;

@@ -24,27 +24,51 @@ SELECT pg_catalog.jsonb_build_object(
     'database', pg_catalog.current_database(),
     'server_version', pg_catalog.current_setting('server_version'),
     'generated_at', pg_catalog.to_char(pg_catalog.timezone('UTC', pg_catalog.clock_timestamp()), 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
-    'conditions', upkeep._index_conditions() OPERATOR(pg_catalog.-) 'young_xids' OPERATOR(pg_catalog.-) 'surely_young_xids' OPERATOR(pg_catalog.-) 'distributed',
-    'verdicts', (SELECT coalesce(pg_catalog.jsonb_object_agg(v.verdict, pg_catalog.jsonb_build_object('indexes', v.indexes, 'bytes', v.bytes)), '{}') FROM verdict v),
+    'conditions', upkeep._index_conditions() OPERATOR(pg_catalog.-) 'young_xids' OPERATOR(pg_catalog.-) 'surely_young_xids'
+        OPERATOR(pg_catalog.-) 'distributed',
+    'verdicts', (SELECT coalesce(pg_catalog.jsonb_object_agg(v.verdict,
+                                                             pg_catalog.jsonb_build_object('indexes', v.indexes, 'bytes', v.bytes)),
+                                 '{}')
+                 FROM verdict v),
     'sections', pg_catalog.jsonb_build_object(
-        'unused', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
-                   FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep._unused_indexes(ARRAY(SELECT j.v FROM judged j WHERE (j.v).verdict OPERATOR(pg_catalog.=) 'unused')) x) u),
-        'duplicate', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+        'unused', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size),
+                                                 pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n')
+                                                     FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+                   FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n
+                         FROM upkeep._unused_indexes(ARRAY(SELECT j.v FROM judged j
+                                                           WHERE (j.v).verdict OPERATOR(pg_catalog.=) 'unused')) x) u),
+        'duplicate', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size),
+                                                    pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n')
+                                                        FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
                    FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.duplicate_indexes x) u),
-        'redundant', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+        'redundant', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size),
+                                                    pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n')
+                                                        FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
                    FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.redundant_indexes x) u),
-        'bloated', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.bloat_bytes), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+        'bloated', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.bloat_bytes),
+                                                  pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n')
+                                                      FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
                    FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.bloated_indexes x
                          WHERE x.verdict OPERATOR(pg_catalog.=) ANY (ARRAY['bloated', 'maybe'])) u),
-        'invalid', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+        'invalid', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.index_size),
+                                                  pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n')
+                                                      FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
                    FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.invalid_indexes x) u),
-        'unindexed_foreign_keys', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.table_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+        'unindexed_foreign_keys', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.table_size),
+                                                                 pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n')
+                                                                     FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
                    FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.unindexed_foreign_keys x) u),
-        'missing', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.table_size), pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n') FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
+        'missing', (SELECT upkeep._report_section(pg_catalog.count(*), pg_catalog.sum(u.table_size),
+                                                  pg_catalog.jsonb_agg(pg_catalog.to_jsonb(u) OPERATOR(pg_catalog.-) 'n')
+                                                      FILTER (WHERE u.n OPERATOR(pg_catalog.<=) 100))
                    FROM (SELECT x.*, pg_catalog.row_number() OVER () AS n FROM upkeep.missing_indexes x) u)));
 END;
-COMMENT ON FUNCTION upkeep.index_report() IS 'All index views at once: what holds for every index, sums by verdict, and per view the number of rows, their bytes, and the first 100 rows, of which each column has the name it has in the view. Shows the caller what the views show.';
+COMMENT ON FUNCTION upkeep.index_report() IS
+'All index views at once: what holds for every index, sums by verdict, and per view the number of rows, their bytes, '
+'and the first 100 rows, of which each column has the name it has in the view. Shows the caller what the views show.';
 
 CREATE FUNCTION upkeep.index_report_html() RETURNS text
     LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'index_report_html_wrapper';
-COMMENT ON FUNCTION upkeep.index_report_html() IS 'index_report() as one self-contained HTML page without scripts: psql -XAtc ''SELECT upkeep.index_report_html()'' > indexes.html';
+COMMENT ON FUNCTION upkeep.index_report_html() IS
+'index_report() as one self-contained HTML page without scripts: psql -XAtc ''SELECT upkeep.index_report_html()'' > '
+'indexes.html';

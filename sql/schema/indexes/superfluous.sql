@@ -2,7 +2,8 @@
 
 CREATE FUNCTION upkeep._predicate_covers(wide oid, narrow oid) RETURNS boolean
     LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'predicate_covers_wrapper';
-COMMENT ON FUNCTION upkeep._predicate_covers(oid, oid) IS 'internal: is every row of partial index narrow also in partial index wide, by the planner''s proof?';
+COMMENT ON FUNCTION upkeep._predicate_covers(oid, oid) IS
+'internal: is every row of partial index narrow also in partial index wide, by the planner''s proof?';
 
 -- Valid indexes in a form in which they can be compared.
 CREATE VIEW upkeep._index_shape WITH (security_barrier) AS
@@ -12,7 +13,8 @@ SELECT i.schemaname, i.relname, i.indexrelname, i.relid, i.indexrelid, i.amname,
        i.indkey::smallint[] AS attnums,
        (i.indkey::smallint[])[0:i.indnkeyatts OPERATOR(pg_catalog.-) 1] AS keys,
        i.indclass::pg_catalog.oid[] AS opclasses, i.indcollation::pg_catalog.oid[] AS collations, i.indoption::smallint[] AS options,
-       ARRAY(SELECT (o.option OPERATOR(pg_catalog.#) 3::smallint)::smallint FROM pg_catalog.unnest(i.indoption::smallint[]) WITH ORDINALITY AS o (option, position)
+       ARRAY(SELECT (o.option OPERATOR(pg_catalog.#) 3::smallint)::smallint
+             FROM pg_catalog.unnest(i.indoption::smallint[]) WITH ORDINALITY AS o (option, position)
              ORDER BY o.position) AS reverse_options,
        upkeep._node_text(i.indexprs) AS expressions, upkeep._node_text(i.indpred) AS predicate
 FROM upkeep._index i
@@ -68,12 +70,15 @@ WITH alike AS MATERIALIZED (
            pg_catalog.first_value(s.indexrelid) OVER same AS kept,
            pg_catalog.first_value(s.indexrelname) OVER same AS kept_name
     FROM upkeep._index_shape s
-    JOIN alike a ON a.relid OPERATOR(pg_catalog.=) s.relid AND a.opclasses OPERATOR(pg_catalog.=) s.opclasses AND a.attnums OPERATOR(pg_catalog.=) s.attnums
+    JOIN alike a ON a.relid OPERATOR(pg_catalog.=) s.relid AND a.opclasses OPERATOR(pg_catalog.=) s.opclasses
+         AND a.attnums OPERATOR(pg_catalog.=) s.attnums
     CROSS JOIN LATERAL (SELECT upkeep._scans(s.indexrelid) OPERATOR(pg_catalog.>) 0 AS used) u
     LEFT JOIN referenced r ON r.conindid OPERATOR(pg_catalog.=) s.indexrelid
-    LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) s.indexrelid AND c.contype OPERATOR(pg_catalog.=) ANY (ARRAY['p', 'u']::pg_catalog."char"[])
+    LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) s.indexrelid
+         AND c.contype OPERATOR(pg_catalog.=) ANY (ARRAY['p', 'u']::pg_catalog."char"[])
     LEFT JOIN (SELECT t.attrelid, pg_catalog.string_agg(pg_catalog.concat(t.attnum, t.attoptions), ' ' ORDER BY t.attnum) AS list
-               FROM pg_catalog.pg_attribute t WHERE t.attoptions IS NOT NULL GROUP BY t.attrelid) o ON o.attrelid OPERATOR(pg_catalog.=) s.indexrelid
+               FROM pg_catalog.pg_attribute t WHERE t.attoptions IS NOT NULL GROUP BY t.attrelid) o
+         ON o.attrelid OPERATOR(pg_catalog.=) s.indexrelid
     WHERE NOT s.indisexclusion
     WINDOW same AS (
         PARTITION BY s.relid, s.amname, s.attnums, s.indnkeyatts, s.opclasses, s.collations, s.options, s.indisunique, s.indimmediate,
@@ -108,7 +113,10 @@ FROM d
 JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM d w), true) x ON x.indexrelid OPERATOR(pg_catalog.=) d.indexrelid
 CROSS JOIN LATERAL (SELECT upkeep._index_size(d.indexrelid) AS index_size) s
 ORDER BY s.index_size DESC NULLS LAST, d.indexrelid;
-COMMENT ON VIEW upkeep.duplicate_indexes IS 'Indexes identical to another one of their table (duplicate_of) in method, columns, order, operator classes, collations, options, expressions, predicate, INCLUDE, uniqueness and NULLS NOT DISTINCT. drop_command is null while a foreign key refers to the index. Sizes in bytes.';
+COMMENT ON VIEW upkeep.duplicate_indexes IS
+'Indexes identical to another one of their table (duplicate_of) in method, columns, order, operator classes, '
+'collations, options, expressions, predicate, INCLUDE, uniqueness and NULLS NOT DISTINCT. '
+'drop_command is null while a foreign key refers to the index. Sizes in bytes.';
 
 -- Only btree indexes cover others (and hash indexes of one column are covered by them).
 CREATE FUNCTION upkeep._redundant_indexes() RETURNS TABLE (
@@ -133,7 +141,8 @@ WITH alike AS MATERIALIZED (
     SELECT d.indexrelid, k.indexrelid AS cover, k.indexrelname AS cover_name,
            NOT d.attnums OPERATOR(pg_catalog.<@) k.attnums AS lost_columns,
            d.indnatts AS own_width, k.indnatts AS cover_width,
-           d.predicate IS NOT NULL AND k.predicate IS NULL AS partial, d.amname OPERATOR(pg_catalog.=) 'hash' AS hash, k.indisunique AS cover_is_unique,
+           d.predicate IS NOT NULL AND k.predicate IS NULL AS partial, d.amname OPERATOR(pg_catalog.=) 'hash' AS hash,
+           k.indisunique AS cover_is_unique,
            CASE WHEN d.reloptions IS DISTINCT FROM k.reloptions THEN pg_catalog.array_to_string(d.reloptions, ', ') END AS lost_options
     FROM shape d
     JOIN shape k ON k.relid OPERATOR(pg_catalog.=) d.relid AND k.keys[1] OPERATOR(pg_catalog.=) d.keys[1]
@@ -141,13 +150,17 @@ WITH alike AS MATERIALIZED (
     LEFT JOIN opclass b ON b.oid OPERATOR(pg_catalog.=) k.opclasses[0]
     WHERE d.indexrelid OPERATOR(pg_catalog.<>) k.indexrelid AND k.amname OPERATOR(pg_catalog.=) 'btree'
       AND NOT d.indisunique AND NOT d.indisreplident AND NOT d.indisclustered AND NOT d.attached
-      AND CASE WHEN d.amname OPERATOR(pg_catalog.=) 'hash' THEN a.opcintype OPERATOR(pg_catalog.=) b.opcintype AND k.collations[0] OPERATOR(pg_catalog.=) d.collations[0]
+      AND CASE WHEN d.amname OPERATOR(pg_catalog.=) 'hash' THEN a.opcintype OPERATOR(pg_catalog.=) b.opcintype
+                   AND k.collations[0] OPERATOR(pg_catalog.=) d.collations[0]
           ELSE d.indnkeyatts OPERATOR(pg_catalog.<=) k.indnkeyatts
                AND k.keys[1:d.indnkeyatts] OPERATOR(pg_catalog.=) d.keys
-               AND k.opclasses[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1] OPERATOR(pg_catalog.=) d.opclasses[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1]
-               AND k.collations[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1] OPERATOR(pg_catalog.=) d.collations[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1]
+               AND k.opclasses[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1]
+                   OPERATOR(pg_catalog.=) d.opclasses[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1]
+               AND k.collations[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1]
+                   OPERATOR(pg_catalog.=) d.collations[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1]
                -- The same order, or all of it backwards.
-               AND (k.options[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1] OPERATOR(pg_catalog.=) d.options[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1]
+               AND (k.options[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1]
+                    OPERATOR(pg_catalog.=) d.options[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1]
                     OR k.reverse_options[1:d.indnkeyatts] OPERATOR(pg_catalog.=) d.options[0:d.indnkeyatts OPERATOR(pg_catalog.-) 1])
           END
       -- A list of expressions is, or begins with, the other one.
@@ -198,17 +211,23 @@ JOIN upkeep._index_definitions(ARRAY(SELECT w.indexrelid FROM r w), true) x ON x
 CROSS JOIN LATERAL (SELECT upkeep._index_size(r.indexrelid) AS index_size) c
 CROSS JOIN LATERAL (SELECT upkeep._index_size(r.cover) AS index_size) k
 ORDER BY c.index_size DESC NULLS LAST, r.indexrelid;
-COMMENT ON VIEW upkeep.redundant_indexes IS 'Indexes that another valid btree index (covered_by) can stand in for: same leading columns, operator classes and collations, the same or the wholly reversed order, and at least the same rows. Unique indexes are never here; identical ones are in upkeep.duplicate_indexes. what_would_be_lost says what the other one does not do as well. Sizes in bytes.';
+COMMENT ON VIEW upkeep.redundant_indexes IS
+'Indexes that another valid btree index (covered_by) can stand in for: same leading columns, operator classes and '
+'collations, the same or the wholly reversed order, and at least the same rows. '
+'Unique indexes are never here; identical ones are in upkeep.duplicate_indexes. '
+'what_would_be_lost says what the other one does not do as well. Sizes in bytes.';
 
 -- Broken ones. pg_stat_progress_create_index shows other roles' builds without their table; pg_locks does not hide which
 -- table a process works on.
 CREATE FUNCTION upkeep._invalid_indexes() RETURNS TABLE (
-    schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, index_size bigint, problem text, missing text[], repair_command text)
+    schemaname name, relname name, indexrelname name, relid oid, indexrelid oid, index_size bigint, problem text, missing text[],
+    repair_command text)
     LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 100
     SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
 WITH broken AS MATERIALIZED (
-    SELECT n.nspname, t.relname, c.relname AS indexrelname, i.indrelid, i.indexrelid, i.indislive, i.indisunique, c.relkind, c.relpersistence,
+    SELECT n.nspname, t.relname, c.relname AS indexrelname, i.indrelid, i.indexrelid, i.indislive, i.indisunique, c.relkind,
+           c.relpersistence,
            c.relispartition, c.relfilenode, c.reltablespace,
            pg_catalog.format('%I.%I', n.nspname, c.relname) AS ident,
            pg_catalog.substring(c.relname::pg_catalog.text, '_cc(?:new|old)\d*$') AS leftover
@@ -221,8 +240,10 @@ WITH broken AS MATERIALIZED (
 ), working AS MATERIALIZED (
     SELECT l.relation, l.pid, l.mode FROM pg_catalog.pg_locks l
     WHERE l.locktype OPERATOR(pg_catalog.=) 'relation' AND l.granted AND l.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()
-      AND l.mode OPERATOR(pg_catalog.=) ANY (ARRAY['ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'])
-      AND l.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+      AND l.mode OPERATOR(pg_catalog.=) ANY (ARRAY['ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock',
+                                                   'ExclusiveLock', 'AccessExclusiveLock'])
+      AND l.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database d
+                                             WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
       AND EXISTS (SELECT FROM broken)
 ), left_alone AS MATERIALIZED (
     -- Being built, rebuilt or dropped: the index is locked, or its table by a process that builds.
@@ -235,7 +256,8 @@ WITH broken AS MATERIALIZED (
     SELECT b.indexrelid, k.indexrelid AS child,
            CASE WHEN k.indexrelid IS NULL THEN 'missing' WHEN NOT k.indisvalid THEN 'invalid' END AS state,
            pg_catalog.format('%I.%I', pn.nspname, p.relname) AS partition, p.relkind,
-           pg_catalog.quote_ident(kn.nspname) OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) pg_catalog.quote_ident(kc.relname) AS child_ident,
+           pg_catalog.quote_ident(kn.nspname) OPERATOR(pg_catalog.||) '.'
+               OPERATOR(pg_catalog.||) pg_catalog.quote_ident(kc.relname) AS child_ident,
            pn.nspname, pg_catalog.concat(p.relname, '_', b.indexrelname)::pg_catalog.name AS new_name
     FROM broken b
     JOIN pg_catalog.pg_inherits h ON h.inhparent OPERATOR(pg_catalog.=) b.indrelid
@@ -259,9 +281,13 @@ SELECT b.nspname, b.relname, b.indexrelname, b.indrelid, b.indexrelid,
                 CASE WHEN b.indisunique THEN '; rows that are not unique must go first' END) END,
        m.missing,
        CASE WHEN b.leftover IS NOT NULL OR NOT b.indislive
-            THEN pg_catalog.format(CASE WHEN b.relkind OPERATOR(pg_catalog.=) 'I' OR b.relpersistence OPERATOR(pg_catalog.=) 't' THEN 'DROP INDEX %s;' ELSE 'DROP INDEX CONCURRENTLY %s;' END, b.ident)
-            WHEN b.relkind OPERATOR(pg_catalog.=) 'I' THEN coalesce(m.commands, (SELECT pg_catalog.format('ALTER INDEX %s ATTACH PARTITION %s;', b.ident, g.child_ident)
-                 FROM missing g WHERE g.indexrelid OPERATOR(pg_catalog.=) b.indexrelid AND g.child IS NOT NULL ORDER BY g.child LIMIT 1))
+            THEN pg_catalog.format(CASE WHEN b.relkind OPERATOR(pg_catalog.=) 'I' OR b.relpersistence OPERATOR(pg_catalog.=) 't'
+                                        THEN 'DROP INDEX %s;' ELSE 'DROP INDEX CONCURRENTLY %s;' END, b.ident)
+            WHEN b.relkind OPERATOR(pg_catalog.=) 'I'
+            THEN coalesce(m.commands, (SELECT pg_catalog.format('ALTER INDEX %s ATTACH PARTITION %s;', b.ident, g.child_ident)
+                                       FROM missing g
+                                       WHERE g.indexrelid OPERATOR(pg_catalog.=) b.indexrelid AND g.child IS NOT NULL
+                                       ORDER BY g.child LIMIT 1))
             WHEN b.relpersistence OPERATOR(pg_catalog.=) 't' THEN pg_catalog.format('REINDEX INDEX %s;', b.ident)
             ELSE pg_catalog.format('REINDEX INDEX CONCURRENTLY %s;', b.ident) END
 FROM broken b
@@ -269,20 +295,27 @@ JOIN left_alone l ON l.indexrelid OPERATOR(pg_catalog.=) b.indexrelid
 LEFT JOIN (
     SELECT g.indexrelid, pg_catalog.array_agg(g.partition ORDER BY g.partition) AS missing,
            pg_catalog.string_agg(CASE
-               WHEN g.state OPERATOR(pg_catalog.=) 'invalid' AND g.relkind OPERATOR(pg_catalog.=) 'p' THEN pg_catalog.format('ALTER INDEX %s ATTACH PARTITION %s;', b.ident, g.child_ident)
-               WHEN g.state OPERATOR(pg_catalog.=) 'invalid' THEN pg_catalog.format(E'REINDEX INDEX CONCURRENTLY %s;\nALTER INDEX %s ATTACH PARTITION %s;', g.child_ident, b.ident, g.child_ident)
+               WHEN g.state OPERATOR(pg_catalog.=) 'invalid' AND g.relkind OPERATOR(pg_catalog.=) 'p'
+               THEN pg_catalog.format('ALTER INDEX %s ATTACH PARTITION %s;', b.ident, g.child_ident)
+               WHEN g.state OPERATOR(pg_catalog.=) 'invalid'
+               THEN pg_catalog.format(E'REINDEX INDEX CONCURRENTLY %s;\nALTER INDEX %s ATTACH PARTITION %s;', g.child_ident,
+                                      b.ident, g.child_ident)
                ELSE pg_catalog.format(E'%s %I ON %s%s%s;%s\nALTER INDEX %s ATTACH PARTITION %I.%I;',
                    CASE WHEN b.indisunique THEN 'CREATE UNIQUE INDEX' ELSE 'CREATE INDEX' END
                        OPERATOR(pg_catalog.||) CASE WHEN g.relkind OPERATOR(pg_catalog.=) 'p' THEN '' ELSE ' CONCURRENTLY' END,
                    -- A partition that is partitioned itself comes up here next, with its own.
                    g.new_name, CASE WHEN g.relkind OPERATOR(pg_catalog.=) 'p' THEN 'ONLY ' END, g.partition, d.tail,
-                   CASE WHEN c.conname IS NOT NULL THEN pg_catalog.format(E'\nALTER TABLE %s ADD CONSTRAINT %I %s USING INDEX %I;', g.partition, g.new_name,
-                       CASE WHEN c.contype OPERATOR(pg_catalog.=) 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END, g.new_name) END,
+                   CASE WHEN c.conname IS NOT NULL
+                        THEN pg_catalog.format(E'\nALTER TABLE %s ADD CONSTRAINT %I %s USING INDEX %I;', g.partition, g.new_name,
+                                               CASE WHEN c.contype OPERATOR(pg_catalog.=) 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END,
+                                               g.new_name) END,
                    b.ident, g.nspname, g.new_name) END, E'\n' ORDER BY g.partition) AS commands
     FROM missing g
     JOIN broken b ON b.indexrelid OPERATOR(pg_catalog.=) g.indexrelid
-    LEFT JOIN upkeep._index_definitions(ARRAY(SELECT DISTINCT w.indexrelid FROM missing w), true) d ON d.indexrelid OPERATOR(pg_catalog.=) g.indexrelid
-    LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) g.indexrelid AND (c.contype OPERATOR(pg_catalog.=) 'p' OR c.contype OPERATOR(pg_catalog.=) 'u')
+    LEFT JOIN upkeep._index_definitions(ARRAY(SELECT DISTINCT w.indexrelid FROM missing w), true) d
+         ON d.indexrelid OPERATOR(pg_catalog.=) g.indexrelid
+    LEFT JOIN pg_catalog.pg_constraint c ON c.conindid OPERATOR(pg_catalog.=) g.indexrelid
+         AND (c.contype OPERATOR(pg_catalog.=) 'p' OR c.contype OPERATOR(pg_catalog.=) 'u')
     WHERE g.state IS NOT NULL
     GROUP BY g.indexrelid) m ON m.indexrelid OPERATOR(pg_catalog.=) b.indexrelid;
 END;
@@ -293,6 +326,9 @@ SELECT i.schemaname, i.relname, i.indexrelname, i.relid, i.indexrelid, i.index_s
        i.missing AS missing_partitions, i.repair_command
 FROM upkeep._invalid_indexes() i
 ORDER BY i.schemaname, i.relname, i.indexrelname;
-COMMENT ON VIEW upkeep.invalid_indexes IS 'Indexes that are written to and never read: what failed concurrent builds, rebuilds and drops left (of TOAST tables too), and partitioned indexes that lack a valid index on some partition (missing_partitions); not those being built or dropped at the moment. repair_command: what to type, line by line.';
+COMMENT ON VIEW upkeep.invalid_indexes IS
+'Indexes that are written to and never read: what failed concurrent builds, rebuilds and drops left (of TOAST tables '
+'too), and partitioned indexes that lack a valid index on some partition (missing_partitions); '
+'not those being built or dropped at the moment. repair_command: what to type, line by line.';
 
 GRANT SELECT ON upkeep.duplicate_indexes, upkeep.redundant_indexes, upkeep.invalid_indexes TO PUBLIC;

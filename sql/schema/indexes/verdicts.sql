@@ -49,9 +49,11 @@ WITH RECURSIVE conditions AS MATERIALIZED (
            (f.c OPERATOR(pg_catalog.->>) 'young_xids')::bigint AS young_xids,
            (f.c OPERATOR(pg_catalog.->>) 'surely_young_xids')::bigint AS surely_young_xids,
            -- Tables of Citus, and their shards.
-           ARRAY(SELECT r.relid::pg_catalog.oid FROM pg_catalog.jsonb_array_elements_text(f.c OPERATOR(pg_catalog.->) 'distributed') r (relid)) AS distributed,
+           ARRAY(SELECT r.relid::pg_catalog.oid
+                 FROM pg_catalog.jsonb_array_elements_text(f.c OPERATOR(pg_catalog.->) 'distributed') r (relid)) AS distributed,
            pg_catalog.format('not scanned since %s%s', pg_catalog.left(f.c OPERATOR(pg_catalog.->>) 'stats_since', 10),
-               CASE WHEN (f.c OPERATOR(pg_catalog.->>) 'nodes')::integer OPERATOR(pg_catalog.>) 0 THEN ', nor on standbys' ELSE '' END) AS unused
+               CASE WHEN (f.c OPERATOR(pg_catalog.->>) 'nodes')::integer OPERATOR(pg_catalog.>) 0 THEN ', nor on standbys'
+                    ELSE '' END) AS unused
     FROM (SELECT upkeep._index_conditions() AS c) f
 ), elsewhere AS MATERIALIZED (
     SELECT u.indexrelid, pg_catalog.sum(u.idx_scan)::bigint AS scans, pg_catalog.count(*) AS nodes,
@@ -79,12 +81,14 @@ WITH RECURSIVE conditions AS MATERIALIZED (
     SELECT i.schemaname, i.relname, i.indexrelname, i.relid, i.indexrelid, i.relkind, i.relpersistence, i.attached,
            -- Both rows say that the index was there already; an id from before the counter went round looks like the future.
            CASE WHEN pg_catalog.pg_stat_get_numscans(i.indexrelid) OPERATOR(pg_catalog.>) 0 THEN NULL
-                WHEN pg_catalog.age(i.index_xid) OPERATOR(pg_catalog.<) 0 OR pg_catalog.age(i.class_xid) OPERATOR(pg_catalog.<) 0 THEN 2147483647
+                WHEN pg_catalog.age(i.index_xid) OPERATOR(pg_catalog.<) 0 OR pg_catalog.age(i.class_xid) OPERATOR(pg_catalog.<) 0
+                THEN 2147483647
                 ELSE greatest(pg_catalog.age(i.index_xid), pg_catalog.age(i.class_xid)) END AS xid_age,
            coalesce(p.root, i.indexrelid) AS root, p.root IS NOT NULL AS in_tree,
            i.indisvalid AND i.indisready AND i.indislive AS usable,
            coalesce(pg_catalog.pg_stat_get_numscans(i.indexrelid), 0) AS scans,
-           CASE WHEN pg_catalog.pg_stat_get_numscans(i.indexrelid) OPERATOR(pg_catalog.>) 0 THEN upkeep._last_index_scan(i.indexrelid) END AS last_scan,
+           CASE WHEN pg_catalog.pg_stat_get_numscans(i.indexrelid) OPERATOR(pg_catalog.>) 0
+                THEN upkeep._last_index_scan(i.indexrelid) END AS last_scan,
            coalesce(x.scans, 0) AS scans_elsewhere, x.users, coalesce(x.nodes, 0) AS nodes_elsewhere,
            CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0
                 WHEN i.relpersistence OPERATOR(pg_catalog.=) 't' THEN pg_catalog.pg_relation_size(i.indexrelid)
@@ -93,7 +97,8 @@ WITH RECURSIVE conditions AS MATERIALIZED (
            CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_inserted(i.relid) END AS inserts,
            CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_updated(i.relid) END AS updates,
            CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_deleted(i.relid) END AS deletes,
-           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0 ELSE pg_catalog.pg_stat_get_tuples_hot_updated(i.relid) END AS hot_updates,
+           CASE WHEN i.relkind OPERATOR(pg_catalog.=) 'I' THEN 0
+                ELSE pg_catalog.pg_stat_get_tuples_hot_updated(i.relid) END AS hot_updates,
            CASE WHEN i.indisprimary THEN 'primary key'
                 WHEN i.indisexclusion THEN 'exclusion constraint'
                 WHEN k.conname IS NOT NULL THEN pg_catalog.format('foreign key %I refers to it', k.conname)
@@ -103,10 +108,12 @@ WITH RECURSIVE conditions AS MATERIALIZED (
                 WHEN coalesce(e.extname, t.extname) IS NOT NULL
                 THEN pg_catalog.format('belongs to extension %I', coalesce(e.extname, t.extname))
                 WHEN i.indexprs IS NOT NULL
-                     AND i.indexrelid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT s.indexrelid FROM expression_statistics s WHERE s.indexrelid IS NOT NULL))
+                     AND i.indexrelid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT s.indexrelid FROM expression_statistics s
+                                                                        WHERE s.indexrelid IS NOT NULL))
                      AND NOT EXISTS (SELECT FROM expression_statistics s
                                      WHERE s.relid OPERATOR(pg_catalog.=) i.relid
-                                       AND pg_catalog.strpos(s.expressions, pg_catalog.btrim(upkeep._node_text(i.indexprs), '()')) OPERATOR(pg_catalog.>) 0)
+                                       AND pg_catalog.strpos(s.expressions, pg_catalog.btrim(upkeep._node_text(i.indexprs), '()'))
+                                           OPERATOR(pg_catalog.>) 0)
                 THEN 'the planner uses the statistics of its expression; CREATE STATISTICS on the expression and ANALYZE replace them'
            END AS kept_as
     FROM upkeep._index i
@@ -118,16 +125,20 @@ WITH RECURSIVE conditions AS MATERIALIZED (
 ), whole AS MATERIALIZED (
     -- Partitioned indexes, with all their partitions.
     SELECT f.root, pg_catalog.sum(f.scans)::bigint AS scans, pg_catalog.sum(f.scans_elsewhere)::bigint AS scans_elsewhere,
-           pg_catalog.max(f.users) AS users, pg_catalog.max(f.nodes_elsewhere) AS nodes_elsewhere, pg_catalog.max(f.last_scan) AS last_scan,
+           pg_catalog.max(f.users) AS users, pg_catalog.max(f.nodes_elsewhere) AS nodes_elsewhere,
+           pg_catalog.max(f.last_scan) AS last_scan,
            pg_catalog.max(f.xid_age) AS xid_age, pg_catalog.min(f.kept_as) AS kept_as, pg_catalog.bool_and(f.usable) AS usable,
-           pg_catalog.sum(f.index_size)::bigint AS index_size, pg_catalog.sum(f.entries) AS entries, pg_catalog.sum(f.inserts)::bigint AS inserts,
-           pg_catalog.sum(f.updates)::bigint AS updates, pg_catalog.sum(f.deletes)::bigint AS deletes, pg_catalog.sum(f.hot_updates)::bigint AS hot_updates
+           pg_catalog.sum(f.index_size)::bigint AS index_size, pg_catalog.sum(f.entries) AS entries,
+           pg_catalog.sum(f.inserts)::bigint AS inserts,
+           pg_catalog.sum(f.updates)::bigint AS updates, pg_catalog.sum(f.deletes)::bigint AS deletes,
+           pg_catalog.sum(f.hot_updates)::bigint AS hot_updates
     FROM fact f WHERE f.in_tree
     GROUP BY f.root
 ), idle AS MATERIALIZED (
     -- Nothing seen so far speaks for these, of those that can be dropped by themselves.
     SELECT f.root FROM fact f
-    WHERE NOT f.in_tree AND f.usable AND f.kept_as IS NULL AND f.scans OPERATOR(pg_catalog.=) 0 AND f.scans_elsewhere OPERATOR(pg_catalog.=) 0
+    WHERE NOT f.in_tree AND f.usable AND f.kept_as IS NULL AND f.scans OPERATOR(pg_catalog.=) 0
+      AND f.scans_elsewhere OPERATOR(pg_catalog.=) 0
     UNION ALL
     SELECT w.root FROM whole w
     WHERE w.usable AND w.kept_as IS NULL AND w.scans OPERATOR(pg_catalog.=) 0 AND w.scans_elsewhere OPERATOR(pg_catalog.=) 0
@@ -162,13 +173,15 @@ SELECT f.schemaname, f.relname, f.indexrelname, f.relid, f.indexrelid, f.root, f
             WHEN 'used' THEN CASE
                 WHEN a.scans_elsewhere OPERATOR(pg_catalog.=) 0 AND NOT f.attached THEN pg_catalog.concat('scanned ', a.scans, ' times')
                 ELSE pg_catalog.concat_ws('; ',
-                    CASE WHEN f.attached AND f.scans OPERATOR(pg_catalog.=) 0 AND f.scans_elsewhere OPERATOR(pg_catalog.=) 0 THEN 'partition of an index that is used' END,
+                    CASE WHEN f.attached AND f.scans OPERATOR(pg_catalog.=) 0 AND f.scans_elsewhere OPERATOR(pg_catalog.=) 0
+                         THEN 'partition of an index that is used' END,
                     CASE WHEN a.scans OPERATOR(pg_catalog.>) 0 THEN pg_catalog.concat('scanned ', a.scans, ' times') END,
                     CASE WHEN a.scans_elsewhere OPERATOR(pg_catalog.>) 0 THEN
                         pg_catalog.format('scanned %s times on standbys (%s)', a.scans_elsewhere, coalesce(w.users, f.users)) END) END
             WHEN 'kept' THEN coalesce(f.kept_as, w.kept_as,
                 CASE WHEN k.conname IS NOT NULL THEN
-                    pg_catalog.format('the only index for foreign key %I: without it each DELETE on the other side reads this table', k.conname) END,
+                    pg_catalog.format('the only index for foreign key %I: without it each DELETE on the other side reads this table',
+                                      k.conname) END,
                 'partition of an index that is judged as a whole: not used anywhere, and only the whole can be dropped')
             ELSE CASE
                 WHEN NOT a.usable THEN 'not valid, in whole or in part: see upkeep.invalid_indexes'
@@ -194,7 +207,8 @@ CROSS JOIN LATERAL (
         WHEN a.scans OPERATOR(pg_catalog.>) 0 OR a.scans_elsewhere OPERATOR(pg_catalog.>) 0 THEN 'used'
         WHEN NOT a.usable THEN 'unknown'
         WHEN a.kept_as IS NOT NULL OR k.root IS NOT NULL THEN 'kept'
-        WHEN c.unknown IS NOT NULL OR f.relid OPERATOR(pg_catalog.=) ANY (c.distributed) OR a.xid_age OPERATOR(pg_catalog.<) c.young_xids OR a.nodes_elsewhere OPERATOR(pg_catalog.<) c.nodes THEN 'unknown'
+        WHEN c.unknown IS NOT NULL OR f.relid OPERATOR(pg_catalog.=) ANY (c.distributed)
+            OR a.xid_age OPERATOR(pg_catalog.<) c.young_xids OR a.nodes_elsewhere OPERATOR(pg_catalog.<) c.nodes THEN 'unknown'
         WHEN f.attached THEN 'kept'
         ELSE 'unused' END AS verdict) v;
 END;

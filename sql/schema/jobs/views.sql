@@ -58,8 +58,10 @@ CROSS JOIN LATERAL (
     SELECT coalesce(pg_catalog.sum(t.rows_done), 0)::bigint AS rows_done,
            coalesce(pg_catalog.sum(t.units_done), 0) AS units_done,
            pg_catalog.max(t.batch_rows) AS batch_rows,
-           pg_catalog.sum(t.rows_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS rows_per_second,
-           pg_catalog.sum(t.units_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) nullif(greatest(t.wall_time, t.busy_time), 0)) AS units_per_second,
+           pg_catalog.sum(t.rows_done OPERATOR(pg_catalog.*) 1000.0::double precision
+                          OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS rows_per_second,
+           pg_catalog.sum(t.units_done OPERATOR(pg_catalog.*) 1000.0::double precision
+                          OPERATOR(pg_catalog./) nullif(greatest(t.wall_time, t.busy_time), 0)) AS units_per_second,
            pg_catalog.min(CASE WHEN k.own AND t.wait_reason IS NOT NULL
                                THEN pg_catalog.concat_ws(': ', t.wait_reason, t.wait_detail)
                                ELSE t.wait_reason END) AS wait_reason,
@@ -76,7 +78,10 @@ CROSS JOIN LATERAL (
                 ELSE 0 END AS percent) p
 LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) j.owner
 WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
-COMMENT ON VIEW upkeep.jobs IS 'Jobs of this database: state, progress, speed, error. Made for \watch. Rows: the caller''s roles'' jobs; all for pg_monitor and upkeep.admin_role. elapsed counts from the first start; rows_per_second is per second at work, workers added up; limits are the job''s own.';
+COMMENT ON VIEW upkeep.jobs IS
+'Jobs of this database: state, progress, speed, error. Made for \watch. Rows: the caller''s roles'' jobs; '
+'all for pg_monitor and upkeep.admin_role. elapsed counts from the first start; rows_per_second is per second at '
+'work, workers added up; limits are the job''s own.';
 
 CREATE VIEW upkeep.job_events WITH (security_barrier) AS
 SELECT e.job, e.happened_at, e.event,
@@ -85,7 +90,9 @@ FROM upkeep._job_event e
 JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) e.job
 CROSS JOIN LATERAL (SELECT pg_catalog.pg_has_role(j.owner, 'USAGE') AS own) k
 WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
-COMMENT ON VIEW upkeep.job_events IS 'History of each job: every change of state, choice, wait, retry and error. detail is shown to members of the job''s owner.';
+COMMENT ON VIEW upkeep.job_events IS
+'History of each job: every change of state, choice, wait, retry and error. '
+'detail is shown to members of the job''s owner.';
 
 CREATE FUNCTION upkeep._throttle(
     OUT input text, OUT subject text, OUT value double precision, OUT threshold double precision, OUT unit text,
@@ -98,7 +105,10 @@ CREATE VIEW upkeep.throttle WITH (security_barrier) AS
 SELECT t.input, t.subject, t.value, t.threshold, t.unit, t.throttling, t.reason,
        pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => t.age) AS sampled_at
 FROM upkeep._throttle() t;
-COMMENT ON VIEW upkeep.throttle IS 'What may hold jobs back, as last measured while jobs ran: each figure, the server''s limit for it, and whether it holds all jobs back now. Rows for members of pg_read_all_stats (pg_monitor) and of upkeep.admin_role; nobody else sees any.';
+COMMENT ON VIEW upkeep.throttle IS
+'What may hold jobs back, as last measured while jobs ran: each figure, the server''s limit for it, '
+'and whether it holds all jobs back now. Rows for members of pg_read_all_stats (pg_monitor) and of upkeep.admin_role; '
+'nobody else sees any.';
 GRANT SELECT ON upkeep.throttle TO PUBLIC;
 
 CREATE FUNCTION upkeep._status() RETURNS jsonb
@@ -119,6 +129,9 @@ SELECT s.f OPERATOR(pg_catalog.->>) 'workers' AS workers,
        (SELECT pg_catalog.count(*) FROM upkeep.jobs j WHERE j.state OPERATOR(pg_catalog.=) 'paused') AS paused_jobs,
        s.f OPERATOR(pg_catalog.->>) 'advice' AS advice
 FROM (SELECT upkeep._status() AS f) s;
-COMMENT ON VIEW upkeep.status IS 'One row: are workers up (preloaded, dynamic, not running), how many work on this server, and in advice, line by line, what was asked for and does not happen, and what to type. Job counts are of the jobs the caller can see.';
+COMMENT ON VIEW upkeep.status IS
+'One row: are workers up (preloaded, dynamic, not running), how many work on this server, and in advice, '
+'line by line, what was asked for and does not happen, and what to type. '
+'Job counts are of the jobs the caller can see.';
 
 GRANT SELECT ON upkeep.jobs, upkeep.job_events, upkeep.status TO PUBLIC;

@@ -29,6 +29,7 @@ CREATE VIEW upkeep.quarantined_rows WITH (security_barrier) AS
     WHERE r.state OPERATOR(pg_catalog.=) 'quarantined'
       AND pg_catalog.pg_has_role(j.owner, 'USAGE');
 COMMENT ON VIEW upkeep.quarantined_rows IS
-'Rows that a job put aside because they cannot be done, for a backfill because their new value is an error; upkeep.retry(job) tries them again. Visible to members of the job''s owner.';
+'Rows that a job put aside because they cannot be done, for a backfill because their new value is an error; '
+'upkeep.retry(job) tries them again. Visible to members of the job''s owner.';
 COMMENT ON COLUMN upkeep.quarantined_rows.row_key IS 'The row''s key, or its place (ctid) where the table has no key.';
 GRANT SELECT ON upkeep.quarantined_rows TO PUBLIC;

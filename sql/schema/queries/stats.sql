@@ -31,9 +31,11 @@ CREATE FUNCTION upkeep._query_packed_intervals(since timestamptz, until timestam
 )
     LANGUAGE c STABLE PARALLEL UNSAFE ROWS 10000 COST 100000
     AS 'MODULE_PATHNAME', 'upkeep_query_packed_intervals_wrapper';
-COMMENT ON FUNCTION upkeep._query_packed_intervals(timestamptz, timestamptz, bigint, interval) IS 'internal: see upkeep._query_intervals()';
+COMMENT ON FUNCTION upkeep._query_packed_intervals(timestamptz, timestamptz, bigint, interval) IS
+'internal: see upkeep._query_intervals()';
 
-CREATE FUNCTION upkeep._query_intervals(since timestamptz, until timestamptz, only_queryid bigint DEFAULT NULL, resolution interval DEFAULT NULL)
+CREATE FUNCTION upkeep._query_intervals(since timestamptz, until timestamptz, only_queryid bigint DEFAULT NULL,
+                                        resolution interval DEFAULT NULL)
     RETURNS TABLE (
     started_at timestamptz,
     finished_at timestamptz,
@@ -73,7 +75,8 @@ CREATE FUNCTION upkeep._query_intervals(since timestamptz, until timestamptz, on
 )
     LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10000 COST 100000
 BEGIN ATOMIC
-SELECT p.started_at, p.finished_at, p.queryid, p.userid, p.toplevel, p.calls, p.rows, p.total_time, p.min_time, p.max_time, p.errors, p.cancellations, p.timeouts, p.unknown_errors, p.histogram,
+SELECT p.started_at, p.finished_at, p.queryid, p.userid, p.toplevel, p.calls, p.rows, p.total_time, p.min_time, p.max_time,
+       p.errors, p.cancellations, p.timeouts, p.unknown_errors, p.histogram,
        p.counters[1]::bigint, p.counters[2]::bigint, p.counters[3]::bigint, p.counters[4]::bigint, p.counters[5]::bigint,
        p.counters[6]::bigint, p.counters[7]::bigint, p.counters[8]::bigint, p.counters[9]::bigint, p.counters[10]::bigint,
        p.counters[11], p.counters[12], p.counters[13], p.counters[14], p.counters[15]::bigint,
@@ -82,7 +85,10 @@ SELECT p.started_at, p.finished_at, p.queryid, p.userid, p.toplevel, p.calls, p.
 FROM upkeep._query_packed_intervals(since, until, only_queryid, resolution) p;
 END;
 COMMENT ON FUNCTION upkeep._query_intervals(timestamptz, timestamptz, bigint, interval) IS
-'internal: what statements cost between two times, from the coarsest rows that fit, none of them longer than resolution where finer ones are kept. Per row: one statement in one interval; queryid 0 is what could not be kept apart. Times in ms. queryid is null where the caller may not see the statement: of roles that it is no member of, without pg_read_all_stats.';
+'internal: what statements cost between two times, from the coarsest rows that fit, none of them longer than '
+'resolution where finer ones are kept. Per row: one statement in one interval; queryid 0 is what could not be kept '
+'apart. Times in ms. queryid is null where the caller may not see the statement: of roles that it is no member of, '
+'without pg_read_all_stats.';
 
 CREATE FUNCTION upkeep._query_counts() RETURNS TABLE (
     datid oid,
@@ -125,14 +131,24 @@ FROM upkeep._query_counts() l
 LEFT JOIN upkeep._query_text q
     ON q.queryid OPERATOR(pg_catalog.=) l.queryid AND q.userid OPERATOR(pg_catalog.=) l.userid;
 COMMENT ON VIEW upkeep.query_stats IS
-'What each statement of this database has cost since the server started or upkeep.reset_query_stats(), live from shared memory: per role, queryid, toplevel (false: within a function; see upkeep.track_queries) and by_job. Times in ms; percentiles from a histogram, at most 12.5 % off. calls, rows, times and percentiles are of executions that succeeded. A row with queryid 0 adds up what could not be kept apart: statements that were evicted (upkeep.query_max), or that could not be entered; members of pg_read_all_stats see that row of every database. queryid is null and query hidden for statements of roles that you are no member of, unless you are a member of pg_read_all_stats. Takes shared_preload_libraries; without it: 55000.';
-COMMENT ON COLUMN upkeep.query_stats.queryid IS 'As in pg_stat_statements; of utility statements outside of a short list one per command tag; 0: others.';
+'What each statement of this database has cost since the server started or upkeep.reset_query_stats(), '
+'live from shared memory: per role, queryid, toplevel (false: within a function; see upkeep.track_queries) and '
+'by_job. Times in ms; percentiles from a histogram, at most 12.5 % off. calls, rows, times and percentiles are of '
+'executions that succeeded. A row with queryid 0 adds up what could not be kept apart: statements that were evicted '
+'(upkeep.query_max), or that could not be entered; members of pg_read_all_stats see that row of every database. '
+'queryid is null and query hidden for statements of roles that you are no member of, unless you are a member of '
+'pg_read_all_stats. Takes shared_preload_libraries; without it: 55000.';
+COMMENT ON COLUMN upkeep.query_stats.queryid IS
+'As in pg_stat_statements; of utility statements outside of a short list one per command tag; 0: others.';
 COMMENT ON COLUMN upkeep.query_stats.errors IS 'Executions that ended in an error that reached the log or the client.';
 COMMENT ON COLUMN upkeep.query_stats.cancellations IS 'Executions that were canceled or whose session was terminated.';
 COMMENT ON COLUMN upkeep.query_stats.timeouts IS 'Executions that ran into statement_timeout.';
-COMMENT ON COLUMN upkeep.query_stats.unknown_errors IS 'Executions that ended in an error that was caught (an EXCEPTION block) or not reported: its kind is not known.';
+COMMENT ON COLUMN upkeep.query_stats.unknown_errors IS
+'Executions that ended in an error that was caught (an EXCEPTION block) or not reported: its kind is not known.';
 COMMENT ON COLUMN upkeep.query_stats.stats_since IS 'When counting began or was reset.';
-COMMENT ON COLUMN upkeep.query_stats.by_job IS 'Executed by the worker of a job of pg_upkeep: batches of a backfill with the tries that it caught, purges, commands in the background and of schedules. Reports leave it out, unless upkeep.report_queries says otherwise.';
+COMMENT ON COLUMN upkeep.query_stats.by_job IS
+'Executed by the worker of a job of pg_upkeep: batches of a backfill with the tries that it caught, purges, '
+'commands in the background and of schedules. Reports leave it out, unless upkeep.report_queries says otherwise.';
 GRANT SELECT ON upkeep.query_stats TO PUBLIC;
 
 CREATE FUNCTION upkeep.reset_query_stats(userid oid DEFAULT NULL, queryid bigint DEFAULT NULL, history boolean DEFAULT false)
@@ -140,5 +156,10 @@ CREATE FUNCTION upkeep.reset_query_stats(userid oid DEFAULT NULL, queryid bigint
     LANGUAGE c VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'upkeep_reset_query_stats_wrapper';
 COMMENT ON FUNCTION upkeep.reset_query_stats(oid, bigint, boolean) IS
-'Lets upkeep.query_stats begin anew in this database: for all statements (then "others" too), or those of a role or with a queryid. Takes effect at once, whatever becomes of the transaction. What was counted still goes into the history. With history => true the history and all texts are removed as well; that takes no userid and no queryid (22023). Not for PUBLIC: GRANT EXECUTE to whom it may concern. Errors: 55000 not preloaded, 22004 history is null, 55P03 somebody who has read the history is still in his transaction.';
+'Lets upkeep.query_stats begin anew in this database: for all statements (then "others" too), or those of a role or '
+'with a queryid. Takes effect at once, whatever becomes of the transaction. '
+'What was counted still goes into the history. With history => true the history and all texts are removed as well; '
+'that takes no userid and no queryid (22023). Not for PUBLIC: GRANT EXECUTE to whom it may concern. '
+'Errors: 55000 not preloaded, 22004 history is null, 55P03 somebody who has read the history is still in his '
+'transaction.';
 REVOKE ALL ON FUNCTION upkeep.reset_query_stats(oid, bigint, boolean) FROM PUBLIC;

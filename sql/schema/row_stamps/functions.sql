@@ -5,7 +5,9 @@
 CREATE FUNCTION upkeep._stamp_row() RETURNS trigger
     LANGUAGE c PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_stamp_row';
 COMMENT ON FUNCTION upkeep._stamp_row() IS
-'Private: the trigger of row stamps. Made by upkeep.enable_timestamps(), enable_userstamps() and enable_row_version(). 40001 for a stale row version, 55000 for a missing one that is required, 428C9 for a created_* column that refuses a change.';
+'Private: the trigger of row stamps. Made by upkeep.enable_timestamps(), enable_userstamps() and '
+'enable_row_version(). 40001 for a stale row version, 55000 for a missing one that is required, 428C9 for a created_* '
+'column that refuses a change.';
 
 CREATE VIEW upkeep.row_stamps WITH (security_barrier) AS
 SELECT n.nspname AS schemaname, c.relname, c.oid AS relid,
@@ -33,10 +35,14 @@ CROSS JOIN LATERAL (
     FROM pg_catalog.unnest(g.args) x (a)) o
 -- The n-th argument is the role of the n-th column that the WHEN names.
 CROSS JOIN LATERAL (
-    SELECT pg_catalog.max(a.attname::pg_catalog.text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'created_at')::pg_catalog.name AS created_at,
-           pg_catalog.max(a.attname::pg_catalog.text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'updated_at')::pg_catalog.name AS updated_at,
-           pg_catalog.max(a.attname::pg_catalog.text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'created_by')::pg_catalog.name AS created_by,
-           pg_catalog.max(a.attname::pg_catalog.text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'updated_by')::pg_catalog.name AS updated_by,
+    SELECT pg_catalog.max(a.attname::pg_catalog.text)
+               FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'created_at')::pg_catalog.name AS created_at,
+           pg_catalog.max(a.attname::pg_catalog.text)
+               FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'updated_at')::pg_catalog.name AS updated_at,
+           pg_catalog.max(a.attname::pg_catalog.text)
+               FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'created_by')::pg_catalog.name AS created_by,
+           pg_catalog.max(a.attname::pg_catalog.text)
+               FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'updated_by')::pg_catalog.name AS updated_by,
            pg_catalog.max(a.attname::pg_catalog.text) FILTER (WHERE r.role OPERATOR(pg_catalog.=) 'version')::pg_catalog.name AS version
     FROM pg_catalog.unnest(g.args) WITH ORDINALITY r (role, i)
     JOIN pg_catalog.regexp_matches(t.tgqual::pg_catalog.text, ':varattno (\d+)', 'g') WITH ORDINALITY v (number, i)
@@ -45,7 +51,11 @@ CROSS JOIN LATERAL (
          AND a.attnum OPERATOR(pg_catalog.=) (v.number)[1]::smallint) s
 WHERE t.tgfoid OPERATOR(pg_catalog.=) 'upkeep._stamp_row()'::pg_catalog.regprocedure
   AND t.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid;
-COMMENT ON VIEW upkeep.row_stamps IS 'Tables whose rows are stamped, with the columns (null: not stamped) and how: clock (transaction, statement, clock), what a changed created_* column does (keep, refuse), version_mode (incremented, echo), version_required. Partitions are stamped with their table, and not listed. enabled: the trigger is not switched off. Everyone sees all, as in pg_trigger.';
+COMMENT ON VIEW upkeep.row_stamps IS
+'Tables whose rows are stamped, with the columns (null: not stamped) and how: clock (transaction, statement, clock), '
+'what a changed created_* column does (keep, refuse), version_mode (incremented, echo), version_required. '
+'Partitions are stamped with their table, and not listed. enabled: the trigger is not switched off. '
+'Everyone sees all, as in pg_trigger.';
 GRANT SELECT ON upkeep.row_stamps TO PUBLIC;
 
 CREATE FUNCTION upkeep.enable_timestamps(
@@ -57,7 +67,12 @@ CREATE FUNCTION upkeep.enable_timestamps(
 ) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_enable_timestamps_wrapper';
 COMMENT ON FUNCTION upkeep.enable_timestamps(regclass, name, name, text, text) IS
-'Sets created_at when a row is made and updated_at on every real change of it. The columns are added (timestamptz, null in rows that are there) or adopted (timestamptz, timestamp); null: do without that one. clock: transaction, statement or clock; created_change: an UPDATE that changes created_at keeps the old value (keep) or fails with 428C9 (refuse). Called again it replaces what it said. Owner''s members. 42501 not the owner, 42809 not a table, 42804 a column of another type, 42701 a column is stamped already, 42P16 a generated column or a partition key, 22023 wrong argument.';
+'Sets created_at when a row is made and updated_at on every real change of it. '
+'The columns are added (timestamptz, null in rows that are there) or adopted (timestamptz, timestamp); '
+'null: do without that one. clock: transaction, statement or clock; created_change: an UPDATE that changes created_at '
+'keeps the old value (keep) or fails with 428C9 (refuse). Called again it replaces what it said. Owner''s members. '
+'42501 not the owner, 42809 not a table, 42804 a column of another type, 42701 a column is stamped already, '
+'42P16 a generated column or a partition key, 22023 wrong argument.';
 
 CREATE FUNCTION upkeep.disable_timestamps(target regclass) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_disable_timestamps_wrapper';
@@ -72,7 +87,11 @@ CREATE FUNCTION upkeep.enable_userstamps(
 ) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_enable_userstamps_wrapper';
 COMMENT ON FUNCTION upkeep.enable_userstamps(regclass, name, name, text) IS
-'Sets created_by when a row is made and updated_by on every real change of it: to the setting upkeep.actor, else to the role that the session acts as, outside of SECURITY DEFINER functions. The columns are added (text, null in rows that are there) or adopted (text, varchar, name); null: do without that one. created_change: as of upkeep.enable_timestamps(). Owner''s members. Errors as there; 22001 at an INSERT or UPDATE if the actor is too long for the column.';
+'Sets created_by when a row is made and updated_by on every real change of it: to the setting upkeep.actor, '
+'else to the role that the session acts as, outside of SECURITY DEFINER functions. '
+'The columns are added (text, null in rows that are there) or adopted (text, varchar, name); '
+'null: do without that one. created_change: as of upkeep.enable_timestamps(). Owner''s members. '
+'Errors as there; 22001 at an INSERT or UPDATE if the actor is too long for the column.';
 
 CREATE FUNCTION upkeep.disable_userstamps(target regclass) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_disable_userstamps_wrapper';
@@ -87,7 +106,11 @@ CREATE FUNCTION upkeep.enable_row_version(
 ) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_enable_row_version_wrapper';
 COMMENT ON FUNCTION upkeep.enable_row_version(regclass, text, name, boolean) IS
-'Counts the changes of each row, and refuses one that was made for an older version of it (40001). mode: what an UPDATE sets the column to: the version that was read plus one (incremented, as SQLAlchemy does), or the version that was read (echo). An UPDATE that does not set it counts on, or fails with 55000 if required. The column is added (integer, 1 in all rows) or adopted (integer, bigint). Owner''s members. Errors as of upkeep.enable_timestamps(); 22003 at an UPDATE beyond the greatest value.';
+'Counts the changes of each row, and refuses one that was made for an older version of it (40001). '
+'mode: what an UPDATE sets the column to: the version that was read plus one (incremented, as SQLAlchemy does), '
+'or the version that was read (echo). An UPDATE that does not set it counts on, or fails with 55000 if required. '
+'The column is added (integer, 1 in all rows) or adopted (integer, bigint). Owner''s members. '
+'Errors as of upkeep.enable_timestamps(); 22003 at an UPDATE beyond the greatest value.';
 
 CREATE FUNCTION upkeep.disable_row_version(target regclass) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'upkeep_disable_row_version_wrapper';

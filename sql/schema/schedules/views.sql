@@ -33,7 +33,10 @@ LEFT JOIN LATERAL (
       AND (u.status IS NULL OR u.status OPERATOR(pg_catalog.<>) ALL (ARRAY['missed', 'skipped']))
     ORDER BY u.id DESC LIMIT 1) l ON true
 WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
-COMMENT ON VIEW upkeep.schedules IS 'Schedules of this database: when each runs next (null: not), why it is not active, and how its last run ended. Rows: the caller''s roles'' schedules; all for pg_monitor and upkeep.admin_role. command and last_error are shown to members of the owner.';
+COMMENT ON VIEW upkeep.schedules IS
+'Schedules of this database: when each runs next (null: not), why it is not active, and how its last run ended. '
+'Rows: the caller''s roles'' schedules; all for pg_monitor and upkeep.admin_role. '
+'command and last_error are shown to members of the owner.';
 
 CREATE VIEW upkeep.schedule_runs WITH (security_barrier) AS
 SELECT u.schedule, s.name, u.job, u.due_at,
@@ -42,7 +45,8 @@ SELECT u.schedule, s.name, u.job, u.due_at,
        coalesce(u.status, CASE WHEN j.state OPERATOR(pg_catalog.=) 'failed' AND (j.shared OPERATOR(pg_catalog.?) 'timed_out')
                                THEN 'timed out' ELSE j.state END, 'failed') AS status,
        u.due_times,
-       CASE WHEN u.finished_at IS NULL THEN (j.params OPERATOR(pg_catalog.->>) 'retries')::integer OPERATOR(pg_catalog.-) j.retries OPERATOR(pg_catalog.+) 1
+       CASE WHEN u.finished_at IS NULL
+            THEN (j.params OPERATOR(pg_catalog.->>) 'retries')::integer OPERATOR(pg_catalog.-) j.retries OPERATOR(pg_catalog.+) 1
             ELSE u.attempts END AS attempt,
        CASE WHEN u.finished_at IS NULL
             THEN (SELECT pg_catalog.sum(t.rows_done)::bigint FROM upkeep._job_slot t WHERE t.job OPERATOR(pg_catalog.=) j.id)
@@ -54,5 +58,8 @@ JOIN upkeep._schedule s ON s.id OPERATOR(pg_catalog.=) u.schedule
 LEFT JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) u.job AND u.finished_at IS NULL
 CROSS JOIN LATERAL (SELECT pg_catalog.pg_has_role(s.owner, 'USAGE') AS own) k
 WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
-COMMENT ON VIEW upkeep.schedule_runs IS 'What came of each run of a schedule. status: queued, running, paused, done, failed, timed out, canceled; missed (nobody was there when it was due) and skipped (the run before had not ended) stand for due_times due times each. error is shown to members of the owner. Kept for upkeep.job_retention, at most 1000 rows per schedule.';
+COMMENT ON VIEW upkeep.schedule_runs IS
+'What came of each run of a schedule. status: queued, running, paused, done, failed, timed out, canceled; '
+'missed (nobody was there when it was due) and skipped (the run before had not ended) stand for due_times due times '
+'each. error is shown to members of the owner. Kept for upkeep.job_retention, at most 1000 rows per schedule.';
 GRANT SELECT ON upkeep.schedules, upkeep.schedule_runs TO PUBLIC;

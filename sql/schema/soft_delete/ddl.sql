@@ -3,32 +3,50 @@
 CREATE FUNCTION upkeep.alter_soft_deleted(target regclass, ddl text) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'alter_soft_deleted_wrapper';
 COMMENT ON FUNCTION upkeep.alter_soft_deleted(regclass, text) IS
-'Runs one ALTER TABLE on a table with soft delete, as the caller, where its views stand in the way (DROP COLUMN, ALTER TYPE): they are dropped and made again in the same transaction, with their grants, options, comments, defaults, rules and triggers. For members of the table''s owner. Errors: 42601 not one statement, 0A000 not an ALTER TABLE of columns, constraints or options, 22023 about another table, 2BP01 something else depends on a view, 55000 no soft delete, one of its own columns is dropped, or a view is not as soft delete has written it, is another role''s, or has a trigger that may be, 42501.';
+'Runs one ALTER TABLE on a table with soft delete, as the caller, where its views stand in the way (DROP COLUMN, '
+'ALTER TYPE): they are dropped and made again in the same transaction, with their grants, options, comments, '
+'defaults, rules and triggers. For members of the table''s owner. Errors: 42601 not one statement, '
+'0A000 not an ALTER TABLE of columns, constraints or options, 22023 about another table, 2BP01 something else depends '
+'on a view, 55000 no soft delete, one of its own columns is dropped, or a view is not as soft delete has written it, '
+'is another role''s, or has a trigger that may be, 42501.';
 
 CREATE FUNCTION upkeep.repair_soft_delete(target regclass) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'repair_soft_delete_wrapper';
 COMMENT ON FUNCTION upkeep.repair_soft_delete(regclass) IS
-'Makes what upkeep.soft_delete_drift shows of a table as it should be: missing views and triggers are made, disabled triggers enabled, and called as they were, others of its functions dropped, columns of the views follow the table''s. Views that were dropped come back with the grants of the table. A view that is not as soft delete has written it stays as it is, with a warning. For members of the table''s owner. Errors: 55000 no soft delete, 42501, 42P07 a view''s name is taken, 42710 a trigger''s name is.';
+'Makes what upkeep.soft_delete_drift shows of a table as it should be: missing views and triggers are made, '
+'disabled triggers enabled, and called as they were, others of its functions dropped, columns of the views follow the '
+'table''s. Views that were dropped come back with the grants of the table. '
+'A view that is not as soft delete has written it stays as it is, with a warning. For members of the table''s owner. '
+'Errors: 55000 no soft delete, 42501, 42P07 a view''s name is taken, 42710 a trigger''s name is.';
 
 CREATE FUNCTION upkeep._follow_ddl() RETURNS event_trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'follow_ddl_wrapper';
-COMMENT ON FUNCTION upkeep._follow_ddl() IS 'Private event trigger: views, partitions and foreign keys of tables with soft delete follow statements that make and change tables.';
+COMMENT ON FUNCTION upkeep._follow_ddl() IS
+'Private event trigger: views, partitions and foreign keys of tables with soft delete follow statements that make and '
+'change tables.';
 CREATE FUNCTION upkeep._follow_drops() RETURNS event_trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'follow_drops_wrapper';
 COMMENT ON FUNCTION upkeep._follow_drops() IS 'Private event trigger: forgets tables with soft delete that were dropped.';
 CREATE FUNCTION upkeep._make_way_for_trigger() RETURNS event_trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'make_way_for_trigger_wrapper';
-COMMENT ON FUNCTION upkeep._make_way_for_trigger() IS 'Private event trigger: a trigger of soft delete that is created again, as a dump does it, replaces the one that is there.';
+COMMENT ON FUNCTION upkeep._make_way_for_trigger() IS
+'Private event trigger: a trigger of soft delete that is created again, as a dump does it, replaces the one that is '
+'there.';
 CREATE FUNCTION upkeep._before_alter() RETURNS event_trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'before_alter_wrapper';
-COMMENT ON FUNCTION upkeep._before_alter() IS 'Private event trigger: locks the views of a table with soft delete before an ALTER TABLE locks the table, as their readers do.';
-REVOKE EXECUTE ON FUNCTION upkeep._follow_ddl(), upkeep._follow_drops(), upkeep._make_way_for_trigger(), upkeep._before_alter() FROM PUBLIC;
+COMMENT ON FUNCTION upkeep._before_alter() IS
+'Private event trigger: locks the views of a table with soft delete before an ALTER TABLE locks the table, '
+'as their readers do.';
+REVOKE EXECUTE ON FUNCTION upkeep._follow_ddl(), upkeep._follow_drops(), upkeep._make_way_for_trigger(), upkeep._before_alter()
+    FROM PUBLIC;
 
 -- In the view below, hence everyone's.
 CREATE FUNCTION upkeep._soft_delete_view_differs(view oid, completely boolean) RETURNS text
     LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'soft_delete_view_differs_wrapper';
 COMMENT ON FUNCTION upkeep._soft_delete_view_differs(oid, boolean) IS
-'Private: what of a view of soft delete is not as soft delete has written it (null: nothing, it is no such view, or the caller is neither a member of its owner nor of the table''s). completely: rules, triggers, defaults and rights to add triggers too.';
+'Private: what of a view of soft delete is not as soft delete has written it (null: nothing, it is no such view, '
+'or the caller is neither a member of its owner nor of the table''s). completely: rules, triggers, '
+'defaults and rights to add triggers too.';
 
 CREATE VIEW upkeep.soft_delete_drift WITH (security_barrier) AS
 WITH table_with AS MATERIALIZED (
@@ -72,7 +90,8 @@ WITH table_with AS MATERIALIZED (
                 ELSE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %I; ', g.signature, pg_catalog.pg_get_userbyid(m.relowner))
            END AS permit
     FROM table_with m
-    CROSS JOIN (VALUES ('upkeep.schedule(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.text, interval, integer, interval, boolean, boolean, boolean)'))
+    CROSS JOIN (VALUES ('upkeep.schedule(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.text, '
+                        'interval, integer, interval, boolean, boolean, boolean)'))
         g (signature)
     LEFT JOIN (SELECT v.relid, pg_catalog.string_agg(v.rename, '' ORDER BY v.what) AS renames
                FROM missing_view v WHERE v.taken_by IS NOT NULL GROUP BY v.relid) r ON r.relid OPERATOR(pg_catalog.=) m.relid
@@ -106,7 +125,8 @@ WITH table_with AS MATERIALIZED (
     -- Where triggers of ours are wanted, of which functions.
     SELECT m.root, m.relid, f.proname, NULL::boolean AS deferred
     FROM member m
-    CROSS JOIN (VALUES ('_soft_delete_updated'), ('_soft_delete_guard'), ('_soft_delete_updated_row'), ('_soft_delete_dead_row'), ('_soft_delete_inserted'))
+    CROSS JOIN (VALUES ('_soft_delete_updated'), ('_soft_delete_guard'), ('_soft_delete_updated_row'), ('_soft_delete_dead_row'),
+                       ('_soft_delete_inserted'))
         f (proname)
     UNION ALL
     SELECT m.root, m.relid, '_soft_delete_flag', NULL
@@ -128,7 +148,8 @@ WITH table_with AS MATERIALIZED (
     -- What is there under the name, whosever it is.
     SELECT w.root, w.relid, w.tgname, w.proname, w.tgtype, w.deferred, t.oid,
            t.tgenabled,
-           p.proname OPERATOR(pg_catalog.=) w.proname::pg_catalog.name AND p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
+           p.proname OPERATOR(pg_catalog.=) w.proname::pg_catalog.name
+               AND p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
                AND t.tgtype OPERATOR(pg_catalog.=) w.tgtype AND t.tgdeferrable OPERATOR(pg_catalog.=) w.deferred
                AND t.tgnargs OPERATOR(pg_catalog.=) 0
                AND (w.conditional IS NULL OR (t.tgqual IS NOT NULL) OPERATOR(pg_catalog.=) w.conditional) AS is_ours
@@ -156,7 +177,8 @@ WITH table_with AS MATERIALIZED (
     SELECT m.relid, 'its retention has no schedule that follows the table', m.permit OPERATOR(pg_catalog.||) m.repair
     FROM managed m WHERE m.retention IS NOT NULL AND m.retention_schedule IS NULL
     UNION ALL
-    SELECT v.relid, pg_catalog.format('column %I is not in %s as it is in the table', coalesce(a.attname, b.attname), v.oid::pg_catalog.regclass),
+    SELECT v.relid, pg_catalog.format('column %I is not in %s as it is in the table', coalesce(a.attname, b.attname),
+                                      v.oid::pg_catalog.regclass),
            CASE WHEN v.differs IS NULL THEN v.repair ELSE v.anew END
     FROM shown v
     CROSS JOIN LATERAL (
@@ -199,7 +221,8 @@ WITH table_with AS MATERIALIZED (
     UNION ALL
     -- enable_soft_delete() refuses both; foreign keys, triggers and the primary key say nothing of the other table.
     SELECT m.relid, pg_catalog.format(CASE WHEN i.inhparent OPERATOR(pg_catalog.=) m.relid THEN '%s inherits from it, without soft delete'
-                                           ELSE 'it inherits from %s, which has no soft delete of its rows' END, x.other::pg_catalog.regclass),
+                                           ELSE 'it inherits from %s, which has no soft delete of its rows' END,
+                                           x.other::pg_catalog.regclass),
            pg_catalog.format('ALTER TABLE %s NO INHERIT %s;', i.inhrelid::pg_catalog.regclass, i.inhparent::pg_catalog.regclass)
     FROM managed m
     JOIN pg_catalog.pg_inherits i ON m.relid OPERATOR(pg_catalog.=) i.inhparent OR m.relid OPERATOR(pg_catalog.=) i.inhrelid
@@ -207,17 +230,20 @@ WITH table_with AS MATERIALIZED (
     CROSS JOIN LATERAL (SELECT CASE WHEN i.inhparent OPERATOR(pg_catalog.=) m.relid THEN i.inhrelid ELSE i.inhparent END AS other) x
     UNION ALL
     -- Those of soft delete alone know what they were made for.
-    SELECT DISTINCT p.root, pg_catalog.format('trigger %I of %s runs %s, but is not one of soft delete', o.tgname, o.tgrelid::pg_catalog.regclass, o.proname),
+    SELECT DISTINCT p.root, pg_catalog.format('trigger %I of %s runs %s, but is not one of soft delete', o.tgname,
+                                              o.tgrelid::pg_catalog.regclass, o.proname),
            pg_catalog.format('DROP TRIGGER %I ON %s;', o.tgname, o.tgrelid::pg_catalog.regclass)
     FROM (SELECT q.root, q.relid, false AS only_checks FROM member q
           UNION SELECT v.relid, v.oid, false FROM shown v
           UNION SELECT q.root, q.relid, true FROM place q WHERE q.proname OPERATOR(pg_catalog.=) '_soft_delete_live_parent') p
     JOIN ours o ON o.tgrelid OPERATOR(pg_catalog.=) p.relid AND o.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
      AND (NOT p.only_checks OR o.proname OPERATOR(pg_catalog.=) '_soft_delete_live_parent'::pg_catalog.name)
-    WHERE NOT EXISTS (SELECT FROM wanted w WHERE w.relid OPERATOR(pg_catalog.=) o.tgrelid AND w.tgname::pg_catalog.name OPERATOR(pg_catalog.=) o.tgname)
+    WHERE NOT EXISTS (SELECT FROM wanted w
+                      WHERE w.relid OPERATOR(pg_catalog.=) o.tgrelid AND w.tgname::pg_catalog.name OPERATOR(pg_catalog.=) o.tgname)
       AND NOT EXISTS (SELECT FROM renamed r WHERE r.relid OPERATOR(pg_catalog.=) o.tgrelid AND r.tgname OPERATOR(pg_catalog.=) o.tgname)
       AND NOT EXISTS (SELECT FROM kind k WHERE k.tgname::pg_catalog.name OPERATOR(pg_catalog.=) o.tgname
-                        AND k.proname OPERATOR(pg_catalog.=) '_soft_delete_live_parent' AND k.proname::pg_catalog.name OPERATOR(pg_catalog.=) o.proname)
+                        AND k.proname OPERATOR(pg_catalog.=) '_soft_delete_live_parent'
+                        AND k.proname::pg_catalog.name OPERATOR(pg_catalog.=) o.proname)
 )
 SELECT m.relid, m.nspname AS schemaname, m.relname, f.problem, f.repair
 FROM found f JOIN managed m ON m.relid OPERATOR(pg_catalog.=) f.relid
@@ -239,7 +265,9 @@ FROM managed m
 WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid OPERATOR(pg_catalog.=) m.relid
                   AND k.contype OPERATOR(pg_catalog.=) 'p' AND NOT k.condeferrable);
 COMMENT ON VIEW upkeep.soft_delete_drift IS
-'What is not as it should be with tables with soft delete (views and columns, views that somebody else has written or owns, triggers missing, disabled, renamed, replaced or added, foreign keys that came later), and the statements that repair it. Visible to members of the tables'' owners. Empty: all is well.';
+'What is not as it should be with tables with soft delete (views and columns, views that somebody else has written or '
+'owns, triggers missing, disabled, renamed, replaced or added, foreign keys that came later), and the statements that '
+'repair it. Visible to members of the tables'' owners. Empty: all is well.';
 GRANT SELECT ON upkeep.soft_delete_drift TO PUBLIC;
 
 -- Elements of CREATE SCHEMA are its own commands to an event trigger, and most kinds of ALTER .. RENAME take any relation.
@@ -247,13 +275,18 @@ CREATE EVENT TRIGGER upkeep_follow_ddl ON ddl_command_end
     WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE', 'CREATE SCHEMA', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE', 'ALTER VIEW',
                  'ALTER MATERIALIZED VIEW', 'ALTER INDEX', 'ALTER TYPE')
     EXECUTE FUNCTION upkeep._follow_ddl();
-COMMENT ON EVENT TRIGGER upkeep_follow_ddl IS 'pg_upkeep: what belongs to tables with soft delete follows statements that make and change tables. Never raises an error.';
+COMMENT ON EVENT TRIGGER upkeep_follow_ddl IS
+'pg_upkeep: what belongs to tables with soft delete follows statements that make and change tables. '
+'Never raises an error.';
 CREATE EVENT TRIGGER upkeep_follow_drops ON sql_drop EXECUTE FUNCTION upkeep._follow_drops();
 COMMENT ON EVENT TRIGGER upkeep_follow_drops IS 'pg_upkeep: forgets tables with soft delete that were dropped. Never raises an error.';
 CREATE EVENT TRIGGER upkeep_before_trigger ON ddl_command_start WHEN TAG IN ('CREATE TRIGGER')
     EXECUTE FUNCTION upkeep._make_way_for_trigger();
-COMMENT ON EVENT TRIGGER upkeep_before_trigger IS 'pg_upkeep: a dump may create the triggers of soft delete, whatever made them before. Never raises an error.';
+COMMENT ON EVENT TRIGGER upkeep_before_trigger IS
+'pg_upkeep: a dump may create the triggers of soft delete, whatever made them before. Never raises an error.';
 CREATE EVENT TRIGGER upkeep_before_alter ON ddl_command_start
     WHEN TAG IN ('ALTER TABLE', 'ALTER FOREIGN TABLE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER INDEX')
     EXECUTE FUNCTION upkeep._before_alter();
-COMMENT ON EVENT TRIGGER upkeep_before_alter IS 'pg_upkeep: views of tables with soft delete are locked before their table, within the statement''s own lock_timeout. Raises no other error.';
+COMMENT ON EVENT TRIGGER upkeep_before_alter IS
+'pg_upkeep: views of tables with soft delete are locked before their table, within the statement''s own lock_timeout. '
+'Raises no other error.';

@@ -47,10 +47,13 @@ CREATE FUNCTION upkeep._soft_delete_live_parent() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'upkeep_soft_delete_live_parent';
 COMMENT ON FUNCTION upkeep._soft_delete_updated_row() IS 'Private trigger: notes a row whose deletion was set or cleared by an UPDATE.';
 COMMENT ON FUNCTION upkeep._soft_delete_dead_row() IS 'Private trigger: notes that a deleted row was changed and stays deleted.';
-COMMENT ON FUNCTION upkeep._soft_delete_inserted() IS 'Private trigger: refuses a statement that inserts rows and changed a deleted one instead.';
+COMMENT ON FUNCTION upkeep._soft_delete_inserted() IS
+'Private trigger: refuses a statement that inserts rows and changed a deleted one instead.';
 COMMENT ON FUNCTION upkeep._soft_delete_updated() IS 'Private trigger: carries a deletion on to what references the rows noted.';
 COMMENT ON FUNCTION upkeep._soft_delete_view_row() IS 'Private trigger: DELETE of a row of a live view, at once or gathered.';
-COMMENT ON FUNCTION upkeep._soft_delete_view() IS 'Private trigger: begins a DELETE on a live view; at its end deletes what was gathered, and carries it on to what references the rows.';
+COMMENT ON FUNCTION upkeep._soft_delete_view() IS
+'Private trigger: begins a DELETE on a live view; at its end deletes what was gathered, and carries it on to what '
+'references the rows.';
 COMMENT ON FUNCTION upkeep._soft_delete_flag() IS 'Private trigger: keeps a boolean column in step with deleted_at.';
 COMMENT ON FUNCTION upkeep._soft_delete_guard() IS 'Private trigger: refuses DELETE and TRUNCATE on a table with soft delete.';
 COMMENT ON FUNCTION upkeep._soft_delete_live_parent() IS 'Private trigger: refuses a live row that references a deleted one.';

@@ -9,7 +9,8 @@ CREATE VIEW upkeep.soft_delete_tables WITH (security_barrier) AS
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
     WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE');
 COMMENT ON VIEW upkeep.soft_delete_tables IS
-'Tables with soft delete, visible to members of their owners: names of their columns and views, retention, and what is done about tables without it.';
+'Tables with soft delete, visible to members of their owners: names of their columns and views, retention, '
+'and what is done about tables without it.';
 GRANT SELECT ON upkeep.soft_delete_tables TO PUBLIC;
 
 CREATE VIEW upkeep.deletions WITH (security_barrier) AS
@@ -21,7 +22,8 @@ CREATE VIEW upkeep.deletions WITH (security_barrier) AS
                   CROSS JOIN LATERAL (
                       -- Any right on a table is a right to its name. A quoted name would have its quotes.
                       SELECT CASE WHEN r.oid IS NULL OR pg_catalog.pg_has_role(r.relowner, 'USAGE')
-                                       OR pg_catalog.has_table_privilege(r.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
+                                       OR pg_catalog.has_table_privilege(
+                                              r.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
                                        OR pg_catalog.has_any_column_privilege(r.oid, 'SELECT, INSERT, UPDATE, REFERENCES')
                                   THEN t.relid::pg_catalog.text ELSE 'other tables' END AS name) n
                   WHERE t.deletion OPERATOR(pg_catalog.=) d.id
@@ -47,9 +49,15 @@ CREATE VIEW upkeep.deletions WITH (security_barrier) AS
     WHERE CASE WHEN c.oid IS NULL THEN pg_catalog.pg_has_role('pg_read_all_data', 'USAGE')
                ELSE pg_catalog.pg_has_role(c.relowner, 'USAGE') END;
 COMMENT ON VIEW upkeep.deletions IS
-'What was deleted together: by one call of soft_delete(), or by all other statements of one transaction. Visible to members of the owner of the first table.';
-COMMENT ON COLUMN upkeep.deletions.deleted_by IS 'The actor: upkeep.actor as it was set in that transaction, which anyone may set; the role that the session acted as only where it was empty.';
+'What was deleted together: by one call of soft_delete(), or by all other statements of one transaction. '
+'Visible to members of the owner of the first table.';
+COMMENT ON COLUMN upkeep.deletions.deleted_by IS
+'The actor: upkeep.actor as it was set in that transaction, which anyone may set; the role that the session acted as '
+'only where it was empty.';
 COMMENT ON COLUMN upkeep.deletions.undeleted_by IS 'The actor who brought it back, as for deleted_by.';
-COMMENT ON COLUMN upkeep.deletions.rows IS 'How many rows were deleted in which table. Those of tables on which the reader has no right at all are one number, under "other tables".';
-COMMENT ON COLUMN upkeep.deletions.restorable IS 'Can undelete(id) be tried? Unique keys that are in use again, and deleted parents, show only then.';
+COMMENT ON COLUMN upkeep.deletions.rows IS
+'How many rows were deleted in which table. Those of tables on which the reader has no right at all are one number, '
+'under "other tables".';
+COMMENT ON COLUMN upkeep.deletions.restorable IS
+'Can undelete(id) be tried? Unique keys that are in use again, and deleted parents, show only then.';
 GRANT SELECT ON upkeep.deletions TO PUBLIC;
