@@ -45,9 +45,9 @@ impl Kind for Backfill {
         })
     }
 
-    fn moved_here(&self, jobs: &[Uuid]) -> Result<()> {
-        list::restore(jobs)?;
-        store::forget_meaning(jobs)
+    fn moved_here(&self, job: Uuid) -> Result<()> {
+        list::restore(job)?;
+        store::forget_meaning(job)
     }
 
     fn belongings(&self) -> &'static [Belonging] {

@@ -279,15 +279,15 @@ pub fn settle_in(job: Uuid, fingerprint: &str, since: u64) -> Result<()> {
     .map(drop)
 }
 
-/// Looks tables of these jobs up again by name, in the database that they were restored into (LAW 20), and with them the rows
+/// Looks tables of this job up again by name, in the database that it was restored into (LAW 20), and with them the rows
 /// that are remembered. A table that is not found has the OID 0.
-pub fn restore(jobs: &[Uuid]) -> Result<()> {
-    let args = || [jobs.to_vec().into()];
+pub fn restore(job: Uuid) -> Result<()> {
+    let args = || [job.into()];
     // One table's new OID may be another one's old: all go before any comes back.
     spi::execute(
         "WITH moved AS (
                  DELETE FROM upkeep._backfill_row r USING upkeep._backfill_table t
-                 WHERE t.job OPERATOR(pg_catalog.=) ANY ($1) AND r.job OPERATOR(pg_catalog.=) t.job AND r.relid OPERATOR(pg_catalog.=) t.relid
+                 WHERE t.job OPERATOR(pg_catalog.=) $1 AND r.job OPERATOR(pg_catalog.=) t.job AND r.relid OPERATOR(pg_catalog.=) t.relid
                  RETURNING r.*, coalesce(pg_catalog.to_regclass(t.relname)::pg_catalog.oid, 0::pg_catalog.oid) AS here
              )
              INSERT INTO upkeep._backfill_row
@@ -300,7 +300,7 @@ pub fn restore(jobs: &[Uuid]) -> Result<()> {
     spi::execute(
         "UPDATE upkeep._backfill_table t
          SET relid = coalesce(pg_catalog.to_regclass(t.relname)::pg_catalog.oid, 0::pg_catalog.oid)
-         WHERE t.job OPERATOR(pg_catalog.=) ANY ($1)",
+         WHERE t.job OPERATOR(pg_catalog.=) $1",
         &args(),
     )?;
     Ok(())

@@ -56,13 +56,13 @@ pub fn fingerprint(job: Uuid) -> Result<Option<String>> {
     Ok(found.into_iter().next().flatten())
 }
 
-/// Jobs that came from elsewhere: what names meant there says nothing here, and the first run takes their meaning anew. Inside
+/// A job that came from elsewhere: what names meant there says nothing here, and the first run takes their meaning anew. Inside
 /// [`spi::bookkeeping`].
-pub fn forget_meaning(jobs: &[Uuid]) -> Result<()> {
+pub fn forget_meaning(job: Uuid) -> Result<()> {
     spi::execute(
         "UPDATE upkeep._job SET params = params OPERATOR(pg_catalog.-) 'fingerprint'
-         WHERE id OPERATOR(pg_catalog.=) ANY ($1)",
-        &[jobs.to_vec().into()],
+         WHERE id OPERATOR(pg_catalog.=) $1",
+        &[job.into()],
     )
     .map(drop)
 }

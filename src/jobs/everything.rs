@@ -9,7 +9,7 @@ use pgrx::Uuid;
 use pgrx::prelude::*;
 
 use super::chore::Held;
-use super::kind::{Job, Kind};
+use super::kind::Job;
 use super::{claims, forget, owners, queue, registry, store};
 use crate::calls::{arguments, standing};
 use crate::error::*;
@@ -106,8 +106,11 @@ fn resume_jobs(jobs: &[Uuid]) -> Result<Vec<(Uuid, Error)>> {
            AND NOT upkeep._is_here(j.system_identifier, j.database)",
         &[jobs.to_vec().into()],
     )?;
-    for (kind, moved) in by_kind(&as_written(jobs, FOREIGN)?) {
-        kind.moved_here(&moved)?;
+    for job in as_written(jobs, FOREIGN)? {
+        // One of a kind that is not known has nothing to look up, and fails when it is started.
+        if let Ok(kind) = registry::kind(&job.kind, &job.params) {
+            kind.moved_here(job.id)?;
+        }
     }
     spi::execute(
         "UPDATE upkeep._job j SET
@@ -165,19 +168,6 @@ fn as_written(jobs: &[Uuid], only: &str) -> Result<Vec<Job>> {
 
 /// Came with a dump or a copy.
 const FOREIGN: &str = "NOT upkeep._is_here(j.system_identifier, j.database)";
-
-/// A kind that this version does not know has nothing to look up: its jobs fail when they are started.
-fn by_kind(jobs: &[Job]) -> Vec<(&'static dyn Kind, Vec<Uuid>)> {
-    let mut kinds: Vec<(&'static dyn Kind, Vec<Uuid>)> = Vec::new();
-    for job in jobs {
-        let Ok(kind) = registry::kind(&job.kind, &job.params) else { continue };
-        match kinds.iter_mut().find(|(known, _)| std::ptr::addr_eq(*known, kind)) {
-            Some((_, jobs)) => jobs.push(job.id),
-            None => kinds.push((kind, vec![job.id])),
-        }
-    }
-    kinds
-}
 
 /// Rows that are meant: those that could be locked, and the rest.
 struct Rows {

@@ -81,9 +81,9 @@ pub trait Kind: Sync {
         Ok(None)
     }
 
-    /// These jobs of it came with a dump or a copy of the server, and are to go on here: what was known of the old place is
-    /// forgotten, and looked up again by name. They still say where they came from. Inside `spi::bookkeeping`.
-    fn moved_here(&self, _jobs: &[Uuid]) -> Result<()> {
+    /// This job of it came with a dump or a copy of the server, and is to go on here: what was known of the old place is
+    /// forgotten, and looked up again by name. Its row still says where it came from. Inside `spi::bookkeeping`.
+    fn moved_here(&self, _job: Uuid) -> Result<()> {
         Ok(())
     }
 
