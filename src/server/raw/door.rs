@@ -21,12 +21,7 @@ use std::ffi::{CStr, c_char, c_int};
 
 use pgrx::pg_sys;
 
-unsafe extern "C" {
-    static bytea_output: c_int;
-    static xmlbinary: c_int;
-    static xmloption: c_int;
-    static locale_monetary: *const c_char;
-}
+use super::unguarded::{bytea_output, locale_monetary, xmlbinary, xmloption};
 
 /// A setting of the server's and the value that it has to have.
 pub struct Pin {

@@ -52,7 +52,7 @@ unsafe extern "C-unwind" {
     ) -> *mut c_void;
     /// Does not raise.
     pub fn hash_bytes_extended(bytes: *const u8, length: c_int, seed: u64) -> u64;
-    /// Does not raise.
+    /// Raises if the member is negative.
     pub fn bms_is_member(member: c_int, set: *const Bitmapset) -> bool;
 }
 
@@ -304,6 +304,14 @@ unsafe extern "C-unwind" {
     pub fn LWLockRelease(lock: *mut LWLock);
     /// The server's handler of SIGTERM. Does not raise: it leaves a note.
     pub fn die(signal: c_int);
+}
+
+// Variables that pgrx does not know.
+unsafe extern "C-unwind" {
+    pub static bytea_output: c_int;
+    pub static xmlbinary: c_int;
+    pub static xmloption: c_int;
+    pub static locale_monetary: *const c_char;
     /// Who sends messages to the client.
     pub static mut PqCommMethods: *const Methods;
     pub static mut FrontendProtocol: u32;
