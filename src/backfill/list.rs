@@ -287,7 +287,8 @@ pub fn restore(jobs: &[Uuid]) -> Result<()> {
     spi::execute(
         "WITH moved AS (
                  DELETE FROM upkeep._backfill_row r USING upkeep._backfill_table t
-                 WHERE t.job OPERATOR(pg_catalog.=) ANY ($1) AND r.job OPERATOR(pg_catalog.=) t.job AND r.relid OPERATOR(pg_catalog.=) t.relid
+                 WHERE t.job OPERATOR(pg_catalog.=) ANY ($1) AND r.job OPERATOR(pg_catalog.=) t.job
+                   AND r.relid OPERATOR(pg_catalog.=) t.relid
                  RETURNING r.*, coalesce(pg_catalog.to_regclass(t.relname)::pg_catalog.oid, 0::pg_catalog.oid) AS here
              )
              INSERT INTO upkeep._backfill_row
