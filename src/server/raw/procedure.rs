@@ -18,12 +18,13 @@ impl NonAtomic {
     /// `name` is for the error that refuses to run inside of a transaction block.
     pub fn enter(call: pg_sys::FunctionCallInfo, name: &str) -> Result<Self> {
         if !unsafe { is_non_atomic_call(call) } {
-            return Err(Error::new(
-                ACTIVE_SQL_TRANSACTION,
-                format!("{name} cannot run inside a transaction block"),
-            )
-            .detail("It commits between its looks at the job, so that it holds no snapshot while it waits.")
-            .hint("Call it in autocommit mode, on its own: CALL cannot be in a block, in a function or after other statements of one query; in a driver that opens transactions by itself, switch autocommit on."));
+            return Err(Error::new(ACTIVE_SQL_TRANSACTION, format!("{name} cannot run inside a transaction block"))
+                .detail("It commits between its looks at the job, so that it holds no snapshot while it waits.")
+                .hint(
+                    "Call it in autocommit mode, on its own: CALL cannot be in a block, in a function or after \
+                    other statements of one query; in a driver that opens transactions by itself, \
+                    switch autocommit on.",
+                ));
         }
         unsafe { pg_sys::SPI_connect_ext(pg_sys::SPI_OPT_NONATOMIC as c_int) };
         Ok(NonAtomic(()))

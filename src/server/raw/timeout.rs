@@ -143,8 +143,8 @@ pub fn limited_for_good<T>(limit: Option<Duration>, f: impl FnOnce() -> T) -> T 
     limited(limit, f)
 }
 
-/// While the process ends, until [`the_end_goes_on`]: whatever it waits for, it waits for [`GRACE`] at most, and ends without that. `held`:
-/// how often interrupts are held, but for the end of the process itself.
+/// While the process ends, until [`the_end_goes_on`]: whatever it waits for, it waits for [`GRACE`] at most, and ends
+/// without that. `held`: how often interrupts are held, but for the end of the process itself.
 pub(super) fn bound_the_end(held: u32) {
     arm_end(GRACE);
     // SAFETY: a counter of this process.

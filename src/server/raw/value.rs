@@ -199,8 +199,14 @@ pub unsafe fn write(type_oid: Oid, value: Datum) -> *mut c_char {
             return form;
         }
         raw::raise(&Report {
-            detail: raw::concat(&[c"The text of this value of type ".as_ptr(), format_type_be(kind.oid), c" gives another value.".as_ptr()]),
-            hint: c"Use a column of another type as the key: what the type's output function writes, its input function has to read.".as_ptr(),
+            detail: raw::concat(&[
+                c"The text of this value of type ".as_ptr(),
+                format_type_be(kind.oid),
+                c" gives another value.".as_ptr(),
+            ]),
+            hint: c"Use a column of another type as the key: what the type's output function writes, \
+                its input function has to read."
+                .as_ptr(),
             ..Report::new(c"0A000", c"a value cannot be stored so that it comes back as it was")
         })
     }
