@@ -9,7 +9,9 @@ CREATE TABLE upkeep._job_claim (
 );
 CREATE INDEX ON upkeep._job_claim (relid);
 
--- Unfinished jobs of this server and database get what they have had already.
+-- Unfinished jobs of this server and database get what they have had already. Sessions that have the old library loaded may be
+-- creating some; one that is committed later takes it when it is started.
+LOCK TABLE upkeep._job IN SHARE MODE;
 INSERT INTO upkeep._job_claim (job, relid, what)
 SELECT j.id, j.relid, w.what
 FROM upkeep._job j
@@ -20,6 +22,7 @@ CROSS JOIN LATERAL (
     UNION ALL SELECT 'rows' WHERE j.kind OPERATOR(pg_catalog.=) 'purge'
     UNION ALL SELECT 'indexes' WHERE j.kind OPERATOR(pg_catalog.=) 'unique keys') w (what)
 WHERE j.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused']) AND j.relid IS NOT NULL
+  AND upkeep._is_here(j.system_identifier, j.database)
 ON CONFLICT DO NOTHING;
 
 COMMENT ON VIEW upkeep.quarantined_rows IS

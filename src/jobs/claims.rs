@@ -6,7 +6,7 @@
 use pgrx::Uuid;
 
 use crate::calls::relation;
-use crate::error::{Error, OBJECT_IN_USE, Result};
+use crate::error::{Error, LOCK_NOT_AVAILABLE, OBJECT_IN_USE, Result};
 use crate::server::lock::{Lock, Purpose};
 use crate::server::{Oid, catalog, spi};
 
@@ -54,7 +54,7 @@ impl What {
 }
 
 /// What a job needs for itself of this table, and of all that share rows with it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     pub relid: Oid,
     pub what: What,
@@ -69,16 +69,24 @@ struct Rival {
     what: What,
 }
 
-/// Takes what this job needs for itself, in place of what it had. 55006: another unfinished one has it. In a transaction that
-/// queues the job.
-pub fn take(job: Uuid, claims: &[Claim]) -> Result<()> {
+/// Is somebody who asks for the same at this moment, in a transaction that has not ended, waited for?
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    ForOthers,
+    /// No: whoever takes it holds more than one job's row (LAW 32).
+    Never,
+}
+
+/// Takes what this job needs for itself, in place of what it had. 55006: another unfinished one has it; 55P03: somebody is asking for
+/// it. In a transaction that queues the job.
+pub fn take(job: Uuid, claims: &[Claim], wait: Wait) -> Result<()> {
     for claim in claims {
-        if let Some(rival) = rival(job, claim)? {
+        if let Some(rival) = rival(job, claim, wait)? {
             return Err(refusal(claim, &rival));
         }
     }
     spi::bookkeeping(|| {
-        spi::execute("DELETE FROM upkeep._job_claim WHERE job OPERATOR(pg_catalog.=) $1", &[job.into()])?;
+        let_go(&[job])?;
         for Claim { relid, what } in claims {
             spi::execute(
                 "INSERT INTO upkeep._job_claim (job, relid, what) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
@@ -89,16 +97,46 @@ pub fn take(job: Uuid, claims: &[Claim]) -> Result<()> {
     })
 }
 
+/// Takes it unless the job has it already: an unfinished one has never let go of it, whatever has come of its table since.
+pub fn keep_or_take(job: Uuid, claims: &[Claim], wait: Wait) -> Result<()> {
+    let held = held_by(job)?;
+    let is_held = held.len() == claims.len() && claims.iter().all(|claim| held.contains(claim));
+    if is_held { Ok(()) } else { take(job, claims, wait) }
+}
+
+fn held_by(job: Uuid) -> Result<Vec<Claim>> {
+    spi::bookkeeping(|| {
+        spi::execute_returning(
+            "SELECT c.relid, c.what FROM upkeep._job_claim c WHERE c.job OPERATOR(pg_catalog.=) $1",
+            &[job.into()],
+            |row| Ok(Claim { relid: row.require(1)?, what: What::read(&row.require::<String>(2)?) }),
+        )
+    })
+}
+
+/// These jobs have nothing for themselves any more. Inside [`spi::bookkeeping`].
+pub fn let_go(jobs: &[Uuid]) -> Result<()> {
+    spi::execute("DELETE FROM upkeep._job_claim WHERE job OPERATOR(pg_catalog.=) ANY ($1)", &[jobs.to_vec().into()])
+        .map(drop)
+}
+
 /// Does an unfinished job have it?
 pub fn is_taken(claim: &Claim) -> Result<bool> {
-    Ok(rival(Uuid::from_bytes([0; 16]), claim)?.is_some())
+    Ok(rival(Uuid::from_bytes([0; 16]), claim, Wait::ForOthers)?.is_some())
 }
 
 /// Who has it. Requests that share a table share what is above it, and wait there for each other.
-fn rival(job: Uuid, claim: &Claim) -> Result<Option<Rival>> {
+fn rival(job: Uuid, claim: &Claim, wait: Wait) -> Result<Option<Rival>> {
     let related = relation::related(claim.relid)?;
     for (top, _) in related.iter().filter(|(_, is_top)| *is_top) {
-        Lock::new(Purpose::Target, top.to_u32().into()).for_transaction();
+        let lock = Lock::new(Purpose::Target, top.to_u32().into());
+        match wait {
+            Wait::ForOthers => lock.for_transaction(),
+            Wait::Never if lock.for_transaction_at_once() => {}
+            Wait::Never => {
+                return Err(Error::new(LOCK_NOT_AVAILABLE, "another session is asking for the same right now"));
+            }
+        }
     }
     let relids: Vec<Oid> = related.into_iter().map(|(relid, _)| relid).collect();
     let held = spi::bookkeeping(|| {

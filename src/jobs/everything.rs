@@ -9,6 +9,7 @@ use pgrx::Uuid;
 use pgrx::prelude::*;
 
 use super::chore::Held;
+use super::claims::Wait;
 use super::kind::Job;
 use super::{claims, forget, owners, queue, registry, store};
 use crate::calls::{arguments, standing};
@@ -106,7 +107,10 @@ fn resume_jobs(jobs: &[Uuid]) -> Result<Vec<(Uuid, Error)>> {
            AND NOT upkeep._is_here(j.system_identifier, j.database)",
         &[jobs.to_vec().into()],
     )?;
-    for job in as_written(jobs, FOREIGN)? {
+    let moved = as_written(jobs, FOREIGN)?;
+    // OIDs of another place: of none of them, before any takes its own here.
+    claims::let_go(&moved.iter().map(|job| job.id).collect::<Vec<_>>())?;
+    for job in moved {
         // One of a kind that is not known has nothing to look up, and fails when it is started.
         if let Ok(kind) = registry::kind(&job.kind, &job.params) {
             kind.moved_here(job.id)?;
@@ -121,11 +125,13 @@ fn resume_jobs(jobs: &[Uuid]) -> Result<Vec<(Uuid, Error)>> {
     owners::adopt(owners::JOBS, jobs)?;
     let mut stay = Vec::new();
     for job in as_written(jobs, "true")? {
-        // One of a kind that is not known fails when it is started.
-        let Ok(kind) = registry::kind(&job.kind, &job.params) else { continue };
-        let wanted = kind.claims(job.relid, &job.params);
-        if let Err(refused) = wanted.and_then(|wanted| claims::take(job.id, &wanted)) {
-            stay.push((job.id, refused));
+        // One of a kind that is not known, or that makes no sense, fails when it is started.
+        let wanted = registry::kind(&job.kind, &job.params).and_then(|kind| kind.claims(job.relid, &job.params));
+        match wanted.map_or(Ok(()), |wanted| claims::keep_or_take(job.id, &wanted, Wait::Never)) {
+            Err(refused) if [OBJECT_IN_USE, LOCK_NOT_AVAILABLE].contains(&refused.sqlstate) => {
+                stay.push((job.id, refused));
+            }
+            other => other?,
         }
     }
     spi::execute(

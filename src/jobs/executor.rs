@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use pgrx::Uuid;
 
+use super::claims::{self, Wait};
 use super::kind::{Completion, Context, Event, Job, Kind, Nature, Outcome, Restart, Work};
 use super::limits::Limits;
 use super::retry::{self, Tries, Verdict};
@@ -14,7 +15,7 @@ use super::store::{self, End, Live};
 use super::throttle::Throttle;
 use super::throttle::calendar;
 use super::{activity, make_way, queue, registry, seat, turn};
-use crate::error::{ADMIN_SHUTDOWN, Error, QUERY_CANCELED, Result};
+use crate::error::{ADMIN_SHUTDOWN, Error, OBJECT_IN_USE, QUERY_CANCELED, Result};
 use crate::jobs::raw::segment;
 use crate::server::catch::transaction;
 use crate::server::raise::{self, Level};
@@ -189,6 +190,13 @@ fn take(assignment: &Assignment) -> Result<Taken> {
         if !turn::take(&opened)? {
             return Ok(Taken::Nothing);
         }
+        match claim(&opened.job) {
+            Err(refused) if refused.sqlstate == OBJECT_IN_USE => {
+                spi::bookkeeping(|| store::fail(job, &refused))?;
+                return Ok(Taken::Nothing);
+            }
+            other => other?,
+        }
         spi::bookkeeping(|| {
             if !seat::take(assignment, &opened.job.kind) {
                 return Ok(Taken::Nothing);
@@ -226,6 +234,13 @@ fn take(assignment: &Assignment) -> Result<Taken> {
             Ok(Taken::Slot(Box::new(opened), taken))
         })
     })
+}
+
+/// What it needs for itself is its own, unless the job was written down by a session that had an older library loaded.
+fn claim(job: &Job) -> Result<()> {
+    // One of a kind that is not known, or that makes no sense, fails when it is opened.
+    let wanted = registry::kind(&job.kind, &job.params).and_then(|kind| kind.claims(job.relid, &job.params));
+    wanted.map_or(Ok(()), |wanted| claims::keep_or_take(job.id, &wanted, Wait::ForOthers))
 }
 
 /// Sends the job to sleep until its hours begin. `false`: it may work now.

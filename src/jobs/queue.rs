@@ -4,6 +4,7 @@ use pgrx::Uuid;
 use serde_json::{Value, json};
 
 use super::advice::Standstill;
+use super::claims::Wait;
 use super::kind::Kind;
 use super::limits::Limits;
 use super::{activity, advice, claims, store};
@@ -82,7 +83,7 @@ pub fn create(new: NewJob<'_>) -> Result<Uuid> {
     // Read before the switch below pins a search_path of ours.
     let session = captured_session()?;
     let limits = new.limits.with_timezone();
-    claims::take(id, &new.kind.claims(new.relid, &new.params)?)?;
+    claims::take(id, &new.kind.claims(new.relid, &new.params)?, Wait::ForOthers)?;
     spi::bookkeeping(|| {
         spi::execute(
             "INSERT INTO upkeep._job (id, kind, name, owner, owner_name, relid, target, params, session, state,

@@ -5,6 +5,7 @@ use pgrx::prelude::*;
 use pgrx::{Uuid, spi::quote_identifier};
 use serde_json::Value;
 
+use super::claims::Wait;
 use super::kind::Restart;
 use super::limits::Limits;
 use super::{activity, claims, clean_up, owners, queue, registry, store};
@@ -238,7 +239,7 @@ fn resume_job(job: Uuid) -> Result<Uuid> {
         ));
     }
     let kind = registry::kind(&target.kind, &target.params)?;
-    claims::take(job, &kind.claims(target.relid, &target.params)?)?;
+    claims::keep_or_take(job, &kind.claims(target.relid, &target.params)?, Wait::ForOthers)?;
     set_state(job, "queued", None)?;
     queue::wake_or_warn()?;
     Ok(job)
@@ -278,7 +279,7 @@ fn retry_job(job: Uuid) -> Result<Uuid> {
     queue::check_limit(target.owner, &catalog::role_name(target.owner).unwrap_or_default())?;
     let kind = registry::kind(&target.kind, &target.params)?;
     kind.check_retry(job)?;
-    claims::take(job, &kind.claims(target.relid, &target.params)?)?;
+    claims::take(job, &kind.claims(target.relid, &target.params)?, Wait::ForOthers)?;
     let Restart { shared, keep_cursors } = kind.restart(target.shared.clone(), was_done);
     spi::bookkeeping(|| {
         spi::execute(

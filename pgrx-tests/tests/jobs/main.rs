@@ -2,6 +2,7 @@
 
 mod advice;
 mod at_commit;
+mod claims;
 mod commands;
 mod databases;
 mod fairness;

@@ -58,6 +58,13 @@ impl Lock {
         unsafe { pg_sys::LockAcquire(&self.tag(), pg_sys::ExclusiveLock as i32, false, false) };
     }
 
+    /// The same without waiting. `false`: somebody else has it.
+    pub fn for_transaction_at_once(self) -> bool {
+        // SAFETY: in a transaction, whose end lets go of it; the tag is copied.
+        let result = unsafe { pg_sys::LockAcquire(&self.tag(), pg_sys::ExclusiveLock as i32, false, true) };
+        result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
+    }
+
     /// Holds it beside others that share it, until the transaction ends.
     pub fn share_for_transaction(self) {
         // SAFETY: in a transaction, whose end lets go of it; the tag is copied.
