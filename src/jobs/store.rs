@@ -762,10 +762,10 @@ pub fn is_free(job: Uuid) -> Result<bool> {
     Ok(!free.is_empty())
 }
 
-/// A paused job cannot have what it needs.
+/// A job cannot have what it needs: also one that came with a dump and was not paused by anybody yet.
 pub fn stay_paused(job: Uuid, why: &str) -> Result<()> {
     spi::execute(
-        "UPDATE upkeep._job SET reason = 'another job has what it needs', reason_detail = $2
+        "UPDATE upkeep._job SET state = 'paused', reason = 'another job has what it needs', reason_detail = $2
          WHERE id OPERATOR(pg_catalog.=) $1",
         &[job.into(), why.into()],
     )
