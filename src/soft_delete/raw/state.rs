@@ -63,6 +63,22 @@ static mut COUNT: usize = 0;
 static mut OF_TRANSACTION: *mut Deletion = null_mut();
 static mut PURGE: *mut Purge = null_mut();
 
+/// Without a look at the bounds, which could panic.
+///
+/// Safety: `number` is below DEPTH.
+unsafe fn frame(number: usize) -> *mut Frame {
+    // SAFETY: as the caller promises.
+    unsafe { (&raw mut FRAMES).cast::<Frame>().add(number) }
+}
+
+/// The one that was entered last.
+///
+/// Safety: there is one.
+unsafe fn last() -> *mut Frame {
+    // SAFETY: COUNT is from 1 to DEPTH.
+    unsafe { frame(COUNT.wrapping_sub(1)) }
+}
+
 /// Safety: `reason` is null or ends in a zero.
 unsafe fn new_deletion(reason: *const c_char) -> *mut Deletion {
     // SAFETY: texts of the server's end in a zero and are copied into the memory of the transaction, which is where
@@ -110,8 +126,8 @@ pub unsafe fn begin(reason: *const c_char) -> *mut Deletion {
 pub unsafe fn current() -> *mut Deletion {
     // SAFETY: one thread; deletions live as long as the transaction, and a frame that does not undelete has one.
     unsafe {
-        if COUNT > 0 && !FRAMES[COUNT - 1].undeletes {
-            return FRAMES[COUNT - 1].deletion;
+        if COUNT > 0 && !(*last()).undeletes {
+            return (*last()).deletion;
         }
         if OF_TRANSACTION.is_null() {
             OF_TRANSACTION = new_deletion(std::ptr::null());
@@ -147,7 +163,7 @@ pub unsafe fn enter(relid: Oid, deletion: *mut Deletion, undeletes: bool) {
         if executions.is_null() {
             raw::raise(&raw::Report::new(c"XX000", c"a statement of soft delete is run outside of its connection"));
         }
-        FRAMES[COUNT] = Frame {
+        *frame(COUNT) = Frame {
             relid,
             deletion,
             undeletes,
@@ -170,7 +186,7 @@ pub unsafe fn leave() {
 /// Safety: between [`enter`] and [`leave`].
 pub unsafe fn complete() {
     // SAFETY: one thread, and there is a frame.
-    unsafe { FRAMES[COUNT - 1].completes = true };
+    unsafe { (*last()).completes = true };
 }
 
 /// Is this the execution ([`super::statements::query`]) of the statement of ours that was entered last? Functions that it
@@ -179,7 +195,7 @@ pub unsafe fn complete() {
 /// Safety: the context is there, or null.
 unsafe fn is_of_ours(query: MemoryContext) -> bool {
     // SAFETY: COUNT is not 0 where the frame is read.
-    unsafe { COUNT != 0 && is_child(query, FRAMES[COUNT - 1].executions) }
+    unsafe { COUNT != 0 && is_child(query, (*last()).executions) }
 }
 
 /// Safety: the context is there, or null. `executions` is only compared.
@@ -198,7 +214,7 @@ pub fn fires_trigger() -> bool {
 /// And by a statement that completes a change, so that it is no change of its own?
 pub fn completes_row() -> bool {
     // SAFETY: read in the backend's only thread.
-    unsafe { fires_trigger() && FRAMES[COUNT - 1].completes }
+    unsafe { fires_trigger() && (*last()).completes }
 }
 
 /// Is the UPDATE of this table that is being executed somebody's own? `id`: the row's, null if it has none.
@@ -210,7 +226,7 @@ pub unsafe fn is_by_hand(query: MemoryContext, relid: Oid, id: *const [u8; 16]) 
         if !is_of_ours(query) {
             return true;
         }
-        let frame = FRAMES[COUNT - 1];
+        let frame = *last();
         let same = if id.is_null() { frame.undeletes } else { !frame.undeletes && *id == (*frame.deletion).id };
         !(same && frame.relid == relid)
     }
@@ -274,7 +290,7 @@ pub fn forget() {
 pub fn forget_since(subid: u32) {
     // SAFETY: in the backend's only thread; deletions and purges live in the memory of the transaction, which goes on.
     unsafe {
-        while COUNT > 0 && FRAMES[COUNT - 1].subid >= subid {
+        while COUNT > 0 && (*last()).subid >= subid {
             COUNT -= 1;
         }
         if !OF_TRANSACTION.is_null() {
@@ -286,7 +302,7 @@ pub fn forget_since(subid: u32) {
         }
         let mut i = 0;
         while i < COUNT {
-            let deletion = FRAMES[i].deletion;
+            let deletion = (*frame(i)).deletion;
             if !deletion.is_null() && (*deletion).written >= subid {
                 (*deletion).written = 0;
             }
