@@ -20,6 +20,7 @@ mod outside;
 mod page;
 mod quarantine;
 mod queries;
+mod retired;
 mod row_stamps;
 mod schedules;
 mod server;

@@ -57,37 +57,6 @@ struct Request<'a> {
     limits: Limits,
 }
 
-/// As version 0.1.0 declares it.
-#[pg_extern(sql = false)]
-#[allow(clippy::too_many_arguments)]
-fn upkeep_backfill(
-    target: Option<Oid>,
-    assignments: Option<&str>,
-    condition: Option<&str>,
-    name: Option<&str>,
-    workers: Option<i32>,
-    batch_time: Option<Interval>,
-    on_error: Option<&str>,
-    paused: Option<bool>,
-    if_not_exists: Option<bool>,
-    options: Option<JsonB>,
-) -> Uuid {
-    answer(ask(Request {
-        target,
-        assignments,
-        condition,
-        name,
-        workers,
-        batch_time,
-        on_error,
-        paused,
-        if_not_exists,
-        options,
-        fill_new_rows: false,
-        limits: Limits::default(),
-    }))
-}
-
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments)]
 fn upkeep_backfill_0_2(
@@ -109,7 +78,9 @@ fn upkeep_backfill_0_2(
     max_wal_rate: Option<i32>,
     throttle_work_ratio: Option<f64>,
 ) -> Uuid {
-    answer(Limits::texts(run_between, timezone).and_then(|(run_between, timezone)| {
+    let limits =
+        Limits::given(run_between, timezone, max_replica_lag, max_replica_lag_bytes, max_wal_rate, throttle_work_ratio);
+    answer(limits.and_then(|limits| {
         ask(Request {
             target,
             assignments,
@@ -122,14 +93,7 @@ fn upkeep_backfill_0_2(
             if_not_exists,
             options,
             fill_new_rows: fill_new_rows.unwrap_or(false),
-            limits: Limits {
-                run_between,
-                timezone,
-                max_replica_lag: max_replica_lag.map(arguments::milliseconds),
-                max_replica_lag_bytes,
-                max_wal_rate,
-                throttle_work_ratio,
-            },
+            limits,
         })
     }))
 }

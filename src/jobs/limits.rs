@@ -1,5 +1,7 @@
 //! What one job may do beside the server's settings: tighter limits, and hours of the day.
 
+use pgrx::datum::Interval;
+
 use super::throttle::calendar;
 use super::throttle::hours::Hours;
 use crate::calls::arguments;
@@ -23,11 +25,25 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// `run_between` and `timezone`, of which anybody may give any length.
-    pub fn texts(run_between: Option<&str>, timezone: Option<&str>) -> Result<(Option<String>, Option<String>)> {
+    /// Of a function's arguments, checked for their length before anything is copied.
+    pub fn given(
+        run_between: Option<&str>,
+        timezone: Option<&str>,
+        max_replica_lag: Option<Interval>,
+        max_replica_lag_bytes: Option<i64>,
+        max_wal_rate: Option<i32>,
+        throttle_work_ratio: Option<f64>,
+    ) -> Result<Limits> {
         arguments::check_text("run_between", run_between)?;
         arguments::check_text("timezone", timezone)?;
-        Ok((run_between.map(str::to_owned), timezone.map(str::to_owned)))
+        Ok(Limits {
+            run_between: run_between.map(str::to_owned),
+            timezone: timezone.map(str::to_owned),
+            max_replica_lag: max_replica_lag.map(arguments::milliseconds),
+            max_replica_lag_bytes,
+            max_wal_rate,
+            throttle_work_ratio,
+        })
     }
 
     /// Of a job that there is: 0 takes a limit away.

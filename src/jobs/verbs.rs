@@ -42,12 +42,6 @@ fn drop_job(job: Uuid) -> Uuid {
     raise::answer(drop_finished(job))
 }
 
-/// As version 0.1.0 declares it.
-#[pg_extern(sql = false)]
-fn alter_job(job: Option<Uuid>, batch_time: Option<Interval>, workers: Option<i32>, name: Option<&str>) -> Uuid {
-    raise::answer(change(job, batch_time, workers, name, Limits::default()))
-}
-
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments)]
 fn alter_job_0_2(
@@ -62,17 +56,9 @@ fn alter_job_0_2(
     max_wal_rate: Option<i32>,
     throttle_work_ratio: Option<f64>,
 ) -> Uuid {
-    raise::answer(Limits::texts(run_between, timezone).and_then(|(run_between, timezone)| {
-        let limits = Limits {
-            run_between,
-            timezone,
-            max_replica_lag: max_replica_lag.map(arguments::milliseconds),
-            max_replica_lag_bytes,
-            max_wal_rate,
-            throttle_work_ratio,
-        };
-        change(job, batch_time, workers, name, limits)
-    }))
+    let limits =
+        Limits::given(run_between, timezone, max_replica_lag, max_replica_lag_bytes, max_wal_rate, throttle_work_ratio);
+    raise::answer(limits.and_then(|limits| change(job, batch_time, workers, name, limits)))
 }
 
 fn change(
