@@ -171,7 +171,8 @@ pub fn choose_key(keys: &[Key], table: &str, columns: &[String], has_condition: 
             OBJECT_NOT_IN_PREREQUISITE_STATE,
             format!("{table} has no key that could tell which rows are done"),
         )
-        .detail("Without a condition each row is changed exactly once, in the order of a unique, not partial, not deferrable index on columns that are NOT NULL.")
+        .detail("Without a condition each row is changed exactly once, in the order of a unique, not partial, \
+            not deferrable index on columns that are NOT NULL.")
         .hint("Give a condition that names the rows which still need it, for example condition => 'total IS NULL', or add such a key."));
     }
     Ok(chosen)

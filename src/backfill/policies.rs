@@ -15,7 +15,8 @@ fn settings(relid: Oid) -> Result<Vec<String>> {
         "SELECT ARRAY(
              SELECT DISTINCT m.found[1] FROM pg_catalog.pg_policy p
              CROSS JOIN LATERAL pg_catalog.regexp_matches(
-                 pg_catalog.concat_ws(' ', pg_catalog.pg_get_expr(p.polqual, p.polrelid), pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid)),
+                 pg_catalog.concat_ws(' ', pg_catalog.pg_get_expr(p.polqual, p.polrelid),
+                                      pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid)),
                  'current_setting\\(''([^'']+)''', 'g') AS m (found)
              WHERE p.polrelid OPERATOR(pg_catalog.=) $1
                AND (0::pg_catalog.oid OPERATOR(pg_catalog.=) ANY (p.polroles) OR EXISTS (

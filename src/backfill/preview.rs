@@ -178,12 +178,12 @@ fn select(checked: &Checked, leaf: Oid, parts: &Parts, max_rows: usize) -> Resul
     let mut values = Vec::new();
     for target in &checked.analysis.targets {
         let Some(value) = &target.value else {
-            return Err(Error::new(
-                FEATURE_NOT_SUPPORTED,
-                format!("cannot preview column \"{}\"", target.column),
-            )
-            .detail("Its value comes from a sub-select of several columns, or only a part of it is set; neither is an expression that a SELECT could show.")
-            .hint("Set it by a plain expression, for example a = (SELECT ..), b = (SELECT ..)."));
+            return Err(Error::new(FEATURE_NOT_SUPPORTED, format!("cannot preview column \"{}\"", target.column))
+                .detail(
+                    "Its value comes from a sub-select of several columns, or only a part of it is set; \
+                    neither is an expression that a SELECT could show.",
+                )
+                .hint("Set it by a plain expression, for example a = (SELECT ..), b = (SELECT ..)."));
         };
         let Some(column) = shown(&target.column) else { continue };
         let value = if column.is_trusted { column.stored(value) } else { format!("({value})") };

@@ -105,8 +105,8 @@ fn store(node: &str, snapshot: &Snapshot, figures: Value) -> Result<()> {
         spi::execute("DELETE FROM upkeep._index_usage WHERE node OPERATOR(pg_catalog.=) $1", &[node.into()])?;
         spi::execute(
             "INSERT INTO upkeep._index_usage (node, indexrelid, idx_scan, last_idx_scan)
-             SELECT DISTINCT ON (1, 2) $1, (e.i OPERATOR(pg_catalog.->>) 0)::pg_catalog.oid, (e.i OPERATOR(pg_catalog.->>) 1)::pg_catalog.int8,
-                    (e.i OPERATOR(pg_catalog.->>) 2)::pg_catalog.timestamptz
+             SELECT DISTINCT ON (1, 2) $1, (e.i OPERATOR(pg_catalog.->>) 0)::pg_catalog.oid,
+                    (e.i OPERATOR(pg_catalog.->>) 1)::pg_catalog.int8, (e.i OPERATOR(pg_catalog.->>) 2)::pg_catalog.timestamptz
              FROM pg_catalog.jsonb_array_elements($2 OPERATOR(pg_catalog.->) 'indexes') AS e (i)",
             &[node.into(), JsonB(figures).into()],
         )?;

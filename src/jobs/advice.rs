@@ -82,20 +82,36 @@ pub fn all(launcher: Option<&Launcher>) -> Result<Vec<String>> {
 fn about_workers(launcher: &Launcher) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     if launcher.segment.without_room.load(Ordering::Acquire) != 0 {
-        lines.push("Workers cannot be started: all of max_worker_processes are in use. Raise it (needs a restart), or end other background workers.".into());
+        lines.push(
+            "Workers cannot be started: all of max_worker_processes are in use. \
+            Raise it (needs a restart), or end other background workers."
+                .into(),
+        );
     }
     match launcher.segment.database(catalog::my_database()) {
-        None => lines.push("No job runs, because too many databases of this server have pg_upkeep. List those that are to have jobs in upkeep.databases.".into()),
+        None => lines.push(
+            "No job runs, because too many databases of this server have pg_upkeep. \
+            List those that are to have jobs in upkeep.databases."
+                .into(),
+        ),
         Some(entry) => {
             if entry.passed_over.load(Ordering::Acquire) != 0 {
-                lines.push("Something that is due could not be done and is tried again: look for \"pg_upkeep scheduler passed over\" in the server's log.".into());
+                lines.push(
+                    "Something that is due could not be done and is tried again: \
+                    look for \"pg_upkeep scheduler passed over\" in the server's log."
+                        .into(),
+                );
             }
         }
     }
     if throttled_jobs_run()? {
         let age = launcher.segment.board.taken_at().map(|taken| system::monotonic().saturating_sub(taken));
         if age.is_none_or(|age| age > STALE) {
-            lines.push("Jobs wait, because what may hold them back could not be measured for a while: the reason is in the server's log (\"pg_upkeep\").".into());
+            lines.push(
+                "Jobs wait, because what may hold them back could not be measured for a while: \
+                the reason is in the server's log (\"pg_upkeep\")."
+                    .into(),
+            );
         }
     }
     Ok(lines)

@@ -250,12 +250,14 @@ impl Found {
         if let [first, ..] = &holders[..] {
             let _ = write!(
                 hint,
-                " What a process does: SELECT usename, query FROM pg_stat_activity WHERE pid = {first}; to end it: SELECT pg_terminate_backend({first});"
+                " What a process does: SELECT usename, query FROM pg_stat_activity WHERE pid = {first}; \
+                to end it: SELECT pg_terminate_backend({first});"
             );
         }
         if verb == "pause_all" {
             // The switch that no lock is in the way of.
-            hint += " All work of the server stops after the batches in hand with ALTER SYSTEM SET upkeep.enabled = off; SELECT pg_reload_conf();";
+            hint += " All work of the server stops after the batches in hand with \
+                ALTER SYSTEM SET upkeep.enabled = off; SELECT pg_reload_conf();";
         }
         let mut detail = format!("{}.", which.join("; "));
         if !holders.is_empty() {

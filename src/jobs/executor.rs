@@ -683,7 +683,10 @@ fn within<T>(limit: Option<Duration>, f: impl FnOnce() -> Result<T>) -> Result<T
         Some(limit) if error.sqlstate == QUERY_CANCELED && started.elapsed() >= limit => {
             Error::new(QUERY_CANCELED, retry::TOO_SLOW)
                 .detail(format!("It was ended after {} s.", limit.as_secs_f64()))
-                .hint("Something in the job's text or in a trigger does not end: correct it, or raise upkeep.max_row_time; then upkeep.retry().")
+                .hint(
+                    "Something in the job's text or in a trigger does not end: correct it, or raise \
+                    upkeep.max_row_time; then upkeep.retry().",
+                )
         }
         _ => error,
     })
@@ -736,9 +739,14 @@ fn never_ending(tries: &Tries) -> Error {
     let times = tries.slow();
     Error::new(
         QUERY_CANCELED,
-        format!("a step of the job did not end when it was canceled, {times} times in a row; its worker had to be ended"),
+        format!(
+            "a step of the job did not end when it was canceled, {times} times in a row; its worker had to be ended"
+        ),
     )
-    .detail("Each time it took longer than upkeep.max_row_time allows. Something in the job's text or in a trigger catches the cancel (EXCEPTION WHEN query_canceled) and goes on.")
+    .detail(
+        "Each time it took longer than upkeep.max_row_time allows. Something in the job's text or in a \
+        trigger catches the cancel (EXCEPTION WHEN query_canceled) and goes on.",
+    )
     .hint("Correct it, so that it ends or lets the cancel pass; then upkeep.retry().")
 }
 
@@ -747,7 +755,10 @@ fn ended_too_often(ends: i32) -> Error {
         ADMIN_SHUTDOWN,
         format!("the worker was ended {ends} times in a row in the middle of a step, with no progress in between"),
     )
-    .detail("Something terminates it each time: pg_terminate_backend(), perhaps in the job's own text or in a trigger below it; or the worker ends with an error of its own.")
+    .detail(
+        "Something terminates it each time: pg_terminate_backend(), perhaps in the job's own text or in a \
+        trigger below it; or the worker ends with an error of its own.",
+    )
     .hint("Look into the server's log for the reason. upkeep.retry() tries again from the same place.")
 }
 

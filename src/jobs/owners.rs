@@ -1,5 +1,6 @@
 //! Owners by name. A dump carries their names, and elsewhere these are all that there is to go by (LAW 20). So a name
-//! follows the role when that is renamed: whoever has an owner's old name by then is not to get his jobs, nor what else `pause_all()` holds.
+//! follows the role when that is renamed: whoever has an owner's old name by then is not to get his jobs, nor what else
+//! `pause_all()` holds.
 //!
 //! All of it runs inside [`spi::bookkeeping`].
 

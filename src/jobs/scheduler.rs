@@ -308,8 +308,9 @@ impl Scheduler {
         self.running.values().filter(|(handle, _)| handle.is_running()).count() as i64
     }
 
-    /// An executor that has ended and whose job still wants one: did it ever take its slot, or find that it is not its turn? If it could not (its role was
-    /// refused, say), it is started again with growing pauses. The slot remembers, for the next scheduler too.
+    /// An executor that has ended and whose job still wants one: did it ever take its slot, or find that it is not its
+    /// turn? If it could not (its role was refused, say), it is started again with growing pauses. The slot remembers,
+    /// for the next scheduler too.
     fn note_ended_executor(&mut self, candidate: &mut Candidate) -> Result<()> {
         let key = (candidate.job, candidate.slot);
         let Some((_, started)) = self.running.remove(&key) else { return Ok(()) };

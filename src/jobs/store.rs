@@ -321,7 +321,8 @@ pub fn live(job: Uuid) -> Result<Option<Live>> {
 }
 
 /// Stores what a step did, in the step's own transaction. `announced`: it only says what will be tried next, which ends
-/// no strikes; `wall`: since the slot was last written. False: the slot is somebody else's by now, and nothing of the step may be committed.
+/// no strikes; `wall`: since the slot was last written. False: the slot is somebody else's by now, and nothing of the
+/// step may be committed.
 pub fn save(
     context: &Context,
     wait_reason: Option<&str>,

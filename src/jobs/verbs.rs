@@ -371,8 +371,8 @@ fn alter(
     let limits = if target.has_timezone { limits.clone() } else { limits.clone().with_timezone() };
     spi::bookkeeping(|| {
         spi::execute(
-            "UPDATE upkeep._job SET batch_time = CASE WHEN $2 IS NULL THEN batch_time ELSE nullif($2, 0) END, workers = coalesce($3, workers),
-                    name = coalesce($4, name)
+            "UPDATE upkeep._job SET batch_time = CASE WHEN $2 IS NULL THEN batch_time ELSE nullif($2, 0) END,
+                    workers = coalesce($3, workers), name = coalesce($4, name)
              WHERE id OPERATOR(pg_catalog.=) $1",
             &[job.into(), batch_time.into(), workers.into(), name.into()],
         )?;

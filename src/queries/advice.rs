@@ -66,12 +66,29 @@ fn ailments(attended: bool) -> Vec<Ailment> {
 
 fn about(ailment: Ailment) -> String {
     match ailment {
-        Ailment::NotPreloaded => "Statements are not counted: add pg_upkeep to shared_preload_libraries and restart, or switch that off: ALTER SYSTEM SET upkeep.track_queries = none;".into(),
-        Ailment::NoQueryId => "Statements are counted as one, because compute_query_id is off. ALTER SYSTEM SET compute_query_id = auto; SELECT pg_reload_conf();".into(),
-        Ailment::NoPlace => "Statements of this database are counted with those of others, not apart: 64 databases had some before. What is dropped makes room; so does listing the databases that matter in upkeep.databases.".into(),
-        Ailment::Absent => "Statements of this database are not counted apart, because the extension was not here when a worker looked last. SELECT upkeep.run_in_background('SELECT 1'); has one look again.".into(),
-        Ailment::TextsFull => "There was no room for the texts of some statements: they are shown once those that wait are stored, at the next upkeep.query_interval. Raise upkeep.query_max if that is always so (needs a restart; 1 kB of texts for each).".into(),
-        Ailment::NotDrained { seconds } => format!("What statements cost waits to be written to the history for {seconds} s: no worker could do it; the reason is in the server's log (\"pg_upkeep\")."),
-        Ailment::HeldUp => "Old history of statements is not dropped: a session that has read it has not ended its transaction; the server's log says which.".into(),
+        Ailment::NotPreloaded => "Statements are not counted: add pg_upkeep to shared_preload_libraries and \
+            restart, or switch that off: ALTER SYSTEM SET upkeep.track_queries = none;"
+            .into(),
+        Ailment::NoQueryId => "Statements are counted as one, because compute_query_id is off. \
+            ALTER SYSTEM SET compute_query_id = auto; SELECT pg_reload_conf();"
+            .into(),
+        Ailment::NoPlace => "Statements of this database are counted with those of others, not apart: \
+            64 databases had some before. What is dropped makes room; so does listing the databases that matter \
+            in upkeep.databases."
+            .into(),
+        Ailment::Absent => "Statements of this database are not counted apart, because the extension was not here \
+            when a worker looked last. SELECT upkeep.run_in_background('SELECT 1'); has one look again."
+            .into(),
+        Ailment::TextsFull => "There was no room for the texts of some statements: they are shown once those that \
+            wait are stored, at the next upkeep.query_interval. Raise upkeep.query_max if that is always so \
+            (needs a restart; 1 kB of texts for each)."
+            .into(),
+        Ailment::NotDrained { seconds } => format!(
+            "What statements cost waits to be written to the history for \
+            {seconds} s: no worker could do it; the reason is in the server's log (\"pg_upkeep\")."
+        ),
+        Ailment::HeldUp => "Old history of statements is not dropped: a session that has read it has not ended \
+            its transaction; the server's log says which."
+            .into(),
     }
 }

@@ -273,7 +273,8 @@ fn test_a_stamp_trigger_made_by_hand_is_refused() {
             "55000",
         ),
         (
-            "BEFORE INSERT ON t FOR EACH ROW WHEN (true OR NEW.at IS NULL OR NEW.n IS NULL) EXECUTE FUNCTION upkeep._stamp_row('updated_at')",
+            "BEFORE INSERT ON t FOR EACH ROW WHEN (true OR NEW.at IS NULL OR NEW.n IS NULL) \
+            EXECUTE FUNCTION upkeep._stamp_row('updated_at')",
             "55000",
         ),
         ("BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION upkeep._stamp_row('nonsense')", "55000"),

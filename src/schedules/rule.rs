@@ -43,7 +43,10 @@ fn of_the_clock(text: &str) -> Result<Option<Pattern>> {
     if word.starts_with('@') {
         if word.eq_ignore_ascii_case("@reboot") {
             return Err(Error::new(FEATURE_NOT_SUPPORTED, "@reboot is not supported")
-                .detail("A server also starts after a crash, a failover and a restore, when a command that runs by itself is the last thing wanted.")
+                .detail(
+                    "A server also starts after a crash, a failover and a restore, when a command that runs \
+                    by itself is the last thing wanted.",
+                )
                 .hint("catch_up => true makes up for a run that was missed while the server was down."));
         }
         let known = NICKNAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(word));

@@ -1,6 +1,6 @@
-//! What Citus beside us says of tables: those whose rows it keeps in others, and those others. Until it is supported, it is only known what
-//! must not be done there. Its catalogs are in pg_catalog, where nobody else can make a table, and everybody may read them; they are read as
-//! whoever asks.
+//! What Citus beside us says of tables: those whose rows it keeps in others, and those others. Until it is supported,
+//! it is only known what must not be done there. Its catalogs are in pg_catalog, where nobody else can make a table,
+//! and everybody may read them; they are read as whoever asks.
 
 use pgrx::pg_sys::Oid;
 
@@ -34,8 +34,8 @@ pub fn is_distributed(relid: Oid) -> Result<bool> {
     Ok(found == Some(true))
 }
 
-/// Its tables, and their shards that are on this node and not hidden from it: named like their table, with their number. `None`: the caller
-/// may not know.
+/// Its tables, and their shards that are on this node and not hidden from it: named like their table, with their
+/// number. `None`: the caller may not know.
 pub fn tables() -> Result<Option<Vec<Oid>>> {
     match (access(TABLES)?, access(SHARDS)?) {
         ((false, _), _) => return Ok(Some(Vec::new())),
@@ -51,7 +51,8 @@ pub fn tables() -> Result<Option<Vec<Oid>>> {
             "SELECT c.oid FROM pg_catalog.pg_dist_shard s
              JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) s.logicalrelid::pg_catalog.oid
              JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) t.relnamespace
-                  AND pg_catalog.\"substring\"(c.relname::pg_catalog.text, '_([0-9]{1,18})$')::pg_catalog.int8 OPERATOR(pg_catalog.=) s.shardid
+                  AND pg_catalog.\"substring\"(c.relname::pg_catalog.text, '_([0-9]{1,18})$')::pg_catalog.int8
+                      OPERATOR(pg_catalog.=) s.shardid
              WHERE c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p}'::pg_catalog.\"char\"[])",
             &[],
             |row| row.require::<Oid>(1),

@@ -127,7 +127,8 @@ fn drop_views(managed: &Managed) -> Result<()> {
                 &seen,
                 &reasons,
                 format!(
-                    "Drop what somebody has put on it and call it again, or the view itself: BEGIN; DROP VIEW {}; SELECT upkeep.disable_soft_delete({}, ..); COMMIT;",
+                    "Drop what somebody has put on it and call it again, or the view itself: BEGIN; DROP VIEW {}; \
+                    SELECT upkeep.disable_soft_delete({}, ..); COMMIT;",
                     seen.sql,
                     literal(&managed.sql())
                 ),

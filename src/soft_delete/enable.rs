@@ -270,9 +270,13 @@ fn check_unmanaged(relid: Oid, table: &str, on_unmanaged: &str) -> Result<()> {
         OBJECT_NOT_IN_PREREQUISITE_STATE,
         format!("tables without soft delete reference {table} ON DELETE CASCADE"),
     )
-    .detail(format!("They are: {}. Their rows would have to go for good with a row that may come back.", unmanaged.join(", ")))
+    .detail(format!(
+        "They are: {}. Their rows would have to go for good with a row that may come back.",
+        unmanaged.join(", ")
+    ))
     .hint(format!(
-        "Enable it on them first: SELECT upkeep.enable_soft_delete({}); or say what is to be done: on_unmanaged => 'restrict' or 'ignore'.",
+        "Enable it on them first: SELECT upkeep.enable_soft_delete({}); or say what is to be done: \
+        on_unmanaged => 'restrict' or 'ignore'.",
         literal(first)
     )))
 }
@@ -381,7 +385,8 @@ fn tell_of_full_keys(managed: &Managed, partitioned: bool) -> Result<()> {
     let table = managed.sql();
     let hint = if partitioned {
         format!(
-            "For each: CREATE UNIQUE INDEX CONCURRENTLY .. WHERE {at} IS NULL on each partition, then CREATE UNIQUE INDEX .. WHERE {at} IS NULL on {table}, then drop the full one.",
+            "For each: CREATE UNIQUE INDEX CONCURRENTLY .. WHERE {at} IS NULL on each partition, \
+            then CREATE UNIQUE INDEX .. WHERE {at} IS NULL on {table}, then drop the full one.",
             at = quote_identifier(&managed.deleted_at)
         )
     } else {
@@ -411,13 +416,11 @@ fn check_flag(table: &str, class: &Class, request: &Request<'_>, flag: &str) -> 
     if apart != [true] {
         return Ok(());
     }
-    Err(Error::new(
-        OBJECT_NOT_IN_PREREQUISITE_STATE,
-        format!("columns {flag} and {at} of {table} do not say the same"),
-    )
-    .hint(format!(
-        "First have both columns and: UPDATE {table} SET {at} = CASE WHEN {flag} THEN coalesce({at}, now()) END, {flag} = coalesce({flag}, false);"
-    )))
+    Err(Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, format!("columns {flag} and {at} of {table} do not say the same"))
+        .hint(format!(
+            "First have both columns and: UPDATE {table} SET {at} = CASE WHEN {flag} THEN coalesce({at}, now()) END, \
+            {flag} = coalesce({flag}, false);"
+        )))
 }
 
 fn store(relid: Oid, name: &str, hide: &str, request: &Request<'_>) -> Result<()> {

@@ -18,7 +18,8 @@ use crate::schedules::made::{self, Made};
 use crate::server::raise::{self, Level, answer};
 use crate::server::{Oid, catalog, spi};
 
-const SCHEDULE: &str = "upkeep.schedule(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.text, interval, integer, interval, boolean, boolean, boolean)";
+const SCHEDULE: &str = "upkeep.schedule(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.text, \
+    interval, integer, interval, boolean, boolean, boolean)";
 
 /// What the schedule runs. The view of what has drifted and the upgrade script write the same.
 fn command(schedule: Uuid) -> String {

@@ -272,7 +272,7 @@ fn max_workers_holds_for_all_databases_together() -> Result<()> {
         // One role's commands leave a worker to others.
         let mut session = server.connect_as(name, name)?;
         for _ in 0..4 {
-            let job = run_in_background(&mut session, "SELECT pg_sleep(0.4)")?;
+            let job = run_in_background(&mut session, "SELECT pg_sleep(1)")?;
             jobs.push((name, job));
         }
     }

@@ -24,8 +24,8 @@ mod tests {
             "CREATE TYPE mood AS ENUM ('sad', 'glad')",
             "CREATE TABLE other AS SELECT g AS id FROM generate_series(1, 3) g",
             "CREATE FUNCTION twice(int) RETURNS int LANGUAGE plpgsql STABLE AS 'BEGIN RETURN 2 * $1; END'",
-            "CREATE TABLE u (id int PRIMARY KEY, a int, b int, s text COLLATE \"C\", v varchar(4) COLLATE \"POSIX\", k char(3), n numeric(5,2),
-                             d pos, e needed DEFAULT 'x', c pair, arr int[], ts timestamptz, m mood,
+            "CREATE TABLE u (id int PRIMARY KEY, a int, b int, s text COLLATE \"C\", v varchar(4) COLLATE \"POSIX\", k char(3),
+                             n numeric(5,2), d pos, e needed DEFAULT 'x', c pair, arr int[], ts timestamptz, m mood,
                              def int DEFAULT 7, j jsonb, bits bit(3), done boolean)",
             "CREATE TABLE t (LIKE u INCLUDING ALL)",
         ] {
@@ -38,7 +38,8 @@ mod tests {
         "(2, -1, 0, 'ABCDEF', NULL, NULL, NULL, NULL, 'e', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
         "(3, 100000, 7, 'ab      ', 'y', 'kk', 0, 1, '', NULL, '{}', 'infinity', 'glad', 3, 'null', B'000', false)",
         "(4, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'z', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
-        "(5, 2147483647, 1, 'it''s \\ here', 'v', '', 999.99, 9, 'e', ROW(NULL, NULL)::pair, '{NULL}', '-infinity', 'sad', 0, '[]', B'111', NULL)",
+        "(5, 2147483647, 1, 'it''s \\ here', 'v', '', 999.99, 9, 'e', ROW(NULL, NULL)::pair, '{NULL}', \
+        '-infinity', 'sad', 0, '[]', B'111', NULL)",
         "(6, 1, 3, 'other', 'o', 'o', 1, 1, 'o', NULL, NULL, NULL, NULL, NULL, NULL, NULL, true)",
     ];
 

@@ -181,8 +181,10 @@ impl Run {
 
     /// A row had all the time that it may have.
     pub(super) fn quarantine_slow(&mut self, row_key: &Value, limit: Duration) -> Result<()> {
-        let error = Error::new(QUERY_CANCELED, format!("{ROW_TOO_SLOW} ({} s)", limit.as_secs_f64()))
-            .hint("Something in the assignments or in a trigger does not end: correct it, or raise upkeep.max_row_time; then upkeep.retry().");
+        let error = Error::new(QUERY_CANCELED, format!("{ROW_TOO_SLOW} ({} s)", limit.as_secs_f64())).hint(
+            "Something in the assignments or in a trigger does not end: correct it, or raise \
+            upkeep.max_row_time; then upkeep.retry().",
+        );
         if self.definition.on_error == OnError::Stop {
             return Err(Error { detail: Some(row_detail(&error, row_key)), ..error });
         }

@@ -198,7 +198,10 @@ impl Run {
             "{} is not known to the job. If it is the same table under another name, its rows would be changed twice.",
             new[0].sql
         ))
-        .hint("Give the tables the names they had when the job was created and call upkeep.retry(), or cancel the job and start one with a condition."))
+        .hint(
+            "Give the tables the names they had when the job was created and call upkeep.retry(), \
+            or cancel the job and start one with a condition.",
+        ))
     }
 
     /// Turns to a table of the list. `false`: it is not there any more.

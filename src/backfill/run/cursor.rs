@@ -1,4 +1,5 @@
-//! Where a backfill is in a table: what its workers share, and what each has in hand. Stored as JSON in the transaction of the step that changed it.
+//! Where a backfill is in a table: what its workers share, and what each has in hand. Stored as JSON in the transaction
+//! of the step that changed it.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

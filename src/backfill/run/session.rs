@@ -157,12 +157,12 @@ pub fn check_meaning(fingerprint: &str, definition: &Definition) -> Result<()> {
     if definition.fingerprint.as_deref().is_none_or(|known| known == fingerprint) {
         return Ok(());
     }
-    Err(Error::new(
-        OBJECT_NOT_IN_PREREQUISITE_STATE,
-        "a name in the backfill's text means something else now",
-    )
-    .detail("A function, operator, table, column or type that the assignments or the condition name was dropped, replaced or hidden by another since the job was created.")
-    .hint("Look at the definition, cancel this job and start a new one."))
+    Err(Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, "a name in the backfill's text means something else now")
+        .detail(
+            "A function, operator, table, column or type that the assignments or the condition name was dropped, \
+            replaced or hidden by another since the job was created.",
+        )
+        .hint("Look at the definition, cancel this job and start a new one."))
 }
 
 /// The key that was chosen when the table was begun, if it is still one: at creation for an ordinary table.

@@ -129,7 +129,8 @@ struct Seen {
 /// Everyone who follows our log, and the slots of those who are not there. A slot that is lost cannot be saved any more.
 fn replicas() -> Result<Vec<Seen>> {
     spi::query(
-        "SELECT coalesce(nullif(r.application_name, ''), s.slot_name::pg_catalog.text, r.pid::pg_catalog.text), s.slot_name::pg_catalog.text, true,
+        "SELECT coalesce(nullif(r.application_name, ''), s.slot_name::pg_catalog.text, r.pid::pg_catalog.text),
+                s.slot_name::pg_catalog.text, true,
                 (r.replay_lsn OPERATOR(pg_catalog.-) '0/0'::pg_catalog.pg_lsn)::pg_catalog.text,
                 pg_catalog.date_part('epoch', r.reply_time),
                 pg_catalog.date_part('epoch', r.replay_lag) OPERATOR(pg_catalog.*) 1000, s.datoid

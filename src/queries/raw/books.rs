@@ -251,9 +251,9 @@ pub fn note_part(before: usize, source: *const c_char, location: c_int, length: 
     }
 }
 
-/// The query of a CREATE TABLE AS, a DECLARE CURSOR or an EXPLAIN does not say where in the text that was sent it is (before 18 never, since then
-/// not always): it would have the text of all the statements of a message, with the secrets that those may hold. It is within the
-/// statement that runs it.
+/// The query of a CREATE TABLE AS, a DECLARE CURSOR or an EXPLAIN does not say where in the text that was sent it is
+/// (before 18 never, since then not always): it would have the text of all the statements of a message, with the
+/// secrets that those may hold. It is within the statement that runs it.
 #[inline]
 pub fn part_of(source: *const c_char, location: c_int, length: c_int) -> (c_int, c_int) {
     // SAFETY: one thread has the books; texts are only compared.

@@ -47,7 +47,12 @@ pub fn render(report: &Value, style_hash: &str) -> String {
     html.open("main", &[("id", "report")]);
     let points = charts::points(&report["series"]);
     if points.is_empty() {
-        html.element("p", &[("class", "warning")], "Nothing is stored about this time. The history is written once a minute (upkeep.query_interval), on servers with pg_upkeep in shared_preload_libraries.");
+        html.element(
+            "p",
+            &[("class", "warning")],
+            "Nothing is stored about this time. The history is written \
+            once a minute (upkeep.query_interval), on servers with pg_upkeep in shared_preload_libraries.",
+        );
     } else {
         totals(&mut html, &report["totals"]);
         time_charts(&mut html, &points);
@@ -67,7 +72,12 @@ fn header(html: &mut Html, report: &Value, database: &str) {
         format!("From {since} to {until} UTC, on PostgreSQL {}. Written at {now}.", string(&report["server_version"]));
     html.element("p", &[("class", "small")], &line);
     if report["totals"]["lossy"] == true {
-        html.element("p", &[("class", "warning")], "A restart cut an interval short, or pg_stat_statements forgot statements meanwhile: some of what ran is missing.");
+        html.element(
+            "p",
+            &[("class", "warning")],
+            "A restart cut an interval short, or pg_stat_statements forgot \
+            statements meanwhile: some of what ran is missing.",
+        );
     }
     html.close();
     let list = |key: &str| is_ranked(&report["top"][key]);
@@ -241,7 +251,12 @@ fn regressions(html: &mut Html, rows: &Value) {
     let rows = rows.as_array().map_or(&[][..], Vec::as_slice);
     html.open("section", &[("id", "regressions")]).open("h2", &[]).text("Regressions ");
     html.element("b", &[], &rows.len().to_string()).close();
-    html.element("p", &[("class", "small")], "Statements that became slower than in the 14 days before, at the same hours of the day. Of these, at most 5 % are expected to be chance.");
+    html.element(
+        "p",
+        &[("class", "small")],
+        "Statements that became slower than in the 14 days before, at the \
+        same hours of the day. Of these, at most 5 % are expected to be chance.",
+    );
     if rows.is_empty() {
         html.element("p", &[("class", "none")], "None.");
     }

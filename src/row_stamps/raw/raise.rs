@@ -68,7 +68,11 @@ pub unsafe fn wrong_arguments(data: *const pg_sys::TriggerData) -> ! {
             c"Its arguments and the columns in its WHEN must fit; only pg_upkeep's functions make such a trigger."
                 .as_ptr(),
         );
-        unguarded::errhint(c"Drop the trigger, and use upkeep.enable_timestamps(), upkeep.enable_userstamps() and upkeep.enable_row_version().".as_ptr());
+        unguarded::errhint(
+            c"Drop the trigger, and use upkeep.enable_timestamps(), upkeep.enable_userstamps() and \
+            upkeep.enable_row_version()."
+                .as_ptr(),
+        );
         end()
     }
 }

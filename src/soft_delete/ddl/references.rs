@@ -49,7 +49,8 @@ pub fn forget_columns() -> Result<()> {
                 "DELETE FROM upkeep._deletion_cleared WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
                      SELECT c.ctid FROM upkeep._deletion_cleared c
                      WHERE c.relid OPERATOR(pg_catalog.=) $1
-                       AND $2::pg_catalog.text::pg_catalog.name OPERATOR(pg_catalog.=) ANY (c.key_columns OPERATOR(pg_catalog.||) c.columns)
+                       AND $2::pg_catalog.text::pg_catalog.name
+                           OPERATOR(pg_catalog.=) ANY (c.key_columns OPERATOR(pg_catalog.||) c.columns)
                      FOR UPDATE SKIP LOCKED))",
                 &[relid.into(), column.as_str().into()],
             )?;
@@ -93,8 +94,10 @@ pub fn follow_renamed() -> Result<()> {
             let [old] = &gone[..] else { continue };
             spi::execute(
                 "UPDATE upkeep._deletion_cleared c
-                 SET key_columns = pg_catalog.array_replace(c.key_columns, $2::pg_catalog.text::pg_catalog.name, $3::pg_catalog.text::pg_catalog.name),
-                     columns = pg_catalog.array_replace(c.columns, $2::pg_catalog.text::pg_catalog.name, $3::pg_catalog.text::pg_catalog.name)
+                 SET key_columns = pg_catalog.array_replace(c.key_columns, $2::pg_catalog.text::pg_catalog.name,
+                                                            $3::pg_catalog.text::pg_catalog.name),
+                     columns = pg_catalog.array_replace(c.columns, $2::pg_catalog.text::pg_catalog.name,
+                                                        $3::pg_catalog.text::pg_catalog.name)
                  WHERE c.relid OPERATOR(pg_catalog.=) $1",
                 &[relid.into(), old.as_str().into(), new.as_str().into()],
             )?;

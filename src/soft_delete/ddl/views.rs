@@ -237,7 +237,9 @@ pub fn drop_both(managed: &Managed) -> Result<Option<Dropped>> {
                 seen,
                 &reasons,
                 format!(
-                    "Look at it: SELECT pg_get_viewdef({sql}); take down what stands in the way by hand (DROP VIEW {}; or DROP TRIGGER) and put it up again afterwards; SELECT upkeep.repair_soft_delete({}); makes a view of soft delete where there is none.",
+                    "Look at it: SELECT pg_get_viewdef({sql}); take down what stands in the way by hand \
+                    (DROP VIEW {}; or DROP TRIGGER) and put it up again afterwards; \
+                    SELECT upkeep.repair_soft_delete({}); makes a view of soft delete where there is none.",
                     seen.sql,
                     literal(&managed.sql()),
                     sql = literal(&seen.sql),

@@ -70,14 +70,17 @@ fn guard_hint(managed: &Managed) -> CString {
         .and_then(heap::name)
         .map_or_else(String::new, |(schema, view)| format!("DELETE FROM {} .., or ", qualified(&schema, &view)));
     text(&format!(
-        "Delete rows so that they can come back: {by_view}SELECT upkeep.soft_delete({}, '..'); who may can also SET upkeep.allow_hard_delete = on.",
+        "Delete rows so that they can come back: {by_view}SELECT upkeep.soft_delete({}, '..'); \
+        who may can also SET upkeep.allow_hard_delete = on.",
         literal(&managed.sql())
     ))
 }
 
 fn upsert_hint(managed: &Managed) -> CString {
     text(&format!(
-        "SELECT upkeep.make_unique_keys_partial({}) has deleted rows keep no key from live ones. Or say what becomes of the row: ON CONFLICT .. DO UPDATE SET .., {plain} = NULL has it back, and .. WHERE {}.{plain} IS NULL leaves it alone.",
+        "SELECT upkeep.make_unique_keys_partial({}) has deleted rows keep no key from live ones. \
+        Or say what becomes of the row: ON CONFLICT .. DO UPDATE SET .., {plain} = NULL has it back, \
+        and .. WHERE {}.{plain} IS NULL leaves it alone.",
         literal(&managed.sql()),
         quote_identifier(&managed.relname),
         plain = quote_identifier(&managed.deleted_at)

@@ -129,7 +129,10 @@ pub fn refuse_row_security(target: Oid, graph: &Graph) -> Result<()> {
         None => Ok(()),
         Some(table) => Err(Error::new(INSUFFICIENT_PRIVILEGE, "a purge must see all rows")
             .detail(format!("Row security of {table} applies to you: rows that it hides could not be told from none."))
-            .hint("Purge as the tables' owner (ALTER TABLE .. NO FORCE ROW LEVEL SECURITY, if it applies to him too), or as a role with BYPASSRLS.")),
+            .hint(
+                "Purge as the tables' owner (ALTER TABLE .. NO FORCE ROW LEVEL SECURITY, if it applies to him \
+                too), or as a role with BYPASSRLS.",
+            )),
     }
 }
 

@@ -117,9 +117,12 @@ unsafe fn refuse(data: *const pg_sys::TriggerData) -> ! {
             c"\" is none that soft delete has made".as_ptr(),
         ]);
         raw::raise(&Report {
-            detail: c"Its function belongs to triggers of a certain name and kind, which upkeep.enable_soft_delete() makes."
+            detail:
+                c"Its function belongs to triggers of a certain name and kind, which upkeep.enable_soft_delete() makes."
+                    .as_ptr(),
+            hint: c"Drop it, or give it back its name. SELECT * FROM upkeep.soft_delete_drift; \
+                shows how to repair what is missing then."
                 .as_ptr(),
-            hint: c"Drop it, or give it back its name. SELECT * FROM upkeep.soft_delete_drift; shows how to repair what is missing then.".as_ptr(),
             ..Report::with(c"39P01", message)
         })
     }

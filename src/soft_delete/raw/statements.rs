@@ -204,8 +204,12 @@ unsafe fn refuse(begun: *mut Begun) -> ! {
         let name = if name.is_null() { c"?".as_ptr() } else { name.cast_const() };
         let message = raw::concat(&[what.as_ptr(), name, c"\" was stopped before its end".as_ptr()]);
         raw::raise(&Report {
-            detail: c"Rows were deleted, and what references them was not seen to: the statement was run with a limit on the number of its rows, or the trigger at its end was taken off.".as_ptr(),
-            hint: c"Run it without such a limit, or limit it by its condition. SELECT * FROM upkeep.soft_delete_drift; shows triggers that are missing.".as_ptr(),
+            detail: c"Rows were deleted, and what references them was not seen to: the statement was run with a \
+                limit on the number of its rows, or the trigger at its end was taken off."
+                .as_ptr(),
+            hint: c"Run it without such a limit, or limit it by its condition. \
+                SELECT * FROM upkeep.soft_delete_drift; shows triggers that are missing."
+                .as_ptr(),
             ..Report::with(c"55000", message)
         })
     }

@@ -1,9 +1,10 @@
-//! A statement that inserts rows, meets a deleted one instead and changes that (`INSERT .. ON CONFLICT DO UPDATE`, MERGE) is refused: it would
-//! say that it was done, and nobody would see its row. Who names `deleted_at` in it knows what becomes of the row. Through a live view,
-//! whose condition the server does not look at there, it is refused whatever it names: there are no deleted rows in it.
+//! A statement that inserts rows, meets a deleted one instead and changes that (`INSERT .. ON CONFLICT DO UPDATE`,
+//! MERGE) is refused: it would say that it was done, and nobody would see its row. Who names `deleted_at` in it knows
+//! what becomes of the row. Through a live view, whose condition the server does not look at there, it is refused
+//! whatever it names: there are no deleted rows in it.
 //!
-//! A row's trigger notes that a deleted row was changed and stays deleted; only the trigger at the end of an INSERT knows that the statement
-//! is one. A note lives in the memory of the statement's execution, and goes with it.
+//! A row's trigger notes that a deleted row was changed and stays deleted; only the trigger at the end of an INSERT
+//! knows that the statement is one. A note lives in the memory of the statement's execution, and goes with it.
 
 use pgrx::pg_sys::{self, Datum};
 

@@ -323,8 +323,12 @@ pub unsafe extern "C-unwind" fn upkeep_soft_delete_view_row(call: pg_sys::Functi
         let (row, desc) = ((*trigger).tg_trigtuple, (*(*trigger).tg_relation).rd_att);
         let own = match own(trigger) {
             Some(own) if !own.view_fits => raw::raise(&Report {
-                detail: c"The columns of the primary key, and those that foreign keys reference, say which row is meant and what belongs to it.".as_ptr(),
-                hint: c"SELECT * FROM upkeep.soft_delete_drift; shows what is wrong with it. Or delete with upkeep.soft_delete(table, condition).".as_ptr(),
+                detail: c"The columns of the primary key, and those that foreign keys reference, say which row is \
+                    meant and what belongs to it."
+                    .as_ptr(),
+                hint: c"SELECT * FROM upkeep.soft_delete_drift; shows what is wrong with it. \
+                    Or delete with upkeep.soft_delete(table, condition)."
+                    .as_ptr(),
                 ..Report::new(c"55000", c"this view does not show the key columns of its table as they are")
             }),
             Some(own) if own.primary > 0 => own,
