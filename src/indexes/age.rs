@@ -2,7 +2,7 @@
 //! what time it was then: when the extension was installed, when figures were imported, when the files of the
 //! transaction log were last written.
 
-use crate::server::BLOCK_BYTES;
+use crate::server::relation_file::BLOCK_BYTES;
 
 /// At `time` (microseconds since 2000) the transaction ids below `xid` had been given out.
 #[derive(Clone, Copy, Debug, PartialEq)]

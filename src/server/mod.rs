@@ -10,10 +10,6 @@ pub mod types;
 
 pub use pgrx::pg_sys::Oid;
 
-/// Bytes of a block, and of a segment of a relation's file.
-pub const BLOCK_BYTES: u64 = pgrx::pg_sys::BLCKSZ as u64;
-pub const SEGMENT_BYTES: u64 = pgrx::pg_sys::RELSEG_SIZE as u64 * BLOCK_BYTES;
-
 // Statements.
 
 /// Transactions and subtransactions, and errors as values.

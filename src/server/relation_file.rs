@@ -3,7 +3,10 @@
 
 use std::fs;
 
-use super::SEGMENT_BYTES;
+use pgrx::pg_sys;
+
+pub const BLOCK_BYTES: u64 = pg_sys::BLCKSZ as u64;
+const SEGMENT_BYTES: u64 = pg_sys::RELSEG_SIZE as u64 * BLOCK_BYTES;
 
 /// Bytes of the relation whose first file `pg_relation_filepath` names; `None`: there is no such file any more.
 /// Backends stand in the data directory, which these paths start from.

@@ -9,8 +9,8 @@ use std::ptr;
 use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
 use pgrx::{PgTryBuilder, pg_sys};
 
+use super::unguarded::{geterrcode, geterrposition, getinternalerrposition};
 use crate::error::{Error, INTERNAL_ERROR, Result, SqlState};
-use crate::server::raw::unguarded::{geterrcode, geterrposition, getinternalerrposition};
 
 /// What pgrx drops when it copies an error: the real SQLSTATE (its enum is
 /// closed) and the position. Written by a callback of the server's error

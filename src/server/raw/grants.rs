@@ -10,10 +10,10 @@ use pgrx::pg_guard;
 use pgrx::pg_sys::{self, Datum, Oid};
 
 use super::raise::answer;
+#[cfg(feature = "pg15")]
+use super::unguarded::pg_proc_aclcheck;
 use super::{catalog, encoding};
 use crate::error::{Error, INSUFFICIENT_PRIVILEGE};
-#[cfg(feature = "pg15")]
-use crate::server::raw::unguarded::pg_proc_aclcheck;
 
 const NAMES: [&CStr; 11] = [
     c"run_in_background",

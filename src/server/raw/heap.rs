@@ -4,8 +4,8 @@ use pgrx::pg_sys;
 
 use super::catch::undone;
 use super::encoding;
+use super::unguarded::{RelationGetPartitionQual, has_subclass};
 use crate::error::Result;
-use crate::server::raw::unguarded::{RelationGetPartitionQual, has_subclass};
 
 /// Locks the table for writing until the transaction ends, so that neither its
 /// name nor its shape changes under a step. `false`: it is gone.

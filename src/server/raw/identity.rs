@@ -5,7 +5,7 @@ use std::ffi::c_int;
 use pgrx::pg_sys::{self, Oid};
 
 use super::report::{Report, raise};
-use crate::server::raw::unguarded::{relation_close, try_relation_open};
+use super::unguarded::{relation_close, try_relation_open};
 
 /// Another user for some statements, as the server's foreign keys switch to a table's owner. Nothing is dropped when an error
 /// passes: its (sub)transaction puts the user back.

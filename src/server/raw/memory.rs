@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_char};
 
 use pgrx::pg_sys::{self, Datum, Oid};
 
-use crate::server::raw::unguarded::{
+use super::unguarded::{
     AllocSetContextCreateInternal, MemoryContextAlloc, accumArrayResult, cstring_to_text, datumCopy, initArrayResult,
     makeArrayResult, palloc, palloc0, text_to_cstring,
 };

@@ -61,7 +61,7 @@ pub(crate) use finfo::version_1;
 pub use identity::{become_again, become_owner, become_user};
 pub use memory::{Array, allocate, allocate_for_transaction, allocate_in, concat, copy, new_context, text, to_c};
 pub use planned::{
-    Planned, Sight, attribute, column_type, connect, executions, finish, new_level, pin, result, run_ours, run_theirs,
-    see_transition_tables, set, typed, unpin, value,
+    Planned, Sight, attribute, column_type, connect, executions, finish, pin, result, run_ours, run_theirs,
+    see_transition_tables, typed, unpin, value,
 };
 pub use report::{Report, raise};

@@ -20,8 +20,8 @@ use std::ffi::{c_char, c_int, c_void};
 
 use pgrx::pg_sys::{self, NodeTag, Oid};
 
-use super::{Report, raise};
-use crate::server::raw::unguarded::{SPI_plan_get_plan_sources, expression_tree_walker, query_tree_walker};
+use super::report::{Report, raise};
+use super::unguarded::{SPI_plan_get_plan_sources, expression_tree_walker, query_tree_walker};
 use objects::Objects;
 
 struct Named {

@@ -10,18 +10,7 @@ use std::ffi::{c_char, c_int};
 use pgrx::pg_sys;
 
 use super::encoding;
-use crate::server::raw::unguarded::{FrontendProtocol, PqCommMethods, pg_mbcliplen};
-
-/// `PQcommMethods` of libpq.h.
-#[repr(C)]
-pub struct Methods {
-    comm_reset: unsafe extern "C-unwind" fn(),
-    flush: unsafe extern "C-unwind" fn() -> c_int,
-    flush_if_writable: unsafe extern "C-unwind" fn() -> c_int,
-    is_send_pending: unsafe extern "C-unwind" fn() -> bool,
-    putmessage: unsafe extern "C-unwind" fn(kind: c_char, body: *const c_char, length: usize) -> c_int,
-    putmessage_noblock: unsafe extern "C-unwind" fn(kind: c_char, body: *const c_char, length: usize),
-}
+use super::unguarded::{FrontendProtocol, Methods, PqCommMethods, pg_mbcliplen};
 
 /// Version 3.0 of the protocol: a message comes in fields.
 const PROTOCOL: u32 = 3 << 16;

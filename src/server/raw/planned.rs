@@ -7,15 +7,15 @@ use std::ffi::{CStr, CString, c_char, c_int};
 
 use pgrx::pg_sys::{self, Datum, Oid};
 
+use super::door::{self, Pin};
+use super::named::objects::Objects;
 use super::report::{Report, raise};
-use crate::server::door::{self, Pin};
-use crate::server::named::objects::Objects;
-use crate::server::raw::unguarded::{
+use super::unguarded::{
     AtEOXact_GUC, CommandCounterIncrement, GetLatestSnapshot, GetTransactionSnapshot, NewGUCNestLevel, SPI_connect,
     SPI_execute_snapshot, SPI_finish, SPI_getbinval, SPI_gettypeid, SPI_keepplan, SPI_prepare,
     SPI_register_trigger_data, set_config_option,
 };
-use crate::server::{encoding, named};
+use super::{encoding, named};
 
 /// A statement that is planned once per session. It lives as long as the session, or until its owner is thrown away.
 pub struct Planned {

@@ -2,7 +2,7 @@
 
 use std::ffi::c_int;
 
-use crate::server::raw::unguarded::{BackendPidGetProcWithLock, LWLockAcquire, LWLockRelease};
+use super::unguarded::{BackendPidGetProcWithLock, LWLockAcquire, LWLockRelease};
 use pgrx::pg_sys;
 
 /// A process as `pg_stat_activity` shows it. Numbers are given again; one that began at that moment is one only.

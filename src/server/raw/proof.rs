@@ -162,7 +162,11 @@ pub fn ours(sql: &str, types: &[Oid]) -> Result<()> {
 
 /// A plan of raw code's.
 #[pg_guard]
-pub unsafe extern "C-unwind" fn plan(plan: pg_sys::SPIPlanPtr, statement: *const super::Planned, pinned: bool) {
+pub unsafe extern "C-unwind" fn plan(
+    plan: pg_sys::SPIPlanPtr,
+    statement: *const super::planned::Planned,
+    pinned: bool,
+) {
     // SAFETY: the caller's own, for as long as the call.
     let statement = unsafe { &*statement };
     let text = encoding::from_server(statement.sql().to_bytes());

@@ -4,10 +4,10 @@
 use std::ffi::{CStr, CString, c_char, c_int};
 
 use super::encoding;
-use crate::error::{Error, Result};
-use crate::server::raw::unguarded::{
+use super::unguarded::{
     errcode, errdetail_internal, errfinish, errhint, errmsg_internal, errstart, internalerrposition, internalerrquery,
 };
+use crate::error::{Error, Result};
 
 const TEXT: &CStr = c"%s";
 

@@ -13,9 +13,9 @@ use pgrx::pg_sys;
 use super::door::Pinned;
 use super::encoding::to_c;
 use super::named::objects::Objects;
+use super::unguarded::slot_getsomeattrs_int;
 use super::{named, value};
 use crate::error::{Error, INTERNAL_ERROR, Result};
-use crate::server::raw::unguarded::slot_getsomeattrs_int;
 
 /// A parameter's value.
 #[derive(Clone, Debug)]

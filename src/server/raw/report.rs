@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, c_char, c_int};
 
-use crate::server::raw::unguarded::{
+use super::unguarded::{
     err_generic_string, errcode, errdetail_internal, errfinish, errhint, errmsg_internal, errstart,
 };
 

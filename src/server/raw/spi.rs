@@ -194,7 +194,7 @@ pub mod theirs {
 
     fn prove(sql: &str, fragments: &[&str]) -> Result<()> {
         #[cfg(debug_assertions)]
-        crate::server::raw::proof::names(sql, false, fragments)?;
+        super::super::proof::names(sql, false, fragments)?;
         #[cfg(not(debug_assertions))]
         let _ = (sql, fragments);
         Ok(())

@@ -11,10 +11,10 @@ use std::ffi::{c_int, c_void};
 use pgrx::pg_sys;
 
 use super::catch::transaction;
-use super::{timeout, worker};
-use crate::server::raw::unguarded::{
+use super::unguarded::{
     GetTempNamespaceState, GetTransactionSnapshot, PopActiveSnapshot, PushActiveSnapshot, ResetTempTableNamespace,
 };
+use super::{timeout, worker};
 
 thread_local! {
     /// The level of settings that deferred triggers have; 0: none is open.

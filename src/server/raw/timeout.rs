@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::system;
-use crate::server::raw::unguarded::{
+use super::unguarded::{
     RegisterTimeout, disable_timeout, enable_timeout_after, enable_timeout_every, get_timeout_indicator,
 };
 

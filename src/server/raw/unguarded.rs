@@ -13,12 +13,21 @@ use pgrx::pg_sys::{
     SubTransactionId, TupleDesc, TupleTableSlot,
 };
 
-use crate::server::notices::Methods;
-
 /// Called with each node of a tree; `true` ends the walk.
 pub type Walker = unsafe extern "C-unwind" fn(node: *mut Node, context: *mut c_void) -> bool;
 /// A function of the server's version-1 calling convention.
 pub type Version1 = unsafe extern "C-unwind" fn(call: FunctionCallInfo) -> Datum;
+
+/// `PQcommMethods` of libpq.h.
+#[repr(C)]
+pub struct Methods {
+    pub comm_reset: unsafe extern "C-unwind" fn(),
+    pub flush: unsafe extern "C-unwind" fn() -> c_int,
+    pub flush_if_writable: unsafe extern "C-unwind" fn() -> c_int,
+    pub is_send_pending: unsafe extern "C-unwind" fn() -> bool,
+    pub putmessage: unsafe extern "C-unwind" fn(kind: c_char, body: *const c_char, length: usize) -> c_int,
+    pub putmessage_noblock: unsafe extern "C-unwind" fn(kind: c_char, body: *const c_char, length: usize),
+}
 
 // Memory. What allocates raises when there is none left.
 unsafe extern "C-unwind" {

@@ -2,7 +2,7 @@
 
 use std::ffi::c_char;
 
-use crate::server::raw::unguarded::standard_ProcessUtility;
+use super::unguarded::standard_ProcessUtility;
 use pgrx::pg_sys;
 
 /// What a hook is called with.

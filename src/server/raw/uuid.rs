@@ -1,7 +1,7 @@
 //! Time-ordered UUIDs, also in places that an error of pgrx's may not pass.
 
+use super::unguarded::{GetCurrentTimestamp, pg_strong_random};
 use crate::server::epoch::FROM_1970;
-use crate::server::raw::unguarded::{GetCurrentTimestamp, pg_strong_random};
 
 /// Version 7 (RFC 9562), from the server's strong random source. No allocation, no error.
 pub fn version_7() -> [u8; 16] {

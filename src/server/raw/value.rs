@@ -18,11 +18,11 @@ use std::ptr::null;
 
 use pgrx::pg_sys::{self, Datum, Oid};
 
-use super::Report;
 use super::encoding;
-use crate::error::Result;
-use crate::server::raw;
-use crate::server::raw::unguarded::{
+use super::memory::{self, Array};
+use super::planned;
+use super::report::{Report, raise};
+use super::unguarded::{
     BlessTupleDesc, CreateTemplateTupleDesc, FunctionCall2Coll, GetDatabaseEncoding, GetDatabaseEncodingName,
     HeapTupleHeaderGetDatum, OidInputFunctionCall, OidOutputFunctionCall, OidReceiveFunctionCall, OidSendFunctionCall,
     ReleaseSysCache, SearchSysCache1, TupleDescInitEntry, datum_image_eq, format_type_be, getBaseType,
@@ -30,7 +30,8 @@ use crate::server::raw::unguarded::{
     pg_verifymbstr,
 };
 #[cfg(not(feature = "pg15"))]
-use crate::server::raw::unguarded::{InputFunctionCallSafe, fmgr_info};
+use super::unguarded::{InputFunctionCallSafe, fmgr_info};
+use crate::error::Result;
 
 /// What precedes a value's binary form, and a text that is no text here or that looks like one of these two.
 const BINARY: &CStr = c"hex-binary:";
@@ -56,7 +57,7 @@ impl Type {
             let oid = getBaseType(type_oid);
             let tuple = SearchSysCache1(pg_sys::SysCacheIdentifier::TYPEOID as c_int, Datum::from(oid));
             if tuple.is_null() {
-                raw::raise(&Report::new(c"42704", c"the type of a stored value does not exist any more"));
+                raise(&Report::new(c"42704", c"the type of a stored value does not exist any more"));
             }
             let data = (*tuple).t_data;
             let form = &*data.cast::<u8>().add((*data).t_hoff.into()).cast::<pg_sys::FormData_pg_type>();
@@ -114,7 +115,7 @@ impl Type {
         unsafe {
             let (mut input, mut parameter) = (Oid::INVALID, Oid::INVALID);
             getTypeInputInfo(self.oid, &mut input, &mut parameter);
-            let info: *mut pg_sys::FmgrInfo = raw::allocate(1);
+            let info: *mut pg_sys::FmgrInfo = memory::allocate(1);
             fmgr_info(input, info);
             let mut context = pg_sys::ErrorSaveContext {
                 type_: pg_sys::NodeTag::T_ErrorSaveContext,
@@ -160,7 +161,7 @@ impl Type {
             let sent = OidSendFunctionCall(self.send, value);
             let length = pgrx::varsize_any_exhdr(sent.cast());
             let text = hexadecimal(BINARY, pgrx::vardata_any(sent.cast()).cast(), length);
-            raw::unpin(level);
+            planned::unpin(level);
             Some((text, self.receive(text)))
         }
     }
@@ -178,7 +179,7 @@ impl Type {
             };
             let level = pin_client_encoding();
             let value = OidReceiveFunctionCall(self.receive, &mut buffer, self.parameter, -1);
-            raw::unpin(level);
+            planned::unpin(level);
             value
         }
     }
@@ -193,8 +194,8 @@ unsafe fn pin_client_encoding() -> c_int {
         if pg_get_client_encoding() == GetDatabaseEncoding() {
             return 0;
         }
-        let level = raw::new_level();
-        raw::set(c"client_encoding", CStr::from_ptr(GetDatabaseEncodingName()));
+        let level = planned::new_level();
+        planned::set(c"client_encoding", CStr::from_ptr(GetDatabaseEncodingName()));
         level
     }
 }
@@ -225,8 +226,8 @@ pub unsafe fn write(type_oid: Oid, value: Datum) -> *mut c_char {
         {
             return form;
         }
-        raw::raise(&Report {
-            detail: raw::concat(&[
+        raise(&Report {
+            detail: memory::concat(&[
                 c"The text of this value of type ".as_ptr(),
                 format_type_be(kind.oid),
                 c" gives another value.".as_ptr(),
@@ -262,14 +263,14 @@ pub unsafe fn read(type_oid: Oid, text: *const c_char) -> Datum {
         let kind = Type::of(type_oid);
         if begins_with(text, BINARY) {
             if kind.receive == Oid::INVALID {
-                raw::raise(&Report::new(c"42883", c"the type of a stored value has no binary form any more"));
+                raise(&Report::new(c"42883", c"the type of a stored value has no binary form any more"));
             }
             return kind.receive(text);
         }
         if begins_with(text, TEXT) {
             return kind.input(from_hexadecimal(text.add(TEXT.count_bytes())).0.cast());
         }
-        kind.input(raw::concat(&[text]))
+        kind.input(memory::concat(&[text]))
     }
 }
 
@@ -278,7 +279,7 @@ pub unsafe fn read(type_oid: Oid, text: *const c_char) -> Datum {
 /// Safety: a text of this type; no frame above has anything to drop.
 pub unsafe fn read_old(type_oid: Oid, text: *const c_char) -> Datum {
     // SAFETY: as the caller promises; input functions may write to their text, so it is a copy.
-    unsafe { Type::of(type_oid).input(raw::concat(&[text])) }
+    unsafe { Type::of(type_oid).input(memory::concat(&[text])) }
 }
 
 /// Safety: it ends in a zero.
@@ -378,7 +379,7 @@ pub fn is_hashable(type_oid: Oid) -> bool {
 /// Rows of values, all of the same types: a parameter of type `record[]`.
 pub struct Records {
     descriptor: pg_sys::TupleDesc,
-    array: raw::Array,
+    array: Array,
 }
 
 impl Records {
@@ -392,7 +393,7 @@ impl Records {
                 TupleDescInitEntry(descriptor, i as i16 + 1, null(), types[i], -1, 0);
                 i += 1;
             }
-            Records { descriptor: BlessTupleDesc(descriptor), array: raw::Array::new(pg_sys::RECORDOID) }
+            Records { descriptor: BlessTupleDesc(descriptor), array: Array::new(pg_sys::RECORDOID) }
         }
     }
 

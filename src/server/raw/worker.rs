@@ -10,8 +10,8 @@ use pgrx::pg_sys::{self, Oid};
 
 use super::inherited::{self, Inherited};
 use super::process::Process;
+use super::unguarded::die;
 use crate::error::{Error, INTERNAL_ERROR, Result};
-use crate::server::raw::unguarded::die;
 
 /// Set by our SIGTERM handler, so that an exit callback can tell an orderly
 /// termination from an error of the work.

@@ -8,8 +8,8 @@ use std::ffi::c_int;
 use pgrx::pg_sys::{self, NodeTag, Oid};
 
 use crate::error::Result;
+use crate::server::raw::spi;
 use crate::server::raw::unguarded::{GetUserId, ReleaseSysCache, SearchSysCache1, get_func_namespace, superuser_arg};
-use crate::server::spi;
 
 /// What the server brings is made by a superuser. `FirstNormalObjectId`
 const FIRST_NORMAL: u32 = 16384;

@@ -4,9 +4,9 @@ use pgrx::PgList;
 use pgrx::pg_sys::{self, Node, NodeTag};
 
 use super::{Names, is_query, parse};
-use crate::server::catch::subtransaction;
-use crate::server::encoding;
-use crate::server::raise::answer;
+use crate::server::raw::catch::subtransaction;
+use crate::server::raw::encoding;
+use crate::server::raw::raise::answer;
 
 /// What may be read between two others.
 const BETWEEN: char = '\u{1}';

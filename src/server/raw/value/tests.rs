@@ -7,9 +7,9 @@ use pgrx::pg_sys::{self, Datum, Oid};
 
 use crate::error::{Error, INTERNAL_ERROR, Result};
 use crate::in_server_tests::{run, text};
-use crate::server::catch::subtransaction;
-use crate::server::raise::answer;
-use crate::server::{spi, value};
+use crate::server::raw::catch::subtransaction;
+use crate::server::raw::raise::answer;
+use crate::server::raw::{spi, value};
 
 /// Under which the values are written and read in turn.
 const SETTINGS: [&str; 4] = [
