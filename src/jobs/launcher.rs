@@ -126,24 +126,7 @@ impl Launcher {
         if std::mem::take(&mut self.was_off) | self.clock.was_set() | others {
             self.segment.make_all_due();
         }
-        let mut databases = transaction(|| Ok(catalog::connectable_databases()))?;
-        self.segment.retain(|oid| databases.iter().any(|database| database.oid == oid));
-        let forgotten = transaction(|| {
-            registry::chores().iter().for_each(|chore| chore.forget_databases(&catalog::database_exists));
-            Ok(())
-        });
-        // Who is to be visited does not wait for that.
-        match forgotten {
-            Ok(()) => self.complaint = None,
-            Err(error) => self.complain(error),
-        }
-        self.schedulers.retain(|_, handle| handle.is_running());
-        self.prepared.retain(|oid, _| databases.iter().any(|database| database.oid == *oid));
-        // Where schedulers are few, whoever has waited for the longest goes first.
-        databases.sort_by_key(|database| {
-            self.segment.database(database.oid).map_or(NEVER, |entry| entry.next_due.load(Ordering::Acquire))
-        });
-
+        let databases = self.databases_in_order()?;
         let now = catalog::now();
         let mut next = NEVER;
         let mut served = false;
@@ -158,41 +141,12 @@ impl Launcher {
                 return Ok(None);
             }
             served = true;
-            let pause = transaction(|| Ok(self.look_at_prepared(database.oid, entry)))?;
-            next = next.min(pause.map_or(NEVER, |pause| now + pause.as_micros() as i64));
-            if let Some(handle) = self.schedulers.get(&database.oid) {
-                if entry.is_due(now)
-                    && let Some(pid) = handle.pid()
-                {
-                    worker::wake(pid);
-                }
-                continue;
-            }
-            let next_due = entry.next_due.load(Ordering::Acquire);
-            // A scheduler that was sent away is not sent back for a chore.
-            let was_sent_away = next_due <= now + scheduler::HANDS_OFF.as_micros() as i64;
-            let chores = registry::chores().iter().filter(|_| !was_sent_away);
-            let chore_due = chores.filter_map(|chore| chore.due(database.oid)).min();
-            if !entry.is_due(now) && chore_due.is_none_or(|at| at > now) {
-                next = next.min(chore_due.map_or(next_due, |at| at.min(next_due)));
-                continue;
-            }
-            if self.schedulers.len() > settings::max_workers().max(0) as usize {
-                next = next.min(now + WITHOUT_ROOM.as_micros() as i64);
-                continue;
-            }
-            match scheduler::start(database.oid, self.handle) {
-                Some(handle) => {
-                    // If it dies before it can say when to come back, this holds.
-                    entry.next_due.store(now + scheduler::HANDS_OFF.as_micros() as i64, Ordering::Release);
-                    self.schedulers.insert(database.oid, handle);
-                }
-                None => {
-                    next = next.min(now + WITHOUT_ROOM.as_micros() as i64);
-                    without_room = true;
-                    break;
-                }
-            }
+            let Some(again) = self.serve(database.oid, entry, now)? else {
+                next = next.min(now.saturating_add(WITHOUT_ROOM.as_micros() as i64));
+                without_room = true;
+                break;
+            };
+            next = next.min(again);
         }
         self.segment.without_room.store(without_room.into(), Ordering::Release);
         if self.only != 0 && !served {
@@ -202,6 +156,59 @@ impl Launcher {
         let longest = if self.segment.watches_clock() { CLOCK_WATCH } else { Duration::from_secs(24 * 3600) };
         let longest = registry::chores().iter().filter_map(|chore| chore.longest_pause()).fold(longest, Duration::min);
         Ok(Some(Duration::from_micros(pause).min(longest)))
+    }
+
+    /// Those that schedulers can be sent to; what is known of others is forgotten. Where schedulers are few, whoever has waited for the
+    /// longest goes first.
+    fn databases_in_order(&mut self) -> Result<Vec<catalog::Database>> {
+        let mut databases = transaction(|| Ok(catalog::connectable_databases()))?;
+        self.segment.retain(|oid| databases.iter().any(|database| database.oid == oid));
+        let forgotten = transaction(|| {
+            registry::chores().iter().for_each(|chore| chore.forget_databases(&catalog::database_exists));
+            Ok(())
+        });
+        // Who is to be visited does not wait for that.
+        match forgotten {
+            Ok(()) => self.complaint = None,
+            Err(error) => self.complain(error),
+        }
+        self.schedulers.retain(|_, handle| handle.is_running());
+        self.prepared.retain(|oid, _| databases.iter().any(|database| database.oid == *oid));
+        databases.sort_by_key(|database| {
+            self.segment.database(database.oid).map_or(NEVER, |entry| entry.next_due.load(Ordering::Acquire))
+        });
+        Ok(databases)
+    }
+
+    /// Sends a scheduler to this database, or wakes the one that is there, if one is due. When to look again, as a timestamp;
+    /// `None`: the server has no place for another worker.
+    fn serve(&mut self, database: Oid, entry: &'static Database, now: i64) -> Result<Option<i64>> {
+        let after = |pause: Duration| now.saturating_add(pause.as_micros() as i64);
+        let prepared = transaction(|| Ok(self.look_at_prepared(database, entry)))?.map_or(NEVER, after);
+        if let Some(handle) = self.schedulers.get(&database) {
+            if entry.is_due(now)
+                && let Some(pid) = handle.pid()
+            {
+                worker::wake(pid);
+            }
+            return Ok(Some(prepared));
+        }
+        let next_due = entry.next_due.load(Ordering::Acquire);
+        // A scheduler that was sent away is not sent back for a chore.
+        let was_sent_away = next_due <= after(scheduler::HANDS_OFF);
+        let chores = registry::chores().iter().filter(|_| !was_sent_away);
+        let chore_due = chores.filter_map(|chore| chore.due(database)).min();
+        if !entry.is_due(now) && chore_due.is_none_or(|at| at > now) {
+            return Ok(Some(prepared.min(next_due).min(chore_due.unwrap_or(NEVER))));
+        }
+        if self.schedulers.len() > settings::max_workers().max(0) as usize {
+            return Ok(Some(prepared.min(after(WITHOUT_ROOM))));
+        }
+        let Some(handle) = scheduler::start(database, self.handle) else { return Ok(None) };
+        // If it dies before it can say when to come back, this holds.
+        entry.next_due.store(after(scheduler::HANDS_OFF), Ordering::Release);
+        self.schedulers.insert(database, handle);
+        Ok(Some(prepared))
     }
 }
 

@@ -102,6 +102,8 @@ struct Target {
     rows_left: i64,
     in_hand: bool,
     has_timezone: bool,
+    /// It did not come with a dump or a copy.
+    is_here: bool,
 }
 
 impl Target {
@@ -138,7 +140,6 @@ fn find(job: Uuid, right: Right, verb: &str) -> Result<Target> {
              FROM upkeep._job j WHERE j.id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
             &[job.into()],
             |row| {
-                let home = (catalog::system_identifier(), catalog::my_database());
                 let target = Target {
                     id: job,
                     kind: row.require(1)?,
@@ -152,9 +153,10 @@ fn find(job: Uuid, right: Right, verb: &str) -> Result<Target> {
                     has_timezone: row.require(11)?,
                     params: row.require::<JsonB>(12)?.0,
                     relid: row.get(13)?,
+                    is_here: is_here(row.require(8)?, row.require(9)?),
                 };
                 // As the view shows it, even if no scheduler has come by yet (LAW 20).
-                if (row.require::<i64>(8)?, row.require::<Oid>(9)?) != home && !target.is_final() {
+                if !target.is_here && !target.is_final() {
                     return Ok(Target { state: "paused".into(), reason: Some(store::RESTORED.into()), ..target });
                 }
                 Ok(target)
@@ -265,7 +267,9 @@ fn retry_job(job: Uuid) -> Result<Uuid> {
     queue::check_limit(target.owner, &catalog::role_name(target.owner).unwrap_or_default())?;
     let kind = registry::kind(&target.kind, &target.params)?;
     kind.check_retry(job)?;
-    claims::take(job, &kind.claims(target.relid, &target.params)?, Wait::ForOthers)?;
+    if target.is_here {
+        claims::take(job, &kind.claims(target.relid, &target.params)?, Wait::ForOthers)?;
+    }
     let Restart { shared, keep_cursors } = kind.restart(target.shared.clone(), was_done);
     spi::bookkeeping(|| {
         spi::execute(
