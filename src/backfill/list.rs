@@ -64,11 +64,11 @@ pub fn look(job: Uuid, slot: i32) -> Result<Sight> {
             &[job.into(), slot.into()],
             |row| {
                 Ok(Sight {
-                    tree: json(row.get(1)?)?,
-                    free: row.get(2)?,
+                    tree: json(row.next_or_null()?)?,
+                    free: row.next_or_null()?,
                     others: Vec::new(),
-                    rests: row.get::<f64>(3)?.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
-                    proved: row.require(4)?,
+                    rests: row.next_or_null::<f64>()?.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
+                    proved: row.next()?,
                 })
             },
         )?;
@@ -108,11 +108,11 @@ fn select(job: Uuid, number: Option<i32>) -> Result<Vec<Listed>> {
             &[job.into(), number.into()],
             |row| {
                 Ok(Listed {
-                    number: row.require(1)?,
-                    relid: row.require(2)?,
-                    sql: row.require(3)?,
-                    weight: row.require(4)?,
-                    gone: row.require(5)?,
+                    number: row.next()?,
+                    relid: row.next()?,
+                    sql: row.next()?,
+                    weight: row.next()?,
+                    gone: row.next()?,
                 })
             },
         )

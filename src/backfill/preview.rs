@@ -36,7 +36,7 @@ pub fn preview(checked: &Checked, max_rows: i32) -> Result<Vec<Preview>> {
         let fragments: Vec<&str> = glue.fragments().into_iter().chain(values).collect();
         let found = catch::subtransaction(|| {
             spi::theirs::query(glue.text(), &fragments, |row| {
-                Ok(Preview { row_key: row.require(1)?, old_row: row.require(2)?, new_row: row.require(3)? })
+                Ok(Preview { row_key: row.next()?, old_row: row.next()?, new_row: row.next()? })
             })
         });
         rows.extend(found.map_err(|error| glue.blame(error))?);

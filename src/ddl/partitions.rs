@@ -67,14 +67,7 @@ fn partitions(root: Oid, role: Oid, so: &str) -> Result<Vec<Partition>> {
                  ORDER BY p.level, c.oid"
             ),
             &[root.into(), role.into()],
-            |row| {
-                Ok(Partition {
-                    relid: row.require(1)?,
-                    sql: row.require(2)?,
-                    owner: row.require(3)?,
-                    root: row.require(4)?,
-                })
-            },
+            |row| Ok(Partition { relid: row.next()?, sql: row.next()?, owner: row.next()?, root: row.next()? }),
         )
     })
 }

@@ -84,10 +84,10 @@ fn standbys() -> Result<Vec<Standby>> {
             &[],
             |row| {
                 Ok(Standby {
-                    application_name: row.get(1)?.unwrap_or_default(),
-                    alone: row.require(2)?,
-                    slot: row.get(3)?,
-                    address: row.get(4)?,
+                    application_name: row.next_or_null()?.unwrap_or_default(),
+                    alone: row.next()?,
+                    slot: row.next_or_null()?,
+                    address: row.next_or_null()?,
                 })
             },
         )
@@ -113,13 +113,7 @@ fn imported() -> Result<Vec<Node>> {
              FROM upkeep._index_usage_node
              WHERE system_identifier OPERATOR(pg_catalog.=) $1 AND database OPERATOR(pg_catalog.=) $2 ORDER BY node",
             &[catalog::system_identifier().into(), catalog::my_database().into()],
-            |row| {
-                Ok(Node {
-                    name: row.require(1)?,
-                    taken_at: from_unix(row.require(2)?),
-                    stats_since: from_unix(row.require(3)?),
-                })
-            },
+            |row| Ok(Node { name: row.next()?, taken_at: from_unix(row.next()?), stats_since: from_unix(row.next()?) }),
         )
     })
 }

@@ -152,11 +152,11 @@ fn rival(job: Uuid, claim: &Claim, wait: Wait) -> Result<Option<Rival>> {
                 &[relids.into(), job.into(), catalog::system_identifier().into(), catalog::my_database().into()],
                 |row| {
                     Ok(Rival {
-                        job: row.require(1)?,
-                        kind: row.require(2)?,
-                        target: row.require(3)?,
-                        relid: row.require(4)?,
-                        what: What::read(&row.require::<String>(5)?),
+                        job: row.next()?,
+                        kind: row.next()?,
+                        target: row.next()?,
+                        relid: row.next()?,
+                        what: What::read(&row.next::<String>()?),
                     })
                 },
             )

@@ -161,12 +161,12 @@ fn as_written(jobs: &[Uuid], only: &str) -> Result<Vec<Job>> {
         &[jobs.to_vec().into()],
         |row| {
             Ok(Job {
-                id: row.require(1)?,
-                kind: row.require(2)?,
-                owner: row.require(3)?,
-                relid: row.get(4)?,
-                target: row.require(5)?,
-                params: row.require::<JsonB>(6)?.0,
+                id: row.next()?,
+                kind: row.next()?,
+                owner: row.next()?,
+                relid: row.next_or_null()?,
+                target: row.next()?,
+                params: row.next::<JsonB>()?.0,
             })
         },
     )

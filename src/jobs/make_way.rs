@@ -30,7 +30,7 @@ fn at_disposal(name: &str, demand: Demand) -> Result<Option<Oid>> {
          WHERE d.datname OPERATOR(pg_catalog.=) $1::pg_catalog.name AND pg_catalog.pg_has_role(d.datdba, 'USAGE')
            AND r.oid OPERATOR(pg_catalog.=) $2",
         &[name.into(), catalog::current_user().into()],
-        |row| Ok((row.require::<Oid>(1)?, row.require::<bool>(2)?, row.require::<bool>(3)?)),
+        |row| Ok((row.next::<Oid>()?, row.next::<bool>()?, row.next::<bool>()?)),
     )?;
     Ok(found.and_then(|(database, is_template, may_create)| {
         let may = match demand {

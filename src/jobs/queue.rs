@@ -185,7 +185,7 @@ fn find_same(new: &NewJob<'_>, owner: Oid, name: &str) -> Result<Option<Uuid>> {
                 new.target.as_str().into(),
                 JsonB(new.params.clone()).into(),
             ],
-            |row| Ok((row.require::<Uuid>(1)?, row.require::<String>(2)?, row.require::<bool>(3)?)),
+            |row| Ok((row.next::<Uuid>()?, row.next::<String>()?, row.next::<bool>()?)),
         )
     })?;
     let Some((id, state, same)) = found.into_iter().next() else { return Ok(None) };

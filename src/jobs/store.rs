@@ -107,12 +107,12 @@ pub fn open(job: Uuid) -> Result<Option<Opened>> {
 /// The first six columns of a row.
 fn limits(row: &spi::Row<'_>) -> Result<Limits> {
     Ok(Limits {
-        max_replica_lag: row.get::<i32>(1)?.map(i64::from),
-        max_replica_lag_bytes: row.get(2)?,
-        max_wal_rate: row.get(3)?,
-        throttle_work_ratio: row.get(4)?,
-        run_between: row.get(5)?,
-        timezone: row.get(6)?,
+        max_replica_lag: row.next_or_null::<i32>()?.map(i64::from),
+        max_replica_lag_bytes: row.next_or_null()?,
+        max_wal_rate: row.next_or_null()?,
+        throttle_work_ratio: row.next_or_null()?,
+        run_between: row.next_or_null()?,
+        timezone: row.next_or_null()?,
     })
 }
 
@@ -159,10 +159,10 @@ pub fn attend_slot(job: Uuid, slot: i32, departed: impl Fn(i32) -> Option<End>) 
         &[job.into(), slot.into()],
         |row| {
             Ok(Slot {
-                cursor: row.get::<JsonB>(1)?.map(|cursor| cursor.0),
-                strikes: row.require(2)?,
-                ends: row.require(3)?,
-                tries: serde_json::from_value(json(row.get(4)?)).unwrap_or_default(),
+                cursor: row.next_or_null::<JsonB>()?.map(|cursor| cursor.0),
+                strikes: row.next()?,
+                ends: row.next()?,
+                tries: serde_json::from_value(json(row.next_or_null()?)).unwrap_or_default(),
             })
         },
     )?;
@@ -552,11 +552,11 @@ pub fn failure(job: Uuid) -> Result<Option<Failure>> {
         &[job.into()],
         |row| {
             Ok(Failure {
-                owner: row.require(1)?,
-                sqlstate: row.require(2)?,
-                message: row.require(3)?,
-                detail: row.get(4)?,
-                hint: row.get(5)?,
+                owner: row.next()?,
+                sqlstate: row.next()?,
+                message: row.next()?,
+                detail: row.next_or_null()?,
+                hint: row.next_or_null()?,
             })
         },
     )

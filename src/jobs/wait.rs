@@ -95,11 +95,11 @@ fn look(job: Uuid) -> Result<Option<Look>> {
         &[job.into(), registry::names(|nature| !nature.resumable).into()],
         |row| {
             Ok(Look {
-                state: row.require(1)?,
-                reason: row.get(2)?,
-                percent: row.get(3)?,
-                progress: row.require(4)?,
-                rows_left: row.require(5)?,
+                state: row.next()?,
+                reason: row.next_or_null()?,
+                percent: row.next_or_null()?,
+                progress: row.next()?,
+                rows_left: row.next()?,
                 error: None,
             })
         },

@@ -132,7 +132,7 @@ pub fn most_frequent_error(job: Uuid) -> Result<Option<(String, String, i64)>> {
              WHERE r.job OPERATOR(pg_catalog.=) $1 AND r.state OPERATOR(pg_catalog.=) 'quarantined'
              GROUP BY r.sqlstate ORDER BY pg_catalog.count(*) DESC LIMIT 1",
             &[job.into()],
-            |row| Ok((row.require(1)?, row.require(2)?, row.require(3)?)),
+            |row| Ok((row.next()?, row.next()?, row.next()?)),
         )
     })
 }
@@ -146,7 +146,7 @@ pub struct Remembered {
 }
 
 fn remembered_row(row: spi::Row<'_>) -> Result<Remembered> {
-    Ok(Remembered { number: row.require(1)?, row_key: row.require::<JsonB>(2)?.0, exact: row.require(3)? })
+    Ok(Remembered { number: row.next()?, row_key: row.next::<JsonB>()?.0, exact: row.next()? })
 }
 
 /// Some rows of a table that wait for their lock, in order, after the last one looked at.

@@ -188,15 +188,15 @@ impl Source {
             &[catalog::my_database().into()],
             |row| {
                 let key = Key {
-                    queryid: row.require(1)?,
-                    user: row.require::<Oid>(2)?.to_u32(),
-                    toplevel: row.require(3)?,
+                    queryid: row.next()?,
+                    user: row.next::<Oid>()?.to_u32(),
+                    toplevel: row.next()?,
                     by_job: false,
                 };
-                let values: Vec<f64> = row.require(4)?;
+                let values: Vec<f64> = row.next()?;
                 let value = |i: usize| values.get(i).map_or(0, |&value| value.max(0.0) as u64);
                 let counters = std::array::from_fn(value);
-                Ok((key, Reading { counters, calls: value(COUNTERS), since: row.get(5)?.unwrap_or(SEEN) }))
+                Ok((key, Reading { counters, calls: value(COUNTERS), since: row.next_or_null()?.unwrap_or(SEEN) }))
             },
         )?;
         Ok(rows.into_iter().collect())

@@ -150,9 +150,9 @@ fn each_whole(
          ORDER BY w.n",
         &keys(wanted, spans)?,
         |row| {
-            let (n, entries) = (wanted[row.require::<i64>(1)? as usize - 1], row.require::<&[u8]>(2)?);
+            let (n, entries) = (wanted[row.next::<i64>()? as usize - 1], row.next::<&[u8]>()?);
             let records = packed::unpack(entries, only).ok_or_else(|| damaged(spans[n]))?;
-            (use_it.borrow_mut())(n, records, row.require(3)?);
+            (use_it.borrow_mut())(n, records, row.next()?);
             Ok(())
         },
     )?;
@@ -174,8 +174,8 @@ fn each_day(wanted: &[usize], spans: &[Span], queryid: i64, found: &mut Vec<(usi
             AND i.started_at OPERATOR(pg_catalog.=) w.started_at",
         &[levels, periods, starts, packed::HEAD.into(), packed::HEAD_PER_STATEMENT.into()],
         |row| {
-            let n = wanted[row.require::<i64>(1)? as usize - 1];
-            Ok((n, packed::locate(row.require::<&[u8]>(2)?, queryid), row.require::<i32>(3)?))
+            let n = wanted[row.next::<i64>()? as usize - 1];
+            Ok((n, packed::locate(row.next::<&[u8]>()?, queryid), row.next::<i32>()?))
         },
     )?;
     let mut unclear = Vec::new();

@@ -59,10 +59,10 @@ pub fn missing(table: &Table, wanted: &[(Role, String)]) -> Result<Vec<(Role, St
     for (role, name) in wanted {
         let found = spi::execute_returning(COLUMN, &[table.relid.into(), name.as_str().into()], |row| {
             Ok(Found {
-                type_name: row.require(1)?,
-                is_computed: row.require(2)?,
-                has_default: row.require(3)?,
-                routes: row.require(4)?,
+                type_name: row.next()?,
+                is_computed: row.next()?,
+                has_default: row.next()?,
+                routes: row.next()?,
             })
         })?;
         match found.first() {

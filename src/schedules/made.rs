@@ -22,7 +22,7 @@ pub struct Made {
 
 impl Made {
     fn read(row: &Row<'_>) -> Result<Self> {
-        Ok(Made { id: row.require(1)?, owner: row.require(2)?, name: row.require(3)?, command: row.require(4)? })
+        Ok(Made { id: row.next()?, owner: row.next()?, name: row.next()?, command: row.next()? })
     }
 }
 

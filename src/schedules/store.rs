@@ -33,15 +33,15 @@ pub(super) use entry_columns;
 impl Entry {
     pub fn read(row: &spi::Row<'_>) -> Result<Self> {
         Ok(Entry {
-            id: row.require(1)?,
-            owner: row.require(2)?,
-            schedule: row.require(3)?,
-            every: row.get(4)?,
-            timezone: row.require(5)?,
-            catch_up: row.require(6)?,
-            next_run: row.get::<TimestampWithTimeZone>(7)?.map(TimestampWithTimeZone::into_inner),
-            based_on: row.require::<TimestampWithTimeZone>(8)?.into_inner(),
-            owed: row.require(9)?,
+            id: row.next()?,
+            owner: row.next()?,
+            schedule: row.next()?,
+            every: row.next_or_null()?,
+            timezone: row.next()?,
+            catch_up: row.next()?,
+            next_run: row.next_or_null::<TimestampWithTimeZone>()?.map(TimestampWithTimeZone::into_inner),
+            based_on: row.next::<TimestampWithTimeZone>()?.into_inner(),
+            owed: row.next()?,
         })
     }
 

@@ -214,12 +214,12 @@ fn lock(id: Uuid) -> Result<Option<Target>> {
                 let is_here = (row.require::<i64>(8)?, row.require::<Oid>(9)?) == home;
                 Ok(Target {
                     id,
-                    name: row.require(1)?,
-                    owner: row.require(2)?,
-                    schedule: row.require(3)?,
-                    every: row.get(4)?,
-                    timezone: row.require(5)?,
-                    paused: row.require(6)?,
+                    name: row.next()?,
+                    owner: row.next()?,
+                    schedule: row.next()?,
+                    every: row.next_or_null()?,
+                    timezone: row.next()?,
+                    paused: row.next()?,
                     // As the view shows it, even if no scheduler has come by yet (LAW 20).
                     hold: if is_here { row.get(7)? } else { Some(RESTORED.into()) },
                 })

@@ -86,11 +86,11 @@ fn groups(id: Uuid) -> Result<Vec<Group>> {
             &[id.into()],
             |row| {
                 Ok(Group {
-                    relid: row.require(1)?,
-                    name: row.require(2)?,
-                    key_columns: row.require(3)?,
-                    columns: row.require(4)?,
-                    is_there: row.require(5)?,
+                    relid: row.next()?,
+                    name: row.next()?,
+                    key_columns: row.next()?,
+                    columns: row.next()?,
+                    is_there: row.next()?,
                 })
             },
         )

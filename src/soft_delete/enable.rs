@@ -93,17 +93,17 @@ const CLASS: &str = "
 fn class(relid: Oid) -> Result<Class> {
     spi::query_one(CLASS, &[relid.into()], |row| {
         Ok(Class {
-            schema: row.require(1)?,
-            name: row.require(2)?,
-            kind: row.require(3)?,
-            owner: row.require(4)?,
-            may: row.require(5)?,
-            partition: row.require(6)?,
-            inherits: row.require(7)?,
-            temporary: row.require(8)?,
-            published: row.require(9)?,
-            partition_columns: row.require(10)?,
-            deferrable_key: row.get(11)?,
+            schema: row.next()?,
+            name: row.next()?,
+            kind: row.next()?,
+            owner: row.next()?,
+            may: row.next()?,
+            partition: row.next()?,
+            inherits: row.next()?,
+            temporary: row.next()?,
+            published: row.next()?,
+            partition_columns: row.next()?,
+            deferrable_key: row.next_or_null()?,
         })
     })?
     .ok_or_else(|| relation::missing(relid))

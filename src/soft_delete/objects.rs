@@ -531,7 +531,7 @@ fn copy_grants(managed: &Managed, view: &str, privileges: &[&str]) -> Result<()>
          LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) a.grantee
          WHERE c.oid OPERATOR(pg_catalog.=) $1 AND a.grantee OPERATOR(pg_catalog.<>) c.relowner",
         &[managed.relid.into()],
-        |row| Ok((row.require::<String>(1)?, row.require::<String>(2)?, row.require::<bool>(3)?)),
+        |row| Ok((row.next::<String>()?, row.next::<String>()?, row.next::<bool>()?)),
     )?;
     for (privilege, grantee, grantable) in grants {
         if privileges.contains(&&*privilege) {

@@ -138,7 +138,7 @@ pub fn refuse_purged(id: Uuid) -> Result<()> {
             "SELECT t.relid::pg_catalog.text, t.purged, t.rows FROM upkeep._deletion_table t
              WHERE t.deletion OPERATOR(pg_catalog.=) $1 AND t.purged OPERATOR(pg_catalog.>) 0 ORDER BY t.relid",
             &[id.into()],
-            |row| Ok((row.require(1)?, row.require(2)?, row.require(3)?)),
+            |row| Ok((row.next()?, row.next()?, row.next()?)),
         )
     })?;
     if purged.is_empty() {
@@ -171,14 +171,7 @@ pub fn restores(id: Option<Uuid>) -> Result<Restore> {
             "SELECT t.relid::pg_catalog.oid, t.direct, t.relid::pg_catalog.text, t.rows FROM upkeep._deletion_table t
              WHERE t.deletion OPERATOR(pg_catalog.=) $1 ORDER BY t.direct DESC, t.relid::pg_catalog.oid",
             &[id.into()],
-            |row| {
-                Ok(Part {
-                    relid: row.require(1)?,
-                    direct: row.require(2)?,
-                    name: row.require(3)?,
-                    rows: row.require(4)?,
-                })
-            },
+            |row| Ok(Part { relid: row.next()?, direct: row.next()?, name: row.next()?, rows: row.next()? }),
         )
     })?;
     // What is wrong with it is told to those only who may undo it.

@@ -30,12 +30,12 @@ pub fn columns(relid: Oid) -> Result<Vec<Column>> {
     spi::unambiguous(|| {
         spi::execute_returning(COLUMNS, &[relid.into()], |row| {
             Ok(Column {
-                number: row.require(1)?,
-                name: row.require(2)?,
-                type_oid: row.require(3)?,
-                collation: row.get(4)?,
-                identity: row.require(5)?,
-                generated: row.require(6)?,
+                number: row.next()?,
+                name: row.next()?,
+                type_oid: row.next()?,
+                collation: row.next_or_null()?,
+                identity: row.next()?,
+                generated: row.next()?,
             })
         })
     })

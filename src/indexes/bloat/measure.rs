@@ -80,16 +80,16 @@ fn look_up(index: Oid) -> Result<Target> {
         &[index.into()],
         |row| {
             Ok(Target {
-                name: row.require(1)?,
-                kind: row.require(2)?,
-                method: row.get(3)?,
-                valid: row.require(4)?,
-                others_temporary: row.require(5)?,
-                permitted: row.require(6)?,
-                table: row.get(7)?,
-                partitions: row.get(8)?.unwrap_or_default(),
-                unlogged: row.require(9)?,
-                caller: row.require(10)?,
+                name: row.next()?,
+                kind: row.next()?,
+                method: row.next_or_null()?,
+                valid: row.next()?,
+                others_temporary: row.next()?,
+                permitted: row.next()?,
+                table: row.next_or_null()?,
+                partitions: row.next_or_null()?.unwrap_or_default(),
+                unlogged: row.next()?,
+                caller: row.next()?,
             })
         },
     )?;

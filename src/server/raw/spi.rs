@@ -85,15 +85,23 @@ impl IntoDatum for IsReadable {
 }
 
 /// One row of a result.
-pub struct Row<'a>(SpiHeapTupleData<'a>);
+pub struct Row<'a> {
+    tuple: SpiHeapTupleData<'a>,
+    /// The last column that was read by its turn.
+    last: Cell<usize>,
+}
 
-impl Row<'_> {
+impl<'a> Row<'a> {
+    fn new(tuple: SpiHeapTupleData<'a>) -> Self {
+        Row { tuple, last: Cell::new(0) }
+    }
+
     /// Column `ordinal`, counted from 1.
     pub fn get<T: FromDatum + IntoDatum>(&self, ordinal: usize) -> Result<Option<T>> {
-        if !encoding::is_utf8() && !self.0.get::<IsReadable>(ordinal)?.is_none_or(|readable| readable.0) {
+        if !encoding::is_utf8() && !self.tuple.get::<IsReadable>(ordinal)?.is_none_or(|readable| readable.0) {
             return Err(not_supported());
         }
-        Ok(self.0.get(ordinal)?)
+        Ok(self.tuple.get(ordinal)?)
     }
 
     /// A column that is never null.
@@ -101,6 +109,18 @@ impl Row<'_> {
         self.get(ordinal)?.ok_or_else(|| {
             crate::error::Error::new(crate::error::INTERNAL_ERROR, format!("unexpected null in column {ordinal}"))
         })
+    }
+
+    /// The next column, one after the other as the statement gives them.
+    pub fn next_or_null<T: FromDatum + IntoDatum>(&self) -> Result<Option<T>> {
+        self.last.set(self.last.get() + 1);
+        self.get(self.last.get())
+    }
+
+    /// The same, of one that is never null.
+    pub fn next<T: FromDatum + IntoDatum>(&self) -> Result<T> {
+        self.last.set(self.last.get() + 1);
+        self.require(self.last.get())
     }
 }
 
@@ -171,7 +191,7 @@ fn prove(sql: &str, args: &[DatumWithOid<'_>]) -> Result<()> {
 
 fn read<T>(sql: &str, args: &[DatumWithOid<'_>], each: impl Fn(Row<'_>) -> Result<T>) -> Result<Vec<T>> {
     with_snapshot(|| {
-        Spi::connect(|client| client.select(sendable(sql)?, None, args)?.map(|tuple| each(Row(tuple))).collect())
+        Spi::connect(|client| client.select(sendable(sql)?, None, args)?.map(|tuple| each(Row::new(tuple))).collect())
     })
 }
 
@@ -184,7 +204,7 @@ fn write_returning<T>(sql: &str, args: &[DatumWithOid<'_>], each: impl Fn(Row<'_
         // There is nothing of our own to see, and a transaction id, which the other way takes, there cannot be.
         return read(sql, args, each);
     }
-    Spi::connect_mut(|client| client.update(sendable(sql)?, None, args)?.map(|tuple| each(Row(tuple))).collect())
+    Spi::connect_mut(|client| client.update(sendable(sql)?, None, args)?.map(|tuple| each(Row::new(tuple))).collect())
 }
 
 /// The same under the settings in force: for statements on users' tables, in which every name is qualified but for those in
@@ -427,7 +447,7 @@ impl Prepared {
         let _pinned = Pinned::ours();
         Spi::connect_mut(|client| {
             let plan = self.plan(client)?;
-            client.update(plan, None, args)?.map(|tuple| each(Row(tuple))).collect()
+            client.update(plan, None, args)?.map(|tuple| each(Row::new(tuple))).collect()
         })
     }
 }
@@ -501,7 +521,7 @@ fn run_known<T>(
             let mut found = Vec::new();
             for at in 0..pg_sys::SPI_processed as usize {
                 if let Some(row) = SpiHeapTupleData::new((*table).tupdesc, *(*table).vals.add(at))? {
-                    found.push(each(Row(row))?);
+                    found.push(each(Row::new(row))?);
                 }
             }
             Ok(found)

@@ -91,17 +91,17 @@ const LOOK: &str = "
 fn read(view: Oid, row: &Row<'_>) -> Result<View> {
     Ok(View {
         oid: view,
-        sql: row.require(1)?,
-        owner: row.require(2)?,
-        table: row.require(3)?,
-        table_sql: row.require(4)?,
-        table_owner: row.require(5)?,
-        is_live: row.require(6)?,
-        shape: row.get::<Vec<u8>>(7)?.and_then(|action| view::shape(&action, view)),
-        deleted_at: row.get(8)?,
-        security_invoker: row.require(9)?,
-        additions: row.require(10)?,
-        foreign_triggers: row.require(11)?,
+        sql: row.next()?,
+        owner: row.next()?,
+        table: row.next()?,
+        table_sql: row.next()?,
+        table_owner: row.next()?,
+        is_live: row.next()?,
+        shape: row.next_or_null::<Vec<u8>>()?.and_then(|action| view::shape(&action, view)),
+        deleted_at: row.next_or_null()?,
+        security_invoker: row.next()?,
+        additions: row.next()?,
+        foreign_triggers: row.next()?,
     })
 }
 

@@ -54,7 +54,7 @@ fn drop_strange_triggers(managed: &Managed) -> Result<()> {
                WHERE f.proname OPERATOR(pg_catalog.=) p.proname AND f.tgname OPERATOR(pg_catalog.=) t.tgname
                  AND f.tgtype OPERATOR(pg_catalog.=) t.tgtype)",
         &[managed.relid.into(), managed.live_view.into()],
-        |row| Ok((row.require::<String>(1)?, row.require::<String>(2)?, row.require::<Oid>(3)?)),
+        |row| Ok((row.next::<String>()?, row.next::<String>()?, row.next::<Oid>()?)),
     )?;
     for (table, trigger, owner) in strange {
         spi::as_owner(owner, || spi::execute(&format!("DROP TRIGGER {trigger} ON {table}"), &[]))?;
@@ -104,7 +104,7 @@ fn rename_triggers(managed: &Managed) -> Result<()> {
          JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) x.tgrelid
          JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace",
         &[managed.relid.into(), relations.into()],
-        |row| Ok((row.require::<String>(1)?, row.require::<String>(2)?, row.require::<String>(3)?, row.require::<Oid>(4)?)),
+        |row| Ok((row.next::<String>()?, row.next::<String>()?, row.next::<String>()?, row.next::<Oid>()?)),
     )?;
     for (table, trigger, wanted, owner) in renamed {
         let rename = format!("ALTER TRIGGER {trigger} ON {table} RENAME TO {wanted}");
@@ -127,7 +127,7 @@ fn enable_triggers(managed: &Managed) -> Result<()> {
            AND t.tgrelid OPERATOR(pg_catalog.=) ANY (
                ARRAY(SELECT m.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree($1) m) OPERATOR(pg_catalog.||) ARRAY[$1, $2])",
         &[managed.relid.into(), managed.live_view.into()],
-        |row| Ok((row.require::<String>(1)?, row.require::<String>(2)?, row.require::<Oid>(3)?)),
+        |row| Ok((row.next::<String>()?, row.next::<String>()?, row.next::<Oid>()?)),
     )?;
     for (table, trigger, owner) in disabled {
         spi::as_owner(owner, || spi::execute(&format!("ALTER TABLE {table} ENABLE TRIGGER {trigger}"), &[]))?;

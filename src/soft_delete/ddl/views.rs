@@ -266,9 +266,9 @@ fn save(seen: &View) -> Result<Saved> {
             Ok((row.require::<Oid>(1)?, row.require::<String>(2)?))
         })?;
         let of_columns = spi::execute_returning(&format!("{VIEW} {OF_COLUMNS}"), &args, |row| {
-            let column: String = row.require(1)?;
+            let column: String = row.next()?;
             let number = shown.iter().find(|shown| shown.name == column).map_or(0, |shown| shown.number);
-            Ok(OfColumn { column, number, before: row.require(2)?, after: row.require(3)?, actor: row.require(4)? })
+            Ok(OfColumn { column, number, before: row.next()?, after: row.next()?, actor: row.next()? })
         })?;
         Ok(Saved {
             schema,

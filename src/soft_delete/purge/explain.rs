@@ -275,7 +275,7 @@ fn unserved(graph: &Graph) -> Result<Vec<(String, String, String)>> {
                AND NOT EXISTS (SELECT FROM upkeep._foreign_key_support() s WHERE s.conoid OPERATOR(pg_catalog.=) f.oid)
              ORDER BY f.oid",
             &[children.into(), parents.into()],
-            |row| Ok((row.require(1)?, row.require(2)?, row.require(3)?)),
+            |row| Ok((row.next()?, row.next()?, row.next()?)),
         )
     })
 }

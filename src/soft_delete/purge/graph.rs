@@ -101,7 +101,12 @@ impl Graph {
     pub fn below(relid: Oid) -> Result<Self> {
         let steps = spi::bookkeeping(|| {
             spi::look_up(EDGES, &[relid.into(), catalog::current_user().into()], |row| {
-                Ok(Step { parent: row.require(1)?, key: row.require(2)?, child: row.get(3)?, cast: row.get(4)? })
+                Ok(Step {
+                    parent: row.next()?,
+                    key: row.next()?,
+                    child: row.next_or_null()?,
+                    cast: row.next_or_null()?,
+                })
             })
         })?;
         let keys = managed::foreign_keys_of(steps.iter().map(|step| step.key).collect())?;

@@ -220,11 +220,11 @@ const ALL: &str = "SELECT t.oid, t.typname::text, format('%I.%I', n.nspname, t.t
 fn kinds() -> Result<Vec<Kind>> {
     let all = spi::theirs::query(ALL, &[ALL], |row| {
         Ok(Kind {
-            oid: row.require(1)?,
-            name: row.require(2)?,
-            sql: row.require(3)?,
-            class: row.require::<String>(4)?.chars().next().unwrap_or('b'),
-            element: row.require(5)?,
+            oid: row.next()?,
+            name: row.next()?,
+            sql: row.next()?,
+            class: row.next::<String>()?.chars().next().unwrap_or('b'),
+            element: row.next()?,
         })
     })?;
     // SAFETY: a look at the catalogs.
