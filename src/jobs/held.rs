@@ -101,7 +101,12 @@ impl Executor {
 
     /// Is there no more work for this worker now? Called in a transaction.
     pub(super) fn must_leave(&self, workers: i32, limits: &Limits) -> Result<bool> {
-        if self.context.slot >= workers || !settings::enabled() || self.has_no_place()? || self.gives_way()? {
+        let (job, slot) = (self.context.job.id, self.context.slot);
+        if slot >= workers
+            || !settings::enabled()
+            || seat::has_no_place(job, slot, &self.placed)?
+            || seat::gives_way(job, slot, self.nature.throttled)?
+        {
             return Ok(true);
         }
         spi::bookkeeping(|| super::executor::wait_for_hours(self.context.job.id, limits))

@@ -5,6 +5,7 @@
 
 pub mod activity;
 pub mod advice;
+mod assignment;
 pub mod bounds;
 pub mod chore;
 pub mod chores;
@@ -21,6 +22,7 @@ pub mod limits;
 pub mod make_way;
 pub mod owners;
 pub mod pace;
+mod part;
 pub mod queue;
 pub mod raw;
 pub mod registry;

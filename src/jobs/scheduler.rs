@@ -8,12 +8,12 @@ use pgrx::Uuid;
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
+use super::assignment::Assignment;
 use super::chore::{GivenUp, SOON, Visit, locked};
-use super::executor::Assignment;
+use super::part::Part;
 use super::room::Room;
 use super::store::{self, Candidate};
 use super::throttle::sampler::Sampler;
-use super::turn::Part;
 use super::{activity, make_way, registry, retry};
 use crate::error::*;
 use crate::jobs::raw::segment;

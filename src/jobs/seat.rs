@@ -1,12 +1,12 @@
 //! The executor's seat in the launcher's segment: what others see of it, and how it learns that somebody else waits
 //! for its worker. Looks cost a read of shared memory.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pgrx::Uuid;
 
-use super::executor::{Assignment, Executor};
+use super::assignment::Assignment;
 use super::{activity, registry, retry, room, shares, store};
 use crate::error::Result;
 use crate::jobs::raw::segment::{self, Seat, Segment};
@@ -113,44 +113,45 @@ pub fn departure(assignment: &Assignment, pid: i32) -> Option<store::End> {
     store::End::numbered(number)
 }
 
-impl Executor {
-    /// Is it to leave for somebody who waits for a worker? Its job then goes on as soon as there is another one. Called
-    /// in a transaction, between two steps.
-    pub(super) fn gives_way(&self) -> Result<bool> {
-        let Some((segment, seat)) = MINE.get() else { return Ok(false) };
-        if !self.nature.throttled {
-            return Ok(false);
-        }
-        // The next launcher has seats of its own, and would not see this one.
-        if segment.is_abandoned() {
-            return Ok(true);
-        }
-        if !is_asked() {
-            return Ok(false);
-        }
-        let now = micros(system::monotonic());
-        let rested = match seat.resting.load(Ordering::Relaxed) {
-            0 => false,
-            since => now.saturating_sub(since) >= micros(shares::LONGEST_REST),
-        };
-        spi::bookkeeping(|| wait_for_turn(self.context.job.id, self.context.slot, rested, store::WAITS_FOR_TURN))?;
-        Ok(true)
+/// Is it to leave for somebody who waits for a worker? Its job then goes on as soon as there is another one. Called
+/// in a transaction, between two steps.
+pub(super) fn gives_way(job: Uuid, slot: i32, throttled: bool) -> Result<bool> {
+    let Some((segment, seat)) = MINE.get() else { return Ok(false) };
+    if !throttled {
+        return Ok(false);
     }
+    // The next launcher has seats of its own, and would not see this one.
+    if segment.is_abandoned() {
+        return Ok(true);
+    }
+    if !is_asked() {
+        return Ok(false);
+    }
+    let now = micros(system::monotonic());
+    let rested = match seat.resting.load(Ordering::Relaxed) {
+        0 => false,
+        since => now.saturating_sub(since) >= micros(shares::LONGEST_REST),
+    };
+    spi::bookkeeping(|| wait_for_turn(job, slot, rested, store::WAITS_FOR_TURN))?;
+    Ok(true)
+}
 
-    /// Do the server's settings have no place for it any more? They are looked at when they have changed: who came
-    /// before it can only become fewer meanwhile. Called in a transaction, between two steps.
-    pub(super) fn has_no_place(&self) -> Result<bool> {
-        let now = (settings::max_workers(), settings::databases());
-        if self.placed.borrow().as_ref() == Some(&now) {
-            return Ok(false);
-        }
-        let Some(reason) = without_place()? else {
-            self.placed.replace(Some(now));
-            return Ok(false);
-        };
-        spi::bookkeeping(|| wait_for_turn(self.context.job.id, self.context.slot, false, reason))?;
-        Ok(true)
+/// The settings under which a worker was found to have a place: how many there may be, and where.
+pub type Place = (i32, String);
+
+/// Do the server's settings have no place for it any more? They are looked at when they have changed: who came
+/// before it can only become fewer meanwhile. Called in a transaction, between two steps.
+pub(super) fn has_no_place(job: Uuid, slot: i32, placed: &RefCell<Option<Place>>) -> Result<bool> {
+    let now = (settings::max_workers(), settings::databases());
+    if placed.borrow().as_ref() == Some(&now) {
+        return Ok(false);
     }
+    let Some(reason) = without_place()? else {
+        placed.replace(Some(now));
+        return Ok(false);
+    };
+    spi::bookkeeping(|| wait_for_turn(job, slot, false, reason))?;
+    Ok(true)
 }
 
 /// Leaves the slot. Whoever keeps rows of the job locked does not keep its worker: the job then goes on saying that it runs, and gets

@@ -10,9 +10,9 @@ use serde_json::Value;
 
 use super::kind::{Context, Event, Job, Plan};
 use super::limits::Limits;
+use super::part::Part;
 use super::registry;
 use super::retry::Tries;
-use super::turn::Part;
 use crate::error::{Error, Result};
 use crate::server::json::JsonB;
 use crate::server::spi::{self, Prepared};

@@ -5,66 +5,14 @@
 //! when the lock is free. What a table is a part of, up to the database, is locked as well, shared: partitions of one table do not
 //! wait for each other, and a command on the whole of it waits for them all.
 
-use pgrx::spi::{quote_identifier, quote_qualified_identifier};
-use serde::{Deserialize, Serialize};
-
 use super::kind::Job;
+use super::part::{Part, What};
 use super::store::Opened;
 use super::{registry, store};
 use crate::ddl::may_maintain;
 use crate::error::Result;
 use crate::server::index_command::Extent;
-use crate::server::lock::{Lock, Purpose};
-use crate::server::{Oid, catalog, heap, spi};
-
-/// What is locked, from the whole to the table.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum What {
-    Database,
-    Schema(u32),
-    Table(u32),
-}
-
-/// A lock that a job wants.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Part {
-    what: What,
-    shared: bool,
-}
-
-impl Part {
-    fn lock(self) -> Lock {
-        let key = match self.what {
-            What::Database => 0,
-            What::Schema(oid) => 1 << 32 | u64::from(oid),
-            What::Table(oid) => 2 << 32 | u64::from(oid),
-        };
-        Lock::new(Purpose::Turn, key)
-    }
-
-    /// Could whoever waits for it have it now? In a transaction.
-    pub fn is_free(self) -> bool {
-        self.lock().could_be_had(self.shared)
-    }
-
-    /// Does an older job that waits for this one go first? Else those who share it would keep it from whoever wants it for himself, one
-    /// after the other, for ever.
-    pub fn goes_before(self, other: Part) -> bool {
-        self.what == other.what && !self.shared
-    }
-
-    fn description(self) -> String {
-        let named = match self.what {
-            What::Database => None,
-            What::Schema(oid) => {
-                catalog::schema_name(oid.into()).map(|schema| format!("schema {}", quote_identifier(schema)))
-            }
-            What::Table(oid) => heap::name(oid.into()).map(|(schema, name)| quote_qualified_identifier(schema, name)),
-        };
-        named.unwrap_or_else(|| "this database".to_owned())
-    }
-}
+use crate::server::{Oid, catalog, spi};
 
 /// Takes the job's turn for as long as this process lives. `false`: another job has it, and this one goes back into the queue. In a
 /// transaction of its executor, under the session that is captured with the job.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::drain::due;
+use super::due::due;
 use crate::queries::raw::memory::{self, Presence};
 use crate::server::catalog;
 use crate::settings;

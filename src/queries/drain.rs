@@ -9,9 +9,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::cover::{Span, period_at};
+use super::due::due;
 use super::figures::{Key, Record};
 use super::store::{self, Interval};
-use super::tidy::{Tidying, advance};
+use super::tidy::{TEXTS_SHARE, Tidying, advance};
 use super::{advice, counters, packed};
 use crate::error::*;
 use crate::jobs::chore::{Chore, Memory, Visit};
@@ -29,8 +30,6 @@ thread_local! {
 
 /// Most texts kept per entry of `upkeep.query_max`.
 const TEXTS_PER_ENTRY: i64 = 4;
-/// Part of `upkeep.query_history_size` that texts may take.
-pub(super) const TEXTS_SHARE: u64 = 4;
 /// What could not be stored is tried again after this time.
 const AGAIN: Duration = Duration::from_secs(10);
 
@@ -76,14 +75,6 @@ impl Chore for Drain {
     fn advice(&self, attended: bool) -> Vec<String> {
         advice::all(attended)
     }
-}
-
-/// When what waits in a database is to be drained, as a timestamp; `None`: nothing waits.
-pub(super) fn due(database: Oid) -> Option<i64> {
-    let interval = settings::query_interval()?.as_micros() as i64;
-    let since = memory::waiting_since(database.to_u32())?;
-    // At whole minutes; at once if the clock was set back.
-    Some(if since > catalog::now() + interval { since.min(0) } else { (since.div_euclid(interval) + 1) * interval })
 }
 
 fn visit() -> Visit {

@@ -9,6 +9,7 @@ pub mod buckets;
 pub mod counters;
 pub mod cover;
 mod drain;
+mod due;
 pub mod history;
 pub mod live;
 pub mod normalize;

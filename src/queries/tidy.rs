@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 
 use super::cover::{Span, period_at, period_of};
-use super::drain::TEXTS_SHARE;
 use super::packed;
 use super::store::{self, Interval};
 use crate::error::*;
@@ -17,6 +16,9 @@ use crate::server::catch::transaction;
 use crate::server::raise::{self, Level};
 use crate::server::{catalog, spi};
 use crate::settings;
+
+/// Part of `upkeep.query_history_size` that texts may take.
+pub(super) const TEXTS_SHARE: u64 = 4;
 
 /// How far back it is looked whether an hour or a day has not been added up: the server may have been down.
 const LOOK_BACK: [i64; 3] = [0, 3 * period_of(2), 40 * period_of(2)];

@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::Run;
-use super::fill::{Limit, longest};
-use super::revisit::find;
+use super::limit::{Limit, longest};
 use super::session::{Session, Which};
 use crate::backfill::definition::OnError;
 use crate::backfill::key::Key;
@@ -314,4 +313,17 @@ fn row_detail(error: &Error, row_key: &Value) -> String {
         Some(detail) => format!("Row {row_key}: {detail}"),
         None => format!("Row {row_key}."),
     }
+}
+
+/// The row that a stored key is equal to, by the operator class.
+pub(super) fn find(session: &Session, row_key: &Value, exact: bool, read: Read) -> Result<Vec<TextRow>> {
+    let Some(key) = &session.parts.key else {
+        let place = row_key.get("ctid").and_then(Value::as_str);
+        let place = place.ok_or_else(|| Error::new(INTERNAL_ERROR, format!("a stored row without ctid: {row_key}")))?;
+        return session.statement(Which::ReadByPlace(read)).rows(&[Arg::Text(place)]);
+    };
+    let texts = key.texts(row_key)?;
+    let arg = |text| if exact { Arg::Text(text) } else { Arg::Old(text) };
+    let args: Vec<Arg<'_>> = texts.iter().map(|text| arg(text)).collect();
+    session.statement(Which::ReadByKey(read)).rows(&args)
 }

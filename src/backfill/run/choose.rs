@@ -7,12 +7,12 @@ use std::time::Duration;
 use super::Run;
 use super::cursor::{Hand, Phase, Portion, Shared};
 use super::session::analysed;
-use super::sweep;
+use super::units::{ALL_UNITS, FIRST_BLOCKS, plan_of};
 use super::whole::{Again, Tree};
 use crate::backfill::tree::{self, Leaf};
 use crate::backfill::{list, store};
 use crate::error::{Error, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, UNDEFINED_TABLE};
-use crate::jobs::kind::{Context, Outcome, Plan};
+use crate::jobs::kind::{Context, Outcome};
 use crate::quarantine;
 use crate::server::{Oid, heap};
 
@@ -165,7 +165,7 @@ impl Run {
         let first = known.iter().map(|table| table.number).max().unwrap_or(0) + 1;
         for (number, leaf) in (first..).zip(&new) {
             let weight = if leaf.relid == self.root && new.len() == 1 {
-                super::start::ALL_UNITS
+                ALL_UNITS
             } else {
                 f64::from(heap::blocks_if_free(leaf.relid).unwrap_or(leaf.pages.max(0) as u32)) + 1.0
             };
@@ -215,11 +215,11 @@ impl Run {
             self.relid = table.relid;
             self.table = Some(table);
             self.session = None;
-            self.range_blocks = 0;
-            self.range_rows = 0;
-            self.sweep_blocks = sweep::FIRST_BLOCKS;
-            self.indivisible = None;
-            self.span = 1;
+            self.sizes.range_blocks = 0;
+            self.sizes.range_rows = 0;
+            self.sizes.sweep_blocks = FIRST_BLOCKS;
+            self.sizes.indivisible = None;
+            self.sizes.span = 1;
         }
         // From the top down, as DDL does.
         if self.relid != self.root && self.through_root && !heap::lock_for_update(self.root) {
@@ -290,13 +290,4 @@ fn begin_again(job: pgrx::Uuid, tree: &mut Tree) -> Result<Outcome> {
         tree.closed |= again == Again::Leftovers;
     }
     Ok(Outcome::Continue)
-}
-
-/// What `upkeep.jobs` shows of the whole.
-pub fn plan_of(tree: &Tree) -> Plan {
-    Plan {
-        strategy: crate::backfill::explain::in_words(tree.tables, &tree.strategies),
-        rows_estimate: tree.rows_estimate(),
-        units_total: tree.weight,
-    }
 }

@@ -7,7 +7,8 @@ use super::cursor::{Blocks, KeyText, Keys, Phase, Portion, Rows, Shared, Sweep};
 use super::holder;
 use super::horizon::Advice;
 use super::session::{self, Session, Which};
-use super::start::{ALL_UNITS, filenode};
+use super::start::filenode;
+use super::units::ALL_UNITS;
 use crate::backfill::list;
 use crate::backfill::options::Walk;
 use crate::backfill::statements::Begin;
@@ -143,7 +144,7 @@ impl Run {
                     return Ok(None);
                 }
                 let most = if useless_strides { choice.plain_blocks } else { choice.most_blocks };
-                let blocks = self.range_blocks.min(most).saturating_mul(advice.ranges);
+                let blocks = self.sizes.range_blocks.min(most).saturating_mul(advice.ranges);
                 let first = shared.next_block;
                 let blocks = blocks.min(fair_share(shared.end_block, context.workers));
                 let blocks = blocks.min(self.between_vacuums(f64::from(shared.end_block)));
@@ -154,8 +155,9 @@ impl Run {
             Walk::Keys => {
                 let part = if useless_strides { choice.plain_blocks } else { choice.range_blocks };
                 let most =
-                    (u64::from(self.max_range.1) * u64::from(part) / u64::from(choice.most_blocks.max(1))) as u32;
-                let rows = if useless_strides { self.range_rows.min(most.max(10)) } else { self.range_rows };
+                    (u64::from(self.sizes.max_range.1) * u64::from(part) / u64::from(choice.most_blocks.max(1))) as u32;
+                let rows =
+                    if useless_strides { self.sizes.range_rows.min(most.max(10)) } else { self.sizes.range_rows };
                 let rows = rows.min(fair_share(shared.rows_estimate as u32, context.workers) / advice.ranges.max(1));
                 let rows = rows.min(self.between_vacuums(shared.rows_estimate) / advice.ranges.max(1));
                 self.take_keys(session, shared, (advice.ranges, rows.max(10)), strides)
@@ -178,7 +180,7 @@ impl Run {
             shared.held = false;
             self.tell_of_strides(context, shared, choice, None);
         }
-        let largest = heap::shared_buffers() / 4 / self.range_blocks.max(1);
+        let largest = heap::shared_buffers() / 4 / self.sizes.range_blocks.max(1);
         let advice = self.horizon.advise(horizon, (usual, largest));
         if advice.changed {
             let holder = advice.plain.then(|| holder::describe().ok().flatten().unwrap_or_else(|| "unknown".into()));

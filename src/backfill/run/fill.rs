@@ -1,18 +1,17 @@
 //! The fill: one UPDATE of a range and stride per step, and the slow way for ranges where
 //! it fails.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Run;
 use super::careful::{Range, Tally};
 use super::claim::boundaries;
 use super::cursor::{Blocks, KeyText, Keys, Portion};
+use super::limit::Limit;
 use super::session::{Session, Which};
 use crate::backfill::statements::{Begin, Read, Take};
 use crate::backfill::store;
-use crate::error::{
-    Error, LOCK_NOT_AVAILABLE, OBJECT_NOT_IN_PREREQUISITE_STATE, QUERY_CANCELED, Result, SERIALIZATION_FAILURE,
-};
+use crate::error::{Error, LOCK_NOT_AVAILABLE, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, SERIALIZATION_FAILURE};
 use crate::jobs::kind::{Context, Outcome};
 use crate::jobs::pace::next_size;
 use crate::jobs::retry::is_row_error;
@@ -20,7 +19,6 @@ use crate::server::catch::subtransaction;
 use crate::server::repeated::{Arg, Flagged, Tid};
 use crate::server::timeout::limited;
 use crate::server::{heap, spi};
-use crate::settings;
 
 /// Slack for transactions that begin between our look at the counter and our snapshot.
 const SPAN_SLACK: u64 = 1 << 20;
@@ -41,7 +39,7 @@ impl Run {
     ) -> Result<Outcome> {
         let started = Instant::now();
         let from = blocks.next;
-        let full = self.range_blocks.min(blocks.most);
+        let full = self.sizes.range_blocks.min(blocks.most);
         let to = from.saturating_add(full).min(blocks.last);
         let bounds = [Arg::Tid(start_of(from)), Arg::Tid(start_of(to))];
         self.proved |= blocks.proved;
@@ -65,7 +63,7 @@ impl Run {
             }
         };
         let Filled::Done(tally) = filled else {
-            self.range_blocks = ((to - from) / 4).max(1);
+            self.sizes.range_blocks = ((to - from) / 4).max(1);
             return Ok(Outcome::Continue);
         };
         let took = started.elapsed();
@@ -77,7 +75,7 @@ impl Run {
         self.horizon.note_time(took);
         // The last range of a window may be short, and says little.
         if to - from == full {
-            self.range_blocks = next_size(full, took, context.batch_time, (1, self.max_range.0));
+            self.sizes.range_blocks = next_size(full, took, context.batch_time, (1, self.sizes.max_range.0));
         }
         Ok(verdict.unwrap_or(Outcome::Continue))
     }
@@ -90,7 +88,7 @@ impl Run {
             keys.bounds = keys.bounds.iter().map(modern).collect::<Result<_>>()?;
             keys.exact = true;
         }
-        let span = self.span.min(keys.widest_span());
+        let span = self.sizes.span.min(keys.widest_span());
         let Some((after, upto)) = keys.range(span).map(|(after, upto)| (after.cloned(), upto.clone())) else {
             // A window without a range: nothing between its bounds.
             keys.stride = keys.strides;
@@ -107,7 +105,7 @@ impl Run {
             lock: session.statement(Which::ReadKeys(begin, take, Read::Lock)),
             args,
         };
-        let limit = Limit::of(context, self.indivisible.as_ref() != Some(&upto));
+        let limit = Limit::of(context, self.sizes.indivisible.as_ref() != Some(&upto));
         let filled = loop {
             if let Some(filled) = self.fill_range(context, session, &range, limit)? {
                 break filled;
@@ -115,7 +113,7 @@ impl Run {
         };
         let Filled::Done(tally) = filled else {
             if span > 1 {
-                self.span = 1;
+                self.sizes.span = 1;
                 return Ok(Outcome::Continue);
             }
             self.split_range(session, &mut keys, after.as_ref(), upto)?;
@@ -129,9 +127,9 @@ impl Run {
         keys.proved = self.proved;
         keys.advance(span);
         self.horizon.note_time(took);
-        self.range_rows = next_size(rows, took, context.batch_time, (SHORTEST_ROWS, self.max_range.1));
+        self.sizes.range_rows = next_size(rows, took, context.batch_time, (SHORTEST_ROWS, self.sizes.max_range.1));
         let widest = u32::try_from(keys.widest_span()).unwrap_or(u32::MAX);
-        self.span = next_size(span as u32, took, context.batch_time, (1, widest)) as usize;
+        self.sizes.span = next_size(span as u32, took, context.batch_time, (1, widest)) as usize;
         self.hold(context, Portion::Keys(keys))?;
         Ok(verdict.unwrap_or(Outcome::Continue))
     }
@@ -158,11 +156,11 @@ impl Run {
             between = inside(rows)?;
         }
         if between.is_empty() {
-            self.indivisible = Some(upto);
+            self.sizes.indivisible = Some(upto);
         }
         keys.split(between);
         keys.rows = rows;
-        self.range_rows = rows;
+        self.sizes.range_rows = rows;
         Ok(())
     }
 
@@ -262,48 +260,6 @@ impl Run {
 
 /// Ranges of keys are not made smaller than this.
 const SHORTEST_ROWS: u32 = 10;
-
-/// What a batch may take at most, half way between its target and what must never be.
-pub(super) fn longest(context: &Context) -> Duration {
-    context.usual_batch_time * 3 / 2
-}
-
-/// What a page, or another range that cannot be divided, may take before its rows are done one by one. Its rows are
-/// locked meanwhile.
-const LONGEST_PAGE: Duration = Duration::from_secs(10);
-
-/// How long a statement may take.
-#[derive(Clone, Copy)]
-pub(super) struct Limit {
-    pub time: Option<Duration>,
-    /// Of a range: there are smaller ones.
-    divisible: bool,
-}
-
-impl Limit {
-    fn of(context: &Context, divisible: bool) -> Self {
-        let longest = longest(context);
-        let time = match settings::max_row_time() {
-            _ if divisible => Some(longest),
-            row_time => row_time.map(|row_time| row_time.min(LONGEST_PAGE).max(longest)),
-        };
-        Limit { time, divisible }
-    }
-
-    /// For all rows of such a range together, where they are done one by one.
-    pub(super) fn of_page(context: &Context) -> Self {
-        Limit::of(context, false)
-    }
-
-    /// For a look at a range, which locks no row: what cannot be divided has all the time of its step.
-    pub(super) fn of_look(context: &Context, divisible: bool) -> Self {
-        Limit { time: divisible.then(|| longest(context)), divisible }
-    }
-
-    pub(super) fn is_over(self, error: &Error, started: Instant) -> bool {
-        error.sqlstate == QUERY_CANCELED && self.time.is_some_and(|time| started.elapsed() >= time)
-    }
-}
 
 const HOPELESS: &str = "the assignments do not make rows stop matching the condition";
 

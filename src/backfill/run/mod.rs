@@ -13,11 +13,13 @@ pub mod cursor;
 mod fill;
 mod holder;
 mod horizon;
+mod limit;
 mod revisit;
 mod session;
 mod start;
 mod sweep;
 mod trigger;
+mod units;
 mod vacuum;
 pub mod whole;
 
@@ -53,16 +55,7 @@ pub struct Run {
     relid: Oid,
     session: Option<Rc<Session>>,
     horizon: Horizon,
-    /// Sizes that meet the batch time: blocks of a range, rows of a range, blocks of a sweep.
-    range_blocks: u32,
-    range_rows: u32,
-    sweep_blocks: u32,
-    /// The end of a range of keys that takes too long and has too few rows to be split.
-    indivisible: Option<cursor::KeyText>,
-    /// Ranges of keys taken in one step, where they turned out small.
-    span: usize,
-    /// Largest range of blocks, and of rows.
-    max_range: (u32, u32),
+    sizes: Sizes,
     /// Size of the table when the pass began, for progress.
     blocks: f64,
     rows: f64,
@@ -80,6 +73,33 @@ pub struct Run {
     /// How far it is with its trigger, and how often in a row somebody had the table locked.
     trigger: trigger::Trigger,
     busy: u32,
+}
+
+/// How much is done at once. What meets the batch time is found out on the way.
+struct Sizes {
+    /// 0: not known yet.
+    range_blocks: u32,
+    range_rows: u32,
+    sweep_blocks: u32,
+    /// The largest range of blocks, and of rows.
+    max_range: (u32, u32),
+    /// Ranges of keys taken in one step, where they turned out small.
+    span: usize,
+    /// The end of a range of keys that takes too long and has too few rows to be split.
+    indivisible: Option<cursor::KeyText>,
+}
+
+impl Sizes {
+    fn unknown() -> Self {
+        Sizes {
+            range_blocks: 0,
+            range_rows: 0,
+            sweep_blocks: units::FIRST_BLOCKS,
+            max_range: (1, 1),
+            span: 1,
+            indivisible: None,
+        }
+    }
 }
 
 impl Run {
@@ -100,12 +120,7 @@ impl Run {
             relid: Oid::INVALID,
             session: None,
             horizon: Horizon::default(),
-            range_blocks: 0,
-            range_rows: 0,
-            sweep_blocks: sweep::FIRST_BLOCKS,
-            indivisible: None,
-            span: 1,
-            max_range: (1, 1),
+            sizes: Sizes::unknown(),
             blocks: 1.0,
             rows: 1.0,
             since: 0,
@@ -182,7 +197,7 @@ impl Work for Run {
         spi::theirs::check_at_once()?;
         let session = self.session()?;
         crate::row_stamps::raw::leave_alone((!self.definition.options.touch_stamps).then_some(self.relid));
-        if self.range_blocks == 0 && !self.recall()? {
+        if self.sizes.range_blocks == 0 && !self.recall()? {
             return self.start(context, &session);
         }
         let outcome = match portion {
@@ -195,7 +210,7 @@ impl Work for Run {
             Portion::Vacuum(vacuum) => self.vacuum(context, vacuum),
             finished => self.claim(context, &session, finished),
         };
-        context.units *= self.table()?.weight / start::ALL_UNITS;
+        context.units *= self.table()?.weight / units::ALL_UNITS;
         outcome
     }
 

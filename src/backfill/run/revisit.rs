@@ -3,20 +3,17 @@
 
 use std::time::Instant;
 
-use serde_json::Value;
-
 use super::Run;
-use super::careful::{Candidate, Tally, candidates};
+use super::careful::{Candidate, Tally, candidates, find};
 use super::cursor::{Portion, Rows};
-use super::fill::longest;
-use super::session::{Session, Which};
+use super::limit::longest;
+use super::session::Session;
 use crate::backfill::statements::Read;
-use crate::error::{Error, INTERNAL_ERROR, Result};
+use crate::error::Result;
 use crate::jobs::kind::{Context, Outcome};
 use crate::quarantine;
 use crate::quarantine::Remembered;
 use crate::server::catch::subtransaction;
-use crate::server::repeated::{Arg, TextRow};
 use crate::settings;
 
 /// Rows looked at in one step, if time allows.
@@ -113,17 +110,4 @@ impl Run {
         }
         Ok(())
     }
-}
-
-/// The row that a stored key is equal to, by the operator class.
-pub(super) fn find(session: &Session, row_key: &Value, exact: bool, read: Read) -> Result<Vec<TextRow>> {
-    let Some(key) = &session.parts.key else {
-        let place = row_key.get("ctid").and_then(Value::as_str);
-        let place = place.ok_or_else(|| Error::new(INTERNAL_ERROR, format!("a stored row without ctid: {row_key}")))?;
-        return session.statement(Which::ReadByPlace(read)).rows(&[Arg::Text(place)]);
-    };
-    let texts = key.texts(row_key)?;
-    let arg = |text| if exact { Arg::Text(text) } else { Arg::Old(text) };
-    let args: Vec<Arg<'_>> = texts.iter().map(|text| arg(text)).collect();
-    session.statement(Which::ReadByKey(read)).rows(&args)
 }

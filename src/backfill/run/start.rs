@@ -1,9 +1,9 @@
 //! The first step in a table: look at it, choose the way, fix where it ends.
 
 use super::Run;
-use super::choose::plan_of;
 use super::cursor::{Phase, Shared};
 use super::session::Session;
+use super::units::{ALL_UNITS, FILL_UNITS, plan_of};
 use crate::backfill::key::Key;
 use crate::backfill::options::Walk;
 use crate::backfill::strategy::{self, Choice};
@@ -11,10 +11,6 @@ use crate::backfill::{list, survey};
 use crate::error::Result;
 use crate::jobs::kind::{Context, Outcome};
 use crate::server::{Oid, heap, spi};
-
-/// What the fill is of the whole, where there is a sweep after it.
-pub const FILL_UNITS: f64 = 95.0;
-pub const ALL_UNITS: f64 = 100.0;
 
 impl Run {
     /// Reads what the run has settled already. `false`: nothing yet.
@@ -34,10 +30,10 @@ impl Run {
         self.blocks = f64::from(shared.end_block.max(1));
         self.rows = shared.rows_estimate.max(1.0);
         let Some(choice) = &shared.choice else { return };
-        self.max_range = limits(choice, shared.range_rows);
-        if self.range_blocks == 0 {
-            self.range_blocks = choice.range_blocks;
-            self.range_rows = shared.range_rows;
+        self.sizes.max_range = limits(choice, shared.range_rows);
+        if self.sizes.range_blocks == 0 {
+            self.sizes.range_blocks = choice.range_blocks;
+            self.sizes.range_rows = shared.range_rows;
         }
     }
 

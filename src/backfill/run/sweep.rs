@@ -9,9 +9,9 @@ use serde_json::Value;
 use super::Run;
 use super::careful::{Candidate, Tally, candidates, tid_array};
 use super::cursor::{EXAMPLES, Portion, Sweep};
-use super::fill::Limit;
+use super::limit::Limit;
 use super::session::{Session, Which};
-use super::start::{ALL_UNITS, FILL_UNITS};
+use super::units::{ALL_UNITS, FILL_UNITS};
 use crate::backfill::key::Key;
 use crate::backfill::store;
 use crate::error::Result;
@@ -22,8 +22,7 @@ use crate::server::catch::subtransaction;
 use crate::server::repeated::{Arg, TextRow, Tid};
 use crate::server::timeout::limited;
 
-/// The first range of a worker, and the largest.
-pub const FIRST_BLOCKS: u32 = 256;
+/// And of the largest.
 const MOST_BLOCKS: u32 = 8192;
 /// Rows that match in one step; more than fit on one page.
 const MOST_ROWS: i32 = 2000;
@@ -41,7 +40,7 @@ impl Run {
     pub(super) fn sweep(&mut self, context: &mut Context, session: &Session, mut sweep: Sweep) -> Result<Outcome> {
         let started = Instant::now();
         let from = sweep.next;
-        let to = from.saturating_add(self.sweep_blocks).min(sweep.last);
+        let to = from.saturating_add(self.sizes.sweep_blocks).min(sweep.last);
         let verify = session.statement(Which::VerifyBlocks);
         let args =
             [Arg::Tid(Tid { block: from, offset: 0 }), Arg::Tid(Tid { block: to, offset: 0 }), Arg::Int(MOST_ROWS)];
@@ -51,7 +50,7 @@ impl Run {
             Err(error) if !limit.is_over(&error, started) => return Err(error),
             // Too many, or a condition that takes long.
             _ => {
-                self.sweep_blocks = ((to - from) / 4).max(1);
+                self.sizes.sweep_blocks = ((to - from) / 4).max(1);
                 return Ok(Outcome::Continue);
             }
         };
@@ -79,7 +78,8 @@ impl Run {
             context.units = (ALL_UNITS - FILL_UNITS) * f64::from(to - from) / self.blocks;
         }
         self.hold(context, Portion::Sweep(sweep))?;
-        self.sweep_blocks = next_size(self.sweep_blocks, started.elapsed(), context.batch_time, (1, MOST_BLOCKS));
+        self.sizes.sweep_blocks =
+            next_size(self.sizes.sweep_blocks, started.elapsed(), context.batch_time, (1, MOST_BLOCKS));
         Ok(self.conclude(context, &tally)?.unwrap_or(Outcome::Continue))
     }
 
