@@ -7,6 +7,7 @@ mod foreign_errors;
 mod harness;
 mod hostile;
 mod meant_tables;
+mod older_dumps;
 mod older_version;
 mod privileges;
 mod refused_memory;
