@@ -1,5 +1,6 @@
-//! The hooks of this library, which everybody's statements pass (LAWS 12, 13): who installs any, in the order in which they are
-//! installed. The last one is the first to see a statement.
+//! The hooks of this library that everybody's statements pass (LAWS 12, 13): who installs any, in the order in which they are
+//! installed. The last one is the first to see a statement. One more, `server::named`, looks at nothing but statements of ours, and is
+//! there without preload too.
 
 use crate::{jobs, queries, soft_delete};
 

@@ -30,7 +30,7 @@ mod sql;
 
 pgrx::pg_module_magic!(name, version);
 
-/// The kinds of job. Nothing else in the engine names them. Of two that share a name the more special one comes first.
+/// The kinds of job. The engine names none of them. Of two that share a name the more special one comes first.
 static KINDS: [&dyn jobs::kind::Kind; 5] = [
     &schedules::ScheduledCommand,
     &jobs::command::Command,

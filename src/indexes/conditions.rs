@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use super::age::{self, Mark};
-use super::length;
 use super::nodes::{self, Node, Standby};
+use super::words::length;
 use crate::error::Result;
 use crate::server::{catalog, citus, epoch, index, spi};
 use crate::settings;

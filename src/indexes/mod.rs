@@ -1,49 +1,11 @@
-//! Indexes: which are used, which are in the way, which are missing. The views are SQL (`sql/schema/index*.sql`); here is what
+//! Indexes: which are used, which are in the way, which are missing. The views are SQL (`sql/schema/indexes/`); here is what
 //! they cannot find out by themselves.
 
 pub mod age;
 pub mod bloat;
+mod calls;
 pub mod conditions;
 pub mod nodes;
 pub mod page;
 pub mod snapshot;
-
-use pgrx::prelude::*;
-
-use crate::calls::arguments;
-use crate::error::Result;
-use crate::server::json::JsonB;
-use crate::server::raise::answer;
-use crate::server::spi;
-
-#[pg_extern(sql = false)]
-fn index_conditions() -> JsonB {
-    answer(conditions::now().map(JsonB))
-}
-
-#[pg_extern(sql = false)]
-fn import_index_usage(node: Option<&str>, figures: Option<JsonB>) -> i32 {
-    answer(arguments::check_text("node", node).and_then(|()| snapshot::import(node, figures.map(|figures| figures.0))))
-}
-
-#[pg_extern(sql = false)]
-fn index_report_html() -> String {
-    answer(report_page())
-}
-
-fn report_page() -> Result<String> {
-    let report = spi::query_one("SELECT upkeep.index_report()", &[], |row| row.require::<JsonB>(1))?;
-    let hash = crate::page::style_hash(page::STYLE)?;
-    Ok(page::render(&report.map_or(serde_json::Value::Null, |report| report.0), &hash))
-}
-
-/// A length of time in words: microseconds.
-fn length(microseconds: i64) -> String {
-    let minutes = microseconds / 60_000_000;
-    match minutes {
-        m if m >= 2 * 24 * 60 => format!("{} days", m / (24 * 60)),
-        m if m >= 2 * 60 => format!("{} hours", m / 60),
-        m if m != 1 => format!("{m} minutes"),
-        m => format!("{m} minute"),
-    }
-}
+mod words;

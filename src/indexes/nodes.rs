@@ -73,7 +73,7 @@ pub fn judge(
         ))
     } else {
         fresh.iter().find(|node| node.taken_at - node.stats_since < min_age).map(|node| {
-            let covered = super::length(node.taken_at - node.stats_since);
+            let covered = super::words::length(node.taken_at - node.stats_since);
             format!("the statistics of standby {} cover only {covered}", node.name)
         })
     };

@@ -14,9 +14,9 @@ pub use crate::jobs::raw::segment::Memory;
 use crate::server::raise::{self, Level};
 use crate::server::{Oid, catalog};
 
-/// What is given up because of a lock or a lack is tried again after this time,
+/// When to try again what was given up because of a lock or a lack.
 pub const SOON: Duration = Duration::from_secs(1);
-/// and what else went wrong after this.
+/// When to try again what went wrong otherwise.
 const LATER: Duration = Duration::from_secs(10);
 
 /// Work that a scheduler does for its database on each look. One static each, named in `src/lib.rs`.

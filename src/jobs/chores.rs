@@ -32,7 +32,7 @@ pub static OLD_JOBS: Own = Own { name: "jobs to be forgotten", visit: forget_old
 pub static TOO_MANY: Own = Own { name: "what a role has too much of", visit: forget_too_many };
 pub static CANCELED: Own = Own { name: "what is at work for jobs that were canceled", visit: activity::end_canceled };
 
-/// How often to look, while anything is there that has an owner, whether he is called otherwise.
+/// How often to look whether owners were renamed, as long as anything has one.
 const RENAMED: Duration = Duration::from_secs(600);
 
 fn pause_foreign_jobs() -> Result<Visit> {

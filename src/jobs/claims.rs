@@ -69,7 +69,7 @@ struct Rival {
     what: What,
 }
 
-/// Is somebody who asks for the same at this moment, in a transaction that has not ended, waited for?
+/// Somebody may be asking for the same at this moment, in a transaction that has not ended. Is he waited for?
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
     ForOthers,

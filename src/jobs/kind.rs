@@ -37,7 +37,7 @@ pub trait Kind: Sync {
     /// As in `upkeep.jobs`.
     fn name(&self) -> &'static str;
 
-    /// Is a job of this name that is to do this one of its own? Of kinds that share a name, the first that says so has it.
+    /// Kinds may share a name. A job of that name belongs to the first one that takes what it is to do.
     fn takes(&self, _params: &Value) -> bool {
         true
     }
@@ -54,13 +54,13 @@ pub trait Kind: Sync {
     /// Opens a job of it, in the executor that will run it.
     fn open(&self, job: &Job) -> Result<Box<dyn Work>>;
 
-    /// What it changes of indexes, or needs for itself, before it is started: jobs that want the same take turns. `begun`: an
-    /// executor before this one has started it.
+    /// The tables whose indexes it builds or drops. Jobs that want the same one are all accepted, and take turns when they
+    /// are started. `begun`: an executor before this one has started it.
     fn extent(&self, _job: &Job, _begun: bool) -> Result<Extent> {
         Ok(Extent::Tables(Vec::new()))
     }
 
-    /// What a job that is to do this with this table needs for itself.
+    /// What a job needs of its table that no other unfinished job may have: it is refused at creation otherwise.
     fn claims(&self, _relid: Option<Oid>, _params: &Value) -> Result<Vec<Claim>> {
         Ok(Vec::new())
     }

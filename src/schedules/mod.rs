@@ -8,9 +8,9 @@ mod cron;
 mod due;
 mod history;
 mod hold;
+mod kind;
 pub mod made;
 mod rule;
-mod run;
 mod runs;
 mod store;
 #[cfg(feature = "pg_test")]
@@ -19,4 +19,4 @@ mod verbs;
 pub mod zone;
 
 pub use due::Due;
-pub use run::ScheduledCommand;
+pub use kind::ScheduledCommand;

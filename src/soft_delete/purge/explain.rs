@@ -6,7 +6,8 @@ use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::prelude::*;
 
 use super::graph::{Edge, Graph};
-use super::{Subject, hold, subject};
+use super::hold;
+use super::subject::{Subject, subject};
 use crate::error::{Error, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
 use crate::server::raise::answer;
 use crate::server::repeated::{Arg, Statement};

@@ -1,0 +1,210 @@
+//! What SQL calls.
+
+use super::{columns, store, target, trigger};
+use std::ffi::CStr;
+
+use pgrx::prelude::*;
+
+use super::target::Table;
+use super::trigger::{Role, Stamps};
+use crate::calls::{arguments, standing};
+use crate::ddl::{renamed, require_trigger};
+use crate::error::{Error, INVALID_PARAMETER_VALUE, NULL_VALUE_NOT_ALLOWED, Result, UNDEFINED_OBJECT};
+use crate::server::raise::answer;
+use crate::server::{Oid, catalog};
+
+/// What is switched on and off together.
+#[derive(Clone, Copy)]
+enum Group {
+    Timestamps,
+    Userstamps,
+    Version,
+}
+
+impl Group {
+    fn roles(self) -> &'static [Role] {
+        match self {
+            Group::Timestamps => &[Role::CreatedAt, Role::UpdatedAt],
+            Group::Userstamps => &[Role::CreatedBy, Role::UpdatedBy],
+            Group::Version => &[Role::Version],
+        }
+    }
+
+    fn function(self) -> &'static str {
+        match self {
+            Group::Timestamps => "timestamps",
+            Group::Userstamps => "userstamps",
+            Group::Version => "row_version",
+        }
+    }
+}
+
+#[pg_extern(sql = false)]
+fn upkeep_enable_timestamps(
+    target: Option<Oid>,
+    created_at: Option<&CStr>,
+    updated_at: Option<&CStr>,
+    clock: Option<&str>,
+    created_change: Option<&str>,
+) {
+    let enable = || {
+        let clock = choice(clock, "clock", &["transaction", "statement", "clock"])?;
+        let refuse = choice(created_change, "created_change", &["keep", "refuse"])? == "refuse";
+        enable(target, Group::Timestamps, &[created_at, updated_at], |stamps| {
+            clock.clone_into(&mut stamps.clock);
+            stamps.refuse_created_at = refuse;
+        })
+    };
+    answer(enable());
+}
+
+#[pg_extern(sql = false)]
+fn upkeep_enable_userstamps(
+    target: Option<Oid>,
+    created_by: Option<&CStr>,
+    updated_by: Option<&CStr>,
+    created_change: Option<&str>,
+) {
+    let enable = || {
+        let refuse = choice(created_change, "created_change", &["keep", "refuse"])? == "refuse";
+        enable(target, Group::Userstamps, &[created_by, updated_by], |stamps| stamps.refuse_created_by = refuse)
+    };
+    answer(enable());
+}
+
+#[pg_extern(sql = false)]
+fn upkeep_enable_row_version(target: Option<Oid>, mode: Option<&str>, version: Option<&CStr>, required: Option<bool>) {
+    let enable = || {
+        let mode = choice(mode, "mode", &["incremented", "echo"])?;
+        let required = arguments::required(required, "required")?;
+        enable(target, Group::Version, &[version], |stamps| {
+            mode.clone_into(&mut stamps.mode);
+            stamps.required = required;
+        })
+    };
+    answer(enable());
+}
+
+#[pg_extern(sql = false)]
+fn upkeep_disable_timestamps(target: Option<Oid>) {
+    answer(disable(target, Group::Timestamps));
+}
+
+#[pg_extern(sql = false)]
+fn upkeep_disable_userstamps(target: Option<Oid>) {
+    answer(disable(target, Group::Userstamps));
+}
+
+#[pg_extern(sql = false)]
+fn upkeep_disable_row_version(target: Option<Oid>) {
+    answer(disable(target, Group::Version));
+}
+
+/// One of a few words.
+fn choice<'a>(given: Option<&'a str>, argument: &str, known: &[&str]) -> Result<&'a str> {
+    arguments::check_text(argument, given)?;
+    let given = arguments::required(given, argument)?;
+    if known.contains(&given) {
+        return Ok(given);
+    }
+    Err(Error::new(INVALID_PARAMETER_VALUE, format!("{argument} cannot be \"{given}\""))
+        .hint(format!("Use one of: {}.", known.join(", "))))
+}
+
+fn enable(target: Option<Oid>, group: Group, names: &[Option<&CStr>], set: impl Fn(&mut Stamps)) -> Result<()> {
+    standing::refuse_in_recovery("enable row stamps")?;
+    let mut wanted = Vec::new();
+    for (&role, name) in group.roles().iter().zip(names) {
+        if let Some(name) = name {
+            wanted.push((role, trigger::column_name(role, name)?));
+        }
+    }
+    if wanted.is_empty() {
+        let roles: Vec<_> = group.roles().iter().map(|role| role.word()).collect();
+        return Err(Error::new(NULL_VALUE_NOT_ALLOWED, format!("no column is named in {}", roles.join(" or ")))
+            .hint(format!("SELECT upkeep.disable_{}('table'); takes the stamps off.", group.function())));
+    }
+    let table = target::check(target)?;
+    table.in_short_attempts(|| enable_now(&table, group, &wanted, &set))
+}
+
+fn enable_now(table: &Table, group: Group, wanted: &[(Role, String)], set: impl Fn(&mut Stamps)) -> Result<()> {
+    let change = |stamps: &mut Stamps| {
+        for &role in group.roles() {
+            stamps.forget(role);
+        }
+        for (role, name) in wanted {
+            stamps.columns.insert(*role, name.clone());
+        }
+        set(stamps);
+    };
+    // Looked at before the lock, and again after it: a column may have been added meanwhile.
+    let missing = columns::missing(table, wanted)?;
+    require_trigger(table.relid, catalog::current_user(), None)?;
+    let exclusively = !missing.is_empty();
+    let table = &table.locked(exclusively)?;
+    target::check(Some(table.relid))?;
+    let missing = columns::missing(table, wanted)?;
+    let mut changed = Vec::new();
+    for each in table.with_children()? {
+        let each = each.locked(exclusively)?;
+        let mut stamps = store::read(each.relid)?.unwrap_or_default();
+        change(&mut stamps);
+        stamps.check(&each.sql)?;
+        changed.push((each, stamps));
+    }
+    columns::add(table, &missing)?;
+    for (each, stamps) in &changed {
+        store::write(each, stamps)?;
+        if store::read(each.relid)?.is_none_or(|written| written.columns != stamps.columns) {
+            return Err(renamed(&each.sql));
+        }
+    }
+    if columns::missing(table, wanted)?.is_empty() { Ok(()) } else { Err(renamed(&table.sql)) }
+}
+
+fn disable(target: Option<Oid>, group: Group) -> Result<()> {
+    standing::refuse_in_recovery("disable row stamps")?;
+    let table = target::check(target)?;
+    table.in_short_attempts(|| disable_now(&table, group))
+}
+
+fn disable_now(table: &Table, group: Group) -> Result<()> {
+    let table = &table.locked(true)?;
+    target::check(Some(table.relid))?;
+    let without = |relid: Oid| -> Result<Option<Stamps>> {
+        let Some(mut stamps) = store::read(relid)? else { return Ok(None) };
+        let before = stamps.columns.len();
+        for &role in group.roles() {
+            stamps.forget(role);
+        }
+        Ok((stamps.columns.len() != before).then_some(stamps))
+    };
+    let mut found = false;
+    for each in table.with_children()? {
+        if without(each.relid)?.is_none() {
+            continue;
+        }
+        let each = each.locked(true)?;
+        let Some(stamps) = without(each.relid)? else { continue };
+        found = true;
+        if stamps.columns.is_empty() {
+            store::remove(&each)?
+        } else {
+            store::write(&each, &stamps)?
+        }
+        if without(each.relid)?.is_some() {
+            return Err(renamed(&each.sql));
+        }
+    }
+    if found { Ok(()) } else { Err(not_enabled(table, group)) }
+}
+
+fn not_enabled(table: &Table, group: Group) -> Error {
+    let what = match group {
+        Group::Timestamps => "timestamps",
+        Group::Userstamps => "user stamps",
+        Group::Version => "row version",
+    };
+    Error::new(UNDEFINED_OBJECT, format!("{} has no {what}", table.sql)).hint("SELECT * FROM upkeep.row_stamps;")
+}
