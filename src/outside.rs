@@ -71,7 +71,7 @@ impl Work for Writing {
             Ok((shared, again))
         })?;
         if again {
-            spi::bookkeeping(|| quarantine::try_again(self.job))?;
+            spi::bookkeeping(|| quarantine::come_back_to(self.job))?;
             for row in quarantine::locked_after(self.job, self.relid, 0, 1000)? {
                 self.write(row.row_key.as_i64().unwrap_or_default())?;
                 quarantine::forget(self.job, self.relid, &row.row_key)?;

@@ -109,7 +109,7 @@ pub fn any(job: Uuid) -> Result<bool> {
 }
 
 /// Those that were put aside are to be come back to, like those that are locked. Inside [`spi::bookkeeping`].
-pub fn try_again(job: Uuid) -> Result<()> {
+pub fn come_back_to(job: Uuid) -> Result<()> {
     spi::execute("UPDATE upkeep._backfill_row SET state = 'locked' WHERE job OPERATOR(pg_catalog.=) $1", &[job.into()])
         .map(drop)
 }

@@ -240,7 +240,7 @@ pub fn try_again(job: Uuid, again: Again) -> Result<()> {
         "phase": Phase::Revisit, "round": 0, "after_number": 0, "rows_left": Value::Null,
     });
     spi::bookkeeping(|| {
-        quarantine::try_again(job)?;
+        quarantine::come_back_to(job)?;
         if again == Again::Leftovers {
             spi::execute("DELETE FROM upkeep._backfill_xid WHERE job OPERATOR(pg_catalog.=) $1", &[job.into()])?;
         }

@@ -1,4 +1,5 @@
-//! What unfinished jobs have for themselves: two that want the same of one table would be in each other's way.
+//! What unfinished jobs have for themselves: two that want the same of one table would be in each other's way. Unfinished are those
+//! that are queued, running or paused; that a job waits is shown by views, and is no state of its row.
 //!
 //! Claims hold OIDs and are no part of a dump. A job takes its own when it is created, and anew whenever it is queued again: by
 //! retry, by resume, and by `resume_all()` after a dump was restored. Those of finished jobs count for nothing.

@@ -149,8 +149,9 @@ impl Belonging {
 /// One job at work in one executor.
 pub trait Work {
     /// The next unit of work, in a transaction that the executor commits
-    /// together with the cursor. `Err` rolls it back: serialization failures,
-    /// deadlocks and lock timeouts are tried again, anything else fails the job.
+    /// together with the cursor. `Err` rolls it back. What may pass is tried again:
+    /// serialization failures, deadlocks, lock timeouts, a lack of resources, a cancel (`retry.rs`). Anything else fails
+    /// the job.
     fn step(&mut self, context: &mut Context) -> Result<Outcome>;
 
     /// The table that the next step changes, as far as that is known.
