@@ -27,3 +27,14 @@ ON CONFLICT DO NOTHING;
 
 COMMENT ON VIEW upkeep.quarantined_rows IS
 'Rows that a job put aside because they cannot be done, for a backfill because their new value is an error; upkeep.retry(job) tries them again. Visible to members of the job''s owner.';
+
+-- A null, as a subquery gives that finds nothing, is refused and not passed over in silence.
+ALTER FUNCTION upkeep.pause(uuid) CALLED ON NULL INPUT;
+ALTER FUNCTION upkeep.resume(uuid) CALLED ON NULL INPUT;
+ALTER FUNCTION upkeep.cancel(uuid) CALLED ON NULL INPUT;
+ALTER FUNCTION upkeep.retry(uuid) CALLED ON NULL INPUT;
+ALTER FUNCTION upkeep.drop_job(uuid) CALLED ON NULL INPUT;
+ALTER FUNCTION upkeep.unschedule(text) CALLED ON NULL INPUT;
+ALTER FUNCTION upkeep.unschedule(uuid) CALLED ON NULL INPUT;
+ALTER FUNCTION upkeep.run_now(text) CALLED ON NULL INPUT;
+ALTER FUNCTION upkeep.run_now(uuid) CALLED ON NULL INPUT;

@@ -18,28 +18,28 @@ use crate::server::raise::{self};
 use crate::server::{Oid, catalog, spi};
 
 #[pg_extern(sql = false)]
-fn pause(job: Uuid) -> Uuid {
-    raise::answer(pause_job(job))
+fn pause(job: Option<Uuid>) -> Uuid {
+    raise::answer(arguments::required(job, "job").and_then(pause_job))
 }
 
 #[pg_extern(sql = false)]
-fn resume(job: Uuid) -> Uuid {
-    raise::answer(resume_job(job))
+fn resume(job: Option<Uuid>) -> Uuid {
+    raise::answer(arguments::required(job, "job").and_then(resume_job))
 }
 
 #[pg_extern(sql = false)]
-fn cancel(job: Uuid) -> Uuid {
-    raise::answer(cancel_job(job))
+fn cancel(job: Option<Uuid>) -> Uuid {
+    raise::answer(arguments::required(job, "job").and_then(cancel_job))
 }
 
 #[pg_extern(sql = false)]
-fn retry(job: Uuid) -> Uuid {
-    raise::answer(retry_job(job))
+fn retry(job: Option<Uuid>) -> Uuid {
+    raise::answer(arguments::required(job, "job").and_then(retry_job))
 }
 
 #[pg_extern(sql = false)]
-fn drop_job(job: Uuid) -> Uuid {
-    raise::answer(drop_finished(job))
+fn drop_job(job: Option<Uuid>) -> Uuid {
+    raise::answer(arguments::required(job, "job").and_then(drop_finished))
 }
 
 #[pg_extern(sql = false)]

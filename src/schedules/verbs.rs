@@ -21,23 +21,23 @@ use crate::server::raise::{self, Level};
 use crate::server::{Oid, catalog, spi, statement};
 
 #[pg_extern(sql = false)]
-fn unschedule_by_name(name: &str) -> Uuid {
-    raise::answer(By::name(name).and_then(unschedule))
+fn unschedule_by_name(name: Option<&str>) -> Uuid {
+    raise::answer(arguments::required(name, "name").and_then(By::name).and_then(unschedule))
 }
 
 #[pg_extern(sql = false)]
-fn unschedule_by_id(schedule: Uuid) -> Uuid {
-    raise::answer(unschedule(By::Id(schedule)))
+fn unschedule_by_id(schedule: Option<Uuid>) -> Uuid {
+    raise::answer(arguments::required(schedule, "schedule").map(By::Id).and_then(unschedule))
 }
 
 #[pg_extern(sql = false)]
-fn run_now_by_name(name: &str) -> Uuid {
-    raise::answer(By::name(name).and_then(run_now))
+fn run_now_by_name(name: Option<&str>) -> Uuid {
+    raise::answer(arguments::required(name, "name").and_then(By::name).and_then(run_now))
 }
 
 #[pg_extern(sql = false)]
-fn run_now_by_id(schedule: Uuid) -> Uuid {
-    raise::answer(run_now(By::Id(schedule)))
+fn run_now_by_id(schedule: Option<Uuid>) -> Uuid {
+    raise::answer(arguments::required(schedule, "schedule").map(By::Id).and_then(run_now))
 }
 
 #[pg_extern(sql = false)]

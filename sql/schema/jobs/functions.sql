@@ -1,30 +1,30 @@
 -- What people do to jobs, and the workers that run them.
 
 CREATE FUNCTION upkeep.pause(job uuid) RETURNS uuid
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pause_wrapper';
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pause_wrapper';
 COMMENT ON FUNCTION upkeep.pause(uuid) IS
 'Pauses a job after its current batch. Owner''s members and upkeep.admin_role. '
 '42704 no such job, 42501 not yours, 55000 finished or a command that has started.';
 
 CREATE FUNCTION upkeep.resume(job uuid) RETURNS uuid
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'resume_wrapper';
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'resume_wrapper';
 COMMENT ON FUNCTION upkeep.resume(uuid) IS
 'Lets a paused job go on where it was. Owner''s members. 55000 if it is finished, or came with a dump (resume_all).';
 
 CREATE FUNCTION upkeep.cancel(job uuid) RETURNS uuid
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cancel_wrapper';
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cancel_wrapper';
 COMMENT ON FUNCTION upkeep.cancel(uuid) IS
 'Ends a job for good once the caller''s transaction commits; its current batch or command is canceled, '
 'what was committed stays. Owner''s members and upkeep.admin_role. 55000 if it has finished.';
 
 CREATE FUNCTION upkeep.retry(job uuid) RETURNS uuid
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retry_wrapper';
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retry_wrapper';
 COMMENT ON FUNCTION upkeep.retry(uuid) IS
 'Starts a failed or canceled job again at its cursor, or a done one for its quarantined and left rows. '
 'Owner''s members. 55000 if there is nothing to try again.';
 
 CREATE FUNCTION upkeep.drop_job(job uuid) RETURNS uuid
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'drop_job_wrapper';
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'drop_job_wrapper';
 COMMENT ON FUNCTION upkeep.drop_job(uuid) IS
 'Forgets a finished job and its history. Owner''s members and upkeep.admin_role. 55000 if it has not finished.';
 

@@ -23,13 +23,13 @@ COMMENT ON FUNCTION upkeep.schedule(text, text, text, text, interval, integer, i
 '0A000 for a command that cannot run in a worker.';
 
 CREATE FUNCTION upkeep.unschedule(name text) RETURNS uuid
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'unschedule_by_name_wrapper';
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'unschedule_by_name_wrapper';
 COMMENT ON FUNCTION upkeep.unschedule(text) IS
 'Ends a schedule for good and forgets its runs; a run that has started goes on. '
 'Owner''s members and upkeep.admin_role. To be granted. 42704 no such schedule, 22023 several of this name.';
 
 CREATE FUNCTION upkeep.unschedule(schedule uuid) RETURNS uuid
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'unschedule_by_id_wrapper';
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'unschedule_by_id_wrapper';
 COMMENT ON FUNCTION upkeep.unschedule(uuid) IS
 'Ends a schedule for good and forgets its runs; a run that has started goes on. '
 'Owner''s members and upkeep.admin_role. To be granted. 42704 no such schedule.';
@@ -73,14 +73,14 @@ COMMENT ON FUNCTION upkeep.alter_schedule(uuid, text, text, text, interval, inte
 'Errors as of upkeep.schedule; 42704 no such schedule.';
 
 CREATE FUNCTION upkeep.run_now(name text) RETURNS uuid
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'run_now_by_name_wrapper';
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'run_now_by_name_wrapper';
 COMMENT ON FUNCTION upkeep.run_now(text) IS
 'Runs a schedule''s command once now, paused or not, and returns the job. Owner''s members. To be granted. '
 '42704 no such schedule, 22023 several of this name, 55006 a run has not ended, 53400 upkeep.max_jobs_per_role, '
 '55000 it came with a dump.';
 
 CREATE FUNCTION upkeep.run_now(schedule uuid) RETURNS uuid
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'run_now_by_id_wrapper';
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'run_now_by_id_wrapper';
 COMMENT ON FUNCTION upkeep.run_now(uuid) IS
 'Runs a schedule''s command once now, paused or not, and returns the job. Owner''s members. To be granted. '
 '42704 no such schedule, 55006 a run has not ended, 53400 upkeep.max_jobs_per_role, 55000 it came with a dump.';
