@@ -27,14 +27,8 @@ pub enum OnError {
 
 impl OnError {
     pub fn read(text: Option<&str>) -> Result<Self> {
-        match text {
-            None | Some("quarantine") => Ok(OnError::Quarantine),
-            Some("stop") => Ok(OnError::Stop),
-            Some(other) => Err(Error::new(
-                INVALID_PARAMETER_VALUE,
-                format!("on_error must be quarantine or stop, but is \"{other}\""),
-            )),
-        }
+        let word = arguments::one_of(text.unwrap_or("quarantine"), "on_error", &["quarantine", "stop"])?;
+        Ok(if word == "stop" { OnError::Stop } else { OnError::Quarantine })
     }
 }
 

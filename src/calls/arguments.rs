@@ -4,11 +4,20 @@ use std::time::Duration;
 
 use pgrx::datum::Interval;
 
-use crate::error::{Error, NULL_VALUE_NOT_ALLOWED, PROGRAM_LIMIT_EXCEEDED, Result};
+use crate::error::{Error, INVALID_PARAMETER_VALUE, NULL_VALUE_NOT_ALLOWED, PROGRAM_LIMIT_EXCEEDED, Result};
 
 /// An argument that must not be null.
 pub fn required<T>(value: Option<T>, argument: &str) -> Result<T> {
     value.ok_or_else(|| Error::new(NULL_VALUE_NOT_ALLOWED, format!("{argument} must not be null")))
+}
+
+/// An argument that is one of a few words.
+pub fn one_of<'a>(given: &'a str, argument: &str, known: &[&str]) -> Result<&'a str> {
+    if known.contains(&given) {
+        return Ok(given);
+    }
+    let known = known.join(", ");
+    Err(Error::new(INVALID_PARAMETER_VALUE, format!("{argument} must be one of {known}, but is \"{given}\"")))
 }
 
 /// Bytes of a text that a job or a schedule keeps: everybody's scheduler and executors read it.

@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 use super::reading::{self, Texts};
 use super::sums::{Figures, Key};
 use super::{arguments, buckets};
-use crate::calls::arguments::{check_text, required};
+use crate::calls::arguments::{check_text, one_of, required};
 use crate::error::*;
 use crate::server::Oid;
 use crate::server::raise::answer;
@@ -132,12 +132,9 @@ const ORDERS: [(&str, Order); 10] = [
 
 impl Order {
     fn named(name: &str) -> Result<Order> {
-        ORDERS.iter().find(|(known, _)| *known == name).map(|&(_, order)| order).ok_or_else(|| {
-            let known: Vec<_> = ORDERS.iter().map(|(name, _)| *name).collect();
-            Error::new(INVALID_PARAMETER_VALUE, format!("order_by must not be \"{name}\""))
-                .detail(format!("It is one of: {}.", known.join(", ")))
-                .hint("SELECT * FROM upkeep.top_queries('p95');")
-        })
+        let known: Vec<_> = ORDERS.iter().map(|(name, _)| *name).collect();
+        one_of(name, "order_by", &known)?;
+        Ok(ORDERS.iter().find(|(known, _)| *known == name).map_or(ORDERS[0].1, |&(_, order)| order))
     }
 
     /// `None`: not known, and not to be listed.

@@ -9,7 +9,7 @@ use super::target::Table;
 use super::trigger::{Role, Stamps};
 use crate::calls::{arguments, standing};
 use crate::ddl::{renamed, require_trigger};
-use crate::error::{Error, INVALID_PARAMETER_VALUE, NULL_VALUE_NOT_ALLOWED, Result, UNDEFINED_OBJECT};
+use crate::error::{Error, NULL_VALUE_NOT_ALLOWED, Result, UNDEFINED_OBJECT};
 use crate::server::raise::answer;
 use crate::server::{Oid, catalog};
 
@@ -103,12 +103,7 @@ fn upkeep_disable_row_version(target: Option<Oid>) {
 /// One of a few words.
 fn choice<'a>(given: Option<&'a str>, argument: &str, known: &[&str]) -> Result<&'a str> {
     arguments::check_text(argument, given)?;
-    let given = arguments::required(given, argument)?;
-    if known.contains(&given) {
-        return Ok(given);
-    }
-    Err(Error::new(INVALID_PARAMETER_VALUE, format!("{argument} cannot be \"{given}\""))
-        .hint(format!("Use one of: {}.", known.join(", "))))
+    arguments::one_of(arguments::required(given, argument)?, argument, known)
 }
 
 fn enable(target: Option<Oid>, group: Group, names: &[Option<&CStr>], set: impl Fn(&mut Stamps)) -> Result<()> {

@@ -124,6 +124,9 @@ pub fn require_owner_of(managed: &Managed) -> Result<()> {
 
 fn check(relid: Oid, class: &Class, request: &Request<'_>) -> Result<()> {
     let table = qualified(&class.schema, &class.name);
+    if class.may {
+        refuse_enabled(relid, &table)?;
+    }
     if !matches!(&*class.kind, "r" | "p") {
         return Err(Error::new(WRONG_OBJECT_TYPE, format!("{table} is not a table"))
             .hint("Name an ordinary or a partitioned table."));
@@ -133,7 +136,6 @@ fn check(relid: Oid, class: &Class, request: &Request<'_>) -> Result<()> {
     }
     require_owner(class.may, &table)?;
     check_words(request)?;
-    refuse_enabled(relid, &table)?;
     check_kind(class, request, &table)?;
     check_published(class, request, &table)?;
     check_primary_key(relid, class, &table)?;
@@ -142,21 +144,13 @@ fn check(relid: Oid, class: &Class, request: &Request<'_>) -> Result<()> {
 }
 
 fn check_words(request: &Request<'_>) -> Result<()> {
-    if !["live_view", "swap", "swap_published", "none"].contains(&request.hide) {
-        return Err(Error::new(INVALID_PARAMETER_VALUE, format!("hide is '{}'", request.hide))
-            .hint("It is one of: live_view, swap, swap_published, none."));
-    }
-    if !["refuse", "restrict", "ignore"].contains(&request.on_unmanaged) {
-        return Err(Error::new(INVALID_PARAMETER_VALUE, format!("on_unmanaged is '{}'", request.on_unmanaged))
-            .hint("It is one of: refuse, restrict, ignore."));
-    }
-    Ok(())
+    arguments::one_of(request.hide, "hide", &["live_view", "swap", "swap_published", "none"])?;
+    arguments::one_of(request.on_unmanaged, "on_unmanaged", &["refuse", "restrict", "ignore"]).map(drop)
 }
 
 fn refuse_enabled(relid: Oid, table: &str) -> Result<()> {
-    if let Some(known) = managed::find(relid)?
-        && known.relid == relid
-    {
+    // By the name of its live view, too: with hide => 'swap' that is the one that the table had.
+    if managed::find_whole(relid)?.is_some() {
         return Err(Error::new(DUPLICATE_OBJECT, format!("soft delete is enabled on {table} already")).hint(format!(
             "To enable it in another way: SELECT upkeep.disable_soft_delete({}, 'keep');",
             literal(table)
