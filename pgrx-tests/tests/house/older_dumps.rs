@@ -94,9 +94,19 @@ fn work_of_older_versions_goes_on_after_an_update() -> Result<()> {
     source.run("SELECT upkeep.start_workers()")?;
     let work = work(&mut source)?;
     for version in VERSIONS {
-        let mut old = database_of(&server, &mut source, &format!("of {version}"), version)?;
+        let name = format!("of {version}");
+        let mut source = server.connect("source")?;
+        let mut old = database_of(&server, &mut source, &name, version)?;
         // A server that goes down in the middle leaves the old version, and the update works afterwards.
-        old.run("BEGIN; ALTER EXTENSION pg_upkeep UPDATE; ROLLBACK; ALTER EXTENSION pg_upkeep UPDATE")?;
+        old.run("BEGIN; ALTER EXTENSION pg_upkeep UPDATE")?;
+        let updating = old.pid()?;
+        let mut old = server.kill_and_recover(updating, &name)?;
+        assert_eq!(old.text("SELECT extversion FROM pg_extension WHERE extname = 'pg_upkeep'")?, version);
+        // A session that has looked at the old tables goes on beside the new ones.
+        let mut beside = server.connect(&name)?;
+        assert_eq!(beside.error("SELECT upkeep.pause_all()")?.hint(), Some("ALTER EXTENSION pg_upkeep UPDATE;"));
+        old.run("ALTER EXTENSION pg_upkeep UPDATE")?;
+        assert_eq!(beside.text("SELECT count(*) FROM upkeep.quarantined_rows")?, "10");
         let claims = "SELECT string_agg(what, ', ' ORDER BY what) FROM upkeep._job_claim";
         assert_eq!(old.text(claims)?, "column w", "{version}: of the one that is unfinished");
         let second = old.error("SELECT upkeep.backfill('filled', 'w = 0', 'w IS NULL')")?;
