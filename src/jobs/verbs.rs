@@ -257,6 +257,8 @@ fn retry_job(job: Uuid) -> Result<Uuid> {
         return Err(target
             .wrong_state("retry", "Only jobs that are failed, canceled or done with rows left can be tried again."));
     }
+    let kind = registry::kind(&target.kind, &target.params)?;
+    kind.check_retry(job)?;
     let was_done = target.state == "done";
     if was_done && target.rows_left == 0 && !quarantine::any(job)? {
         return Err(target.wrong_state("retry", "The job is done with no rows left: there is nothing to try again."));
@@ -265,8 +267,6 @@ fn retry_job(job: Uuid) -> Result<Uuid> {
         refuse_taken_name(target.owner, name)?;
     }
     queue::check_limit(target.owner, &catalog::role_name(target.owner).unwrap_or_default())?;
-    let kind = registry::kind(&target.kind, &target.params)?;
-    kind.check_retry(job)?;
     if target.is_here {
         claims::take(job, &kind.claims(target.relid, &target.params)?, Wait::ForOthers)?;
     }

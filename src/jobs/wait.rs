@@ -139,7 +139,8 @@ fn unknown_failure(job: Uuid) -> Error {
 
 fn left_over(job: Uuid, rows: i64, put_aside: bool) -> Error {
     let shown = if put_aside { format!("SELECT * FROM {}; ", quarantine::VIEW) } else { String::new() };
-    Error::new(SqlState::new(b"01000"), format!("job {job} is done, but {rows} rows are left"))
+    let rows = if rows == 1 { "1 row is".to_owned() } else { format!("{rows} rows are") };
+    Error::new(SqlState::new(b"01000"), format!("job {job} is done, but {rows} left"))
         .hint(format!("{shown}SELECT * FROM upkeep.job_events; then SELECT upkeep.retry(job);"))
 }
 

@@ -256,7 +256,8 @@ impl Run {
         let limit = self.definition.options.max_quarantined();
         let none_worked = !self.proved && quarantined >= FIRST_TRIES;
         if quarantined <= limit && !none_worked {
-            context.event("quarantine", format!("{quarantined} rows are put aside by now"));
+            let rows = if quarantined == 1 { "1 row is".to_owned() } else { format!("{quarantined} rows are") };
+            context.event("quarantine", format!("{rows} put aside by now"));
             return Ok(None);
         }
         let Some((sqlstate, message, count)) = quarantine::most_frequent_error(self.job)? else {

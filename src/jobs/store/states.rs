@@ -109,7 +109,13 @@ pub fn finish(job: Uuid, rows_left: i64, irrevocable: bool) -> Result<()> {
         &[job.into(), rows_left.into(), irrevocable.into()],
     )?;
     if finished > 0 {
-        add_event(job, "done", (rows_left > 0).then(|| format!("{rows_left} rows left")).as_deref())?;
+        add_event(
+            job,
+            "done",
+            (rows_left > 0)
+                .then(|| if rows_left == 1 { "1 row left".to_owned() } else { format!("{rows_left} rows left") })
+                .as_deref(),
+        )?;
         notify(job, "done")?;
     }
     Ok(())

@@ -34,6 +34,9 @@ unsafe fn inspect(source: &CStr, text: &str) -> Result<String> {
     unsafe {
         let statements = pg_sys::raw_parser(source.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
         let count = if statements.is_null() { 0 } else { (*statements).length };
+        if count == 0 {
+            return Err(Error::new(SYNTAX_ERROR, "a job's command must not be empty"));
+        }
         if count != 1 {
             return Err(Error::new(
                 SYNTAX_ERROR,
