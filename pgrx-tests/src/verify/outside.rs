@@ -29,7 +29,13 @@ pub fn run(cluster: &Cluster) -> Result<()> {
     expect("a second one is refused", refused.code().code(), "55006")?;
     expect("in these words", refused.message(), "another numbers of this table has not ended")?;
     for blow in [Blow::Kill, Blow::Terminate, Blow::Kill] {
+        let before = cluster.log_position();
         strike_open_step(cluster, &mut session, blow)?;
+        if matches!(blow, Blow::Kill) {
+            // Until then the server takes connections that it ends in a moment.
+            let restarts = || cluster.log_since(before).contains("reinitializing");
+            wait_until("the server to restart itself", PATIENCE, restarts)?;
+        }
         session = cluster.connect_again(DATABASE)?;
     }
     wait_for_state(&mut session, &job, "done")?;
