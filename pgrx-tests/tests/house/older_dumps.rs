@@ -48,7 +48,7 @@ fn database_of(server: &Cluster, source: &mut Session, name: &str, version: &str
     old.run("UPDATE filled SET v = 100 / n WHERE n <> 0")?;
     let tables: Vec<String> = old.values(
         "SELECT c.relname::text FROM pg_extension e JOIN pg_class c ON c.oid = ANY (e.extconfig)
-         WHERE e.extname = 'pg_upkeep' AND c.relkind = 'r' ORDER BY 1",
+         WHERE e.extname = 'pg_upkeep' AND c.relkind = 'r' ORDER BY c.relname NOT IN ('_job', '_schedule'), 1",
     )?;
     for table in tables {
         for row in source.values::<String>(&format!("SELECT to_jsonb(t)::text FROM upkeep.{table} t"))? {
