@@ -17,7 +17,11 @@ pub fn run(cluster: &Cluster) -> Result<()> {
         "CREATE SCHEMA tests;
          CREATE FUNCTION tests.numbers(oid, text, bigint) RETURNS uuid
              LANGUAGE c STRICT AS '$libdir/pg_upkeep', 'outside_numbers_wrapper';
-         CREATE TABLE numbers (n bigint)",
+         CREATE ROLE numbers_owner LOGIN;
+         GRANT USAGE ON SCHEMA tests TO numbers_owner;
+         CREATE TABLE numbers (n bigint);
+         ALTER TABLE numbers OWNER TO numbers_owner;
+         SET ROLE numbers_owner",
     )?;
     let ask = format!("SELECT tests.numbers('numbers'::regclass, 'public.numbers', {LAST})");
     let job = session.text(&ask)?;
