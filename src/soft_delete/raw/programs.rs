@@ -3,6 +3,7 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, Datum, Oid};
@@ -108,16 +109,25 @@ fn out_of_date(is: impl Fn(&Program) -> bool) {
     });
 }
 
+/// Is there anything in [`OLD`]? Every transaction of every session asks when it ends, and the first use of a list that is to be
+/// dropped allocates (LAW 13).
+static HAS_OLD: AtomicBool = AtomicBool::new(false);
+
 /// Keeps something until the transaction ends, however it ends.
 pub fn keep(what: Box<dyn Any>) {
+    HAS_OLD.store(true, Relaxed);
     OLD.with_borrow_mut(|old| old.push(what));
 }
 
 /// At the end of a transaction: nobody holds any of it.
 pub fn forget_old() {
+    if !HAS_OLD.load(Relaxed) {
+        return;
+    }
     OLD.with(|old| {
         if let Ok(mut old) = old.try_borrow_mut() {
             old.clear();
+            HAS_OLD.store(false, Relaxed);
         }
     });
 }
