@@ -11,5 +11,6 @@ mod older_dumps;
 mod older_version;
 mod privileges;
 mod refused_memory;
+mod released_dumps;
 mod secrets;
 mod short_locks;

@@ -250,6 +250,22 @@ fn drop_job_forgets_everything_about_it() -> Result<()> {
     Ok(())
 }
 
+/// As a dump of a later version can bring one: nobody here knows what it has left, or how that is removed.
+#[test]
+fn a_finished_job_of_an_unknown_kind_can_be_dropped() -> Result<()> {
+    let db = testing::database_without_preload()?;
+    let mut session = db.connect()?;
+    let job = run_in_background(&mut session, "SELECT 1")?;
+    session.run(&format!("SELECT upkeep.cancel('{job}')"))?;
+    session.run("UPDATE upkeep._job SET kind = 'unheard of', needs_cleanup = true")?;
+    assert_eq!(sqlstate(&mut session, &format!("SELECT upkeep.drop_job('{job}')"))?, "55006", "not yet tried");
+    session.run("SELECT upkeep.start_workers()")?;
+    wait_for_text(&mut session, "SELECT needs_cleanup FROM upkeep._job", "f")?;
+    session.run(&format!("SELECT upkeep.drop_job('{job}')"))?;
+    assert_eq!(session.text("SELECT count(*) FROM upkeep._job")?, "0");
+    Ok(())
+}
+
 #[test]
 fn altering_a_job_has_limits() -> Result<()> {
     let db = testing::database_without_preload()?;

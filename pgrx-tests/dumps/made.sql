@@ -1,0 +1,54 @@
+-- What the dumps beside this were made of, by the library of their version on PostgreSQL 15: run by a superuser in an empty
+-- database, then pg_dump (plain), pg_dump -Fc.
+CREATE ROLE keeper LOGIN;
+CREATE EXTENSION pg_upkeep;
+GRANT CREATE ON SCHEMA public TO keeper;
+GRANT EXECUTE ON FUNCTION upkeep.run_in_background, upkeep.schedule, upkeep.run_now(text) TO keeper;
+SELECT upkeep.start_workers();
+
+SET SESSION AUTHORIZATION keeper;
+CREATE TABLE users (id int PRIMARY KEY, email text NOT NULL UNIQUE, n int, v int);
+CREATE TABLE sessions (id int PRIMARY KEY, "user" int NOT NULL REFERENCES users ON DELETE CASCADE);
+CREATE TABLE invoices (id int PRIMARY KEY, "user" int REFERENCES users ON DELETE SET NULL);
+CREATE TABLE orders (id int PRIMARY KEY, what text, gone boolean NOT NULL DEFAULT false);
+INSERT INTO users SELECT g, 'user' || g || '@example.com', g % 10 FROM generate_series(1, 100) g;
+INSERT INTO sessions SELECT g, 1 + g % 100 FROM generate_series(1, 200) g;
+INSERT INTO invoices SELECT g, g FROM generate_series(1, 100) g;
+INSERT INTO orders SELECT g, 'order ' || g FROM generate_series(1, 50) g;
+
+-- Row stamps, and soft delete in its three forms: a live view, a swapped table with a flag, and none.
+SELECT upkeep.enable_timestamps('users'), upkeep.enable_userstamps('users'), upkeep.enable_row_version('users');
+SELECT upkeep.enable_soft_delete('sessions', hide => 'none');
+SELECT upkeep.enable_soft_delete('users', retention => '1 year');
+SELECT upkeep.enable_soft_delete('orders', hide => 'swap', flag => 'gone');
+SELECT upkeep.make_unique_keys_partial('users') AS keys \gset
+CALL upkeep.wait(:'keys');
+
+-- Deletions: one to come back, one to be purged, one that is held, one that came back; of orders by the flag, and by the view.
+DELETE FROM users_live WHERE id = 1;
+DELETE FROM users_live WHERE id = 5;
+SELECT upkeep.soft_delete('users', 'id IN (2, 3)', 'asked for') AS held \gset
+SELECT upkeep.hold_deletion(:'held', 'a lawsuit');
+SELECT upkeep.soft_delete('users', 'id = 4') AS back \gset
+SELECT upkeep.undelete(:'back'::uuid);
+INSERT INTO users_live (id, email, n) VALUES (101, 'user2@example.com', 1);
+UPDATE orders_all SET gone = true WHERE id = 7;
+DELETE FROM orders WHERE id = 8;
+
+-- Jobs: with rows put aside, paused, canceled, a command; a schedule with a run.
+SELECT upkeep.backfill('users', 'v = 100 / n', 'v IS NULL') AS left \gset
+CALL upkeep.wait(:'left');
+SELECT upkeep.run_in_background('ANALYZE users', 'analyze users') AS command \gset
+CALL upkeep.wait(:'command');
+SELECT upkeep.schedule('tick', '1 hour', 'SELECT 1');
+SELECT upkeep.run_now('tick') AS run \gset
+CALL upkeep.wait(:'run');
+SELECT upkeep.backfill('orders_all', 'what = upper(what)', 'what <> upper(what)', paused => true);
+SELECT upkeep.backfill('users', 'email = lower(email)', 'email <> lower(email)', paused => true) AS canceled \gset
+SELECT upkeep.cancel(:'canceled');
+BEGIN;
+SELECT upkeep.purge_deleted('users', '1 millisecond') AS purge \gset
+SELECT upkeep.pause(:'purge');
+COMMIT;
+RESET SESSION AUTHORIZATION;
+SELECT upkeep.stop_workers();
