@@ -51,7 +51,8 @@ fn restored(server: &Cluster, database: &str, program: &str, arguments: &[&str],
 
 fn soft_delete_is_what_it_was(session: &mut Session) -> Result<()> {
     session.run("SET SESSION AUTHORIZATION keeper")?;
-    let counts = "SELECT (SELECT count(*) FROM users_live), (SELECT count(*) FROM users), (SELECT count(*) FROM orders),
+    let counts =
+        "SELECT (SELECT count(*) FROM users_live), (SELECT count(*) FROM users), (SELECT count(*) FROM orders),
                          (SELECT count(*) FROM orders_all WHERE gone AND deleted_at IS NOT NULL)";
     assert_eq!(session.text(counts)?, "97|101|48|2");
     let deletions = "SELECT string_agg(concat_ws(' ', relname, rows, held, restorable), ', ' ORDER BY deleted_at)
@@ -98,7 +99,10 @@ fn work_goes_on(session: &mut Session) -> Result<()> {
     wait(session, &paused)?;
     assert_eq!(session.text("SELECT count(*) FROM orders_all WHERE what <> upper(what)")?, "0");
     wait(session, &purge)?;
-    assert_eq!(session.text("SELECT string_agg(id::text, ' ' ORDER BY id) FROM users WHERE deleted_at IS NOT NULL")?, "2 3");
+    assert_eq!(
+        session.text("SELECT string_agg(id::text, ' ' ORDER BY id) FROM users WHERE deleted_at IS NOT NULL")?,
+        "2 3"
+    );
     session.run("UPDATE users SET n = 5 WHERE n = 0")?;
     session.run(&format!("SELECT upkeep.retry('{left}')"))?;
     session.run("SELECT upkeep.resume_all()")?;

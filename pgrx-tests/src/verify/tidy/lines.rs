@@ -25,9 +25,9 @@ pub fn check(clone: &Clone) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// Install and upgrade scripts are generated, or not to be changed any more.
+/// Install and upgrade scripts and dumps are generated, or not to be changed any more.
 fn is_frozen(path: &str) -> bool {
-    path.rsplit('/').next().is_some_and(|name| name.starts_with("pg_upkeep--"))
+    path.starts_with("pgrx-tests/dumps/") || path.rsplit('/').next().is_some_and(|name| name.starts_with("pg_upkeep--"))
 }
 
 /// Rows of tables, and what is one word, such as a link.
