@@ -184,10 +184,17 @@ fn an_error_at_each_stage_of_a_command_is_the_jobs_error() -> Result<()> {
 fn a_command_is_exactly_one_statement() -> Result<()> {
     let db = testing::database()?;
     let mut session = db.connect()?;
-    for command in ["", " -- nothing", ";", "SELECT 1; SELECT 2", "SELECT 1; DROP TABLE t --"] {
+    let (none, several) = ("must not be empty", "exactly one statement");
+    for (command, refusal) in [
+        ("", none),
+        (" -- nothing", none),
+        (";", none),
+        ("SELECT 1; SELECT 2", several),
+        ("SELECT 1; DROP TABLE t --", several),
+    ] {
         let error = session.error(&format!("SELECT upkeep.run_in_background('{command}')"))?;
         assert_eq!(error.code().code(), "42601", "{command}");
-        assert!(error.message().contains("exactly one statement"), "{}", error.message());
+        assert!(error.message().contains(refusal), "{}", error.message());
     }
     let error = session.error("SELECT upkeep.run_in_background('SELECT 1 FORM t t')")?;
     assert_eq!(error.code().code(), "42601");
