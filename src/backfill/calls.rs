@@ -163,7 +163,7 @@ fn upkeep_preview_backfill(
     TableIterator::new(rows.into_iter().map(|row| (row.row_key, row.old_row, row.new_row)))
 }
 
-/// One backfill at a time may fill a column: two would undo each other's room on the pages.
+/// Creates the job, and warns of what its owner may not see coming: policies that hide rows from it.
 fn create(checked: &Checked, job: NewJob<'_>) -> Result<Uuid> {
     let table = &checked.table;
     let policies_of = match checked.leaves.iter().find(|leaf| leaf.row_security) {

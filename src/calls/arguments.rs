@@ -1,4 +1,4 @@
-//! Arguments: there or not, how long, and in which unit.
+//! Arguments: there or not, how long, in which unit, and which of a few words.
 
 use std::time::Duration;
 

@@ -84,8 +84,8 @@ pub trait Held: Sync {
     fn to_release(&self) -> &'static str;
     /// The caller has these rows locked.
     fn hold(&self, rows: &[Uuid], reason: Option<&str>) -> Result<()>;
-    /// The same. Those that came with a dump or a copy belong here from now on.
-    fn release(&self, rows: &[Uuid]) -> Result<()>;
+    /// The same. Those that came with a dump or a copy belong here from now on; gives those that cannot, and why.
+    fn release(&self, rows: &[Uuid]) -> Result<Vec<(Uuid, Error)>>;
 }
 
 /// What a visit found.

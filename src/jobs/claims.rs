@@ -2,7 +2,8 @@
 //! that are queued, running or paused; that a job waits is shown by views, and is no state of its row.
 //!
 //! Claims hold OIDs and are no part of a dump. A job takes its own when it is created, and anew whenever it is queued again: by
-//! retry, by resume, and by `resume_all()` after a dump was restored. Those of finished jobs count for nothing.
+//! retry, by resume, and by `resume_all()`, which alone does so for those that came with a dump. Those of finished jobs count for
+//! nothing.
 
 use pgrx::Uuid;
 

@@ -11,6 +11,7 @@ use pgrx::prelude::*;
 use super::chore::Held;
 use super::claims::Wait;
 use super::kind::Job;
+use super::owners::Adopted;
 use super::{claims, forget, owners, queue, registry, store};
 use crate::calls::{arguments, standing};
 use crate::error::*;
@@ -68,8 +69,12 @@ fn resume() -> Result<i32> {
     )?;
     let stay = spi::bookkeeping(|| {
         forget::orphans()?;
-        let stay = resume_jobs(&found.jobs.locked)?;
-        found.others.iter().try_for_each(|(held, rows)| held.release(&rows.locked))?;
+        let jobs = resume_jobs(&found.jobs.locked)?;
+        let mut stay: Vec<_> = jobs.into_iter().map(|(job, why)| ("job", job, why)).collect();
+        for (held, rows) in &found.others {
+            let [one, _] = held.words();
+            stay.extend(held.release(&rows.locked)?.into_iter().map(|(row, why)| (one, row, why)));
+        }
         owners::follow_all()?;
         Ok(stay)
     })?;
@@ -78,12 +83,9 @@ fn resume() -> Result<i32> {
         queue::wake_or_warn()?;
     }
     found.tell("resumed", "resume_all")?;
-    for (job, refused) in stay.into_iter().take(MOST_NAMED) {
-        let message = format!("job {job} stays paused: {}", refused.message);
-        raise::report(
-            Level::Warning,
-            Error { message, ..refused }.hint(format!("Then: SELECT upkeep.resume('{job}');")),
-        );
+    for (what, which, why) in stay.into_iter().take(MOST_NAMED) {
+        let message = format!("{what} {which} stays paused: {}", why.message);
+        raise::report(Level::Warning, Error { message, ..why });
     }
     Ok(resumed)
 }
@@ -97,39 +99,35 @@ fn pause_jobs(jobs: &[Uuid], reason: Option<&str>) -> Result<()> {
     jobs.iter().try_for_each(|job| store::add_event(*job, "paused", reason))
 }
 
-/// Those that stay paused, because another job has what they need, and why.
+/// Those that stay paused, because they have no owner here or another job has what they need, and why.
 fn resume_jobs(jobs: &[Uuid]) -> Result<Vec<(Uuid, Error)>> {
+    let Adopted { moved, mut stay } = owners::adopt(owners::JOBS, jobs)?;
     // Executors of those that came with a dump are elsewhere, and did not end without a word.
     spi::execute(
-        "UPDATE upkeep._job_slot s SET pid = NULL, backend_start = NULL
-         FROM upkeep._job j
-         WHERE j.id OPERATOR(pg_catalog.=) s.job AND j.id OPERATOR(pg_catalog.=) ANY ($1)
-           AND NOT upkeep._is_here(j.system_identifier, j.database)",
-        &[jobs.to_vec().into()],
+        "UPDATE upkeep._job_slot SET pid = NULL, backend_start = NULL WHERE job OPERATOR(pg_catalog.=) ANY ($1)",
+        &[moved.clone().into()],
     )?;
-    let moved = as_written(jobs, FOREIGN)?;
     // OIDs of another place: of none of them, before any takes its own here.
-    claims::let_go(&moved.iter().map(|job| job.id).collect::<Vec<_>>())?;
-    for job in moved {
+    claims::let_go(&moved)?;
+    for job in as_written(&moved)? {
         // One of a kind that is not known has nothing to look up, and fails when it is started.
         if let Ok(kind) = registry::kind(&job.kind, &job.params) {
             kind.moved_here(job.id)?;
         }
     }
     spi::execute(
-        "UPDATE upkeep._job j SET
-             relid = CASE WHEN j.relid IS NOT NULL THEN pg_catalog.to_regclass(j.target)::pg_catalog.oid END
-         WHERE j.id OPERATOR(pg_catalog.=) ANY ($1) AND NOT upkeep._is_here(j.system_identifier, j.database)",
-        &[jobs.to_vec().into()],
+        "UPDATE upkeep._job SET
+             relid = CASE WHEN relid IS NOT NULL THEN pg_catalog.to_regclass(target)::pg_catalog.oid END
+         WHERE id OPERATOR(pg_catalog.=) ANY ($1)",
+        &[moved.into()],
     )?;
-    owners::adopt(owners::JOBS, jobs)?;
-    let mut stay = Vec::new();
-    for job in as_written(jobs, "true")? {
+    let here: Vec<Uuid> = jobs.iter().filter(|job| !stay.iter().any(|(other, _)| other == *job)).copied().collect();
+    for job in as_written(&here)? {
         // One of a kind that is not known, or that makes no sense, fails when it is started.
         let wanted = registry::kind(&job.kind, &job.params).and_then(|kind| kind.claims(job.relid, &job.params));
         match wanted.map_or(Ok(()), |wanted| claims::keep_or_take(job.id, &wanted, Wait::Never)) {
             Err(refused) if [OBJECT_IN_USE, LOCK_NOT_AVAILABLE].contains(&refused.sqlstate) => {
-                stay.push((job.id, refused));
+                stay.push((job.id, refused.hint(format!("Then: SELECT upkeep.resume('{}');", job.id))));
             }
             other => other?,
         }
@@ -151,13 +149,11 @@ fn resume_jobs(jobs: &[Uuid]) -> Result<Vec<(Uuid, Error)>> {
     Ok(stay)
 }
 
-/// Jobs as they are written down now; `only`: those of which this holds.
-fn as_written(jobs: &[Uuid], only: &str) -> Result<Vec<Job>> {
+/// Jobs as they are written down now.
+fn as_written(jobs: &[Uuid]) -> Result<Vec<Job>> {
     spi::execute_returning(
-        &format!(
-            "SELECT j.id, j.kind, j.owner, j.relid, j.target, j.params FROM upkeep._job j
-             WHERE j.id OPERATOR(pg_catalog.=) ANY ($1) AND {only} ORDER BY j.created_at, j.id"
-        ),
+        "SELECT id, kind, owner, relid, target, params FROM upkeep._job
+         WHERE id OPERATOR(pg_catalog.=) ANY ($1) ORDER BY created_at, id",
         &[jobs.to_vec().into()],
         |row| {
             Ok(Job {
@@ -171,9 +167,6 @@ fn as_written(jobs: &[Uuid], only: &str) -> Result<Vec<Job>> {
         },
     )
 }
-
-/// Came with a dump or a copy.
-const FOREIGN: &str = "NOT upkeep._is_here(j.system_identifier, j.database)";
 
 /// Rows that are meant: those that could be locked, and the rest.
 struct Rows {

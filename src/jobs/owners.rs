@@ -5,10 +5,12 @@
 //! All of it runs inside [`spi::bookkeeping`].
 
 use pgrx::Uuid;
+use pgrx::prelude::*;
 
 use super::registry;
-use crate::error::Result;
-use crate::server::{catalog, spi};
+use crate::error::{DUPLICATE_OBJECT, Error, LOCK_NOT_AVAILABLE, Result, UNDEFINED_OBJECT};
+use crate::server::lock::{Lock, Purpose};
+use crate::server::{Oid, catalog, spi};
 
 /// The private tables whose rows belong to a role, without their schema.
 pub fn owned() -> impl Iterator<Item = &'static str> {
@@ -18,6 +20,8 @@ pub fn owned() -> impl Iterator<Item = &'static str> {
 
 /// That of jobs.
 pub const JOBS: &str = "_job";
+
+const UNFINISHED: &str = "state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused'])";
 
 /// Takes down what owners are called by now. What somebody has locked is for a later look.
 pub fn follow_all() -> Result<()> {
@@ -42,29 +46,110 @@ pub fn follow(table: &str, only: Option<Uuid>) -> Result<()> {
     .map(drop)
 }
 
-/// From here on these rows, which came with a dump or a copy, belong here. In a copy within one server the owner is the
-/// same role, whatever it is called; only elsewhere its name has to do.
-pub fn adopt(table: &str, rows: &[Uuid]) -> Result<()> {
+/// Of a name of this owner's, in the table that it is unique in: two who want the same must see each other, and the unique
+/// index alone would answer with its own words.
+pub fn name_lock(table: &str, owner: Oid, name: &str) -> Lock {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    (table, owner.to_u32(), name).hash(&mut hasher);
+    Lock::new(Purpose::Name, hasher.finish())
+}
+
+/// Whose a row is here. An OID of another server is that of some other role, so only the owner's name counts; of this one the
+/// owner is the same role, whatever it is called by now. [`Oid::INVALID`]: nobody's.
+#[pg_extern(sql = false)]
+fn owner_here(system_identifier: i64, owner: Oid, owner_name: &str) -> Oid {
+    if system_identifier == catalog::system_identifier() {
+        return owner;
+    }
+    catalog::role_oid(owner_name).unwrap_or(Oid::INVALID)
+}
+
+/// Rows that came with a dump or a copy: those that belong here from now on, and those that cannot yet, and why.
+pub struct Adopted {
+    pub moved: Vec<Uuid>,
+    pub stay: Vec<(Uuid, Error)>,
+}
+
+/// A row of another place.
+struct Foreign {
+    id: Uuid,
+    owner_name: String,
+    owner: Oid,
+    name: Option<String>,
+}
+
+/// Takes in what of these rows came with a dump or a copy; the caller has locked them. One that cannot be is in nobody's way
+/// (LAW 32): its role is not on this server, or has something of that name here.
+pub fn adopt(table: &str, rows: &[Uuid]) -> Result<Adopted> {
+    let foreign = spi::execute_returning(
+        &format!(
+            "SELECT t.id, t.owner_name::pg_catalog.text, upkeep._owner(t.system_identifier, t.owner, t.owner_name), t.name
+             FROM upkeep.{table} t
+             WHERE t.id OPERATOR(pg_catalog.=) ANY ($1) AND NOT upkeep._is_here(t.system_identifier, t.database)
+             ORDER BY t.created_at, t.id"
+        ),
+        &[rows.to_vec().into()],
+        |row| {
+            Ok(Foreign { id: row.next()?, owner_name: row.next()?, owner: row.next()?, name: row.next_or_null()? })
+        },
+    )?;
+    let mut adopted = Adopted { moved: Vec::new(), stay: Vec::new() };
+    for row in foreign {
+        match what_is_missing(table, &row)? {
+            Some(missing) => adopted.stay.push((row.id, missing)),
+            None => {
+                move_here(table, &row)?;
+                adopted.moved.push(row.id);
+            }
+        }
+    }
+    Ok(adopted)
+}
+
+fn what_is_missing(table: &str, row: &Foreign) -> Result<Option<Error>> {
+    if row.owner == Oid::INVALID {
+        let missing = Error::new(UNDEFINED_OBJECT, format!("role \"{}\" does not exist", row.owner_name));
+        return Ok(Some(missing.hint("Create the role that it belongs to; then: SELECT upkeep.resume_all();")));
+    }
+    let Some(name) = &row.name else { return Ok(None) };
+    // The unique index would wait for whoever is about to take the name.
+    if !name_lock(table, row.owner, name).for_transaction_at_once() {
+        let taken = Error::new(LOCK_NOT_AVAILABLE, format!("another transaction uses the name \"{name}\""));
+        return Ok(Some(taken.hint("As soon as that has ended: SELECT upkeep.resume_all();")));
+    }
+    let unfinished = if table == JOBS { UNFINISHED } else { "true" };
+    let taken = spi::execute_returning(
+        &format!(
+            "SELECT id FROM upkeep.{table}
+             WHERE owner OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2
+               AND system_identifier OPERATOR(pg_catalog.=) $3 AND id OPERATOR(pg_catalog.<>) $4 AND {unfinished}"
+        ),
+        &[row.owner.into(), name.as_str().into(), catalog::system_identifier().into(), row.id.into()],
+        |row| row.require::<Uuid>(1),
+    )?;
+    Ok(taken.first().map(|other| {
+        Error::new(DUPLICATE_OBJECT, format!("role \"{}\" has another one named \"{name}\" here", row.owner_name))
+            .detail(format!("It is {other}."))
+            .hint("End or rename either of them; then: SELECT upkeep.resume_all();")
+    }))
+}
+
+fn move_here(table: &str, row: &Foreign) -> Result<()> {
     spi::execute(
         &format!(
-            "UPDATE upkeep.{table} t SET
-                 owner = CASE WHEN t.system_identifier OPERATOR(pg_catalog.=) $1 THEN t.owner
-                              ELSE coalesce((SELECT r.oid FROM pg_catalog.pg_roles r
-                                             WHERE r.rolname OPERATOR(pg_catalog.=) t.owner_name), 0::pg_catalog.oid) END,
-                 system_identifier = $1, database = $2
-             WHERE t.id OPERATOR(pg_catalog.=) ANY ($3)
-               AND (t.system_identifier OPERATOR(pg_catalog.<>) $1 OR t.database OPERATOR(pg_catalog.<>) $2)"
+            "UPDATE upkeep.{table} SET owner = $2, system_identifier = $3, database = $4
+             WHERE id OPERATOR(pg_catalog.=) $1"
         ),
-        &[catalog::system_identifier().into(), catalog::my_database().into(), rows.to_vec().into()],
+        &[row.id.into(), row.owner.into(), catalog::system_identifier().into(), catalog::my_database().into()],
     )
     .map(drop)
 }
 
 /// Is there anything whose owner's name a dump would carry to work elsewhere?
 pub fn anything_owned() -> Result<bool> {
-    let unfinished = "state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused'])";
     for table in owned() {
-        let condition = if table == JOBS { unfinished } else { "true" };
+        let condition = if table == JOBS { UNFINISHED } else { "true" };
         let found =
             spi::query_one(&format!("SELECT EXISTS (SELECT FROM upkeep.{table} WHERE {condition})"), &[], |row| {
                 row.require::<bool>(1)

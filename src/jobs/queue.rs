@@ -7,7 +7,7 @@ use super::advice::Standstill;
 use super::claims::Wait;
 use super::kind::Kind;
 use super::limits::Limits;
-use super::{activity, advice, claims, store};
+use super::{activity, advice, claims, owners, store};
 use crate::calls::{arguments, standing};
 use crate::error::*;
 use crate::server::json::JsonB;
@@ -72,7 +72,7 @@ pub fn create(new: NewJob<'_>) -> Result<Uuid> {
     new.kind.check_params(&new.params)?;
 
     if let Some(name) = new.name {
-        lock_name(owner, name);
+        owners::name_lock(owners::JOBS, owner, name).for_transaction();
         if let Some(existing) = find_same(&new, owner, name)? {
             return Ok(existing);
         }
@@ -156,18 +156,6 @@ pub fn check_batch_time(milliseconds: Option<i32>) -> Result<()> {
     }
 }
 
-/// Two who want the same name must see each other; the unique index alone would answer with its own words.
-pub fn lock_name(owner: Oid, name: &str) {
-    Lock::new(Purpose::Name, name_key(owner, name)).for_transaction();
-}
-
-fn name_key(owner: Oid, name: &str) -> u64 {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    (owner.to_u32(), name).hash(&mut hasher);
-    hasher.finish()
-}
-
 /// A job of that name which answers the request, or the error that it is another one.
 fn find_same(new: &NewJob<'_>, owner: Oid, name: &str) -> Result<Option<Uuid>> {
     let found = spi::bookkeeping(|| {
@@ -175,7 +163,7 @@ fn find_same(new: &NewJob<'_>, owner: Oid, name: &str) -> Result<Option<Uuid>> {
             "SELECT id, state,
                     kind OPERATOR(pg_catalog.=) $3 AND target OPERATOR(pg_catalog.=) $4 AND params OPERATOR(pg_catalog.=) $5
              FROM upkeep._job
-             WHERE owner OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2
+             WHERE name OPERATOR(pg_catalog.=) $2 AND upkeep._owner(system_identifier, owner, owner_name) OPERATOR(pg_catalog.=) $1
                AND state OPERATOR(pg_catalog.<>) ALL (ARRAY['failed', 'canceled'])
              ORDER BY (state OPERATOR(pg_catalog.=) 'done'), created_at DESC LIMIT 1",
             &[

@@ -14,7 +14,7 @@ use crate::calls::standing::{self, Right};
 use crate::error::*;
 use crate::quarantine;
 use crate::server::json::JsonB;
-use crate::server::raise::{self};
+use crate::server::raise::{self, Level};
 use crate::server::{Oid, catalog, spi};
 
 #[pg_extern(sql = false)]
@@ -102,7 +102,7 @@ struct Target {
     rows_left: i64,
     in_hand: bool,
     has_timezone: bool,
-    /// It did not come with a dump or a copy.
+    /// It belongs to this server and database: it did not come with a dump or a copy, or `resume_all()` has taken it in.
     is_here: bool,
 }
 
@@ -133,7 +133,7 @@ fn find(job: Uuid, right: Right, verb: &str) -> Result<Target> {
     let user = catalog::current_user();
     let found = spi::bookkeeping(|| {
         spi::execute_returning(
-            "SELECT j.kind, j.name, j.owner, j.state, j.reason, j.shared, coalesce(j.rows_left, 0), j.system_identifier, j.database,
+            "SELECT j.kind, j.name, upkeep._owner(j.system_identifier, j.owner, j.owner_name), j.state, j.reason, j.shared, coalesce(j.rows_left, 0), j.system_identifier, j.database,
                     EXISTS (SELECT 1 FROM upkeep._job_slot s
                             WHERE s.job OPERATOR(pg_catalog.=) j.id AND s.cursor IS NOT NULL),
                     j.timezone IS NOT NULL, j.params, j.relid
@@ -288,16 +288,25 @@ fn retry_job(job: Uuid) -> Result<Uuid> {
         )?;
         store::add_event(job, "queued", Some("retry"))
     })?;
+    if !target.is_here {
+        raise::report(
+            Level::Warning,
+            Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, format!("job {job} waits for resume_all()"))
+                .detail("It came with a dump or a copied database. Whether it may go on here is for an administrator to say.")
+                .hint("SELECT upkeep.resume_all();"),
+        );
+        return Ok(job);
+    }
     queue::wake_or_warn()?;
     Ok(job)
 }
 
 fn refuse_taken_name(owner: Oid, name: &str) -> Result<()> {
-    queue::lock_name(owner, name);
+    owners::name_lock(owners::JOBS, owner, name).for_transaction();
     let taken = spi::bookkeeping(|| {
         spi::execute_returning(
             "SELECT id FROM upkeep._job
-             WHERE owner OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2
+             WHERE name OPERATOR(pg_catalog.=) $2 AND upkeep._owner(system_identifier, owner, owner_name) OPERATOR(pg_catalog.=) $1
                AND state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused'])",
             &[owner.into(), name.into()],
             |row| row.require::<Uuid>(1),

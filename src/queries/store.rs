@@ -1,4 +1,4 @@
-//! The history in its tables. Everything here runs inside [`spi::bookkeeping`]; layout and ring: sql/schema/query_stats.sql.
+//! The history in its tables. Everything here runs inside [`spi::bookkeeping`]; layout and ring: sql/schema/queries/tables.sql.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

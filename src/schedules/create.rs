@@ -7,10 +7,11 @@ use pgrx::datum::Interval;
 use pgrx::prelude::*;
 
 use super::clock::{Rhythm, Rule};
-use super::{rule, store};
+use super::rule;
+use super::store::{self, TABLE};
 use crate::calls::arguments::milliseconds;
 use crate::error::*;
-use crate::jobs::queue;
+use crate::jobs::{owners, queue};
 use crate::server::json::JsonB;
 use crate::server::raise::{self, Level};
 use crate::server::{Oid, catalog, spi, statement};
@@ -173,7 +174,7 @@ pub fn check_retries(retries: Option<i32>, backoff: Option<i64>) -> Result<()> {
 
 /// Two who want the same name must see each other.
 pub fn lock_name(owner: Oid, name: &str) {
-    queue::lock_name(owner, &format!("schedule {name}"));
+    owners::name_lock(TABLE, owner, name).for_transaction();
 }
 
 /// A schedule of that name which answers the request, or the error that it is another one.
@@ -182,7 +183,8 @@ fn find_same(new: &NewSchedule<'_>, owner: Oid, timezone: &str) -> Result<Option
         spi::execute_returning(
             "SELECT id, schedule OPERATOR(pg_catalog.=) $3 AND command OPERATOR(pg_catalog.=) $4
                         AND timezone OPERATOR(pg_catalog.=) $5
-             FROM upkeep._schedule WHERE owner OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2",
+             FROM upkeep._schedule
+             WHERE name OPERATOR(pg_catalog.=) $2 AND upkeep._owner(system_identifier, owner, owner_name) OPERATOR(pg_catalog.=) $1",
             &[owner.into(), new.name.into(), new.schedule.into(), new.command.into(), timezone.into()],
             |row| Ok((row.require::<Uuid>(1)?, row.require::<bool>(2)?)),
         )

@@ -3,8 +3,8 @@
 
 use pgrx::Uuid;
 
-use super::store::{self, Entry, entry_columns};
-use crate::error::Result;
+use super::store::{self, Entry, TABLE, entry_columns};
+use crate::error::{Error, Result};
 use crate::jobs::chore::Held;
 use crate::jobs::owners;
 use crate::jobs::store::RESTORED;
@@ -30,7 +30,7 @@ pub struct Schedules;
 
 impl Held for Schedules {
     fn table(&self) -> &'static str {
-        "_schedule"
+        TABLE
     }
 
     fn words(&self) -> [&'static str; 2] {
@@ -55,14 +55,15 @@ impl Held for Schedules {
     }
 
     /// They go on from now. Whoever paused one by itself still has it paused.
-    fn release(&self, schedules: &[Uuid]) -> Result<()> {
-        owners::adopt(self.table(), schedules)?;
+    fn release(&self, schedules: &[Uuid]) -> Result<Vec<(Uuid, Error)>> {
+        let stay = owners::adopt(TABLE, schedules)?.stay;
         let released = spi::execute_returning(
             concat!(
-                "UPDATE upkeep._schedule s SET hold = NULL WHERE s.id OPERATOR(pg_catalog.=) ANY ($1) RETURNING ",
+                "UPDATE upkeep._schedule s SET hold = NULL
+                 WHERE s.id OPERATOR(pg_catalog.=) ANY ($1) AND s.id OPERATOR(pg_catalog.<>) ALL ($2) RETURNING ",
                 entry_columns!()
             ),
-            &[schedules.to_vec().into()],
+            &[schedules.to_vec().into(), stay.iter().map(|(schedule, _)| *schedule).collect::<Vec<_>>().into()],
             |row| Entry::read(&row),
         )?;
         let now = catalog::now();
@@ -72,6 +73,6 @@ impl Held for Schedules {
                 Err(error) => store::set_hold(entry.id, &error.message)?,
             }
         }
-        Ok(())
+        Ok(stay)
     }
 }

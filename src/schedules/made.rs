@@ -29,7 +29,7 @@ impl Made {
 /// `None`: it has been ended.
 pub fn find(schedule: Uuid) -> Result<Option<Made>> {
     let found = spi::execute_returning(
-        "SELECT id, owner, name, command FROM upkeep._schedule WHERE id OPERATOR(pg_catalog.=) $1",
+        "SELECT id, upkeep._owner(system_identifier, owner, owner_name), name, command FROM upkeep._schedule WHERE id OPERATOR(pg_catalog.=) $1",
         &[schedule.into()],
         |row| Made::read(&row),
     )?;
@@ -39,8 +39,8 @@ pub fn find(schedule: Uuid) -> Result<Option<Made>> {
 /// The one of this role that is called so.
 pub fn called(owner: Oid, name: &str) -> Result<Option<Made>> {
     let found = spi::execute_returning(
-        "SELECT id, owner, name, command FROM upkeep._schedule
-         WHERE owner OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2",
+        "SELECT id, upkeep._owner(system_identifier, owner, owner_name), name, command FROM upkeep._schedule
+         WHERE name OPERATOR(pg_catalog.=) $2 AND upkeep._owner(system_identifier, owner, owner_name) OPERATOR(pg_catalog.=) $1",
         &[owner.into(), name.into()],
         |row| Made::read(&row),
     )?;
@@ -50,7 +50,7 @@ pub fn called(owner: Oid, name: &str) -> Result<Option<Made>> {
 /// Locks those of them that nobody else has locked.
 pub fn lock(schedules: &[Uuid]) -> Result<Vec<Made>> {
     spi::execute_returning(
-        "SELECT id, owner, name, command FROM upkeep._schedule
+        "SELECT id, upkeep._owner(system_identifier, owner, owner_name), name, command FROM upkeep._schedule
          WHERE id OPERATOR(pg_catalog.=) ANY ($1) FOR UPDATE SKIP LOCKED",
         &[schedules.to_vec().into()],
         |row| Made::read(&row),
@@ -63,7 +63,8 @@ pub fn free_name(owner: Oid, name: &str) -> Result<String> {
         "SELECT n.name FROM (SELECT $2 AS name, 1 AS number
                              UNION ALL SELECT pg_catalog.concat($2, ' ', g), g FROM pg_catalog.generate_series(2, 1000) g) n
          WHERE NOT EXISTS (SELECT FROM upkeep._schedule s
-                           WHERE s.owner OPERATOR(pg_catalog.=) $1 AND s.name OPERATOR(pg_catalog.=) n.name)
+                           WHERE s.name OPERATOR(pg_catalog.=) n.name
+                             AND upkeep._owner(s.system_identifier, s.owner, s.owner_name) OPERATOR(pg_catalog.=) $1)
          ORDER BY n.number LIMIT 1",
         &[owner.into(), name.into()],
         |row| row.require::<String>(1),

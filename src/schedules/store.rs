@@ -9,6 +9,9 @@ use crate::error::{Error, INVALID_PARAMETER_VALUE, Result};
 use crate::server::zone::ServerZone;
 use crate::server::{Oid, spi};
 
+/// Without its schema.
+pub const TABLE: &str = "_schedule";
+
 /// What it takes to know when a schedule is due.
 pub struct Entry {
     pub id: Uuid,

@@ -165,7 +165,7 @@ fn id_of(name: &str, right: &Right) -> Result<Uuid> {
     let user = catalog::current_user();
     let named = spi::bookkeeping(|| {
         spi::query(
-            "SELECT id, owner FROM upkeep._schedule WHERE name OPERATOR(pg_catalog.=) $1",
+            "SELECT id, upkeep._owner(system_identifier, owner, owner_name) FROM upkeep._schedule WHERE name OPERATOR(pg_catalog.=) $1",
             &[name.into()],
             |row| Ok((row.require::<Uuid>(1)?, row.require::<Oid>(2)?)),
         )
@@ -207,7 +207,8 @@ fn lock(id: Uuid) -> Result<Option<Target>> {
     let home = (catalog::system_identifier(), catalog::my_database());
     let found = spi::bookkeeping(|| {
         spi::execute_returning(
-            "SELECT name, owner, schedule, every, timezone, paused, hold, system_identifier, database
+            "SELECT name, upkeep._owner(system_identifier, owner, owner_name), schedule, every, timezone, paused, hold,
+                    system_identifier, database
              FROM upkeep._schedule WHERE id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
             &[id.into()],
             |row| {
@@ -366,7 +367,7 @@ fn refuse_taken_name(owner: Oid, name: &str) -> Result<()> {
     let taken = spi::bookkeeping(|| {
         spi::execute_returning(
             "SELECT id FROM upkeep._schedule
-             WHERE owner OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2",
+             WHERE name OPERATOR(pg_catalog.=) $2 AND upkeep._owner(system_identifier, owner, owner_name) OPERATOR(pg_catalog.=) $1",
             &[owner.into(), name.into()],
             |row| row.require::<Uuid>(1),
         )

@@ -28,10 +28,7 @@ pub fn begin(target: Oid, deleted_rows: Option<&str>) -> Result<Ending> {
     standing::refuse_in_recovery("disable soft delete")?;
     standing::refuse_other_version()?;
     let deleted_rows = arguments::required(deleted_rows, "deleted_rows")?;
-    if !["refuse", "keep", "purge"].contains(&deleted_rows) {
-        return Err(Error::new(INVALID_PARAMETER_VALUE, format!("deleted_rows is '{deleted_rows}'"))
-            .hint("It is one of: refuse, keep, purge."));
-    }
+    let deleted_rows = arguments::one_of(deleted_rows, "deleted_rows", &["refuse", "keep", "purge"])?;
     let managed = request::target(target)?;
     require_owner_of(&managed)?;
     objects::lock_all(&managed, true)?;

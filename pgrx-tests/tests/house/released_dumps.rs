@@ -87,14 +87,13 @@ fn row_stamps_are_what_they_were(session: &mut Session) -> Result<()> {
 }
 
 fn work_goes_on(session: &mut Session) -> Result<()> {
-    // Whose they are is said by an OID of the other server, until they are resumed.
-    session.run("RESET SESSION AUTHORIZATION")?;
     let left = job(session, "kind = 'backfill' AND state = 'done'")?;
     let paused = job(session, "kind = 'backfill' AND wait_reason = 'restored'")?;
     let purge = job(session, "kind = 'purge'")?;
     assert_eq!(session.text("SELECT count(*) FROM upkeep.quarantined_rows")?, "10");
     let schedules = "SELECT string_agg(name, ', ' ORDER BY name) FROM upkeep.schedules";
     assert_eq!(session.text(schedules)?, "purge public.users, tick");
+    session.run("RESET SESSION AUTHORIZATION")?;
     session.run("SELECT upkeep.resume_all()")?;
     wait(session, &paused)?;
     assert_eq!(session.text("SELECT count(*) FROM orders_all WHERE what <> upper(what)")?, "0");

@@ -144,7 +144,7 @@ fn what_errors_say_is_for_members_of_the_owner_only() -> Result<()> {
     let neutral = format!("SELECT wait_reason FROM upkeep.jobs WHERE id = '{again}'");
     wait_for_text(&mut watcher, &neutral, "waits to try again after SQLSTATE 40001")?;
     let neutral =
-        format!("SELECT wait_reason LIKE '%retries left after SQLSTATE P0001' FROM upkeep.jobs WHERE id = '{retried}'");
+        format!("SELECT wait_reason LIKE '%left after SQLSTATE P0001' FROM upkeep.jobs WHERE id = '{retried}'");
     wait_for_text(&mut watcher, &neutral, "t")?;
     let error = strangers.0[0].1.error(&format!("SELECT upkeep.drop_job('{canceled}')"))?;
     assert!(!format!("{error:?}").contains(SECRET), "{error:?}");

@@ -54,7 +54,8 @@ CREATE TABLE upkeep._job (
     waits_for jsonb
 );
 CREATE INDEX ON upkeep._job (finished_at);
-CREATE UNIQUE INDEX _job_name_key ON upkeep._job (owner, name) WHERE state IN ('queued', 'running', 'paused');
+-- Owners of another server are other roles, and have names of their own.
+CREATE UNIQUE INDEX _job_name_key ON upkeep._job (owner, name, system_identifier) WHERE state IN ('queued', 'running', 'paused');
 
 -- No foreign keys between tables that a dump carries: pg_dump does not know of them, and pg_restore -j loads the tables in any
 -- order. What belongs to a job goes with it by jobs::forget, and is added under a lock of the job's row.
@@ -122,6 +123,11 @@ CREATE TABLE upkeep._job_claim (
 CREATE INDEX ON upkeep._job_claim (relid);
 
 -- pg_dump carries the jobs; where they are restored they wait for resume_all() (LAW 20).
+CREATE FUNCTION upkeep._owner(system_identifier bigint, owner oid, owner_name name) RETURNS oid
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'owner_here_wrapper';
+COMMENT ON FUNCTION upkeep._owner(bigint, oid, name) IS
+'internal: whose a job or schedule is here. Of another server only the name counts; 0 if no role is called so';
+
 SELECT pg_catalog.pg_extension_config_dump('upkeep._job', '');
 SELECT pg_catalog.pg_extension_config_dump('upkeep._job_slot', '');
 SELECT pg_catalog.pg_extension_config_dump('upkeep._job_event', '');

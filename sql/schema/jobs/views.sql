@@ -52,8 +52,9 @@ SELECT j.id, j.kind, j.relid, j.target, j.name,
            'throttle_work_ratio', j.throttle_work_ratio)), '{}') AS limits
 FROM (SELECT i.*, i.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused']) AS live FROM upkeep._job i) j
 CROSS JOIN LATERAL (
-    SELECT pg_catalog.pg_has_role(j.owner, 'USAGE') AS own,
-           upkeep._is_here(j.system_identifier, j.database) AS here) k
+    SELECT o.owner, pg_catalog.pg_has_role(o.owner, 'USAGE') AS own,
+           upkeep._is_here(j.system_identifier, j.database) AS here
+    FROM (SELECT upkeep._owner(j.system_identifier, j.owner, j.owner_name) AS owner) o) k
 CROSS JOIN LATERAL (
     SELECT coalesce(pg_catalog.sum(t.rows_done), 0)::bigint AS rows_done,
            coalesce(pg_catalog.sum(t.units_done), 0) AS units_done,
@@ -76,7 +77,7 @@ CROSS JOIN LATERAL (
                 WHEN j.units_total OPERATOR(pg_catalog.>) 0
                 THEN least(100, 100 OPERATOR(pg_catalog.*) s.units_done OPERATOR(pg_catalog./) j.units_total)
                 ELSE 0 END AS percent) p
-LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) j.owner
+LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) k.owner
 WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
 COMMENT ON VIEW upkeep.jobs IS
 'Jobs of this database: state, progress, speed, error. Made for \watch. Rows: the caller''s roles'' jobs; '
@@ -88,7 +89,8 @@ SELECT e.job, e.happened_at, e.event,
        CASE WHEN k.own THEN e.detail END AS detail
 FROM upkeep._job_event e
 JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) e.job
-CROSS JOIN LATERAL (SELECT pg_catalog.pg_has_role(j.owner, 'USAGE') AS own) k
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.pg_has_role(upkeep._owner(j.system_identifier, j.owner, j.owner_name), 'USAGE') AS own) k
 WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
 COMMENT ON VIEW upkeep.job_events IS
 'History of each job: every change of state, choice, wait, retry and error. '

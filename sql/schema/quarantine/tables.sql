@@ -27,7 +27,7 @@ CREATE VIEW upkeep.quarantined_rows WITH (security_barrier) AS
     FROM upkeep._backfill_row r
     JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) r.job
     WHERE r.state OPERATOR(pg_catalog.=) 'quarantined'
-      AND pg_catalog.pg_has_role(j.owner, 'USAGE');
+      AND pg_catalog.pg_has_role(upkeep._owner(j.system_identifier, j.owner, j.owner_name), 'USAGE');
 COMMENT ON VIEW upkeep.quarantined_rows IS
 'Rows that a job put aside because they cannot be done, for a backfill because their new value is an error; '
 'upkeep.retry(job) tries them again. Visible to members of the job''s owner.';

@@ -31,7 +31,8 @@ CREATE TABLE upkeep._schedule (
     created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     system_identifier bigint NOT NULL,
     database oid NOT NULL,
-    UNIQUE (owner, name)
+    -- Owners of another server are other roles.
+    UNIQUE (owner, name, system_identifier)
 ) WITH (fillfactor = 70);
 CREATE INDEX ON upkeep._schedule (next_run) WHERE NOT paused AND hold IS NULL;
 -- Each role has its own turn.

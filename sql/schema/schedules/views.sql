@@ -17,9 +17,10 @@ SELECT s.id, s.name,
        s.catch_up, s.created_at
 FROM upkeep._schedule s
 CROSS JOIN LATERAL (
-    SELECT pg_catalog.pg_has_role(s.owner, 'USAGE') AS own,
-           CASE WHEN upkeep._is_here(s.system_identifier, s.database) THEN s.hold ELSE 'restored' END AS hold) k
-LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) s.owner
+    SELECT o.owner, pg_catalog.pg_has_role(o.owner, 'USAGE') AS own,
+           CASE WHEN upkeep._is_here(s.system_identifier, s.database) THEN s.hold ELSE 'restored' END AS hold
+    FROM (SELECT upkeep._owner(s.system_identifier, s.owner, s.owner_name) AS owner) o) k
+LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) k.owner
 LEFT JOIN LATERAL (
     SELECT coalesce(u.started_at, j.started_at) AS started_at,
            coalesce(u.status, CASE WHEN j.state OPERATOR(pg_catalog.=) 'failed' AND (j.shared OPERATOR(pg_catalog.?) 'timed_out')
@@ -56,7 +57,8 @@ SELECT u.schedule, s.name, u.job, u.due_at,
 FROM upkeep._schedule_run u
 JOIN upkeep._schedule s ON s.id OPERATOR(pg_catalog.=) u.schedule
 LEFT JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) u.job AND u.finished_at IS NULL
-CROSS JOIN LATERAL (SELECT pg_catalog.pg_has_role(s.owner, 'USAGE') AS own) k
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.pg_has_role(upkeep._owner(s.system_identifier, s.owner, s.owner_name), 'USAGE') AS own) k
 WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
 COMMENT ON VIEW upkeep.schedule_runs IS
 'What came of each run of a schedule. status: queued, running, paused, done, failed, timed out, canceled; '

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::Run;
+use super::Sizes;
 use super::cursor::{Hand, Phase, Portion, Shared};
 use super::session::analysed;
-use super::units::{ALL_UNITS, FIRST_BLOCKS, plan_of};
+use super::units::{ALL_UNITS, plan_of};
 use super::whole::{Again, Tree};
 use crate::backfill::tree::{self, Leaf};
 use crate::backfill::{list, store};
@@ -215,11 +216,7 @@ impl Run {
             self.relid = table.relid;
             self.table = Some(table);
             self.session = None;
-            self.sizes.range_blocks = 0;
-            self.sizes.range_rows = 0;
-            self.sizes.sweep_blocks = FIRST_BLOCKS;
-            self.sizes.indivisible = None;
-            self.sizes.span = 1;
+            self.sizes = Sizes { max_range: self.sizes.max_range, ..Sizes::unknown() };
         }
         // From the top down, as DDL does.
         if self.relid != self.root && self.through_root && !heap::lock_for_update(self.root) {

@@ -22,7 +22,7 @@ use crate::server::catch::subtransaction;
 use crate::server::repeated::{Arg, TextRow, Tid};
 use crate::server::timeout::limited;
 
-/// And of the largest.
+/// Blocks of the largest step.
 const MOST_BLOCKS: u32 = 8192;
 /// Rows that match in one step; more than fit on one page.
 const MOST_ROWS: i32 = 2000;

@@ -1,6 +1,5 @@
-//! The private tables: every statement on `upkeep._job`, `_job_slot` and
-//! `_job_event` that workers run. All of them are static, and all run inside
-//! [`spi::bookkeeping`].
+//! The private tables `upkeep._job`, `_job_slot` and `_job_event`: the statements that workers and verbs share. All of them are
+//! static, and run inside [`spi::bookkeeping`]; those on a slot's shared state see to it themselves.
 
 mod candidates;
 mod opened;

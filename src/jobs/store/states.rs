@@ -148,7 +148,8 @@ pub fn fail(job: Uuid, error: &Error) -> Result<()> {
 /// Puts a job that failed with `error` back into the queue, to run no earlier than after `delay`. One that was paused
 /// meanwhile stays so.
 pub fn requeue(job: Uuid, delay: Duration, retries: i32, error: &Error) -> Result<()> {
-    let reason = format!("{retries} retries left after SQLSTATE {}", error.sqlstate);
+    let left = if retries == 1 { "1 retry" } else { &*format!("{retries} retries") };
+    let reason = format!("{left} left after SQLSTATE {}", error.sqlstate);
     let requeued = spi::execute(
         "UPDATE upkeep._job SET retries = $3,
                 state = CASE WHEN state OPERATOR(pg_catalog.=) 'running' THEN 'queued' ELSE state END,

@@ -124,7 +124,7 @@ impl<'a> Row<'a> {
     }
 }
 
-/// Reads without a transaction id (LAW: looking costs nothing, and works on a standby).
+/// Reads without a transaction id: looking costs nothing, and works on a standby.
 pub fn query<T>(sql: &str, args: &[DatumWithOid<'_>], each: impl Fn(Row<'_>) -> Result<T>) -> Result<Vec<T>> {
     let _pinned = Pinned::ours();
     prove(sql, args)?;

@@ -61,13 +61,10 @@ unsafe fn inspect(source: &CStr, text: &str) -> Result<String> {
 /// Where the second statement begins, in characters from 1; before 18 the server counts the
 /// white space in front of it as well.
 ///
-/// Safety: a list of RawStmt, or null.
+/// Safety: a list of RawStmt, two at least.
 unsafe fn second_statement(statements: *mut pg_sys::List, text: &str) -> i32 {
-    // SAFETY: as the caller promises; there is a second one.
+    // SAFETY: as the caller promises.
     let start = unsafe {
-        if statements.is_null() || (*statements).length < 2 {
-            return 0;
-        }
         let second = pg_sys::list_nth(statements, 1).cast::<pg_sys::RawStmt>();
         usize::try_from((*second).stmt_location).unwrap_or(0)
     };
