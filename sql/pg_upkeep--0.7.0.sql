@@ -58,7 +58,8 @@ CREATE TABLE upkeep._job (
     waits_for jsonb
 );
 CREATE INDEX ON upkeep._job (finished_at);
-CREATE UNIQUE INDEX _job_name_key ON upkeep._job (owner, name) WHERE state IN ('queued', 'running', 'paused');
+-- Owners of another server are other roles, and have names of their own.
+CREATE UNIQUE INDEX _job_name_key ON upkeep._job (owner, name, system_identifier) WHERE state IN ('queued', 'running', 'paused');
 
 -- No foreign keys between tables that a dump carries: pg_dump does not know of them, and pg_restore -j loads the tables in any
 -- order. What belongs to a job goes with it by jobs::forget, and is added under a lock of the job's row.
@@ -126,6 +127,11 @@ CREATE TABLE upkeep._job_claim (
 CREATE INDEX ON upkeep._job_claim (relid);
 
 -- pg_dump carries the jobs; where they are restored they wait for resume_all() (LAW 20).
+CREATE FUNCTION upkeep._owner(system_identifier bigint, owner oid, owner_name name) RETURNS oid
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'owner_here_wrapper';
+COMMENT ON FUNCTION upkeep._owner(bigint, oid, name) IS
+'internal: whose a job or schedule is here. Of another server only the name counts; 0 if no role is called so';
+
 SELECT pg_catalog.pg_extension_config_dump('upkeep._job', '');
 SELECT pg_catalog.pg_extension_config_dump('upkeep._job_slot', '');
 SELECT pg_catalog.pg_extension_config_dump('upkeep._job_event', '');
@@ -164,7 +170,7 @@ CREATE VIEW upkeep.quarantined_rows WITH (security_barrier) AS
     FROM upkeep._backfill_row r
     JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) r.job
     WHERE r.state OPERATOR(pg_catalog.=) 'quarantined'
-      AND pg_catalog.pg_has_role(j.owner, 'USAGE');
+      AND pg_catalog.pg_has_role(upkeep._owner(j.system_identifier, j.owner, j.owner_name), 'USAGE');
 COMMENT ON VIEW upkeep.quarantined_rows IS
 'Rows that a job put aside because they cannot be done, for a backfill because their new value is an error; '
 'upkeep.retry(job) tries them again. Visible to members of the job''s owner.';
@@ -265,8 +271,9 @@ SELECT j.id, j.kind, j.relid, j.target, j.name,
            'throttle_work_ratio', j.throttle_work_ratio)), '{}') AS limits
 FROM (SELECT i.*, i.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused']) AS live FROM upkeep._job i) j
 CROSS JOIN LATERAL (
-    SELECT pg_catalog.pg_has_role(j.owner, 'USAGE') AS own,
-           upkeep._is_here(j.system_identifier, j.database) AS here) k
+    SELECT o.owner, pg_catalog.pg_has_role(o.owner, 'USAGE') AS own,
+           upkeep._is_here(j.system_identifier, j.database) AS here
+    FROM (SELECT upkeep._owner(j.system_identifier, j.owner, j.owner_name) AS owner) o) k
 CROSS JOIN LATERAL (
     SELECT coalesce(pg_catalog.sum(t.rows_done), 0)::bigint AS rows_done,
            coalesce(pg_catalog.sum(t.units_done), 0) AS units_done,
@@ -289,7 +296,7 @@ CROSS JOIN LATERAL (
                 WHEN j.units_total OPERATOR(pg_catalog.>) 0
                 THEN least(100, 100 OPERATOR(pg_catalog.*) s.units_done OPERATOR(pg_catalog./) j.units_total)
                 ELSE 0 END AS percent) p
-LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) j.owner
+LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) k.owner
 WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
 COMMENT ON VIEW upkeep.jobs IS
 'Jobs of this database: state, progress, speed, error. Made for \watch. Rows: the caller''s roles'' jobs; '
@@ -301,7 +308,8 @@ SELECT e.job, e.happened_at, e.event,
        CASE WHEN k.own THEN e.detail END AS detail
 FROM upkeep._job_event e
 JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) e.job
-CROSS JOIN LATERAL (SELECT pg_catalog.pg_has_role(j.owner, 'USAGE') AS own) k
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.pg_has_role(upkeep._owner(j.system_identifier, j.owner, j.owner_name), 'USAGE') AS own) k
 WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
 COMMENT ON VIEW upkeep.job_events IS
 'History of each job: every change of state, choice, wait, retry and error. '
@@ -577,7 +585,8 @@ CREATE TABLE upkeep._schedule (
     created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     system_identifier bigint NOT NULL,
     database oid NOT NULL,
-    UNIQUE (owner, name)
+    -- Owners of another server are other roles.
+    UNIQUE (owner, name, system_identifier)
 ) WITH (fillfactor = 70);
 CREATE INDEX ON upkeep._schedule (next_run) WHERE NOT paused AND hold IS NULL;
 -- Each role has its own turn.
@@ -636,9 +645,10 @@ SELECT s.id, s.name,
        s.catch_up, s.created_at
 FROM upkeep._schedule s
 CROSS JOIN LATERAL (
-    SELECT pg_catalog.pg_has_role(s.owner, 'USAGE') AS own,
-           CASE WHEN upkeep._is_here(s.system_identifier, s.database) THEN s.hold ELSE 'restored' END AS hold) k
-LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) s.owner
+    SELECT o.owner, pg_catalog.pg_has_role(o.owner, 'USAGE') AS own,
+           CASE WHEN upkeep._is_here(s.system_identifier, s.database) THEN s.hold ELSE 'restored' END AS hold
+    FROM (SELECT upkeep._owner(s.system_identifier, s.owner, s.owner_name) AS owner) o) k
+LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) k.owner
 LEFT JOIN LATERAL (
     SELECT coalesce(u.started_at, j.started_at) AS started_at,
            coalesce(u.status, CASE WHEN j.state OPERATOR(pg_catalog.=) 'failed' AND (j.shared OPERATOR(pg_catalog.?) 'timed_out')
@@ -675,7 +685,8 @@ SELECT u.schedule, s.name, u.job, u.due_at,
 FROM upkeep._schedule_run u
 JOIN upkeep._schedule s ON s.id OPERATOR(pg_catalog.=) u.schedule
 LEFT JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) u.job AND u.finished_at IS NULL
-CROSS JOIN LATERAL (SELECT pg_catalog.pg_has_role(s.owner, 'USAGE') AS own) k
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.pg_has_role(upkeep._owner(s.system_identifier, s.owner, s.owner_name), 'USAGE') AS own) k
 WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
 COMMENT ON VIEW upkeep.schedule_runs IS
 'What came of each run of a schedule. status: queued, running, paused, done, failed, timed out, canceled; '

@@ -5,6 +5,8 @@
 //! All of it runs inside [`spi::bookkeeping`].
 
 use pgrx::Uuid;
+use std::ffi::CStr;
+
 use pgrx::prelude::*;
 
 use super::registry;
@@ -56,13 +58,13 @@ pub fn name_lock(table: &str, owner: Oid, name: &str) -> Lock {
 }
 
 /// Whose a row is here. An OID of another server is that of some other role, so only the owner's name counts; of this one the
-/// owner is the same role, whatever it is called by now. [`Oid::INVALID`]: nobody's.
+/// owner is the same role, whatever it is called by now. 0: nobody's. The bits of an oid's Datum, since an [`Oid`] that is 0
+/// would be given as null.
 #[pg_extern(sql = false)]
-fn owner_here(system_identifier: i64, owner: Oid, owner_name: &str) -> Oid {
-    if system_identifier == catalog::system_identifier() {
-        return owner;
-    }
-    catalog::role_oid(owner_name).unwrap_or(Oid::INVALID)
+fn owner_here(system_identifier: i64, owner: Oid, owner_name: &CStr) -> i64 {
+    let same_server = system_identifier == catalog::system_identifier();
+    let owner = if same_server { Some(owner) } else { catalog::role_called(owner_name) };
+    owner.map_or(0, |owner| i64::from(owner.to_u32()))
 }
 
 /// Rows that came with a dump or a copy: those that belong here from now on, and those that cannot yet, and why.

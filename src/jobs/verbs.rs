@@ -133,7 +133,8 @@ fn find(job: Uuid, right: Right, verb: &str) -> Result<Target> {
     let user = catalog::current_user();
     let found = spi::bookkeeping(|| {
         spi::execute_returning(
-            "SELECT j.kind, j.name, upkeep._owner(j.system_identifier, j.owner, j.owner_name), j.state, j.reason, j.shared, coalesce(j.rows_left, 0), j.system_identifier, j.database,
+            "SELECT j.kind, j.name, upkeep._owner(j.system_identifier, j.owner, j.owner_name), j.state, j.reason, j.shared,
+                    coalesce(j.rows_left, 0), j.system_identifier, j.database,
                     EXISTS (SELECT 1 FROM upkeep._job_slot s
                             WHERE s.job OPERATOR(pg_catalog.=) j.id AND s.cursor IS NOT NULL),
                     j.timezone IS NOT NULL, j.params, j.relid

@@ -29,7 +29,8 @@ impl Made {
 /// `None`: it has been ended.
 pub fn find(schedule: Uuid) -> Result<Option<Made>> {
     let found = spi::execute_returning(
-        "SELECT id, upkeep._owner(system_identifier, owner, owner_name), name, command FROM upkeep._schedule WHERE id OPERATOR(pg_catalog.=) $1",
+        "SELECT id, upkeep._owner(system_identifier, owner, owner_name), name, command FROM upkeep._schedule
+         WHERE id OPERATOR(pg_catalog.=) $1",
         &[schedule.into()],
         |row| Made::read(&row),
     )?;

@@ -69,7 +69,11 @@ pub fn has_privileges_of(user: Oid, role: Oid) -> bool {
 
 /// The OID of a role, if it exists.
 pub fn role_oid(name: &str) -> Option<Oid> {
-    let name = encoding::to_c(name).ok()?;
+    role_called(&encoding::to_c(name).ok()?)
+}
+
+/// The same, of a `name` of the server's, in its encoding.
+pub fn role_called(name: &CStr) -> Option<Oid> {
     // SAFETY: in a transaction; `name` outlives the call, which looks it up.
     let oid = unsafe { pg_sys::get_role_oid(name.as_ptr(), true) };
     (oid != Oid::INVALID).then_some(oid)
