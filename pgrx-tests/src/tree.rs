@@ -63,15 +63,18 @@ impl Tree {
     }
 
     /// Puts the extension into the tree. Each file replaces its forerunner in one step, so a server that still runs on the
-    /// old library keeps it.
+    /// old library keeps it, and one that other tests use at this moment misses none.
     pub fn install(&self, extension: &Artifacts) -> Result<()> {
         let shared = self.pg.share.join("extension");
-        for old in files_of_extension(&shared)? {
-            fs::remove_file(old)?;
-        }
         replace(&extension.library, &self.pg.pkglib.join("pg_upkeep.so"))?;
+        let mut installed = Vec::new();
         for file in std::iter::once(&extension.control).chain(&extension.scripts) {
-            replace(file, &shared.join(file.file_name().context("no file name")?))?;
+            let to = shared.join(file.file_name().context("no file name")?);
+            replace(file, &to)?;
+            installed.push(to);
+        }
+        for file in files_of_extension(&shared)?.into_iter().filter(|file| !installed.contains(file)) {
+            fs::remove_file(file)?;
         }
         Ok(())
     }
