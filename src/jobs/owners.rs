@@ -4,9 +4,9 @@
 //!
 //! All of it runs inside [`spi::bookkeeping`].
 
-use pgrx::Uuid;
 use std::ffi::CStr;
 
+use pgrx::Uuid;
 use pgrx::prelude::*;
 
 use super::registry;
@@ -98,43 +98,52 @@ pub fn adopt(table: &str, rows: &[Uuid]) -> Result<Adopted> {
     )?;
     let mut adopted = Adopted { moved: Vec::new(), stay: Vec::new() };
     for row in foreign {
-        match what_is_missing(table, &row)? {
+        match take_in(table, &row)? {
+            None => adopted.moved.push(row.id),
             Some(missing) => adopted.stay.push((row.id, missing)),
-            None => {
-                move_here(table, &row)?;
-                adopted.moved.push(row.id);
-            }
         }
     }
     Ok(adopted)
 }
 
-fn what_is_missing(table: &str, row: &Foreign) -> Result<Option<Error>> {
+/// What it lacks, or `None`: it belongs here now.
+fn take_in(table: &str, row: &Foreign) -> Result<Option<Error>> {
     if row.owner == Oid::INVALID {
         let missing = Error::new(UNDEFINED_OBJECT, format!("role \"{}\" does not exist", row.owner_name));
         return Ok(Some(missing.hint("Create the role that it belongs to; then: SELECT upkeep.resume_all();")));
     }
-    let Some(name) = &row.name else { return Ok(None) };
+    let Some(name) = &row.name else { return move_here(table, row).map(|()| None) };
     // The unique index would wait for whoever is about to take the name.
-    if !name_lock(table, row.owner, name).for_transaction_at_once() {
+    let done = name_lock(table, row.owner, name).during(|| match namesake(table, row, name)? {
+        None => move_here(table, row).map(|()| None),
+        Some(other) => {
+            let message = format!("role \"{}\" has another one named \"{name}\" here", row.owner_name);
+            Ok(Some(
+                Error::new(DUPLICATE_OBJECT, message)
+                    .detail(format!("It is {other}."))
+                    .hint("End or rename either of them; then: SELECT upkeep.resume_all();"),
+            ))
+        }
+    });
+    done.unwrap_or_else(|| {
         let taken = Error::new(LOCK_NOT_AVAILABLE, format!("another transaction uses the name \"{name}\""));
-        return Ok(Some(taken.hint("As soon as that has ended: SELECT upkeep.resume_all();")));
-    }
+        Ok(Some(taken.hint("As soon as that has ended: SELECT upkeep.resume_all();")))
+    })
+}
+
+/// What its owner has here already under its name.
+fn namesake(table: &str, row: &Foreign, name: &str) -> Result<Option<Uuid>> {
     let unfinished = if table == JOBS { UNFINISHED } else { "true" };
-    let taken = spi::execute_returning(
+    let found = spi::execute_returning(
         &format!(
             "SELECT id FROM upkeep.{table}
              WHERE owner OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2
                AND system_identifier OPERATOR(pg_catalog.=) $3 AND id OPERATOR(pg_catalog.<>) $4 AND {unfinished}"
         ),
-        &[row.owner.into(), name.as_str().into(), catalog::system_identifier().into(), row.id.into()],
+        &[row.owner.into(), name.into(), catalog::system_identifier().into(), row.id.into()],
         |row| row.require::<Uuid>(1),
     )?;
-    Ok(taken.first().map(|other| {
-        Error::new(DUPLICATE_OBJECT, format!("role \"{}\" has another one named \"{name}\" here", row.owner_name))
-            .detail(format!("It is {other}."))
-            .hint("End or rename either of them; then: SELECT upkeep.resume_all();")
-    }))
+    Ok(found.into_iter().next())
 }
 
 fn move_here(table: &str, row: &Foreign) -> Result<()> {

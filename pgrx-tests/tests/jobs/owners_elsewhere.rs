@@ -124,3 +124,21 @@ fn names_and_owners_that_cannot_be_had_hold_only_what_is_theirs() -> Result<()> 
     assert_eq!(admin.text("SELECT count(*) FROM upkeep.schedules WHERE active")?, "5");
     Ok(())
 }
+
+/// A transaction has room for some thousands of locks, here for fewer, and each name has one.
+#[test]
+fn thousands_of_schedules_are_taken_in_at_once() -> Result<()> {
+    let server =
+        testing::server("names").set("max_locks_per_transaction", "10").set("max_connections", "20").start()?;
+    let mut admin = server.with_extension("names")?;
+    admin.run("SELECT upkeep.schedule('tick', '@yearly', 'SELECT 1')")?;
+    admin.run(
+        "INSERT INTO upkeep._schedule
+         SELECT (jsonb_populate_record(s, jsonb_build_object('id', gen_random_uuid(), 'name', 'tick ' || g))).*
+         FROM upkeep._schedule s, generate_series(2, 10000) g",
+    )?;
+    admin.run("UPDATE upkeep._schedule SET system_identifier = 1")?;
+    assert_eq!(admin.text("SELECT upkeep.resume_all()")?, "10000");
+    assert_eq!(admin.text("SELECT count(*) FROM upkeep.schedules WHERE active")?, "10000");
+    Ok(())
+}

@@ -65,6 +65,18 @@ impl Lock {
         result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
     }
 
+    /// Takes it without waiting for as long as `work` lasts. `None`: somebody else has it. For what is done to many things in one
+    /// transaction, which has room for a few thousand locks only.
+    pub fn during<T>(self, work: impl FnOnce() -> T) -> Option<T> {
+        if !self.for_transaction_at_once() {
+            return None;
+        }
+        let done = work();
+        // SAFETY: taken above, in the same mode; an error in between ends the transaction, and the lock with it.
+        unsafe { pg_sys::LockRelease(&self.tag(), pg_sys::ExclusiveLock as i32, false) };
+        Some(done)
+    }
+
     /// Holds it beside others that share it, until the transaction ends.
     pub fn share_for_transaction(self) {
         // SAFETY: in a transaction, whose end lets go of it; the tag is copied.
