@@ -321,8 +321,13 @@ impl Cluster {
     pub fn kill_and_recover(&self, pid: i32, database: &str) -> Result<Session> {
         let before = self.log_position();
         self.kill(pid)?;
-        wait_until("the server to restart itself", PATIENCE, || self.log_since(before).contains("reinitializing"))?;
+        self.wait_for_restart(before)?;
         self.connect_again(database)
+    }
+
+    /// Since that place in its log. Until then the server takes connections that it ends in a moment.
+    pub fn wait_for_restart(&self, since: u64) -> Result<()> {
+        wait_until("the server to restart itself", PATIENCE, || self.log_since(since).contains("reinitializing"))
     }
 
     /// A session of the superuser, as soon as the server is back from restarting itself.

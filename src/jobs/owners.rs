@@ -67,6 +67,21 @@ fn owner_here(system_identifier: i64, owner: Oid, owner_name: &CStr) -> i64 {
     owner.map_or(0, |owner| i64::from(owner.to_u32()))
 }
 
+/// What a role has under this name; of jobs the unfinished one.
+pub fn called(table: &str, owner: Oid, name: &str) -> Result<Option<Uuid>> {
+    let unfinished = if table == JOBS { UNFINISHED } else { "true" };
+    let found = spi::execute_returning(
+        &format!(
+            "SELECT id FROM upkeep.{table}
+             WHERE name OPERATOR(pg_catalog.=) $2 AND upkeep._owner(system_identifier, owner, owner_name) OPERATOR(pg_catalog.=) $1
+               AND {unfinished}"
+        ),
+        &[owner.into(), name.into()],
+        |row| row.require::<Uuid>(1),
+    )?;
+    Ok(found.into_iter().next())
+}
+
 /// Rows that came with a dump or a copy: those that belong here from now on, and those that cannot yet, and why.
 pub struct Adopted {
     pub moved: Vec<Uuid>,

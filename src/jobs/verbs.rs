@@ -304,16 +304,7 @@ fn retry_job(job: Uuid) -> Result<Uuid> {
 
 fn refuse_taken_name(owner: Oid, name: &str) -> Result<()> {
     owners::name_lock(owners::JOBS, owner, name).for_transaction();
-    let taken = spi::bookkeeping(|| {
-        spi::execute_returning(
-            "SELECT id FROM upkeep._job
-             WHERE name OPERATOR(pg_catalog.=) $2 AND upkeep._owner(system_identifier, owner, owner_name) OPERATOR(pg_catalog.=) $1
-               AND state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused'])",
-            &[owner.into(), name.into()],
-            |row| row.require::<Uuid>(1),
-        )
-    })?;
-    match taken.first() {
+    match spi::bookkeeping(|| owners::called(owners::JOBS, owner, name))? {
         None => Ok(()),
         Some(other) => Err(Error::new(DUPLICATE_OBJECT, format!("another unfinished job is named \"{name}\""))
             .detail(format!("It is job {other}."))),

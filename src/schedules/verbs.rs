@@ -10,12 +10,13 @@ use super::clock::Rhythm;
 use super::create::{
     check_lengths, check_name, check_retries, check_timeout, length, lock_name, name_taken, zone_or_sessions,
 };
-use super::{history, rule, runs, store};
+use super::store::{self, TABLE};
+use super::{history, rule, runs};
 use crate::calls::arguments::milliseconds;
 use crate::calls::standing::Right;
 use crate::error::*;
-use crate::jobs::queue;
 use crate::jobs::store::RESTORED;
+use crate::jobs::{owners, queue};
 use crate::server::json::JsonB;
 use crate::server::raise::{self, Level};
 use crate::server::{Oid, catalog, spi, statement};
@@ -364,13 +365,6 @@ fn tell_of_queued_run(target: &Target) -> Result<()> {
 
 fn refuse_taken_name(owner: Oid, name: &str) -> Result<()> {
     lock_name(owner, name);
-    let taken = spi::bookkeeping(|| {
-        spi::execute_returning(
-            "SELECT id FROM upkeep._schedule
-             WHERE name OPERATOR(pg_catalog.=) $2 AND upkeep._owner(system_identifier, owner, owner_name) OPERATOR(pg_catalog.=) $1",
-            &[owner.into(), name.into()],
-            |row| row.require::<Uuid>(1),
-        )
-    })?;
-    taken.first().map_or(Ok(()), |other| Err(name_taken(name, *other, false)))
+    let taken = spi::bookkeeping(|| owners::called(TABLE, owner, name))?;
+    taken.map_or(Ok(()), |other| Err(name_taken(name, other, false)))
 }

@@ -32,9 +32,7 @@ pub fn run(cluster: &Cluster) -> Result<()> {
         let before = cluster.log_position();
         strike_open_step(cluster, &mut session, blow)?;
         if matches!(blow, Blow::Kill) {
-            // Until then the server takes connections that it ends in a moment.
-            let restarts = || cluster.log_since(before).contains("reinitializing");
-            wait_until("the server to restart itself", PATIENCE, restarts)?;
+            cluster.wait_for_restart(before)?;
         }
         session = cluster.connect_again(DATABASE)?;
     }
