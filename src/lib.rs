@@ -40,10 +40,11 @@ static KINDS: [&dyn jobs::kind::Kind; 5] = [
 ];
 
 /// What a scheduler does on each look, in this order, besides starting executors.
-static CHORES: [&dyn jobs::chore::Chore; 8] = [
+static CHORES: [&dyn jobs::chore::Chore; 9] = [
     &jobs::chores::FOREIGN_JOBS,
     &jobs::chores::OWNERS,
     &jobs::chores::CLEAN_UP,
+    &jobs::chores::CHILDREN,
     &queries::Drain,
     &schedules::Due,
     &jobs::chores::OLD_JOBS,

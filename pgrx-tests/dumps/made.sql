@@ -50,5 +50,39 @@ BEGIN;
 SELECT upkeep.purge_deleted('users', '1 millisecond') AS purge \gset
 SELECT upkeep.pause(:'purge');
 COMMIT;
+
+-- Only in dumps from 0.7.0 on: work in the middle. Unique keys, of which one counts live rows only, the next has a successor that
+-- has not taken its place, and one has none.
+CREATE FUNCTION slug(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS
+    'BEGIN PERFORM pg_catalog.pg_advisory_xact_lock_shared(7); RETURN pg_catalog.lower($1); END';
+CREATE TABLE products (id int PRIMARY KEY, sku text UNIQUE, name text NOT NULL, ean text);
+CREATE UNIQUE INDEX products_slug ON products (slug(name));
+ALTER TABLE products ADD UNIQUE (ean);
+INSERT INTO products SELECT g, 'sku ' || g, 'Product ' || g, 'ean ' || g FROM generate_series(1, 50) g;
+SELECT upkeep.enable_soft_delete('products');
+SELECT pg_advisory_lock(7);
+SELECT upkeep.make_unique_keys_partial('products') AS keys \gset
+-- Until the second one is being built.
+DO $$ BEGIN
+    WHILE NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted) LOOP COMMIT; PERFORM pg_sleep(0.02); END LOOP;
+END $$;
+SELECT upkeep.pause(:'keys');
+SELECT pg_advisory_unlock(7);
+DO $$ BEGIN
+    WHILE EXISTS (SELECT FROM pg_index WHERE indrelid = 'products'::regclass AND NOT indisvalid)
+    LOOP COMMIT; PERFORM pg_sleep(0.02); END LOOP;
+END $$;
+CREATE OR REPLACE FUNCTION slug(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN pg_catalog.lower($1); END';
+
+-- A backfill in the middle of its rows, whose trigger fills new ones.
+CREATE FUNCTION twice(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN PERFORM pg_catalog.pg_sleep(0.005); RETURN 2 * n; END';
+CREATE TABLE lines (id int PRIMARY KEY, n int NOT NULL, double int) WITH (fillfactor = 10);
+INSERT INTO lines SELECT g, g FROM generate_series(1, 200) g;
+SELECT upkeep.backfill('lines', 'double = twice(n)', 'double IS NULL', batch_time => '10 ms', fill_new_rows => true) AS filling \gset
+DO $$ BEGIN
+    WHILE (SELECT rows_done = 0 FROM upkeep.jobs WHERE target = 'public.lines') LOOP COMMIT; PERFORM pg_sleep(0.02); END LOOP;
+END $$;
+SELECT upkeep.pause(:'filling');
+CREATE OR REPLACE FUNCTION twice(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN 2 * n; END';
 RESET SESSION AUTHORIZATION;
 SELECT upkeep.stop_workers();

@@ -20,14 +20,25 @@ pub enum Flavour {
     Tests,
     /// What users install, and no more: demo and measurements.
     Release,
+    /// The same with what only tests have.
+    ReleaseTests,
 }
 
 impl Flavour {
+    fn has_tests(self) -> bool {
+        matches!(self, Self::Tests | Self::ReleaseTests)
+    }
+
+    fn is_optimized(self) -> bool {
+        matches!(self, Self::Release | Self::ReleaseTests)
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Dev => "dev",
             Self::Tests => "tests",
             Self::Release => "release",
+            Self::ReleaseTests => "release-tests",
         }
     }
 }
@@ -102,16 +113,16 @@ impl Compiler {
     /// Builds and keeps a copy aside. The caller has the [`lock`](Self::lock).
     pub fn build(&self, flavour: Flavour) -> Result<Artifacts> {
         let mut cargo = self.cargo("build");
-        cargo.arg("--lib").args(self.package_args(if flavour == Flavour::Tests { "pg_test" } else { "" }));
-        if flavour == Flavour::Release {
+        cargo.arg("--lib").args(self.package_args(if flavour.has_tests() { "pg_test" } else { "" }));
+        if flavour.is_optimized() {
             cargo.arg("--release");
         }
         command::show(&mut cargo).context("the extension does not build")?;
-        let profile = if flavour == Flavour::Release { "release" } else { "debug" };
+        let profile = if flavour.is_optimized() { "release" } else { "debug" };
         let library = self.target().join(format!("{}-{}.so", self.pg.feature(), flavour.name()));
         fs::copy(self.target().join(profile).join("libpg_upkeep.so"), &library)?;
         let mut scripts = paths::scripts()?;
-        if flavour != Flavour::Release {
+        if !flavour.is_optimized() {
             scripts.extend(paths::frozen_scripts()?);
         }
         Ok(Artifacts { library, control: paths::root().join("pg_upkeep.control"), scripts })

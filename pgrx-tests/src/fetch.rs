@@ -3,7 +3,9 @@
 
 mod older;
 mod pip;
+mod scripts;
 mod toolbox;
 
 pub use self::older::older;
+pub use self::scripts::regression_scripts;
 pub use self::toolbox::Toolbox;

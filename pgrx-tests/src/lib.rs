@@ -2,6 +2,7 @@
 //! and measures it there. Nothing in here is linked into the extension.
 
 pub mod args;
+pub mod beside;
 pub mod citus;
 pub mod cluster;
 pub mod command;
@@ -12,6 +13,7 @@ pub mod fetch;
 pub mod figures;
 pub mod fuzz;
 pub mod hostile;
+pub mod in_the_way;
 pub mod jobs;
 pub mod measure;
 pub mod observe;

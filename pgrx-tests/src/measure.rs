@@ -2,6 +2,7 @@
 //! all of them; what is reported is the median, with the least and the greatest value.
 
 mod backfill;
+mod engine;
 mod groups;
 mod index_bloat;
 mod index_views;
@@ -34,13 +35,19 @@ struct Measurement {
     name: &'static str,
     server: Server,
     prepare: fn(&mut Args) -> Result<Run>,
+    /// Steps that a test wants are in no library that users install.
+    flavour: Flavour,
 }
 
 /// A room with a `Plan` of its arguments and a `measure`.
 macro_rules! measurement {
     ($name:literal, $room:ident, $server:ident) => {
+        measurement!($name, $room, $server, Release)
+    };
+    ($name:literal, $room:ident, $server:ident, $flavour:ident) => {
         Measurement {
             name: $name,
+            flavour: Flavour::$flavour,
             server: $server,
             prepare: |args| {
                 let plan = $room::Plan::from_args(args)?;
@@ -53,6 +60,7 @@ macro_rules! measurement {
 const MEASUREMENTS: &[Measurement] = &[
     measurement!("backfill", backfill, under_work),
     measurement!("backfill-under-load", under_load, under_work),
+    measurement!("engine", engine, at_the_engine, ReleaseTests),
     measurement!("schedules-idle", schedules_idle, at_rest),
     measurement!("index-views", index_views, with_many_tables),
     measurement!("index-bloat", index_bloat, under_work),
@@ -77,6 +85,11 @@ fn with_many_tables(server: ClusterBuilder) -> ClusterBuilder {
     under_work(server).set("max_locks_per_transaction", 1024).set("upkeep.index_min_age", 0)
 }
 
+/// As [`engine`] wants it.
+fn at_the_engine(server: ClusterBuilder) -> ClusterBuilder {
+    engine::server(server)
+}
+
 /// Nothing but us could do anything.
 fn at_rest(server: ClusterBuilder) -> ClusterBuilder {
     server.set("autovacuum", "off")
@@ -92,7 +105,7 @@ pub fn run(mut args: Args) -> Result<ExitCode> {
     let postgres = Postgres::from_args(&mut args)?;
     args.finish()?;
 
-    let tree = postgres.tree(Flavour::Release)?;
+    let tree = postgres.tree(measurement.flavour)?;
     let clock = Instant::now();
     let builder = Cluster::builder(&tree, &Cluster::unique_name("measure")).preloaded();
     let cluster = (measurement.server)(builder).start()?;

@@ -103,6 +103,7 @@ fn ask(request: Request<'_>) -> Result<Uuid> {
             if_not_exists: Some(request.if_not_exists.unwrap_or(false)),
             retries: 0,
             limits: request.limits,
+            parent: None,
         },
     )
 }

@@ -7,6 +7,7 @@ use super::run::{Run, whole};
 use super::{list, new_rows, store};
 use crate::error::Result;
 use crate::jobs::claims::{Claim, What};
+use crate::jobs::clean_up;
 use crate::jobs::kind::{Belonging, Job, Kind, Nature, Restart, Work};
 use crate::server::Oid;
 
@@ -39,9 +40,9 @@ impl Kind for Backfill {
 
     /// Of the trigger that fills new rows.
     fn clean_up(&self, job: Uuid) -> Result<Option<String>> {
-        Ok(match new_rows::remove(job)? {
+        Ok(match new_rows::remove(job, &clean_up::tries(job)?)? {
             new_rows::Removed::Gone => None,
-            new_rows::Removed::Busy(reason) => Some(reason),
+            new_rows::Removed::Blocked(blocked) => Some(blocked.reason("drop its trigger")),
         })
     }
 

@@ -32,8 +32,9 @@ pub fn prune() -> Result<()> {
              SELECT r.id
              FROM (SELECT id, pg_catalog.row_number() OVER (PARTITION BY owner ORDER BY finished_at DESC, id DESC) AS place
                    FROM upkeep._job
-                   WHERE state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'failed', 'canceled'])
-                     AND NOT needs_cleanup) r
+                   WHERE finished_at IS NOT NULL AND state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'failed', 'canceled'])
+                     AND NOT needs_cleanup
+                     AND (parent IS NULL OR NOT EXISTS (SELECT FROM upkeep._job p WHERE p.id OPERATOR(pg_catalog.=) _job.parent))) r
              WHERE r.place OPERATOR(pg_catalog.>) $1 LIMIT $2))
          FOR UPDATE SKIP LOCKED",
         &[most.into(), PORTION.into()],

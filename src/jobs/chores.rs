@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::chore::{Chore, Memory, Visit};
-use super::{activity, bounds, clean_up, owners, store};
+use super::chore::{Chore, Memory, SOON, Visit};
+use super::{activity, bounds, children, clean_up, owners, store};
 use crate::error::Result;
 use crate::server::catch::transaction;
 use crate::server::{catalog, spi};
@@ -28,6 +28,7 @@ impl Chore for Own {
 pub static FOREIGN_JOBS: Own = Own { name: "jobs that came with a dump or a copy", visit: pause_foreign_jobs };
 pub static OWNERS: Own = Own { name: "names of owners", visit: follow_owners };
 pub static CLEAN_UP: Own = Own { name: "what finished jobs have left", visit: clean_up::clean_up };
+pub static CHILDREN: Own = Own { name: "jobs whose children have ended", visit: wake_parents };
 pub static OLD_JOBS: Own = Own { name: "jobs to be forgotten", visit: forget_old_jobs };
 pub static TOO_MANY: Own = Own { name: "what a role has too much of", visit: forget_too_many };
 pub static CANCELED: Own = Own { name: "what is at work for jobs that were canceled", visit: activity::end_canceled };
@@ -53,6 +54,16 @@ fn follow_owners() -> Result<Visit> {
     let mut visit = Visit::default();
     if any {
         visit.again_in(RENAMED);
+    }
+    Ok(visit)
+}
+
+fn wake_parents() -> Result<Visit> {
+    let mut visit = Visit::default();
+    for part in [children::cancel_of_ended, store::wake_parents] {
+        if !transaction(|| spi::bookkeeping(part))? {
+            visit.again_in(SOON);
+        }
     }
     Ok(visit)
 }

@@ -122,11 +122,6 @@ pub fn let_go(jobs: &[Uuid]) -> Result<()> {
         .map(drop)
 }
 
-/// Does an unfinished job have it?
-pub fn is_taken(claim: &Claim) -> Result<bool> {
-    Ok(rival(Uuid::from_bytes([0; 16]), claim, Wait::ForOthers)?.is_some())
-}
-
 /// Who has it. Requests that share a table share what is above it, and wait there for each other.
 fn rival(job: Uuid, claim: &Claim, wait: Wait) -> Result<Option<Rival>> {
     let related = relation::related(claim.relid)?;
@@ -148,6 +143,19 @@ fn rival(job: Uuid, claim: &Claim, wait: Wait) -> Result<Option<Rival>> {
                 "SELECT c.job, j.kind, j.target, c.relid, c.what
                  FROM upkeep._job_claim c JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) c.job
                  WHERE c.relid OPERATOR(pg_catalog.=) ANY ($1) AND c.job OPERATOR(pg_catalog.<>) $2
+                   -- What its parents have they have for it, and what its children have it has itself.
+                   AND c.job OPERATOR(pg_catalog.<>) ALL (ARRAY(
+                       WITH RECURSIVE above (id, parent) AS (
+                           SELECT o.id, o.parent FROM upkeep._job o WHERE o.id OPERATOR(pg_catalog.=) $2
+                           UNION
+                           SELECT o.id, o.parent FROM upkeep._job o JOIN above a ON o.id OPERATOR(pg_catalog.=) a.parent)
+                       SELECT a.id FROM above a))
+                   AND c.job OPERATOR(pg_catalog.<>) ALL (ARRAY(
+                       WITH RECURSIVE below (id) AS (
+                           SELECT o.id FROM upkeep._job o WHERE o.parent OPERATOR(pg_catalog.=) $2
+                           UNION
+                           SELECT o.id FROM upkeep._job o JOIN below b ON o.parent OPERATOR(pg_catalog.=) b.id)
+                       SELECT b.id FROM below b))
                    AND j.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused'])
                    AND j.system_identifier OPERATOR(pg_catalog.=) $3 AND j.database OPERATOR(pg_catalog.=) $4
                  ORDER BY j.created_at, j.id",

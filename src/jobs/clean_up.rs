@@ -10,11 +10,12 @@ use serde_json::Value;
 
 use super::chore::Visit;
 use super::{registry, store};
+use crate::ddl::Tries;
 use crate::error::{Error, Result};
 use crate::server::catch::transaction;
 use crate::server::json::JsonB;
 use crate::server::raise::{self, Level};
-use crate::server::spi;
+use crate::server::{catalog, epoch, spi};
 
 /// Tries of one visit may wait so long together. None of them waits for anybody longer than a second; but there can be
 /// hundreds of them, and everything else that is due waits meanwhile.
@@ -39,7 +40,7 @@ pub fn clean_up() -> Result<Visit> {
             if reason.is_none() {
                 spi::bookkeeping(|| {
                     cleaned_up(job)?;
-                    store::add_event(job, "cleaned up", None)
+                    store::add_event(job, "cleaned up", Some(registry::nature(&kind).leaves))
                 })?;
             }
             Ok(reason)
@@ -123,6 +124,22 @@ fn lock_for_cleanup(job: Uuid) -> Result<bool> {
         |row| row.require::<bool>(1),
     )?;
     Ok(!locked.is_empty())
+}
+
+/// How it is tried now, by what has been waited: the rests are those of [`clean_up_later`].
+pub fn tries(job: Uuid) -> Result<Tries> {
+    let finished = spi::bookkeeping(|| {
+        spi::query_one(
+            "SELECT (pg_catalog.date_part('epoch', finished_at) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8
+             FROM upkeep._job WHERE id OPERATOR(pg_catalog.=) $1",
+            &[job.into()],
+            |row| row.get::<i64>(1),
+        )
+    })?;
+    let now = catalog::now();
+    let since = finished.flatten().map_or(now, |finished| finished - epoch::FROM_1970);
+    let rest = Duration::from_micros(u64::try_from((now - since) / 4).unwrap_or(0));
+    Ok(Tries::with_rests_of(since, rest.clamp(Duration::from_millis(200), Duration::from_secs(10))))
 }
 
 /// Why a finished job could not be cleaned up. The next try comes after a quarter of the time that it has waited,

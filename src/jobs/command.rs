@@ -11,7 +11,8 @@ use pgrx::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::kind::{Completion, Context, Job, Kind, Nature, Outcome, Plan, Restart, Work};
+use super::children::Child;
+use super::kind::{Completion, Context, Job, Kind, Nature, Outcome, Plan, Restart, Until, Work};
 use super::queue::{self, NewJob};
 use super::store;
 use crate::calls::arguments;
@@ -132,6 +133,8 @@ enum Progress {
     Started,
     /// It has ended, which could not be recorded at once.
     Answered(Answer),
+    /// It has ended, and jobs that it has asked for have not.
+    Children,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -162,14 +165,21 @@ impl Run {
 
 impl Work for Run {
     fn step(&mut self, context: &mut Context) -> Result<Outcome> {
-        if let Some(cursor) = &context.cursor {
-            if let Progress::Answered(answer) = serde_json::from_value(cursor.clone())? {
-                let answer = self.recall(answer);
-                return self.top_level_done(context, answer);
+        if let Some(progress) = context.cursor::<Progress>()? {
+            match progress {
+                Progress::Answered(answer) => {
+                    let answer = self.recall(answer);
+                    return self.top_level_done(context, answer);
+                }
+                Progress::Children => {
+                    let children = context.children()?;
+                    return Ok(self.end_with_children(context, &children));
+                }
+                Progress::Started => {}
             }
-            if let (true, Some(limit)) = (context.overran, self.time_limit()) {
-                store::write_shared(context.job.id, json!({ TIMED_OUT: true }))?;
-                context.cursor = None;
+            if let (true, Some(limit)) = (context.overran(), self.time_limit()) {
+                store::write_shared(context.job().id, json!({ TIMED_OUT: true }))?;
+                context.clear_cursor();
                 return Ok(Outcome::Fail(self.too_slow(limit).detail(
                     "It caught the cancel and went on, so that its worker had to be ended; it may be done in part.",
                 )));
@@ -180,8 +190,10 @@ impl Work for Run {
                     .hint(format!("Look at what it did, then repeat it: {}", self.terms.repeat)),
             ));
         }
-        context.cursor = Some(serde_json::to_value(Progress::Started)?);
-        context.plan = Some(Plan { strategy: "top level".into(), rows_estimate: 0, units_total: 1.0 });
+        // Those of a run before are nothing to this one.
+        context.release_children()?;
+        context.set_cursor(&Progress::Started)?;
+        context.set_plan(Plan { strategy: "top level".into(), rows_estimate: 0, units_total: 1.0 });
         self.started = Some(Instant::now());
         Ok(Outcome::TopLevel(self.command.clone()))
     }
@@ -193,16 +205,18 @@ impl Work for Run {
         }
         match answer {
             Ok(Completion { tag, rows }) => {
-                context.rows = rows as i64;
-                context.units = 1.0;
+                let children = context.children()?;
+                // What they do is what it does.
+                context.made(if children.is_empty() { rows as i64 } else { 0 }, 1.0);
                 context.event("completed", format!("{tag}, {rows} rows"));
-                Ok(Outcome::Done { rows_left: 0 })
+                context.set_cursor(&Progress::Children)?;
+                Ok(self.end_with_children(context, &children))
             }
             Err(error) => {
-                context.cursor = None;
+                context.clear_cursor();
                 match self.time_limit().filter(|limit| self.timed_out || self.was_timed_out(&error, *limit)) {
                     Some(limit) => {
-                        store::write_shared(context.job.id, json!({ TIMED_OUT: true }))?;
+                        store::write_shared(context.job().id, json!({ TIMED_OUT: true }))?;
                         Ok(Outcome::Fail(self.too_slow(limit)))
                     }
                     None => Ok(Outcome::Fail(error)),
@@ -211,18 +225,8 @@ impl Work for Run {
         }
     }
 
-    fn keep_answer(&self, answer: &Result<Completion>) -> Option<Value> {
-        let answer = match answer.clone() {
-            Ok(Completion { tag, rows }) => Answer::Completed { tag, rows },
-            Err(error) => Answer::Failed {
-                timed_out: self.time_limit().is_some_and(|limit| self.was_timed_out(&error, limit)),
-                sqlstate: error.sqlstate.to_string(),
-                message: error.message,
-                detail: error.detail,
-                hint: error.hint,
-            },
-        };
-        serde_json::to_value(Progress::Answered(answer)).ok()
+    fn keep_answer(&self, _context: &Context, answer: &Result<Completion>) -> Option<Value> {
+        self.kept(answer)
     }
 
     fn time_limit(&self) -> Option<Duration> {
@@ -241,6 +245,38 @@ fn backoff(first: Duration, nth: i32) -> Duration {
 }
 
 impl Run {
+    /// What a command has asked for as its own is a part of its run.
+    fn end_with_children(&self, context: &mut Context, children: &[(String, Child)]) -> Outcome {
+        if let Some((child, failure)) = children.iter().find_map(|(_, child)| Some((child, child.failure()?))) {
+            context.clear_cursor();
+            let again =
+                format!("SELECT upkeep.retry('{}'); tries that again, and {} all of it.", child.id, self.terms.repeat);
+            return Outcome::Fail(failure.hint(again));
+        }
+        match children.iter().find(|(_, child)| !child.has_ended()) {
+            Some((_, Child { id, kind, target, .. })) => Outcome::Park {
+                reason: format!("waits for its part, {kind} of {target} (job {id})"),
+                until: Until::Children,
+            },
+            None => Outcome::Done { rows_left: children.iter().map(|(_, child)| child.rows_left).sum() },
+        }
+    }
+
+    /// The cursor that holds an answer.
+    fn kept(&self, answer: &Result<Completion>) -> Option<Value> {
+        let answer = match answer.clone() {
+            Ok(Completion { tag, rows }) => Answer::Completed { tag, rows },
+            Err(error) => Answer::Failed {
+                timed_out: self.time_limit().is_some_and(|limit| self.was_timed_out(&error, limit)),
+                sqlstate: error.sqlstate.to_string(),
+                message: error.message,
+                detail: error.detail,
+                hint: error.hint,
+            },
+        };
+        serde_json::to_value(Progress::Answered(answer)).ok()
+    }
+
     fn too_slow(&self, limit: Duration) -> Error {
         Error::new(QUERY_CANCELED, format!("the command was canceled after its timeout of {} s", limit.as_secs_f64()))
             .hint(self.terms.more_time)
@@ -280,7 +316,7 @@ mod tests {
         let terms = Terms::plain(Uuid::from_bytes([0; 16]));
         let mut command = Run { command: "VACUUM".into(), terms, started: None, timed_out: false };
         let recalled = |command: &mut Run, answer: &Result<Completion>| {
-            let cursor = command.keep_answer(answer).unwrap();
+            let cursor = command.kept(answer).unwrap();
             let Progress::Answered(answer) = serde_json::from_value(cursor).unwrap() else { panic!("no answer") };
             command.recall(answer)
         };

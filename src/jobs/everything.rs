@@ -12,7 +12,7 @@ use super::chore::Held;
 use super::claims::Wait;
 use super::kind::Job;
 use super::owners::Adopted;
-use super::{claims, forget, owners, queue, registry, store};
+use super::{children, claims, forget, owners, queue, registry, store};
 use crate::calls::{arguments, standing};
 use crate::error::*;
 use crate::server::json::JsonB;
@@ -92,7 +92,7 @@ fn resume() -> Result<i32> {
 
 fn pause_jobs(jobs: &[Uuid], reason: Option<&str>) -> Result<()> {
     spi::execute(
-        "UPDATE upkeep._job SET state = 'paused', reason = $2, reason_detail = NULL
+        "UPDATE upkeep._job SET state = 'paused', reason = $2, reason_detail = NULL, parked = NULL, answered = false
          WHERE id OPERATOR(pg_catalog.=) ANY ($1)",
         &[jobs.to_vec().into(), reason.into()],
     )?;
@@ -101,7 +101,10 @@ fn pause_jobs(jobs: &[Uuid], reason: Option<&str>) -> Result<()> {
 
 /// Those that stay paused, because they have no owner here or another job has what they need, and why.
 fn resume_jobs(jobs: &[Uuid]) -> Result<Vec<(Uuid, Error)>> {
-    let Adopted { moved, mut stay } = owners::adopt(owners::JOBS, jobs)?;
+    let Adopted { mut moved, mut stay } = owners::adopt(owners::JOBS, jobs)?;
+    // What has ended below them is tried again with them, if it is.
+    let below: Vec<Uuid> = children::below(&moved)?.into_iter().filter(|child| !jobs.contains(child)).collect();
+    moved.extend(owners::adopt(owners::JOBS, &below)?.moved);
     // Executors of those that came with a dump are elsewhere, and did not end without a word.
     spi::execute(
         "UPDATE upkeep._job_slot SET pid = NULL, backend_start = NULL WHERE job OPERATOR(pg_catalog.=) ANY ($1)",
@@ -110,6 +113,7 @@ fn resume_jobs(jobs: &[Uuid]) -> Result<Vec<(Uuid, Error)>> {
     // OIDs of another place: of none of them, before any takes its own here.
     claims::let_go(&moved)?;
     for job in as_written(&moved)? {
+        store::steps::moved_here(job.id)?;
         // One of a kind that is not known has nothing to look up, and fails when it is started.
         if let Ok(kind) = registry::kind(&job.kind, &job.params) {
             kind.moved_here(job.id)?;
@@ -133,7 +137,8 @@ fn resume_jobs(jobs: &[Uuid]) -> Result<Vec<(Uuid, Error)>> {
         }
     }
     spi::execute(
-        "UPDATE upkeep._job SET state = 'queued', reason = NULL, reason_detail = NULL, not_before = NULL, waits_for = NULL
+        "UPDATE upkeep._job SET state = 'queued', reason = NULL, reason_detail = NULL, not_before = NULL, waits_for = NULL,
+                parked = NULL, answered = false
          WHERE id OPERATOR(pg_catalog.=) ANY ($1) AND id OPERATOR(pg_catalog.<>) ALL ($2)",
         &[jobs.to_vec().into(), stay.iter().map(|(job, _)| *job).collect::<Vec<_>>().into()],
     )?;

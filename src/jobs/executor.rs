@@ -5,23 +5,21 @@
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
-use pgrx::Uuid;
-
 use super::assignment::Assignment;
-use super::claims::{self, Wait};
 use super::kind::{Completion, Context, Event, Job, Kind, Nature, Outcome, Restart, Work};
-use super::limits::Limits;
-use super::retry::{self, Tries, Verdict};
+use super::retry::{self, Tries, Verdict, WaitsFor};
+use super::slot::{Taken, take};
 use super::store::{self, End, Live};
 use super::throttle::Throttle;
-use super::throttle::calendar;
-use super::{activity, make_way, queue, registry, seat, turn};
-use crate::error::{ADMIN_SHUTDOWN, Error, OBJECT_IN_USE, QUERY_CANCELED, Result};
+use super::{children, queue, registry, seat, statement_of};
+use crate::ddl;
+use crate::error::{Error, LOCK_NOT_AVAILABLE, QUERY_CANCELED, Result};
 use crate::jobs::raw::segment;
 use crate::server::catch::transaction;
 use crate::server::raise::{self, Level};
+use crate::server::table_lock::Mode;
 use crate::server::worker;
-use crate::server::{Oid, catalog, lock, spi, step, system, timeout, top_level};
+use crate::server::{Oid, catalog, commit, lock, spi, step, system, timeout, top_level};
 use crate::settings;
 
 /// A batch waits at most this long for a lock: below `deadlock_timeout`, so that
@@ -123,91 +121,6 @@ fn release_in_passing(end: End) {
     });
 }
 
-/// What came of reaching for a slot.
-enum Taken {
-    Slot(Box<store::Opened>, store::Slot),
-    /// Another executor has it.
-    Busy,
-    /// There is nothing to do here (any more).
-    Nothing,
-}
-
-fn take(assignment: &Assignment) -> Result<Taken> {
-    let Assignment { job, slot, .. } = *assignment;
-    transaction(|| {
-        if !catalog::extension_exists()
-            || !catalog::extension_is_current()?
-            || make_way::is_wanted_alone()
-            || activity::executors_before_me()? >= settings::max_workers().into()
-        {
-            return Ok(Taken::Nothing);
-        }
-        let Some(opened) = spi::bookkeeping(|| store::open(job))? else { return Ok(Taken::Nothing) };
-        queue::restore_session(&opened.session);
-        if !turn::take(&opened)? {
-            return Ok(Taken::Nothing);
-        }
-        match claim(&opened.job) {
-            Err(refused) if refused.sqlstate == OBJECT_IN_USE => {
-                spi::bookkeeping(|| store::fail(job, &refused))?;
-                return Ok(Taken::Nothing);
-            }
-            other => other?,
-        }
-        spi::bookkeeping(|| {
-            if !seat::take(assignment, &opened.job.kind) {
-                return Ok(Taken::Nothing);
-            }
-            if opened.state == "queued" && wait_for_hours(job, &opened.limits)? {
-                return Ok(Taken::Nothing);
-            }
-            let Some(taken) = store::attend_slot(job, slot, |pid| seat::departure(assignment, pid))? else {
-                return Ok(Taken::Busy);
-            };
-            if let Some(reason) = given_up(&opened.job, &taken) {
-                store::fail(job, &reason)?;
-                store::release_slot(job, slot, worker::my_pid(), End::Orderly)?;
-                return Ok(Taken::Nothing);
-            }
-            let store::Slot { strikes, ends, .. } = taken;
-            if opened.state == "queued" {
-                store::add_event(job, "started", None)?;
-            }
-            if strikes > 0 {
-                let count = format!("{strikes} of {}: a worker ended without a word", store::MAX_STRIKES);
-                store::add_event(job, "strike", Some(&count))?;
-            }
-            if ends > 0 {
-                let count = if taken.tries.caught {
-                    format!(
-                        "a step went on {} s after it was canceled at its limit; its worker was ended",
-                        timeout::GRACE.as_secs()
-                    )
-                } else {
-                    format!("{ends} of {}: the worker was ended in the middle of a step", store::MAX_ENDS)
-                };
-                store::add_event(job, "interrupted", Some(&count))?;
-            }
-            Ok(Taken::Slot(Box::new(opened), taken))
-        })
-    })
-}
-
-/// What it needs for itself is its own, unless the job was written down by a session that had an older library loaded.
-fn claim(job: &Job) -> Result<()> {
-    // One of a kind that is not known, or that makes no sense, fails when it is opened.
-    let wanted = registry::kind(&job.kind, &job.params).and_then(|kind| kind.claims(job.relid, &job.params));
-    wanted.map_or(Ok(()), |wanted| claims::keep_or_take(job.id, &wanted, Wait::ForOthers))
-}
-
-/// Sends the job to sleep until its hours begin. `false`: it may work now.
-pub(super) fn wait_for_hours(job: Uuid, limits: &Limits) -> Result<bool> {
-    let Some(hours) = &limits.run_between else { return Ok(false) };
-    let Some(closed) = calendar::closed(hours, limits.timezone.as_deref().unwrap_or("UTC"))? else { return Ok(false) };
-    store::wait_for_hours(job, closed.until, &closed.reason)?;
-    Ok(true)
-}
-
 pub(super) struct Executor {
     assignment: Assignment,
     kind: &'static dyn Kind,
@@ -216,6 +129,12 @@ pub(super) struct Executor {
     pub(super) throttle: Throttle,
     pub(super) context: Context,
     retries: i32,
+    /// The job was parked until this executor was started, and has got nothing done since.
+    pub(super) woken: bool,
+    /// Its row says so, until a step is committed.
+    says_parked: bool,
+    /// The step at hand is one that knows.
+    heard: bool,
     /// The settings captured with the job.
     session: serde_json::Value,
     /// The server's setting. Most steps commit asynchronously instead: cursor and rows are lost together or
@@ -223,6 +142,8 @@ pub(super) struct Executor {
     synchronous_commit: String,
     /// A step of this run has been committed for good, and with it the end of earlier strikes.
     settled: bool,
+    /// The last step was to be committed for good, but for its locks, which nobody was to wait for meanwhile.
+    unsafe_yet: bool,
     /// The run before ended without a word: if this one does too, nothing it has done may be
     /// forgotten, or the same steps would end the strikes each time.
     struck: bool,
@@ -238,7 +159,7 @@ pub(super) struct Executor {
 }
 
 /// What the loop does after a step.
-enum Next {
+pub(super) enum Next {
     Step,
     Wait(Duration),
     TopLevel(String),
@@ -276,26 +197,21 @@ impl Executor {
             }
         };
         Ok(Some(Executor {
-            throttle: transaction(|| Ok(Throttle::new(assignment.segment, &opened.job, opened.limits.clone())))?,
+            throttle: transaction(|| {
+                Ok(Throttle::new(assignment.segment, &opened.job, opened.limits.clone(), tries.held_until))
+            })?,
             assignment,
             kind,
             nature: kind.nature(),
             work,
-            context: Context {
-                job: opened.job,
-                slot,
-                workers: 1,
-                batch_time: settings::batch_time(),
-                usual_batch_time: settings::batch_time(),
-                cursor,
-                rows: 0,
-                units: 0.0,
-                batch_rows: 0,
-                plan: None,
-                events: Vec::new(),
-                claimed: false,
-                overran: tries.caught,
-            },
+            context: Context::new(opened.job, slot, cursor, settings::batch_time()).after(
+                tries.caught,
+                opened.answered,
+                tries.locks.clone(),
+            ),
+            woken: opened.parked && opened.has_started,
+            says_parked: opened.parked || opened.answered,
+            heard: false,
             retries: opened.retries,
             session: opened.session,
             struck: strikes > 0,
@@ -306,6 +222,7 @@ impl Executor {
             placed: RefCell::default(),
             synchronous_commit,
             settled: false,
+            unsafe_yet: false,
         }))
     }
 
@@ -319,14 +236,20 @@ impl Executor {
             if answer.is_none() && self.nature.throttled && !self.hold_back()? {
                 return Ok(());
             }
-            let cursor = self.context.cursor.clone();
+            let cursor = self.context.written_cursor().cloned();
             let started = Instant::now();
             self.writing = None;
             match at_step(|| self.step(answer.as_ref())) {
                 Ok(next) => {
+                    self.wait_until_safe();
                     unrecorded = 0;
                     answer = None;
                     self.settled = true;
+                    if std::mem::take(&mut self.heard) {
+                        self.says_parked = false;
+                        self.woken &= !self.context.has_progressed();
+                        self.context.answer_is_taken();
+                    }
                     self.written = self.writing.take().unwrap_or(self.written);
                     self.tries = self.tries_left();
                     self.note_step(started.elapsed());
@@ -341,14 +264,14 @@ impl Executor {
                     }
                 }
                 Err(error) if self.lost => {
-                    log(&self.context.job, &error);
+                    log(self.context.job(), &error);
                     // The text of the step may have taken the slot away from itself, which is undone by now. If another
                     // worker has it, this counts nothing.
                     release(End::Interrupted);
                     return Ok(());
                 }
                 Err(error) => {
-                    self.context.cursor = cursor.clone();
+                    self.context.put_cursor(cursor.clone());
                     match &answer {
                         Some(answer) if retry::may_pass(&error) => {
                             self.keep(answer, &error, unrecorded);
@@ -372,17 +295,20 @@ impl Executor {
     /// After an error of a step: waits, and opens the work anew. `false`: leave.
     fn try_again(&mut self, mut error: Error, cursor: &Option<serde_json::Value>) -> Result<bool> {
         loop {
-            let Some(pause) = self.after_error(error)? else { return Ok(false) };
+            let Some((pause, wait)) = self.after_error(error)? else { return Ok(false) };
+            if self.parked_between_tries(pause, wait) {
+                return Ok(false);
+            }
             seat::rests();
             worker::wait(pause);
             // What the work remembers may have been rolled back.
-            match open(&self.context.job) {
+            match open(self.context.job()) {
                 Ok((_, work)) => {
                     self.work = work;
                     return Ok(true);
                 }
                 Err(next) => {
-                    self.context.cursor = cursor.clone();
+                    self.context.put_cursor(cursor.clone());
                     error = next;
                 }
             }
@@ -394,10 +320,10 @@ impl Executor {
     fn keep(&self, answer: &Result<Completion>, error: &Error, tries: u32) {
         if tries == 0 {
             let message = format!("how a statement ended could not be recorded yet: {}", error.message);
-            log(&self.context.job, &Error { message, ..error.clone() });
+            log(self.context.job(), &Error { message, ..error.clone() });
         }
         let Assignment { job, slot, .. } = self.assignment;
-        if let Some(cursor) = self.work.keep_answer(answer) {
+        if let Some(cursor) = self.work.keep_answer(&self.context, answer) {
             // If not even this works, the next try may.
             let _ = transaction(|| {
                 self.commit_for_good();
@@ -409,22 +335,21 @@ impl Executor {
     /// One transaction: the step, and what it changed in the slot.
     fn step(&mut self, answer: Option<&Result<Completion>>) -> Result<Next> {
         let started = Instant::now();
-        self.context.rows = 0;
-        self.context.units = 0.0;
-        self.context.plan = None;
-        self.context.events = self.throttle.history.pending().to_vec();
-        self.context.claimed = false;
+        self.context.begin_step(self.throttle.history.pending().to_vec());
         // To record how a statement ended takes as long as it takes.
         let limit = match answer {
-            None => longest_step(settings::batch_time().max(self.context.usual_batch_time)),
+            None => longest_step(settings::batch_time().max(self.context.usual_batch_time())),
             Some(_) => None,
         };
         within(limit, || self.transact(answer, started))
     }
 
     fn transact(&mut self, answer: Option<&Result<Completion>>, started: Instant) -> Result<Next> {
+        self.unsafe_yet = false;
+        self.heard = false;
         transaction(|| {
-            let Some(live) = spi::bookkeeping(|| store::live(self.context.job.id))? else { return Ok(Next::Leave) };
+            ddl::holds_strong_locks();
+            let Some(live) = spi::bookkeeping(|| store::live(self.context.job().id))? else { return Ok(Next::Leave) };
             // A statement that has run is recorded, whatever the settings say by now, and whoever paused or canceled the
             // job meanwhile.
             if answer.is_none() && (!live.is_runnable() || self.must_leave(live.workers, &live.limits)?) {
@@ -434,10 +359,9 @@ impl Executor {
             let (runnable, ended) = (live.is_runnable(), live.is_final());
             let Live { workers, batch_time, limits, .. } = live;
             self.throttle.set_limits(limits);
-            self.context.usual_batch_time = batch_time;
-            self.context.workers = workers;
-            self.context.batch_time = self.throttle.begin_step(batch_time);
-            if answer.is_none() && self.context.cursor.is_none() && self.adopt_leftover(workers)? {
+            let now = self.throttle.begin_step(batch_time);
+            self.context.set_pace(workers, batch_time, now);
+            if answer.is_none() && !self.context.has_cursor() && self.adopt_leftover(workers)? {
                 return Ok(Next::Step);
             }
             let outcome = match answer {
@@ -450,50 +374,64 @@ impl Executor {
         })
     }
 
-    /// Has this step got something done?
-    fn has_progressed(&self) -> bool {
-        self.context.rows > 0 || self.context.units > 0.0
-    }
-
     /// The tries in vain that still count after this step.
     fn tries_left(&self) -> Tries {
-        if self.has_progressed() { Tries::default() } else { self.tries.clone() }
+        let tries = if self.context.has_progressed() { Tries::default() } else { self.tries.clone() };
+        tries.with_locks(self.context.lock_tries())
     }
 
     /// Stores the outcome of a step in its transaction. `answered`: it records a top-level statement; `ended`: of a job that
     /// has an end already.
     fn conclude(&mut self, outcome: Outcome, started: Instant, answered: bool, ended: bool) -> Result<Next> {
-        let job = self.context.job.id;
+        let job = self.context.job().id;
+        let outcome = self.parked_if_long(outcome)?;
         let wait_reason = match &outcome {
             Outcome::Wait { reason, .. } => Some(reason.clone()),
             _ => self.throttle.history.pacing().map(str::to_owned),
         };
         // To say what will be tried, and that a try came to nothing, is no progress.
         let announced = matches!(outcome, Outcome::TopLevel(_))
-            || answered && matches!(outcome, Outcome::Continue | Outcome::Wait { .. }) && self.context.units == 0.0;
-        if self.tries.told.is_some() && (self.has_progressed() || matches!(outcome, Outcome::Done { .. })) {
-            let event = Event { event: "resumed", detail: self.tries.describe() };
-            self.context.events.push(event);
+            || answered
+                && matches!(outcome, Outcome::Continue | Outcome::Wait { .. } | Outcome::Park { .. })
+                && !self.context.has_progressed();
+        if self.context.has_progressed() || matches!(outcome, Outcome::Done { .. }) {
+            if self.tries.told.is_some() {
+                let tries = self.tries.describe();
+                self.context.event_before("resumed", tries);
+            } else if self.woken {
+                self.context.event_before("resumed", String::new());
+            }
         }
         self.write_slot(wait_reason.as_deref(), started.elapsed(), announced)?;
+        if self.says_parked {
+            spi::bookkeeping(|| store::unpark(job))?;
+        }
+        self.heard = true;
+        if answered && ended {
+            spi::bookkeeping(|| children::note_late(job))?;
+        }
         // A crash must not forget that a command was started, how a job ended, or that the strikes are over.
         if !self.settled
             || self.struck
-            || self.context.claimed
-            || !matches!(outcome, Outcome::Continue | Outcome::Wait { .. })
+            || self.context.step_done().for_good
+            || !matches!(outcome, Outcome::Continue | Outcome::Wait { .. } | Outcome::Park { .. })
         {
-            self.commit_for_good();
+            self.unsafe_yet = ddl::holds_strong_locks();
+            if !self.unsafe_yet {
+                self.commit_for_good();
+            }
         }
         lock::note_waiters();
         match outcome {
             Outcome::Continue => Ok(Next::Step),
             Outcome::Wait { time, .. } => Ok(Next::Wait(time)),
+            Outcome::Park { reason, until } => self.park(&reason, None, until),
             Outcome::TopLevel(sql) => Ok(Next::TopLevel(sql)),
             Outcome::Done { rows_left } => {
                 spi::bookkeeping(|| store::finish(job, rows_left, answered))?;
                 Ok(Next::Leave)
             }
-            Outcome::Fail(error) => {
+            Outcome::Fail(error) | Outcome::Undo(error) => {
                 // What a canceled command was interrupted by is no news.
                 if !ended {
                     self.fail(&error)?;
@@ -520,14 +458,26 @@ impl Executor {
 
     /// As the server does, but at least to this server's disk.
     fn commit_for_good(&self) {
-        let setting = if self.synchronous_commit == "off" { "local" } else { &self.synchronous_commit };
-        spi::set_transaction("synchronous_commit", setting);
+        spi::set_transaction("synchronous_commit", self.for_good());
+    }
+
+    fn for_good(&self) -> &str {
+        if self.synchronous_commit == "off" { "local" } else { &self.synchronous_commit }
+    }
+
+    /// What a commit for good waits for, after it: a standby that is lost would keep its locks.
+    fn wait_until_safe(&mut self) {
+        if std::mem::take(&mut self.unsafe_yet) {
+            spi::set_session("synchronous_commit", self.for_good());
+            commit::wait_until_safe();
+            spi::set_session("synchronous_commit", "off");
+        }
     }
 
     /// Fails the job, or puts it back into the queue if its creator allowed that.
     fn fail(&mut self, error: &Error) -> Result<()> {
-        log(&self.context.job, error);
-        let job = &self.context.job;
+        log(self.context.job(), error);
+        let job = self.context.job();
         // Whoever ended its schedule wants no more of it.
         self.retries = self.retries.min(spi::bookkeeping(|| store::retries(job.id))?);
         if self.retries <= 0 {
@@ -537,13 +487,14 @@ impl Executor {
         let Restart { shared, .. } = self.kind.restart(serde_json::Value::Null, false);
         store::write_shared(id, shared)?;
         // What this step has to tell is told already.
-        let told =
-            Context { cursor: None, rows: 0, units: 0.0, plan: None, events: Vec::new(), ..self.context.clone() };
-        let step = std::mem::replace(&mut self.context, told);
+        let cursor = self.context.written_cursor().cloned();
+        let step = self.context.take_step();
+        self.context.clear_cursor();
         let tries = std::mem::take(&mut self.tries);
         let written = self.write_slot(None, Duration::ZERO, true);
         if written.is_err() {
-            self.context = step;
+            self.context.put_cursor(cursor);
+            self.context.put_step(step);
             self.tries = tries;
             return written;
         }
@@ -559,9 +510,10 @@ impl Executor {
         if self.work.writes_its_statements() {
             spi::unambiguous_session();
         }
+        let run = || statement_of::run(self.context.job().id, self.context.job().owner, || top_level::run(sql));
         let answer = timeout::limited_for_good(self.work.time_limit(), || match seat::request_to_leave() {
-            Some(asked) => timeout::canceled_when(asked, || top_level::run(sql)),
-            None => top_level::run(sql),
+            Some(asked) => timeout::canceled_when(asked, run),
+            None => run(),
         });
         // The statement may have been a SET: a read-only session could not even record its end.
         worker::forget_settings();
@@ -572,8 +524,8 @@ impl Executor {
         answer
     }
 
-    /// A step was rolled back. `Some`: try again after this pause.
-    fn after_error(&mut self, error: Error) -> Result<Option<Duration>> {
+    /// A step was rolled back. `Some`: try again after this pause, for which the job says why it waits.
+    fn after_error(&mut self, error: Error) -> Result<Option<(Duration, Option<WaitsFor>)>> {
         let Assignment { job, slot, .. } = self.assignment;
         let still_wanted = transaction(|| {
             if !catalog::extension_exists() {
@@ -586,7 +538,7 @@ impl Executor {
             Ok(false) => return Ok(None),
             // Somebody holds our own tables: DROP or ALTER EXTENSION. Look again in a moment.
             Err(busy) if retry::is_transient(&busy) => {
-                return Ok(Some(Duration::from_millis(200)));
+                return Ok(Some((Duration::from_millis(200), None)));
             }
             Err(other) => return Err(other),
         }
@@ -594,6 +546,7 @@ impl Executor {
             Verdict::Again(pause) => {
                 let sqlstate = error.sqlstate.to_string();
                 let reason = format!("waits to try again after SQLSTATE {sqlstate}");
+                let error = self.with_holders(error);
                 // The first of a series is news, and one for another reason; the rest is in wait_reason.
                 let news = (self.tries.told.as_ref() != Some(&sqlstate))
                     .then(|| Event { event: "waiting", detail: error.message.clone() });
@@ -614,7 +567,7 @@ impl Executor {
                     }
                     Err(other) => return Err(other),
                 }
-                Ok(Some(pause))
+                Ok(Some((pause, Some(WaitsFor { reason, detail: error.message }))))
             }
             Verdict::Fail => {
                 let error = if error.sqlstate == QUERY_CANCELED && error.hint.is_none() {
@@ -622,7 +575,7 @@ impl Executor {
                 } else {
                     error
                 };
-                let job = self.context.job.clone();
+                let job = self.context.job().clone();
                 insist(&job, || {
                     self.tell_pending()?;
                     self.fail(&error)
@@ -632,12 +585,23 @@ impl Executor {
         }
     }
 
+    /// A table's lock that was not to be had: who has it. (Of a row that is known no more.)
+    fn with_holders(&self, error: Error) -> Error {
+        let relid = self.work.relid().or(self.context.job().relid);
+        let Some(relid) = relid.filter(|_| error.sqlstate == LOCK_NOT_AVAILABLE) else { return error };
+        let wanted = ddl::Wanted { relid, mode: Mode::RowExclusive, with_children: false };
+        match transaction(|| Ok(ddl::blockers(&[wanted], catalog::now())?.describe())) {
+            Ok(Some(who)) => Error { message: format!("{}; {who}", error.message), ..error },
+            _ => error,
+        }
+    }
+
     /// After `alter_job(workers => fewer)` somebody must finish what the others had in hand.
     fn adopt_leftover(&mut self, workers: i32) -> Result<bool> {
-        let Context { job, slot, .. } = &self.context;
-        let left = spi::bookkeeping(|| store::adopt_leftover(job.id, workers, *slot))?;
+        let (job, slot) = (self.context.job().id, self.context.slot());
+        let left = spi::bookkeeping(|| store::adopt_leftover(job, workers, slot))?;
         let found = left.is_some();
-        self.context.cursor = left;
+        self.context.put_cursor(left);
         Ok(found)
     }
 }
@@ -693,54 +657,6 @@ fn insist(job: &Job, mut write: impl FnMut() -> Result<()>) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Why a slot is not tried once more.
-fn given_up(job: &Job, slot: &store::Slot) -> Option<Error> {
-    if slot.strikes >= store::MAX_STRIKES {
-        return Some(struck_out(slot.strikes));
-    }
-    // What is not repeated by itself says in its own words how it ended.
-    if slot.tries.are_spent() && registry::nature(&job.kind).resumable {
-        return Some(never_ending(&slot.tries));
-    }
-    (slot.ends >= store::MAX_ENDS).then(|| ended_too_often(slot.ends))
-}
-
-fn never_ending(tries: &Tries) -> Error {
-    let times = tries.slow();
-    Error::new(
-        QUERY_CANCELED,
-        format!(
-            "a step of the job did not end when it was canceled, {times} times in a row; its worker had to be ended"
-        ),
-    )
-    .detail(
-        "Each time it took longer than upkeep.max_row_time allows. Something in the job's text or in a \
-        trigger catches the cancel (EXCEPTION WHEN query_canceled) and goes on.",
-    )
-    .hint("Correct it, so that it ends or lets the cancel pass; then upkeep.retry().")
-}
-
-fn ended_too_often(ends: i32) -> Error {
-    Error::new(
-        ADMIN_SHUTDOWN,
-        format!("the worker was ended {ends} times in a row in the middle of a step, with no progress in between"),
-    )
-    .detail(
-        "Something terminates it each time: pg_terminate_backend(), perhaps in the job's own text or in a \
-        trigger below it; or the worker ends with an error of its own.",
-    )
-    .hint("Look into the server's log for the reason. upkeep.retry() tries again from the same place.")
-}
-
-fn struck_out(strikes: i32) -> Error {
-    Error::new(
-        crate::error::INTERNAL_ERROR,
-        format!("the worker ended without a word {strikes} times in a row at the same place"),
-    )
-    .detail("Each time the process was killed or crashed, and took the server's other sessions with it if it was not an orderly end.")
-    .hint("Look into the server's log for the reason. upkeep.retry() tries again from the same place.")
 }
 
 /// Caught errors are not in the server's log unless somebody puts them there.

@@ -9,15 +9,16 @@
 use pgrx::Uuid;
 
 use super::kind::{Belonging, JOBS};
-use super::registry;
+use super::{children, registry};
 use crate::error::Result;
 use crate::quarantine;
 use crate::server::spi;
 
 /// The engine's own tables of what belongs to a job.
-const OURS: [Belonging; 4] = [
+const OURS: [Belonging; 5] = [
     Belonging::to_job("upkeep._job_slot"),
     Belonging::to_job("upkeep._job_event"),
+    Belonging::to_job("upkeep._job_step"),
     Belonging::to_job("upkeep._job_claim"),
     Belonging::to_job(quarantine::TABLE),
 ];
@@ -26,14 +27,21 @@ fn belongings() -> impl Iterator<Item = &'static Belonging> {
     OURS.iter().chain(registry::belongings())
 }
 
-/// Forgets jobs whose rows this transaction has locked.
+/// Forgets jobs whose rows this transaction has locked, with their children.
 pub fn jobs(jobs: &[Uuid]) -> Result<()> {
-    rows(JOBS, jobs)
+    let mut family = children::below(jobs)?;
+    family.extend(jobs);
+    rows(JOBS, &family)
 }
 
-/// Those of these jobs that nobody needs any more.
+/// Those of these jobs that nobody needs any more: not their children, nor another room.
 pub fn unneeded(mut jobs: Vec<Uuid>) -> Result<Vec<Uuid>> {
     if !jobs.is_empty() {
+        let busy = children::parents_of_busy(&jobs)?;
+        jobs.retain(|job| !busy.contains(job));
+        // A child that somebody has locked keeps its parent, and nobody else's jobs.
+        let locked = children::parents_of_locked(&jobs)?;
+        jobs.retain(|job| !locked.contains(job));
         for chore in registry::chores() {
             let needed = chore.still_needs(&jobs)?;
             jobs.retain(|job| !needed.contains(job));

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::executor::Executor;
-use super::kind::Event;
+use super::kind::{Event, Until};
 use super::limits::Limits;
 use super::throttle::{FIGURES, Hold};
 use super::{activity, retry, seat, store};
@@ -20,15 +20,18 @@ impl Executor {
     /// Waits until the next step may be made. `false`: leave instead.
     pub(super) fn hold_back(&mut self) -> Result<bool> {
         let mut looked = Instant::now();
+        let since = Instant::now();
         let mut held = false;
         while let Some(hold) = self.throttle.hold(self.work.relid()) {
             seat::rests();
             held = true;
             let news = self.throttle.history.held(&hold, system::monotonic());
+            // What it was parked for is told already.
+            let news = news.map(|(reason, event)| (reason, event.filter(|_| !self.woken)));
             let woken = news.is_none() && worker::wait(hold.pause.min(LOOK_AT_JOB));
             if news.is_some() || woken || looked.elapsed() >= LOOK_AT_JOB {
                 looked = Instant::now();
-                if !self.look_while_held(&hold, news)? {
+                if !self.look_while_held(&hold, news)? || self.parks(&hold, since.elapsed()) {
                     return Ok(false);
                 }
             }
@@ -40,11 +43,29 @@ impl Executor {
         Ok(true)
     }
 
+    /// Does the job give its worker up, because this lasts? Not while somebody has its row locked.
+    fn parks(&mut self, hold: &Hold, held: Duration) -> bool {
+        let Some(pause) = self.parks_for(hold, held) else { return false };
+        let job = self.context.job().id;
+        let parked = transaction(|| {
+            if !self.is_alone()? {
+                return Ok(false);
+            }
+            self.tell_pending()?;
+            // Its history knows by what it is throttled.
+            spi::bookkeeping(|| store::park(job, Until::After(pause), &hold.reason, None, false))?;
+            Ok(true)
+        });
+        parked.unwrap_or(false)
+    }
+
     /// A short look at the job, and what people should see. `false`: leave.
     fn look_while_held(&mut self, hold: &Hold, news: Option<(String, Option<Event>)>) -> Result<bool> {
-        let (job, slot) = (self.context.job.id, self.context.slot);
+        let (job, slot) = (self.context.job().id, self.context.slot());
         let now = Instant::now();
         let wall = now.saturating_duration_since(self.written);
+        let held_until = self.throttle.held_until();
+        let note = || held_until.map_or(Ok(()), |until| spi::bookkeeping(|| store::note_held_until(job, slot, until)));
         let looked = transaction(|| {
             if !catalog::extension_exists() {
                 return Ok(None);
@@ -52,6 +73,8 @@ impl Executor {
             let Some(live) = spi::bookkeeping(|| store::live(job))? else { return Ok(None) };
             if !live.is_runnable() || self.must_leave(live.workers, &live.limits)? {
                 self.tell_pending()?;
+                // By now the slot is somebody else's perhaps: then this does nothing.
+                note()?;
                 return Ok(None);
             }
             if let Some((reason, event)) = &news {
@@ -59,6 +82,7 @@ impl Executor {
                     store::set_wait_reason(job, slot, reason, None, wall)?;
                     event.as_ref().map_or(Ok(()), |event| store::add_event(job, event.event, Some(&event.detail)))
                 })?;
+                note()?;
             }
             // Samples have stopped: perhaps there is another launcher, which puts them elsewhere.
             let segment = if hold.input == FIGURES { activity::current_segment()? } else { None };
@@ -90,7 +114,7 @@ impl Executor {
     /// Writes down what there is to tell although no step follows; unless somebody has the job locked, for whom no worker stays. Called in
     /// a transaction.
     pub(super) fn tell_pending(&self) -> Result<()> {
-        let job = self.context.job.id;
+        let job = self.context.job().id;
         retry::unless_in_the_way(|| {
             spi::bookkeeping(|| {
                 let pending = self.throttle.history.pending();
@@ -101,7 +125,7 @@ impl Executor {
 
     /// Is there no more work for this worker now? Called in a transaction.
     pub(super) fn must_leave(&self, workers: i32, limits: &Limits) -> Result<bool> {
-        let (job, slot) = (self.context.job.id, self.context.slot);
+        let (job, slot) = (self.context.job().id, self.context.slot());
         if slot >= workers
             || !settings::enabled()
             || seat::has_no_place(job, slot, &self.placed)?
@@ -109,14 +133,14 @@ impl Executor {
         {
             return Ok(true);
         }
-        spi::bookkeeping(|| super::executor::wait_for_hours(self.context.job.id, limits))
+        spi::bookkeeping(|| super::slot::wait_for_hours(self.context.job().id, limits))
     }
 
     pub(super) fn note_step(&mut self, took: Duration) {
         self.throttle.history.written();
         if self.nature.throttled {
             self.throttle.history.step_ended(took, system::monotonic());
-            self.throttle.end_step(took, self.context.usual_batch_time, self.context.claimed);
+            self.throttle.end_step(took, self.context.usual_batch_time(), self.context.step_done().for_good);
         }
     }
 }

@@ -9,28 +9,14 @@ use pgrx::Uuid;
 use serde_json::Value;
 
 use super::claims::Claim;
+pub use super::context::Context;
+pub use super::work::{Event, Job, Outcome, Plan, Until};
 use crate::calls::arguments;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::server::Oid;
 use crate::server::index_command::Extent;
 pub use crate::server::top_level::Completion;
 use crate::settings;
-
-/// What a step reports when its transaction may commit.
-#[derive(Debug)]
-pub enum Outcome {
-    /// There is more to do.
-    Continue,
-    /// There is more to do, but not now. The wait holds no transaction and no snapshot.
-    Wait { reason: String, time: Duration },
-    /// Run this statement next, as a client would send it: outside a transaction
-    /// block. The result arrives in [`Work::top_level_done`].
-    TopLevel(String),
-    /// The job is finished. `rows_left` are rows that still need it.
-    Done { rows_left: i64 },
-    /// The job cannot go on. What this step wrote is kept.
-    Fail(Error),
-}
 
 /// A kind of job: what may be asked of it without running one. One static each, named in `src/lib.rs`.
 pub trait Kind: Sync {
@@ -167,7 +153,7 @@ pub trait Work {
 
     /// The cursor that tells a later executor of an answer that this one could not record yet. `None`: it will look
     /// for itself what the statement has done.
-    fn keep_answer(&self, _answer: &Result<Completion>) -> Option<Value> {
+    fn keep_answer(&self, _context: &Context, _answer: &Result<Completion>) -> Option<Value> {
         None
     }
 
@@ -175,6 +161,12 @@ pub trait Work {
     /// captured with the job.
     fn writes_its_statements(&self) -> bool {
         false
+    }
+
+    /// Takes back what it has done, one unit of it in each step, after all of it was done. Where there is nothing to be taken back, it is
+    /// done. Of a statement at top level it is not told the answer: it looks for itself.
+    fn undo(&mut self, _context: &mut Context) -> Result<Outcome> {
+        Ok(Outcome::Done { rows_left: 0 })
     }
 
     /// How long a top-level statement may take before it is canceled.
@@ -185,69 +177,5 @@ pub trait Work {
     /// The pause before a failed job is tried again, with so many retries left.
     fn retry_delay(&self, _retries: i32) -> Duration {
         Duration::from_secs(1)
-    }
-}
-
-/// A job as the executor read it when it started.
-#[derive(Clone, Debug)]
-pub struct Job {
-    pub id: Uuid,
-    pub kind: String,
-    pub owner: Oid,
-    pub relid: Option<Oid>,
-    pub target: String,
-    pub params: Value,
-}
-
-/// The state of one worker slot, handed to each step. What a step changes here
-/// is stored in the step's own transaction.
-#[derive(Clone, Debug)]
-pub struct Context {
-    pub job: Job,
-    pub slot: i32,
-    /// How many workers the job may have now.
-    pub workers: i32,
-    /// How long a transaction of this job should take.
-    pub batch_time: Duration,
-    /// The same when nobody is in the way: what a step may never take long beyond.
-    pub usual_batch_time: Duration,
-    /// Where this slot is; the kind's own format. `None`: it has nothing in hand.
-    pub cursor: Option<Value>,
-    /// Rows processed by this step.
-    pub rows: i64,
-    /// Progress made by this step, in the units of [`Plan::units_total`].
-    pub units: f64,
-    /// Rows of a typical batch now, for people to look at.
-    pub batch_rows: i64,
-    /// Facts about the job that this step found out, for people to look at.
-    pub plan: Option<Plan>,
-    /// Things to write into `upkeep.job_events`.
-    pub events: Vec<Event>,
-    /// This step took something for itself from what the slots share.
-    pub claimed: bool,
-    /// The executor before this one was ended because it went on beyond a limit.
-    pub overran: bool,
-}
-
-/// What is known about the whole of a job; shown in `upkeep.jobs`.
-#[derive(Clone, Debug, Default)]
-pub struct Plan {
-    pub strategy: String,
-    pub rows_estimate: i64,
-    /// What the sum of all [`Context::units`] will be at the end.
-    pub units_total: f64,
-}
-
-/// One line of a job's history.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Event {
-    /// A short word: `strategy`, `quarantine`, `locked rows`, ..
-    pub event: &'static str,
-    pub detail: String,
-}
-
-impl Context {
-    pub fn event(&mut self, event: &'static str, detail: impl Into<String>) {
-        self.events.push(Event { event, detail: detail.into() });
     }
 }

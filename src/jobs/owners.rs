@@ -7,6 +7,7 @@
 use std::ffi::CStr;
 
 use pgrx::Uuid;
+use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
 use super::registry;
@@ -27,11 +28,21 @@ const UNFINISHED: &str = "state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'run
 
 /// Takes down what owners are called by now. What somebody has locked is for a later look.
 pub fn follow_all() -> Result<()> {
-    owned().try_for_each(|table| follow(table, None))
+    for table in owned() {
+        for owner in renamed(table)? {
+            follow(table, "owner OPERATOR(pg_catalog.=) $2", owner.into())?;
+        }
+    }
+    Ok(())
 }
 
-/// `only`: of this row, which the caller has locked.
-pub fn follow(table: &str, only: Option<Uuid>) -> Result<()> {
+/// Of this row, which the caller has locked.
+pub fn follow_owner_of(table: &str, row: Uuid) -> Result<()> {
+    follow(table, "id OPERATOR(pg_catalog.=) $2", row.into())
+}
+
+/// Of the rows of which this is so, with `$2`.
+fn follow(table: &str, so: &str, which: DatumWithOid<'_>) -> Result<()> {
     spi::execute(
         &format!(
             "UPDATE upkeep.{table} t SET owner_name = r.rolname
@@ -40,12 +51,34 @@ pub fn follow(table: &str, only: Option<Uuid>) -> Result<()> {
                  SELECT i.id FROM upkeep.{table} i
                  JOIN pg_catalog.pg_roles q ON q.oid OPERATOR(pg_catalog.=) i.owner
                  WHERE q.rolname OPERATOR(pg_catalog.<>) i.owner_name AND i.system_identifier OPERATOR(pg_catalog.=) $1
-                   AND ($2 IS NULL OR i.id OPERATOR(pg_catalog.=) $2)
+                   AND i.{so}
                  FOR UPDATE OF i SKIP LOCKED))"
         ),
-        &[catalog::system_identifier().into(), only.into()],
+        &[catalog::system_identifier().into(), which],
     )
     .map(drop)
+}
+
+/// Owners that are called otherwise than this table says. From one to the next in the index, whatever number of rows each has.
+fn renamed(table: &str) -> Result<Vec<Oid>> {
+    spi::query(
+        &format!(
+            "WITH RECURSIVE o (owner, owner_name) AS (
+                 (SELECT t.owner, t.owner_name FROM upkeep.{table} t WHERE t.system_identifier OPERATOR(pg_catalog.=) $1
+                  ORDER BY t.owner, t.owner_name LIMIT 1)
+                 UNION ALL
+                 SELECT n.owner, n.owner_name
+                 FROM o CROSS JOIN LATERAL (
+                     SELECT t.owner, t.owner_name FROM upkeep.{table} t
+                     WHERE t.system_identifier OPERATOR(pg_catalog.=) $1
+                       AND ROW(t.owner, t.owner_name) OPERATOR(pg_catalog.>) ROW(o.owner, o.owner_name)
+                     ORDER BY t.owner, t.owner_name LIMIT 1) n)
+             SELECT DISTINCT o.owner FROM o JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) o.owner
+             WHERE r.rolname OPERATOR(pg_catalog.<>) o.owner_name"
+        ),
+        &[catalog::system_identifier().into()],
+        |row| row.require(1),
+    )
 }
 
 /// Of a name of this owner's, in the table that it is unique in: two who want the same must see each other, and the unique
@@ -65,6 +98,12 @@ fn owner_here(system_identifier: i64, owner: Oid, owner_name: &CStr) -> i64 {
     let same_server = system_identifier == catalog::system_identifier();
     let owner = if same_server { Some(owner) } else { catalog::role_called(owner_name) };
     owner.map_or(0, |owner| i64::from(owner.to_u32()))
+}
+
+/// Does a job belong to this server and database, or did it come with a dump (LAW 20)?
+#[pg_extern(sql = false)]
+pub fn is_here(system_identifier: i64, database: Oid) -> bool {
+    system_identifier == catalog::system_identifier() && database == catalog::my_database()
 }
 
 /// What a role has under this name; of jobs the unfinished one.
@@ -108,7 +147,12 @@ pub fn adopt(table: &str, rows: &[Uuid]) -> Result<Adopted> {
         ),
         &[rows.to_vec().into()],
         |row| {
-            Ok(Foreign { id: row.next()?, owner_name: row.next()?, owner: row.next()?, name: row.next_or_null()? })
+            Ok(Foreign {
+                id: row.next()?,
+                owner_name: row.next_legible()?.unwrap_or_default(),
+                owner: row.next()?,
+                name: row.next_or_null()?,
+            })
         },
     )?;
     let mut adopted = Adopted { moved: Vec::new(), stay: Vec::new() };

@@ -7,7 +7,7 @@ use super::advice::Standstill;
 use super::claims::Wait;
 use super::kind::Kind;
 use super::limits::Limits;
-use super::{activity, advice, claims, owners, store};
+use super::{activity, advice, claims, owners, statement_of, store};
 use crate::calls::{arguments, standing};
 use crate::error::*;
 use crate::server::json::JsonB;
@@ -31,6 +31,16 @@ pub struct NewJob<'a> {
     pub if_not_exists: Option<bool>,
     pub retries: i32,
     pub limits: Limits,
+    pub parent: Option<Parent>,
+}
+
+/// Whose child a job is. It has its limits, and is not counted beside it.
+pub struct Parent {
+    pub job: Uuid,
+    /// Which of its children.
+    pub place: String,
+    /// How much of its work it stands for (0..1).
+    pub share: f64,
 }
 
 impl NewJob<'_> {
@@ -48,17 +58,19 @@ impl NewJob<'_> {
             if_not_exists: None,
             retries: 0,
             limits: Limits::default(),
+            parent: None,
         }
     }
 }
 
 /// Settings of the caller's that decide what his text means (LAW 8).
-const CAPTURED: [(&str, &std::ffi::CStr); 5] = [
+const CAPTURED: [(&str, &std::ffi::CStr); 6] = [
     ("search_path", c"search_path"),
     ("TimeZone", c"TimeZone"),
     ("DateStyle", c"DateStyle"),
     ("IntervalStyle", c"IntervalStyle"),
     ("default_text_search_config", c"default_text_search_config"),
+    ("standard_conforming_strings", c"standard_conforming_strings"),
 ];
 
 /// Creates a job owned by `current_user`, or finds the one that `if_not_exists` means.
@@ -77,18 +89,23 @@ pub fn create(new: NewJob<'_>) -> Result<Uuid> {
             return Ok(existing);
         }
     }
-    check_limit(owner, &owner_name)?;
+    if new.parent.is_none() {
+        check_limit(owner, &owner_name)?;
+    }
 
     let id = catalog::uuid_v7();
     // Read before the switch below pins a search_path of ours.
     let session = captured_session()?;
     let limits = new.limits.with_timezone();
-    claims::take(id, &new.kind.claims(new.relid, &new.params)?, Wait::ForOthers)?;
+    let wanted = new.kind.claims(new.relid, &new.params)?;
     spi::bookkeeping(|| {
+        if let Some(parent) = &new.parent {
+            keep_parent(parent.job)?;
+        }
         spi::execute(
             "INSERT INTO upkeep._job (id, kind, name, owner, owner_name, relid, target, params, session, state,
-                                      workers, batch_time, retries, system_identifier, database)
-             VALUES ($1, $2, $3, $4, $5::pg_catalog.name, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+                                      workers, batch_time, retries, system_identifier, database, parent, place, share)
+             VALUES ($1, $2, $3, $4, $5::pg_catalog.name, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
             &[
                 id.into(),
                 new.kind.name().into(),
@@ -105,15 +122,58 @@ pub fn create(new: NewJob<'_>) -> Result<Uuid> {
                 new.retries.into(),
                 catalog::system_identifier().into(),
                 catalog::my_database().into(),
+                new.parent.as_ref().map(|parent| parent.job).into(),
+                new.parent.as_ref().map(|parent| parent.place.as_str()).into(),
+                new.parent.as_ref().map(|parent| parent.share).into(),
             ],
         )?;
+        if let Some(parent) = &new.parent {
+            store::inherit_limits(id, parent.job)?;
+        }
         store::set_limits(id, &limits)?;
         store::add_event(id, if new.paused { "paused" } else { "queued" }, None)
     })?;
-    if !new.paused {
+    claims::take(id, &wanted, Wait::ForOthers)?;
+    if new.parent.is_some() {
+        // Its parent's worker has nobody to warn.
+        activity::wake_at_commit()?;
+    } else if !new.paused {
         wake_or_warn()?;
     }
     Ok(id)
+}
+
+/// Children of one job. Kinds make a few; text of a user's must not make any number of them.
+const MOST_CHILDREN: i64 = 1000;
+
+/// Only a job that runs has children made, and what is done to it meanwhile waits until it has them: for the rest of a step. Not for
+/// the rest of a statement of the user's, which may take hours; what that makes while its job is canceled goes when it has ended
+/// ([`note_late`](super::children::note_late)).
+fn keep_parent(parent: Uuid) -> Result<()> {
+    let lock = if statement_of::job().is_some() { "" } else { "FOR SHARE" };
+    let running = spi::execute_returning(
+        &format!(
+            "SELECT j.id FROM upkeep._job j
+             WHERE j.id OPERATOR(pg_catalog.=) $1 AND j.state OPERATOR(pg_catalog.=) 'running' {lock}"
+        ),
+        &[parent.into()],
+        |row| row.require::<Uuid>(1),
+    )?;
+    if running.is_empty() {
+        return Err(Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, format!("job {parent} does not run any more")));
+    }
+    let children = spi::query_one(
+        "SELECT pg_catalog.count(*) FROM upkeep._job WHERE parent OPERATOR(pg_catalog.=) $1",
+        &[parent.into()],
+        |row| row.require::<i64>(1),
+    )?;
+    if children.unwrap_or(0) >= MOST_CHILDREN {
+        return Err(Error::new(
+            CONFIGURATION_LIMIT_EXCEEDED,
+            format!("job {parent} has {MOST_CHILDREN} jobs that are part of it"),
+        ));
+    }
+    Ok(())
 }
 
 fn check_arguments(new: &NewJob<'_>) -> Result<()> {
@@ -215,7 +275,7 @@ pub fn check_limit(owner: Oid, owner_name: &str) -> Result<()> {
         spi::freshly(|| {
             spi::query_one(
                 "SELECT pg_catalog.count(*) FROM upkeep._job
-                 WHERE owner OPERATOR(pg_catalog.=) $1
+                 WHERE owner OPERATOR(pg_catalog.=) $1 AND parent IS NULL
                    AND state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused'])",
                 &[owner.into()],
                 |row| row.require::<i64>(1),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ddl;
 use crate::error::{Error, Result, SqlState};
 use crate::server::catch::subtransaction;
 
@@ -14,6 +15,12 @@ pub enum Verdict {
     Again(Duration),
     /// It will not get better by itself.
     Fail,
+}
+
+/// Why a step is to be tried again; `detail` is for members of the owner.
+pub struct WaitsFor {
+    pub reason: String,
+    pub detail: String,
 }
 
 /// Longest pause between two tries.
@@ -42,6 +49,11 @@ pub struct Tries {
     pub caught: bool,
     /// The SQLSTATE that the last event told of.
     pub told: Option<String>,
+    /// Attempts at the locks of a change.
+    pub locks: ddl::Tries,
+    /// Until when limits of the job keep its next step back, in µs of the server's clock: whoever has the slot next waits for
+    /// the rest of that, or to pause and to resume a job would be a way around them.
+    pub held_until: Option<i64>,
 }
 
 impl Tries {
@@ -51,7 +63,11 @@ impl Tries {
 
     /// As the next executor goes on counting.
     pub fn taken_over(self) -> Self {
-        Tries { caught: false, ..self }
+        Tries { caught: false, held_until: None, ..self }
+    }
+
+    pub fn with_locks(self, locks: &ddl::Tries) -> Self {
+        Tries { locks: locks.clone(), ..self }
     }
 
     /// What is told when it goes on.

@@ -71,6 +71,11 @@ impl<'a> Room<'a> {
         order.into_iter().filter_map(|at| candidates[at].take()).collect()
     }
 
+    /// Is there anything to give at all?
+    pub fn has_free(&self) -> bool {
+        self.free > 0
+    }
+
     /// May this slot have a worker now?
     pub fn admits(&mut self, slot: &Candidate) -> bool {
         let want = Want { database: self.database, role: slot.owner.to_u32(), job: job_number(slot.job) };

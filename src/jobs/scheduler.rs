@@ -66,6 +66,7 @@ pub fn main(database: Oid) {
         board,
         sampler: Sampler::default(),
         samples_wanted: false,
+        started: false,
     }
     .run();
     board.let_go(worker::my_pid());
@@ -97,6 +98,8 @@ struct Scheduler {
     board: &'static Board,
     sampler: Sampler,
     samples_wanted: bool,
+    /// The last look has started somebody.
+    started: bool,
 }
 
 /// What a look around found.
@@ -210,6 +213,7 @@ impl Scheduler {
         let mut room = Room::look(self.shared, self.entry, at_work, in_hand);
         let candidates = room.order(candidates);
         let mut attended_elsewhere = false;
+        self.started = false;
         // Turns that somebody gets in this look.
         let mut given: HashSet<Part> = HashSet::new();
         let waiting: Vec<(Part, Duration)> =
@@ -243,7 +247,7 @@ impl Scheduler {
                 visit.again_in(NEXT_TURN);
                 continue;
             }
-            match stands_in_the_way(&candidate) {
+            match stands_in_the_way(&candidate, room.has_free()) {
                 Ok(None) => {}
                 Ok(Some(pause)) => {
                     visit.again_in(pause);
@@ -268,6 +272,7 @@ impl Scheduler {
             match assignment.start() {
                 Some(handle) => {
                     room.started(&candidate);
+                    self.started = true;
                     given.extend(candidate.waits_for);
                     self.running.insert(key, (handle, Instant::now()));
                 }
@@ -292,6 +297,10 @@ impl Scheduler {
             let time = if visit.waiting || attended_elsewhere { WHILE_FULL } else { WHILE_RUNNING };
             let next = earliest([visit.next, super::clean_up::next()?]);
             return Ok(Found::Busy(next.map_or(time, |next| time.min(next))));
+        }
+        if visit.waiting && self.started {
+            // Those that it has started are through already: there is room for the next ones.
+            return Ok(Found::Busy(Duration::ZERO));
         }
         if visit.waiting {
             // Others use all the room: give them our own process too.
@@ -325,7 +334,7 @@ impl Scheduler {
 }
 
 /// May this slot not be started now? `Some`: look again after this time.
-fn stands_in_the_way(candidate: &Candidate) -> Result<Option<Duration>> {
+fn stands_in_the_way(candidate: &Candidate, has_room: bool) -> Result<Option<Duration>> {
     if let Some(error) = objection(candidate) {
         let failed = transaction(|| spi::bookkeeping(|| store::fail_unless_locked(candidate.job, &error)))?;
         return if failed { Ok(Some(SOON)) } else { Err(locked()) };
@@ -340,7 +349,9 @@ fn stands_in_the_way(candidate: &Candidate) -> Result<Option<Duration>> {
         return Ok(Some(left));
     }
     // Further workers of a job that runs need nothing of its row; whoever comes first has it run.
-    if (candidate.slot == 0 || candidate.queued) && !transaction(|| spi::bookkeeping(|| store::is_free(candidate.job)))?
+    if has_room
+        && (candidate.slot == 0 || candidate.queued)
+        && !transaction(|| spi::bookkeeping(|| store::is_free(candidate.job)))?
     {
         return Err(locked());
     }

@@ -19,8 +19,8 @@ thread_local! {
     static MINE: Cell<Option<(&'static Segment, &'static Seat)>> = const { Cell::new(None) };
 }
 
-/// Takes a seat for a job of this kind. `false`: there is no room for it beside its like.
-pub fn take(assignment: &Assignment, job_kind: &str) -> bool {
+/// Takes a seat for a job of this kind, which has begun already or not. `false`: there is no room for it beside its like.
+pub fn take(assignment: &Assignment, job_kind: &str, begun: bool) -> bool {
     if MINE.get().is_some() {
         return true;
     }
@@ -30,7 +30,8 @@ pub fn take(assignment: &Assignment, job_kind: &str) -> bool {
     let number = room::job_number(assignment.job);
     let Some(seat) = segment.sit_down(worker::my_pid(), who, number, system::monotonic()) else { return true };
     MINE.set(Some((segment, seat)));
-    if !registry::nature(job_kind).in_one_piece {
+    let nature = registry::nature(job_kind);
+    if !nature.in_one_piece || begun && !nature.resumable {
         return true;
     }
     seat.long.store(1, Ordering::Release);
@@ -176,6 +177,7 @@ fn say_that_it_waits(job: Uuid, slot: i32, rested: bool, reason: &str) -> Result
                                    WHERE s.job OPERATOR(pg_catalog.=) j.id AND s.slot OPERATOR(pg_catalog.=) $2 AND $3), $4),
                 reason_detail = (SELECT s.wait_detail FROM upkeep._job_slot s
                                  WHERE s.job OPERATOR(pg_catalog.=) j.id AND s.slot OPERATOR(pg_catalog.=) $2 AND $3),
+                parked = CASE WHEN $3 THEN 'clock' WHEN parked IS NOT NULL THEN 'woken' END,
                 not_before = CASE WHEN $3 THEN pg_catalog.clock_timestamp()
                                                    OPERATOR(pg_catalog.+) '10 s'::pg_catalog.interval END
          WHERE j.id OPERATOR(pg_catalog.=) $1 AND j.state OPERATOR(pg_catalog.=) 'running'

@@ -85,6 +85,8 @@ fn test_mistakes_are_never_internal_errors() {
         ("SELECT upkeep.run_in_background(NULL)", "22004"),
         ("SELECT upkeep.run_in_background('')", "42601"),
         ("SELECT upkeep.run_in_background('SELECT 1; SELECT 2')", "42601"),
+        ("SELECT upkeep.run_in_background('SELECT 1 \\gset')", "42601"),
+        ("SELECT upkeep.run_in_background('SELECT :x')", "42601"),
         ("SELECT upkeep.run_in_background('SELEC 1')", "42601"),
         ("SELECT upkeep.run_in_background('BEGIN')", "0A000"),
         ("SELECT upkeep.run_in_background('SAVEPOINT s')", "0A000"),

@@ -3,12 +3,12 @@
 use pgrx::datum::Interval;
 use pgrx::prelude::*;
 use pgrx::{Uuid, spi::quote_identifier};
-use serde_json::Value;
 
 use super::claims::Wait;
 use super::kind::Restart;
 use super::limits::Limits;
-use super::{activity, claims, clean_up, owners, queue, registry, store};
+use super::target::{Above, Target, above, below, find, part_of};
+use super::{activity, children, claims, clean_up, owners, queue, registry, store};
 use crate::calls::arguments;
 use crate::calls::standing::{self, Right};
 use crate::error::*;
@@ -78,129 +78,25 @@ fn is_admin() -> bool {
     standing::caller_is_admin()
 }
 
-/// Does a job belong to this server and database, or did it come with a dump (LAW 20)?
-#[pg_extern(sql = false)]
-fn is_here(system_identifier: i64, database: Oid) -> bool {
-    system_identifier == catalog::system_identifier() && database == catalog::my_database()
-}
-
-pub fn no_such_job(job: Uuid) -> Error {
-    Error::new(UNDEFINED_OBJECT, format!("job {job} does not exist")).hint("SELECT id, name, state FROM upkeep.jobs;")
-}
-
-/// A job as a verb sees it, its row locked.
-struct Target {
-    id: Uuid,
-    kind: String,
-    name: Option<String>,
-    owner: Oid,
-    state: String,
-    reason: Option<String>,
-    shared: Value,
-    relid: Option<Oid>,
-    params: Value,
-    rows_left: i64,
-    in_hand: bool,
-    has_timezone: bool,
-    /// It belongs to this server and database: it did not come with a dump or a copy, or `resume_all()` has taken it in.
-    is_here: bool,
-}
-
-impl Target {
-    fn is_live(&self) -> bool {
-        matches!(self.state.as_str(), "queued" | "running")
-    }
-
-    fn is_final(&self) -> bool {
-        matches!(self.state.as_str(), "done" | "failed" | "canceled")
-    }
-
-    /// It has started, and cannot stop half way and go on later.
-    fn must_go_on(&self) -> bool {
-        self.state == "running" && self.in_hand && !registry::nature(&self.kind).resumable
-    }
-
-    fn wrong_state(&self, verb: &str, hint: &str) -> Error {
-        Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, format!("cannot {verb} job {}: it is {}", self.id, self.state))
-            .hint(hint)
-    }
-}
-
-/// Finds and locks a job, and checks the caller's right to it.
-fn find(job: Uuid, right: Right, verb: &str) -> Result<Target> {
-    standing::refuse_in_recovery(&format!("{verb} a job"))?;
-    standing::refuse_other_version()?;
-    let user = catalog::current_user();
-    let found = spi::bookkeeping(|| {
-        spi::execute_returning(
-            "SELECT j.kind, j.name, upkeep._owner(j.system_identifier, j.owner, j.owner_name), j.state, j.reason, j.shared,
-                    coalesce(j.rows_left, 0), j.system_identifier, j.database,
-                    EXISTS (SELECT 1 FROM upkeep._job_slot s
-                            WHERE s.job OPERATOR(pg_catalog.=) j.id AND s.cursor IS NOT NULL),
-                    j.timezone IS NOT NULL, j.params, j.relid
-             FROM upkeep._job j WHERE j.id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
-            &[job.into()],
-            |row| {
-                let target = Target {
-                    id: job,
-                    kind: row.require(1)?,
-                    name: row.get(2)?,
-                    owner: row.require(3)?,
-                    state: row.require(4)?,
-                    reason: row.get(5)?,
-                    shared: row.require::<JsonB>(6)?.0,
-                    rows_left: row.require(7)?,
-                    in_hand: row.require(10)?,
-                    has_timezone: row.require(11)?,
-                    params: row.require::<JsonB>(12)?.0,
-                    relid: row.get(13)?,
-                    is_here: is_here(row.require(8)?, row.require(9)?),
-                };
-                // As the view shows it, even if no scheduler has come by yet (LAW 20).
-                if !target.is_here && !target.is_final() {
-                    return Ok(Target { state: "paused".into(), reason: Some(store::RESTORED.into()), ..target });
-                }
-                Ok(target)
-            },
-        )
-    })?;
-    let target = found.into_iter().next().ok_or_else(|| no_such_job(job))?;
-    let allowed =
-        catalog::has_privileges_of(user, target.owner) || (right == Right::OwnerOrAdmin && standing::caller_is_admin());
-    if !allowed {
-        let owner = catalog::role_name(target.owner).unwrap_or_else(|| "(dropped)".into());
-        return Err(Error::new(INSUFFICIENT_PRIVILEGE, format!("permission denied to {verb} job {job}"))
-            .detail(format!("The job belongs to role \"{owner}\"."))
-            .hint(match right {
-                Right::Owner => "Only members of that role may do this.",
-                Right::OwnerOrAdmin => {
-                    "Only members of that role, or of the role named by upkeep.admin_role, may do this."
-                }
-            }));
-    }
-    spi::bookkeeping(|| owners::follow(owners::JOBS, Some(job)))?;
-    Ok(target)
-}
-
+/// Pauses a job, or puts it back into the queue.
 fn set_state(job: Uuid, state: &str, reason: Option<&str>) -> Result<()> {
     spi::bookkeeping(|| {
         spi::execute(
-            "UPDATE upkeep._job SET state = $2, not_before = NULL, waits_for = NULL, reason_detail = NULL,
-                    reason = CASE WHEN needs_cleanup AND $2 OPERATOR(pg_catalog.=) 'canceled' THEN $4 ELSE $3 END,
-                    finished_at = CASE WHEN $2 OPERATOR(pg_catalog.=) 'canceled' THEN pg_catalog.clock_timestamp() END
+            "UPDATE upkeep._job SET state = $2, not_before = NULL, waits_for = NULL, parked = NULL, answered = false,
+                    reason = $3, reason_detail = NULL
              WHERE id OPERATOR(pg_catalog.=) $1",
-            &[job.into(), state.into(), reason.into(), store::CLEANUP_PENDING.into()],
+            &[job.into(), state.into(), reason.into()],
         )?;
         store::add_event(job, state, reason)
     })
 }
 
+/// Why a job is paused that nobody has paused by itself.
+const WITH_ITS_PARENT: &str = "its parent is paused";
+
 fn pause_job(job: Uuid) -> Result<Uuid> {
     let target = find(job, Right::OwnerOrAdmin, "pause")?;
-    if target.state == "paused" {
-        return Ok(job);
-    }
-    if !target.is_live() {
+    if target.is_final() {
         return Err(target.wrong_state("pause", "Only jobs that are queued, running or waiting can be paused."));
     }
     if target.must_go_on() {
@@ -209,14 +105,24 @@ fn pause_job(job: Uuid) -> Result<Uuid> {
             target.wrong_state("pause", &format!("Once started, {noun} cannot be paused: SELECT upkeep.cancel(job);"))
         );
     }
-    set_state(job, "paused", None)?;
-    activity::wake_executors(job)?;
+    if target.is_live() {
+        set_state(job, "paused", None)?;
+        activity::wake_executors(job)?;
+    }
+    for child in below(job)?.iter().filter(|child| child.is_live() && !child.must_go_on()) {
+        set_state(child.id, "paused", Some(WITH_ITS_PARENT))?;
+        activity::wake_executors(child.id)?;
+    }
     Ok(job)
 }
 
 fn resume_job(job: Uuid) -> Result<Uuid> {
     let target = find(job, Right::Owner, "resume")?;
     if target.is_live() {
+        // Whatever it waits for.
+        if spi::bookkeeping(|| store::let_go_on(job))? {
+            queue::wake_or_warn()?;
+        }
         return Ok(job);
     }
     if target.state != "paused" {
@@ -227,29 +133,49 @@ fn resume_job(job: Uuid) -> Result<Uuid> {
             "The job came with a dump or a copied database. Whether it may go on here is for an administrator to say.",
         ));
     }
-    let kind = registry::kind(&target.kind, &target.params)?;
-    claims::keep_or_take(job, &kind.claims(target.relid, &target.params)?, Wait::ForOthers)?;
-    set_state(job, "queued", None)?;
+    if let Some(above) = above(&target)?.filter(|above| above.state == "paused") {
+        return Err(part_of(&target, "resume", &above, "SELECT upkeep.resume('PARENT'); resumes both."));
+    }
+    resume_paused(&target)?;
+    for child in below(job)?.iter().filter(|child| child.state == "paused" && child.is_here) {
+        resume_paused(child)?;
+    }
     queue::wake_or_warn()?;
     Ok(job)
 }
 
+fn resume_paused(target: &Target) -> Result<()> {
+    let kind = registry::kind(&target.kind, &target.params)?;
+    claims::keep_or_take(target.id, &kind.claims(target.relid, &target.params)?, Wait::ForOthers)?;
+    set_state(target.id, "queued", None)
+}
+
 fn cancel_job(job: Uuid) -> Result<Uuid> {
     let target = find(job, Right::OwnerOrAdmin, "cancel")?;
-    if target.state == "canceled" {
-        return Ok(job);
-    }
-    if target.is_final() {
+    if target.is_final() && target.state != "canceled" {
         return Err(target.wrong_state("cancel", "SELECT upkeep.drop_job(job); removes a finished job."));
     }
-    set_state(job, "canceled", None)?;
-    spi::bookkeeping(|| store::notify(job, "canceled"))?;
+    cancel_one(job, None)?;
+    for child in below(job)? {
+        cancel_one(child.id, Some("with its parent"))?;
+    }
+    if target.parent.is_some() {
+        // Its parent wants to know.
+        activity::wake_at_commit()?;
+    }
+    Ok(job)
+}
+
+fn cancel_one(job: Uuid, why: Option<&str>) -> Result<()> {
+    if !spi::bookkeeping(|| store::cancel(job, why))? {
+        return Ok(());
+    }
     // What it is doing this moment is rolled back as well, once the caller has committed.
     activity::interrupt_executors(job)?;
     if spi::bookkeeping(|| clean_up::needs_cleanup(job))? {
         activity::wake_at_commit()?;
     }
-    Ok(job)
+    Ok(())
 }
 
 fn retry_job(job: Uuid) -> Result<Uuid> {
@@ -258,16 +184,60 @@ fn retry_job(job: Uuid) -> Result<Uuid> {
         return Err(target
             .wrong_state("retry", "Only jobs that are failed, canceled or done with rows left can be tried again."));
     }
-    let kind = registry::kind(&target.kind, &target.params)?;
-    kind.check_retry(job)?;
+    if let Some(above) = above(&target)?.filter(|above| matches!(above.state.as_str(), "done" | "failed" | "canceled"))
+    {
+        // One that cannot be tried again itself, as a run of a schedule, does not wait for it either.
+        let may_be_tried = |above: &Above| registry::kind(&above.kind, &above.params)?.check_retry(above.id);
+        if may_be_tried(&above).is_ok() {
+            return Err(part_of(&target, "retry", &above, "SELECT upkeep.retry('PARENT'); tries both again."));
+        }
+    }
     let was_done = target.state == "done";
-    if was_done && target.rows_left == 0 && !quarantine::any(job)? {
+    // What begins anew has others do their part anew.
+    let restarts =
+        !was_done && !registry::kind(&target.kind, &target.params)?.restart(target.shared.clone(), false).keep_cursors;
+    let below = if restarts { Vec::new() } else { below(job)? };
+    let mut leftovers = Vec::new();
+    for child in below.iter().filter(|child| child.state == "done") {
+        leftovers.extend(has_leftovers(child)?.then_some(child));
+    }
+    if was_done && leftovers.is_empty() && !has_leftovers(&target)? {
         return Err(target.wrong_state("retry", "The job is done with no rows left: there is nothing to try again."));
     }
     if let Some(name) = &target.name {
         refuse_taken_name(target.owner, name)?;
     }
-    queue::check_limit(target.owner, &catalog::role_name(target.owner).unwrap_or_default())?;
+    if target.parent.is_none() {
+        queue::check_limit(target.owner, &catalog::role_name(target.owner).unwrap_or_default())?;
+    }
+    retry_one(&target)?;
+    // What is done stays so, but for what it has left if that is what was asked for.
+    let ended = below.iter().filter(|child| matches!(child.state.as_str(), "failed" | "canceled"));
+    for child in ended.chain(leftovers.into_iter().filter(|_| was_done)) {
+        retry_one(child)?;
+    }
+    if !target.is_here {
+        raise::report(
+            Level::Warning,
+            Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, format!("job {job} waits for resume_all()"))
+                .detail("It came with a dump or a copied database. Whether it may go on here is for an administrator to say.")
+                .hint("SELECT upkeep.resume_all();"),
+        );
+        return Ok(job);
+    }
+    queue::wake_or_warn()?;
+    Ok(job)
+}
+
+fn has_leftovers(target: &Target) -> Result<bool> {
+    Ok(target.rows_left > 0 || quarantine::any(target.id)?)
+}
+
+fn retry_one(target: &Target) -> Result<()> {
+    let job = target.id;
+    let kind = registry::kind(&target.kind, &target.params)?;
+    kind.check_retry(job)?;
+    let was_done = target.state == "done";
     if target.is_here {
         claims::take(job, &kind.claims(target.relid, &target.params)?, Wait::ForOthers)?;
     }
@@ -275,6 +245,7 @@ fn retry_job(job: Uuid) -> Result<Uuid> {
     spi::bookkeeping(|| {
         spi::execute(
             "UPDATE upkeep._job SET state = 'queued', reason = NULL, reason_detail = NULL, not_before = NULL, waits_for = NULL,
+                    parked = NULL, answered = false, tells_parent = false, leaves_children = false,
                     finished_at = NULL, rows_left = NULL, shared = $2,
                     error_sqlstate = NULL, error_message = NULL, error_detail = NULL, error_hint = NULL
              WHERE id OPERATOR(pg_catalog.=) $1",
@@ -287,19 +258,9 @@ fn retry_job(job: Uuid) -> Result<Uuid> {
              WHERE job OPERATOR(pg_catalog.=) $1",
             &[job.into(), keep_cursors.into()],
         )?;
+        store::steps::plan_again(job, keep_cursors)?;
         store::add_event(job, "queued", Some("retry"))
-    })?;
-    if !target.is_here {
-        raise::report(
-            Level::Warning,
-            Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, format!("job {job} waits for resume_all()"))
-                .detail("It came with a dump or a copied database. Whether it may go on here is for an administrator to say.")
-                .hint("SELECT upkeep.resume_all();"),
-        );
-        return Ok(job);
-    }
-    queue::wake_or_warn()?;
-    Ok(job)
+    })
 }
 
 fn refuse_taken_name(owner: Oid, name: &str) -> Result<()> {
@@ -316,12 +277,30 @@ fn drop_finished(job: Uuid) -> Result<Uuid> {
     if !target.is_final() {
         return Err(target.wrong_state("drop", "SELECT upkeep.cancel(job); first."));
     }
+    if let Some(above) = above(&target)? {
+        return Err(part_of(&target, "drop", &above, "It is dropped with that: SELECT upkeep.drop_job('PARENT');"));
+    }
+    let below = below(job)?;
+    if let Some(child) = below.iter().find(|child| !child.is_final()) {
+        return Err(Error::new(
+            OBJECT_IN_USE,
+            format!("cannot drop job {job} yet: its child {} is {}", child.id, child.state),
+        )
+        .hint(format!("CALL upkeep.wait('{0}'); or SELECT upkeep.cancel('{0}');", child.id)));
+    }
     if spi::bookkeeping(|| clean_up::needs_cleanup(job))? {
         return Err(Error::new(OBJECT_IN_USE, format!("cannot drop job {job} yet: it has left {}", registry::nature(&target.kind).leaves))
             .detail(target.reason.unwrap_or_else(|| store::CLEANUP_PENDING.to_owned()))
             .hint("It is removed as soon as its table can be locked: SELECT wait_reason FROM upkeep.jobs; shows nothing then."));
     }
     spi::bookkeeping(|| {
+        if let Some(busy) = children::parents_of_busy(&[job])?.first() {
+            return Err(Error::new(
+                OBJECT_IN_USE,
+                format!("cannot drop job {busy} yet: a child of it is still to be cleaned up"),
+            )
+            .hint("It is removed as soon as its table can be locked."));
+        }
         registry::chores().iter().try_for_each(|chore| chore.job_will_be_dropped(job))?;
         super::forget::jobs(&[job])
     })?;
@@ -369,6 +348,10 @@ fn alter(
             &[job.into(), batch_time.into(), workers.into(), name.into()],
         )?;
         store::set_limits(job, &limits)?;
+        for child in children::below(&[job])? {
+            store::set_limits(child, &limits)?;
+            store::set_batch_time(child, batch_time)?;
+        }
         let mut changes: Vec<String> = [
             batch_time.map(|ms| if ms == 0 { "batch_time as set".to_owned() } else { format!("batch_time {ms} ms") }),
             workers.map(|count| format!("{count} workers")),

@@ -9,6 +9,7 @@ use super::{registry, retry, store};
 use crate::calls::arguments;
 use crate::error::*;
 use crate::quarantine;
+use crate::server::json::JsonB;
 use crate::server::procedure::{FunctionCallInfo, NonAtomic};
 use crate::server::raise::{self, Level};
 use crate::server::{catalog, spi};
@@ -40,13 +41,14 @@ fn wait_for(procedure: NonAtomic, job: Option<Uuid>, timeout: Option<Interval>) 
     let mut last_percent = None;
     loop {
         let Some(look) = procedure.look(|| look(job))? else {
-            return Err(super::verbs::no_such_job(job));
+            return Err(super::target::no_such_job(job));
         };
         match look.state.as_str() {
             "done" => {
                 if look.rows_left > 0 {
                     let put_aside = procedure.look(|| quarantine::any(job))?;
-                    raise::report(Level::Warning, left_over(job, look.rows_left, put_aside));
+                    let retry = procedure.look(|| to_retry(job))?;
+                    raise::report(Level::Warning, left_over(job, look.rows_left, put_aside, retry));
                 }
                 procedure.leave();
                 return Ok(());
@@ -137,11 +139,28 @@ fn unknown_failure(job: Uuid) -> Error {
         .hint("Its error is shown to members of the job's owner only.")
 }
 
-fn left_over(job: Uuid, rows: i64, put_aside: bool) -> Error {
+/// What is to be tried again: the job, or, if that is no job that can be, its part that has left rows.
+fn to_retry(job: Uuid) -> Result<Uuid> {
+    let left = spi::bookkeeping(|| {
+        spi::query_one(
+            "SELECT j.kind, j.params,
+                    (SELECT c.id FROM upkeep._job c
+                     WHERE c.parent OPERATOR(pg_catalog.=) $1 AND c.rows_left OPERATOR(pg_catalog.>) 0 LIMIT 1)
+             FROM upkeep._job j WHERE j.id OPERATOR(pg_catalog.=) $1",
+            &[job.into()],
+            |row| Ok((row.next::<String>()?, row.next::<JsonB>()?.0, row.next_or_null::<Uuid>()?)),
+        )
+    })?;
+    let Some((kind, params, Some(part))) = left else { return Ok(job) };
+    let may_be = registry::kind(&kind, &params).and_then(|kind| kind.check_retry(job)).is_ok();
+    Ok(if may_be { job } else { part })
+}
+
+fn left_over(job: Uuid, rows: i64, put_aside: bool, retry: Uuid) -> Error {
     let shown = if put_aside { format!("SELECT * FROM {}; ", quarantine::VIEW) } else { String::new() };
     let rows = if rows == 1 { "1 row is".to_owned() } else { format!("{rows} rows are") };
     Error::new(SqlState::new(b"01000"), format!("job {job} is done, but {rows} left"))
-        .hint(format!("{shown}SELECT * FROM upkeep.job_events; then SELECT upkeep.retry(job);"))
+        .hint(format!("{shown}SELECT * FROM upkeep.job_events; then SELECT upkeep.retry('{retry}');"))
 }
 
 fn notice(text: String) {

@@ -8,10 +8,11 @@ use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
 use super::cover::{Span, period_at, period_of};
 use super::figures::{Key, Record};
 use super::packed;
-use crate::ddl::{Holders, waits_for_lock};
+use crate::ddl::{Wanted, blockers};
 use crate::error::*;
 use crate::server::catch::subtransaction;
-use crate::server::{Oid, spi, worker};
+use crate::server::table_lock::Mode;
+use crate::server::{Oid, catalog, spi, worker};
 
 /// Rings have this many partitions, of which one is being filled.
 pub const RING: i16 = 8;
@@ -388,7 +389,8 @@ pub fn oldest(level: usize) -> Result<Option<i16>> {
 
 /// Who has partitions locked, so that they cannot be emptied.
 pub fn held_by(partitions: &[Oid]) -> Result<String> {
-    waits_for_lock(partitions, Holders::All, "empty it")
+    let wanted = |&relid: &Oid| Wanted { relid, mode: Mode::AccessExclusive, with_children: false };
+    Ok(blockers(&partitions.iter().map(wanted).collect::<Vec<_>>(), catalog::now())?.reason("empty it"))
 }
 
 /// All of it. Does not wait for whoever has read it: all that came after would wait too, the next interval included.

@@ -22,8 +22,6 @@ pub(super) const TEXTS_SHARE: u64 = 4;
 
 /// How far back it is looked whether an hour or a day has not been added up: the server may have been down.
 const LOOK_BACK: [i64; 3] = [0, 3 * period_of(2), 40 * period_of(2)];
-/// Readers wait behind us for so long at most (LAW 14).
-const LOCK_TIMEOUT: &str = "200ms";
 
 /// Where the ring of a level goes with the next row.
 enum Turn {
@@ -175,7 +173,8 @@ impl<'a> Tidying<'a> {
         }
         self.tried = true;
         let emptied = transaction(|| {
-            spi::set_transaction("lock_timeout", LOCK_TIMEOUT);
+            // Readers wait behind us for so long at most (LAW 14).
+            spi::set_transaction("lock_timeout", &settings::ddl_lock_timeout().as_millis().to_string());
             spi::bookkeeping(|| {
                 before()?;
                 store::empty(level, position)

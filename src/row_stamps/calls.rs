@@ -9,9 +9,10 @@ use super::target::Table;
 use super::trigger::{Role, Stamps};
 use crate::calls::{arguments, standing};
 use crate::ddl::{renamed, require_trigger};
-use crate::error::{Error, NULL_VALUE_NOT_ALLOWED, Result, UNDEFINED_OBJECT};
+use crate::error::{Error, NULL_VALUE_NOT_ALLOWED, Result, SERIALIZATION_FAILURE, UNDEFINED_OBJECT};
 use crate::server::raise::answer;
 use crate::server::{Oid, catalog};
+use crate::sql::quote::identifier;
 
 /// What is switched on and off together.
 #[derive(Clone, Copy)]
@@ -120,10 +121,19 @@ fn enable(target: Option<Oid>, group: Group, names: &[Option<&CStr>], set: impl 
             .hint(format!("SELECT upkeep.disable_{}('table'); takes the stamps off.", group.function())));
     }
     let table = target::check(target)?;
-    table.in_short_attempts(|| enable_now(&table, group, &wanted, &set))
+    // Looked at before the lock, and again after it: a column may have been added meanwhile.
+    let exclusively = || Ok(!columns::missing(&table, &wanted)?.is_empty());
+    require_trigger(table.relid, catalog::current_user(), None)?;
+    table.while_locked(exclusively, |table, exclusively| enable_now(table, exclusively, group, &wanted, &set))
 }
 
-fn enable_now(table: &Table, group: Group, wanted: &[(Role, String)], set: impl Fn(&mut Stamps)) -> Result<()> {
+fn enable_now(
+    table: &Table,
+    exclusively: bool,
+    group: Group,
+    wanted: &[(Role, String)],
+    set: impl Fn(&mut Stamps),
+) -> Result<()> {
     let change = |stamps: &mut Stamps| {
         for &role in group.roles() {
             stamps.forget(role);
@@ -133,16 +143,15 @@ fn enable_now(table: &Table, group: Group, wanted: &[(Role, String)], set: impl 
         }
         set(stamps);
     };
-    // Looked at before the lock, and again after it: a column may have been added meanwhile.
-    let missing = columns::missing(table, wanted)?;
-    require_trigger(table.relid, catalog::current_user(), None)?;
-    let exclusively = !missing.is_empty();
-    let table = &table.locked(exclusively)?;
     target::check(Some(table.relid))?;
+    require_trigger(table.relid, catalog::current_user(), None)?;
     let missing = columns::missing(table, wanted)?;
+    if !missing.is_empty() && !exclusively {
+        return Err(dropped_meanwhile(table, &missing));
+    }
     let mut changed = Vec::new();
     for each in table.with_children()? {
-        let each = each.locked(exclusively)?;
+        let each = each.named()?;
         let mut stamps = store::read(each.relid)?.unwrap_or_default();
         change(&mut stamps);
         stamps.check(&each.sql)?;
@@ -158,14 +167,20 @@ fn enable_now(table: &Table, group: Group, wanted: &[(Role, String)], set: impl 
     if columns::missing(table, wanted)?.is_empty() { Ok(()) } else { Err(renamed(&table.sql)) }
 }
 
+/// Its lock is not the one under which columns are added.
+fn dropped_meanwhile(table: &Table, missing: &[(Role, String)]) -> Error {
+    let names: Vec<_> = missing.iter().map(|(_, name)| identifier(name)).collect();
+    Error::new(SERIALIZATION_FAILURE, format!("columns of {} were dropped meanwhile: {}", table.sql, names.join(", ")))
+        .hint("Call it again: they are added.")
+}
+
 fn disable(target: Option<Oid>, group: Group) -> Result<()> {
     standing::refuse_in_recovery("disable row stamps")?;
     let table = target::check(target)?;
-    table.in_short_attempts(|| disable_now(&table, group))
+    table.while_locked(|| Ok(true), |table, _| disable_now(table, group))
 }
 
 fn disable_now(table: &Table, group: Group) -> Result<()> {
-    let table = &table.locked(true)?;
     target::check(Some(table.relid))?;
     let without = |relid: Oid| -> Result<Option<Stamps>> {
         let Some(mut stamps) = store::read(relid)? else { return Ok(None) };
@@ -180,7 +195,7 @@ fn disable_now(table: &Table, group: Group) -> Result<()> {
         if without(each.relid)?.is_none() {
             continue;
         }
-        let each = each.locked(true)?;
+        let each = each.named()?;
         let Some(stamps) = without(each.relid)? else { continue };
         found = true;
         if stamps.columns.is_empty() {

@@ -1,12 +1,15 @@
 //! Which tables can have stamps, and who may say so.
 
+use std::cell::Cell;
+
 use crate::calls::{arguments, relation};
-use crate::ddl::{in_short_attempts, keep_schema};
+use crate::ddl::{Wanted, in_callers_transaction, keep_schema};
 use crate::error::{
     Error, FEATURE_NOT_SUPPORTED, INSUFFICIENT_PRIVILEGE, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, UNDEFINED_TABLE,
     WRONG_OBJECT_TYPE,
 };
 use crate::server::catalog::FIRST_NORMAL_OID;
+use crate::server::table_lock::Mode;
 use crate::server::{Oid, heap, spi};
 use crate::soft_delete::ddl::first;
 use crate::sql::quote::identifier;
@@ -93,30 +96,35 @@ fn refusal(class: &Class) -> Option<Error> {
 }
 
 impl Table {
-    pub fn in_short_attempts(&self, f: impl Fn() -> Result<()>) -> Result<()> {
-        let relids = || Ok([vec![self.relid], first::views_of(self.relid)?].concat());
-        in_short_attempts(&self.sql, relids, f)
+    /// Runs `f` with this table, and what is below it, locked until the end of the transaction: exclusively if columns are to be added
+    /// or the trigger is to go, together with the views that show the columns; else as CREATE TRIGGER does.
+    pub fn while_locked(
+        &self,
+        exclusively: impl Fn() -> Result<bool>,
+        f: impl Fn(&Table, bool) -> Result<()>,
+    ) -> Result<()> {
+        let exclusive = Cell::new(false);
+        let wanted = || {
+            exclusive.set(exclusively()?);
+            let mode = if exclusive.get() { Mode::AccessExclusive } else { Mode::ShareRowExclusive };
+            let views = if exclusive.get() { first::views_of(self.relid)? } else { Vec::new() };
+            let views = views.into_iter().map(|relid| Wanted { relid, mode, with_children: false });
+            Ok(views.chain([Wanted { relid: self.relid, mode, with_children: true }]).collect())
+        };
+        in_callers_transaction(&self.sql, wanted, || f(&self.named()?, exclusive.get()))
     }
 
-    /// Until the end of the transaction: exclusively if columns are to be added or the trigger is to go, else as
-    /// CREATE TRIGGER does. Views that show the columns are locked first, as by who reads them. Comes back with the name that it
-    /// keeps from here on: while the lock was waited for, another table may have got the one that it had.
-    pub fn locked(&self, exclusively: bool) -> Result<Table> {
+    /// With the name that it keeps from here on, under its lock: while that was waited for, another table may have got the one that
+    /// it had.
+    pub fn named(&self) -> Result<Table> {
         let gone = || Error::new(UNDEFINED_TABLE, format!("{} does not exist any more", self.sql));
-        if exclusively {
-            first::lock_views(self.relid)?;
-        }
-        let locked = if exclusively { heap::lock_exclusively(self.relid) } else { heap::lock_for_trigger(self.relid) };
-        if !locked {
-            return Err(gone());
-        }
         keep_schema(self.relid)?;
         let (schema, name) = heap::name(self.relid).ok_or_else(gone)?;
         Ok(Table { sql: pgrx::spi::quote_qualified_identifier(schema, name), ..self.clone() })
     }
 
-    /// This table and, as a trigger does not go down to them by itself, the children that inherit from it; not locked
-    /// yet. Partitions get theirs from the server, unless they have one already.
+    /// This table and, as a trigger does not go down to them by itself, the children that inherit from it. Partitions
+    /// get theirs from the server, unless they have one already.
     pub fn with_children(&self) -> Result<Vec<Table>> {
         if self.is_partitioned {
             self.refuse_stamped_partitions()?;

@@ -35,7 +35,7 @@ pub fn collect() -> Result<()> {
         &[KEPT_JOBS.into(), PORTION.into()],
         |row| row.require::<Uuid>(1),
     )?;
-    crate::jobs::forget::jobs(&over)
+    crate::jobs::forget::jobs(&crate::jobs::forget::unneeded(over)?)
 }
 
 /// Takes over how the run ended that a job did: it is about to be forgotten. No other run is touched; the caller may
@@ -73,7 +73,10 @@ fn collect_of(job: Option<Uuid>) -> Result<Vec<Uuid>> {
                      started_at = j.started_at,
                      finished_at = coalesce(j.finished_at, pg_catalog.clock_timestamp()),
                      rows_done = (SELECT pg_catalog.sum(t.rows_done)::bigint FROM upkeep._job_slot t
-                                  WHERE t.job OPERATOR(pg_catalog.=) j.id),
+                                  WHERE t.job OPERATOR(pg_catalog.=) j.id
+                                     OR t.job OPERATOR(pg_catalog.=) ANY (ARRAY(
+                                            SELECT c.id FROM upkeep._job c
+                                            WHERE c.parent OPERATOR(pg_catalog.=) j.id))),
                      error_sqlstate = j.error_sqlstate, error_message = j.error_message,
                      error_detail = j.error_detail, error_hint = j.error_hint
                  FROM upkeep._job j

@@ -55,12 +55,14 @@ pub fn queued(schedule: Uuid) -> Result<Option<Uuid>> {
 }
 
 /// How many more runs may be made of schedules of this role. It never has more workers at once than there are, so more
-/// runs that want one would only fill the table; those that wait for something else (a retry) count as its jobs do.
+/// runs that want one would only fill the table; those that wait for something else (a retry, what they have begun)
+/// count as its jobs do.
 pub fn room_for(owner: Oid) -> Result<i64> {
     let runs = spi::query_one(
         "SELECT pg_catalog.count(*),
                 pg_catalog.count(*) FILTER (
                     WHERE j.state OPERATOR(pg_catalog.=) 'running' OR j.state OPERATOR(pg_catalog.=) 'queued'
+                      AND coalesce(j.parked OPERATOR(pg_catalog.<>) 'children', true)
                       AND (j.not_before IS NULL OR j.not_before OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()))
          FROM upkeep._schedule_run r JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) r.job
          WHERE r.finished_at IS NULL AND j.owner OPERATOR(pg_catalog.=) $1",

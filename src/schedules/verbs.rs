@@ -240,18 +240,24 @@ fn unschedule(by: By<'_>) -> Result<Uuid> {
 /// Forgets a schedule and its runs. Inside [`spi::bookkeeping`].
 pub fn end(schedule: Uuid) -> Result<()> {
     history::collect_last_run_of(schedule)?;
-    // A run that has not started never will; one that has is the last.
-    spi::execute(
-        "UPDATE upkeep._job SET retries = 0,
-                state = CASE WHEN state OPERATOR(pg_catalog.=) 'running' THEN state ELSE 'canceled' END,
-                finished_at = CASE WHEN state OPERATOR(pg_catalog.=) 'running' THEN NULL
-                                   ELSE pg_catalog.clock_timestamp() END
-         WHERE state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused'])
-           AND id OPERATOR(pg_catalog.=) ANY (ARRAY(
+    // A run that has not started never will; one that has is the last, and may wait for what it has begun.
+    let unfinished = spi::execute_returning(
+        "UPDATE upkeep._job j SET retries = 0
+         WHERE j.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused'])
+           AND j.id OPERATOR(pg_catalog.=) ANY (ARRAY(
                    SELECT r.job FROM upkeep._schedule_run r
-                   WHERE r.schedule OPERATOR(pg_catalog.=) $1 AND r.finished_at IS NULL))",
+                   WHERE r.schedule OPERATOR(pg_catalog.=) $1 AND r.finished_at IS NULL))
+         RETURNING j.id, j.state OPERATOR(pg_catalog.=) 'running'
+                         OR EXISTS (SELECT FROM upkeep._job_slot s
+                                    WHERE s.job OPERATOR(pg_catalog.=) j.id AND s.cursor IS NOT NULL)",
         &[schedule.into()],
+        |row| Ok((row.next::<Uuid>()?, row.next::<bool>()?)),
     )?;
+    for (job, has_begun) in unfinished {
+        if !has_begun {
+            crate::jobs::store::cancel(job, Some("its schedule was ended"))?;
+        }
+    }
     crate::jobs::forget::rows("upkeep._schedule", &[schedule])
 }
 

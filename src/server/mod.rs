@@ -77,6 +77,8 @@ pub use raw::index;
 pub use raw::index_pages;
 /// Locks that no SQL function can squat on.
 pub use raw::lock;
+/// Locks of relations, by their OIDs.
+pub use raw::table_lock;
 /// Columns and query of a view, and what DDL is about.
 pub use raw::view;
 

@@ -1,5 +1,6 @@
 //! Every setting. Policy is SIGHUP: a person's own wish is an argument instead.
 
+mod ddl;
 mod indexes;
 mod jobs;
 mod queries;
@@ -10,6 +11,7 @@ use std::ffi::CString;
 
 use pgrx::guc::GucSetting;
 
+pub use ddl::ddl_lock_timeout;
 pub use indexes::index_min_age;
 pub use jobs::{
     BATCH_TIME_RANGE, MAX_WORKERS_PER_JOB, admin_role, allows_database, batch_time, databases, enabled, job_retention,
@@ -25,6 +27,7 @@ pub use throttles::{Throttles, WORK_RATIO_RANGE, throttles, worker_nice};
 pub fn define() {
     jobs::define();
     throttles::define();
+    ddl::define();
     indexes::define();
     rows::define();
     queries::define();

@@ -9,7 +9,7 @@ use pgrx::spi::quote_identifier;
 use super::managed::{self, Managed};
 use super::{ddl, objects, program};
 use crate::calls::{arguments, relation, standing};
-use crate::ddl::{in_short_attempts, keep_schema};
+use crate::ddl::{in_callers_transaction, keep_schema};
 use crate::error::*;
 use crate::server::raise::{self, Level, answer};
 use crate::server::{Oid, catalog, encoding, heap, spi};
@@ -321,11 +321,11 @@ fn enable(relid: Oid, request: &Request<'_>) -> Result<()> {
     let class = class(relid)?;
     check(relid, &class, request)?;
     let table = qualified(&class.schema, &class.name);
-    in_short_attempts(&table, || objects::involved(relid), || enable_now(relid, request))
+    in_callers_transaction(&table, || objects::wanted_to_enable(relid), || enable_now(relid, request))
 }
 
 fn enable_now(relid: Oid, request: &Request<'_>) -> Result<()> {
-    if !heap::lock_exclusively(relid) {
+    if !heap::exists(relid) {
         return Err(Error::new(UNDEFINED_TABLE, "the table was dropped meanwhile"));
     }
     keep_schema(relid)?;

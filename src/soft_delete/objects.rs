@@ -4,9 +4,10 @@ use pgrx::spi::quote_identifier;
 
 use super::managed::{self, Managed};
 use super::program;
-use crate::ddl::{in_short_attempts, keep_schema, require_trigger};
+use crate::ddl::{Wanted, in_callers_transaction, keep_schema, require_trigger};
 use crate::error::{DUPLICATE_OBJECT, Error, Result, UNDEFINED_TABLE};
 use crate::server::raise::{self, Level};
+use crate::server::table_lock::Mode;
 use crate::server::{Oid, heap, spi};
 use crate::sql::quote::{identifier, literal, qualified};
 
@@ -51,67 +52,60 @@ fn tree(relid: Oid) -> Result<Vec<Member>> {
     })
 }
 
-/// What enabling soft delete may have to lock: the table, its views, and the tables that reference it.
-pub fn involved(relid: Oid) -> Result<Vec<Oid>> {
-    let mut relids = vec![relid];
-    if let Some(managed) = managed::find(relid)? {
-        relids.extend([managed.live_view, managed.deleted_view].into_iter().flatten());
+/// What soft delete needs for itself when it is enabled: the table, and those that reference it, which get checks.
+pub fn wanted_to_enable(relid: Oid) -> Result<Vec<Wanted>> {
+    let mut wanted = vec![Wanted { relid, mode: EXCLUSIVE, with_children: true }];
+    for relid in referencing(relid)? {
+        // A check that is there may have to look at more columns, and is made anew.
+        let has_checks = triggers(relid)?.ours.iter().any(|trigger| trigger.is_check);
+        wanted.push(Wanted { relid, mode: if has_checks { EXCLUSIVE } else { FOR_TRIGGER }, with_children: true });
     }
-    relids.extend(managed::referencing(relid)?.into_iter().map(|key| key.child));
-    relids.dedup();
-    Ok(relids)
+    Ok(wanted)
 }
 
-/// How DDL on a table with soft delete locks one that references it.
-#[derive(Clone, Copy, PartialEq)]
-enum Lock {
-    /// As CREATE TRIGGER does: who reads it does not notice.
-    ForTrigger,
-    Exclusive,
+/// How DDL on a table with soft delete locks one that references it. As CREATE TRIGGER does: who reads it does not notice.
+const FOR_TRIGGER: Mode = Mode::ShareRowExclusive;
+const EXCLUSIVE: Mode = Mode::AccessExclusive;
+
+/// The other tables that reference it.
+fn referencing(relid: Oid) -> Result<Vec<Oid>> {
+    let mut children: Vec<Oid> = managed::referencing(relid)?.into_iter().map(|key| key.child).collect();
+    children.dedup();
+    children.retain(|&child| child != relid);
+    Ok(children)
 }
 
 /// Locks, until the transaction ends and in short attempts, the table with its partitions and views, and of those that
 /// reference it, which may be anybody's, the ones whose checks are not as they are to be; `ending`: all that have checks, which go.
 pub fn lock_all(managed: &Managed, ending: bool) -> Result<()> {
-    // Views first, as their readers do: who has one of them then waits for the table would never let go of it.
-    let own = || -> Result<Vec<Oid>> {
+    let wanted = || {
         let views = managed::find(managed.relid)?.map(|managed| [managed.live_view, managed.deleted_view]);
-        Ok(views.into_iter().flatten().flatten().chain([managed.relid]).collect())
-    };
-    let children = || -> Result<Vec<(Oid, Lock)>> {
-        let mut children: Vec<Oid> = managed::referencing(managed.relid)?.into_iter().map(|key| key.child).collect();
-        children.dedup();
-        let mut locks = Vec::new();
-        for child in children.into_iter().filter(|&child| child != managed.relid) {
-            if let Some(lock) = lock_of_child(child, ending)? {
-                locks.push((child, lock));
+        let views = views.into_iter().flatten().flatten();
+        let mut wanted: Vec<Wanted> =
+            views.map(|relid| Wanted { relid, mode: EXCLUSIVE, with_children: false }).collect();
+        wanted.push(Wanted { relid: managed.relid, mode: EXCLUSIVE, with_children: true });
+        for relid in referencing(managed.relid)? {
+            if let Some(mode) = lock_of_child(relid, ending)? {
+                wanted.push(Wanted { relid, mode, with_children: true });
             }
         }
-        Ok(locks)
+        Ok(wanted)
     };
-    in_short_attempts(
-        &managed.sql(),
-        || Ok(own()?.into_iter().chain(children()?.into_iter().map(|(child, _)| child)).collect()),
-        || {
-            let own = own()?.into_iter().map(|relid| (relid, Lock::Exclusive));
-            for (relid, lock) in own.chain(children()?) {
-                for relid in [relid].into_iter().chain(tree(relid)?.into_iter().map(|member| member.relid)) {
-                    match lock {
-                        Lock::ForTrigger => heap::lock_for_trigger(relid),
-                        Lock::Exclusive => heap::lock_exclusively(relid),
-                    };
-                    keep_schema(relid)?;
-                }
+    in_callers_transaction(&managed.sql(), wanted, || {
+        if !heap::exists(managed.relid) {
+            return Err(Error::new(UNDEFINED_TABLE, "the table was dropped meanwhile"));
+        }
+        for Wanted { relid, .. } in wanted()? {
+            keep_schema(relid)?;
+            for member in tree(relid)? {
+                keep_schema(member.relid)?;
             }
-            match heap::exists(managed.relid) {
-                true => Ok(()),
-                false => Err(Error::new(UNDEFINED_TABLE, "the table was dropped meanwhile")),
-            }
-        },
-    )
+        }
+        Ok(())
+    })
 }
 
-fn lock_of_child(child: Oid, ending: bool) -> Result<Option<Lock>> {
+fn lock_of_child(child: Oid, ending: bool) -> Result<Option<Mode>> {
     let there = triggers(child)?;
     let usual = |name: &str| CHECKS.contains(&name);
     let goes = if ending {
@@ -121,11 +115,11 @@ fn lock_of_child(child: Oid, ending: bool) -> Result<Option<Lock>> {
         there.ours.iter().any(|trigger| trigger.is_check && !usual(&trigger.name))
     };
     if goes {
-        return Ok(Some(Lock::Exclusive));
+        return Ok(Some(EXCLUSIVE));
     }
     let changes = live_parents(child)?.map_or_else(Vec::new, |checks| checks.changes);
-    let lock = if changes.iter().any(|change| change.goes) { Lock::Exclusive } else { Lock::ForTrigger };
-    Ok((!changes.is_empty()).then_some(lock))
+    let mode = if changes.iter().any(|change| change.goes) { EXCLUSIVE } else { FOR_TRIGGER };
+    Ok((!changes.is_empty()).then_some(mode))
 }
 
 /// A trigger that runs a function of soft delete.

@@ -13,7 +13,7 @@ use super::managed::Managed;
 use super::purge;
 use crate::calls::arguments;
 use crate::error::{Error, INSUFFICIENT_PRIVILEGE, INVALID_PARAMETER_VALUE, OBJECT_NOT_IN_PREREQUISITE_STATE, Result};
-use crate::jobs::claims::{self, Claim, What};
+use crate::jobs::children;
 use crate::schedules::made::{self, Made};
 use crate::server::raise::{self, Level, answer};
 use crate::server::{Oid, catalog, spi};
@@ -210,8 +210,8 @@ pub fn end_of_dropped(dropped: &[Oid]) -> Result<()> {
     made::forget(&ours)
 }
 
-/// What the schedule calls: asks for a purge of its table, as whoever has the schedule, who must own the table. Null: a purge of
-/// it has not ended.
+/// What the schedule calls: asks for a purge of its table, as whoever has the schedule, who must own the table. 55006: another one has
+/// not ended, so that this run has purged nothing.
 #[pg_extern(sql = false)]
 fn purge_by_retention(schedule: Option<Uuid>) -> Option<Uuid> {
     answer(purge_now(schedule))
@@ -234,10 +234,9 @@ fn purge_now(schedule: Option<Uuid>) -> Result<Option<Uuid>> {
         )
         .hint(format!("SELECT upkeep.unschedule('{schedule}'::uuid); ends it.")));
     };
-    if claims::is_taken(&Claim { relid, what: What::Rows })? {
-        return Ok(None);
-    }
-    purge::ask(Some(relid), Some(retention)).map(Some)
+    // The run of the schedule ends when its purge has, and as that does.
+    let parent = children::parent_at_work(&format!("purge by schedule {schedule}"))?;
+    purge::ask(Some(relid), Some(retention), parent).map(Some)
 }
 
 /// Is there one, and can it be?

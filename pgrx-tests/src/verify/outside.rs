@@ -1,4 +1,4 @@
-//! A kind of job and a chore that a test registers (`src/outside.rs`), with workers, commits and crashes.
+//! A kind of job and a chore that a test registers (`src/outside/`), with workers, commits and crashes.
 
 use anyhow::{Result, bail};
 

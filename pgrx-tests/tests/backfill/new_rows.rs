@@ -78,9 +78,9 @@ fn assert_finished(session: &mut Session, job: &str) -> Result<()> {
 
 /// Waits until the job waits for this to be done to its trigger, and says who is in the way.
 fn wait_for_reason(session: &mut Session, job: &str, purpose: &str, pid: i32) -> Result<()> {
-    let look = format!("SELECT wait_reason FROM upkeep.jobs WHERE id = '{job}'");
-    let wanted = format!("waits for the lock on public.t to {purpose} its trigger; held by pid {pid}");
-    wait_for_text(session, &look, &wanted).with_context(|| describe(session, job))
+    let wanted = format!("waits for the lock on public.t to {purpose} its trigger; held by pid {pid} (");
+    let look = format!("SELECT starts_with(wait_reason, '{wanted}') FROM upkeep.jobs WHERE id = '{job}'");
+    wait_for_text(session, &look, "t").with_context(|| describe(session, job))
 }
 
 /// A session that has the table locked until it says `ROLLBACK`, and its process id.

@@ -38,6 +38,11 @@ fn shop() -> Result<Here> {
     let backfill = session.text("SELECT upkeep.backfill('filled', 'v = 100 / n', 'v IS NULL')")?;
     wait(&mut session, &backfill)?;
     assert_eq!(session.text("SELECT count(*) FROM upkeep.quarantined_rows")?, "10");
+    session.run("CREATE TABLE keyed (id int PRIMARY KEY, code text UNIQUE)")?;
+    session.run("SELECT upkeep.enable_soft_delete('keyed')")?;
+    let keys = session.text("SELECT upkeep.make_unique_keys_partial('keyed')")?;
+    wait(&mut session, &keys)?;
+    assert_eq!(session.text("SELECT count(*) FROM upkeep.job_steps WHERE state = 'done'")?, "2");
     // No transaction leaves one behind that is through with its work.
     session.run(&format!("INSERT INTO upkeep._backfill_xid VALUES ('{backfill}', 5), ('{backfill}', 6)"))?;
     session.run("SELECT upkeep.schedule('tick', '1 second', 'SELECT 1')")?;

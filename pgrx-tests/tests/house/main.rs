@@ -6,6 +6,7 @@ mod dump;
 mod foreign_errors;
 mod harness;
 mod hostile;
+mod lock_attempts;
 mod meant_tables;
 mod older_dumps;
 mod older_version;

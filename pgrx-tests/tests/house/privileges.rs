@@ -142,8 +142,8 @@ fn the_private_tables_are_private() -> Result<()> {
     assert_eq!(
         session.text(readable)?,
         "_expression_statistics _index _index_shape _index_usage_elsewhere _query_text bloated_indexes \
-         deletions duplicate_indexes index_usage invalid_indexes job_events jobs missing_indexes \
-         quarantined_rows query_stats redundant_indexes row_stamps schedule_runs schedules slow_queries \
+         deletions duplicate_indexes index_usage invalid_indexes job_events job_steps jobs \
+         missing_indexes quarantined_rows query_stats redundant_indexes row_stamps schedule_runs schedules slow_queries \
          soft_delete_drift soft_delete_tables status throttle unindexed_foreign_keys unused_indexes"
     );
     let writable =

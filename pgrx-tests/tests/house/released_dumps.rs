@@ -1,4 +1,4 @@
-//! Dumps that the libraries of 0.5.0 and 0.6.0 made themselves mean in this version what they meant there. `dumps/made.sql` says
+//! Dumps that the libraries of released versions made themselves mean in this version what they meant there. `dumps/made.sql` says
 //! what is in them.
 
 use anyhow::Result;
@@ -15,6 +15,11 @@ const WAYS: [(&str, &[&str], &str); 3] = [
     ("pg_restore", &["-1", "-d"], "dump"),
 ];
 
+/// Of products, but for the primary key.
+const KEYS: &str = "SELECT x.relname::text AS name, i.indpred IS NOT NULL AS partial
+                    FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
+                    WHERE i.indrelid = 'products'::regclass AND NOT i.indisprimary";
+
 fn job(session: &mut Session, condition: &str) -> Result<String> {
     session.text(&format!("SELECT id FROM upkeep.jobs WHERE {condition}"))
 }
@@ -23,14 +28,21 @@ fn job(session: &mut Session, condition: &str) -> Result<String> {
 fn work_and_deletions_of_released_versions_mean_what_they_meant() -> Result<()> {
     let server = testing::server("released").own_identity().start()?;
     server.connect("postgres")?.run("CREATE ROLE keeper LOGIN")?;
-    for version in ["0.5.0", "0.6.0"] {
+    for version in ["0.5.0", "0.6.0", "0.7.0"] {
+        let has_work_in_the_middle = !["0.5.0", "0.6.0"].contains(&version);
         for (program, arguments, format) in WAYS {
             let database = format!("{version} by {program} {}", arguments[0]);
             let mut session = restored(&server, &database, program, arguments, &format!("{version}.{format}"))?;
             session.run("SELECT upkeep.start_workers()")?;
             soft_delete_is_what_it_was(&mut session)?;
             row_stamps_are_what_they_were(&mut session)?;
+            if has_work_in_the_middle {
+                work_in_the_middle_is_what_it_was(&mut session)?;
+            }
             work_goes_on(&mut session)?;
+            if has_work_in_the_middle {
+                work_in_the_middle_goes_on(&mut session)?;
+            }
             soft_delete_goes_on(&mut session)?;
         }
     }
@@ -86,9 +98,46 @@ fn row_stamps_are_what_they_were(session: &mut Session) -> Result<()> {
     Ok(())
 }
 
+/// The keys that are partial already, with the successor that has not taken its place; the trigger that fills new rows.
+fn work_in_the_middle_is_what_it_was(session: &mut Session) -> Result<()> {
+    assert_eq!(session.text(&format!("SELECT count(*) FROM ({KEYS}) k WHERE partial"))?, "2");
+    assert_eq!(session.text(&format!("SELECT count(*) FROM ({KEYS}) k WHERE NOT partial"))?, "2");
+    let unfinished =
+        "SELECT string_agg(concat_ws(' ', kind, target, state, wait_reason), ', ' ORDER BY kind) FROM upkeep.jobs
+                      WHERE target IN ('public.products', 'public.lines')";
+    assert_eq!(
+        session.text(unfinished)?,
+        "backfill public.lines paused restored, unique keys public.products paused restored"
+    );
+    assert_eq!(session.text("SELECT count(*) FROM lines WHERE double IS NULL")?, "178");
+    assert_eq!(session.text("INSERT INTO lines (id, n) VALUES (1000, 5) RETURNING double")?, "10");
+    assert_eq!(session.text("UPDATE lines SET n = 6 WHERE id = 200 RETURNING double")?, "12");
+    Ok(())
+}
+
+/// After `resume_all`.
+fn work_in_the_middle_goes_on(session: &mut Session) -> Result<()> {
+    let filling = job(session, "target = 'public.lines'")?;
+    wait(session, &filling)?;
+    assert_eq!(session.text("SELECT count(*) FROM lines WHERE double IS DISTINCT FROM 2 * n")?, "0");
+    let left = "SELECT (SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'zz\\_upkeep\\_fill\\_%')
+                       + (SELECT count(*) FROM pg_proc WHERE proname LIKE '\\_fill\\_%')";
+    assert_eq!(session.text(left)?, "0");
+    let keys = job(session, "target = 'public.products'")?;
+    wait(session, &keys)?;
+    let partial = format!("SELECT string_agg(name, ', ' ORDER BY name) FROM ({KEYS}) k WHERE partial");
+    assert_eq!(session.text(&partial)?, "products_ean_key, products_sku_key, products_slug");
+    assert_eq!(session.text(&format!("SELECT count(*) FROM ({KEYS}) k WHERE NOT partial"))?, "0");
+    session.run("DELETE FROM products_live WHERE id = 1")?;
+    let again = "INSERT INTO products_live (id, sku, name, ean) VALUES";
+    session.run(&format!("{again} (1001, 'sku 1', 'PRODUCT 1', 'ean 1')"))?;
+    assert_eq!(sqlstate(session, &format!("{again} (1002, NULL, 'product 1', NULL)"))?, "23505");
+    Ok(())
+}
+
 fn work_goes_on(session: &mut Session) -> Result<()> {
     let left = job(session, "kind = 'backfill' AND state = 'done'")?;
-    let paused = job(session, "kind = 'backfill' AND wait_reason = 'restored'")?;
+    let paused = job(session, "wait_reason = 'restored' AND target = 'public.orders_all'")?;
     let purge = job(session, "kind = 'purge'")?;
     assert_eq!(session.text("SELECT count(*) FROM upkeep.quarantined_rows")?, "10");
     let schedules = "SELECT string_agg(name, ', ' ORDER BY name) FROM upkeep.schedules";

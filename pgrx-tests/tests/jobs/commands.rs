@@ -62,6 +62,20 @@ fn a_command_runs_as_its_creator_with_his_settings() -> Result<()> {
     Ok(())
 }
 
+/// What a backslash means is a setting of the session that the text comes from.
+#[test]
+fn strings_are_read_as_their_author_wrote_them() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    session.run(
+        "CREATE TABLE written (what text); SET standard_conforming_strings = off; SET escape_string_warning = off",
+    )?;
+    let job = session.text(r"SELECT upkeep.run_in_background($$INSERT INTO written VALUES ('it\'s C:\\x')$$)")?;
+    wait(&mut session, &job)?;
+    assert_eq!(session.text("SELECT what FROM written")?, r"it's C:\x");
+    Ok(())
+}
+
 #[test]
 fn set_role_decides_who_the_creator_is() -> Result<()> {
     let db = testing::database()?;

@@ -257,7 +257,7 @@ fn a_job_that_is_held_back_gives_its_worker_to_whoever_waits() -> Result<()> {
     let job = run_in_background(&mut superuser, "SELECT 1")?;
     wait_for_state(&mut superuser, &job, "done")?;
     let reason = format!("SELECT state, wait_reason LIKE '%free on the disk%' FROM upkeep.jobs WHERE id = '{waits}'");
-    assert_eq!(superuser.text(&reason)?, "queued|t");
+    assert_eq!(superuser.text(&reason)?, "waiting|t");
     // It comes back by itself, and waits again.
     wait_for_state(&mut superuser, &waits, "waiting")?;
     assert_ne!(executors_of(&mut superuser, &waits)?, [executor]);

@@ -341,3 +341,27 @@ fn what_is_locked_keeps_nothing_else_from_being_paused_and_resumed() -> Result<(
     assert_eq!(admin.text("SELECT count(DISTINCT system_identifier) FROM upkeep._job")?, "1");
     Ok(())
 }
+
+#[test]
+fn a_statement_that_waits_says_for_whom() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    session.run("CREATE TABLE t (n int)")?;
+    let mut holder = db.connect()?;
+    holder.run("BEGIN; INSERT INTO t VALUES (1)")?;
+    let pid = holder.pid()?;
+    let job = run_in_background(&mut session, "CREATE INDEX CONCURRENTLY t_n ON t (n)")?;
+    let who = format!("its statement waits for a lock; held by pid {pid} (postgres, idle in transaction for %");
+    let shown = format!("SELECT state, wait_reason LIKE '{who}' FROM upkeep.jobs WHERE id = '{job}'");
+    wait_for_text(&mut session, &shown, "waiting|t").with_context(|| describe(&mut session, &job))?;
+    // Others do not see whom somebody's job waits for.
+    let role = db.role("nobody")?;
+    let executor = "SELECT s.pid, s.backend_start FROM upkeep._job_slot s WHERE s.pid IS NOT NULL";
+    let [executor] = &session.rows(executor)?[..] else { anyhow::bail!("one executor is expected") };
+    let (worker, start) = executor.split_once('|').context("two columns")?;
+    let ask = format!("SELECT upkeep._executor_waits_for({worker}, '{start}') IS NULL");
+    assert_eq!(session.text(&ask)?, "f");
+    assert_eq!(db.connect_as(&role)?.text(&ask)?, "t");
+    holder.run("COMMIT")?;
+    wait(&mut session, &job)
+}

@@ -87,9 +87,9 @@ fn a_job_waits_for_a_standby_that_stands_still_and_goes_on_by_itself() -> Result
         "t",
     )?;
     assert_eq!(rows_left(&mut session)?, left, "not a row meanwhile");
-    // Held back, an executor has no transaction that anybody would notice.
-    let xmin =
-        "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_upkeep executor' AND backend_xid IS NOT NULL";
+    // Held back, an executor has no transaction that anybody would notice: it writes down why, in a moment.
+    let xmin = "SELECT count(*) FROM pg_stat_activity
+                WHERE backend_type = 'pg_upkeep executor' AND xact_start < clock_timestamp() - interval '1 s'";
     assert_eq!(session.text(xmin)?, "0");
 
     hurry(&mut session, &job)?;
@@ -584,4 +584,26 @@ fn a_limit_of_a_job_can_be_taken_away_again() -> Result<()> {
     }
     session.run(&format!("SELECT upkeep.resume('{job}')"))?;
     wait(&mut session, &job)
+}
+
+/// What a step has written too early is waited for by whoever has the slot next.
+#[test]
+fn to_pause_and_to_resume_is_no_way_around_a_limit() -> Result<()> {
+    let (_server, mut session) = server("pauses", |server| server.set("upkeep.max_wal_rate", 500))?;
+    let job = backfill(&mut session, "batch_time => '100 ms'")?;
+    wait_until_held(&mut session, &job, "WAL rate")?;
+    let before: f64 = session.value("SELECT (pg_current_wal_insert_lsn() - '0/0')::float8")?;
+    let clock = Instant::now();
+    for _ in 0..20 {
+        session.run(&format!("SELECT upkeep.pause('{job}')"))?;
+        wait_until_nobody_works_on(&mut session, &job)?;
+        session.run(&format!("SELECT upkeep.resume('{job}')"))?;
+        let attended = format!("SELECT count(pid) FROM upkeep._job_slot WHERE job = '{job}'");
+        wait_for_text(&mut session, &attended, "1")?;
+    }
+    let after: f64 = session.value("SELECT (pg_current_wal_insert_lsn() - '0/0')::float8")?;
+    let rate = (after - before) / clock.elapsed().as_secs_f64() / 1024.0;
+    // The verbs write some as well.
+    assert!(rate < 1500.0, "{rate} kB/s");
+    session.run(&format!("SELECT upkeep.cancel('{job}')"))
 }

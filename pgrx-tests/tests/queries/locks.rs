@@ -60,7 +60,7 @@ fn a_reader_in_a_transaction_keeps_no_interval_from_being_stored() -> Result<()>
     count_once_more(&mut session, &mut calls)?;
     let position = "SELECT position FROM upkeep._query_ring WHERE level = 0";
     assert_eq!(session.text(position)?, "0");
-    let told = format!("waits for the lock on upkeep._query_minutes_1 to empty it; held by pid {pid}\n");
+    let told = format!("waits for the lock on upkeep._query_minutes_1 to empty it; held by pid {pid} (");
     assert_eq!(cluster.log().matches(&told).count(), 1, "{}", cluster.log());
     let advice = "SELECT coalesce(advice, '') LIKE '%Old history of statements is not dropped%' FROM upkeep.status";
     assert_eq!(session.text(advice)?, "t");

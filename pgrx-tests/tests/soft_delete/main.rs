@@ -10,6 +10,7 @@ mod names;
 mod property;
 mod purge;
 mod retention;
+mod retention_runs;
 mod rows;
 mod standby;
 mod text;

@@ -1,8 +1,12 @@
 //! Unique keys that count live rows only.
 
-use anyhow::{Result, bail};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use anyhow::{Context, Result, bail};
 use upkeep_tests::jobs::{
-    describe, events, executors_of, sqlstate, wait, wait_for_error, wait_for_state, wait_until_nobody_works_on,
+    describe, events, executors_of, join, sqlstate, wait, wait_for_error, wait_for_state, wait_until_nobody_works_on,
 };
 use upkeep_tests::session::Session;
 use upkeep_tests::testing::{self, wait_for_text};
@@ -284,5 +288,36 @@ fn an_index_that_was_built_on_another_table_goes_again() -> Result<()> {
     assert_eq!(session.text(LEFT)?, "0");
     let partial = "SELECT indrelid::regclass FROM pg_index WHERE indpred IS NOT NULL AND indrelid IN ('a.t'::regclass, 'c.t'::regclass)";
     assert_eq!(session.rows(partial)?, ["c.t"]);
+    Ok(())
+}
+
+/// Definitions come from the newest catalogs, and indexes from a snapshot.
+#[test]
+fn indexes_that_come_and_go_fail_nobody() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    session.run(
+        "CREATE TABLE busy (id int PRIMARY KEY, a int, b int UNIQUE); SELECT upkeep.enable_soft_delete('busy');
+         INSERT INTO busy SELECT g, g, g FROM generate_series(1, 100) g",
+    )?;
+    let enough = Arc::new(AtomicBool::new(false));
+    let (mut other, stop) = (db.connect()?, Arc::clone(&enough));
+    let comes_and_goes = thread::spawn(move || -> Result<()> {
+        while !stop.load(Ordering::Relaxed) {
+            // Beside a concurrent build either of them may end in a deadlock, as with any other.
+            for statement in ["CREATE UNIQUE INDEX comes_and_goes ON busy (a)", "DROP INDEX IF EXISTS comes_and_goes"] {
+                drop(other.run(statement));
+            }
+        }
+        Ok(())
+    });
+    for _ in 0..200 {
+        session.rows("SELECT indexrelname FROM upkeep.explain_make_unique_keys_partial('busy')")?;
+    }
+    let job = make(&mut session, "busy")?;
+    wait(&mut session, &job).with_context(|| describe(&mut session, &job))?;
+    enough.store(true, Ordering::Relaxed);
+    join(comes_and_goes)??;
+    assert_eq!(session.text(LEFT)?, "0");
     Ok(())
 }

@@ -3,30 +3,32 @@
 CREATE FUNCTION upkeep.pause(job uuid) RETURNS uuid
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pause_wrapper';
 COMMENT ON FUNCTION upkeep.pause(uuid) IS
-'Pauses a job after its current batch. Owner''s members and upkeep.admin_role. '
+'Pauses a job after its current batch, and its children. Owner''s members and upkeep.admin_role. '
 '42704 no such job, 42501 not yours, 55000 finished or a command that has started.';
 
 CREATE FUNCTION upkeep.resume(job uuid) RETURNS uuid
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'resume_wrapper';
 COMMENT ON FUNCTION upkeep.resume(uuid) IS
-'Lets a paused job go on where it was. Owner''s members. 55000 if it is finished, or came with a dump (resume_all).';
+'Lets a paused job go on where it was, with its children, or one that waits: now, and whatever it waits for. '
+'Owner''s members. 55000 if it is finished, came with a dump (resume_all), or is a child of a paused job.';
 
 CREATE FUNCTION upkeep.cancel(job uuid) RETURNS uuid
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'cancel_wrapper';
 COMMENT ON FUNCTION upkeep.cancel(uuid) IS
-'Ends a job for good once the caller''s transaction commits; its current batch or command is canceled, '
+'Ends a job and its children for good once the caller''s transaction commits; its current batch or command is canceled, '
 'what was committed stays. Owner''s members and upkeep.admin_role. 55000 if it has finished.';
 
 CREATE FUNCTION upkeep.retry(job uuid) RETURNS uuid
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'retry_wrapper';
 COMMENT ON FUNCTION upkeep.retry(uuid) IS
-'Starts a failed or canceled job again at its cursor, or a done one for its quarantined and left rows. '
-'Owner''s members. 55000 if there is nothing to try again.';
+'Starts a failed or canceled job again at its cursor, or a done one for its quarantined and left rows, and its children '
+'likewise. Owner''s members. 55000 if there is nothing to try again, or it is a child of a finished job.';
 
 CREATE FUNCTION upkeep.drop_job(job uuid) RETURNS uuid
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'drop_job_wrapper';
 COMMENT ON FUNCTION upkeep.drop_job(uuid) IS
-'Forgets a finished job and its history. Owner''s members and upkeep.admin_role. 55000 if it has not finished.';
+'Forgets a finished job, its history and its children. Owner''s members and upkeep.admin_role. '
+'55000 if it has not finished, or is a child of a job; 55006 if a child has not finished.';
 
 CREATE FUNCTION upkeep.alter_job(
     job uuid,
@@ -42,7 +44,8 @@ CREATE FUNCTION upkeep.alter_job(
 ) RETURNS uuid
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'alter_job_0_2_wrapper';
 COMMENT ON FUNCTION upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer, double precision) IS
-'Changes an unfinished job, also while it runs; null keeps what is. batch_time 10 ms to 60 s, workers 1 to 64; '
+'Changes an unfinished job, also while it runs, and the limits of its children; null keeps what is. '
+'batch_time 10 ms to 60 s, workers 1 to 64; '
 'run_between: hours as ''22:00-05:00'' in timezone (default the session''s), '''' for always; '
 'the rest tightens the settings of these names (kB/s, 0..1). 0 takes a limit away again, and has batch_time follow '
 'the setting. Owner''s members. 22023 a value out of range.';

@@ -51,9 +51,31 @@ CREATE TABLE upkeep._job (
     -- What members of the owner are shown after the reason: an error's message, which contains data (LAW 5).
     reason_detail text,
     -- What another job keeps from it, whose turn it is: see src/jobs/turn.rs.
-    waits_for jsonb
+    waits_for jsonb,
+    -- Of a queued job that has given its worker up: it waits for the time not_before, for its children, for a person. 'woken' until it
+    -- has made a step since; answered: because a person said so.
+    parked text CHECK (parked IN ('clock', 'children', 'person', 'woken')),
+    answered boolean NOT NULL DEFAULT false,
+    -- The job that it is a child of, which of its children, and how much of the parent's work it stands for (0..1).
+    parent uuid,
+    place text,
+    share double precision,
+    -- A child that has ended, which its parent does not know yet.
+    tells_parent boolean NOT NULL DEFAULT false,
+    -- A job that has failed, and whose children are to be canceled.
+    leaves_children boolean NOT NULL DEFAULT false
 );
 CREATE INDEX ON upkeep._job (finished_at);
+-- What a scheduler may start, and when: a look reads neither what is parked nor what has ended.
+CREATE INDEX _job_ready ON upkeep._job (created_at)
+    WHERE state IN ('queued', 'running') AND (parked IS NULL OR parked OPERATOR(pg_catalog.=) 'woken');
+CREATE INDEX _job_due ON upkeep._job (not_before) WHERE not_before IS NOT NULL;
+CREATE INDEX _job_cleanup ON upkeep._job (not_before) WHERE needs_cleanup;
+CREATE INDEX _job_owner ON upkeep._job (system_identifier, owner, owner_name);
+CREATE INDEX _job_foreign ON upkeep._job (system_identifier, database) WHERE state IN ('queued', 'running', 'paused');
+CREATE UNIQUE INDEX _job_parent_key ON upkeep._job (parent, place) WHERE parent IS NOT NULL;
+CREATE INDEX _job_leaves_children ON upkeep._job (state) WHERE leaves_children;
+CREATE INDEX _job_tells_parent ON upkeep._job (parent) WHERE tells_parent;
 -- Owners of another server are other roles, and have names of their own.
 CREATE UNIQUE INDEX _job_name_key ON upkeep._job (owner, name, system_identifier) WHERE state IN ('queued', 'running', 'paused');
 
@@ -122,6 +144,34 @@ CREATE TABLE upkeep._job_claim (
 );
 CREATE INDEX ON upkeep._job_claim (relid);
 
+-- The steps of a job that is a sequence: src/jobs/sequence.rs. A sequence can be a part of another one: hence the path.
+CREATE TABLE upkeep._job_step (
+    job uuid NOT NULL,
+    path integer[] NOT NULL,
+    action text NOT NULL,
+    -- As people would type it; null: it is no statement.
+    statement text,
+    relid oid,
+    -- By name too, as the job's target (LAW 20).
+    schemaname name,
+    relname name,
+    -- The strongest lock that it takes, as in pg_locks.
+    lock_mode text,
+    reversible boolean NOT NULL DEFAULT false,
+    -- What it is to do, and what its kind has to know for that.
+    params jsonb NOT NULL DEFAULT '{}',
+    state text NOT NULL DEFAULT 'planned'
+        CHECK (state IN ('planned', 'running', 'done', 'skipped', 'failed', 'undone')),
+    attempts integer NOT NULL DEFAULT 0,
+    lock_wait_time double precision NOT NULL DEFAULT 0, -- ms
+    held_time double precision NOT NULL DEFAULT 0, -- ms
+    started_at timestamptz,
+    finished_at timestamptz,
+    detail text,
+    rows_left bigint,
+    PRIMARY KEY (job, path)
+);
+
 -- pg_dump carries the jobs; where they are restored they wait for resume_all() (LAW 20).
 CREATE FUNCTION upkeep._owner(system_identifier bigint, owner oid, owner_name name) RETURNS oid
     LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'owner_here_wrapper';
@@ -131,3 +181,4 @@ COMMENT ON FUNCTION upkeep._owner(bigint, oid, name) IS
 SELECT pg_catalog.pg_extension_config_dump('upkeep._job', '');
 SELECT pg_catalog.pg_extension_config_dump('upkeep._job_slot', '');
 SELECT pg_catalog.pg_extension_config_dump('upkeep._job_event', '');
+SELECT pg_catalog.pg_extension_config_dump('upkeep._job_step', '');

@@ -13,25 +13,31 @@ CREATE FUNCTION upkeep._standstill() RETURNS text
     LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'standstill_wrapper';
 COMMENT ON FUNCTION upkeep._standstill() IS 'internal: why no job runs in this database (null: they do)';
 
+CREATE FUNCTION upkeep._executor_waits_for(pid integer, backend_start timestamptz) RETURNS text
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'executor_waits_for_wrapper';
+COMMENT ON FUNCTION upkeep._executor_waits_for(integer, timestamptz) IS 'internal: the lock that a worker waits for, and who has it';
+
 CREATE VIEW upkeep.jobs WITH (security_barrier) AS
 SELECT j.id, j.kind, j.relid, j.target, j.name,
        CASE WHEN NOT k.here AND j.live THEN 'paused'
             WHEN j.state OPERATOR(pg_catalog.=) 'running' AND (s.all_wait OR l.stands) THEN 'waiting'
-            WHEN j.state OPERATOR(pg_catalog.=) 'queued' AND j.run_between IS NOT NULL
-                 AND j.not_before OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() THEN 'waiting'
+            WHEN j.state OPERATOR(pg_catalog.=) 'queued' AND j.parked OPERATOR(pg_catalog.<>) 'woken'
+                 AND (j.not_before IS NULL OR j.not_before OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()) THEN 'waiting'
             ELSE j.state END AS state,
        CASE WHEN NOT k.here AND j.live THEN 'restored'
             WHEN j.state OPERATOR(pg_catalog.=) 'running' THEN CASE WHEN s.all_wait THEN s.wait_reason WHEN l.stands THEN w.reason END
-            WHEN j.state OPERATOR(pg_catalog.=) 'queued' AND j.reason IS NULL THEN w.reason
+            WHEN j.state OPERATOR(pg_catalog.=) 'queued' AND (j.reason IS NULL OR w.reason IS NOT NULL AND j.parked IS NOT NULL)
+            THEN w.reason
             WHEN k.own AND j.reason IS NOT NULL THEN pg_catalog.concat_ws(': ', j.reason, j.reason_detail)
             ELSE j.reason END AS wait_reason,
        p.percent,
        pg_catalog.concat('[', pg_catalog.repeat('#', (p.percent OPERATOR(pg_catalog./) 5)::integer),
                          pg_catalog.repeat('.', 20 OPERATOR(pg_catalog.-) (p.percent OPERATOR(pg_catalog./) 5)::integer), ']') AS bar,
-       s.rows_done,
+       s.rows_done OPERATOR(pg_catalog.+) c.rows_done AS rows_done,
        j.rows_estimate,
        s.rows_per_second,
-       CASE WHEN j.state OPERATOR(pg_catalog.=) 'running' AND NOT l.stands AND s.units_per_second OPERATOR(pg_catalog.>) 0 THEN
+       CASE WHEN j.state OPERATOR(pg_catalog.=) 'running' AND NOT l.stands AND NOT s.all_wait
+                 AND s.units_per_second OPERATOR(pg_catalog.>) 0 THEN
            pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs =>
                greatest(j.units_total OPERATOR(pg_catalog.-) s.units_done, 0) OPERATOR(pg_catalog./) s.units_per_second)
        END AS eta,
@@ -42,14 +48,16 @@ SELECT j.id, j.kind, j.relid, j.target, j.name,
        j.strategy,
        j.rows_left,
        (SELECT pg_catalog.count(*) FROM upkeep._backfill_row q
-        WHERE q.job OPERATOR(pg_catalog.=) j.id AND q.state OPERATOR(pg_catalog.=) 'quarantined') AS quarantined,
+        WHERE q.job OPERATOR(pg_catalog.=) j.id AND q.state OPERATOR(pg_catalog.=) 'quarantined')
+           OPERATOR(pg_catalog.+) c.quarantined AS quarantined,
        CASE WHEN k.own THEN j.error_message END AS error,
        coalesce(r.rolname, j.owner_name) AS owner,
        j.created_at, j.started_at, j.finished_at,
        nullif(pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
            'run_between', j.run_between, 'timezone', j.timezone, 'max_replica_lag', j.max_replica_lag,
            'max_replica_lag_bytes', j.max_replica_lag_bytes, 'max_wal_rate', j.max_wal_rate,
-           'throttle_work_ratio', j.throttle_work_ratio)), '{}') AS limits
+           'throttle_work_ratio', j.throttle_work_ratio)), '{}') AS limits,
+       j.parent
 FROM (SELECT i.*, i.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused']) AS live FROM upkeep._job i) j
 CROSS JOIN LATERAL (
     SELECT o.owner, pg_catalog.pg_has_role(o.owner, 'USAGE') AS own,
@@ -65,24 +73,83 @@ CROSS JOIN LATERAL (
                           OPERATOR(pg_catalog./) nullif(greatest(t.wall_time, t.busy_time), 0)) AS units_per_second,
            pg_catalog.min(CASE WHEN k.own AND t.wait_reason IS NOT NULL
                                THEN pg_catalog.concat_ws(': ', t.wait_reason, t.wait_detail)
-                               ELSE t.wait_reason END) AS wait_reason,
-           coalesce(pg_catalog.bool_and(t.wait_reason IS NOT NULL) FILTER (WHERE t.pid IS NOT NULL), false) AS all_wait,
+                               ELSE coalesce(t.wait_reason, v.reason) END) AS wait_reason,
+           coalesce(pg_catalog.bool_and(t.wait_reason IS NOT NULL OR v.reason IS NOT NULL)
+                        FILTER (WHERE t.pid IS NOT NULL), false) AS all_wait,
            pg_catalog.count(t.pid) AS attended
-    FROM upkeep._job_slot t WHERE t.job OPERATOR(pg_catalog.=) j.id) s
+    FROM upkeep._job_slot t
+    -- What it says itself comes first. Asked once.
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN t.pid IS NOT NULL AND t.wait_reason IS NULL AND j.state OPERATOR(pg_catalog.=) 'running'
+                    THEN upkeep._executor_waits_for(t.pid, t.backend_start) END AS reason
+        OFFSET 0) v
+    WHERE t.job OPERATOR(pg_catalog.=) j.id) s
 -- Once, and not for each job.
 CROSS JOIN (SELECT upkeep._standstill() AS reason OFFSET 0) w
 CROSS JOIN LATERAL (SELECT w.reason IS NOT NULL AND (s.attended OPERATOR(pg_catalog.=) 0 OR pg_catalog.pg_is_in_recovery()) AS stands) l
+-- What its children have done, and theirs: which part of the job's work (0..1) each has. What is done stands for itself and for all
+-- below it.
+CROSS JOIN LATERAL (
+    WITH RECURSIVE family (id, share, given, above, state, units_total, depth) AS (
+        SELECT i.id, coalesce(i.share, 0), coalesce(i.share, 0), false, i.state, i.units_total, 1
+        FROM upkeep._job i WHERE i.parent OPERATOR(pg_catalog.=) j.id
+        UNION ALL
+        SELECT i.id, f.share OPERATOR(pg_catalog.*) coalesce(i.share, 0), 0, f.above OR f.state OPERATOR(pg_catalog.=) 'done',
+               i.state, i.units_total, f.depth OPERATOR(pg_catalog.+) 1
+        FROM upkeep._job i JOIN family f ON i.parent OPERATOR(pg_catalog.=) f.id
+        WHERE f.depth OPERATOR(pg_catalog.<) 100)
+    SELECT coalesce(pg_catalog.sum(d.rows_done), 0)::bigint AS rows_done,
+           coalesce(pg_catalog.sum(q.quarantined), 0)::bigint AS quarantined,
+           coalesce(pg_catalog.sum(CASE
+               WHEN f.above THEN 0
+               WHEN f.state OPERATOR(pg_catalog.=) 'done' THEN f.share
+               WHEN f.units_total OPERATOR(pg_catalog.>) 0
+               THEN f.share OPERATOR(pg_catalog.*) (1 OPERATOR(pg_catalog.-) g.given)
+                    OPERATOR(pg_catalog.*) least(1, d.units_done OPERATOR(pg_catalog./) f.units_total)
+               ELSE 0 END), 0) AS part,
+           -- What it has given to its children is not its own.
+           1 OPERATOR(pg_catalog.-) least(1, coalesce(pg_catalog.sum(f.given), 0)) AS own
+    FROM family f
+    CROSS JOIN LATERAL (
+        SELECT coalesce(pg_catalog.sum(t.rows_done), 0) AS rows_done, coalesce(pg_catalog.sum(t.units_done), 0) AS units_done
+        FROM upkeep._job_slot t WHERE t.job OPERATOR(pg_catalog.=) f.id) d
+    CROSS JOIN LATERAL (
+        SELECT least(1, coalesce(pg_catalog.sum(h.share), 0)) AS given FROM upkeep._job h
+        WHERE h.parent OPERATOR(pg_catalog.=) f.id) g
+    CROSS JOIN LATERAL (
+        SELECT pg_catalog.count(*) AS quarantined FROM upkeep._backfill_row r
+        WHERE r.job OPERATOR(pg_catalog.=) f.id AND r.state OPERATOR(pg_catalog.=) 'quarantined') q) c
 CROSS JOIN LATERAL (
     SELECT CASE WHEN j.state OPERATOR(pg_catalog.=) 'done' THEN 100::double precision
-                WHEN j.units_total OPERATOR(pg_catalog.>) 0
-                THEN least(100, 100 OPERATOR(pg_catalog.*) s.units_done OPERATOR(pg_catalog./) j.units_total)
-                ELSE 0 END AS percent) p
+                ELSE least(100, 100 OPERATOR(pg_catalog.*) (c.part OPERATOR(pg_catalog.+)
+                     CASE WHEN j.units_total OPERATOR(pg_catalog.>) 0
+                          THEN c.own OPERATOR(pg_catalog.*) least(1, s.units_done OPERATOR(pg_catalog./) j.units_total)
+                          ELSE 0 END)) END AS percent) p
 LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) k.owner
 WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
 COMMENT ON VIEW upkeep.jobs IS
 'Jobs of this database: state, progress, speed, error. Made for \watch. Rows: the caller''s roles'' jobs; '
 'all for pg_monitor and upkeep.admin_role. elapsed counts from the first start; rows_per_second is per second at '
-'work, workers added up; limits are the job''s own.';
+'work, workers added up; limits are the job''s own. rows_done, percent and quarantined have those of its children in them.';
+
+CREATE VIEW upkeep.job_steps WITH (security_barrier) AS
+SELECT t.job, pg_catalog.row_number() OVER (PARTITION BY t.job ORDER BY t.path)::integer AS step_no,
+       t.action,
+       CASE WHEN k.own THEN t.statement END AS command,
+       t.relid, t.schemaname, t.relname, t.lock_mode, t.state, t.attempts,
+       pg_catalog.round(t.lock_wait_time::pg_catalog.numeric, 3)::double precision AS lock_wait_time,
+       pg_catalog.round(t.held_time::pg_catalog.numeric, 3)::double precision AS held_time,
+       t.started_at, t.finished_at, t.reversible,
+       CASE WHEN k.own THEN t.detail END AS detail
+FROM upkeep._job_step t
+JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) t.job
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.pg_has_role(upkeep._owner(j.system_identifier, j.owner, j.owner_name), 'USAGE') AS own) k
+WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
+COMMENT ON VIEW upkeep.job_steps IS
+'The steps of each job that is a sequence, in order: what is planned, what is at work and what is done. '
+'lock_mode: the strongest lock that a step takes; lock_wait_time, held_time: ms that it waited for locks and held them; '
+'attempts: how often it was tried. command and detail are shown to members of the job''s owner.';
 
 CREATE VIEW upkeep.job_events WITH (security_barrier) AS
 SELECT e.job, e.happened_at, e.event,
@@ -136,4 +203,4 @@ COMMENT ON VIEW upkeep.status IS
 'line by line, what was asked for and does not happen, and what to type. '
 'Job counts are of the jobs the caller can see.';
 
-GRANT SELECT ON upkeep.jobs, upkeep.job_events, upkeep.status TO PUBLIC;
+GRANT SELECT ON upkeep.jobs, upkeep.job_events, upkeep.job_steps, upkeep.status TO PUBLIC;

@@ -34,6 +34,7 @@ CREATE TABLE upkeep._schedule (
     -- Owners of another server are other roles.
     UNIQUE (owner, name, system_identifier)
 ) WITH (fillfactor = 70);
+CREATE INDEX _schedule_owner ON upkeep._schedule (system_identifier, owner, owner_name);
 CREATE INDEX ON upkeep._schedule (next_run) WHERE NOT paused AND hold IS NULL;
 -- Each role has its own turn.
 CREATE INDEX ON upkeep._schedule (owner, next_run) WHERE NOT paused AND hold IS NULL;

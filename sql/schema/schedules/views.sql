@@ -24,7 +24,9 @@ LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) k.owner
 LEFT JOIN LATERAL (
     SELECT coalesce(u.started_at, j.started_at) AS started_at,
            coalesce(u.status, CASE WHEN j.state OPERATOR(pg_catalog.=) 'failed' AND (j.shared OPERATOR(pg_catalog.?) 'timed_out')
-                               THEN 'timed out' ELSE j.state END, 'failed') AS status,
+                               THEN 'timed out'
+                               WHEN j.parked OPERATOR(pg_catalog.=) 'children' THEN 'running'
+                               ELSE j.state END, 'failed') AS status,
            coalesce(u.error_message, j.error_message) AS error_message
     FROM upkeep._schedule_run u
     LEFT JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) u.job AND u.finished_at IS NULL
@@ -44,16 +46,23 @@ SELECT u.schedule, s.name, u.job, u.due_at,
        coalesce(u.started_at, j.started_at) AS started_at,
        coalesce(u.finished_at, j.finished_at) AS finished_at,
        coalesce(u.status, CASE WHEN j.state OPERATOR(pg_catalog.=) 'failed' AND (j.shared OPERATOR(pg_catalog.?) 'timed_out')
-                               THEN 'timed out' ELSE j.state END, 'failed') AS status,
+                               THEN 'timed out'
+                               -- It has begun, and waits for what it has begun.
+                               WHEN j.parked OPERATOR(pg_catalog.=) 'children' THEN 'running'
+                               ELSE j.state END, 'failed') AS status,
        u.due_times,
        CASE WHEN u.finished_at IS NULL
             THEN (j.params OPERATOR(pg_catalog.->>) 'retries')::integer OPERATOR(pg_catalog.-) j.retries OPERATOR(pg_catalog.+) 1
             ELSE u.attempts END AS attempt,
        CASE WHEN u.finished_at IS NULL
-            THEN (SELECT pg_catalog.sum(t.rows_done)::bigint FROM upkeep._job_slot t WHERE t.job OPERATOR(pg_catalog.=) j.id)
+            THEN (SELECT pg_catalog.sum(t.rows_done)::bigint FROM upkeep._job_slot t
+                  WHERE t.job OPERATOR(pg_catalog.=) j.id
+                     OR t.job OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT c.id FROM upkeep._job c
+                                                                WHERE c.parent OPERATOR(pg_catalog.=) j.id)))
             ELSE u.rows_done END AS rows,
        CASE WHEN k.own THEN coalesce(u.error_message, j.error_message,
-                                       nullif(pg_catalog.concat_ws(': ', j.reason, j.reason_detail), '')) END AS error
+                                       CASE WHEN j.parked IS NULL
+                                       THEN nullif(pg_catalog.concat_ws(': ', j.reason, j.reason_detail), '') END) END AS error
 FROM upkeep._schedule_run u
 JOIN upkeep._schedule s ON s.id OPERATOR(pg_catalog.=) u.schedule
 LEFT JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) u.job AND u.finished_at IS NULL

@@ -6,12 +6,14 @@ use super::Names;
 use super::columns::columns;
 use super::text::{self, Text};
 use crate::backfill::definition::Definition;
-use crate::ddl::keep_schema;
-use crate::ddl::{Holders, waits_for_lock, without_waiting};
-use crate::error::{Error, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, UNDEFINED_TABLE};
+use crate::ddl::{self, Attempt, Blocked, Tries, Wanted, keep_schema};
+use crate::error::{
+    Error, INSUFFICIENT_PRIVILEGE, INTERNAL_ERROR, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, UNDEFINED_TABLE,
+};
 use crate::jobs::clean_up;
 use crate::server::deparse::{self, Filling};
 use crate::server::function::{create_sql, create_trigger};
+use crate::server::table_lock::Mode;
 use crate::server::{Oid, catalog, heap, spi};
 use crate::sql::fragments;
 use crate::sql::quote::identifier;
@@ -21,20 +23,24 @@ pub enum Installed {
     Already,
     /// Created on these tables.
     Now(Vec<String>),
-    /// Somebody holds a lock: try again later.
-    Busy(String),
+    /// Somebody is in the way: try again later.
+    Blocked(Blocked),
     /// The job was canceled or paused meanwhile.
     Unwanted,
 }
 
 /// Creates the trigger on the tables that lack it, as the current user, who owns the job. The job is marked to be
 /// cleaned up in the same transaction.
-pub fn install(job: Uuid, relids: &[Oid], definition: &Definition) -> Result<Installed> {
+pub fn install(job: Uuid, relids: &[Oid], definition: &Definition, tries: &Tries) -> Result<Installed> {
     let names = Names::of(job);
-    if lacking(&names, relids)?.is_empty() {
+    let wanted = wanted(&lacking(&names, relids)?);
+    if wanted.is_empty() {
         return Ok(Installed::Already);
     }
-    let installed = without_waiting(|| {
+    for wanted in &wanted {
+        check_rights(wanted.relid)?;
+    }
+    let installed = ddl::attempt(&wanted, tries, || {
         if !spi::bookkeeping(|| clean_up::will_need_cleanup(job))? {
             return Ok(Installed::Unwanted);
         }
@@ -44,17 +50,42 @@ pub fn install(job: Uuid, relids: &[Oid], definition: &Definition) -> Result<Ins
             return Ok(Installed::Already);
         }
         for &relid in &lacking {
-            if !heap::lock_for_trigger(relid) {
+            if !heap::exists(relid) {
                 return Err(Error::new(UNDEFINED_TABLE, "a table was dropped before its trigger could be created"));
             }
             keep_schema(relid)?;
         }
         create(job, &names, relids, &lacking, definition).map(Installed::Now)
     })?;
-    match installed {
-        Some(installed) => Ok(installed),
-        None => Ok(Installed::Busy(waits_for_lock(relids, Holders::Writers, "create its trigger")?)),
+    Ok(match installed {
+        Attempt::Done(installed) => installed,
+        Attempt::Blocked(blocked) => Installed::Blocked(blocked),
+    })
+}
+
+/// As CREATE TRIGGER locks them. Partitions get the trigger of their parent.
+fn wanted(relids: &[Oid]) -> Vec<Wanted> {
+    let wanted =
+        |&relid: &Oid| Wanted { relid, mode: Mode::ShareRowExclusive, with_children: heap::is_partitioned(relid) };
+    relids.iter().map(wanted).collect()
+}
+
+/// Nobody waits behind somebody who may not create the trigger any more.
+fn check_rights(relid: Oid) -> Result<()> {
+    let may = spi::query_one("SELECT pg_catalog.has_table_privilege($1, 'TRIGGER')", &[relid.into()], |row| {
+        row.get::<bool>(1)
+    })?;
+    // What is gone is found out under the locks.
+    if may.flatten() != Some(false) {
+        return Ok(());
     }
+    let (schema, name) = heap::name(relid).unwrap_or_default();
+    Err(Error::new(
+        INSUFFICIENT_PRIVILEGE,
+        format!("no trigger may be created on {}", pgrx::spi::quote_qualified_identifier(schema, name)),
+    )
+    .detail("The job's owner had the right to when it was asked for.")
+    .hint("GRANT TRIGGER ON that table TO the job's owner; then upkeep.retry()."))
 }
 
 /// Those of the tables that have no trigger of the job's, in the order in which everybody should lock them.

@@ -1,7 +1,7 @@
 //! Rows that others write during a run are filled by a trigger of the job's.
 //!
 //! [`check`] says what may be asked for; [`text`] is the SQL, made of expressions that the server deparsed;
-//! [`install`] and [`remove`] are DDL with short lock timeouts, to be tried again when they come back busy.
+//! [`install`] and [`remove`] are DDL in short attempts, to be made again when somebody was in the way.
 
 mod check;
 mod columns;

@@ -3,27 +3,26 @@
 use pgrx::Uuid;
 
 use super::Names;
-use crate::ddl::{Holders, waits_for_lock, without_waiting};
+use crate::ddl::{self, Attempt, Blocked, Tries, Wanted};
 use crate::error::{Error, Result, SERIALIZATION_FAILURE};
+use crate::server::table_lock::Mode;
 use crate::server::{Oid, heap, spi};
 
 pub enum Removed {
     /// Nothing is left of it.
     Gone,
-    /// Somebody holds a lock: try again later.
-    Busy(String),
+    /// Somebody is in the way: try again later.
+    Blocked(Blocked),
 }
 
 /// Drops the job's triggers and functions, whoever owns the tables. What somebody else has dropped is not missed; what else
 /// somebody has made of the functions stays, and is an error that names it: their owner can let others use them.
-pub fn remove(job: Uuid) -> Result<Removed> {
+pub fn remove(job: Uuid, tries: &Tries) -> Result<Removed> {
     let names = Names::of(job);
-    let relids = triggers(&names)?.into_iter().map(|(relid, _)| relid).collect::<Vec<_>>();
-    let gone = without_waiting(|| {
+    let wanted = |(relid, _)| Wanted { relid, mode: Mode::AccessExclusive, with_children: heap::is_partitioned(relid) };
+    let wanted = triggers(&names)?.into_iter().map(wanted).collect::<Vec<_>>();
+    let gone = ddl::attempt(&wanted, tries, || {
         spi::bookkeeping(|| {
-            for &relid in &relids {
-                heap::lock_exclusively(relid);
-            }
             for (_, trigger) in triggers(&names)? {
                 spi::execute(&format!("DROP TRIGGER {trigger}"), &[])?;
             }
@@ -40,8 +39,8 @@ pub fn remove(job: Uuid) -> Result<Removed> {
         })
     })?;
     Ok(match gone {
-        Some(()) => Removed::Gone,
-        None => Removed::Busy(waits_for_lock(&relids, Holders::All, "drop its trigger")?),
+        Attempt::Done(()) => Removed::Gone,
+        Attempt::Blocked(blocked) => Removed::Blocked(blocked),
     })
 }
 

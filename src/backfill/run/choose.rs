@@ -33,7 +33,7 @@ struct Added {
 
 impl Run {
     pub(super) fn choose(&mut self, context: &mut Context) -> Result<Outcome> {
-        let sight = list::look(self.job, context.slot)?;
+        let sight = list::look(self.job, context.slot())?;
         self.proved |= sight.proved;
         if !sight.tree.started || sight.tree.again.is_some() {
             return self.list_tables(context);
@@ -43,7 +43,7 @@ impl Run {
         }
         for (number, shared) in &sight.others {
             if self.can_help(*number, shared)? {
-                context.cursor = Hand { table: *number, portion: Portion::Enter }.write()?;
+                context.set_cursor(&Hand { table: *number, portion: Portion::Enter })?;
                 return Ok(Outcome::Continue);
             }
         }
@@ -74,9 +74,9 @@ impl Run {
     /// Takes the largest table that is free, under the lock that makes two workers take two.
     fn take_table(&mut self, context: &mut Context) -> Result<Outcome> {
         let job = self.job;
-        let taken = self.with_tree(context, |context, _| Ok(list::look(job, context.slot)?.free))?;
+        let taken = self.with_tree(context, |context, _| Ok(list::look(job, context.slot())?.free))?;
         if let Some(table) = taken {
-            context.cursor = Hand { table, portion: Portion::Enter }.write()?;
+            context.set_cursor(&Hand { table, portion: Portion::Enter })?;
         }
         Ok(Outcome::Continue)
     }
@@ -101,7 +101,7 @@ impl Run {
             if tree.again.is_some() {
                 return begin_again(job, tree);
             }
-            let sight = list::look(job, context.slot)?;
+            let sight = list::look(job, context.slot())?;
             if sight.free.is_some() || !sight.others.is_empty() || sight.rests.is_some() {
                 return Ok(Outcome::Continue); // somebody else was first
             }
@@ -182,7 +182,7 @@ impl Run {
         tree.started = true;
         tree.rounds += 1;
         tree.tables += new.len();
-        context.plan = Some(plan_of(tree));
+        context.set_plan(plan_of(tree));
         added.tables += new.len();
         Ok(added)
     }
@@ -210,7 +210,7 @@ impl Run {
         if self.table.as_ref().is_none_or(|table| table.number != number) {
             self.table = None;
             let Some(table) = list::table(self.job, number)? else {
-                context.cursor = None;
+                context.clear_cursor();
                 return Ok(false);
             };
             self.relid = table.relid;
@@ -235,7 +235,7 @@ impl Run {
 
     /// The table was dropped, or taken out of the tree: what is left of it is not our business.
     fn leave_table(&mut self, context: &mut Context) -> Result<()> {
-        context.cursor = None;
+        context.clear_cursor();
         if let Some(table) = self.table.take()
             && list::leave(self.job, &table)?
         {
@@ -248,7 +248,7 @@ impl Run {
     /// Sees to it, before anything else, that what was put aside is tried once more, if the run was told so.
     pub(super) fn begin_again(&mut self, context: &mut Context) -> Result<bool> {
         let job = self.job;
-        if list::look(job, context.slot)?.tree.again.is_none() {
+        if list::look(job, context.slot())?.tree.again.is_none() {
             return Ok(false);
         }
         self.with_tree(context, |_, tree| begin_again(job, tree))?;

@@ -46,13 +46,13 @@ enum Claimed {
 
 impl Run {
     pub(super) fn claim(&mut self, context: &mut Context, session: &Session, finished: Portion) -> Result<Outcome> {
-        context.cursor = None;
+        context.clear_cursor();
         if !self.check_meaning()? {
             self.session = None;
             return self.hold(context, finished).map(|()| Outcome::Continue);
         }
         let number = self.table()?.number;
-        let Some((mut shared, others)) = list::lock(self.job, number, context.slot)? else {
+        let Some((mut shared, others)) = list::lock(self.job, number, context.slot())? else {
             return Ok(Outcome::Continue);
         };
         self.modernize(session, &mut shared)?;
@@ -67,7 +67,7 @@ impl Run {
         };
         let rest = if let Claimed::Rest(time) = claimed { Some(time) } else { None };
         list::write(self.job, number, &shared, rest)?;
-        context.claimed = true;
+        context.keep_for_good();
         if let Claimed::Portion(portion) = claimed {
             self.hold(context, portion)?;
         }
@@ -146,7 +146,7 @@ impl Run {
                 let most = if useless_strides { choice.plain_blocks } else { choice.most_blocks };
                 let blocks = self.sizes.range_blocks.min(most).saturating_mul(advice.ranges);
                 let first = shared.next_block;
-                let blocks = blocks.min(fair_share(shared.end_block, context.workers));
+                let blocks = blocks.min(fair_share(shared.end_block, context.workers()));
                 let blocks = blocks.min(self.between_vacuums(f64::from(shared.end_block)));
                 let last = first.saturating_add(blocks).min(shared.end_block);
                 shared.next_block = last;
@@ -158,7 +158,7 @@ impl Run {
                     (u64::from(self.sizes.max_range.1) * u64::from(part) / u64::from(choice.most_blocks.max(1))) as u32;
                 let rows =
                     if useless_strides { self.sizes.range_rows.min(most.max(10)) } else { self.sizes.range_rows };
-                let rows = rows.min(fair_share(shared.rows_estimate as u32, context.workers) / advice.ranges.max(1));
+                let rows = rows.min(fair_share(shared.rows_estimate as u32, context.workers()) / advice.ranges.max(1));
                 let rows = rows.min(self.between_vacuums(shared.rows_estimate) / advice.ranges.max(1));
                 self.take_keys(session, shared, (advice.ranges, rows.max(10)), strides)
             }
@@ -304,7 +304,7 @@ impl Run {
         };
         self.tell(context, "strategy", format!("{}: {why}", choice.describe()));
         if self.relid == self.root {
-            context.plan = Some(Plan {
+            context.set_plan(Plan {
                 strategy: choice.describe(),
                 rows_estimate: shared.rows_to_change,
                 units_total: ALL_UNITS,

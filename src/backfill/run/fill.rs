@@ -67,7 +67,7 @@ impl Run {
             return Ok(Outcome::Continue);
         };
         let took = started.elapsed();
-        context.units = self.fill_units() * f64::from(to - from) / self.blocks / f64::from(blocks.strides);
+        context.made(0, self.fill_units() * f64::from(to - from) / self.blocks / f64::from(blocks.strides));
         let verdict = self.conclude(context, &tally)?;
         blocks.proved = self.proved;
         blocks.advance(to);
@@ -75,7 +75,7 @@ impl Run {
         self.horizon.note_time(took);
         // The last range of a window may be short, and says little.
         if to - from == full {
-            self.sizes.range_blocks = next_size(full, took, context.batch_time, (1, self.sizes.max_range.0));
+            self.sizes.range_blocks = next_size(full, took, context.batch_time(), (1, self.sizes.max_range.0));
         }
         Ok(verdict.unwrap_or(Outcome::Continue))
     }
@@ -122,14 +122,14 @@ impl Run {
         };
         let took = started.elapsed();
         let rows = keys.rows.saturating_mul(span as u32);
-        context.units = self.fill_units() * f64::from(rows) / self.rows / f64::from(keys.strides);
+        context.made(0, self.fill_units() * f64::from(rows) / self.rows / f64::from(keys.strides));
         let verdict = self.conclude(context, &tally)?;
         keys.proved = self.proved;
         keys.advance(span);
         self.horizon.note_time(took);
-        self.sizes.range_rows = next_size(rows, took, context.batch_time, (SHORTEST_ROWS, self.sizes.max_range.1));
+        self.sizes.range_rows = next_size(rows, took, context.batch_time(), (SHORTEST_ROWS, self.sizes.max_range.1));
         let widest = u32::try_from(keys.widest_span()).unwrap_or(u32::MAX);
-        self.sizes.span = next_size(span as u32, took, context.batch_time, (1, widest)) as usize;
+        self.sizes.span = next_size(span as u32, took, context.batch_time(), (1, widest)) as usize;
         self.hold(context, Portion::Keys(keys))?;
         Ok(verdict.unwrap_or(Outcome::Continue))
     }
@@ -245,8 +245,8 @@ impl Run {
 
     /// Counts, and decides whether the run may go on.
     pub(super) fn conclude(&mut self, context: &mut Context, tally: &Tally) -> Result<Option<Outcome>> {
-        context.rows = tally.rows as i64;
-        context.batch_rows = tally.rows as i64;
+        context.made(tally.rows as i64, 0.0);
+        context.set_batch_rows(tally.rows as i64);
         self.proved |= tally.rows > tally.flagged;
         if let Some(xid) = tally.xid {
             self.horizon.note_step(xid);

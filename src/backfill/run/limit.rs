@@ -8,7 +8,7 @@ use crate::settings;
 
 /// What a batch may take at most, half way between its target and what must never be.
 pub(super) fn longest(context: &Context) -> Duration {
-    context.usual_batch_time * 3 / 2
+    context.usual_batch_time() * 3 / 2
 }
 
 /// What a page, or another range that cannot be divided, may take before its rows are done one by one. Its rows are

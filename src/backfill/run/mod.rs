@@ -70,9 +70,8 @@ pub struct Run {
     told_of_slow: bool,
     /// Some row was updated and did stop matching.
     proved: bool,
-    /// How far it is with its trigger, and how often in a row somebody had the table locked.
+    /// How far it is with its trigger.
     trigger: trigger::Trigger,
-    busy: u32,
 }
 
 /// How much is done at once. What meets the batch time is found out on the way.
@@ -130,7 +129,6 @@ impl Run {
             told_of_slow: false,
             proved: false,
             trigger: trigger::Trigger::default(),
-            busy: 0,
         })
     }
 
@@ -146,8 +144,7 @@ impl Run {
 
     /// Takes a portion of the table at hand into the slot's hand.
     fn hold(&self, context: &mut Context, portion: Portion) -> Result<()> {
-        context.cursor = Hand { table: self.table()?.number, portion }.write()?;
-        Ok(())
+        context.set_cursor(&Hand { table: self.table()?.number, portion })
     }
 
     /// An event, which names the table where it is one of several.
@@ -188,7 +185,7 @@ impl Work for Run {
                 return Ok(Outcome::Continue);
             }
         }
-        let Some(Hand { table, portion }) = Hand::read(context.cursor.as_ref())? else {
+        let Some(Hand { table, portion }) = context.cursor::<Hand>()? else {
             return self.choose(context);
         };
         if !self.enter(context, table)? {
@@ -210,7 +207,7 @@ impl Work for Run {
             Portion::Vacuum(vacuum) => self.vacuum(context, vacuum),
             finished => self.claim(context, &session, finished),
         };
-        context.units *= self.table()?.weight / units::ALL_UNITS;
+        context.scale_units(self.table()?.weight / units::ALL_UNITS);
         outcome
     }
 

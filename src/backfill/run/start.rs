@@ -40,21 +40,21 @@ impl Run {
     pub(super) fn start(&mut self, context: &mut Context, session: &Session) -> Result<Outcome> {
         let table = self.table()?;
         let (number, weight) = (table.number, table.weight);
-        let Some((mut shared, _)) = list::lock(self.job, number, context.slot)? else {
-            context.cursor = None;
+        let Some((mut shared, _)) = list::lock(self.job, number, context.slot())? else {
+            context.clear_cursor();
             return Ok(Outcome::Continue);
         };
         if shared.phase == Phase::Start {
             self.settle(context, session, &mut shared)?;
             list::write(self.job, number, &shared, None)?;
-            context.claimed = true;
+            context.keep_for_good();
             if let Some(choice) = &shared.choice {
                 let (way, rows) = (choice.describe(), shared.rows_to_change as f64);
                 let plan = self.with_tree(context, |_, tree| {
                     tree.note(way, weight, rows);
                     Ok(plan_of(tree))
                 })?;
-                context.plan = Some(plan);
+                context.set_plan(plan);
             }
         }
         self.adopt(&shared);

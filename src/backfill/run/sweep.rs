@@ -60,7 +60,7 @@ impl Run {
         let mut tally = Tally::default();
         let mut done = 0;
         let mut chunk = FIRST_CHUNK;
-        while done < unknown.len() && (done == 0 || started.elapsed() < context.batch_time / 2) {
+        while done < unknown.len() && (done == 0 || started.elapsed() < context.batch_time() / 2) {
             let part = &unknown[done..(done + chunk).min(unknown.len())];
             self.do_unknown(context, session, part, &mut tally)?;
             done += part.len();
@@ -75,11 +75,11 @@ impl Run {
             sweep.examples.extend(left);
             sweep.examples.truncate(EXAMPLES);
             sweep.next = to;
-            context.units = (ALL_UNITS - FILL_UNITS) * f64::from(to - from) / self.blocks;
+            context.made(0, (ALL_UNITS - FILL_UNITS) * f64::from(to - from) / self.blocks);
         }
         self.hold(context, Portion::Sweep(sweep))?;
         self.sizes.sweep_blocks =
-            next_size(self.sizes.sweep_blocks, started.elapsed(), context.batch_time, (1, MOST_BLOCKS));
+            next_size(self.sizes.sweep_blocks, started.elapsed(), context.batch_time(), (1, MOST_BLOCKS));
         Ok(self.conclude(context, &tally)?.unwrap_or(Outcome::Continue))
     }
 

@@ -1,8 +1,6 @@
 //! The trigger that fills rows which others write: it comes before the end of the table is fixed, and goes when
 //! nothing is left to do. Each in a step of its own, which holds no other lock on the table.
 
-use std::time::Duration;
-
 use super::Run;
 use super::session::check_meaning;
 use crate::backfill::new_rows::{self, Installed, Removed};
@@ -23,8 +21,6 @@ pub enum Trigger {
         rows_left: i64,
     },
 }
-
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 impl Run {
     /// What comes before the step's own work, if there is any.
@@ -55,27 +51,27 @@ impl Run {
 
     fn put_up(&mut self, context: &mut Context) -> Result<Option<Outcome>> {
         check_meaning(&self.meaning()?.0, &self.definition)?;
-        match new_rows::install(self.job, &members(self.root)?, &self.definition)? {
+        match new_rows::install(self.job, &members(self.root)?, &self.definition, context.lock_tries())? {
             Installed::Already => {
                 self.trigger = Trigger::There;
                 Ok(None)
             }
             Installed::Now(tables) => {
                 self.trigger = Trigger::There;
-                self.busy = 0;
+                context.has_had_locks();
                 // Whoever finds the trigger must find the mark that it has to go.
-                context.claimed = true;
+                context.keep_for_good();
                 context.event("trigger created", tables.join(", "));
                 Ok(Some(Outcome::Continue))
             }
-            Installed::Busy(reason) => Ok(Some(self.pause(reason))),
+            Installed::Blocked(blocked) => Ok(Some(context.locked_out(blocked, "create its trigger"))),
             // The next step finds out why.
             Installed::Unwanted => Ok(Some(Outcome::Continue)),
         }
     }
 
     fn take_down(&mut self, context: &mut Context, rows_left: i64) -> Result<Outcome> {
-        match new_rows::remove(self.job)? {
+        match new_rows::remove(self.job, context.lock_tries())? {
             Removed::Gone => {
                 // Else another worker was first.
                 let was_there = spi::bookkeeping(|| clean_up::needs_cleanup(self.job))?;
@@ -85,14 +81,8 @@ impl Run {
                 }
                 Ok(Outcome::Done { rows_left })
             }
-            Removed::Busy(reason) => Ok(self.pause(reason)),
+            Removed::Blocked(blocked) => Ok(context.locked_out(blocked, "drop its trigger")),
         }
-    }
-
-    fn pause(&mut self, reason: String) -> Outcome {
-        let time = (Duration::from_millis(100) * 2u32.saturating_pow(self.busy.min(10))).min(LONGEST_PAUSE);
-        self.busy += 1;
-        Outcome::Wait { reason, time }
     }
 }
 

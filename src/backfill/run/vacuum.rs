@@ -43,13 +43,13 @@ impl Run {
             return Ok(Outcome::Continue);
         }
         self.hold(context, Portion::Vacuum(Vacuum { before: Some(count(self)?) }))?;
-        context.claimed = true;
+        context.keep_for_good();
         let table = self.now_called();
         Ok(Outcome::TopLevel(format!("VACUUM (TRUNCATE false, SKIP_LOCKED) {table}")))
     }
 
     pub(super) fn vacuumed(&self, context: &mut Context, answer: Result<Completion>) -> Result<Outcome> {
-        let before = match super::cursor::Hand::read(context.cursor.as_ref())?.map(|hand| hand.portion) {
+        let before = match context.cursor::<super::cursor::Hand>()?.map(|hand| hand.portion) {
             Some(Portion::Vacuum(vacuum)) => vacuum.before,
             _ => None,
         };

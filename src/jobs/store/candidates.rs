@@ -62,16 +62,23 @@ pub fn candidates() -> Result<Vec<Candidate>> {
                     pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) j.not_before)
                 END,
                 pg_catalog.date_part('epoch', pg_catalog.now() OPERATOR(pg_catalog.-) j.created_at),
-                j.reason IS NOT NULL
-         FROM upkeep._job j
+                j.reason IS NOT NULL AND j.parked IS NULL, s.cursor IS NOT NULL
+         FROM (
+             SELECT r.* FROM upkeep._job r
+             WHERE r.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running'])
+               AND (r.parked IS NULL OR r.parked OPERATOR(pg_catalog.=) 'woken')
+               AND (r.not_before IS NULL OR r.not_before OPERATOR(pg_catalog.<=) pg_catalog.now())
+             UNION ALL
+             SELECT d.* FROM upkeep._job d
+             WHERE d.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running'])
+               AND d.parked OPERATOR(pg_catalog.=) 'clock'
+               AND d.not_before OPERATOR(pg_catalog.<=) pg_catalog.now()) j
          CROSS JOIN LATERAL pg_catalog.generate_series(0, j.workers OPERATOR(pg_catalog.-) 1) n(slot)
          LEFT JOIN upkeep._job_slot s
            ON s.job OPERATOR(pg_catalog.=) j.id AND s.slot OPERATOR(pg_catalog.=) n.slot
          LEFT JOIN pg_catalog.pg_authid r ON r.oid OPERATOR(pg_catalog.=) j.owner
-         WHERE j.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running'])
-           AND (j.not_before IS NULL OR j.not_before OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp())
-           -- One of another server or database that somebody had locked when it was to be paused.
-           AND j.system_identifier OPERATOR(pg_catalog.=) $1 AND j.database OPERATOR(pg_catalog.=) $2
+         -- One of another server or database that somebody had locked when it was to be paused.
+         WHERE j.system_identifier OPERATOR(pg_catalog.=) $1 AND j.database OPERATOR(pg_catalog.=) $2
          ORDER BY n.slot, j.created_at",
         &[catalog::system_identifier().into(), catalog::my_database().into()],
         |row| {
@@ -88,7 +95,9 @@ pub fn candidates() -> Result<Vec<Candidate>> {
                 may_connect: row.require(7)?,
                 may_log_in: row.get(8)?.unwrap_or(false),
                 throttled: nature.throttled,
-                long: nature.in_one_piece,
+                // What cannot go on half way, and has no worker any more, only says what came of it.
+                long: nature.in_one_piece
+                    && (nature.resumable || row.require::<bool>(4)? || !row.require::<bool>(17)?),
                 ends: row.require(10)?,
                 last_end: seconds(11)?,
                 queued: row.require(12)?,
@@ -117,8 +126,9 @@ pub fn seconds_to_next(retention: Option<Duration>) -> Result<Option<f64>> {
     spi::query_one(
         "SELECT pg_catalog.date_part('epoch', pg_catalog.min(t.due) OPERATOR(pg_catalog.-) pg_catalog.clock_timestamp())
          FROM (SELECT pg_catalog.min(not_before) AS due FROM upkeep._job
-               WHERE state OPERATOR(pg_catalog.=) 'queued'
-                  OR needs_cleanup AND state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'failed', 'canceled'])
+               WHERE not_before IS NOT NULL
+                 AND (state OPERATOR(pg_catalog.=) 'queued'
+                      OR needs_cleanup AND state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'failed', 'canceled']))
                UNION ALL
                SELECT pg_catalog.min(finished_at) OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => $1)
                FROM upkeep._job WHERE NOT needs_cleanup) t",

@@ -19,6 +19,12 @@ pub struct Opened {
     pub session: Value,
     pub state: String,
     pub retries: i32,
+    /// It was parked, and no step was committed since.
+    pub parked: bool,
+    /// It has been at work before.
+    pub has_started: bool,
+    /// A person has let it go on.
+    pub answered: bool,
     pub limits: Limits,
     /// What it does has begun.
     pub begun: bool,
@@ -49,7 +55,8 @@ pub fn open(job: Uuid) -> Result<Option<Opened>> {
         "SELECT max_replica_lag, max_replica_lag_bytes, max_wal_rate, throttle_work_ratio, run_between, timezone,
                 kind, owner, relid, target, params, session, state, retries,
                 EXISTS (SELECT FROM upkeep._job_slot s
-                        WHERE s.job OPERATOR(pg_catalog.=) $1 AND s.cursor IS NOT NULL)
+                        WHERE s.job OPERATOR(pg_catalog.=) $1 AND s.cursor IS NOT NULL),
+                parked IS NOT NULL, answered, started_at IS NOT NULL
          FROM upkeep._job
          WHERE id OPERATOR(pg_catalog.=) $1
            AND system_identifier OPERATOR(pg_catalog.=) $2 AND database OPERATOR(pg_catalog.=) $3",
@@ -69,6 +76,9 @@ pub fn open(job: Uuid) -> Result<Option<Opened>> {
                 retries: row.require(14)?,
                 limits: limits(&row)?,
                 begun: row.require(15)?,
+                parked: row.require(16)?,
+                answered: row.require(17)?,
+                has_started: row.require(18)?,
             })
         },
     )
@@ -128,7 +138,9 @@ pub fn set_limits(job: Uuid, limits: &Limits) -> Result<()> {
                                  AND state OPERATOR(pg_catalog.=) 'queued') IS NOT TRUE THEN reason END,
              reason_detail = CASE WHEN (($6 IS NOT NULL OR $7 IS NOT NULL) AND not_before IS NOT NULL
                                         AND state OPERATOR(pg_catalog.=) 'queued') IS NOT TRUE THEN reason_detail END,
-             not_before = CASE WHEN $6 IS NULL AND $7 IS NULL THEN not_before END
+             not_before = CASE WHEN $6 IS NULL AND $7 IS NULL THEN not_before END,
+             parked = CASE WHEN ($6 IS NOT NULL OR $7 IS NOT NULL) AND parked OPERATOR(pg_catalog.=) 'clock' THEN 'woken'
+                           ELSE parked END
          WHERE id OPERATOR(pg_catalog.=) $1",
         &[
             job.into(),
@@ -141,6 +153,30 @@ pub fn set_limits(job: Uuid, limits: &Limits) -> Result<()> {
         ],
     )?;
     Ok(())
+}
+
+/// How long its batches may take: `None` keeps what is, 0 has it follow the setting.
+pub fn set_batch_time(job: Uuid, milliseconds: Option<i32>) -> Result<()> {
+    spi::execute(
+        "UPDATE upkeep._job SET batch_time = CASE WHEN $2 IS NULL THEN batch_time ELSE nullif($2, 0) END
+         WHERE id OPERATOR(pg_catalog.=) $1",
+        &[job.into(), milliseconds.into()],
+    )
+    .map(drop)
+}
+
+/// A child begins with its parent's.
+pub fn inherit_limits(child: Uuid, parent: Uuid) -> Result<()> {
+    spi::execute(
+        "UPDATE upkeep._job c
+         SET max_replica_lag = p.max_replica_lag, max_replica_lag_bytes = p.max_replica_lag_bytes,
+             max_wal_rate = p.max_wal_rate, throttle_work_ratio = p.throttle_work_ratio,
+             run_between = p.run_between, timezone = p.timezone, batch_time = coalesce(c.batch_time, p.batch_time)
+         FROM upkeep._job p
+         WHERE c.id OPERATOR(pg_catalog.=) $1 AND p.id OPERATOR(pg_catalog.=) $2",
+        &[child.into(), parent.into()],
+    )
+    .map(drop)
 }
 
 /// Why a job failed.

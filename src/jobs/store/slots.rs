@@ -71,6 +71,7 @@ pub fn attend_slot(job: Uuid, slot: i32, departed: impl Fn(i32) -> Option<End>) 
     let Some(slot) = taken.into_iter().next() else { return Ok(None) };
     spi::execute(
         "UPDATE upkeep._job SET state = 'running', reason = NULL, reason_detail = NULL, not_before = NULL, waits_for = NULL,
+                parked = CASE WHEN parked IS NOT NULL THEN 'woken' END,
                 started_at = coalesce(started_at, pg_catalog.clock_timestamp())
          WHERE id OPERATOR(pg_catalog.=) $1 AND state OPERATOR(pg_catalog.=) 'queued'",
         &[job.into()],
@@ -182,7 +183,7 @@ thread_local! {
                 units_done = units_done OPERATOR(pg_catalog.+) $6,
                 busy_time = busy_time OPERATOR(pg_catalog.+) $7,
                 wall_time = wall_time OPERATOR(pg_catalog.+) $11,
-                batch_rows = $8, tries = $10
+                batch_rows = coalesce($8, batch_rows), tries = $10
          WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.=) $2
            AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()",
         &[
@@ -213,16 +214,17 @@ pub fn save(
     tries: &Tries,
 ) -> Result<bool> {
     let tries = serde_json::to_value(tries)?;
+    let done = context.step_done();
     let saved = SAVE.with(|statement| {
         statement.execute(&[
-            context.job.id.into(),
-            context.slot.into(),
-            context.cursor.clone().map(JsonB).into(),
+            context.job().id.into(),
+            context.slot().into(),
+            context.written_cursor().cloned().map(JsonB).into(),
             wait_reason.into(),
-            context.rows.into(),
-            context.units.into(),
+            done.rows.into(),
+            done.units.into(),
             (busy.as_secs_f64() * 1000.0).into(),
-            context.batch_rows.into(),
+            done.batch_rows.into(),
             announced.into(),
             JsonB(tries).into(),
             (wall.as_secs_f64() * 1000.0).into(),
@@ -231,11 +233,11 @@ pub fn save(
     if saved == 0 {
         return Ok(false);
     }
-    if let Some(plan) = &context.plan {
-        set_plan(context.job.id, plan)?;
+    if let Some(plan) = &done.plan {
+        set_plan(context.job().id, plan)?;
     }
-    for Event { event, detail } in &context.events {
-        add_event(context.job.id, event, Some(detail))?;
+    for Event { event, detail } in &done.events {
+        add_event(context.job().id, event, Some(detail))?;
     }
     Ok(true)
 }
@@ -263,6 +265,7 @@ pub fn set_wait_reason(job: Uuid, slot: i32, reason: &str, detail: Option<&str>,
 
 /// The same for a step that will be tried again, and how often it was.
 pub fn note_try(job: Uuid, slot: i32, reason: &str, detail: &str, tries: &Tries) -> Result<()> {
+    super::steps::tried_again(job)?;
     // Its time comes with the next step.
     set_wait_reason(job, slot, reason, Some(detail), Duration::ZERO)?;
     spi::execute(
@@ -272,6 +275,17 @@ pub fn note_try(job: Uuid, slot: i32, reason: &str, detail: &str, tries: &Tries)
         &[job.into(), slot.into(), JsonB(serde_json::to_value(tries)?).into()],
     )?;
     Ok(())
+}
+
+/// Until when the limits of the job keep this slot's next step back.
+pub fn note_held_until(job: Uuid, slot: i32, until: i64) -> Result<()> {
+    spi::execute(
+        "UPDATE upkeep._job_slot SET tries = tries OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object('held_until', $3)
+         WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.=) $2
+           AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()",
+        &[job.into(), slot.into(), until.into()],
+    )
+    .map(drop)
 }
 
 /// The shared part of a job's cursor, locked until the step commits, and the
@@ -303,6 +317,18 @@ pub fn write_shared(job: Uuid, shared: Value) -> Result<()> {
     })
 }
 
+/// Does no other executor work on this job?
+pub fn is_alone(job: Uuid, slot: i32) -> Result<bool> {
+    let others = spi::query_one(
+        "SELECT EXISTS (SELECT FROM upkeep._job_slot s
+                        WHERE s.job OPERATOR(pg_catalog.=) $1 AND s.slot OPERATOR(pg_catalog.<>) $2
+                          AND upkeep._is_executor(s.pid, s.backend_start))",
+        &[job.into(), slot.into()],
+        |row| row.require::<bool>(1),
+    )?;
+    Ok(others != Some(true))
+}
+
 /// Hands what a slot beyond the number of workers left over to slot `to`, which has
 /// nothing in hand. Gives its cursor.
 pub fn adopt_leftover(job: Uuid, workers: i32, to: i32) -> Result<Option<Value>> {
@@ -325,21 +351,4 @@ pub fn adopt_leftover(job: Uuid, workers: i32, to: i32) -> Result<Option<Value>>
         &[job.into(), from.into(), to.into(), JsonB(cursor.clone()).into()],
     )?;
     Ok(Some(cursor))
-}
-
-impl Context {
-    /// Reads and replaces the part of the cursor that all slots of the job share,
-    /// under a row lock that lasts until this step commits: use it in steps that do
-    /// nothing else. `change` gets the shared value and the cursors of the other
-    /// slots that have something in hand.
-    pub fn with_shared<T>(
-        &mut self,
-        change: impl FnOnce(&mut Context, Value, Vec<Value>) -> Result<(Value, T)>,
-    ) -> Result<T> {
-        let (shared, others) = lock_shared(self.job.id, self.slot)?;
-        let (shared, result) = change(self, shared, others)?;
-        write_shared(self.job.id, shared)?;
-        self.claimed = true;
-        Ok(result)
-    }
 }

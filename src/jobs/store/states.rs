@@ -32,7 +32,7 @@ pub const NOT_LISTED: &str = "waits, because upkeep.databases does not list this
 /// Until its hours begin again a job is queued; its executors leave, and the scheduler comes back by itself.
 pub fn wait_for_hours(job: Uuid, until: TimestampWithTimeZone, reason: &str) -> Result<()> {
     let waits = spi::execute(
-        "UPDATE upkeep._job SET state = 'queued', not_before = $2, reason = $3, reason_detail = NULL
+        "UPDATE upkeep._job SET state = 'queued', parked = 'clock', not_before = $2, reason = $3, reason_detail = NULL
          WHERE id OPERATOR(pg_catalog.=) $1 AND state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running'])",
         &[job.into(), until.into(), reason.into()],
     )?;
@@ -103,6 +103,7 @@ pub fn add_event(job: Uuid, event: &str, detail: Option<&str>) -> Result<()> {
 pub fn finish(job: Uuid, rows_left: i64, irrevocable: bool) -> Result<()> {
     let finished = spi::execute(
         "UPDATE upkeep._job SET state = 'done', rows_left = $2, reason = NULL, reason_detail = NULL,
+                parked = NULL, answered = false, tells_parent = parent IS NOT NULL,
                 finished_at = pg_catalog.clock_timestamp()
          WHERE id OPERATOR(pg_catalog.=) $1
            AND (state OPERATOR(pg_catalog.=) 'running' OR $3 AND state OPERATOR(pg_catalog.=) 'paused')",
@@ -121,10 +122,33 @@ pub fn finish(job: Uuid, rows_left: i64, irrevocable: bool) -> Result<()> {
     Ok(())
 }
 
-/// Fails a job that has not ended yet.
+/// Cancels a job that has not ended yet. `false`: it has.
+pub fn cancel(job: Uuid, why: Option<&str>) -> Result<bool> {
+    let canceled = spi::execute(
+        "UPDATE upkeep._job SET state = 'canceled', not_before = NULL, waits_for = NULL, parked = NULL, answered = false,
+                reason = CASE WHEN needs_cleanup THEN $2 END, reason_detail = NULL,
+                finished_at = pg_catalog.clock_timestamp(), tells_parent = parent IS NOT NULL
+         WHERE id OPERATOR(pg_catalog.=) $1
+           AND state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused'])",
+        &[job.into(), CLEANUP_PENDING.into()],
+    )?;
+    if canceled > 0 {
+        super::steps::interrupt(job, "canceled")?;
+        add_event(job, "canceled", why)?;
+        notify(job, "canceled")?;
+    }
+    Ok(canceled > 0)
+}
+
+/// Fails a job that has not ended yet. What is left of its children is canceled by a look of the scheduler.
 pub fn fail(job: Uuid, error: &Error) -> Result<()> {
     let failed = spi::execute(
         "UPDATE upkeep._job SET state = 'failed', reason = CASE WHEN needs_cleanup THEN $6 END, reason_detail = NULL,
+                parked = NULL, answered = false, tells_parent = parent IS NOT NULL,
+                leaves_children = EXISTS (
+                    SELECT FROM upkeep._job c
+                    WHERE c.parent OPERATOR(pg_catalog.=) $1
+                      AND c.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused'])),
                 error_sqlstate = $2, error_message = $3, error_detail = $4, error_hint = $5,
                 finished_at = pg_catalog.clock_timestamp()
          WHERE id OPERATOR(pg_catalog.=) $1
@@ -139,6 +163,7 @@ pub fn fail(job: Uuid, error: &Error) -> Result<()> {
         ],
     )?;
     if failed > 0 {
+        super::steps::interrupt(job, &error.message)?;
         add_event(job, "failed", Some(&error.message))?;
         notify(job, "failed")?;
     }
@@ -187,7 +212,7 @@ pub fn notify(job: Uuid, state: &str) -> Result<()> {
 /// A job cannot have what it needs: also one that came with a dump and was not paused by anybody yet.
 pub fn stay_paused(job: Uuid, why: &str) -> Result<()> {
     spi::execute(
-        "UPDATE upkeep._job SET state = 'paused', reason = 'another job has what it needs', reason_detail = $2
+        "UPDATE upkeep._job SET state = 'paused', reason = 'another job has what it needs', reason_detail = $2, parked = NULL
          WHERE id OPERATOR(pg_catalog.=) $1",
         &[job.into(), why.into()],
     )
@@ -207,12 +232,14 @@ pub fn fail_unless_locked(job: Uuid, error: &Error) -> Result<bool> {
 /// paused by a later look, and not started before ([`candidates`]).
 pub fn pause_foreign_jobs(system: i64, database: Oid) -> Result<()> {
     let paused = spi::execute_returning(
-        "UPDATE upkeep._job SET state = 'paused', reason = 'restored', reason_detail = NULL
+        "UPDATE upkeep._job SET state = 'paused', reason = 'restored', reason_detail = NULL, parked = NULL, answered = false
          WHERE id OPERATOR(pg_catalog.=) ANY (ARRAY(
              SELECT j.id FROM upkeep._job j
              WHERE j.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused'])
                AND j.reason IS DISTINCT FROM 'restored'
-               AND (j.system_identifier OPERATOR(pg_catalog.<>) $1 OR j.database OPERATOR(pg_catalog.<>) $2)
+               -- Those before and after ours in the index.
+               AND (ROW(j.system_identifier, j.database) OPERATOR(pg_catalog.<) ROW($1, $2)
+                    OR ROW(j.system_identifier, j.database) OPERATOR(pg_catalog.>) ROW($1, $2))
              FOR UPDATE SKIP LOCKED))
          RETURNING id",
         &[system.into(), database.into()],
@@ -229,9 +256,11 @@ pub fn prune(retention: Duration) -> Result<()> {
     let old = spi::execute_returning(
         "SELECT j.id FROM upkeep._job j
          WHERE j.finished_at OPERATOR(pg_catalog.<)
-               (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => $1))
+               (pg_catalog.now() OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => $1))
            AND j.state OPERATOR(pg_catalog.=) ANY (ARRAY['done', 'failed', 'canceled'])
            AND NOT j.needs_cleanup
+           -- A child is kept as long as its parent.
+           AND (j.parent IS NULL OR NOT EXISTS (SELECT FROM upkeep._job p WHERE p.id OPERATOR(pg_catalog.=) j.parent))
          FOR UPDATE SKIP LOCKED",
         &[retention.as_secs_f64().into()],
         |row| row.require::<Uuid>(1),

@@ -49,7 +49,7 @@ pub const INPUTS: &[Input] = &[
     Input { name: "archive backlog", read: archive },
     Input { name: VACUUM, read: vacuum },
     Input { name: "waiting sessions", read: waiting },
-    Input { name: "WAL rate", read: wal_rate },
+    Input { name: super::WAL_RATE, read: wal_rate },
 ];
 
 /// What a standby is taken to replay in a second before it has shown what it can.

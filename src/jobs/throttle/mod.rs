@@ -72,7 +72,9 @@ pub struct Throttle {
 }
 
 impl Throttle {
-    pub fn new(segment: u32, job: &Job, limits: Limits) -> Self {
+    /// `held_until`: so long the worker before was to wait, in µs of the server's clock.
+    pub fn new(segment: u32, job: &Job, limits: Limits, held_until: Option<i64>) -> Self {
+        let left = held_until.map_or(0, |until| until.saturating_sub(catalog::now()).clamp(0, LONGEST_DEBT));
         Throttle {
             segment,
             limits,
@@ -81,8 +83,8 @@ impl Throttle {
             sample: None,
             bucket: Bucket::default(),
             worked: false,
-            rest_until: Duration::ZERO,
-            rest_reason: String::new(),
+            rest_until: system::monotonic() + Duration::from_micros(left as u64),
+            rest_reason: "rests after its last batch, as its limits want it".into(),
             paced_batch: None,
             last_step: Duration::ZERO,
             step_ended: Duration::ZERO,
@@ -168,7 +170,7 @@ impl Throttle {
         let kilobytes = |rate: f64| rate / 1024.0;
         let seen = kilobytes(self.bucket.seen);
         Some(Hold {
-            input: "WAL rate",
+            input: WAL_RATE,
             reason: format!("WAL rate {seen:.0} kB/s (limit {:.0} kB/s)", kilobytes(rate as f64)),
             pause: pause.clamp(Duration::from_millis(1), Duration::from_secs(1)),
         })
@@ -181,6 +183,17 @@ impl Throttle {
             reason: self.rest_reason.clone(),
             pause: left.clamp(Duration::from_millis(1), Duration::from_secs(1)),
         })
+    }
+
+    /// Until when the last step is to be made up for, in µs of the server's clock.
+    pub fn held_until(&mut self) -> Option<i64> {
+        let now = system::monotonic();
+        let policy = Policy::of(settings::throttles(), &self.limits);
+        let mark = Mark { wal: system::wal_insert_position(), at: now };
+        let by_wal = policy.wal_rate.map_or(Duration::ZERO, |rate| self.bucket.wait(mark, rate, false));
+        let left = by_wal.max(self.rest_until.saturating_sub(now));
+        let micros = i64::try_from(left.as_micros()).unwrap_or(LONGEST_DEBT).min(LONGEST_DEBT);
+        (micros > 0).then(|| catalog::now() + micros)
     }
 
     /// A step begins: how long may it take?
@@ -232,7 +245,11 @@ impl Throttle {
     }
 }
 
+/// An hour, in µs: a clock may have been set meanwhile.
+const LONGEST_DEBT: i64 = 3_600_000_000;
+
 /// Inputs that are not read off a sample.
 pub const FIGURES: &str = "figures";
 pub const REST: &str = "work ratio";
+pub const WAL_RATE: &str = "WAL rate";
 const WAITERS: &str = "waiting sessions";

@@ -6,6 +6,7 @@ use pgrx::{PgList, pg_sys};
 
 use super::catch;
 use super::encoding::{self, to_c};
+use super::script;
 use crate::error::{Error, INTERNAL_ERROR, Result};
 
 /// One column that an UPDATE sets.
@@ -41,11 +42,7 @@ pub(super) fn with_statement<T>(sql: &str, f: impl FnOnce(*mut pg_sys::RawStmt, 
         // SAFETY: trees live in the current memory context; a snapshot is active throughout, as
         // analysis and constant folding expect, and is popped by the abort if there is an error.
         unsafe {
-            let statements = PgList::<pg_sys::RawStmt>::from_pg(pg_sys::raw_parser(
-                text.as_ptr(),
-                pg_sys::RawParseMode::RAW_PARSE_DEFAULT,
-            ));
-            let raw = statements.get_ptr(0).ok_or_else(|| Error::new(INTERNAL_ERROR, "nothing to analyse"))?;
+            let raw = script::trees(&text).next().ok_or_else(|| Error::new(INTERNAL_ERROR, "nothing to analyse"))?;
             pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
             let found = f(raw, &text);
             pg_sys::PopActiveSnapshot();

@@ -102,6 +102,19 @@ fn add(what: What) {
     });
 }
 
+/// Waits until the last commit of this process is as safe as `synchronous_commit` says now: here, and on standbys. After that commit,
+/// so that nobody has to wait for its locks as well. A cancel or the end of this process ends the wait, as it does in a commit.
+pub fn wait_until_safe() {
+    // SAFETY: between transactions. The wait for standbys wants interrupts to be held, as in a commit, and sees to those that matter.
+    unsafe {
+        let end = pg_sys::XactLastCommitEnd;
+        pg_sys::XLogFlush(end);
+        pg_sys::InterruptHoldoffCount += 1;
+        pg_sys::SyncRepWaitForLSN(end, true);
+        pg_sys::InterruptHoldoffCount -= 1;
+    }
+}
+
 /// # Safety
 /// Called by the server at the end of a transaction. Nothing in here allocates, fails or takes a lock but
 /// `ProcArrayLock`, which the server has just let go of.

@@ -18,11 +18,6 @@ pub fn lock_for_reading(relid: pg_sys::Oid) -> bool {
     lock(relid, pg_sys::AccessShareLock)
 }
 
-/// Locks the table until the transaction ends as CREATE TRIGGER does: whoever wrote to it has ended. `false`: it is gone.
-pub fn lock_for_trigger(relid: pg_sys::Oid) -> bool {
-    lock(relid, pg_sys::ShareRowExclusiveLock)
-}
-
 /// Locks the table against everybody until the transaction ends. `false`: it is gone.
 pub fn lock_exclusively(relid: pg_sys::Oid) -> bool {
     lock(relid, pg_sys::AccessExclusiveLock)

@@ -9,7 +9,7 @@ use pgrx::PgList;
 use pgrx::pg_sys::{self, Node, NodeTag, Oid};
 
 use super::catch::subtransaction;
-use super::encoding;
+use super::{encoding, script};
 use crate::error::{Error, Result, SYNTAX_ERROR};
 
 #[derive(Debug, PartialEq)]
@@ -25,10 +25,8 @@ pub fn extent(text: &str) -> Result<Extent> {
         .map_err(|_| Error::new(SYNTAX_ERROR, "the command contains a zero byte"))?;
     // SAFETY: the tree lives in the current memory context; tags are checked before casts.
     let found = subtransaction(|| unsafe {
-        let statements = pg_sys::raw_parser(source.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
-        let statements = PgList::<pg_sys::RawStmt>::from_pg(statements);
-        let found = statements.get_ptr(0).map(|first| of_statement((*first).stmt));
-        Ok(found.unwrap_or(Extent::Tables(Vec::new())))
+        let statement = script::tree(&source)?;
+        Ok(of_statement((*statement).stmt))
     });
     Ok(found.unwrap_or(Extent::Tables(Vec::new())))
 }

@@ -3,11 +3,10 @@
 
 use std::ffi::{CStr, c_int, c_void};
 
-use pgrx::PgList;
 use pgrx::pg_sys::{self, A_Expr_Kind, Node, NodeTag};
 
-use super::encoding;
 use super::unguarded::raw_expression_tree_walker;
+use super::{encoding, script};
 
 #[cfg(feature = "pg_test")]
 mod sources;
@@ -22,24 +21,10 @@ pub struct Names {
     found: Vec<String>,
 }
 
-/// The statements of a text.
-///
-/// Safety: in a transaction, in whose current memory the trees live.
-pub unsafe fn parse_raw(text: &CStr) -> impl Iterator<Item = *mut pg_sys::RawStmt> {
-    // SAFETY: `text` ends in a zero; the parser gives a list of RawStmt, or none.
-    unsafe {
-        let statements = pg_sys::raw_parser(text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
-        PgList::<pg_sys::RawStmt>::from_pg(statements)
-    }
-    .iter_ptr()
-    .collect::<Vec<_>>()
-    .into_iter()
-}
-
-/// Safety: as [`parse_raw`].
+/// Safety: as [`script::trees`].
 pub unsafe fn parse(text: &CStr) -> impl Iterator<Item = *mut Node> {
     // SAFETY: each RawStmt has its statement.
-    unsafe { parse_raw(text).map(|statement| (*statement).stmt) }
+    unsafe { script::trees(text).map(|statement| (*statement).stmt) }
 }
 
 /// Safety: a node.

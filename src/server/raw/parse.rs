@@ -8,6 +8,7 @@ use pgrx::{PgList, pg_sys};
 
 use super::catch;
 use super::encoding::{self, to_c};
+use super::script;
 use crate::error::{Error, Result, SYNTAX_ERROR};
 
 // Unguarded: a node that it does not know is an error that passes as it is.
@@ -86,15 +87,13 @@ pub fn delete(sql: &str) -> Result<Option<Stray>> {
 /// Safety: in a transaction; the trees live in the current memory.
 unsafe fn parse_one(sql: &str) -> Result<(*mut pg_sys::RawStmt, Option<Stray>)> {
     let text = to_c(sql)?;
-    // SAFETY: `text` outlives the call; the parser copies what it keeps.
-    let statements = unsafe {
-        PgList::<pg_sys::RawStmt>::from_pg(pg_sys::raw_parser(text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT))
-    };
-    let first = statements.get_ptr(0).ok_or_else(not_one_statement)?;
+    // SAFETY: as the caller promises.
+    let mut statements = unsafe { script::trees(&text) };
+    let first = statements.next().ok_or_else(not_one_statement)?;
     // The length is 0 unless a semicolon ended the statement.
     // SAFETY: the first RawStmt of the list.
     let length = unsafe { (*first).stmt_len };
-    let several = (statements.len() > 1 || length > 0)
+    let several = (length > 0 || statements.next().is_some())
         .then(|| Stray { what: "semicolon", location: usize::try_from(length).ok().filter(|&at| at > 0) });
     Ok((first, several))
 }

@@ -22,6 +22,7 @@ use pgrx::{PgList, pg_guard};
 use super::encoding;
 use super::names::{self, Names};
 use super::raise::answer;
+use super::script;
 use crate::error::{Error, INTERNAL_ERROR, Result};
 
 thread_local! {
@@ -144,7 +145,7 @@ pub fn ours(sql: &str, types: &[Oid]) -> Result<()> {
     let text = encoding::to_c(sql)?;
     // SAFETY: in a transaction; a snapshot is active while it is analysed, as the server has it.
     unsafe {
-        for statement in names::parse_raw(&text).filter(|&statement| names::is_query((*statement).stmt)) {
+        for statement in script::trees(&text).filter(|&statement| names::is_query((*statement).stmt)) {
             pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
             let queries = pg_sys::pg_analyze_and_rewrite_fixedparams(
                 statement,

@@ -5,11 +5,10 @@
 
 use std::ffi::{CStr, c_int, c_void};
 
-use pgrx::PgList;
 use pgrx::pg_sys::{self, A_Expr_Kind, Node, NodeTag};
 
-use super::encoding;
 use super::unguarded::raw_expression_tree_walker;
+use super::{encoding, script};
 use crate::error::Result;
 
 const SELECT: &str = "SELECT ";
@@ -28,8 +27,7 @@ pub fn expression(expression: &str) -> Result<String> {
     let mut edits: Vec<Edit> = Vec::new();
     // SAFETY: in a transaction; the tree lives in the current memory context.
     unsafe {
-        let statements = pg_sys::raw_parser(text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
-        for statement in PgList::<pg_sys::RawStmt>::from_pg(statements).iter_ptr() {
+        for statement in script::trees(&text) {
             look((*statement).stmt, (&raw mut edits).cast());
         }
     }

@@ -84,6 +84,33 @@ impl IntoDatum for IsReadable {
     }
 }
 
+/// A text for people to look at, of whatever encoding: what cannot be read has question marks in it.
+pub struct Legible(pub String);
+
+impl FromDatum for Legible {
+    /// Safety: as the trait's: a text.
+    unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _type_oid: pg_sys::Oid) -> Option<Self> {
+        if is_null {
+            return None;
+        }
+        // SAFETY: not null, and of type text, as who reads it says.
+        let bytes = unsafe { pgrx::varlena_to_byte_slice(pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr())) };
+        let marked = || bytes.iter().map(|&byte| if byte.is_ascii() { char::from(byte) } else { '?' }).collect();
+        let read = std::str::from_utf8(bytes).ok().filter(|text| text.is_ascii() || !encoding::is_converted());
+        Some(Legible(read.map_or_else(marked, str::to_owned)))
+    }
+}
+
+impl IntoDatum for Legible {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        self.0.into_datum()
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::TEXTOID
+    }
+}
+
 /// One row of a result.
 pub struct Row<'a> {
     tuple: SpiHeapTupleData<'a>,
@@ -115,6 +142,12 @@ impl<'a> Row<'a> {
     pub fn next_or_null<T: FromDatum + IntoDatum>(&self) -> Result<Option<T>> {
         self.last.set(self.last.get() + 1);
         self.get(self.last.get())
+    }
+
+    /// The same of a text, whatever is in it.
+    pub fn next_legible(&self) -> Result<Option<String>> {
+        self.last.set(self.last.get() + 1);
+        Ok(self.tuple.get::<Legible>(self.last.get())?.map(|text| text.0))
     }
 
     /// The same, of one that is never null.

@@ -30,6 +30,8 @@ thread_local! {
     static END: Cell<Option<c_int>> = const { Cell::new(None) };
     /// The timer that looks whether what runs is to be canceled.
     static LOOK: Cell<Option<c_int>> = const { Cell::new(None) };
+    /// The timer of [`cut_short`].
+    static CUT: Cell<Option<c_int>> = const { Cell::new(None) };
 }
 
 static ASKED: AtomicPtr<AtomicU64> = AtomicPtr::new(std::ptr::null_mut());
@@ -68,17 +70,55 @@ pub fn canceled_when<T>(asked: &'static AtomicU64, f: impl FnOnce() -> T) -> T {
     f()
 }
 
-/// In a signal handler: as if somebody had called `pg_cancel_backend()`.
+/// In a signal handler.
 unsafe extern "C-unwind" fn at_look() {
     let asked = ASKED.load(Ordering::Acquire);
-    // SAFETY: a word of shared memory that is mapped as long as this process lives; flags and the latch of this process.
+    // SAFETY: a word of shared memory that is mapped as long as this process lives.
+    if unsafe { !asked.is_null() && (*asked).load(Ordering::Relaxed) != 0 } {
+        cancel();
+    }
+}
+
+/// In a signal handler: as if somebody had called `pg_cancel_backend()`.
+fn cancel() {
+    // SAFETY: flags and the latch of this process.
     unsafe {
-        if !asked.is_null() && (*asked).load(Ordering::Relaxed) != 0 {
-            pgrx::pg_sys::InterruptPending = 1;
-            pgrx::pg_sys::QueryCancelPending = 1;
-            pgrx::pg_sys::SetLatch(pgrx::pg_sys::MyLatch);
+        pgrx::pg_sys::InterruptPending = 1;
+        pgrx::pg_sys::QueryCancelPending = 1;
+        pgrx::pg_sys::SetLatch(pgrx::pg_sys::MyLatch);
+    }
+}
+
+static IS_CUT: AtomicBool = AtomicBool::new(false);
+
+/// In a signal handler.
+unsafe extern "C-unwind" fn at_cut() {
+    IS_CUT.store(true, Ordering::Relaxed);
+    cancel();
+}
+
+/// Runs `f`, which is canceled (57014) after this time; and was it? A timer of its own: limits around it, of the session too, hold
+/// beside it. Not one inside of another.
+pub fn cut_short<T>(time: Duration, f: impl FnOnce() -> T) -> (T, bool) {
+    struct Armed(c_int);
+    impl Drop for Armed {
+        fn drop(&mut self) {
+            disarm(self.0);
         }
     }
+    let timer = CUT.get().unwrap_or_else(|| {
+        // SAFETY: a backend's timers are there before it connects; once in a process.
+        let timer = unsafe { RegisterTimeout(ANY_OF_OURS, at_cut) };
+        CUT.set(Some(timer));
+        timer
+    });
+    IS_CUT.store(false, Ordering::Relaxed);
+    let armed = Armed(timer);
+    // SAFETY: registered by us; raises no errors.
+    unsafe { enable_timeout_after(timer, c_int::try_from(time.as_millis()).unwrap_or(c_int::MAX).max(1)) };
+    let result = f();
+    drop(armed);
+    (result, IS_CUT.load(Ordering::Relaxed))
 }
 
 /// `lock_timeout`, if it is set.

@@ -7,7 +7,7 @@ use std::ffi::{CStr, CString};
 use pgrx::pg_sys;
 
 use super::catch::{catch, clean_up_after_error};
-use super::{encoding, notices};
+use super::{encoding, notices, script};
 use crate::error::{Error, Result, SYNTAX_ERROR};
 
 /// What a top-level statement answered: its command tag and row count.
@@ -43,7 +43,7 @@ unsafe fn run_portal(sql: &CStr) -> Result<Completion> {
         // The trees must survive the commits inside the statement.
         let context = command_context();
         pg_sys::MemoryContextSwitchTo(context);
-        let statement = pg_sys::list_nth(pg_sys::pg_parse_query(sql.as_ptr()), 0).cast::<pg_sys::RawStmt>();
+        let statement = script::tree(sql)?;
 
         let needs_snapshot = pg_sys::analyze_requires_snapshot(statement);
         if needs_snapshot {

@@ -162,6 +162,8 @@ unsafe extern "C-unwind" {
     pub fn LockRelationOid(relid: Oid, lock: LOCKMODE);
     pub fn RelationGetPartitionQual(relation: Relation) -> *mut List;
     pub fn has_subclass(relid: Oid) -> bool;
+    /// In the order of their OIDs.
+    pub fn find_inheritance_children(parent: Oid, lock: LOCKMODE) -> *mut List;
     pub fn get_rel_name(relid: Oid) -> *mut c_char;
     pub fn get_func_namespace(function: Oid) -> Oid;
     pub fn SearchSysCache1(cache: c_int, key: Datum) -> HeapTuple;

@@ -1,13 +1,14 @@
 //! What a view's columns and its query are, by its own parse tree; whose it is; and what an ALTER TABLE or a CREATE TRIGGER is
 //! about.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 
 use pgrx::PgList;
 use pgrx::pg_sys::{self, NodeTag, Oid};
 
 use super::catch::subtransaction;
 use super::encoding::{self, to_c};
+use super::script;
 use super::spi;
 use crate::error::{Error, FEATURE_NOT_SUPPORTED, Result, SYNTAX_ERROR};
 
@@ -315,12 +316,12 @@ pub fn altered_table(ddl: &str) -> Result<Oid> {
         let text = to_c(ddl)?;
         // SAFETY: the tree lives in the current memory context; tags are checked before casts.
         unsafe {
-            let statements = pg_sys::raw_parser(text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
-            let count = if statements.is_null() { 0 } else { (*statements).length };
-            if count != 1 {
+            let statements: Vec<_> = script::trees(&text).collect();
+            let [statement] = statements[..] else {
+                let count = statements.len();
                 return Err(Error::new(SYNTAX_ERROR, format!("ddl must be exactly one statement, but it has {count}")));
-            }
-            let statement = (*pg_sys::list_nth(statements, 0).cast::<pg_sys::RawStmt>()).stmt;
+            };
+            let statement = (*statement).stmt;
             let table = pg_sys::ObjectType::OBJECT_TABLE;
             let relation = match (*statement).type_ {
                 NodeTag::T_AlterTableStmt => {
@@ -336,11 +337,8 @@ pub fn altered_table(ddl: &str) -> Result<Oid> {
                 _ => None,
             };
             let Some(relation) = relation else {
-                let tag = CStr::from_ptr(pg_sys::GetCommandTagName(pg_sys::CreateCommandTag(statement)));
-                return Err(Error::new(
-                    FEATURE_NOT_SUPPORTED,
-                    format!("alter_soft_deleted does not run this {}", tag.to_string_lossy()),
-                )
+                let tag = script::tag(statement);
+                return Err(Error::new(FEATURE_NOT_SUPPORTED, format!("alter_soft_deleted does not run this {tag}"))
                 .detail(
                     "It runs ALTER TABLE of columns, constraints and options; nothing else is in the way of the views.",
                 )

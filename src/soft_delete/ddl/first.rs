@@ -3,7 +3,7 @@
 //! views are locked, and the table with them.
 //!
 //! Who waits for one of them has none of the others for longer than a moment: a transaction that had the table before it reads the view
-//! goes on as well.
+//! goes on as well. How long he waits for the first one is his own affair: the statement is his (so this is no `ddl::attempt`).
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -14,11 +14,10 @@ use crate::server::alteration::Alteration;
 use crate::server::catch::subtransaction;
 use crate::server::raise::{self, Level};
 use crate::server::{Oid, catalog, heap, spi, timeout, worker};
+use crate::settings;
 use crate::soft_delete::managed::{self, Managed};
 use crate::soft_delete::objects;
 
-/// So long one is waited for while others are held: too short for a deadlock to be found at somebody else's expense (LAW 14).
-const ONE_WAIT: Duration = Duration::from_millis(200);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 /// Then there are always transactions that go the other way round, and the server has to part them.
@@ -90,14 +89,7 @@ fn views(managed: &Managed) -> Result<Vec<Oid>> {
     Ok(followed.map(|view| view.oid).collect())
 }
 
-/// The views of a table, before the table itself. For a verb that locks it in short attempts.
-pub fn lock_views(relid: Oid) -> Result<()> {
-    for view in views_of(relid)? {
-        heap::lock_exclusively(view);
-    }
-    Ok(())
-}
-
+/// The views of a table which are locked with it.
 pub fn views_of(relid: Oid) -> Result<Vec<Oid>> {
     match managed::find(relid)?.filter(|managed| managed.relid == relid) {
         Some(managed) => views(&managed),
@@ -110,7 +102,8 @@ fn lock_all(relids: &[Oid]) -> Result<()> {
     let patience = timeout::of_locks();
     let start = Instant::now();
     let left = || patience.map(|patience| patience.saturating_sub(start.elapsed()).max(Duration::from_millis(1)));
-    let one_wait = ONE_WAIT.min(timeout::of_deadlocks() / 2).max(Duration::from_millis(1));
+    // So long one is waited for while others are held: too short for a deadlock to be found at somebody else's expense (LAW 14).
+    let one_wait = settings::ddl_lock_timeout().min(timeout::of_deadlocks() / 2).max(Duration::from_millis(1));
     let mut first = 0;
     let mut pause = FIRST_PAUSE;
     for _ in 0..ATTEMPTS {

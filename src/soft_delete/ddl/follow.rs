@@ -95,7 +95,7 @@ fn unless_ours(f: impl FnOnce() -> Result<()>) {
         // Not ours to swallow.
         Err(error) if error.sqlstate == QUERY_CANCELED => raise::report(Level::Error, error),
         // A verb of ours that tries again: it and what follows it are done together.
-        Err(error) if error.sqlstate == LOCK_NOT_AVAILABLE && crate::ddl::is_short_attempt() => {
+        Err(error) if error.sqlstate == LOCK_NOT_AVAILABLE && crate::ddl::is_attempt() => {
             raise::report(Level::Error, error);
         }
         Err(error) => raise::report(

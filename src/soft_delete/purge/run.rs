@@ -49,6 +49,8 @@ struct Cursor {
     round: u32,
     /// Foreign keys that were told to be in the way.
     told: Vec<String>,
+    /// Rows that were seen, in all rounds.
+    handled: i64,
 }
 
 /// A row that is due, and when it was deleted.
@@ -64,7 +66,8 @@ pub struct Run {
     seen: HashSet<Place>,
     read_rows: u32,
     batch_rows: u32,
-    started: bool,
+    /// How many rows there are to be seen in all, as far as that is known; `None`: not estimated yet.
+    total: Option<f64>,
 }
 
 impl Run {
@@ -80,7 +83,7 @@ impl Run {
             seen: HashSet::new(),
             read_rows: 20_000,
             batch_rows: 200,
-            started: false,
+            total: None,
         })
     }
 
@@ -98,11 +101,10 @@ impl Run {
     }
 
     /// What the planner thinks will go.
-    fn plan(&mut self, context: &mut Context, managed: &Managed) -> Result<()> {
-        if self.started {
+    fn plan(&mut self, context: &mut Context, managed: &Managed, cursor: &Cursor) -> Result<()> {
+        if self.total.is_some() {
             return Ok(());
         }
-        self.started = true;
         let sql = statements::due_estimate(&batch::name(self.relid)?, managed);
         let statement = self.statements.get(sql, &[types::TIMESTAMPTZ]);
         statement.names(&[self.relid]);
@@ -110,13 +112,26 @@ impl Run {
         let plan = rows.first().and_then(|row| row.first()?.as_deref());
         let plan: serde_json::Value = serde_json::from_str(plan.unwrap_or("null"))?;
         let rows = plan.pointer("/0/Plan/Plan Rows").and_then(serde_json::Value::as_f64).unwrap_or(0.0);
-        context.plan =
-            Some(Plan { strategy: "oldest first".into(), rows_estimate: rows as i64, units_total: rows.max(1.0) });
+        self.expect(context, cursor.handled as f64 + rows.max(1.0));
         Ok(())
     }
 
+    fn expect(&mut self, context: &mut Context, total: f64) {
+        self.total = Some(total);
+        context.set_plan(Plan { strategy: "oldest first".into(), rows_estimate: total as i64, units_total: total });
+    }
+
+    /// The planner knows little of rows that were deleted just now: what has been read is there. Behind a full read there is
+    /// more, of which nobody knows how much: as much again.
+    fn expect_more(&mut self, context: &mut Context, cursor: &Cursor, is_full: bool) {
+        let known = cursor.handled as f64 + self.queue.len() as f64 * if is_full { 2.0 } else { 1.0 };
+        if self.total.is_none_or(|total| known > total || !is_full) {
+            self.expect(context, known);
+        }
+    }
+
     /// Fills the queue; `false`: nothing is due any more.
-    fn read(&mut self, context: &Context, managed: &Managed, cursor: &Cursor, held: &str) -> Result<bool> {
+    fn read(&mut self, context: &mut Context, managed: &Managed, cursor: &Cursor, held: &str) -> Result<bool> {
         let table = batch::name(self.relid)?;
         let more = cursor.after.is_some();
         let mut types = vec![types::TIMESTAMPTZ, types::UUIDARRAY, types::INT4];
@@ -131,7 +146,8 @@ impl Run {
         }
         let started = Instant::now();
         let rows = statement.rows(&args)?;
-        self.read_rows = next_size(self.read_rows, started.elapsed(), context.batch_time, READ_ROWS);
+        let is_full = rows.len() >= limit as usize;
+        self.read_rows = next_size(self.read_rows, started.elapsed(), context.batch_time(), READ_ROWS);
         let mut at: Rc<str> = Rc::from("");
         for row in rows {
             let [Some(leaf), Some(tid), Some(deleted_at)] = &row[..] else {
@@ -144,6 +160,9 @@ impl Run {
             if !self.seen.contains(&place) {
                 self.queue.push_back((place, Rc::clone(&at)));
             }
+        }
+        if cursor.round == 0 {
+            self.expect_more(context, cursor, is_full);
         }
         Ok(!self.queue.is_empty())
     }
@@ -163,11 +182,13 @@ impl Run {
         cursor.left_at += (done.locked.len() + done.held_by.len()) as i64;
         cursor.locked += done.locked.len() as i64;
         self.tell(context, purge, cursor, &done);
-        context.rows = done.rows;
-        context.units = handled.len() as f64;
-        context.batch_rows = done.rows;
+        // Those that are seen once more were counted.
+        let first_seen = if cursor.round == 0 { handled.len() } else { 0 };
+        cursor.handled += first_seen as i64;
+        context.made(done.rows, first_seen as f64);
+        context.set_batch_rows(done.rows);
         if count == self.batch_rows as usize {
-            self.batch_rows = next_size(self.batch_rows, took, context.batch_time, BATCH_ROWS);
+            self.batch_rows = next_size(self.batch_rows, took, context.batch_time(), BATCH_ROWS);
         }
         Ok(())
     }
@@ -270,11 +291,11 @@ impl Run {
     fn end_round(&mut self, context: &mut Context, cursor: Cursor) -> Result<Outcome> {
         let left = cursor.left + cursor.left_at;
         if cursor.locked == 0 || cursor.round >= ROUNDS {
-            context.cursor = Some(serde_json::to_value(&cursor)?);
+            context.set_cursor(&cursor)?;
             return Ok(Outcome::Done { rows_left: left });
         }
-        let next = Cursor { round: cursor.round + 1, told: cursor.told, ..Cursor::default() };
-        context.cursor = Some(serde_json::to_value(next)?);
+        let next = Cursor { round: cursor.round + 1, told: cursor.told, handled: cursor.handled, ..Cursor::default() };
+        context.set_cursor(&next)?;
         self.seen.clear();
         Ok(Outcome::Wait { reason: format!("{} rows are locked by somebody else", cursor.locked), time: PAUSE })
     }
@@ -288,11 +309,8 @@ impl Work for Run {
     fn step(&mut self, context: &mut Context) -> Result<Outcome> {
         let (managed, graph) = self.look()?;
         spi::theirs::check_at_once()?;
-        self.plan(context, &managed)?;
-        let mut cursor: Cursor = match &context.cursor {
-            Some(stored) => serde_json::from_value(stored.clone())?,
-            None => Cursor::default(),
-        };
+        let mut cursor: Cursor = context.cursor()?.unwrap_or_default();
+        self.plan(context, &managed, &cursor)?;
         let held = hold::held()?;
         if self.queue.is_empty() {
             if self.seen.is_empty() {
@@ -309,7 +327,7 @@ impl Work for Run {
         let worked = self.work(context, &purge, &mut cursor);
         self.statements = statements;
         worked?;
-        context.cursor = Some(serde_json::to_value(&cursor)?);
+        context.set_cursor(&cursor)?;
         Ok(Outcome::Continue)
     }
 

@@ -7,6 +7,7 @@ use super::run::{self, Run};
 use crate::error::Result;
 use crate::jobs::claims::{Claim, What};
 use crate::jobs::kind::{Job, Kind, Nature, Work};
+use crate::jobs::sequence::{Part, Parts, Sequence};
 use crate::server::Oid;
 use crate::server::index_command::Extent;
 
@@ -28,7 +29,7 @@ impl Kind for UniqueKeys {
     }
 
     fn open(&self, job: &Job) -> Result<Box<dyn Work>> {
-        Ok(Box::new(Run::open(job)?))
+        Ok(Box::new(Sequence::open(job, &UniqueKeys)))
     }
 
     fn extent(&self, job: &Job, _begun: bool) -> Result<Extent> {
@@ -41,5 +42,20 @@ impl Kind for UniqueKeys {
 
     fn clean_up(&self, job: Uuid) -> Result<Option<String>> {
         run::drop_leftovers(job)
+    }
+}
+
+impl Parts for UniqueKeys {
+    fn plan(&self, job: &Job) -> Result<Vec<Part>> {
+        run::plan(job)
+    }
+
+    fn open(&self, job: &Job) -> Result<Box<dyn Work>> {
+        Ok(Box::new(Run::open(job)?))
+    }
+
+    /// For keys that came meanwhile, and such as have become replaceable.
+    fn looks_again(&self) -> bool {
+        true
     }
 }

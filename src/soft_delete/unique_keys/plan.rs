@@ -4,7 +4,7 @@ use pgrx::spi::quote_identifier;
 
 use crate::calls::{arguments, relation};
 use crate::error::*;
-use crate::server::{Oid, catalog, spi};
+use crate::server::{Oid, catalog, heap, spi};
 use crate::soft_delete::managed;
 use crate::sql::quote;
 
@@ -114,6 +114,10 @@ const KEYS: &str = "
 
 /// The unique keys as they are now. Texts are the server's, every name qualified.
 pub fn keys(subject: &Subject) -> Result<Vec<Key>> {
+    // Definitions are read from the newest catalogs, and indexes found by a snapshot: under the lock none goes in between.
+    if !heap::lock_for_reading(subject.relid) {
+        return Err(relation::missing(subject.relid));
+    }
     spi::unambiguous(|| {
         spi::execute_returning(KEYS, &[subject.relid.into()], |row| {
             let facts = Facts {

@@ -1,4 +1,5 @@
-//! The job: for each key build its successor concurrently, then let that take its place under a short lock.
+//! The job: for each key build its successor concurrently, then let that take its place under a short lock. Two steps for each key, of
+//! a sequence that is planned when the job begins, and once more at its end.
 //!
 //! Builds run outside of transactions: each step looks first at what is there (LAW 17). An index that a build has left
 //! invalid is dropped, and so is a successor that never took its place.
@@ -11,30 +12,83 @@ use pgrx::spi::quote_identifier;
 use serde::{Deserialize, Serialize};
 
 use super::plan::{self, Fate, Key, Subject};
-use crate::ddl::{Holders, waits_for_lock, without_waiting};
+use crate::ddl::{self, Attempt, Wanted};
 use crate::error::*;
 use crate::jobs::clean_up;
-use crate::jobs::kind::{Completion, Context, Job, Outcome, Plan, Work};
+use crate::jobs::kind::{Completion, Context, Job, Outcome, Work};
 use crate::jobs::retry::{Tries, Verdict};
+use crate::jobs::sequence::{Part, Planned};
+use crate::server::table_lock::Mode;
 use crate::server::{Oid, heap, spi};
 
 /// Builds of one index that may fail before the job does.
 const MOST_TRIES: u32 = 3;
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 struct Cursor {
-    /// The index that is being built, and how often that has failed.
-    building: Option<String>,
+    /// How often the build has failed.
     tries: u32,
-    done: u32,
 }
 
+/// How far a step brings a key.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Until {
+    Built,
+    Replaced,
+}
+
+/// What a step is to do: which key, as it was called when that was planned.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Params {
+    until: Until,
+    indexrelid: u32,
+    name: String,
+    successor: String,
+}
+
+/// What is to be done about a table as it is now.
+pub fn plan(job: &Job) -> Result<Vec<Part>> {
+    let relid = existing(job)?;
+    let subject = plan::subject(Some(relid))?;
+    let mut parts = Vec::new();
+    for key in plan::keys(&subject)? {
+        let Fate::Replaced { definition } = &key.fate else { continue };
+        let successor = successor_name(job.id, key.indexrelid);
+        let step = |until: Until, action: &str, command: String, lock_mode| {
+            let params = Params {
+                until,
+                indexrelid: key.indexrelid.to_u32(),
+                name: key.name.clone(),
+                successor: successor.clone(),
+            };
+            Ok::<_, Error>(Part::Step(Planned {
+                action: action.to_owned(),
+                command: Some(command),
+                relid: Some(relid),
+                lock_mode: Some(lock_mode),
+                reversible: false,
+                params: serde_json::to_value(params)?,
+            }))
+        };
+        let build = plan::create_command(&successor, definition);
+        let replace = Replacement::of(relid, &subject, &key, &successor)?.command();
+        parts.push(step(Until::Built, "build index", build, "ShareUpdateExclusiveLock")?);
+        parts.push(step(Until::Replaced, "replace index", replace, "AccessExclusiveLock")?);
+    }
+    Ok(parts)
+}
+
+fn existing(job: &Job) -> Result<Oid> {
+    job.relid.filter(|&relid| heap::exists(relid)).ok_or_else(|| gone(&job.target))
+}
+
+/// A step at work.
 pub struct Run {
     job: Uuid,
     relid: Oid,
-    busy: u32,
+    params: Params,
 }
 
 /// What a successor is like before it has taken its place.
@@ -47,29 +101,40 @@ enum Found {
 impl Run {
     pub fn open(job: &Job) -> Result<Self> {
         let relid = job.relid.ok_or_else(|| gone(&job.target))?;
-        Ok(Run { job: job.id, relid, busy: 0 })
+        Ok(Run { job: job.id, relid, params: serde_json::from_value(job.params.clone())? })
     }
 
-    fn next(&self, context: &mut Context, subject: &Subject, mut cursor: Cursor) -> Result<Outcome> {
-        let keys = plan::keys(subject)?;
-        let left = keys.iter().filter(|key| matches!(key.fate, Fate::Replaced { .. })).count();
-        context.plan = Some(Plan {
-            strategy: "one index after the other".into(),
-            rows_estimate: 0,
-            units_total: f64::from(cursor.done) + left as f64,
-        });
-        let Some(key) = keys.into_iter().find(|key| matches!(key.fate, Fate::Replaced { .. })) else {
-            // A key may have become one that is kept while its successor was built.
-            if let Some((_, Some(leftover))) = leftovers(self.job)?.first() {
-                return Ok(Outcome::TopLevel(format!("DROP INDEX CONCURRENTLY IF EXISTS {leftover}")));
+    /// The key, if it is still to be replaced. In a copy of the database it has another OID, and the same name.
+    fn key(&self, subject: &Subject) -> Result<Option<Key>> {
+        let mut keys = plan::keys(subject)?;
+        let is_it = |key: &Key| key.indexrelid.to_u32() == self.params.indexrelid && key.name == self.params.name;
+        let found = keys
+            .iter()
+            .position(is_it)
+            .or_else(|| keys.iter().position(|key| key.name == self.params.name))
+            .or_else(|| keys.iter().position(|key| key.indexrelid.to_u32() == self.params.indexrelid));
+        Ok(found.map(|at| keys.swap_remove(at)).filter(|key| matches!(key.fate, Fate::Replaced { .. })))
+    }
+
+    fn next(&mut self, context: &mut Context, subject: &Subject) -> Result<Outcome> {
+        let successor = self.params.successor.clone();
+        let Some(key) = self.key(subject)? else {
+            // It has become one that is kept while its successor was built, or somebody has dropped it.
+            if let Found::Valid | Found::Invalid = self.look(&successor)? {
+                return Ok(Outcome::TopLevel(format!(
+                    "DROP INDEX CONCURRENTLY IF EXISTS {}",
+                    self.qualified(&successor)?
+                )));
             }
-            spi::bookkeeping(|| clean_up::cleaned_up(self.job))?;
+            self.forget_clean_up()?;
+            context.skipped("the key is not to be replaced any more");
             return Ok(Outcome::Done { rows_left: 0 });
         };
         let Fate::Replaced { definition } = &key.fate else { return Ok(Outcome::Continue) };
-        let successor = successor_name(self.job, key.indexrelid);
+        let mut cursor: Cursor = context.cursor()?.unwrap_or_default();
         let outcome = match self.look(&successor)? {
-            Found::Valid => return self.replace(context, subject, &key, &successor, cursor),
+            Found::Valid if self.params.until == Until::Built => return Ok(Outcome::Done { rows_left: 0 }),
+            Found::Valid => return self.replace(context, subject, &key, &successor),
             Found::Invalid => Outcome::TopLevel(format!("DROP INDEX CONCURRENTLY {}", self.qualified(&successor)?)),
             Found::Nothing if let Some(astray) = self.astray(&successor)? => {
                 cursor.tries += 1;
@@ -86,13 +151,20 @@ impl Run {
                     return Ok(Outcome::Continue);
                 }
                 context.event("building", format!("the successor of {}", quote_identifier(&key.name)));
-                cursor.building = Some(key.name.clone());
                 Outcome::TopLevel(plan::create_command(&successor, definition))
             }
         };
-        context.claimed = true;
-        context.cursor = Some(serde_json::to_value(cursor)?);
+        context.keep_for_good();
+        context.set_cursor(&cursor)?;
         Ok(outcome)
+    }
+
+    /// Nothing of the job is left to be removed, if so.
+    fn forget_clean_up(&self) -> Result<()> {
+        if leftovers(self.job)?.is_empty() {
+            spi::bookkeeping(|| clean_up::cleaned_up(self.job))?;
+        }
+        Ok(())
     }
 
     /// The table's index of this name.
@@ -135,33 +207,16 @@ impl Run {
         })
     }
 
-    /// An index is in the schema of its table.
     fn qualified(&self, name: &str) -> Result<String> {
-        let (schema, _) = heap::name(self.relid).ok_or_else(|| gone("(unnamed)"))?;
-        Ok(format!("{}.{}", quote_identifier(schema), quote_identifier(name)))
+        qualified(self.relid, name)
     }
 
     /// The old key goes and the new one takes its name, in one transaction that waits for nobody.
-    fn replace(
-        &self,
-        context: &mut Context,
-        subject: &Subject,
-        key: &Key,
-        successor: &str,
-        cursor: Cursor,
-    ) -> Result<Outcome> {
+    fn replace(&self, context: &mut Context, subject: &Subject, key: &Key, successor: &str) -> Result<Outcome> {
         let table = &subject.sql;
-        let drop = match &key.constraint {
-            Some(constraint) => format!("ALTER TABLE {table} DROP CONSTRAINT {}", quote_identifier(constraint)),
-            None => format!("DROP INDEX {}", self.qualified(&key.name)?),
-        };
-        let rename = format!("ALTER INDEX {} RENAME TO {}", self.qualified(successor)?, quote_identifier(&key.name));
-        let comment = match &key.comment {
-            Some(comment) => Some(format!("COMMENT ON INDEX {} IS {}", self.qualified(&key.name)?, literal(comment))),
-            None => None,
-        };
-        let replaced = without_waiting(|| {
-            if !heap::lock_exclusively(self.relid) {
+        let replacement = Replacement::of(self.relid, subject, key, successor)?;
+        let replaced = ddl::attempt(&[alone(self.relid)], context.lock_tries(), || {
+            if !heap::exists(self.relid) {
                 return Err(gone(table));
             }
             // Under the lock: is everything still as it was?
@@ -169,9 +224,7 @@ impl Run {
                 plan::keys(subject)?.iter().any(|now| now.indexrelid == key.indexrelid && now.fate == key.fate);
             if unchanged {
                 let built = self.index(successor)?;
-                spi::execute(&drop, &[])?;
-                spi::execute(&rename, &[])?;
-                comment.as_deref().map_or(Ok(0), |comment| spi::execute(comment, &[]))?;
+                replacement.run()?;
                 // The lock is the table's; a schema can get another name all the same, and what was done by name was done to
                 // something else. Then all of it is undone.
                 if heap::exists(key.indexrelid) || built.is_none() || self.index(&key.name)? != built {
@@ -184,35 +237,64 @@ impl Run {
             Ok(unchanged)
         })?;
         match replaced {
-            Some(true) => {
+            Attempt::Done(true) => {
+                context.has_had_locks();
                 context.event("replaced", format!("{} counts live rows only", quote_identifier(&key.name)));
-                context.units = 1.0;
-                context.cursor = Some(serde_json::to_value(Cursor { done: cursor.done + 1, ..Cursor::default() })?);
-                Ok(Outcome::Continue)
+                self.forget_clean_up()?;
+                Ok(Outcome::Done { rows_left: 0 })
             }
-            Some(false) => Ok(Outcome::Continue),
-            None => {
-                let reason = waits_for_lock(&[self.relid], Holders::All, "replace a unique key")?;
-                let time = (Duration::from_millis(100) * 2u32.saturating_pow(self.busy.min(10))).min(LONGEST_PAUSE);
-                Ok(Outcome::Wait { reason, time })
-            }
+            Attempt::Done(false) => Ok(Outcome::Continue),
+            Attempt::Blocked(blocked) => Ok(context.locked_out(blocked, "replace a unique key")),
         }
     }
 }
 
+/// The statements with which a successor takes the place of a key.
+struct Replacement {
+    drop: String,
+    rename: String,
+    comment: Option<String>,
+}
+
+impl Replacement {
+    fn of(relid: Oid, subject: &Subject, key: &Key, successor: &str) -> Result<Self> {
+        let drop = match &key.constraint {
+            Some(constraint) => format!("ALTER TABLE {} DROP CONSTRAINT {}", subject.sql, quote_identifier(constraint)),
+            None => format!("DROP INDEX {}", qualified(relid, &key.name)?),
+        };
+        let name = qualified(relid, &key.name)?;
+        let comment = key.comment.as_deref().map(|comment| format!("COMMENT ON INDEX {name} IS {}", literal(comment)));
+        let rename = format!("ALTER INDEX {} RENAME TO {}", qualified(relid, successor)?, quote_identifier(&key.name));
+        Ok(Replacement { drop, rename, comment })
+    }
+
+    fn statements(&self) -> impl Iterator<Item = &str> {
+        [self.drop.as_str(), self.rename.as_str()].into_iter().chain(self.comment.as_deref())
+    }
+
+    /// As people would type it.
+    fn command(&self) -> String {
+        self.statements().map(|statement| format!("{statement};")).collect::<Vec<_>>().join(" ")
+    }
+
+    fn run(&self) -> Result<()> {
+        self.statements().try_for_each(|statement| spi::execute(statement, &[]).map(drop))
+    }
+}
+
+/// An index is in the schema of its table.
+fn qualified(relid: Oid, name: &str) -> Result<String> {
+    let (schema, _) = heap::name(relid).ok_or_else(|| gone("(unnamed)"))?;
+    Ok(format!("{}.{}", quote_identifier(schema), quote_identifier(name)))
+}
+
 impl Work for Run {
     fn step(&mut self, context: &mut Context) -> Result<Outcome> {
-        let cursor: Cursor = match &context.cursor {
-            Some(stored) => serde_json::from_value(stored.clone())?,
-            None => Cursor::default(),
-        };
         if !heap::exists(self.relid) {
-            return Err(gone(&context.job.target));
+            return Err(gone(&context.job().target));
         }
         let subject = plan::subject(Some(self.relid))?;
-        let outcome = self.next(context, &subject, cursor)?;
-        self.busy = if matches!(outcome, Outcome::Wait { .. }) { self.busy + 1 } else { 0 };
-        Ok(outcome)
+        self.next(context, &subject)
     }
 
     fn relid(&self) -> Option<Oid> {
@@ -227,23 +309,26 @@ impl Work for Run {
     /// What the build has left is looked at by the next step, whatever it answered.
     fn top_level_done(&mut self, context: &mut Context, answer: Result<Completion>) -> Result<Outcome> {
         let Err(error) = answer else { return Ok(Outcome::Continue) };
-        let mut cursor: Cursor = match &context.cursor {
-            Some(stored) => serde_json::from_value(stored.clone())?,
-            None => Cursor::default(),
-        };
+        let mut cursor: Cursor = context.cursor()?.unwrap_or_default();
         cursor.tries += 1;
         let tries = cursor.tries;
-        context.cursor = Some(serde_json::to_value(cursor)?);
+        context.set_cursor(&cursor)?;
         match Tries::default().judge(&error) {
             Verdict::Again(_) if tries < MOST_TRIES => {
                 let reason = format!("waits to build an index again after SQLSTATE {}", error.sqlstate);
                 // What the error says contains data, which events show to the owner only (LAW 5).
-                context.event("build failed", error.message);
+                let event = if error.sqlstate == QUERY_CANCELED { "build interrupted" } else { "build failed" };
+                context.event(event, error.message);
                 Ok(Outcome::Wait { reason, time: Duration::from_secs(1) })
             }
             _ => Ok(Outcome::Fail(error)),
         }
     }
+}
+
+/// The table, for oneself. Its indexes nobody has who has not the table.
+fn alone(relid: Oid) -> Wanted {
+    Wanted { relid, mode: Mode::AccessExclusive, with_children: false }
 }
 
 fn gone(table: &str) -> Error {
@@ -280,9 +365,8 @@ fn leftovers(job: Uuid) -> Result<Vec<(Oid, Option<String>)>> {
 pub fn drop_leftovers(job: Uuid) -> Result<Option<String>> {
     let found = leftovers(job)?;
     let Some(&(relid, _)) = found.first() else { return Ok(None) };
-    let gone = without_waiting(|| {
+    let gone = ddl::attempt(&[alone(relid)], &clean_up::tries(job)?, || {
         spi::bookkeeping(|| {
-            heap::lock_exclusively(relid);
             for index in found.iter().filter_map(|(_, index)| index.as_deref()) {
                 spi::execute(&format!("DROP INDEX IF EXISTS {index}"), &[])?;
             }
@@ -293,8 +377,8 @@ pub fn drop_leftovers(job: Uuid) -> Result<Option<String>> {
             }
         })
     })?;
-    if gone.is_some() {
-        return Ok(None);
-    }
-    waits_for_lock(&[relid], Holders::All, "drop an unfinished index").map(Some)
+    Ok(match gone {
+        Attempt::Done(()) => None,
+        Attempt::Blocked(blocked) => Some(blocked.reason("drop an unfinished index")),
+    })
 }

@@ -14,7 +14,8 @@ const FLOORS: &[&[&str]] = &[
     &["error"],
     // PostgreSQL, made safe. It knows no capability.
     &["server"],
-    &["settings", "sql", "ddl", "page"],
+    &["settings", "sql", "page"],
+    &["ddl"],
     &["calls", "quarantine"],
     // The engine. It knows no kind of job.
     &["jobs"],

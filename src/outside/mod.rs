@@ -15,9 +15,12 @@ use crate::server::Oid;
 use crate::server::raise::answer;
 use crate::server::spi;
 
+mod nested;
+
 /// What `src/lib.rs` registers, and these.
 pub fn register(kinds: &[&'static dyn Kind], chores: &[&'static dyn Chore]) {
-    let kinds = [kinds, &[&Numbers as &dyn Kind]].concat();
+    let ours: [&dyn Kind; 3] = [&Numbers, &nested::Nested, &nested::Alone];
+    let kinds = [kinds, &ours].concat();
     let chores = [&[&Erring as &dyn Chore], chores].concat();
     registry::register(kinds.leak(), chores.leak());
 }
@@ -78,8 +81,8 @@ impl Work for Writing {
             }
             return Ok(Outcome::Done { rows_left: 0 });
         }
-        let number = context.cursor.as_ref().and_then(Value::as_i64).unwrap_or(1);
-        context.plan = Some(Plan { strategy: "one by one".into(), units_total: self.last as f64, ..Plan::default() });
+        let number: i64 = context.cursor()?.unwrap_or(1);
+        context.set_plan(Plan { strategy: "one by one".into(), units_total: self.last as f64, ..Plan::default() });
         if number > self.last {
             return Ok(Outcome::Done { rows_left: quarantine::count(self.job)? });
         }
@@ -93,9 +96,8 @@ impl Work for Writing {
         } else {
             self.write(number)?;
         }
-        context.cursor = Some(json!(number + 1));
-        context.rows = 1;
-        context.units = 1.0;
+        context.set_cursor(&(number + 1))?;
+        context.made(1, 1.0);
         Ok(Outcome::Continue)
     }
 
