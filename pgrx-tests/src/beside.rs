@@ -62,9 +62,12 @@ impl Beside {
     }
 }
 
+/// Whoever waits behind a change waits for several processes in turn, and each of them for the machine as the one elsewhere does.
+const IN_TURN: u32 = 6;
+
 impl Longest {
-    /// How much longer than elsewhere.
-    pub fn beyond_elsewhere(self) -> Duration {
-        self.reader.max(self.writer).saturating_sub(self.elsewhere)
+    /// Did nobody wait for longer than this, but for the machine?
+    pub fn is_within(self, longest: Duration) -> bool {
+        self.reader.max(self.writer) < longest + IN_TURN * self.elsewhere
     }
 }

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::executor::Executor;
-use super::kind::{Event, Until};
+use super::kind::Until;
 use super::limits::Limits;
 use super::throttle::{FIGURES, Hold};
 use super::{activity, retry, seat, store};
@@ -25,9 +25,7 @@ impl Executor {
         while let Some(hold) = self.throttle.hold(self.work.relid()) {
             seat::rests();
             held = true;
-            let news = self.throttle.history.held(&hold, system::monotonic());
-            // What it was parked for is told already.
-            let news = news.map(|(reason, event)| (reason, event.filter(|_| !self.woken)));
+            let news = self.throttle.history.held(&hold, self.woken, system::monotonic());
             let woken = news.is_none() && worker::wait(hold.pause.min(LOOK_AT_JOB));
             if news.is_some() || woken || looked.elapsed() >= LOOK_AT_JOB {
                 looked = Instant::now();
@@ -46,13 +44,16 @@ impl Executor {
     /// Does the job give its worker up, because this lasts? Not while somebody has its row locked.
     fn parks(&mut self, hold: &Hold, held: Duration) -> bool {
         let Some(pause) = self.parks_for(hold, held) else { return false };
+        if !self.woken {
+            self.throttle.history.parked(hold, system::monotonic());
+        }
         let job = self.context.job().id;
         let parked = transaction(|| {
             if !self.is_alone()? {
                 return Ok(false);
             }
             self.tell_pending()?;
-            // Its history knows by what it is throttled.
+            // By what it is throttled is told.
             spi::bookkeeping(|| store::park(job, Until::After(pause), &hold.reason, None, false))?;
             Ok(true)
         });
@@ -60,7 +61,7 @@ impl Executor {
     }
 
     /// A short look at the job, and what people should see. `false`: leave.
-    fn look_while_held(&mut self, hold: &Hold, news: Option<(String, Option<Event>)>) -> Result<bool> {
+    fn look_while_held(&mut self, hold: &Hold, news: Option<String>) -> Result<bool> {
         let (job, slot) = (self.context.job().id, self.context.slot());
         let now = Instant::now();
         let wall = now.saturating_duration_since(self.written);
@@ -77,11 +78,9 @@ impl Executor {
                 note()?;
                 return Ok(None);
             }
-            if let Some((reason, event)) = &news {
-                spi::bookkeeping(|| {
-                    store::set_wait_reason(job, slot, reason, None, wall)?;
-                    event.as_ref().map_or(Ok(()), |event| store::add_event(job, event.event, Some(&event.detail)))
-                })?;
+            if let Some(reason) = &news {
+                spi::bookkeeping(|| store::set_wait_reason(job, slot, reason, None, wall))?;
+                self.write_pending()?;
                 note()?;
             }
             // Samples have stopped: perhaps there is another launcher, which puts them elsewhere.
@@ -92,6 +91,7 @@ impl Executor {
             Ok(Some((limits, segment))) => {
                 if news.is_some() {
                     self.written = now;
+                    self.throttle.history.written();
                 }
                 self.throttle.set_limits(limits);
                 if let Some(segment) = segment {
@@ -102,8 +102,8 @@ impl Executor {
             Ok(None) => Ok(false),
             // Somebody holds our own tables (DROP or ALTER EXTENSION) or our job's row. We wait anyway.
             Err(busy) if retry::is_transient(&busy) => {
-                if let Some((_, event)) = news {
-                    self.throttle.history.unwritten(event, system::monotonic());
+                if news.is_some() {
+                    self.throttle.history.unwritten(system::monotonic());
                 }
                 Ok(true)
             }
@@ -114,12 +114,13 @@ impl Executor {
     /// Writes down what there is to tell although no step follows; unless somebody has the job locked, for whom no worker stays. Called in
     /// a transaction.
     pub(super) fn tell_pending(&self) -> Result<()> {
-        let job = self.context.job().id;
-        retry::unless_in_the_way(|| {
-            spi::bookkeeping(|| {
-                let pending = self.throttle.history.pending();
-                pending.iter().try_for_each(|event| store::add_event(job, event.event, Some(&event.detail)))
-            })
+        retry::unless_in_the_way(|| self.write_pending())
+    }
+
+    fn write_pending(&self) -> Result<()> {
+        let (job, pending) = (self.context.job().id, self.throttle.history.pending());
+        spi::bookkeeping(|| {
+            pending.iter().try_for_each(|event| store::add_event(job, event.event, Some(&event.detail)))
         })
     }
 

@@ -22,7 +22,7 @@ const LONGEST: Duration = Duration::from_millis(250);
 const LOOK: Duration = Duration::from_secs(4);
 
 fn assert_unnoticed(longest: Longest, what: &str) {
-    assert!(longest.beyond_elsewhere() < LONGEST, "{what}: {longest:?}");
+    assert!(longest.is_within(LONGEST), "{what}: {longest:?}");
 }
 
 /// A database of its own, with the table.

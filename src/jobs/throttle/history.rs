@@ -29,7 +29,7 @@ pub struct History {
 }
 
 impl History {
-    /// To be written with the next step.
+    /// To be written with the next step, or sooner.
     pub fn tell(&mut self, event: Event) {
         self.pending.push(event);
     }
@@ -49,8 +49,9 @@ impl History {
         may
     }
 
-    /// The job is held back. `Some`: this should be seen now, in `wait_reason` and perhaps as an event.
-    pub fn held(&mut self, hold: &Hold, now: Duration) -> Option<(String, Option<Event>)> {
+    /// The job is held back. `Some`: this reason should be seen now, in `wait_reason`. `told`: what holds it back is in its history since
+    /// it was parked.
+    pub fn held(&mut self, hold: &Hold, told: bool, now: Duration) -> Option<String> {
         let since = *self.since.get_or_insert(now);
         self.last = Some(hold.clone());
         if now.saturating_sub(since) < WORTH_A_WORD {
@@ -61,17 +62,27 @@ impl History {
             return None;
         }
         self.shown = Some((hold.reason.clone(), now));
-        let news = hold.input != REST && self.open.is_none() && self.may_tell(hold.input, now);
-        if news {
-            self.open = Some((since, false));
+        if !told && hold.input != REST && self.open.is_none() && self.may_tell(hold.input, now) {
+            self.throttled(hold, since);
         }
-        Some((hold.reason.clone(), news.then(|| Event { event: "throttled", detail: hold.reason.clone() })))
+        Some(hold.reason.clone())
     }
 
-    /// What [`held`](Self::held) gave could not be written down: the event comes with the next step, the reason a while later.
-    pub fn unwritten(&mut self, event: Option<Event>, now: Duration) {
+    /// It is held back for so long that it is parked: nobody is to wonder why, whatever else was told lately.
+    pub fn parked(&mut self, hold: &Hold, now: Duration) {
+        if self.open.is_none() {
+            self.throttled(hold, self.since.unwrap_or(now));
+        }
+    }
+
+    fn throttled(&mut self, hold: &Hold, since: Duration) {
+        self.open = Some((since, false));
+        self.tell(Event { event: "throttled", detail: hold.reason.clone() });
+    }
+
+    /// The reason that [`held`](Self::held) gave could not be written down: it comes a while later.
+    pub fn unwritten(&mut self, now: Duration) {
         self.shown = Some((String::new(), now));
-        self.pending.extend(event);
     }
 
     /// A step may begin.
@@ -152,13 +163,15 @@ mod tests {
     #[test]
     fn a_long_wait_is_shown_and_refreshed_seldom() {
         let mut history = History::default();
-        assert_eq!(history.held(&hold("1 s"), at(0.0)), None);
-        let (reason, event) = history.held(&hold("2 s"), at(1.0)).unwrap();
-        assert_eq!((reason.as_str(), event.unwrap().event), ("2 s", "throttled"));
-        assert_eq!(history.held(&hold("3 s"), at(2.0)), None);
-        let (reason, event) = history.held(&hold("7 s"), at(6.5)).unwrap();
-        assert_eq!((reason.as_str(), event.is_none()), ("7 s", true));
-        assert_eq!(history.held(&hold("7 s"), at(60.0)), None, "nothing new");
+        assert_eq!(history.held(&hold("1 s"), false, at(0.0)), None);
+        assert_eq!(history.held(&hold("2 s"), false, at(1.0)).as_deref(), Some("2 s"));
+        assert_eq!(history.pending()[0].detail, "2 s");
+        assert_eq!(events(&mut history), ["throttled"]);
+        assert_eq!(history.held(&hold("3 s"), false, at(2.0)), None);
+        assert_eq!(history.held(&hold("7 s"), false, at(6.5)).as_deref(), Some("7 s"));
+        assert_eq!(history.held(&hold("7 s"), false, at(60.0)), None, "nothing new");
+        history.parked(&hold("7 s"), at(60.0));
+        assert!(events(&mut history).is_empty(), "told");
         history.released(at(61.0));
         assert_eq!(history.pending()[0].detail, "after 61.0 s");
         assert_eq!(events(&mut history), ["resumed"]);
@@ -167,13 +180,33 @@ mod tests {
     #[test]
     fn what_could_not_be_written_comes_again() {
         let mut history = History::default();
-        history.held(&hold("2 s"), at(0.0));
-        let (_, event) = history.held(&hold("2 s"), at(1.0)).unwrap();
-        history.unwritten(event, at(1.0));
-        assert_eq!(history.held(&hold("2 s"), at(1.2)), None, "not each moment");
-        assert_eq!(history.held(&hold("2 s"), at(6.5)), Some(("2 s".to_owned(), None)));
+        history.held(&hold("2 s"), false, at(0.0));
+        assert!(history.held(&hold("2 s"), false, at(1.0)).is_some());
+        history.unwritten(at(1.0));
+        assert_eq!(history.held(&hold("2 s"), false, at(1.2)), None, "not each moment");
+        assert_eq!(history.held(&hold("2 s"), false, at(6.5)).as_deref(), Some("2 s"));
         history.released(at(7.0));
         assert_eq!(events(&mut history), ["throttled", "resumed"]);
+    }
+
+    #[test]
+    fn whoever_is_parked_has_been_told() {
+        let mut history = History::default();
+        // A rest was shown a moment before.
+        let rest = Hold { input: REST, ..hold("rests") };
+        history.held(&rest, false, at(0.0));
+        assert_eq!(history.held(&rest, false, at(4.0)).as_deref(), Some("rests"));
+        assert_eq!(history.held(&hold("lag"), false, at(5.0)), None);
+        assert!(events(&mut history).is_empty());
+        history.parked(&hold("lag"), at(5.0));
+        assert_eq!(history.pending()[0].detail, "lag");
+        assert_eq!(events(&mut history), ["throttled"]);
+        // Whoever goes on for it knows.
+        let mut next = History::default();
+        next.held(&hold("lag"), true, at(0.0));
+        assert_eq!(next.held(&hold("lag"), true, at(2.0)).as_deref(), Some("lag"));
+        next.released(at(3.0));
+        assert!(events(&mut next).is_empty());
     }
 
     #[test]
@@ -183,7 +216,7 @@ mod tests {
         let mut now = 0.0;
         while now < 600.0 {
             for _ in 0..2 {
-                count += usize::from(history.held(&hold("x"), at(now)).is_some_and(|(_, event)| event.is_some()));
+                history.held(&hold("x"), false, at(now));
                 now += 1.5;
             }
             history.released(at(now));
@@ -200,7 +233,7 @@ mod tests {
         let (mut now, mut seen) = (0.0, Vec::new());
         for waited in [0.3; 100].into_iter().chain([0.0; 100]) {
             if waited > 0.0 {
-                assert_eq!(history.held(&hold("slow"), at(now)), None);
+                assert_eq!(history.held(&hold("slow"), false, at(now)), None);
             }
             now += waited;
             history.released(at(now));
