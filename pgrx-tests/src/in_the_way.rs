@@ -104,12 +104,13 @@ impl InTheWay {
                     session.run("COMMIT PREPARED 'left over'")
                 }))
             }
-            Self::Autovacuum => vacuum(session, "autovacuum, pid"),
+            Self::Autovacuum => vacuum(session, "autovacuum, pid", "autovacuum_enabled = on"),
             Self::AutovacuumAgainstWraparound => {
-                session.run("SET synchronous_commit = off; ALTER TABLE t SET (autovacuum_freeze_max_age = 100000)")?;
+                // The table is old enough from one moment on, with all that makes the vacuum slow: no quick one comes before.
+                session.run("SET synchronous_commit = off")?;
                 session
                     .run("DO $$BEGIN FOR i IN 1..110000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END$$")?;
-                vacuum(session, "autovacuum (to prevent wraparound), pid")
+                vacuum(session, "autovacuum (to prevent wraparound), pid", "autovacuum_freeze_max_age = 100000")
             }
             Self::ConcurrentIndex => {
                 // It waits for a writer, and has the table meanwhile.
@@ -139,13 +140,13 @@ impl InTheWay {
     }
 }
 
-/// An autovacuum that takes its time: a moment for each page.
-fn vacuum(mut session: Session, called: &str) -> Result<Holder> {
-    session.run(
+/// An autovacuum that takes its time: a moment for each page. `wanted`: because of this it comes.
+fn vacuum(mut session: Session, called: &str, wanted: &str) -> Result<Holder> {
+    session.run(&format!(
         "UPDATE t SET other = 1 WHERE id % 2 = 0;
-         ALTER TABLE t SET (autovacuum_enabled = on, autovacuum_vacuum_threshold = 1, autovacuum_vacuum_scale_factor = 0,
-             autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1)",
-    )?;
+         ALTER TABLE t SET ({wanted}, autovacuum_vacuum_threshold = 1, autovacuum_vacuum_scale_factor = 0,
+             autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1)"
+    ))?;
     let pid =
         wait_for_lock(&mut session, "a.backend_type = 'autovacuum worker' AND l.mode = 'ShareUpdateExclusiveLock'")?;
     Ok(Holder::new(format!("{called} {pid}"), move || {
