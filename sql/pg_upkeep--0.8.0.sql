@@ -406,15 +406,21 @@ CREATE VIEW upkeep.job_steps WITH (security_barrier) AS
 SELECT t.job, pg_catalog.row_number() OVER (PARTITION BY t.job ORDER BY t.path)::integer AS step_no,
        t.action,
        CASE WHEN k.own THEN t.statement END AS command,
-       t.relid, t.schemaname, t.relname, t.lock_mode, t.state, t.attempts,
+       t.relid, t.schemaname, t.relname, t.lock_mode,
+       CASE WHEN k.cut_off THEN 'failed' ELSE t.state END AS state, t.attempts,
        pg_catalog.round(t.lock_wait_time::pg_catalog.numeric, 3)::double precision AS lock_wait_time,
        pg_catalog.round(t.held_time::pg_catalog.numeric, 3)::double precision AS held_time,
-       t.started_at, t.finished_at, t.reversible,
-       CASE WHEN k.own THEN t.detail END AS detail
+       t.started_at, CASE WHEN k.cut_off THEN j.finished_at ELSE t.finished_at END AS finished_at, t.reversible,
+       CASE WHEN k.own AND NOT k.cut_off THEN t.detail
+            WHEN k.own AND j.state OPERATOR(pg_catalog.=) 'failed' THEN j.error_message
+            WHEN k.own THEN j.state END AS detail
 FROM upkeep._job_step t
 JOIN upkeep._job j ON j.id OPERATOR(pg_catalog.=) t.job
 CROSS JOIN LATERAL (
-    SELECT pg_catalog.pg_has_role(upkeep._owner(j.system_identifier, j.owner, j.owner_name), 'USAGE') AS own) k
+    SELECT pg_catalog.pg_has_role(upkeep._owner(j.system_identifier, j.owner, j.owner_name), 'USAGE') AS own,
+           -- The job has ended in the middle of this step, whose own transaction may have been the later one.
+           t.state OPERATOR(pg_catalog.=) 'running'
+               AND j.state OPERATOR(pg_catalog.=) ANY (ARRAY['failed', 'canceled']) AS cut_off) k
 WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
 COMMENT ON VIEW upkeep.job_steps IS
 'The steps of each job that is a sequence, in order: what is planned, what is at work and what is done. '

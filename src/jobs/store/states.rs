@@ -133,7 +133,6 @@ pub fn cancel(job: Uuid, why: Option<&str>) -> Result<bool> {
         &[job.into(), CLEANUP_PENDING.into()],
     )?;
     if canceled > 0 {
-        super::steps::interrupt(job, "canceled")?;
         add_event(job, "canceled", why)?;
         notify(job, "canceled")?;
     }
@@ -163,7 +162,6 @@ pub fn fail(job: Uuid, error: &Error) -> Result<()> {
         ],
     )?;
     if failed > 0 {
-        super::steps::interrupt(job, &error.message)?;
         add_event(job, "failed", Some(&error.message))?;
         notify(job, "failed")?;
     }

@@ -85,7 +85,8 @@ pub fn all(job: Uuid) -> Result<Vec<Step>> {
     )
 }
 
-/// A step begins, or begins again after the job was. Not of a job that was canceled meanwhile, whose last answer is written down.
+/// A step begins, or begins again after the job was. Not of a job that was canceled meanwhile, whose last answer is written down. One at
+/// which its job ends stays `running` here, since that is another's transaction: `upkeep.job_steps` knows.
 pub fn begin(job: Uuid, path: &[i32]) -> Result<()> {
     spi::execute(
         "UPDATE upkeep._job_step SET state = 'running', attempts = attempts OPERATOR(pg_catalog.+) 1,
@@ -107,12 +108,13 @@ pub fn end(job: Uuid, path: &[i32], state: &str, detail: Option<&str>, rows_left
     .map(drop)
 }
 
-/// What has failed is done again, with the job, and what has left rows if the job begins again: one that goes on is past it.
+/// What has failed, or was cut off by the job's end, is done again with the job, and what has left rows if the job begins again: one
+/// that goes on is past it.
 pub fn plan_again(job: Uuid, goes_on: bool) -> Result<()> {
     spi::execute(
         "UPDATE upkeep._job_step SET state = 'planned', rows_left = NULL, detail = NULL, finished_at = NULL
          WHERE job OPERATOR(pg_catalog.=) $1
-           AND (state OPERATOR(pg_catalog.=) 'failed'
+           AND (state OPERATOR(pg_catalog.=) ANY (ARRAY['failed', 'running'])
                 OR state OPERATOR(pg_catalog.=) 'done' AND rows_left OPERATOR(pg_catalog.>) 0 AND NOT $2)",
         &[job.into(), goes_on.into()],
     )
@@ -128,16 +130,6 @@ pub fn note_locks(job: Uuid, path: &[i32], times: &Times) -> Result<()> {
                 held_time = held_time OPERATOR(pg_catalog.+) $5
          WHERE job OPERATOR(pg_catalog.=) $1 AND path OPERATOR(pg_catalog.=) $2",
         &[job.into(), path.to_vec().into(), times.in_vain.into(), ms(times.waited).into(), ms(times.held).into()],
-    )
-    .map(drop)
-}
-
-/// The job has ended in the middle of a step.
-pub fn interrupt(job: Uuid, why: &str) -> Result<()> {
-    spi::execute(
-        "UPDATE upkeep._job_step SET state = 'failed', detail = $2, finished_at = pg_catalog.clock_timestamp()
-         WHERE job OPERATOR(pg_catalog.=) $1 AND state OPERATOR(pg_catalog.=) 'running'",
-        &[job.into(), why.into()],
     )
     .map(drop)
 }
