@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use upkeep_tests::beside::{Beside, Longest};
 use upkeep_tests::cluster::{Cluster, PATIENCE};
@@ -157,7 +157,14 @@ fn partitions_that_come_and_go_are_locked_or_passed_over() -> Result<()> {
     let comes_and_goes = thread::spawn(move || -> Result<u32> {
         let mut count = 0;
         while !stop.load(Ordering::Relaxed) {
-            other.run("CREATE TABLE late PARTITION OF tree FOR VALUES FROM (20000) TO (20010)")?;
+            // Nobody is to wait behind this one, who waits for whoever looks at the whole tree.
+            other.run("SET lock_timeout = '20ms'")?;
+            let come = "CREATE TABLE late PARTITION OF tree FOR VALUES FROM (20000) TO (20010)";
+            if let Err(error) = other.run(come) {
+                ensure!(format!("{error:#}").contains("lock timeout"), error);
+                continue;
+            }
+            other.run("RESET lock_timeout")?;
             other.run("ALTER TABLE tree DETACH PARTITION late CONCURRENTLY")?;
             other.run("DROP TABLE late")?;
             count += 1;
