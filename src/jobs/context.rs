@@ -4,6 +4,7 @@
 //! Work that is a part of other work ([`super::sequence`]) gets a context of its own, one level down: the same services, its own
 //! parameters, its own place.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -18,7 +19,7 @@ use crate::error::Result;
 /// The state of one worker slot, handed to each step.
 #[derive(Clone, Debug)]
 pub struct Context {
-    job: Job,
+    job: Rc<Job>,
     slot: i32,
     /// Of nested work: its number on each level. Empty: the job's own.
     place: Vec<usize>,
@@ -52,7 +53,7 @@ pub(super) struct Done {
 impl Context {
     pub(super) fn new(job: Job, slot: i32, cursor: Option<Value>, batch_time: Duration) -> Self {
         Context {
-            job,
+            job: Rc::new(job),
             slot,
             place: Vec::new(),
             workers: 1,
@@ -107,7 +108,7 @@ impl Context {
 
     /// Where this slot is; `None`: it has nothing in hand.
     pub fn cursor<T: DeserializeOwned>(&self) -> Result<Option<T>> {
-        Ok(self.cursor.as_ref().map(|cursor| serde_json::from_value(cursor.clone())).transpose()?)
+        Ok(self.cursor.as_ref().map(T::deserialize).transpose()?)
     }
 
     pub fn set_cursor(&mut self, cursor: &impl Serialize) -> Result<()> {
@@ -126,6 +127,10 @@ impl Context {
     /// As it is stored.
     pub(super) fn written_cursor(&self) -> Option<&Value> {
         self.cursor.as_ref()
+    }
+
+    pub(super) fn take_cursor(&mut self) -> Option<Value> {
+        self.cursor.take()
     }
 
     pub(super) fn put_cursor(&mut self, cursor: Option<Value>) {
@@ -254,10 +259,10 @@ impl Context {
     }
 
     /// The context of work one level down: `number` of its siblings, which is to do `params` with `relid`, and is at `cursor`.
-    pub(super) fn part(&self, number: usize, job: Job, cursor: Option<Value>) -> Context {
+    pub(super) fn part(&self, number: usize, job: Rc<Job>, cursor: Option<Value>) -> Context {
         let mut place = self.place.clone();
         place.push(number);
-        Context { job, place, cursor, step: Done::default(), ..self.clone() }
+        Context { job, place, cursor, locks: self.locks.clone(), step: Done::default(), ..*self }
     }
 }
 

@@ -11,16 +11,28 @@ use crate::error::{Error, SqlState};
 pub(super) struct Cursor {
     /// Which part is at work, and its cursor.
     pub at: usize,
+    #[serde(skip_serializing_if = "is_default")]
     pub part: Option<Value>,
     /// Rows that the parts before have left.
+    #[serde(skip_serializing_if = "is_default")]
     pub left: i64,
     /// What the whole of the part at work is, in its own units, and how much of it is done (0..1).
+    #[serde(skip_serializing_if = "is_default")]
     pub whole: f64,
+    #[serde(skip_serializing_if = "is_default")]
     pub made: f64,
+    #[serde(skip_serializing_if = "is_default")]
     pub plans: u32,
     /// It goes backwards, because of this; and how often a statement that was to undo something was in vain.
+    #[serde(skip_serializing_if = "is_default")]
     pub undoing: Option<Reason>,
+    #[serde(skip_serializing_if = "is_default")]
     pub in_vain: u32,
+}
+
+/// What says nothing is not written with each step.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Why a job has to be undone, kept until that is done.

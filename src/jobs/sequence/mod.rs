@@ -8,6 +8,7 @@ mod cursor;
 mod tree;
 mod undo;
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -18,7 +19,7 @@ use self::tree::{Node, tree, write};
 use super::context::Context;
 use super::kind::{Completion, Job, Outcome, Plan, Work};
 use super::store::steps;
-pub use super::store::steps::{Planned, Step};
+pub use super::store::steps::Planned;
 use crate::ddl;
 use crate::error::{Error, INTERNAL_ERROR, Result};
 use crate::server::{Oid, spi};
@@ -47,8 +48,15 @@ pub struct Sequence {
     path: Vec<i32>,
     /// `None`: not read yet, or not planned.
     nodes: Option<Vec<Node>>,
-    /// The part at work.
-    open: Option<(usize, Box<dyn Work>)>,
+    open: Option<Open>,
+}
+
+/// The part at work.
+struct Open {
+    number: usize,
+    /// What it works on, as its own job.
+    job: Rc<Job>,
+    work: Box<dyn Work>,
 }
 
 impl Sequence {
@@ -68,11 +76,6 @@ impl Sequence {
 
     fn nodes(&self) -> &[Node] {
         self.nodes.as_deref().unwrap_or_default()
-    }
-
-    /// What the part of this number works on, as its own job.
-    fn job_of(&self, step: &Step) -> Job {
-        Job { relid: step.relid, params: step.params.clone(), ..self.job.clone() }
     }
 
     /// Reads what is planned, and plans if nothing is. `false`: it has just been planned, which is a step of its own.
@@ -117,20 +120,21 @@ impl Sequence {
         })
     }
 
-    /// The work of a part, opened if it is not yet.
-    fn work(&mut self, number: usize) -> Result<&mut Box<dyn Work>> {
-        if self.open.as_ref().is_none_or(|(open, _)| *open != number) {
-            let work: Box<dyn Work> = match self.nodes().get(number) {
-                Some(Node::Step(step)) => self.parts.open(&self.job_of(step))?,
-                Some(Node::Sequence(nodes)) => Box::new(self.nested(number, nodes.clone())),
+    /// A part, opened if it is not yet.
+    fn opened(&mut self, number: usize) -> Result<&mut Open> {
+        if self.open.as_ref().is_none_or(|open| open.number != number) {
+            let (job, work): (Job, Box<dyn Work>) = match self.nodes().get(number) {
+                Some(Node::Step(step)) => {
+                    let job = Job { relid: step.relid, params: step.params.clone(), ..self.job.clone() };
+                    let work = self.parts.open(&job)?;
+                    (job, work)
+                }
+                Some(Node::Sequence(nodes)) => (self.job.clone(), Box::new(self.nested(number, nodes.clone()))),
                 None => return Err(Error::new(INTERNAL_ERROR, format!("a sequence has no part {number}"))),
             };
-            self.open = Some((number, work));
+            self.open = Some(Open { number, job: Rc::new(job), work });
         }
-        match &mut self.open {
-            Some((_, work)) => Ok(work),
-            None => Err(Error::new(INTERNAL_ERROR, "a part that was just opened is not there")),
-        }
+        self.open.as_mut().ok_or_else(|| Error::new(INTERNAL_ERROR, "a part that was just opened is not there"))
     }
 
     /// Runs one step of the part at work, in a context of its own, and takes over what that has done.
@@ -141,17 +145,14 @@ impl Sequence {
         run: impl FnOnce(&mut Box<dyn Work>, &mut Context) -> Result<Outcome>,
     ) -> Result<(Outcome, Option<String>)> {
         let at = cursor.at;
-        let (job, weight) = match self.nodes().get(at) {
-            Some(Node::Step(step)) => (self.job_of(step), 1.0),
-            Some(node) => (self.job.clone(), node.steps() as f64),
-            None => return Err(Error::new(INTERNAL_ERROR, format!("a sequence has no part {at}"))),
-        };
-        let mut inner = context.part(at, job, cursor.part.take());
-        let outcome = run(self.work(at)?, &mut inner)?;
+        let weight = self.nodes().get(at).map_or(0, Node::steps) as f64;
+        let open = self.opened(at)?;
+        let mut inner = context.part(at, Rc::clone(&open.job), cursor.part.take());
+        let outcome = run(&mut open.work, &mut inner)?;
         if let (Some(path), Some(times)) = (self.step_path(at), ddl::times_of_attempts()) {
             spi::bookkeeping(|| steps::note_locks(self.job.id, path, &times))?;
         }
-        cursor.part = inner.written_cursor().cloned();
+        cursor.part = inner.take_cursor();
         context.take_locks(&inner);
         let has_progressed = inner.has_progressed();
         let done = inner.take_step();
@@ -263,7 +264,7 @@ impl Sequence {
     }
 
     fn at_work(&self) -> Option<&dyn Work> {
-        self.open.as_ref().map(|(_, work)| work.as_ref())
+        self.open.as_ref().map(|open| open.work.as_ref())
     }
 }
 
@@ -281,7 +282,7 @@ impl Work for Sequence {
         if let Some(error) = cursor.undoing.clone() {
             return self.undo_step(context, cursor, error);
         }
-        let is_open = self.open.as_ref().is_some_and(|(open, _)| *open == cursor.at);
+        let is_open = self.open.as_ref().is_some_and(|open| open.number == cursor.at);
         if self.nodes().get(cursor.at).is_none_or(|node| !is_open && node.is_finished()) {
             let outcome = self.go_on(context, &mut cursor)?;
             context.set_cursor(&cursor)?;
@@ -325,9 +326,9 @@ impl Work for Sequence {
     fn keep_answer(&self, context: &Context, answer: &Result<Completion>) -> Option<Value> {
         let cursor: Cursor = context.cursor().ok().flatten()?;
         // What is undone looks for itself.
-        let (_, work) = self.open.as_ref().filter(|(open, _)| *open == cursor.at && cursor.undoing.is_none())?;
-        let inner = context.part(cursor.at, self.job.clone(), cursor.part.clone());
-        let part = work.keep_answer(&inner, answer)?;
+        let open = self.open.as_ref().filter(|open| open.number == cursor.at && cursor.undoing.is_none())?;
+        let inner = context.part(cursor.at, Rc::clone(&open.job), cursor.part.clone());
+        let part = open.work.keep_answer(&inner, answer)?;
         serde_json::to_value(Cursor { part: Some(part), ..cursor }).ok()
     }
 
