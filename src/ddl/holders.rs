@@ -55,11 +55,7 @@ impl Blockers {
     }
 
     fn names(&self) -> String {
-        let names: Vec<&str> = self.0.iter().take(NAMED).map(|blocker| &*blocker.who).collect();
-        match self.0.len().saturating_sub(NAMED) {
-            0 => names.join(", "),
-            more => format!("{} and {more} more", names.join(", ")),
-        }
+        listed(&self.0.iter().map(|blocker| blocker.who.as_str()).collect::<Vec<_>>())
     }
 
     /// To know whether they are others later.
@@ -138,15 +134,7 @@ pub fn blockers(wanted: &[Wanted], since: i64) -> Result<Blockers> {
             let args = [relids.into(), below.into(), conflicts.into(), database.into(), since.into(), MOMENT.into()];
             spi::query(IN_THE_WAY, &args, |row| {
                 let (table, holds) = (row.next_legible()?.unwrap_or_default(), row.next()?);
-                let who = Who {
-                    pid: row.next_or_null()?,
-                    gid: row.next_legible()?,
-                    user: row.next_legible()?,
-                    backend_type: row.next_legible()?,
-                    state: row.next_legible()?,
-                    query: row.next_legible()?,
-                    seconds: row.next_or_null()?,
-                };
+                let who = Who::read(&row)?;
                 let since: String = row.next()?;
                 let identity = match (who.pid, &who.gid) {
                     (Some(pid), _) => format!("{pid} {since}"),
@@ -182,24 +170,19 @@ pub fn whom_it_waits_for(pid: i32) -> Result<Option<String>> {
          LEFT JOIN pg_catalog.pg_prepared_xacts p ON p.transaction OPERATOR(pg_catalog.=) w.transactionid
          ORDER BY a.xact_start NULLS FIRST, b.pid",
         &[pid.into(), MOMENT.into()],
-        |row| {
-            Ok(Who {
-                pid: row.next_or_null()?.filter(|&pid: &i32| pid != 0),
-                gid: row.next_legible()?,
-                user: row.next_legible()?,
-                backend_type: row.next_legible()?,
-                state: row.next_legible()?,
-                query: row.next_legible()?,
-                seconds: row.next_or_null()?,
-            })
-        },
+        |row| Who::read(&row),
     )?;
-    let names: Vec<String> = found.iter().take(NAMED).map(Who::describe).collect();
-    Ok(match found.len().saturating_sub(NAMED) {
-        _ if names.is_empty() => None,
-        0 => Some(format!("held by {}", names.join(", "))),
-        more => Some(format!("held by {} and {more} more", names.join(", "))),
-    })
+    let names: Vec<String> = found.iter().map(Who::describe).collect();
+    Ok((!names.is_empty()).then(|| format!("held by {}", listed(&names))))
+}
+
+/// `a, b, c, d, e and 3 more`
+fn listed(names: &[impl AsRef<str>]) -> String {
+    let named = names.iter().take(NAMED).map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(NAMED) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
 }
 
 struct Who {
@@ -214,6 +197,20 @@ struct Who {
 }
 
 impl Who {
+    /// The columns that come next.
+    fn read(row: &spi::Row) -> Result<Self> {
+        Ok(Who {
+            // 0: a prepared transaction, which has no process.
+            pid: row.next_or_null()?.filter(|&pid: &i32| pid != 0),
+            gid: row.next_legible()?,
+            user: row.next_legible()?,
+            backend_type: row.next_legible()?,
+            state: row.next_legible()?,
+            query: row.next_legible()?,
+            seconds: row.next_or_null()?,
+        })
+    }
+
     fn describe(&self) -> String {
         let user = self.user.as_deref();
         let Some(pid) = self.pid else {
