@@ -112,8 +112,10 @@ fn cargo_pgrx() -> Result<PathBuf> {
     }
     println!("installing cargo-pgrx {wanted} into target/tools, once; it takes some minutes ...");
     let mut install = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    install.current_dir(paths::root()).args(["install", "--quiet", "cargo-pgrx", "--locked", "--version"]);
+    install.current_dir(paths::root()).args(["install", "--quiet", "cargo-pgrx", "--locked", "--debug", "--version"]);
     install.arg(format!("={wanted}")).arg("--root").arg(paths::target().join("tools"));
+    // It works for a second: what an optimized build would cost is never had back.
+    install.env("CARGO_PROFILE_DEV_DEBUG", "0");
     command::capture(install.env_remove("RUSTFLAGS"))?;
     Ok(ours)
 }

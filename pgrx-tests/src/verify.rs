@@ -17,6 +17,7 @@ mod report;
 mod scripts;
 mod smoke;
 mod sql_names;
+mod stuck;
 mod tidy;
 mod upgrade;
 

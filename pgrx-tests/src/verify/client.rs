@@ -5,17 +5,22 @@
 
 use std::collections::BTreeSet;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 
 use super::cargo_steps::plain_cargo;
 use super::client_tests::{self, Test};
-use super::{Flaky, Passed, Suite, smoke};
+use super::{Flaky, Passed, Suite, smoke, stuck};
+use crate::command::{self, Watched};
+use crate::hostile;
 use crate::testing::TREE_VARIABLE;
-use crate::{command, hostile};
 
 /// Client tests mostly wait for workers: more of them than cores keep both cores busy.
 const THREADS: &str = "4";
+
+/// Much longer than any test takes, or the compiler for one program of tests: what is silent for so long hangs.
+const SILENCE: Duration = Duration::from_secs(600);
 
 /// The files of client tests that are hostile in every run: each verb, and what works in the background, in about five minutes.
 const HOSTILE_CHOICE: &[&str] = &[
@@ -54,14 +59,13 @@ pub fn smoke(suite: &Suite) -> Result<Passed> {
 
 /// All tests, or the chosen ones.
 fn run(suite: &Suite, chosen: Option<Vec<Test>>, hostile: bool, what: &str) -> Result<Passed> {
-    let first = command::output(&mut cargo_test(suite, chosen.as_deref(), hostile, THREADS)?)?;
+    let first = cargo_test(suite, chosen.as_deref(), hostile, THREADS)?;
     let output = String::from_utf8_lossy(&first.stdout).into_owned();
     let count = count_passed(&output);
     let mut flaky = Vec::new();
     if !first.status.success() {
         let failed = failed_tests(&first);
-        if !failed.is_empty() && command::output(&mut cargo_test(suite, Some(&failed), hostile, "1")?)?.status.success()
-        {
+        if !failed.is_empty() && cargo_test(suite, Some(&failed), hostile, "1")?.status.success() {
             flaky =
                 failed.iter().map(|test| Flaky { test: test.to_string(), said: said(&output, &test.name) }).collect();
         }
@@ -73,7 +77,24 @@ fn run(suite: &Suite, chosen: Option<Vec<Test>>, hostile: bool, what: &str) -> R
     Ok(Passed { output: format!("{output}{count} {what}\n"), flaky })
 }
 
-fn cargo_test(suite: &Suite, chosen: Option<&[Test]>, hostile: bool, threads: &str) -> Result<Command> {
+/// Runs them. Tests that hang are an error, which says what they were at.
+fn cargo_test(suite: &Suite, chosen: Option<&[Test]>, hostile: bool, threads: &str) -> Result<Output> {
+    let mut cargo = command_of(suite, chosen, hostile, threads)?;
+    let room = &suite.tree()?.room;
+    let Watched { output, hung } = command::watch(&mut cargo, SILENCE, || stuck::sessions(room))?;
+    if let Some(sessions) = hung {
+        let said = String::from_utf8_lossy(&output.stdout);
+        let tests = stuck::tests(&said);
+        bail!(
+            "{}\nnothing was said for {SILENCE:?}; not ended: {}\n{sessions}",
+            command::said(&output),
+            tests.join(", ")
+        );
+    }
+    Ok(output)
+}
+
+fn command_of(suite: &Suite, chosen: Option<&[Test]>, hostile: bool, threads: &str) -> Result<Command> {
     let mut cargo = plain_cargo("test");
     cargo.args(["--package", "pg_upkeep-tests", "--no-fail-fast"]);
     let skipped = || hostile::SKIPPED.iter().map(|&(test, _)| test).filter(|_| hostile);

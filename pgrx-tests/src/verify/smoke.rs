@@ -1,5 +1,5 @@
-//! About a tenth of the client tests: what each mechanism needs at least, and what the server does otherwise from version to
-//! version. It tells whether a version holds at all; the whole suite runs on the oldest and on the newest.
+//! About an eighth of the client tests: what each mechanism needs at least, and what the server does otherwise from version to
+//! version. It tells whether a version holds at all; the whole suite runs on the newest.
 
 use anyhow::{Context, Result};
 
@@ -48,6 +48,18 @@ const CHOICE: &[(&str, &[&str])] = &[
         ],
     ),
     ("jobs/in_the_way", &["nobody_can_lock_the_tables_themselves", "a_full_queue_of_notifications_is_nothing_to_jobs"]),
+    (
+        "house/lock_attempts",
+        &[
+            "nobody_waits_behind_a_job_that_waits_for_somebody",
+            "an_autovacuum_yields_after_a_second_of_attempts",
+            "partitions_that_come_and_go_are_locked_or_passed_over",
+            "who_loses_his_rights_while_he_waits_changes_nothing",
+            "a_standby_that_stalls_keeps_no_lock",
+        ],
+    ),
+    ("house/older_dumps", &["dumps_of_older_versions_are_restored_and_go_on"]),
+    ("house/released_dumps", &["work_and_deletions_of_released_versions_mean_what_they_meant"]),
     ("indexes/bloat", &["deleted_and_vacuumed_rows_are_bloat"]),
     ("indexes/cases", &["used_kept_unused", "duplicate_and_redundant"]),
     ("indexes/views", &["repairs_repair"]),
