@@ -17,6 +17,7 @@ pub mod in_the_way;
 pub mod jobs;
 pub mod measure;
 pub mod observe;
+pub mod overdue;
 pub mod paths;
 pub mod pg;
 pub mod prepare;

@@ -10,19 +10,24 @@ use postgres::types::FromSqlOwned;
 use postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
 use crate::hostile;
+use crate::overdue::Watched;
 
 /// A client of the `postgres` crate, and what the server told it on the side.
 pub struct Session {
     client: Client,
     notices: Arc<Mutex<Vec<DbError>>>,
+    watched: Arc<Watched>,
 }
 
 impl Session {
     pub fn open(mut config: Config) -> Result<Self> {
+        let server = config.clone();
         let notices = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&notices);
         config.notice_callback(move |notice| sink.lock().expect("nobody panics here").push(notice));
-        Ok(Self { client: config.connect(NoTls).context("cannot connect")?, notices })
+        let client = config.connect(NoTls).context("cannot connect")?;
+        let watched = Watched::new(server, client.cancel_token());
+        Ok(Self { client, notices, watched })
     }
 
     /// Runs any number of statements: one transaction, unless the text says otherwise.
@@ -32,19 +37,19 @@ impl Session {
 
     /// The one value of a query.
     pub fn value<T: FromSqlOwned>(&mut self, sql: &str) -> Result<T> {
-        let row = self.client.query_one(&*plain(sql), &[]).map_err(|e| explain(&e, sql))?;
+        let row = self.send(sql, |client, sql| client.query_one(sql, &[])).map_err(|e| explain(&e, sql))?;
         row.try_get(0).with_context(|| sql.to_owned())
     }
 
     /// The first column of each row.
     pub fn values<T: FromSqlOwned>(&mut self, sql: &str) -> Result<Vec<T>> {
-        let rows = self.client.query(&*plain(sql), &[]).map_err(|e| explain(&e, sql))?;
+        let rows = self.send(sql, |client, sql| client.query(sql, &[])).map_err(|e| explain(&e, sql))?;
         rows.iter().map(|row| row.try_get(0).with_context(|| sql.to_owned())).collect()
     }
 
     /// The rows as text, columns separated by `|`, null as nothing: what `psql -At` prints.
     pub fn rows(&mut self, sql: &str) -> Result<Vec<String>> {
-        let messages = self.client.simple_query(&plain(sql)).map_err(|e| explain(&e, sql))?;
+        let messages = self.send(sql, |client, sql| client.simple_query(sql)).map_err(|e| explain(&e, sql))?;
         let line = |row: postgres::SimpleQueryRow| {
             (0..row.len()).map(|i| row.get(i).unwrap_or_default().to_owned()).collect::<Vec<_>>().join("|")
         };
@@ -77,12 +82,27 @@ impl Session {
         std::mem::take(&mut *self.notices.lock().expect("nobody panics here"))
     }
 
+    /// What cancels a statement of this session that lasts too long.
+    pub fn watched(&self) -> Arc<Watched> {
+        Arc::clone(&self.watched)
+    }
+
     pub fn pid(&mut self) -> Result<i32> {
         self.value("SELECT pg_backend_pid()")
     }
 
     fn batch(&mut self, sql: &str) -> Result<(), postgres::Error> {
-        self.client.batch_execute(&plain(sql))
+        self.send(sql, |client, sql| client.batch_execute(sql))
+    }
+
+    fn send<T>(&mut self, sql: &str, run: impl FnOnce(&mut Client, &str) -> T) -> T {
+        let sql = plain(sql);
+        self.watched.begins();
+        let result = run(&mut self.client, &sql);
+        if let Some(sessions) = self.watched.ends() {
+            println!("it was canceled, as it did not end: {sql}\nwhat the server was doing then:\n{sessions}");
+        }
+        result
     }
 }
 

@@ -9,11 +9,11 @@ use anyhow::{Context, Result};
 
 use crate::cluster::{Cluster, ClusterBuilder, PATIENCE};
 use crate::extension::Flavour;
-use crate::hostile;
 use crate::prepare::Postgres;
 use crate::session::Session;
 use crate::tree::Tree;
 use crate::wait::wait_until;
+use crate::{hostile, overdue};
 
 /// Names the tree to test: its `pg_config`. `cargo verify` sets it; without it the embedded PostgreSQL is prepared.
 pub const TREE_VARIABLE: &str = "UPKEEP_TREE";
@@ -22,6 +22,7 @@ pub const TREE_VARIABLE: &str = "UPKEEP_TREE";
 pub fn tree() -> &'static Tree {
     static TREE: OnceLock<Tree> = OnceLock::new();
     TREE.get_or_init(|| {
+        overdue::watch();
         let tree = match std::env::var_os(TREE_VARIABLE) {
             Some(pg_config) => Tree::open(&PathBuf::from(pg_config)),
             None => Postgres::new(None).and_then(|pg| pg.tree(Flavour::Dev)),

@@ -32,8 +32,8 @@ use self::report::{Finished, Report};
 use crate::args::Args;
 use crate::extension::Flavour;
 use crate::prepare::Postgres;
-use crate::schema;
 use crate::tree::Tree;
+use crate::{overdue, schema};
 
 /// What the steps work on.
 pub struct Suite {
@@ -136,6 +136,7 @@ pub fn run(mut args: Args) -> Result<ExitCode> {
     args.finish()?;
     println!("verifying on PostgreSQL {}", postgres.installation.version);
 
+    overdue::watch();
     let clock = Instant::now();
     // All before the first step: cargo would make one of them wait for what another step compiles.
     let needs = |flavour| lanes.iter().flatten().any(|step| step.needs == Some(flavour));

@@ -1,10 +1,12 @@
 //! The harness itself: what the other tests rely on.
 
 use std::thread;
+use std::time::Duration;
 
 use anyhow::Result;
 use upkeep_tests::cluster::{PATIENCE, Stop};
 use upkeep_tests::faults::{self, Blow};
+use upkeep_tests::jobs::{ENDLESS, join, meanwhile};
 use upkeep_tests::testing::{self, wait_for_text};
 use upkeep_tests::wait::wait_until;
 
@@ -35,6 +37,25 @@ fn errors_and_notices_can_be_looked_at() -> Result<()> {
     let notices = session.notices();
     assert_eq!(notices.iter().map(|n| n.message()).collect::<Vec<_>>(), ["careful"]);
     assert!(session.error("SELECT 1").is_err(), "no error where one is expected must not pass");
+    Ok(())
+}
+
+#[test]
+fn a_statement_that_does_not_end_is_canceled() -> Result<()> {
+    let db = testing::database()?;
+    let sleeper = db.connect()?;
+    let watched = sleeper.watched();
+    watched.end_what_is_overdue(Duration::ZERO);
+    let sleeping = meanwhile(sleeper, ENDLESS);
+    let asleep =
+        format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND wait_event = 'PgSleep'", db.name);
+    wait_for_text(&mut db.connect()?, &asleep, "1")?;
+    watched.end_what_is_overdue(PATIENCE);
+    watched.end_what_is_overdue(Duration::ZERO);
+    let (mut sleeper, result) = join(sleeping)?;
+    let error = format!("{:#}", result.expect_err("it does not end by itself"));
+    assert!(error.contains("57014"), "{error}");
+    assert_eq!(sleeper.text("SELECT 1")?, "1");
     Ok(())
 }
 
