@@ -176,12 +176,16 @@ fn fifty_databases_take_their_turns() -> Result<()> {
     for kind in ["scheduler", "executor"] {
         wait_until("the workers to leave", PATIENCE, || workers(&mut admin, kind).is_ok_and(|all| all.is_empty()))?;
     }
+    let mut times = Vec::new();
     for number in 0..DATABASES {
         // The statement makes one as well: on a busy machine the disk has its part behind it.
         admin.run("CHECKPOINT")?;
         let clock = Instant::now();
         admin.run(&format!("DROP DATABASE db_{number}"))?;
-        assert!(clock.elapsed() < Duration::from_secs(2), "DROP DATABASE took {:?}", clock.elapsed());
+        times.push(clock.elapsed());
     }
+    // One of them may meet a moment at which the machine does other things; whoever waited for us would do so each time.
+    times.sort();
+    assert!(times[DATABASES / 2] < Duration::from_secs(1), "DROP DATABASE took {times:?}");
     Ok(())
 }
