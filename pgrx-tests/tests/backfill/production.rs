@@ -143,6 +143,7 @@ fn a_failover_under_load_loses_no_row_and_does_none_twice() -> Result<()> {
 #[test]
 fn fifty_databases_take_their_turns() -> Result<()> {
     const DATABASES: usize = 50;
+    const OTHERS: usize = 10;
     let server =
         testing::server("fifty").preloaded().set("upkeep.max_workers", 3).set("max_connections", 150).start()?;
     let mut admin = server.connect("postgres")?;
@@ -153,6 +154,9 @@ fn fifty_databases_take_their_turns() -> Result<()> {
     )?;
     for number in 0..DATABASES {
         admin.run(&format!("CREATE DATABASE db_{number} TEMPLATE seed STRATEGY file_copy"))?;
+    }
+    for number in 0..OTHERS {
+        admin.run(&format!("CREATE DATABASE other_{number} STRATEGY file_copy"))?;
     }
     let mut jobs = Vec::new();
     for number in 0..DATABASES {
@@ -176,16 +180,25 @@ fn fifty_databases_take_their_turns() -> Result<()> {
     for kind in ["scheduler", "executor"] {
         wait_until("the workers to leave", PATIENCE, || workers(&mut admin, kind).is_ok_and(|all| all.is_empty()))?;
     }
-    let mut times = Vec::new();
-    for number in 0..DATABASES {
+    // By the side of databases that we have never been in: the machine has its part in each.
+    let mut drop = |database: String| -> Result<Duration> {
         // The statement makes one as well: on a busy machine the disk has its part behind it.
         admin.run("CHECKPOINT")?;
         let clock = Instant::now();
-        admin.run(&format!("DROP DATABASE db_{number}"))?;
-        times.push(clock.elapsed());
+        admin.run(&format!("DROP DATABASE {database}"))?;
+        Ok(clock.elapsed())
+    };
+    let (mut ours, mut others) = (Vec::new(), Vec::new());
+    for number in 0..DATABASES {
+        ours.push(drop(format!("db_{number}"))?);
+        if number < OTHERS {
+            others.push(drop(format!("other_{number}"))?);
+        }
     }
-    // One of them may meet a moment at which the machine does other things; whoever waited for us would do so each time.
-    times.sort();
-    assert!(times[DATABASES / 2] < Duration::from_secs(1), "DROP DATABASE took {times:?}");
+    let median = |times: &mut Vec<Duration>| {
+        times.sort();
+        times[times.len() / 2]
+    };
+    assert!(median(&mut ours) < 3 * median(&mut others) + Duration::from_millis(200), "{ours:?}, others {others:?}");
     Ok(())
 }
