@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use upkeep_tests::beside::{Beside, Longest};
 use upkeep_tests::cluster::{Cluster, PATIENCE};
 use upkeep_tests::in_the_way::{self, InTheWay};
-use upkeep_tests::jobs::{describe, join, state, wait, wait_for_error};
+use upkeep_tests::jobs::{describe, join, state, wait, wait_for_error, wait_for_state_within};
 use upkeep_tests::session::Session;
 use upkeep_tests::testing::{self, wait_for_text};
 use upkeep_tests::wait::wait_until;
@@ -189,7 +189,8 @@ fn partitions_that_come_and_go_are_locked_or_passed_over() -> Result<()> {
     cluster.set("upkeep.ddl_lock_timeout", "10s")?;
     cluster.reload()?;
     session.run(&format!("SELECT upkeep.retry('{job}')"))?;
-    wait(&mut session, &job)?;
+    // A thousand tables take their time on a busy machine.
+    wait_for_state_within(&mut session, &job, "done", 10 * PATIENCE)?;
     enough.store(true, Ordering::Relaxed);
     assert!(join(comes_and_goes)?? > 0);
     assert_eq!(session.text("SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'zz_upkeep%'")?, "0");
