@@ -63,10 +63,10 @@ pub fn launcher() -> Result<Option<Launcher>> {
 /// Asks for a scheduler in this database once the caller's transaction has
 /// committed. False: there is no launcher to ask.
 pub fn wake_at_commit() -> Result<bool> {
+    // Ours until we end, also if that is long after PREPARE TRANSACTION: the launcher asks for it, and one that comes later, too.
+    Lock::new(Purpose::Uncommitted, 0).share_for_transaction();
     let Some(launcher) = launcher()? else { return Ok(false) };
     let Some(entry) = launcher.segment.database(catalog::my_database()) else { return Ok(false) };
-    // Ours until we end, also if that is long after PREPARE TRANSACTION: the launcher asks for it.
-    Lock::new(Purpose::Uncommitted, 0).share_for_transaction();
     commit::count(launcher.pid, Counters { committed: &entry.wake, prepared: &entry.prepared });
     Ok(true)
 }

@@ -22,6 +22,8 @@ const WITHOUT_ROOM: Duration = Duration::from_secs(5);
 
 /// While something is due by the clock, how often at least to look whether the clock was set.
 const CLOCK_WATCH: Duration = Duration::from_secs(60);
+/// Nobody tells us that a database is no template any more, or takes connections again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// Pauses between two looks whether a prepared transaction has ended.
 const SHORTEST_WATCH: Duration = Duration::from_millis(200);
 const LONGEST_WATCH: Duration = Duration::from_secs(10);
@@ -61,13 +63,18 @@ pub fn main(only: u32) {
         segment,
         schedulers: HashMap::new(),
         was_off: false,
-        databases: settings::databases(),
+        settings: settings_that_count(),
         clock: WallClock::start(),
         prepared: HashMap::new(),
         complaint: None,
     }
     .run();
     worker::leave();
+}
+
+/// Another value of these may let work go on that stood still.
+fn settings_that_count() -> (String, i32) {
+    (settings::databases(), settings::max_workers())
 }
 
 struct Launcher {
@@ -77,8 +84,8 @@ struct Launcher {
     segment: &'static Segment,
     schedulers: HashMap<Oid, Handle>,
     was_off: bool,
-    /// The setting as it was last seen.
-    databases: String,
+    /// As they were last seen.
+    settings: (String, i32),
     clock: WallClock,
     prepared: HashMap<Oid, Prepared>,
     complaint: Option<SqlState>,
@@ -121,8 +128,8 @@ impl Launcher {
             self.was_off = true;
             return Ok(Some(Duration::from_secs(3600)));
         }
-        let listed = settings::databases();
-        let others = std::mem::replace(&mut self.databases, listed) != self.databases;
+        let settings = settings_that_count();
+        let others = std::mem::replace(&mut self.settings, settings) != self.settings;
         if std::mem::take(&mut self.was_off) | self.clock.was_set() | others {
             self.segment.make_all_due();
         }
@@ -153,7 +160,7 @@ impl Launcher {
             return Ok(None);
         }
         let pause = next.saturating_sub(catalog::now()).max(0) as u64;
-        let longest = if self.segment.watches_clock() { CLOCK_WATCH } else { Duration::from_secs(24 * 3600) };
+        let longest = if self.segment.watches_clock() { CLOCK_WATCH } else { LONGEST_PAUSE };
         let longest = registry::chores().iter().filter_map(|chore| chore.longest_pause()).fold(longest, Duration::min);
         Ok(Some(Duration::from_micros(pause).min(longest)))
     }

@@ -331,10 +331,9 @@ pub fn restore_session(session: &Value) {
 
 /// Wakes a worker at commit, or says what to type when there is none.
 pub fn wake_or_warn() -> Result<()> {
-    let standstill = match advice::standstill()? {
-        None if !activity::wake_at_commit()? => Some(advice::NO_WORKER),
-        found => found,
-    };
+    // Whatever nothing runs for now may be over before we commit.
+    let woken = activity::wake_at_commit()?;
+    let standstill = advice::standstill()?.or((!woken).then_some(advice::NO_WORKER));
     if let Some(Standstill { reason, hint }) = standstill {
         let message = format!("jobs wait, because {reason}");
         raise::report(Level::Warning, Error::new(OBJECT_NOT_IN_PREREQUISITE_STATE, message).hint(hint));

@@ -66,7 +66,7 @@ pub fn main(database: Oid) {
         board,
         sampler: Sampler::default(),
         samples_wanted: false,
-        started: false,
+        elsewhere: false,
     }
     .run();
     board.let_go(worker::my_pid());
@@ -98,8 +98,8 @@ struct Scheduler {
     board: &'static Board,
     sampler: Sampler,
     samples_wanted: bool,
-    /// The last look has started somebody.
-    started: bool,
+    /// Executors that another scheduler has started were at work in the last look.
+    elsewhere: bool,
 }
 
 /// What a look around found.
@@ -115,6 +115,8 @@ enum Found {
 impl Scheduler {
     fn run(mut self) {
         self.entry.scheduler.store(worker::my_pid(), Ordering::Release);
+        // One that ends before the first look has read its job is missed by that.
+        self.elsewhere = transaction(|| Ok(activity::workers_in(catalog::my_database())?.len() > 1)).unwrap_or(true);
         loop {
             let wake = self.entry.wake.load(Ordering::Acquire);
             self.entry.seen.store(wake, Ordering::Release);
@@ -154,19 +156,27 @@ impl Scheduler {
     }
 
     fn look(&mut self, wake: u32) -> Result<Found> {
+        // The launcher asks the same, and sends nobody meanwhile. It may have seen a setting come back that we have not.
         if !settings::enabled() {
-            return Ok(Found::Nothing);
+            return Ok(Found::Idle(Some(HANDS_OFF)));
         }
+        let began = Instant::now();
+        let ended = self.ended();
         let (allowed, present, current, wanted_alone) = transaction(|| {
             let (present, current) = (catalog::extension_exists(), catalog::extension_is_current()?);
             Ok((may_work_here(), present, current, make_way::is_wanted_alone()))
         })?;
-        self.entry.absent.store(i32::from(!present), Ordering::Release);
+        // Whoever creates it may ask for work in the same transaction.
+        let absent = !present && nothing_is_uncommitted()?;
+        self.entry.absent.store(i32::from(absent), Ordering::Release);
         // Whoever creates it has had his statements counted apart from that moment on, and calls us at his commit.
-        if !present && self.entry.wake.load(Ordering::Acquire) == wake && nothing_is_uncommitted()? {
+        if absent && self.entry.wake.load(Ordering::Acquire) == wake {
             registry::chores().iter().for_each(|chore| chore.extension_is_absent());
         }
-        if !allowed || !present {
+        if !allowed {
+            return Ok(Found::Idle(Some(HANDS_OFF)));
+        }
+        if !present {
             return Ok(Found::Nothing);
         }
         if wanted_alone {
@@ -177,7 +187,7 @@ impl Scheduler {
             return Ok(Found::Idle(Some(OTHER_VERSION)));
         }
         let mut visit = self.visit_chores();
-        let attended_elsewhere = match self.start_executors(&mut visit) {
+        let attended_elsewhere = match self.start_executors(&mut visit, &ended) {
             Ok(attended_elsewhere) => attended_elsewhere,
             Err(error) => {
                 visit.give_up("jobs that are to be started", error);
@@ -185,7 +195,12 @@ impl Scheduler {
             }
         };
         visit.given_up.tell(self.entry);
-        self.when_to_come_back(&visit, attended_elsewhere)
+        self.when_to_come_back(&visit, attended_elsewhere, |key, started| started >= began || !ended.contains(key))
+    }
+
+    /// Those of our executors that are not at work any more.
+    fn ended(&self) -> HashSet<(Uuid, i32)> {
+        self.running.iter().filter(|(_, (handle, _))| !handle.is_running()).map(|(key, _)| *key).collect()
     }
 
     /// Each chore by itself: what ends one is nothing to the next.
@@ -201,9 +216,7 @@ impl Scheduler {
     }
 
     /// Starts an executor for every slot that wants one, as far as there is room. Does an earlier scheduler's work on?
-    fn start_executors(&mut self, visit: &mut Visit) -> Result<bool> {
-        let has_ended = |(_, (handle, _)): &(&(Uuid, i32), &(Handle, Instant))| !handle.is_running();
-        let ended: HashSet<(Uuid, i32)> = self.running.iter().filter(has_ended).map(|(key, _)| *key).collect();
+    fn start_executors(&mut self, visit: &mut Visit, ended: &HashSet<(Uuid, i32)>) -> Result<bool> {
         let (candidates, executors) =
             transaction(|| spi::bookkeeping(|| Ok((store::candidates()?, activity::worker_counts()?.1))))?;
         let at_work = executors.max(self.running_count());
@@ -213,7 +226,6 @@ impl Scheduler {
         let mut room = Room::look(self.shared, self.entry, at_work, in_hand);
         let candidates = room.order(candidates);
         let mut attended_elsewhere = false;
-        self.started = false;
         // Turns that somebody gets in this look.
         let mut given: HashSet<Part> = HashSet::new();
         let waiting: Vec<(Part, Duration)> =
@@ -272,7 +284,6 @@ impl Scheduler {
             match assignment.start() {
                 Some(handle) => {
                     room.started(&candidate);
-                    self.started = true;
                     given.extend(candidate.waits_for);
                     self.running.insert(key, (handle, Instant::now()));
                 }
@@ -290,26 +301,35 @@ impl Scheduler {
         Ok(attended_elsewhere)
     }
 
-    fn when_to_come_back(&mut self, visit: &Visit, attended_elsewhere: bool) -> Result<Found> {
+    /// `new`: was this executor at work in this look?
+    fn when_to_come_back(
+        &mut self,
+        visit: &Visit,
+        attended_elsewhere: bool,
+        new: impl Fn(&(Uuid, i32), Instant) -> bool,
+    ) -> Result<Found> {
+        let elsewhere = std::mem::replace(&mut self.elsewhere, attended_elsewhere);
+        let has_ended = self.running.iter().any(|(key, (handle, started))| !handle.is_running() && new(key, *started));
+        if has_ended || elsewhere && !attended_elsewhere {
+            // What it has left came after we had read: a job that wants another worker, the end of somebody's child.
+            return Ok(Found::Busy(Duration::ZERO));
+        }
         self.running.retain(|_, (handle, _)| handle.is_running());
         let earliest = |times: [Option<Duration>; 2]| times.into_iter().flatten().min();
+        let next = transaction(|| spi::bookkeeping(|| store::seconds_to_next(settings::job_retention())))?
+            .map(|seconds| Duration::from_secs_f64(seconds.clamp(0.0, 1e9)));
         if !self.running.is_empty() || attended_elsewhere {
             let time = if visit.waiting || attended_elsewhere { WHILE_FULL } else { WHILE_RUNNING };
-            let next = earliest([visit.next, super::clean_up::next()?]);
-            return Ok(Found::Busy(next.map_or(time, |next| time.min(next))));
-        }
-        if visit.waiting && self.started {
-            // Those that it has started are through already: there is room for the next ones.
-            return Ok(Found::Busy(Duration::ZERO));
+            let next = earliest([next.filter(|time| !time.is_zero()), super::clean_up::next()?]);
+            return Ok(Found::Busy(earliest([next, visit.next]).map_or(time, |next| time.min(next))));
         }
         if visit.waiting {
             // Others use all the room: give them our own process too.
-            return Ok(Found::Idle(earliest([Some(WHILE_FULL), visit.next])));
+            let room = if settings::max_workers() > 0 { WHILE_FULL } else { HANDS_OFF };
+            return Ok(Found::Idle(earliest([Some(room), visit.next])));
         }
-        let next = transaction(|| spi::bookkeeping(|| store::seconds_to_next(settings::job_retention())))?
-            .map(|seconds| Duration::from_secs_f64(seconds.clamp(0.0, 1e9)))
-            // This look has passed it over: somebody has it locked.
-            .map(|time| if time.is_zero() { SOON } else { time });
+        // This look has passed it over: somebody has it locked.
+        let next = next.map(|time| if time.is_zero() { SOON } else { time });
         Ok(Found::Idle(earliest([next, visit.next])))
     }
 

@@ -9,6 +9,7 @@ use super::{activity, advice, launcher};
 use crate::calls::standing;
 use crate::error::*;
 use crate::server::json::JsonB;
+use crate::server::lock::{Lock, Purpose};
 use crate::server::raise::{self, Level};
 use crate::server::{catalog, worker};
 use crate::settings;
@@ -52,6 +53,8 @@ fn start_launcher() -> Result<i32> {
         );
         return Ok(0);
     }
+    // What this transaction has asked for is seen at its commit.
+    Lock::new(Purpose::Uncommitted, 0).share_for_transaction();
     let handle = launcher::start_for_this_database().ok_or_else(|| {
         Error::new(INSUFFICIENT_RESOURCES, "could not start a background worker")
             .detail("All of max_worker_processes are in use.")

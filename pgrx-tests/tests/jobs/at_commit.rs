@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
-use upkeep_tests::cluster::PATIENCE;
+use anyhow::{Result, bail};
+use upkeep_tests::cluster::{Cluster, PATIENCE};
 use upkeep_tests::jobs::{executors_of, run_in_background, sqlstate, state, wait, wait_for_state};
 use upkeep_tests::session::Session;
-use upkeep_tests::testing::{self, wait_for_text};
+use upkeep_tests::testing::{self, wait_for_text, workers};
 use upkeep_tests::wait::wait_until;
 
 /// A command that waits for the lock which `holder` has, and then leaves a row in `done`.
@@ -73,6 +73,81 @@ fn a_cancel_that_is_released_interrupts_at_the_commit() -> Result<()> {
     }
     assert_eq!(session.text("SELECT count(*) FROM done")?, "0");
     Ok(())
+}
+
+/// Looks of every kind that there was have been: a job of this database, which asks for one, has run.
+fn looked_elsewhere(server: &Cluster) -> Result<()> {
+    let mut elsewhere = server.connect("elsewhere")?;
+    let job = run_in_background(&mut elsewhere, "SELECT 1")?;
+    wait(&mut elsewhere, &job)
+}
+
+#[test]
+fn a_job_that_was_asked_for_while_nothing_may_run_runs_when_it_may() -> Result<()> {
+    // Each look for another purpose would hide one that is missing.
+    let mut server = testing::server("standstill").preloaded().set("upkeep.track_queries", "none").start()?;
+    server.with_extension("elsewhere")?;
+    let mut session = server.with_extension("here")?;
+    for (setting, off, on) in [("upkeep.enabled", "off", "on"), ("upkeep.databases", "elsewhere", "")] {
+        // It is over before the commit, and after it.
+        for commits_late in [true, false] {
+            server.set(setting, off)?;
+            server.reload()?;
+            session.run("BEGIN")?;
+            let job = run_in_background(&mut session, "SELECT 1")?;
+            if !commits_late {
+                session.run("COMMIT")?;
+            }
+            server.set(setting, on)?;
+            server.reload()?;
+            looked_elsewhere(&server)?;
+            if commits_late {
+                session.run("COMMIT")?;
+            }
+            wait_for_state(&mut session, &job, "done")?;
+        }
+    }
+    server.set("upkeep.max_workers", 0)?;
+    server.reload()?;
+    let job = run_in_background(&mut session, "SELECT 1")?;
+    server.set("upkeep.max_workers", 4)?;
+    server.reload()?;
+    wait_for_state(&mut session, &job, "done")?;
+    // As a template it is forgotten; it is seen with whatever comes next.
+    session.run("ALTER DATABASE here IS_TEMPLATE true")?;
+    let job = run_in_background(&mut session, "SELECT 1")?;
+    looked_elsewhere(&server)?;
+    session.run("ALTER DATABASE here IS_TEMPLATE false")?;
+    looked_elsewhere(&server)?;
+    wait_for_state(&mut session, &job, "done")
+}
+
+#[test]
+fn a_job_that_was_asked_for_without_a_launcher_runs_when_there_is_one() -> Result<()> {
+    let server = testing::server("launcher").preloaded().set("upkeep.track_queries", "none").start()?;
+    server.with_extension("elsewhere")?;
+    let mut session = server.with_extension("here")?;
+    session.run("BEGIN")?;
+    let [launcher] = workers(&mut session, "launcher")?[..] else { bail!("one launcher was to be there") };
+    session.run(&format!("SELECT pg_terminate_backend({launcher}, 60000)"))?;
+    let job = run_in_background(&mut session, "SELECT 1")?;
+    looked_elsewhere(&server)?;
+    session.run("COMMIT")?;
+    wait_for_state(&mut session, &job, "done")?;
+
+    // And where one is started by hand, as the warning says.
+    let server = testing::server("by_hand").set("upkeep.track_queries", "none").start()?;
+    let mut session = server.connect("postgres")?;
+    session.run("BEGIN; CREATE EXTENSION pg_upkeep")?;
+    let job = run_in_background(&mut session, "SELECT 1")?;
+    session.run("SELECT upkeep.start_workers()")?;
+    let mut other = server.connect("postgres")?;
+    wait_until("its scheduler to have looked", PATIENCE, || {
+        workers(&mut other, "launcher").is_ok_and(|there| !there.is_empty())
+            && workers(&mut other, "scheduler").is_ok_and(|there| there.is_empty())
+    })?;
+    session.run("COMMIT")?;
+    wait_for_state(&mut session, &job, "done")
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod databases;
 mod fairness;
 mod held_workers;
 mod in_the_way;
+mod looks;
 mod owners_elsewhere;
 mod step_limits;
 mod throttling;

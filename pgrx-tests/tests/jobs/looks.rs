@@ -1,0 +1,58 @@
+//! What happens in the middle of a scheduler's look is seen by the next one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process};
+use upkeep_tests::jobs::{join, run_in_background};
+use upkeep_tests::testing::{self, wait_for_text, workers};
+
+/// Whoever ends while a scheduler looks leaves what that look has not seen: here the news for a parent that its child is done. A
+/// scheduler that is stopped now and then has many such moments.
+#[test]
+fn an_end_in_the_middle_of_a_look_is_seen() -> Result<()> {
+    const ROUNDS: u32 = 15;
+    // Each look for another purpose would hide one that is missing.
+    let server = testing::server("looks").preloaded().set("upkeep.track_queries", "none").start()?;
+    let mut session = server.with_extension("looks")?;
+    session.run(
+        "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY);
+         SELECT upkeep.enable_soft_delete(t, retention => '90 days') FROM unnest('{a, b}'::regclass[]) t",
+    )?;
+    let schedules = session.values::<String>("SELECT id::text FROM upkeep.schedules")?;
+    let enough = Arc::new(AtomicBool::new(false));
+    let (mut other, stop) = (server.connect("looks")?, Arc::clone(&enough));
+    let stopper = thread::spawn(move || -> Result<()> {
+        for pause in (5..60).step_by(7).cycle() {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            for pid in workers(&mut other, "scheduler")?.into_iter().filter_map(Pid::from_raw) {
+                // It may have left.
+                let _ = kill_process(pid, Signal::STOP);
+                thread::sleep(Duration::from_millis(pause));
+                let _ = kill_process(pid, Signal::CONT);
+            }
+        }
+        Ok(())
+    });
+    let mut rounds = (0..ROUNDS).map(|round| -> Result<()> {
+        session.run("BEGIN")?;
+        for schedule in &schedules {
+            run_in_background(&mut session, &format!("SELECT upkeep._purge_by_retention('{schedule}')"))?;
+        }
+        session.run("COMMIT")?;
+        let left = "SELECT count(*) FROM upkeep.jobs WHERE state NOT IN ('done', 'failed', 'canceled')";
+        wait_for_text(&mut session, left, "0").with_context(|| format!("round {round}"))
+    });
+    let done = rounds.try_for_each(|round| round);
+    enough.store(true, Ordering::Relaxed);
+    join(stopper)??;
+    done?;
+    let done = 2 * ROUNDS as usize * schedules.len();
+    assert_eq!(session.text("SELECT count(*) FROM upkeep.jobs WHERE state = 'done'")?, done.to_string());
+    Ok(())
+}
