@@ -12,8 +12,9 @@ const REST: u32 = 20;
 const JITTER: u64 = 5;
 /// From here on an autovacuum is to yield: as politely as the server's own `deadlock_timeout` usually is.
 const POLITE: i64 = 1_000_000;
-/// So many attempts in a row may have taken too long themselves.
+/// So many attempts in a row, and for so long, may have taken too long themselves: a busy machine makes them slow, and not for ever.
 const MOST_TOO_LONG: u32 = 5;
+const TOO_LONG_FOR: u64 = 30_000_000;
 
 /// The attempts of a series, which whoever makes them keeps between two of them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -24,6 +25,8 @@ pub struct Tries {
     began: Option<i64>,
     /// How many of the last ones came to their end while the change was at work.
     too_long: u32,
+    /// When the first one of those began.
+    too_long_since: Option<i64>,
     /// The next one is not made before, in the same unit: whoever wakes the worker up sooner wants something else.
     not_before: Option<i64>,
     rest: Duration,
@@ -67,8 +70,19 @@ impl Tries {
     pub(super) fn note(&mut self, began: i64, too_long: bool) -> bool {
         self.count = self.count.saturating_add(1);
         self.began.get_or_insert(began);
-        self.too_long = if too_long { self.too_long + 1 } else { 0 };
-        self.too_long < MOST_TOO_LONG
+        if !too_long {
+            (self.too_long, self.too_long_since) = (0, None);
+            return true;
+        }
+        self.too_long += 1;
+        let since = *self.too_long_since.get_or_insert(began);
+        self.too_long < MOST_TOO_LONG || began.abs_diff(since) < TOO_LONG_FOR
+    }
+
+    /// The last change took too long. The process that tried it now has in its caches what the change looks up, and is faster; another
+    /// one would be as slow again, with others waiting for it.
+    pub fn has_warmed_up(&self) -> bool {
+        self.too_long > 0
     }
 
     /// The rest after the last one, from now on. `chance`: any number.
@@ -155,8 +169,11 @@ mod tests {
     #[test]
     fn what_takes_too_long_each_time_is_not_tried_for_ever() {
         let mut tries = Tries::default();
-        let mut row = || (1..10).take_while(|_| tries.note(0, true)).count();
-        assert_eq!(row(), 4);
+        let mut row = |every: i64| (1..100).take_while(|n| tries.note(n * every, true)).count();
+        assert_eq!(row(10_000_000), 4, "five, if they are far from each other");
+        tries.note(0, false);
+        assert!(!tries.has_warmed_up());
+        assert_eq!(row(1_000_000), 30, "and for half a minute");
         assert_eq!(ms(tries.rest(BUDGET, 0, 0)), 4000, "others have waited for all of it");
         assert!(Tries { too_long: 4, ..Tries::default() }.note(0, false), "somebody was in the way");
     }

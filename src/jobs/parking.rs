@@ -29,8 +29,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 impl Executor {
     /// A long wait holds no worker. But while other workers are at the job, it is not the job that waits.
     pub(super) fn parked_if_long(&self, outcome: Outcome) -> Result<Outcome> {
+        let worth_it = |time| time >= WORTH_IT && !self.context.lock_tries().has_warmed_up();
         Ok(match outcome {
-            Outcome::Wait { reason, time } if time >= WORTH_IT && self.is_alone()? => {
+            Outcome::Wait { reason, time } if worth_it(time) && self.is_alone()? => {
                 Outcome::Park { reason, until: Until::After(time) }
             }
             Outcome::Park { reason, until: Until::After(time) } if !self.is_alone()? => Outcome::Wait { reason, time },
