@@ -249,6 +249,7 @@ impl Executor {
                         self.says_parked = false;
                         self.woken &= !self.context.has_progressed();
                         self.context.answer_is_taken();
+                        self.throttle.history.written();
                     }
                     self.written = self.writing.take().unwrap_or(self.written);
                     self.tries = self.tries_left();

@@ -52,8 +52,8 @@ impl Executor {
             if !self.is_alone()? {
                 return Ok(false);
             }
-            self.tell_pending()?;
-            // By what it is throttled is told.
+            // By what it is throttled is told. Who cannot be told now is held back here until he can.
+            self.write_pending()?;
             spi::bookkeeping(|| store::park(job, Until::After(pause), &hold.reason, None, false))?;
             Ok(true)
         });
@@ -138,7 +138,6 @@ impl Executor {
     }
 
     pub(super) fn note_step(&mut self, took: Duration) {
-        self.throttle.history.written();
         if self.nature.throttled {
             self.throttle.history.step_ended(took, system::monotonic());
             self.throttle.end_step(took, self.context.usual_batch_time(), self.context.step_done().for_good);

@@ -169,7 +169,10 @@ impl Launcher {
     /// longest goes first.
     fn databases_in_order(&mut self) -> Result<Vec<catalog::Database>> {
         let mut databases = transaction(|| Ok(catalog::connectable_databases()))?;
-        self.segment.retain(|oid| databases.iter().any(|database| database.oid == oid));
+        self.schedulers.retain(|_, handle| handle.is_running());
+        // A scheduler writes to its entry until it has left, also when its database has become a template.
+        self.segment
+            .retain(|oid| databases.iter().any(|database| database.oid == oid) || self.schedulers.contains_key(&oid));
         let forgotten = transaction(|| {
             registry::chores().iter().for_each(|chore| chore.forget_databases(&catalog::database_exists));
             Ok(())
@@ -179,7 +182,6 @@ impl Launcher {
             Ok(()) => self.complaint = None,
             Err(error) => self.complain(error),
         }
-        self.schedulers.retain(|_, handle| handle.is_running());
         self.prepared.retain(|oid, _| databases.iter().any(|database| database.oid == *oid));
         databases.sort_by_key(|database| {
             self.segment.database(database.oid).map_or(NEVER, |entry| entry.next_due.load(Ordering::Acquire))

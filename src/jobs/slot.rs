@@ -62,7 +62,7 @@ pub fn take(assignment: &Assignment) -> Result<Taken> {
                 return Ok(Taken::Nothing);
             }
             let store::Slot { strikes, ends, .. } = taken;
-            if opened.state == "queued" && !(opened.parked && opened.has_started) {
+            if taken.begins && !(opened.parked && opened.has_started) {
                 store::add_event(job, "started", None)?;
             }
             if strikes > 0 {

@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
-use upkeep_tests::jobs::{join, run_in_background};
+use upkeep_tests::cluster::PATIENCE;
+use upkeep_tests::jobs::{join, run_in_background, wait_for_state};
 use upkeep_tests::testing::{self, wait_for_text, workers};
+use upkeep_tests::wait::wait_until;
 
 /// Whoever ends while a scheduler looks leaves what that look has not seen: here the news for a parent that its child is done. A
 /// scheduler that is stopped now and then has many such moments.
@@ -55,4 +57,38 @@ fn an_end_in_the_middle_of_a_look_is_seen() -> Result<()> {
     let done = 2 * ROUNDS as usize * schedules.len();
     assert_eq!(session.text("SELECT count(*) FROM upkeep.jobs WHERE state = 'done'")?, done.to_string());
     Ok(())
+}
+
+/// The launcher, which is stopped meanwhile, has never seen it: nobody but the scheduler knows that it has left something.
+#[test]
+fn a_scheduler_that_nothing_is_allowed_for_a_moment_comes_back() -> Result<()> {
+    let mut server = testing::server("moment")
+        .preloaded()
+        .set("upkeep.track_queries", "none")
+        .set("upkeep.max_workers", 1)
+        .start()?;
+    let mut session = server.with_extension("moment")?;
+    let mut holder = server.connect("moment")?;
+    holder.run("SELECT pg_advisory_lock(1)")?;
+    let first = run_in_background(&mut session, "SELECT pg_advisory_lock(1)")?;
+    wait_for_state(&mut session, &first, "running")?;
+    let [launcher] = workers(&mut session, "launcher")?[..] else { bail!("one launcher was to be there") };
+    let launcher = Pid::from_raw(launcher).context("a process")?;
+    kill_process(launcher, Signal::STOP)?;
+    let mut moment = || -> Result<String> {
+        let next = run_in_background(&mut session, "SELECT 1")?;
+        server.set("upkeep.enabled", "off")?;
+        server.reload()?;
+        wait_until("the scheduler to leave", PATIENCE, || {
+            workers(&mut session, "scheduler").is_ok_and(|there| there.is_empty())
+        })?;
+        server.set("upkeep.enabled", "on")?;
+        server.reload()?;
+        Ok(next)
+    };
+    let next = moment();
+    kill_process(launcher, Signal::CONT)?;
+    holder.run("SELECT pg_advisory_unlock(1)")?;
+    wait_for_state(&mut session, &first, "done")?;
+    wait_for_state(&mut session, &next?, "done")
 }

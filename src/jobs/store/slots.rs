@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::json;
 use super::states::add_event;
+use super::steps;
 use crate::error::Result;
 use crate::jobs::kind::{Context, Event, Plan};
 use crate::jobs::retry::Tries;
@@ -31,6 +32,8 @@ pub struct Slot {
     pub ends: i32,
     /// Tries in vain since then.
     pub tries: Tries,
+    /// With this slot the job has begun to run: not with another one, and not when it was queued for a while only.
+    pub begins: bool,
 }
 
 /// Takes a slot: from here until [`release_slot`] an end without a word is a strike. `departed` knows how the worker with a pid has
@@ -46,10 +49,11 @@ pub fn attend_slot(job: Uuid, slot: i32, departed: impl Fn(i32) -> Option<End>) 
     if !free {
         return Ok(None);
     }
-    if let Some(last) = last
-        && let Some(end) = departed(last)
-    {
-        release_slot(job, slot, last, end)?;
+    if let Some(last) = last {
+        match departed(last) {
+            Some(end) => release_slot(job, slot, last, end)?,
+            None => steps::count_again(job)?,
+        }
     }
     let taken = spi::execute_returning(
         "UPDATE upkeep._job_slot s
@@ -65,18 +69,19 @@ pub fn attend_slot(job: Uuid, slot: i32, departed: impl Fn(i32) -> Option<End>) 
                 strikes: row.next()?,
                 ends: row.next()?,
                 tries: serde_json::from_value(json(row.next_or_null()?)).unwrap_or_default(),
+                begins: false,
             })
         },
     )?;
     let Some(slot) = taken.into_iter().next() else { return Ok(None) };
-    spi::execute(
+    let begins = spi::execute(
         "UPDATE upkeep._job SET state = 'running', reason = NULL, reason_detail = NULL, not_before = NULL, waits_for = NULL,
                 parked = CASE WHEN parked IS NOT NULL THEN 'woken' END,
                 started_at = coalesce(started_at, pg_catalog.clock_timestamp())
          WHERE id OPERATOR(pg_catalog.=) $1 AND state OPERATOR(pg_catalog.=) 'queued'",
         &[job.into()],
     )?;
-    Ok(Some(slot))
+    Ok(Some(Slot { begins: begins > 0, ..slot }))
 }
 
 /// Locks a slot, and looks only then whether somebody is at work on it: the server's list of processes is copied
@@ -146,7 +151,10 @@ pub fn release_slot(job: Uuid, slot: i32, pid: i32, end: End) -> Result<()> {
            AND pid OPERATOR(pg_catalog.=) $5",
         &[job.into(), slot.into(), (end != End::Orderly).into(), (end == End::Overran).into(), pid.into()],
     )?;
-    Ok(())
+    match end {
+        End::Orderly => Ok(()),
+        End::Interrupted | End::Overran => steps::count_again(job),
+    }
 }
 
 /// An executor ended before it had taken its slot.

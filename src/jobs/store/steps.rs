@@ -98,6 +98,16 @@ pub fn begin(job: Uuid, path: &[i32]) -> Result<()> {
     .map(drop)
 }
 
+/// The worker of a step that is at work has ended in the middle of it: another one tries again.
+pub fn count_again(job: Uuid) -> Result<()> {
+    spi::execute(
+        "UPDATE upkeep._job_step SET attempts = attempts OPERATOR(pg_catalog.+) 1
+         WHERE job OPERATOR(pg_catalog.=) $1 AND state OPERATOR(pg_catalog.=) 'running'",
+        &[job.into()],
+    )
+    .map(drop)
+}
+
 /// A step has ended.
 pub fn end(job: Uuid, path: &[i32], state: &str, detail: Option<&str>, rows_left: i64) -> Result<()> {
     spi::execute(
