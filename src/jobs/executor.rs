@@ -178,9 +178,8 @@ impl Executor {
             }
             other => Some(other),
         });
-        let Some(Taken::Slot(opened, store::Slot { cursor, strikes, tries, .. })) = taken.transpose()? else {
-            return Ok(None);
-        };
+        let Some(Taken::Slot(taken)) = taken.transpose()? else { return Ok(None) };
+        let (opened, store::Slot { cursor, strikes, tries, .. }) = *taken;
         ATTENDED.set(Some(assignment));
         // For figures of the server, and to know whether all workers are sent away.
         segment::attach(assignment.segment);

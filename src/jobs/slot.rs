@@ -17,7 +17,7 @@ use crate::settings;
 
 /// What came of reaching for a slot.
 pub enum Taken {
-    Slot(Box<store::Opened>, store::Slot),
+    Slot(Box<(store::Opened, store::Slot)>),
     /// Another executor has it.
     Busy,
     /// There is nothing to do here (any more).
@@ -80,7 +80,7 @@ pub fn take(assignment: &Assignment) -> Result<Taken> {
                 };
                 store::add_event(job, "interrupted", Some(&count))?;
             }
-            Ok(Taken::Slot(Box::new(opened), taken))
+            Ok(Taken::Slot(Box::new((opened, taken))))
         })
     })
 }
