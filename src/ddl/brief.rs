@@ -35,8 +35,8 @@ pub struct Blocked {
 pub struct Rest {
     pub reason: String,
     pub time: Duration,
-    /// Others are in the way than last time: for the history of the job.
-    pub news: Option<String>,
+    /// What has not been told yet, for the history of the job: an event and its detail.
+    pub news: Option<(&'static str, String)>,
 }
 
 impl Blocked {
@@ -49,9 +49,9 @@ impl Blocked {
         if !tries.note(self.began, self.too_long) {
             return Err(takes_too_long(purpose));
         }
-        let mut news = None;
+        let mut news = tries.is_first_too_long().then(|| ("waiting", reason.clone()));
         if self.blockers.are_news(&tries.told, tries.is_first()) {
-            news = self.blockers.describe();
+            news = self.blockers.describe().map(|who| ("locked out", who));
             tries.told = self.blockers.identities();
         }
         let time = tries.rest(settings::ddl_lock_timeout(), catalog::now(), catalog::chance());

@@ -12,7 +12,8 @@ const REST: u32 = 20;
 const JITTER: u64 = 5;
 /// From here on an autovacuum is to yield: as politely as the server's own `deadlock_timeout` usually is.
 const POLITE: i64 = 1_000_000;
-/// So many attempts in a row, and for so long, may have taken too long themselves: a busy machine makes them slow, and not for ever.
+/// So many attempts, and for so long, may have taken too long themselves: a busy machine makes them slow, and not for ever. Those that
+/// somebody was in the way of tell nothing about the change.
 const MOST_TOO_LONG: u32 = 5;
 const TOO_LONG_FOR: u64 = 30_000_000;
 
@@ -23,10 +24,11 @@ pub struct Tries {
     count: u32,
     /// When the first one began, in µs of the server's clock.
     began: Option<i64>,
-    /// How many of the last ones came to their end while the change was at work.
+    /// How many of them came to their end while the change was at work, and when the first one of those began.
     too_long: u32,
-    /// When the first one of those began.
     too_long_since: Option<i64>,
+    /// Was the last one of those?
+    warm: bool,
     /// The next one is not made before, in the same unit: whoever wakes the worker up sooner wants something else.
     not_before: Option<i64>,
     rest: Duration,
@@ -66,12 +68,17 @@ impl Tries {
         self.count == 1
     }
 
+    /// The change itself took too long, for the first time.
+    pub(super) fn is_first_too_long(&self) -> bool {
+        self.warm && self.too_long == 1
+    }
+
     /// Another one was in vain, which began then. `false`: the change itself took too long, again and again.
     pub(super) fn note(&mut self, began: i64, too_long: bool) -> bool {
         self.count = self.count.saturating_add(1);
         self.began.get_or_insert(began);
+        self.warm = too_long;
         if !too_long {
-            (self.too_long, self.too_long_since) = (0, None);
             return true;
         }
         self.too_long += 1;
@@ -82,14 +89,14 @@ impl Tries {
     /// The last change took too long. The process that tried it now has in its caches what the change looks up, and is faster; another
     /// one would be as slow again, with others waiting for it.
     pub fn has_warmed_up(&self) -> bool {
-        self.too_long > 0
+        self.warm
     }
 
     /// The rest after the last one, from now on. `chance`: any number.
     pub(super) fn rest(&mut self, budget: Duration, now: i64, chance: u64) -> Duration {
         let last = Tries { count: self.count.saturating_sub(1), ..Tries::default() };
         // Behind a change that took too long others waited for all of it, however short the wait for its locks was to be.
-        let waited = if self.too_long > 0 { budget } else { last.wait(budget) };
+        let waited = if self.warm { budget } else { last.wait(budget) };
         let rest = waited * REST;
         let rest = rest + rest.mul_f64((chance % 1000) as f64 / 1000.0 * JITTER as f64 / 100.0);
         self.not_before = Some(now.saturating_add(rest.as_micros() as i64));
@@ -168,14 +175,15 @@ mod tests {
 
     #[test]
     fn what_takes_too_long_each_time_is_not_tried_for_ever() {
+        let row = |tries: &mut Tries, every: i64| {
+            (1..100).take_while(|n| tries.note(n * every, false) && tries.note(n * every, true)).count()
+        };
         let mut tries = Tries::default();
-        let row = |tries: &mut Tries, every: i64| (1..100).take_while(|n| tries.note(n * every, true)).count();
         assert_eq!(row(&mut tries, 10_000_000), 4, "five, if they are far from each other");
-        tries.note(0, false);
-        assert!(!tries.has_warmed_up());
-        assert_eq!(row(&mut tries, 1_000_000), 30, "and for half a minute");
         assert_eq!(ms(tries.rest(BUDGET, 0, 0)), 4000, "others have waited for all of it");
-        assert!(Tries { too_long: 4, ..Tries::default() }.note(0, false), "somebody was in the way");
+        assert!(tries.has_warmed_up());
+        assert!(tries.note(0, false) && !tries.has_warmed_up(), "somebody was in the way");
+        assert_eq!(row(&mut Tries::default(), 1_000_000), 30, "and for half a minute");
     }
 
     #[test]

@@ -181,8 +181,8 @@ impl Context {
     pub fn locked_out(&mut self, blocked: Blocked, purpose: &str) -> Outcome {
         match blocked.rest(&mut self.locks, purpose) {
             Ok(Rest { reason, time, news }) => {
-                if let Some(news) = news {
-                    self.event("locked out", news);
+                if let Some((event, detail)) = news {
+                    self.event(event, detail);
                 }
                 Outcome::Wait { reason, time }
             }

@@ -291,7 +291,8 @@ fn drop_finished(job: Uuid) -> Result<Uuid> {
     if spi::bookkeeping(|| clean_up::needs_cleanup(job))? {
         return Err(Error::new(OBJECT_IN_USE, format!("cannot drop job {job} yet: it has left {}", registry::nature(&target.kind).leaves))
             .detail(target.reason.unwrap_or_else(|| store::CLEANUP_PENDING.to_owned()))
-            .hint("It is removed as soon as its table can be locked: SELECT wait_reason FROM upkeep.jobs; shows nothing then."));
+            .hint("It is removed as soon as its table can be locked and changed within upkeep.ddl_lock_timeout: SELECT wait_reason \
+                FROM upkeep.jobs; shows nothing then."));
     }
     spi::bookkeeping(|| {
         if let Some(busy) = children::parents_of_busy(&[job])?.first() {

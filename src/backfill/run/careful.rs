@@ -268,7 +268,10 @@ impl Run {
             (what, "Correct the rows or the assignments; then upkeep.retry().")
         } else {
             let what = format!("{quarantined} rows could not be updated, more than max_quarantined ({limit})");
-            (what, "Correct the rows or the assignments; or give a higher options.max_quarantined.")
+            (
+                what,
+                "Correct the rows or the assignments; or start another job with a higher options.max_quarantined: what is filled stays.",
+            )
         };
         let error = Error::new(SqlState::parse(&sqlstate), format!("{what}: {message}"))
             .detail(format!("This was the error of {count} of {quarantined} rows; all are in upkeep.quarantined_rows."))
