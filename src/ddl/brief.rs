@@ -86,7 +86,7 @@ pub fn attempt<T>(wanted: &[Wanted], tries: &Tries, f: impl FnOnce() -> Result<T
     let began = catalog::now();
     if let Some(left) = tries.rests(began) {
         let blockers = holders::blockers(wanted, began)?;
-        return Ok(Attempt::Blocked(Blocked { began, rests: Some(left), blockers, too_long: false }));
+        return Ok(Attempt::Blocked(Blocked { began, rests: Some(left), blockers, too_long: tries.has_warmed_up() }));
     }
     let began_at = Instant::now();
     let wait = tries.wait(budget);

@@ -156,6 +156,10 @@ impl Scheduler {
     }
 
     fn look(&mut self, wake: u32) -> Result<Found> {
+        // The next launcher has a segment of its own, and sends a scheduler of its own: whoever we started now would leave at once.
+        if self.shared.is_abandoned() {
+            return Ok(Found::Nothing);
+        }
         // The launcher asks the same, and sends nobody meanwhile. It may have seen a setting come back that we have not.
         if !settings::enabled() {
             return Ok(Found::Idle(Some(HANDS_OFF)));

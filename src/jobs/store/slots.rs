@@ -32,7 +32,7 @@ pub struct Slot {
     pub ends: i32,
     /// Tries in vain since then.
     pub tries: Tries,
-    /// With this slot the job has begun to run: not with another one, and not when it was queued for a while only.
+    /// With this slot, and not with another one, the job went from `queued` to `running`.
     pub begins: bool,
 }
 
@@ -139,7 +139,7 @@ pub fn lock_slot_at_once(job: Uuid, slot: i32) -> Result<bool> {
 
 /// The end of the executor that had this pid.
 pub fn release_slot(job: Uuid, slot: i32, pid: i32, end: End) -> Result<()> {
-    spi::execute(
+    let released = spi::execute(
         "UPDATE upkeep._job_slot SET pid = NULL, wait_reason = NULL, wait_detail = NULL,
                 ends = ends OPERATOR(pg_catalog.+) $3::integer,
                 ended_at = CASE WHEN $3 THEN pg_catalog.clock_timestamp() ELSE ended_at END,
@@ -151,10 +151,10 @@ pub fn release_slot(job: Uuid, slot: i32, pid: i32, end: End) -> Result<()> {
            AND pid OPERATOR(pg_catalog.=) $5",
         &[job.into(), slot.into(), (end != End::Orderly).into(), (end == End::Overran).into(), pid.into()],
     )?;
-    match end {
-        End::Orderly => Ok(()),
-        End::Interrupted | End::Overran => steps::count_again(job),
+    if released > 0 && end != End::Orderly {
+        steps::count_again(job)?;
     }
+    Ok(())
 }
 
 /// An executor ended before it had taken its slot.
