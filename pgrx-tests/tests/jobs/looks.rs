@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use upkeep_tests::cluster::PATIENCE;
 use upkeep_tests::jobs::{join, run_in_background, wait_for_state};
 use upkeep_tests::testing::{self, wait_for_text, workers};
-use upkeep_tests::wait::{wait_for, wait_until};
+use upkeep_tests::wait::wait_until;
 
 /// Whoever ends while a scheduler looks leaves what that look has not seen: here the news for a parent that its child is done. A
 /// scheduler that is stopped now and then has many such moments.
@@ -94,7 +94,7 @@ fn a_scheduler_that_nothing_is_allowed_for_a_moment_comes_back() -> Result<()> {
 }
 
 /// Its executors leave when their launcher has ended. A scheduler that stayed would start others as fast as they leave, until the next
-/// launcher has sent another one: here that is stopped.
+/// launcher has sent another one: here the server, which is stopped, starts nobody.
 #[test]
 fn a_scheduler_leaves_when_its_launcher_has_ended() -> Result<()> {
     let server = testing::server("successor").preloaded().start()?;
@@ -105,16 +105,15 @@ fn a_scheduler_leaves_when_its_launcher_has_ended() -> Result<()> {
     )?;
     let job = session.text("SELECT upkeep.backfill('t', 'v = slowly()', 'v IS NULL', workers => 2)")?;
     wait_for_state(&mut session, &job, "running")?;
-    let [scheduler] = workers(&mut session, "scheduler")?[..] else { bail!("one scheduler was to be there") };
     let [launcher] = workers(&mut session, "launcher")?[..] else { bail!("one launcher was to be there") };
-    session.run(&format!("SELECT pg_terminate_backend({launcher}, 60000)"))?;
-    let next = wait_for("another launcher", PATIENCE, || Ok(workers(&mut session, "launcher")?.first().copied()))?;
-    let next = Pid::from_raw(next).context("a process")?;
-    kill_process(next, Signal::STOP)?;
-    let leaves = wait_until("the scheduler to leave", PATIENCE, || {
-        workers(&mut session, "scheduler").is_ok_and(|there| !there.contains(&scheduler))
+    let launcher = Pid::from_raw(launcher).context("a process")?;
+    let postmaster = server.postmaster_pid().and_then(|pid| Pid::from_raw(pid as i32)).context("a server")?;
+    kill_process(postmaster, Signal::STOP)?;
+    kill_process(launcher, Signal::TERM)?;
+    let all_leave = ["launcher", "executor", "scheduler"].iter().try_for_each(|kind| {
+        wait_until(kind, PATIENCE, || workers(&mut session, kind).is_ok_and(|there| there.is_empty()))
     });
-    kill_process(next, Signal::CONT)?;
-    leaves?;
+    kill_process(postmaster, Signal::CONT)?;
+    all_leave?;
     wait_for_state(&mut session, &job, "done")
 }
