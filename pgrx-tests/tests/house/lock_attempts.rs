@@ -184,6 +184,9 @@ fn partitions_that_come_and_go_are_locked_or_passed_over() -> Result<()> {
     assert_eq!(error.code().code(), "53400", "{error}");
     let said = "to create its trigger takes longer than upkeep.ddl_lock_timeout (50 ms)";
     assert!(error.message().contains(said) || error.detail().is_some_and(|detail| detail.contains(said)), "{error:?}");
+    let told = "SELECT count(*) > 0 FROM upkeep.job_events
+                WHERE event = 'waiting' AND detail LIKE '%the change itself takes longer than upkeep.ddl_lock_timeout'";
+    assert_eq!(session.text(told)?, "t", "it is told before it fails");
     assert_unnoticed(beside.end()?, "a change that takes too long");
     // With more time for it, it is done.
     cluster.set("upkeep.ddl_lock_timeout", "10s")?;
