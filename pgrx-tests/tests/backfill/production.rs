@@ -199,6 +199,7 @@ fn fifty_databases_take_their_turns() -> Result<()> {
         times.sort();
         times[times.len() / 2]
     };
-    assert!(median(&mut ours) < 3 * median(&mut others) + Duration::from_millis(200), "{ours:?}, others {others:?}");
+    // Whoever waits for a worker that does not leave waits for 5 s. Ours have more files, and the last ones no others beside them.
+    assert!(median(&mut ours) < 3 * median(&mut others) + Duration::from_secs(1), "{ours:?}, others {others:?}");
     Ok(())
 }
