@@ -65,13 +65,15 @@ fn run(suite: &Suite, chosen: Option<Vec<Test>>, hostile: bool, what: &str) -> R
     let mut flaky = Vec::new();
     if !first.status.success() {
         let failed = failed_tests(&first);
-        if !failed.is_empty() && cargo_test(suite, Some(&failed), hostile, "1")?.status.success() {
-            flaky =
-                failed.iter().map(|test| Flaky { test: test.to_string(), said: said(&output, &test.name) }).collect();
-        }
-        if flaky.is_empty() {
+        if failed.is_empty() {
             bail!("cargo test failed ({}){}", first.status, command::said(&first));
         }
+        let again = cargo_test(suite, Some(&failed), hostile, "1")?;
+        if !again.status.success() {
+            let (first_said, said) = (command::said(&first), command::said(&again));
+            bail!("cargo test failed ({}){first_said}\nand once more, alone:{said}", first.status);
+        }
+        flaky = failed.iter().map(|test| Flaky { test: test.to_string(), said: said(&output, &test.name) }).collect();
     }
     let count = count + flaky.len() as u32;
     Ok(Passed { output: format!("{output}{count} {what}\n"), flaky })

@@ -120,12 +120,25 @@ fn nobody_who_reads_a_view_ends_in_a_deadlock_with_alter_table() -> Result<()> {
         "SELECT upkeep.alter_soft_deleted('orders', 'ALTER TABLE orders DROP COLUMN a')",
     ] {
         application.goes_on()?;
-        session.run(statement)?;
+        run_as_often_as_it_takes(&mut session, statement)?;
         nothing_lags_behind(&mut session, statement)?;
     }
     let errors = application.end()?;
     assert_eq!(deadlocks(&errors), Vec::<&String>::new());
     Ok(())
+}
+
+/// On a busy machine the application may be in the way of all three attempts of a verb: it is called again, as its hint says.
+fn run_as_often_as_it_takes(session: &mut Session, statement: &str) -> Result<()> {
+    let gave_up =
+        |error: &anyhow::Error| statement.contains("upkeep.enable_") && format!("{error:#}").contains("55P03");
+    for _ in 0..20 {
+        match session.run(statement) {
+            Err(error) if gave_up(&error) => {}
+            ended => return ended,
+        }
+    }
+    session.run(statement)
 }
 
 /// A transaction that has the table, and then wants the view, has its way as well.
