@@ -52,7 +52,7 @@ pub fn attend_slot(job: Uuid, slot: i32, departed: impl Fn(i32) -> Option<End>) 
     if let Some(last) = last {
         match departed(last) {
             Some(end) => release_slot(job, slot, last, end)?,
-            None => steps::count_again(job)?,
+            None => steps::tried_again(job)?,
         }
     }
     let taken = spi::execute_returning(
@@ -152,7 +152,7 @@ pub fn release_slot(job: Uuid, slot: i32, pid: i32, end: End) -> Result<()> {
         &[job.into(), slot.into(), (end != End::Orderly).into(), (end == End::Overran).into(), pid.into()],
     )?;
     if released > 0 && end != End::Orderly {
-        steps::count_again(job)?;
+        steps::tried_again(job)?;
     }
     Ok(())
 }

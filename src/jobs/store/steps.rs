@@ -98,16 +98,6 @@ pub fn begin(job: Uuid, path: &[i32]) -> Result<()> {
     .map(drop)
 }
 
-/// The worker of a step that is at work has ended in the middle of it: another one tries again.
-pub fn count_again(job: Uuid) -> Result<()> {
-    spi::execute(
-        "UPDATE upkeep._job_step SET attempts = attempts OPERATOR(pg_catalog.+) 1
-         WHERE job OPERATOR(pg_catalog.=) $1 AND state OPERATOR(pg_catalog.=) 'running'",
-        &[job.into()],
-    )
-    .map(drop)
-}
-
 /// A step has ended.
 pub fn end(job: Uuid, path: &[i32], state: &str, detail: Option<&str>, rows_left: i64) -> Result<()> {
     spi::execute(
@@ -144,7 +134,7 @@ pub fn note_locks(job: Uuid, path: &[i32], times: &Times) -> Result<()> {
     .map(drop)
 }
 
-/// The step at hand was tried once more.
+/// The step at hand was tried once more, or its worker has ended in the middle of it, and another one tries.
 pub fn tried_again(job: Uuid) -> Result<()> {
     spi::execute(
         "UPDATE upkeep._job_step SET attempts = attempts OPERATOR(pg_catalog.+) 1
