@@ -25,14 +25,15 @@ pub struct Pgbench {
 /// A stretch of time, in seconds since the epoch.
 #[derive(Clone, Copy)]
 pub struct Span {
-    from: f64,
-    to: f64,
+    pub from: f64,
+    pub to: f64,
 }
 
 /// Milliseconds.
 #[derive(Clone, Copy)]
 pub struct Latency {
     pub median: f64,
+    pub p95: f64,
     pub p99: f64,
     pub worst: f64,
 }
@@ -59,13 +60,17 @@ impl Pgbench {
 
     /// Latency within a stretch of time that is over.
     pub fn latency(&self, span: Span) -> Result<Latency> {
+        Ok(Latency::of(&self.within(span)?))
+    }
+
+    /// The transactions that were under way in a stretch of time that is over, in the order of their ends.
+    pub fn within(&self, span: Span) -> Result<Vec<Transaction>> {
         // pgbench writes its log through a buffer: wait until it shows what came after.
         wait_for("pgbench's log", PATIENCE, || {
             Ok(self.transactions()?.last().is_some_and(|t| t.ended > span.to).then_some(()))
         })?;
-        let inside = |t: &Transaction| t.ended > span.from && t.ended - t.took / 1e3 < span.to;
-        let took: Vec<f64> = self.transactions()?.iter().filter(|t| inside(t)).map(|t| t.took).collect();
-        Ok(Latency { median: percentile(&took, 0.5), p99: percentile(&took, 0.99), worst: max(&took) })
+        let inside = |t: &Transaction| t.ended > span.from && t.began() < span.to;
+        Ok(self.transactions()?.into_iter().filter(inside).collect())
     }
 
     pub fn stop(mut self) -> Result<()> {
@@ -95,6 +100,14 @@ impl Drop for Pgbench {
     }
 }
 
+impl Latency {
+    pub fn of(transactions: &[Transaction]) -> Self {
+        let took: Vec<f64> = transactions.iter().map(|t| t.took).collect();
+        let part = |fraction| percentile(&took, fraction);
+        Self { median: part(0.5), p95: part(0.95), p99: part(0.99), worst: max(&took) }
+    }
+}
+
 impl Span {
     /// Lets this much time pass: for looking at the application alone.
     pub fn pass(time: Duration) -> Self {
@@ -109,11 +122,18 @@ impl Span {
     }
 }
 
-struct Transaction {
+#[derive(Clone, Copy)]
+pub struct Transaction {
     /// Seconds since the epoch.
-    ended: f64,
-    /// Milliseconds.
-    took: f64,
+    pub ended: f64,
+    /// Milliseconds, from the moment at which it was due.
+    pub took: f64,
+}
+
+impl Transaction {
+    pub fn began(&self) -> f64 {
+        self.ended - self.took / 1e3
+    }
 }
 
 /// `client transaction microseconds script epoch_seconds epoch_microseconds lag`; the last line may be half written.

@@ -1,8 +1,11 @@
 //! `cargo measure backfill-under-load`: what an application feels of a job, and what a job leaves of its standbys.
 
+mod beside;
 mod latency;
+mod looks;
 mod rate;
 mod standby;
+mod waits;
 
 use anyhow::{Result, bail};
 
@@ -22,6 +25,7 @@ pub struct Plan {
 }
 
 const GROUPS: &[Group<Plan>] = &[
+    Group { name: "waits", measure: waits::measure },
     Group { name: "latency", measure: latency::measure },
     Group { name: "standby", measure: standby::measure },
     Group { name: "rate", measure: rate::measure },

@@ -1,0 +1,138 @@
+//! A step does its work in portions, and rests between them: what others pay for it (WAL that their commits flush, rows, the processor)
+//! comes in pieces so small that nobody notices one (LAW 38).
+//!
+//! The unit of account is time at work. A portion that writes much WAL in little time, as the first touch of pages since a checkpoint
+//! does, costs as much time as the disk is busy with it. What is not rested for within a step is owed after it.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use crate::server::{lock, system, worker};
+
+/// How large a portion may be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Portion {
+    pub time: Duration,
+    /// Bytes of WAL.
+    pub wal: u64,
+}
+
+/// With nobody to give way to: long enough to cost nothing, short enough that whoever comes is seen soon.
+const ALONE: Portion = Portion { time: Duration::from_millis(20), wal: u64::MAX };
+/// A commit that meets it in the log is no later than beside another commit of some size.
+const BESIDE_OTHERS: Portion = Portion { time: Duration::from_millis(1), wal: 64 << 10 };
+/// Beside others a transaction is no longer than this, rests included: so long its rows are locked.
+const LONGEST_STEP: Duration = Duration::from_millis(40);
+/// What a disk is taken to write in a second.
+const WAL_RATE: f64 = 100e6;
+/// The server's clock for waiting has no finer steps.
+const SHORTEST_REST: Duration = Duration::from_millis(1);
+/// In a rest within a step, how often to look whether somebody waits for one of its rows.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// The account of one worker.
+#[derive(Debug)]
+pub struct Portions {
+    /// Part of the time that is spent at work; 1: nobody is to be given way to.
+    share: Cell<f64>,
+    step: Cell<Duration>,
+    began: Cell<Duration>,
+    /// Up to here everything is in the account.
+    at: Cell<Duration>,
+    wal: Cell<u64>,
+    owed: Cell<Duration>,
+}
+
+impl Default for Portions {
+    fn default() -> Self {
+        let zero = || Cell::new(Duration::ZERO);
+        Portions { share: Cell::new(1.0), step: zero(), began: zero(), at: zero(), wal: Cell::new(0), owed: zero() }
+    }
+}
+
+impl Portions {
+    /// A step begins, which is to take so long.
+    pub(super) fn begin(&self, share: f64, batch_time: Duration) {
+        self.share.set(share);
+        self.step.set(batch_time);
+        self.began.set(system::monotonic());
+        self.at.set(self.began.get());
+        self.wal.set(system::own_wal_bytes());
+    }
+
+    /// How long a transaction should be, at this share of the time.
+    pub(super) fn longest_step(share: f64, usual: Duration) -> Duration {
+        if share < 1.0 { usual.min(LONGEST_STEP) } else { usual }
+    }
+
+    /// For the next one.
+    pub fn size(&self) -> Portion {
+        if self.share.get() < 1.0 { BESIDE_OTHERS } else { ALONE }
+    }
+
+    /// Between two portions: rests. `false`: the step is to end here, because its time is up or somebody waits for one of its rows.
+    pub fn rest(&self) -> bool {
+        self.note();
+        if lock::somebody_waits() {
+            return false;
+        }
+        let end = self.began.get() + self.step.get();
+        if self.at.get() + self.owed.get() >= end {
+            return false;
+        }
+        while self.owed.get() >= SHORTEST_REST {
+            let from = system::monotonic();
+            worker::rest_in_step(self.owed.get().min(LOOK));
+            let now = system::monotonic();
+            self.at.set(now);
+            self.owed.set(self.owed.get().saturating_sub(now.saturating_sub(from)));
+            if lock::somebody_waits() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The step has ended: the rest that it still owes.
+    pub(super) fn end(&self) -> Duration {
+        self.note();
+        self.owed.take()
+    }
+
+    /// Enters what was done since the last time.
+    fn note(&self) {
+        let (now, wal) = (system::monotonic(), system::own_wal_bytes());
+        let took = now.saturating_sub(self.at.replace(now));
+        let written = wal.wrapping_sub(self.wal.replace(wal));
+        self.owed.set(self.owed.get() + debt(took, written, self.share.get()));
+    }
+}
+
+/// The rest that work is to be followed by.
+fn debt(took: Duration, wal: u64, share: f64) -> Duration {
+    let cost = took.max(Duration::from_secs_f64(wal as f64 / WAL_RATE));
+    if share < 1.0 { cost.mul_f64(1.0 / share) - took } else { Duration::ZERO }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn work_is_followed_by_rest() {
+        assert_eq!(debt(MS, 0, 0.25), 3 * MS);
+        assert_eq!(debt(10 * MS, 0, 1.0), Duration::ZERO);
+        // A megabyte in a millisecond keeps the disk busy for ten.
+        assert_eq!(debt(MS, 1_000_000, 0.5), 19 * MS);
+    }
+
+    #[test]
+    fn beside_others_transactions_are_short() {
+        let usual = 200 * MS;
+        assert_eq!(Portions::longest_step(1.0, usual), usual);
+        assert_eq!(Portions::longest_step(0.9, usual), LONGEST_STEP);
+        assert_eq!(Portions::longest_step(0.9, 10 * MS), 10 * MS);
+    }
+}
