@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use super::portions::{Portion, Portions};
 use super::store;
 use super::work::{Event, Job, Outcome, Plan};
 use crate::ddl::{Blocked, Rest, Tries};
@@ -26,6 +27,7 @@ pub struct Context {
     workers: i32,
     batch_time: Duration,
     usual_batch_time: Duration,
+    portions: Rc<Portions>,
     cursor: Option<Value>,
     overran: bool,
     answered: bool,
@@ -59,6 +61,7 @@ impl Context {
             workers: 1,
             batch_time,
             usual_batch_time: batch_time,
+            portions: Rc::default(),
             cursor,
             overran: false,
             answered: false,
@@ -88,6 +91,21 @@ impl Context {
     /// How long a transaction of this job should take.
     pub fn batch_time(&self) -> Duration {
         self.batch_time
+    }
+
+    /// How large a portion of a step may be: a statement that writes rows.
+    pub fn portion(&self) -> Portion {
+        self.portions.size()
+    }
+
+    /// Is anybody to be given way to?
+    pub fn is_beside_others(&self) -> bool {
+        self.portions.is_beside_others()
+    }
+
+    /// Between two portions of a step: rests as the job's pace wants it. `false`: the step is to end with what it has.
+    pub fn rest(&self) -> bool {
+        self.portions.rest()
     }
 
     /// The same when nobody is in the way: what a step may never take long beyond.
@@ -223,6 +241,10 @@ impl Context {
         self.step = Done { events, ..Done::default() };
     }
 
+    pub(super) fn portions(&self) -> &Portions {
+        &self.portions
+    }
+
     pub(super) fn set_pace(&mut self, workers: i32, usual_batch_time: Duration, batch_time: Duration) {
         self.workers = workers;
         self.usual_batch_time = usual_batch_time;
@@ -262,7 +284,15 @@ impl Context {
     pub(super) fn part(&self, number: usize, job: Rc<Job>, cursor: Option<Value>) -> Context {
         let mut place = self.place.clone();
         place.push(number);
-        Context { job, place, cursor, locks: self.locks.clone(), step: Done::default(), ..*self }
+        Context {
+            job,
+            place,
+            cursor,
+            locks: self.locks.clone(),
+            portions: Rc::clone(&self.portions),
+            step: Done::default(),
+            ..*self
+        }
     }
 }
 

@@ -359,7 +359,7 @@ impl Executor {
             let (runnable, ended) = (live.is_runnable(), live.is_final());
             let Live { workers, batch_time, limits, .. } = live;
             self.throttle.set_limits(limits);
-            let now = self.throttle.begin_step(batch_time);
+            let now = self.throttle.begin_step(batch_time, self.context.portions());
             self.context.set_pace(workers, batch_time, now);
             if answer.is_none() && !self.context.has_cursor() && self.adopt_leftover(workers)? {
                 return Ok(Next::Step);

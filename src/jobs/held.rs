@@ -140,7 +140,8 @@ impl Executor {
     pub(super) fn note_step(&mut self, took: Duration) {
         if self.nature.throttled {
             self.throttle.history.step_ended(took, system::monotonic());
-            self.throttle.end_step(took, self.context.usual_batch_time(), self.context.step_done().for_good);
+            let usual = self.context.usual_batch_time();
+            self.throttle.end_step(took, usual, self.context.step_done().for_good, self.context.portions());
         }
     }
 }

@@ -27,6 +27,7 @@ pub mod owners;
 pub mod pace;
 mod parking;
 mod part;
+mod portions;
 pub mod queue;
 pub mod raw;
 pub mod registry;

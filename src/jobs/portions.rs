@@ -23,6 +23,8 @@ const ALONE: Portion = Portion { time: Duration::from_millis(20), wal: u64::MAX 
 const BESIDE_OTHERS: Portion = Portion { time: Duration::from_millis(1), wal: 64 << 10 };
 /// Beside others a transaction is no longer than this, rests included: so long its rows are locked.
 const LONGEST_STEP: Duration = Duration::from_millis(40);
+/// Each may be a subtransaction. With more than 64 of them everybody's looks at rows become slow.
+const MOST_IN_STEP: u32 = 50;
 /// What a disk is taken to write in a second.
 const WAL_RATE: f64 = 100e6;
 /// The server's clock for waiting has no finer steps.
@@ -41,12 +43,22 @@ pub struct Portions {
     at: Cell<Duration>,
     wal: Cell<u64>,
     owed: Cell<Duration>,
+    /// Portions of this step.
+    count: Cell<u32>,
 }
 
 impl Default for Portions {
     fn default() -> Self {
         let zero = || Cell::new(Duration::ZERO);
-        Portions { share: Cell::new(1.0), step: zero(), began: zero(), at: zero(), wal: Cell::new(0), owed: zero() }
+        Portions {
+            share: Cell::new(1.0),
+            step: zero(),
+            began: zero(),
+            at: zero(),
+            wal: Cell::new(0),
+            owed: zero(),
+            count: Cell::new(0),
+        }
     }
 }
 
@@ -58,6 +70,7 @@ impl Portions {
         self.began.set(system::monotonic());
         self.at.set(self.began.get());
         self.wal.set(system::own_wal_bytes());
+        self.count.set(0);
     }
 
     /// How long a transaction should be, at this share of the time.
@@ -65,15 +78,20 @@ impl Portions {
         if share < 1.0 { usual.min(LONGEST_STEP) } else { usual }
     }
 
+    pub fn is_beside_others(&self) -> bool {
+        self.share.get() < 1.0
+    }
+
     /// For the next one.
     pub fn size(&self) -> Portion {
-        if self.share.get() < 1.0 { BESIDE_OTHERS } else { ALONE }
+        if self.is_beside_others() { BESIDE_OTHERS } else { ALONE }
     }
 
     /// Between two portions: rests. `false`: the step is to end here, because its time is up or somebody waits for one of its rows.
     pub fn rest(&self) -> bool {
         self.note();
-        if lock::somebody_waits() {
+        self.count.set(self.count.get() + 1);
+        if lock::somebody_waits() || self.count.get() >= MOST_IN_STEP {
             return false;
         }
         let end = self.began.get() + self.step.get();

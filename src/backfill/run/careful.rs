@@ -29,10 +29,11 @@ const FIRST_TRIES: i64 = 20;
 
 /// The statements of one range, with their parameters.
 pub struct Range<'a> {
-    pub update: Rc<Statement>,
     pub look: Rc<Statement>,
     pub lock: Rc<Statement>,
     pub args: Vec<Arg<'a>>,
+    /// The parameters of each of its portions.
+    pub portions: Vec<(Rc<Statement>, Vec<Arg<'a>>)>,
 }
 
 /// What became of some rows.

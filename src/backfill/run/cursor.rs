@@ -192,6 +192,17 @@ impl Keys {
         self.bounds.dedup();
     }
 
+    /// Past what is up to here, within the ranges at hand.
+    pub fn end_range_at(&mut self, upto: &KeyText) {
+        match self.bounds[self.next + 1..].iter().position(|bound| bound == upto) {
+            Some(ranges) => self.advance(ranges + 1),
+            None => {
+                self.split(vec![upto.clone()]);
+                self.advance(1);
+            }
+        }
+    }
+
     /// The ranges at hand, `span` of them at most: after, if there is a beginning, and up to.
     pub fn range(&self, span: usize) -> Option<(Option<&KeyText>, &KeyText)> {
         let after = self.bounds.get(self.next)?;
@@ -333,6 +344,18 @@ mod tests {
         keys.split(vec![key("7"), key("9")]);
         assert_eq!(keys.bounds, [key("1"), key("5"), key("7"), key("9")]);
         assert_eq!(keys.range(1), Some((Some(&key("5")), &key("7"))));
+    }
+
+    #[test]
+    fn a_range_that_is_ended_early_goes_on_behind_its_last_portion() {
+        let key = |text: &str| vec![text.to_owned()];
+        let bounds = vec![key("1"), key("5"), key("9"), key("12")];
+        let mut keys = Keys { bounds, exact: true, next: 0, rows: 4, strides: 1, stride: 0, proved: false };
+        keys.end_range_at(&key("3"));
+        assert_eq!(keys.range(1), Some((Some(&key("3")), &key("5"))));
+        keys.end_range_at(&key("9"));
+        assert_eq!(keys.range(1), Some((Some(&key("9")), &key("12"))), "of several ranges at once");
+        assert_eq!(keys.bounds.len(), 5);
     }
 
     proptest! {

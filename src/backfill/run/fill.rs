@@ -1,14 +1,17 @@
 //! The fill: one UPDATE of a range and stride per step, and the slow way for ranges where
 //! it fails.
 
-use std::time::Instant;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use super::Run;
 use super::careful::{Range, Tally};
 use super::claim::boundaries;
 use super::cursor::{Blocks, KeyText, Keys, Portion};
 use super::limit::Limit;
+use super::portions::Pace;
 use super::session::{Session, Which};
+use super::units::SHORTEST_ROWS;
 use crate::backfill::statements::{Begin, Read, Take};
 use crate::backfill::store;
 use crate::error::{Error, LOCK_NOT_AVAILABLE, OBJECT_NOT_IN_PREREQUISITE_STATE, Result, SERIALIZATION_FAILURE};
@@ -25,7 +28,8 @@ const SPAN_SLACK: u64 = 1 << 20;
 
 /// What became of a range.
 enum Filled {
-    Done(Tally),
+    /// So many of its portions; all, unless somebody waited for one of its rows or the time was up.
+    Done(Tally, Pace),
     /// It took too long and was rolled back: in smaller ranges, please.
     TooLong,
 }
@@ -41,7 +45,7 @@ impl Run {
         let from = blocks.next;
         let full = self.sizes.range_blocks.min(blocks.most);
         let to = from.saturating_add(full).min(blocks.last);
-        let bounds = [Arg::Tid(start_of(from)), Arg::Tid(start_of(to))];
+        let cuts = self.cuts(context, from, to);
         self.proved |= blocks.proved;
         let limit = Limit::of(context, to - from > 1);
         let filled = loop {
@@ -50,22 +54,30 @@ impl Run {
                 (false, 1) => Take::All,
                 (false, _) => Take::Stride,
             };
-            let mut args = bounds.to_vec();
-            args.extend(self.take_args(take, blocks.strides, blocks.stride));
+            let stride = self.take_args(take, blocks.strides, blocks.stride);
+            let between = |from, to| {
+                let bounds = [Arg::Tid(start_of(from)), Arg::Tid(start_of(to))];
+                bounds.into_iter().chain(stride.iter().cloned()).collect::<Vec<_>>()
+            };
+            let update = session.statement(Which::UpdateBlocks(take));
+            let portion = |cut: &[u32]| (Rc::clone(&update), between(cut[0], cut[1]));
             let range = Range {
-                update: session.statement(Which::UpdateBlocks(take)),
                 look: session.statement(Which::ReadBlocks(take, Read::Look)),
                 lock: session.statement(Which::ReadBlocks(take, Read::Lock)),
-                args,
+                args: between(from, to),
+                portions: cuts.windows(2).map(portion).collect(),
             };
             if let Some(filled) = self.fill_range(context, session, &range, limit)? {
                 break filled;
             }
         };
-        let Filled::Done(tally) = filled else {
+        let Filled::Done(tally, pace) = filled else {
             self.sizes.range_blocks = ((to - from) / 4).max(1);
             return Ok(Outcome::Continue);
         };
+        let whole = to - from == full;
+        let to = cuts[pace.portions];
+        self.note_pace(context, to - from, pace);
         let took = started.elapsed();
         context.made(0, self.fill_units() * f64::from(to - from) / self.blocks / f64::from(blocks.strides));
         let verdict = self.conclude(context, &tally)?;
@@ -73,8 +85,8 @@ impl Run {
         blocks.advance(to);
         self.hold(context, Portion::Blocks(blocks))?;
         self.horizon.note_time(took);
-        // The last range of a window may be short, and says little.
-        if to - from == full {
+        // The last range of a window may be short, and says little, as does one that was ended before its time.
+        if whole && to - from == full {
             self.sizes.range_blocks = next_size(full, took, context.batch_time(), (1, self.sizes.max_range.0));
         }
         Ok(verdict.unwrap_or(Outcome::Continue))
@@ -88,7 +100,7 @@ impl Run {
             keys.bounds = keys.bounds.iter().map(modern).collect::<Result<_>>()?;
             keys.exact = true;
         }
-        let span = self.sizes.span.min(keys.widest_span());
+        let span = if context.is_beside_others() { 1 } else { self.sizes.span.min(keys.widest_span()) };
         let Some((after, upto)) = keys.range(span).map(|(after, upto)| (after.cloned(), upto.clone())) else {
             // A window without a range: nothing between its bounds.
             keys.stride = keys.strides;
@@ -97,13 +109,19 @@ impl Run {
         };
         let take = if keys.strides > 1 { Take::Stride } else { Take::All };
         let begin = if after.is_some() { Begin::AfterKey } else { Begin::Start };
-        let mut args: Vec<Arg<'_>> = after.iter().flatten().chain(&upto).map(|text| Arg::Text(text)).collect();
-        args.extend(self.take_args(take, keys.strides, keys.stride));
+        let cuts = self.key_cuts(context, session, &keys, span)?;
+        let stride = self.take_args(take, keys.strides, keys.stride);
+        let none = KeyText::new();
+        let mut portions = Vec::with_capacity(cuts.len());
+        for cut in cuts.windows(2) {
+            let begin = if cut[0].is_empty() { Begin::Start } else { Begin::AfterKey };
+            portions.push((session.statement(Which::UpdateKeys(begin, take)), key_args(&cut[0], &cut[1], &stride)));
+        }
         let range = Range {
-            update: session.statement(Which::UpdateKeys(begin, take)),
             look: session.statement(Which::ReadKeys(begin, take, Read::Look)),
             lock: session.statement(Which::ReadKeys(begin, take, Read::Lock)),
-            args,
+            args: key_args(after.as_ref().unwrap_or(&none), &upto, &stride),
+            portions,
         };
         let limit = Limit::of(context, self.sizes.indivisible.as_ref() != Some(&upto));
         let filled = loop {
@@ -111,7 +129,7 @@ impl Run {
                 break filled;
             }
         };
-        let Filled::Done(tally) = filled else {
+        let Filled::Done(tally, pace) = filled else {
             if span > 1 {
                 self.sizes.span = 1;
                 return Ok(Outcome::Continue);
@@ -121,12 +139,21 @@ impl Run {
             return Ok(Outcome::Continue);
         };
         let took = started.elapsed();
-        let rows = keys.rows.saturating_mul(span as u32);
+        let whole = pace.portions + 1 == cuts.len();
+        let all = keys.rows.saturating_mul(span as u32);
+        let rows = all.min((u64::from(all) * pace.portions as u64 / (cuts.len() - 1).max(1) as u64) as u32);
+        self.note_key_pace(context, rows, pace);
         context.made(0, self.fill_units() * f64::from(rows) / self.rows / f64::from(keys.strides));
         let verdict = self.conclude(context, &tally)?;
         keys.proved = self.proved;
-        keys.advance(span);
         self.horizon.note_time(took);
+        if !whole {
+            // The next step goes on behind the last portion, which is the end of a range from now on.
+            keys.end_range_at(&cuts[pace.portions]);
+            self.hold(context, Portion::Keys(keys))?;
+            return Ok(verdict.unwrap_or(Outcome::Continue));
+        }
+        keys.advance(span);
         self.sizes.range_rows = next_size(rows, took, context.batch_time(), (SHORTEST_ROWS, self.sizes.max_range.1));
         let widest = u32::try_from(keys.widest_span()).unwrap_or(u32::MAX);
         self.sizes.span = next_size(span as u32, took, context.batch_time(), (1, widest)) as usize;
@@ -188,8 +215,21 @@ impl Run {
     ) -> Result<Option<Filled>> {
         let started = Instant::now();
         let mut must_filter = false;
+        let all = Pace { portions: range.portions.len(), work: Duration::ZERO };
         let fast = || {
-            let done = range.update.count(&range.args)?;
+            let mut done = Flagged::default();
+            let mut pace = Pace::default();
+            for (update, args) in &range.portions {
+                if pace.portions > 0 && !context.rest() {
+                    break;
+                }
+                let started = Instant::now();
+                let more = update.count(args)?;
+                pace.work += started.elapsed();
+                pace.portions += 1;
+                done.rows += more.rows;
+                done.flagged += more.flagged;
+            }
             spi::theirs::run_deferred()?;
             // Another worker's row that still matches may have moved here just before our
             // snapshot was taken. Looked at afterwards, the note about it cannot be missed.
@@ -201,17 +241,17 @@ impl Run {
                 self.refuse_hopeless(done)?;
                 store::note_still_matching(self.job, heap::current_xid())?;
             }
-            Ok((done, heap::current_xid()))
+            Ok((done, pace, heap::current_xid()))
         };
         match limited(limit.time, || subtransaction(fast)) {
-            Ok((done, xid)) => {
+            Ok((done, pace, xid)) => {
                 self.filtering |= done.flagged > 0;
-                Ok(Some(Filled::Done(Tally { xid: Some(xid), ..Tally::of(done) })))
+                Ok(Some(Filled::Done(Tally { xid: Some(xid), ..Tally::of(done) }, pace)))
             }
             Err(error) if limit.is_over(&error, started) && limit.divisible => Ok(Some(Filled::TooLong)),
             // It cannot be made smaller: some row of it takes long, and is looked for.
             Err(error) if limit.is_over(&error, started) => {
-                self.fill_carefully(context, session, range).map(|tally| Some(Filled::Done(tally)))
+                self.fill_carefully(context, session, range).map(|tally| Some(Filled::Done(tally, all)))
             }
             Err(_) if must_filter => {
                 self.filtering = true;
@@ -219,7 +259,7 @@ impl Run {
             }
             Err(error) if self.is_hopeless(&error) => Err(error),
             Err(error) if error.sqlstate == LOCK_NOT_AVAILABLE || is_row_error(error.sqlstate) => {
-                self.fill_carefully(context, session, range).map(|tally| Some(Filled::Done(tally)))
+                self.fill_carefully(context, session, range).map(|tally| Some(Filled::Done(tally, all)))
             }
             Err(error) => Err(error),
         }
@@ -258,10 +298,13 @@ impl Run {
     }
 }
 
-/// Ranges of keys are not made smaller than this.
-const SHORTEST_ROWS: u32 = 10;
-
 const HOPELESS: &str = "the assignments do not make rows stop matching the condition";
+
+/// Parameters of a range of keys; no key is the beginning.
+fn key_args<'a>(after: &'a KeyText, upto: &'a KeyText, stride: &[Arg<'static>]) -> Vec<Arg<'a>> {
+    let bounds = after.iter().chain(upto).map(|text| Arg::Text(text));
+    bounds.chain(stride.iter().cloned()).collect()
+}
 
 fn start_of(block: u32) -> Tid {
     Tid { block, offset: 0 }

@@ -14,6 +14,7 @@ mod fill;
 mod holder;
 mod horizon;
 mod limit;
+mod portions;
 mod revisit;
 mod session;
 mod start;
@@ -82,6 +83,9 @@ struct Sizes {
     sweep_blocks: u32,
     /// The largest range of blocks, and of rows.
     max_range: (u32, u32),
+    /// Blocks of one portion of a step, and rows.
+    portion_blocks: u32,
+    portion_rows: u32,
     /// Ranges of keys taken in one step, where they turned out small.
     span: usize,
     /// The end of a range of keys that takes too long and has too few rows to be split.
@@ -95,6 +99,8 @@ impl Sizes {
             range_rows: 0,
             sweep_blocks: units::FIRST_BLOCKS,
             max_range: (1, 1),
+            portion_blocks: units::FIRST_PORTION,
+            portion_rows: units::FIRST_PORTION,
             span: 1,
             indivisible: None,
         }

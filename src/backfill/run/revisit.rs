@@ -37,7 +37,7 @@ impl Run {
             }
             portion.after = row.number;
             // What was put aside is judged at the end of the step, one by one.
-            if tally.quarantined > 0 || started.elapsed() > context.batch_time() {
+            if tally.quarantined > 0 || started.elapsed() > context.batch_time() || !context.rest() {
                 break;
             }
         }

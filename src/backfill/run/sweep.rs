@@ -27,6 +27,9 @@ const MOST_BLOCKS: u32 = 8192;
 /// Rows that match in one step; more than fit on one page.
 const MOST_ROWS: i32 = 2000;
 
+/// A look writes nothing: it may take as long as so many portions.
+const LOOK_PORTIONS: u32 = 10;
+
 /// Rows done at once at first; twice as many each time, while there is time.
 const FIRST_CHUNK: usize = 50;
 
@@ -60,11 +63,12 @@ impl Run {
         let mut tally = Tally::default();
         let mut done = 0;
         let mut chunk = FIRST_CHUNK;
-        while done < unknown.len() && (done == 0 || started.elapsed() < context.batch_time() / 2) {
+        while done < unknown.len() && (done == 0 || started.elapsed() < context.batch_time() / 2 && context.rest()) {
             let part = &unknown[done..(done + chunk).min(unknown.len())];
             self.do_unknown(context, session, part, &mut tally)?;
             done += part.len();
-            chunk *= 2;
+            // Who gives way to nobody may lock them all at once.
+            chunk *= if context.is_beside_others() { 1 } else { 2 };
         }
         sweep.found += done as i64;
         // With time up the range is looked at again; unless nothing in it can be done.
@@ -78,8 +82,8 @@ impl Run {
             context.made(0, (ALL_UNITS - FILL_UNITS) * f64::from(to - from) / self.blocks);
         }
         self.hold(context, Portion::Sweep(sweep))?;
-        self.sizes.sweep_blocks =
-            next_size(self.sizes.sweep_blocks, started.elapsed(), context.batch_time(), (1, MOST_BLOCKS));
+        let time = context.batch_time().min(context.portion().time * LOOK_PORTIONS);
+        self.sizes.sweep_blocks = next_size(self.sizes.sweep_blocks, started.elapsed(), time, (1, MOST_BLOCKS));
         Ok(self.conclude(context, &tally)?.unwrap_or(Outcome::Continue))
     }
 

@@ -10,6 +10,12 @@ pub const ALL_UNITS: f64 = 100.0;
 /// Blocks of the first range that a sweep looks at.
 pub const FIRST_BLOCKS: u32 = 256;
 
+/// Ranges of keys are not made smaller than this.
+pub const SHORTEST_ROWS: u32 = 10;
+
+/// Blocks, or rows, of the first portion of a step.
+pub const FIRST_PORTION: u32 = 16;
+
 /// What `upkeep.jobs` shows of the whole.
 pub fn plan_of(tree: &Tree) -> Plan {
     Plan {

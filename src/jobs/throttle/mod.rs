@@ -27,6 +27,7 @@ use self::waiters::Consideration;
 use self::wal_rate::Bucket;
 use super::kind::{Event, Job};
 use super::limits::Limits;
+use super::portions::Portions;
 use crate::jobs::raw::segment;
 use crate::server::{Oid, catalog, lock, system};
 use crate::settings;
@@ -197,13 +198,17 @@ impl Throttle {
     }
 
     /// A step begins: how long may it take?
-    pub fn begin_step(&mut self, usual: Duration) -> Duration {
+    pub fn begin_step(&mut self, usual: Duration, portions: &Portions) -> Duration {
         let now = system::monotonic();
         if !self.last_step.is_zero() {
             self.pace(now.saturating_sub(self.step_ended), usual);
         }
+        let share = Policy::of(settings::throttles(), &self.limits).work_ratio;
         let considerate = self.consideration.batch_time(usual);
-        self.paced_batch.map_or(considerate, |paced| paced.min(considerate))
+        let paced = self.paced_batch.map_or(considerate, |paced| paced.min(considerate));
+        let batch_time = Portions::longest_step(share, paced);
+        portions.begin(share, batch_time);
+        batch_time
     }
 
     /// Long steps with long pauses become short ones with short ones.
@@ -221,10 +226,10 @@ impl Throttle {
     }
 
     /// A step has been committed.
-    pub fn end_step(&mut self, took: Duration, usual: Duration, claimed: bool) {
+    pub fn end_step(&mut self, took: Duration, usual: Duration, claimed: bool, portions: &Portions) {
         let now = system::monotonic();
         let ratio = Policy::of(settings::throttles(), &self.limits).work_ratio;
-        self.rest_until = now + took.mul_f64(1.0 / ratio - 1.0);
+        self.rest_until = now + portions.end();
         if ratio < 1.0 {
             self.rest_reason = format!("rests: at work {:.0} % of the time (throttle_work_ratio)", ratio * 100.0);
         }

@@ -128,6 +128,30 @@ fn with_open<T>(relid: pg_sys::Oid, f: impl FnOnce(pg_sys::Relation) -> T) -> Op
     }
 }
 
+/// Of a range of blocks, those that the log will get a whole image of when they are changed: nobody has changed them since the last
+/// checkpoint began. None on a server without `full_page_writes`.
+pub fn unlogged_since_checkpoint(relid: pg_sys::Oid, (from, to): (u32, u32)) -> Vec<u32> {
+    // SAFETY: a variable that the server's processes have in common; reads shared memory under its own lock.
+    let (full_pages, redo) = unsafe { (pg_sys::fullPageWrites, pg_sys::GetRedoRecPtr()) };
+    let look = |relation: pg_sys::Relation| {
+        // SAFETY: open and locked here.
+        let end = to.min(unsafe { main_blocks(relation) });
+        // SAFETY: the block was there when they were counted, and the lock keeps them from being cut off.
+        (from..end).filter(|&block| unsafe { page_lsn(relation, block) } <= redo).collect()
+    };
+    if full_pages { with_open(relid, look).unwrap_or_default() } else { Vec::new() }
+}
+
+unsafe fn page_lsn(relation: pg_sys::Relation, block: u32) -> u64 {
+    // SAFETY: the block exists; pinned while it is looked at.
+    unsafe {
+        let buffer = pg_sys::ReadBuffer(relation, block);
+        let lsn = pg_sys::BufferGetLSNAtomic(buffer);
+        pg_sys::ReleaseBuffer(buffer);
+        lsn
+    }
+}
+
 /// The number of blocks of the table itself.
 pub fn blocks(relid: pg_sys::Oid) -> u32 {
     // SAFETY: open and locked here.

@@ -125,14 +125,20 @@ thread_local! {
     static WAITED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Looks whether anybody waits for the end of this (sub)transaction, which is what waiting for one of its rows is. To be
-/// called before it ends: afterwards they are gone.
+/// Notes whether [`somebody_waits`]. To be called before the transaction ends: afterwards they are gone.
 pub fn note_waiters() {
+    if somebody_waits() {
+        WAITED.set(true);
+    }
+}
+
+/// Does anybody wait for the end of this (sub)transaction, which is what waiting for one of its rows is?
+pub fn somebody_waits() -> bool {
     // SAFETY: in a transaction. Its own lock on its id is never in the fast path.
     unsafe {
         let xid = pg_sys::GetCurrentTransactionIdIfAny();
         if xid == pg_sys::InvalidTransactionId {
-            return;
+            return false;
         }
         let tag = pg_sys::LOCKTAG {
             locktag_field1: xid.into_inner(),
@@ -142,9 +148,7 @@ pub fn note_waiters() {
             locktag_type: pg_sys::LockTagType::LOCKTAG_TRANSACTION as u8,
             locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
         };
-        if pg_sys::LockHasWaiters(&tag, pg_sys::ExclusiveLock as i32, false) {
-            WAITED.set(true);
-        }
+        pg_sys::LockHasWaiters(&tag, pg_sys::ExclusiveLock as i32, false)
     }
 }
 

@@ -41,6 +41,12 @@ pub fn wal_flush_position() -> u64 {
     unsafe { pg_sys::GetFlushRecPtr(std::ptr::null_mut()) }
 }
 
+/// Bytes of WAL that this process has written since it began.
+pub fn own_wal_bytes() -> u64 {
+    // SAFETY: a counter of this process.
+    unsafe { pg_sys::pgWalUsage.wal_bytes }
+}
+
 /// Bytes of a WAL segment.
 pub fn wal_segment_bytes() -> u64 {
     // SAFETY: set once at server start.

@@ -230,6 +230,20 @@ pub fn wait(time: Duration) -> bool {
     woken
 }
 
+/// Sleeps in the middle of a step, whatever comes; what has come is heard afterwards.
+pub fn rest_in_step(time: Duration) {
+    // SAFETY: waits for no latch.
+    unsafe {
+        pg_sys::WaitLatch(
+            std::ptr::null_mut(),
+            (pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH) as c_int,
+            time.as_millis() as std::ffi::c_long,
+            pg_sys::PG_WAIT_EXTENSION,
+        );
+    }
+    pgrx::check_for_interrupts!();
+}
+
 /// The same for a session of a client's, whose configuration is not ours to reread.
 pub fn wait_in_session(time: Duration) {
     wait_for_latch(time);

@@ -188,7 +188,7 @@ impl Run {
         context.made(done.rows, first_seen as f64);
         context.set_batch_rows(done.rows);
         if count == self.batch_rows as usize {
-            self.batch_rows = next_size(self.batch_rows, took, context.batch_time(), BATCH_ROWS);
+            self.batch_rows = next_size(self.batch_rows, took, context.portion().time, BATCH_ROWS);
         }
         Ok(())
     }
@@ -324,7 +324,12 @@ impl Work for Run {
         let statements = std::mem::take(&mut self.statements);
         let cutoff = self.cutoff.clone();
         let purge = Purge { target: &managed, graph: &graph, cutoff: &cutoff, held: &held, statements: &statements };
-        let worked = self.work(context, &purge, &mut cursor);
+        let worked = loop {
+            let worked = self.work(context, &purge, &mut cursor);
+            if worked.is_err() || self.queue.is_empty() || !context.rest() {
+                break worked;
+            }
+        };
         self.statements = statements;
         worked?;
         context.set_cursor(&cursor)?;

@@ -78,14 +78,11 @@ fn causes(felt: &Felt) -> String {
     let slow = percentile(&took, 0.99);
     let mut rows =
         vec![["", "of all, %", "of the slow, %", "slow among them, %", "MB of WAL/s"].map(str::to_owned).to_vec()];
-    let of_acts = Act::ALL.map(|(act, name)| {
-        let meets: Box<dyn Fn(&Look) -> bool> = Box::new(move |look| look.acts.contains(&act));
-        (name, meets)
-    });
-    let others: [(&str, Box<dyn Fn(&Look) -> bool>); 2] =
-        [("a commit of the job", Box::new(|look| look.commit)), ("a checkpoint", Box::new(|look| look.checkpoint))];
-    for (name, meets) in of_acts.into_iter().chain(others) {
-        let with: Vec<bool> = felt.looks.iter().map(meets).collect();
+    let with = |meets: &dyn Fn(&Look) -> bool| felt.looks.iter().map(meets).collect::<Vec<bool>>();
+    let mut of_acts = Act::ALL.map(|(act, name)| (name, with(&|look| look.acts.contains(&act)))).to_vec();
+    of_acts.push(("a commit of the job", with(&|look| look.commit)));
+    of_acts.push(("a checkpoint", with(&|look| look.checkpoint)));
+    for (name, with) in of_acts {
         let met: Vec<f64> = felt.during.iter().filter(|t| has_met(t, &felt.looks, &with)).map(|t| t.took).collect();
         let (all, all_slow) = (felt.during.len(), felt.during.iter().filter(|t| t.took > slow).count());
         let met_slow = met.iter().filter(|&&took| took > slow).count();
