@@ -498,6 +498,34 @@ fn batches_get_shorter_while_somebody_waits_for_their_rows() -> Result<()> {
 }
 
 #[test]
+fn a_batch_ends_when_somebody_waits_for_one_of_its_rows() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    // A dozen rows a page, which take 2 ms each: many portions in a batch.
+    session.run(
+        "CREATE TABLE t (id int PRIMARY KEY, n int, pad text DEFAULT repeat('x', 600));
+         INSERT INTO t SELECT g, NULL FROM generate_series(1, 20000) g;
+         CREATE FUNCTION slow(n int) RETURNS int LANGUAGE plpgsql AS $$BEGIN PERFORM pg_sleep(0.002); RETURN 1; END$$",
+    )?;
+    let job = session.text(
+        "SELECT upkeep.backfill('t', 'n = slow(n)', 'n IS NULL', batch_time => '20 s', options => '{\"strides\": 1}')",
+    )?;
+    let told = format!(
+        "SELECT count(*) FROM upkeep.job_events WHERE job = '{job}' AND detail LIKE 'another session waited for rows%'"
+    );
+    let mut other = db.connect()?;
+    other.run("SET lock_timeout = '8s'")?;
+    // Rows all over the table: some are the batch's, which would go on for 20 s.
+    let met = wait_for("somebody to wait for the job", PATIENCE, || {
+        other.run("UPDATE t SET id = id WHERE id % 50 = 0 AND n IS NULL")?;
+        Ok((session.text(&told)? != "0").then_some(()))
+    });
+    let seen = describe(&mut session, &job);
+    session.run(&format!("SELECT upkeep.cancel('{job}')"))?;
+    met.context(seen)
+}
+
+#[test]
 fn what_standbys_are_called_is_not_every_owners_to_know() -> Result<()> {
     let (primary, mut session) = server("names", |server| server.set("upkeep.max_replica_lag", "1s"))?;
     let standby = primary.standby("secret")?;

@@ -404,7 +404,9 @@ fn a_command_that_drops_the_extension_gets_its_wish() -> Result<()> {
 
 #[test]
 fn an_idle_server_has_the_launcher_only() -> Result<()> {
-    let (server, mut session) = preloaded("idle")?;
+    // At a whole minute a scheduler comes for the statistics of statements.
+    let server = testing::server("idle").preloaded().set("upkeep.track_queries", "none").start()?;
+    let mut session = with_extension(&server)?;
     wait_until_idle(&mut session)?;
     let job = run_in_background(&mut session, "SELECT 1")?;
     wait(&mut session, &job)?;

@@ -27,13 +27,12 @@ use crate::settings;
 /// When none of so many rows could be updated, it is not the rows.
 const FIRST_TRIES: i64 = 20;
 
-/// The statements of one range, with their parameters.
+/// The statements of one portion of a range, with their parameters.
 pub struct Range<'a> {
+    pub update: Rc<Statement>,
     pub look: Rc<Statement>,
     pub lock: Rc<Statement>,
     pub args: Vec<Arg<'a>>,
-    /// The parameters of each of its portions.
-    pub portions: Vec<(Rc<Statement>, Vec<Arg<'a>>)>,
 }
 
 /// What became of some rows.
@@ -52,6 +51,16 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// And what became of others; the transaction id is that of the first.
+    pub fn add(&mut self, other: Tally) {
+        self.rows += other.rows;
+        self.flagged += other.flagged;
+        self.quarantined += other.quarantined;
+        self.locked.extend(other.locked);
+        self.slow.extend(other.slow);
+        self.xid = self.xid.or(other.xid);
+    }
+
     pub fn of(done: Flagged) -> Self {
         Tally { rows: done.rows, flagged: done.flagged, ..Tally::default() }
     }

@@ -1,8 +1,7 @@
 //! The fill: one UPDATE of a range and stride per step, and the slow way for ranges where
 //! it fails.
 
-use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Run;
 use super::careful::{Range, Tally};
@@ -19,7 +18,7 @@ use crate::jobs::kind::{Context, Outcome};
 use crate::jobs::pace::next_size;
 use crate::jobs::retry::is_row_error;
 use crate::server::catch::subtransaction;
-use crate::server::repeated::{Arg, Flagged, Tid};
+use crate::server::repeated::{Arg, Tid};
 use crate::server::timeout::limited;
 use crate::server::{heap, spi};
 
@@ -47,7 +46,8 @@ impl Run {
         let to = from.saturating_add(full).min(blocks.last);
         let cuts = self.cuts(context, from, to);
         self.proved |= blocks.proved;
-        let limit = Limit::of(context, to - from > 1);
+        let first = cuts[1] - from;
+        let limit = Limit::of(context, first > 1);
         let filled = loop {
             let take = match (self.filtering, blocks.strides) {
                 (true, _) => Take::OldStride,
@@ -59,20 +59,20 @@ impl Run {
                 let bounds = [Arg::Tid(start_of(from)), Arg::Tid(start_of(to))];
                 bounds.into_iter().chain(stride.iter().cloned()).collect::<Vec<_>>()
             };
-            let update = session.statement(Which::UpdateBlocks(take));
-            let portion = |cut: &[u32]| (Rc::clone(&update), between(cut[0], cut[1]));
-            let range = Range {
+            let portions = cuts.windows(2).map(|cut| Range {
+                update: session.statement(Which::UpdateBlocks(take)),
                 look: session.statement(Which::ReadBlocks(take, Read::Look)),
                 lock: session.statement(Which::ReadBlocks(take, Read::Lock)),
-                args: between(from, to),
-                portions: cuts.windows(2).map(portion).collect(),
-            };
-            if let Some(filled) = self.fill_range(context, session, &range, limit)? {
+                args: between(cut[0], cut[1]),
+            });
+            let portions: Vec<Range<'_>> = portions.collect();
+            if let Some(filled) = self.fill_range(context, session, &portions, limit)? {
                 break filled;
             }
         };
         let Filled::Done(tally, pace) = filled else {
             self.sizes.range_blocks = ((to - from) / 4).max(1);
+            self.sizes.portion_blocks = (first / 4).max(1);
             return Ok(Outcome::Continue);
         };
         let whole = to - from == full;
@@ -108,24 +108,13 @@ impl Run {
             return Ok(Outcome::Continue);
         };
         let take = if keys.strides > 1 { Take::Stride } else { Take::All };
-        let begin = if after.is_some() { Begin::AfterKey } else { Begin::Start };
         let cuts = self.key_cuts(context, session, &keys, span)?;
         let stride = self.take_args(take, keys.strides, keys.stride);
-        let none = KeyText::new();
-        let mut portions = Vec::with_capacity(cuts.len());
-        for cut in cuts.windows(2) {
-            let begin = if cut[0].is_empty() { Begin::Start } else { Begin::AfterKey };
-            portions.push((session.statement(Which::UpdateKeys(begin, take)), key_args(&cut[0], &cut[1], &stride)));
-        }
-        let range = Range {
-            look: session.statement(Which::ReadKeys(begin, take, Read::Look)),
-            lock: session.statement(Which::ReadKeys(begin, take, Read::Lock)),
-            args: key_args(after.as_ref().unwrap_or(&none), &upto, &stride),
-            portions,
-        };
+        let portion = |after, upto| portion_of_keys(session, take, (after, upto), &stride);
+        let portions: Vec<Range<'_>> = cuts.iter().zip(&cuts[1..]).map(|(after, upto)| portion(after, upto)).collect();
         let limit = Limit::of(context, self.sizes.indivisible.as_ref() != Some(&upto));
         let filled = loop {
-            if let Some(filled) = self.fill_range(context, session, &range, limit)? {
+            if let Some(filled) = self.fill_range(context, session, &portions, limit)? {
                 break filled;
             }
         };
@@ -135,6 +124,7 @@ impl Run {
                 return Ok(Outcome::Continue);
             }
             self.split_range(session, &mut keys, after.as_ref(), upto)?;
+            self.sizes.portion_rows = keys.rows;
             self.hold(context, Portion::Keys(keys))?;
             return Ok(Outcome::Continue);
         };
@@ -204,32 +194,49 @@ impl Run {
         args
     }
 
-    /// The range by one UPDATE, or carefully if that fails. `None`: once more, with the
-    /// rows excluded that still match after an update.
+    /// One portion of a range after the other, as far as the step goes. `None`: once more, with the rows excluded that still match
+    /// after an update.
     fn fill_range(
         &mut self,
         context: &mut Context,
         session: &Session,
-        range: &Range<'_>,
+        portions: &[Range<'_>],
+        limit: Limit,
+    ) -> Result<Option<Filled>> {
+        let mut tally = Tally::default();
+        let mut pace = Pace::default();
+        for portion in portions {
+            if pace.portions > 0 && !context.rest() {
+                break;
+            }
+            let started = Instant::now();
+            match self.fill_portion(context, session, portion, limit)? {
+                Some(Filled::Done(more, _)) => tally.add(more),
+                // What is done is done; the next step begins with this one.
+                _ if pace.portions > 0 => break,
+                other => return Ok(other),
+            }
+            pace.work += started.elapsed();
+            pace.portions += 1;
+        }
+        if pace.portions == portions.len() || tally.rows >= ENOUGH_TO_JUDGE {
+            self.refuse_hopeless(&tally)?;
+        }
+        Ok(Some(Filled::Done(tally, pace)))
+    }
+
+    /// A portion by one UPDATE, or carefully if that fails.
+    fn fill_portion(
+        &mut self,
+        context: &mut Context,
+        session: &Session,
+        portion: &Range<'_>,
         limit: Limit,
     ) -> Result<Option<Filled>> {
         let started = Instant::now();
         let mut must_filter = false;
-        let all = Pace { portions: range.portions.len(), work: Duration::ZERO };
         let fast = || {
-            let mut done = Flagged::default();
-            let mut pace = Pace::default();
-            for (update, args) in &range.portions {
-                if pace.portions > 0 && !context.rest() {
-                    break;
-                }
-                let started = Instant::now();
-                let more = update.count(args)?;
-                pace.work += started.elapsed();
-                pace.portions += 1;
-                done.rows += more.rows;
-                done.flagged += more.flagged;
-            }
+            let done = portion.update.count(&portion.args)?;
             spi::theirs::run_deferred()?;
             // Another worker's row that still matches may have moved here just before our
             // snapshot was taken. Looked at afterwards, the note about it cannot be missed.
@@ -238,28 +245,25 @@ impl Run {
                 return Err(Error::new(SERIALIZATION_FAILURE, "once more, filtered"));
             }
             if done.flagged > 0 {
-                self.refuse_hopeless(done)?;
                 store::note_still_matching(self.job, heap::current_xid())?;
             }
-            Ok((done, pace, heap::current_xid()))
+            Ok((done, heap::current_xid()))
         };
+        let filled = |tally| Ok(Some(Filled::Done(tally, Pace::default())));
         match limited(limit.time, || subtransaction(fast)) {
-            Ok((done, pace, xid)) => {
+            Ok((done, xid)) => {
                 self.filtering |= done.flagged > 0;
-                Ok(Some(Filled::Done(Tally { xid: Some(xid), ..Tally::of(done) }, pace)))
+                filled(Tally { xid: Some(xid), ..Tally::of(done) })
             }
             Err(error) if limit.is_over(&error, started) && limit.divisible => Ok(Some(Filled::TooLong)),
             // It cannot be made smaller: some row of it takes long, and is looked for.
-            Err(error) if limit.is_over(&error, started) => {
-                self.fill_carefully(context, session, range).map(|tally| Some(Filled::Done(tally, all)))
-            }
+            Err(error) if limit.is_over(&error, started) => filled(self.fill_carefully(context, session, portion)?),
             Err(_) if must_filter => {
                 self.filtering = true;
                 Ok(None)
             }
-            Err(error) if self.is_hopeless(&error) => Err(error),
             Err(error) if error.sqlstate == LOCK_NOT_AVAILABLE || is_row_error(error.sqlstate) => {
-                self.fill_carefully(context, session, range).map(|tally| Some(Filled::Done(tally, all)))
+                filled(self.fill_carefully(context, session, portion)?)
             }
             Err(error) => Err(error),
         }
@@ -267,7 +271,7 @@ impl Run {
 
     /// All of the first rows still match after their update: the assignments do not do what
     /// the condition asks, and would be repeated for ever.
-    fn refuse_hopeless(&self, done: Flagged) -> Result<()> {
+    fn refuse_hopeless(&self, done: &Tally) -> Result<()> {
         if self.proved || done.flagged < done.rows || done.rows == 0 {
             return Ok(());
         }
@@ -277,10 +281,6 @@ impl Run {
                 done.rows
             ))
             .hint("Assign a value that ends the condition, for example SET n = 0 where the condition is n IS NULL."))
-    }
-
-    fn is_hopeless(&self, error: &Error) -> bool {
-        error.message == HOPELESS
     }
 
     /// Counts, and decides whether the run may go on.
@@ -298,12 +298,26 @@ impl Run {
     }
 }
 
+/// Of a step that was ended early so many rows tell whether the assignments do what the condition asks.
+const ENOUGH_TO_JUDGE: u64 = 100;
+
 const HOPELESS: &str = "the assignments do not make rows stop matching the condition";
 
-/// Parameters of a range of keys; no key is the beginning.
-fn key_args<'a>(after: &'a KeyText, upto: &'a KeyText, stride: &[Arg<'static>]) -> Vec<Arg<'a>> {
+/// No key is the beginning.
+fn portion_of_keys<'a>(
+    session: &Session,
+    take: Take,
+    (after, upto): (&'a KeyText, &'a KeyText),
+    stride: &[Arg<'static>],
+) -> Range<'a> {
+    let begin = if after.is_empty() { Begin::Start } else { Begin::AfterKey };
     let bounds = after.iter().chain(upto).map(|text| Arg::Text(text));
-    bounds.chain(stride.iter().cloned()).collect()
+    Range {
+        update: session.statement(Which::UpdateKeys(begin, take)),
+        look: session.statement(Which::ReadKeys(begin, take, Read::Look)),
+        lock: session.statement(Which::ReadKeys(begin, take, Read::Lock)),
+        args: bounds.chain(stride.iter().cloned()).collect(),
+    }
 }
 
 fn start_of(block: u32) -> Tid {

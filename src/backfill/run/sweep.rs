@@ -129,11 +129,7 @@ impl Run {
         quarantine::remember_locked(self.job, self.relid, &done.locked)?;
         self.tell_of_locks(context, done.locked.len());
         self.leave_slow(context, &done)?;
-        tally.rows += done.rows;
-        tally.flagged += done.flagged;
-        tally.quarantined += done.quarantined;
-        tally.locked.extend(done.locked);
-        tally.slow.extend(done.slow);
+        tally.add(done);
         Ok(())
     }
 }
