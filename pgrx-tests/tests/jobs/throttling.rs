@@ -501,11 +501,11 @@ fn batches_get_shorter_while_somebody_waits_for_their_rows() -> Result<()> {
 fn a_batch_ends_when_somebody_waits_for_one_of_its_rows() -> Result<()> {
     let db = testing::database()?;
     let mut session = db.connect()?;
-    // A dozen rows a page, which take 2 ms each: many portions in a batch.
+    // A dozen rows a page, which take 10 ms each: many portions in a batch, the first of 2 s.
     session.run(
         "CREATE TABLE t (id int PRIMARY KEY, n int, pad text DEFAULT repeat('x', 600));
          INSERT INTO t SELECT g, NULL FROM generate_series(1, 20000) g;
-         CREATE FUNCTION slow(n int) RETURNS int LANGUAGE plpgsql AS $$BEGIN PERFORM pg_sleep(0.002); RETURN 1; END$$",
+         CREATE FUNCTION slow(n int) RETURNS int LANGUAGE plpgsql AS $$BEGIN PERFORM pg_sleep(0.01); RETURN 1; END$$",
     )?;
     let job = session.text(
         "SELECT upkeep.backfill('t', 'n = slow(n)', 'n IS NULL', batch_time => '20 s', options => '{\"strides\": 1}')",
@@ -514,10 +514,10 @@ fn a_batch_ends_when_somebody_waits_for_one_of_its_rows() -> Result<()> {
         "SELECT count(*) FROM upkeep.job_events WHERE job = '{job}' AND detail LIKE 'another session waited for rows%'"
     );
     let mut other = db.connect()?;
-    other.run("SET lock_timeout = '8s'")?;
-    // Rows all over the table: some are the batch's, which would go on for 20 s.
+    other.run("SET lock_timeout = '6s'")?;
+    // Rows all over the table: some are the batch's, which would go on for 11 s.
     let met = wait_for("somebody to wait for the job", PATIENCE, || {
-        other.run("UPDATE t SET id = id WHERE id % 50 = 0 AND n IS NULL")?;
+        other.run("SELECT FROM t WHERE id % 50 = 0 AND n IS NULL FOR UPDATE")?;
         Ok((session.text(&told)? != "0").then_some(()))
     });
     let seen = describe(&mut session, &job);

@@ -90,6 +90,7 @@ fn from_report(report: &ErrorReportWithLevel, diagnostics: Diagnostics) -> Error
 
 /// One transaction of a worker's: committed on `Ok`, rolled back on `Err`.
 pub fn transaction<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+    super::lock::begin_transaction();
     let result = catch(|| {
         // SAFETY: a worker between transactions.
         unsafe {
@@ -145,10 +146,11 @@ fn in_subtransaction<T>(f: impl FnOnce() -> Result<T>, keep: bool) -> Result<T> 
         pg_sys::BeginInternalSubTransaction(ptr::null());
         pg_sys::MemoryContextSwitchTo(context);
     }
+    let kept = super::lock::kept_subtransactions();
     let result = catch(|| {
         let value = f()?;
         if keep {
-            super::lock::note_waiters();
+            super::lock::keep_subtransaction();
             // SAFETY: in the subtransaction begun above: `f` closes what it opens.
             unsafe { pg_sys::ReleaseCurrentSubTransaction() };
         }
@@ -157,6 +159,7 @@ fn in_subtransaction<T>(f: impl FnOnce() -> Result<T>, keep: bool) -> Result<T> 
     // SAFETY: the subtransaction is still open on these two ways; context and resource owner are those from before it.
     unsafe {
         if result.is_err() || !keep {
+            super::lock::forget_subtransactions(kept);
             pg_sys::RollbackAndReleaseCurrentSubTransaction();
         }
         pg_sys::MemoryContextSwitchTo(context);

@@ -1,7 +1,7 @@
 //! Locks that mean something (LAW 7): an advisory lock tag whose fourth field no
 //! SQL function can produce (theirs is 1 or 2), so nobody can squat on it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use pgrx::pg_sys::{self, Oid};
 
@@ -123,6 +123,33 @@ impl Lock {
 
 thread_local! {
     static WAITED: Cell<bool> = const { Cell::new(false) };
+    /// Ids of the subtransactions of this transaction that were kept.
+    static KEPT: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A transaction begins.
+pub fn begin_transaction() {
+    KEPT.with(|kept| kept.borrow_mut().clear());
+}
+
+/// How many there are, for [`forget_subtransactions`].
+pub fn kept_subtransactions() -> usize {
+    KEPT.with(|kept| kept.borrow().len())
+}
+
+/// All but so many were undone together with what they were in.
+pub fn forget_subtransactions(all_but: usize) {
+    KEPT.with(|kept| kept.borrow_mut().truncate(all_but));
+}
+
+/// A subtransaction is about to be kept: its rows are ours from now on, and whoever wants one waits for its id all the same.
+pub fn keep_subtransaction() {
+    note_waiters();
+    // SAFETY: in a transaction.
+    let xid = unsafe { pg_sys::GetCurrentTransactionIdIfAny() }.into_inner();
+    if xid != pg_sys::InvalidTransactionId.into_inner() {
+        KEPT.with(|kept| kept.borrow_mut().push(xid));
+    }
 }
 
 /// Notes whether [`somebody_waits`]. To be called before the transaction ends: afterwards they are gone.
@@ -132,24 +159,27 @@ pub fn note_waiters() {
     }
 }
 
-/// Does anybody wait for the end of this (sub)transaction, which is what waiting for one of its rows is?
+/// Does anybody wait for the end of this transaction, or of a part of it, which is what waiting for one of its rows is?
 pub fn somebody_waits() -> bool {
-    // SAFETY: in a transaction. Its own lock on its id is never in the fast path.
-    unsafe {
-        let xid = pg_sys::GetCurrentTransactionIdIfAny();
-        if xid == pg_sys::InvalidTransactionId {
-            return false;
-        }
-        let tag = pg_sys::LOCKTAG {
-            locktag_field1: xid.into_inner(),
-            locktag_field2: 0,
-            locktag_field3: 0,
-            locktag_field4: 0,
-            locktag_type: pg_sys::LockTagType::LOCKTAG_TRANSACTION as u8,
-            locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
-        };
-        pg_sys::LockHasWaiters(&tag, pg_sys::ExclusiveLock as i32, false)
+    // SAFETY: in a transaction.
+    let own = unsafe { pg_sys::GetCurrentTransactionIdIfAny() }.into_inner();
+    is_waited_for(own) || KEPT.with(|kept| kept.borrow().iter().any(|&xid| xid != own && is_waited_for(xid)))
+}
+
+fn is_waited_for(xid: u32) -> bool {
+    if xid == pg_sys::InvalidTransactionId.into_inner() {
+        return false;
     }
+    let tag = pg_sys::LOCKTAG {
+        locktag_field1: xid,
+        locktag_field2: 0,
+        locktag_field3: 0,
+        locktag_field4: 0,
+        locktag_type: pg_sys::LockTagType::LOCKTAG_TRANSACTION as u8,
+        locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
+    };
+    // SAFETY: this transaction holds the lock on its ids, also on those of its parts, which are never in the fast path.
+    unsafe { pg_sys::LockHasWaiters(&tag, pg_sys::ExclusiveLock as i32, false) }
 }
 
 /// Did [`note_waiters`] see anybody since the last call?
