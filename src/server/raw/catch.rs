@@ -90,7 +90,6 @@ fn from_report(report: &ErrorReportWithLevel, diagnostics: Diagnostics) -> Error
 
 /// One transaction of a worker's: committed on `Ok`, rolled back on `Err`.
 pub fn transaction<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
-    super::lock::begin_transaction();
     let result = catch(|| {
         // SAFETY: a worker between transactions.
         unsafe {

@@ -123,33 +123,40 @@ impl Lock {
 
 thread_local! {
     static WAITED: Cell<bool> = const { Cell::new(false) };
-    /// Ids of the subtransactions of this transaction that were kept.
-    static KEPT: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+    /// A transaction of ours, and the ids of its subtransactions that were kept.
+    static KEPT: RefCell<(u32, Vec<u32>)> = const { RefCell::new((0, Vec::new())) };
 }
 
-/// A transaction begins.
-pub fn begin_transaction() {
-    KEPT.with(|kept| kept.borrow_mut().clear());
-}
-
-/// How many there are, for [`forget_subtransactions`].
-pub fn kept_subtransactions() -> usize {
-    KEPT.with(|kept| kept.borrow().len())
-}
-
-/// All but so many were undone together with what they were in.
-pub fn forget_subtransactions(all_but: usize) {
-    KEPT.with(|kept| kept.borrow_mut().truncate(all_but));
-}
+/// So many of them are looked at: a step has fewer portions.
+const MOST_KEPT: usize = 64;
 
 /// A subtransaction is about to be kept: its rows are ours from now on, and whoever wants one waits for its id all the same.
 pub fn keep_subtransaction() {
     note_waiters();
     // SAFETY: in a transaction.
-    let xid = unsafe { pg_sys::GetCurrentTransactionIdIfAny() }.into_inner();
-    if xid != pg_sys::InvalidTransactionId.into_inner() {
-        KEPT.with(|kept| kept.borrow_mut().push(xid));
+    let (top, own) = unsafe { (pg_sys::GetTopTransactionIdIfAny(), pg_sys::GetCurrentTransactionIdIfAny()) };
+    if own == pg_sys::InvalidTransactionId {
+        return;
     }
+    KEPT.with_borrow_mut(|(of, kept)| {
+        if *of != top.into_inner() {
+            *of = top.into_inner();
+            kept.clear();
+        }
+        if kept.len() < MOST_KEPT {
+            kept.push(own.into_inner());
+        }
+    });
+}
+
+/// How many there are, for [`forget_subtransactions`].
+pub fn kept_subtransactions() -> usize {
+    KEPT.with_borrow(|(_, kept)| kept.len())
+}
+
+/// All but so many were undone together with what they were in.
+pub fn forget_subtransactions(all_but: usize) {
+    KEPT.with_borrow_mut(|(_, kept)| kept.truncate(all_but));
 }
 
 /// Notes whether [`somebody_waits`]. To be called before the transaction ends: afterwards they are gone.
@@ -162,8 +169,9 @@ pub fn note_waiters() {
 /// Does anybody wait for the end of this transaction, or of a part of it, which is what waiting for one of its rows is?
 pub fn somebody_waits() -> bool {
     // SAFETY: in a transaction.
-    let own = unsafe { pg_sys::GetCurrentTransactionIdIfAny() }.into_inner();
-    is_waited_for(own) || KEPT.with(|kept| kept.borrow().iter().any(|&xid| xid != own && is_waited_for(xid)))
+    let (top, own) = unsafe { (pg_sys::GetTopTransactionIdIfAny(), pg_sys::GetCurrentTransactionIdIfAny()) };
+    let of_parts = |(of, kept): &(u32, Vec<u32>)| *of == top.into_inner() && kept.iter().any(|&xid| is_waited_for(xid));
+    is_waited_for(own.into_inner()) || KEPT.with_borrow(of_parts)
 }
 
 fn is_waited_for(xid: u32) -> bool {
