@@ -338,6 +338,18 @@ pub fn boundaries(
     Ok(rows.into_iter().filter_map(|row| row.into_iter().collect()).collect())
 }
 
+/// The same, but for the end itself, where the rows come out even: it divides nothing.
+pub fn boundaries_inside(
+    session: &Session,
+    after: Option<&KeyText>,
+    last: &KeyText,
+    most: (u32, u32),
+) -> Result<Vec<KeyText>> {
+    let mut between = boundaries(session, after, last, most)?;
+    between.retain(|bound| bound != last);
+    Ok(between)
+}
+
 fn begin_revisit(shared: &mut Shared) {
     shared.phase = Phase::Revisit;
     shared.round = 0;

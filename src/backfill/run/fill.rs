@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::Run;
 use super::careful::{Range, Tally};
-use super::claim::boundaries;
+use super::claim::boundaries_inside;
 use super::cursor::{Blocks, KeyText, Keys, Portion};
 use super::limit::Limit;
 use super::portions::Pace;
@@ -160,12 +160,7 @@ impl Run {
         upto: KeyText,
     ) -> Result<()> {
         const PIECES: u32 = 64;
-        let inside = |rows| -> Result<Vec<KeyText>> {
-            let mut between = boundaries(session, after, &upto, (PIECES, rows))?;
-            // The end itself, where the rows come out even, divides nothing.
-            between.retain(|bound| *bound != upto);
-            Ok(between)
-        };
+        let inside = |rows| boundaries_inside(session, after, &upto, (PIECES, rows));
         let mut rows = (keys.rows / 4).max(SHORTEST_ROWS);
         let mut between = inside(rows)?;
         if between.is_empty() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Run;
-use super::claim::boundaries;
+use super::claim::boundaries_inside;
 use super::cursor::{KeyText, Keys};
 use super::session::Session;
 use super::units::SHORTEST_ROWS;
@@ -52,27 +52,28 @@ impl Run {
         }
         let after = (!first.is_empty()).then_some(first);
         let mut cuts = vec![first.clone()];
-        cuts.extend(boundaries(session, after, last, (MOST_PORTIONS, self.sizes.portion_rows))?);
-        // The end itself, where the rows come out even.
-        cuts.retain(|cut| cut != last);
+        cuts.extend(boundaries_inside(session, after, last, (MOST_PORTIONS, self.sizes.portion_rows))?);
         cuts.push(last.clone());
         Ok(cuts)
     }
 
+    /// The next portions should take what a portion may.
     pub(super) fn note_key_pace(&mut self, context: &Context, rows: u32, pace: Pace) {
-        let Ok(portions @ 1..) = u32::try_from(pace.portions) else { return };
         let limits = (SHORTEST_ROWS, self.sizes.max_range.1.max(SHORTEST_ROWS));
-        let typical = (rows / portions).clamp(limits.0, limits.1);
-        self.sizes.portion_rows = next_size(typical, pace.work / portions, context.portion().time, limits);
+        self.sizes.portion_rows = next_portion(context, rows, pace, limits).unwrap_or(self.sizes.portion_rows);
     }
 
-    /// The next portions should take what a portion may.
     pub(super) fn note_pace(&mut self, context: &Context, blocks: u32, pace: Pace) {
-        let Ok(portions @ 1..) = u32::try_from(pace.portions) else { return };
         let limits = (1, self.sizes.max_range.0);
-        let typical = (blocks / portions).clamp(limits.0, limits.1);
-        self.sizes.portion_blocks = next_size(typical, pace.work / portions, context.portion().time, limits);
+        self.sizes.portion_blocks = next_portion(context, blocks, pace, limits).unwrap_or(self.sizes.portion_blocks);
     }
+}
+
+/// After portions that were `done` together. `None`: there were none.
+fn next_portion(context: &Context, done: u32, pace: Pace, limits: (u32, u32)) -> Option<u32> {
+    let portions = u32::try_from(pace.portions).ok().filter(|&portions| portions > 0)?;
+    let typical = (done / portions).clamp(limits.0, limits.1);
+    Some(next_size(typical, pace.work / portions, context.portion().time, limits))
 }
 
 /// Cuts so that no portion has more blocks than `blocks`, nor more of `whole`, which are in order, than `most`.

@@ -68,7 +68,9 @@ impl Run {
             self.do_unknown(context, session, part, &mut tally)?;
             done += part.len();
             // Who gives way to nobody may lock them all at once.
-            chunk *= if context.is_beside_others() { 1 } else { 2 };
+            if !context.is_beside_others() {
+                chunk *= 2;
+            }
         }
         sweep.found += done as i64;
         // With time up the range is looked at again; unless nothing in it can be done.

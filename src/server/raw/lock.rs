@@ -132,11 +132,14 @@ const MOST_KEPT: usize = 64;
 
 /// A subtransaction is about to be kept: its rows are ours from now on, and whoever wants one waits for its id all the same.
 pub fn keep_subtransaction() {
-    note_waiters();
     // SAFETY: in a transaction.
     let (top, own) = unsafe { (pg_sys::GetTopTransactionIdIfAny(), pg_sys::GetCurrentTransactionIdIfAny()) };
     if own == pg_sys::InvalidTransactionId {
         return;
+    }
+    // The others are asked about when the transaction ends, but for those that are too many.
+    if is_waited_for(own.into_inner()) {
+        WAITED.set(true);
     }
     KEPT.with_borrow_mut(|(of, kept)| {
         if *of != top.into_inner() {

@@ -10,10 +10,7 @@ use crate::measure::series::{Series, Variant, alternate};
 use crate::measure::verdict::{Bound, Comparison, Measure};
 
 pub fn measure(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()> {
-    beside::prepare(cluster)?;
-    let capacity = beside::capacity(cluster)?;
-    let rate = (capacity / 2.0) as u32;
-    println!("  pgbench alone: {capacity:.0} transactions/s; from here on {rate}/s");
+    let rate = beside::prepare(cluster)?;
 
     let beside = |name: &str, work| Variant {
         name: name.into(),

@@ -1,6 +1,6 @@
 //! A look at the server a hundred times a second: what the sessions of pgbench wait for, and what the job is doing meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -133,11 +133,11 @@ fn acts(cursors: &[String], before: &[String], at_work: usize) -> Vec<Act> {
     if at_work == 0 {
         return vec![Act::Nothing];
     }
-    let windows: BTreeMap<String, ()> = before.iter().filter_map(|text| Some((window(text)?, ()))).collect();
+    let windows: HashSet<String> = before.iter().filter_map(|text| window(text)).collect();
     let act = |text: &String| {
         let Ok(cursor) = serde_json::from_str::<Value>(text) else { return Act::Other };
         match (cursor["pass"].as_str(), cursor["stride"].as_u64()) {
-            _ if window(text).is_some_and(|window| !windows.contains_key(&window)) => Act::Turn,
+            _ if window(text).is_some_and(|window| !windows.contains(&window)) => Act::Turn,
             (Some("blocks" | "keys"), Some(0)) => Act::FirstTouch,
             (Some("blocks" | "keys"), _) => Act::LaterStride,
             (Some("vacuum"), _) => Act::Vacuum,

@@ -15,10 +15,7 @@ use crate::measure::series::{Sample, Variant, alternate};
 const BEFORE: f64 = 0.01;
 
 pub fn measure(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()> {
-    beside::prepare(cluster)?;
-    let capacity = beside::capacity(cluster)?;
-    let rate = (capacity / 2.0) as u32;
-    println!("  pgbench alone: {capacity:.0} transactions/s; from here on {rate}/s");
+    let rate = beside::prepare(cluster)?;
     let contestants = [
         ("nothing", Work::Nothing),
         ("a job, one worker", Work::Job(1)),
