@@ -145,11 +145,10 @@ fn in_subtransaction<T>(f: impl FnOnce() -> Result<T>, keep: bool) -> Result<T> 
         pg_sys::BeginInternalSubTransaction(ptr::null());
         pg_sys::MemoryContextSwitchTo(context);
     }
-    let kept = super::lock::kept_subtransactions();
     let result = catch(|| {
         let value = f()?;
         if keep {
-            super::lock::keep_subtransaction();
+            super::lock::note_waiters();
             // SAFETY: in the subtransaction begun above: `f` closes what it opens.
             unsafe { pg_sys::ReleaseCurrentSubTransaction() };
         }
@@ -158,7 +157,6 @@ fn in_subtransaction<T>(f: impl FnOnce() -> Result<T>, keep: bool) -> Result<T> 
     // SAFETY: the subtransaction is still open on these two ways; context and resource owner are those from before it.
     unsafe {
         if result.is_err() || !keep {
-            super::lock::forget_subtransactions(kept);
             pg_sys::RollbackAndReleaseCurrentSubTransaction();
         }
         pg_sys::MemoryContextSwitchTo(context);

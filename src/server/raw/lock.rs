@@ -1,7 +1,7 @@
 //! Locks that mean something (LAW 7): an advisory lock tag whose fourth field no
 //! SQL function can produce (theirs is 1 or 2), so nobody can squat on it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 
 use pgrx::pg_sys::{self, Oid};
 
@@ -123,58 +123,21 @@ impl Lock {
 
 thread_local! {
     static WAITED: Cell<bool> = const { Cell::new(false) };
-    /// A transaction of ours, and the ids of its subtransactions that were kept.
-    static KEPT: RefCell<(u32, Vec<u32>)> = const { RefCell::new((0, Vec::new())) };
 }
 
-/// So many of them are looked at: a step has fewer portions.
-const MOST_KEPT: usize = 64;
-
-/// A subtransaction is about to be kept: its rows are ours from now on, and whoever wants one waits for its id all the same.
-pub fn keep_subtransaction() {
-    // SAFETY: in a transaction.
-    let (top, own) = unsafe { (pg_sys::GetTopTransactionIdIfAny(), pg_sys::GetCurrentTransactionIdIfAny()) };
-    if own == pg_sys::InvalidTransactionId {
-        return;
-    }
-    // The others are asked about when the transaction ends, but for those that are too many.
-    if is_waited_for(own.into_inner()) {
-        WAITED.set(true);
-    }
-    KEPT.with_borrow_mut(|(of, kept)| {
-        if *of != top.into_inner() {
-            *of = top.into_inner();
-            kept.clear();
-        }
-        if kept.len() < MOST_KEPT {
-            kept.push(own.into_inner());
-        }
-    });
-}
-
-/// How many there are, for [`forget_subtransactions`].
-pub fn kept_subtransactions() -> usize {
-    KEPT.with_borrow(|(_, kept)| kept.len())
-}
-
-/// All but so many were undone together with what they were in.
-pub fn forget_subtransactions(all_but: usize) {
-    KEPT.with_borrow_mut(|(_, kept)| kept.truncate(all_but));
-}
-
-/// Notes whether [`somebody_waits`]. To be called before the transaction ends: afterwards they are gone.
+/// Notes whether [`somebody_waits`]. To be called before a part of the transaction ends, or all of it: afterwards they are gone.
 pub fn note_waiters() {
     if somebody_waits() {
         WAITED.set(true);
     }
 }
 
-/// Does anybody wait for the end of this transaction, or of a part of it, which is what waiting for one of its rows is?
+/// Does anybody wait for the end of this transaction, or of the part of it that is open, which is what waiting for one of its rows
+/// is? Whoever waited for a part that is over waits for the whole.
 pub fn somebody_waits() -> bool {
     // SAFETY: in a transaction.
-    let (top, own) = unsafe { (pg_sys::GetTopTransactionIdIfAny(), pg_sys::GetCurrentTransactionIdIfAny()) };
-    let of_parts = |(of, kept): &(u32, Vec<u32>)| *of == top.into_inner() && kept.iter().any(|&xid| is_waited_for(xid));
-    is_waited_for(own.into_inner()) || KEPT.with_borrow(of_parts)
+    let ids = unsafe { [pg_sys::GetTopTransactionIdIfAny(), pg_sys::GetCurrentTransactionIdIfAny()] };
+    ids.into_iter().any(|id| is_waited_for(id.into_inner()))
 }
 
 fn is_waited_for(xid: u32) -> bool {
@@ -189,7 +152,7 @@ fn is_waited_for(xid: u32) -> bool {
         locktag_type: pg_sys::LockTagType::LOCKTAG_TRANSACTION as u8,
         locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
     };
-    // SAFETY: this transaction holds the lock on its ids, also on those of its parts, which are never in the fast path.
+    // SAFETY: this transaction holds the lock on its id, and on that of its part that is open; they are never in the fast path.
     unsafe { pg_sys::LockHasWaiters(&tag, pg_sys::ExclusiveLock as i32, false) }
 }
 
