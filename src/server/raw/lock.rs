@@ -136,8 +136,8 @@ pub fn note_waiters() {
 /// is? Whoever waited for a part that is over waits for the whole.
 pub fn somebody_waits() -> bool {
     // SAFETY: in a transaction.
-    let ids = unsafe { [pg_sys::GetTopTransactionIdIfAny(), pg_sys::GetCurrentTransactionIdIfAny()] };
-    ids.into_iter().any(|id| is_waited_for(id.into_inner()))
+    let (top, open) = unsafe { (pg_sys::GetTopTransactionIdIfAny(), pg_sys::GetCurrentTransactionIdIfAny()) };
+    is_waited_for(top.into_inner()) || open != top && is_waited_for(open.into_inner())
 }
 
 fn is_waited_for(xid: u32) -> bool {
