@@ -52,6 +52,9 @@ static CHORES: [&dyn jobs::chore::Chore; 9] = [
     &jobs::chores::CANCELED,
 ];
 
+/// What the application feels of jobs is known from what is counted of its statements.
+static CLIENTS: &dyn jobs::slowdown::Clients = &queries::Counted;
+
 /// The SQL files, in the order in which CREATE EXTENSION runs them: each requires the one above it.
 macro_rules! schema {
     ($name:literal: $file:literal, $($rest:tt)*) => {
@@ -102,9 +105,9 @@ pub extern "C-unwind" fn _PG_init() {
     settings::define();
     server::named::install();
     #[cfg(not(feature = "pg_test"))]
-    jobs::registry::register(&KINDS, &CHORES);
+    jobs::registry::register(&KINDS, &CHORES, CLIENTS);
     #[cfg(feature = "pg_test")]
-    outside::register(&KINDS, &CHORES);
+    outside::register(&KINDS, &CHORES, CLIENTS);
     if server::worker::is_preloading() && !server::worker::is_binary_upgrade() {
         jobs::launcher::register();
         hooks::install();

@@ -40,9 +40,26 @@ pub struct Board {
     /// Of the sample: two processes write at once if the lease of one ended while it wrote.
     sum: AtomicU64,
     words: [AtomicU64; SAMPLE_WORDS],
+    /// How fast jobs may go: each of [`Pace`], the time last. Who reads in between takes some of it from the one before.
+    pace: [AtomicU64; 5],
     /// How many positions were ever written.
     count: AtomicU64,
     positions: [Position; POSITIONS],
+}
+
+/// How fast all jobs together may go.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Pace {
+    /// Of the time of one worker, beside others.
+    pub share: f64,
+    /// There is nobody to be given way to.
+    pub alone: bool,
+    /// Those that share it.
+    pub workers: f64,
+    /// Until then they all rest.
+    pub rest_until: Duration,
+    /// When that was said.
+    pub at: Duration,
 }
 
 #[repr(C)]
@@ -87,6 +104,7 @@ impl Board {
             length: zero(),
             sum: zero(),
             words: std::array::from_fn(|_| zero()),
+            pace: std::array::from_fn(|_| zero()),
             count: zero(),
             positions: std::array::from_fn(|_| Position { wal: zero(), at: zero() }),
         }
@@ -163,6 +181,27 @@ impl Board {
             let undisturbed = self.sequence.load(Ordering::Relaxed) == before;
             let undisturbed = undisturbed && (written == sum(&bytes, at) || made(Mistake::BelieveTheSequence));
             (undisturbed && at > 0).then(|| (bytes, Duration::from_micros(at)))
+        })
+    }
+
+    /// By whoever holds the right to write.
+    pub fn set_pace(&self, pace: Pace) {
+        let values =
+            [pace.share.to_bits(), pace.alone.into(), pace.workers.to_bits(), micros(pace.rest_until), micros(pace.at)];
+        for (word, value) in self.pace.iter().zip(values) {
+            word.store(value, Ordering::Release);
+        }
+    }
+
+    /// `None`: nobody has ever said.
+    pub fn pace(&self) -> Option<Pace> {
+        let [share, alone, workers, rest_until, at] = std::array::from_fn(|i| self.pace[i].load(Ordering::Acquire));
+        (at > 0).then(|| Pace {
+            share: f64::from_bits(share),
+            alone: alone != 0,
+            workers: f64::from_bits(workers),
+            rest_until: Duration::from_micros(rest_until),
+            at: Duration::from_micros(at),
         })
     }
 
@@ -255,6 +294,15 @@ mod tests {
         assert_eq!(board.read(), None);
         assert!(board.publish(b"anew", SECOND * 2));
         assert_eq!(board.read(), Some((b"anew".to_vec(), SECOND * 2)));
+    }
+
+    #[test]
+    fn a_pace_is_read_as_it_was_said() {
+        let board = board();
+        assert_eq!(board.pace(), None);
+        let pace = Pace { share: 0.25, alone: true, workers: 2.0, rest_until: SECOND * 2, at: SECOND };
+        board.set_pace(pace);
+        assert_eq!(board.pace(), Some(pace));
     }
 
     #[test]

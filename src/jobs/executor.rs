@@ -195,6 +195,8 @@ impl Executor {
                 return Ok(None);
             }
         };
+        let context = Context::new(opened.job.clone(), slot, cursor, settings::batch_time());
+        context.portions().view.follow(assignment.segment);
         Ok(Some(Executor {
             throttle: transaction(|| {
                 Ok(Throttle::new(assignment.segment, &opened.job, opened.limits.clone(), tries.held_until))
@@ -203,11 +205,7 @@ impl Executor {
             kind,
             nature: kind.nature(),
             work,
-            context: Context::new(opened.job, slot, cursor, settings::batch_time()).after(
-                tries.caught,
-                opened.answered,
-                tries.locks.clone(),
-            ),
+            context: context.after(tries.caught, opened.answered, tries.locks.clone()),
             woken: opened.parked && opened.has_started,
             says_parked: opened.parked || opened.answered,
             heard: false,

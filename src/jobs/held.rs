@@ -22,7 +22,7 @@ impl Executor {
         let mut looked = Instant::now();
         let since = Instant::now();
         let mut held = false;
-        while let Some(hold) = self.throttle.hold(self.work.relid()) {
+        while let Some(hold) = self.throttle.hold(self.work.relid(), self.context.portions()) {
             seat::rests();
             held = true;
             let news = self.throttle.history.held(&hold, self.woken, system::monotonic());
@@ -95,7 +95,7 @@ impl Executor {
                 }
                 self.throttle.set_limits(limits);
                 if let Some(segment) = segment {
-                    self.throttle.follow(segment);
+                    self.throttle.follow(segment, self.context.portions());
                 }
                 Ok(true)
             }

@@ -38,6 +38,7 @@ mod seat;
 pub mod sequence;
 mod shares;
 mod slot;
+pub mod slowdown;
 mod statement_of;
 pub mod store;
 mod target;

@@ -7,6 +7,8 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use super::slowdown::control::LEAST;
+use super::slowdown::pace::{May, View};
 use crate::server::{lock, system, worker};
 
 /// How large a portion may be.
@@ -29,12 +31,17 @@ const MOST_IN_STEP: u32 = 50;
 const WAL_RATE: f64 = 100e6;
 /// The server's clock for waiting has no finer steps.
 const SHORTEST_REST: Duration = Duration::from_millis(1);
+/// A step that cannot be divided is not rested for without end.
+const LONGEST_REST: Duration = Duration::from_secs(1);
 /// In a rest within a step, how often to look whether somebody waits for one of its rows.
 const LOOK: Duration = Duration::from_millis(2);
 
 /// The account of one worker.
 #[derive(Debug)]
 pub struct Portions {
+    /// What it may do, by what the application feels.
+    pub(super) view: View,
+    granted: Cell<f64>,
     /// Part of the time that is spent at work; 1: nobody is to be given way to.
     share: Cell<f64>,
     step: Cell<Duration>,
@@ -51,6 +58,8 @@ impl Default for Portions {
     fn default() -> Self {
         let zero = || Cell::new(Duration::ZERO);
         Portions {
+            view: View::default(),
+            granted: Cell::new(1.0),
             share: Cell::new(1.0),
             step: zero(),
             began: zero(),
@@ -63,7 +72,16 @@ impl Default for Portions {
 }
 
 impl Portions {
-    /// A step begins, which is to take so long.
+    /// A step begins: which share of the time is it at work? `most`: what the job's limits leave.
+    pub(super) fn grant(&self, most: f64) -> f64 {
+        self.granted.set(match self.view.may() {
+            May::Work(share) => share,
+            May::RestUntil(_) => LEAST,
+        });
+        most.min(self.granted.get())
+    }
+
+    /// It is to take so long.
     pub(super) fn begin(&self, share: f64, batch_time: Duration) {
         self.share.set(share);
         self.step.set(batch_time);
@@ -91,7 +109,7 @@ impl Portions {
     pub fn rest(&self) -> bool {
         self.note();
         self.count.set(self.count.get() + 1);
-        if lock::somebody_waits() || self.count.get() >= MOST_IN_STEP {
+        if lock::somebody_waits() || self.count.get() >= MOST_IN_STEP || self.view.has_changed(self.granted.get()) {
             return false;
         }
         let end = self.began.get() + self.step.get();
@@ -114,7 +132,7 @@ impl Portions {
     /// The step has ended: the rest that it still owes.
     pub(super) fn end(&self) -> Duration {
         self.note();
-        self.owed.take()
+        self.owed.take().min(LONGEST_REST)
     }
 
     /// Enters what was done since the last time.

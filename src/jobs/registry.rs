@@ -6,24 +6,34 @@ use serde_json::Value;
 
 use super::chore::Chore;
 use super::kind::{Belonging, Kind, Nature};
+use super::slowdown::Clients;
 use crate::error::{Error, FEATURE_NOT_SUPPORTED, Result};
 
-type Registered = (&'static [&'static dyn Kind], &'static [&'static dyn Chore]);
+type Registered = (&'static [&'static dyn Kind], &'static [&'static dyn Chore], &'static dyn Clients);
 
 static REGISTERED: OnceLock<Registered> = OnceLock::new();
 
 /// Later calls change nothing.
-pub fn register(kinds: &'static [&'static dyn Kind], chores: &'static [&'static dyn Chore]) {
-    REGISTERED.get_or_init(|| (kinds, chores));
+pub fn register(
+    kinds: &'static [&'static dyn Kind],
+    chores: &'static [&'static dyn Chore],
+    clients: &'static dyn Clients,
+) {
+    REGISTERED.get_or_init(|| (kinds, chores, clients));
+}
+
+/// Whoever counts what clients execute.
+pub fn clients() -> Option<&'static dyn Clients> {
+    REGISTERED.get().map(|(.., clients)| *clients)
 }
 
 /// What a scheduler does on each look, in this order.
 pub fn chores() -> &'static [&'static dyn Chore] {
-    REGISTERED.get().map_or(&[], |(_, chores)| chores)
+    REGISTERED.get().map_or(&[], |(_, chores, _)| chores)
 }
 
 fn kinds() -> &'static [&'static dyn Kind] {
-    REGISTERED.get().map_or(&[], |(kinds, _)| kinds)
+    REGISTERED.get().map_or(&[], |(kinds, ..)| kinds)
 }
 
 /// The kind of a job by its name and what it is to do.

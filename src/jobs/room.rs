@@ -158,6 +158,11 @@ fn waiting(segment: &Segment, now: u64) -> impl Iterator<Item = Waiting> {
     })
 }
 
+/// How many workers share what the application leaves.
+pub fn sharing(segment: &Segment) -> usize {
+    seated(segment, micros(system::monotonic())).filter(|(_, holder)| !holder.long).count()
+}
+
 /// Does anybody wait for a worker?
 pub fn somebody_waits(segment: &Segment) -> bool {
     waiting(segment, micros(system::monotonic())).next().is_some()

@@ -11,7 +11,8 @@ use std::sync::atomic::Ordering;
 use super::assignment::Assignment;
 use super::chore::{GivenUp, SOON, Visit, locked};
 use super::part::Part;
-use super::room::Room;
+use super::room::{self, Room};
+use super::slowdown::watch::Watch;
 use super::store::{self, Candidate};
 use super::throttle::sampler::Sampler;
 use super::{activity, make_way, registry, retry};
@@ -65,6 +66,7 @@ pub fn main(database: Oid) {
         shared: segment,
         board,
         sampler: Sampler::default(),
+        slowdown: Watch::default(),
         samples_wanted: false,
         elsewhere: false,
     }
@@ -97,6 +99,7 @@ struct Scheduler {
     shared: &'static Segment,
     board: &'static Board,
     sampler: Sampler,
+    slowdown: Watch,
     samples_wanted: bool,
     /// Executors that another scheduler has started were at work in the last look.
     elsewhere: bool,
@@ -148,11 +151,21 @@ impl Scheduler {
         let end = Instant::now() + time;
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            let next = if self.samples_wanted { self.sampler.visit(self.board) } else { left };
+            let next = if self.samples_wanted { self.take_samples() } else { left };
             if left.is_zero() || worker::wait(next.min(left)) {
                 return;
             }
         }
+    }
+
+    /// Looks at the server, and at what the application feels. Returns when to come again.
+    fn take_samples(&mut self) -> Duration {
+        let next = self.sampler.visit(self.board);
+        if !self.sampler.is_ours() {
+            return next;
+        }
+        let workers = room::sharing(self.shared);
+        next.min(self.slowdown.visit(self.board, workers)).max(Duration::from_millis(1))
     }
 
     fn look(&mut self, wake: u32) -> Result<Found> {
@@ -236,7 +249,7 @@ impl Scheduler {
             candidates.iter().filter_map(|candidate| Some((candidate.waits_for?, candidate.age))).collect();
         self.samples_wanted = candidates.iter().any(|candidate| candidate.throttled);
         if self.samples_wanted {
-            self.sampler.visit(self.board);
+            self.take_samples();
         }
         for mut candidate in candidates {
             let key = (candidate.job, candidate.slot);

@@ -10,6 +10,7 @@ use crate::jobs::claims::{Claim, What};
 use crate::jobs::kind::{Context, Job, Kind, Nature, Outcome, Plan, Restart, Work};
 use crate::jobs::queue::{self, NewJob};
 use crate::jobs::registry;
+use crate::jobs::slowdown::Clients;
 use crate::quarantine;
 use crate::server::Oid;
 use crate::server::raise::answer;
@@ -18,11 +19,11 @@ use crate::server::spi;
 mod nested;
 
 /// What `src/lib.rs` registers, and these.
-pub fn register(kinds: &[&'static dyn Kind], chores: &[&'static dyn Chore]) {
+pub fn register(kinds: &[&'static dyn Kind], chores: &[&'static dyn Chore], clients: &'static dyn Clients) {
     let ours: [&dyn Kind; 3] = [&Numbers, &nested::Nested, &nested::Alone];
     let kinds = [kinds, &ours].concat();
     let chores = [&[&Erring as &dyn Chore], chores].concat();
-    registry::register(kinds.leak(), chores.leak());
+    registry::register(kinds.leak(), chores.leak(), clients);
 }
 
 /// Writes the numbers up to a last one into a table, one in each step. Those that seven divides are put aside at first.

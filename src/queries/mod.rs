@@ -1,11 +1,13 @@
 //! Query statistics: what ran, how often, how long, and how that was spread, since the server started and back in time.
 
+pub use clients::Counted;
 pub use drain::Drain;
 pub use pg_upkeep_memory::{figures, histogram};
 
 mod advice;
 pub mod arguments;
 pub mod buckets;
+mod clients;
 pub mod counters;
 pub mod cover;
 mod drain;

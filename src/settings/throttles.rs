@@ -14,6 +14,7 @@ static IGNORED_STANDBYS: GucSetting<Option<CString>> = GucSetting::<Option<CStri
 static THROTTLE_WORK_RATIO: GucSetting<f64> = GucSetting::<f64>::new(1.0);
 static MAX_ARCHIVE_BACKLOG: GucSetting<i32> = GucSetting::<i32>::new(64);
 static MIN_FREE_DISK: GucSetting<i32> = GucSetting::<i32>::new(1024);
+static MAX_SLOWDOWN: GucSetting<f64> = GucSetting::<f64>::new(1.2);
 static WORKER_NICE: GucSetting<i32> = GucSetting::<i32>::new(10);
 
 /// Least and greatest share of the time at work.
@@ -68,6 +69,16 @@ pub fn define() {
         GucContext::Sighup,
         GucFlags::default(),
     );
+    GucRegistry::define_float_guc(
+        c"upkeep.max_slowdown",
+        c"Jobs go as fast as statements of others take at most so many times as long as without them.",
+        c"0 turns it off.",
+        &MAX_SLOWDOWN,
+        0.0,
+        100.0,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
     number(
         c"upkeep.max_archive_backlog",
         c"Jobs wait while more WAL segments than this are to be archived.",
@@ -95,6 +106,13 @@ pub fn define() {
         i32::MAX,
         GucFlags::UNIT_MB,
     );
+}
+
+/// How many times as long as without jobs statements of others may take. `None`: that is all the same.
+pub fn max_slowdown() -> Option<f64> {
+    let limit = MAX_SLOWDOWN.get();
+    // Nobody is slower than without us by less than can be measured.
+    (limit > 0.0).then(|| limit.max(1.01))
 }
 
 pub fn worker_nice() -> i32 {

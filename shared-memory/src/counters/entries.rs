@@ -264,7 +264,7 @@ impl Memory {
         let mut i = 0;
         while i < writers {
             // SAFETY: within the array.
-            if unsafe { &(*self.writing.add(i)).0 }.load(Ordering::SeqCst) == number + 1 {
+            if unsafe { &(*self.writing.add(i)).entry }.load(Ordering::SeqCst) == number + 1 {
                 return true;
             }
             i += 1;

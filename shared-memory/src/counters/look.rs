@@ -241,7 +241,7 @@ impl Memory {
     pub fn give_back(&self, host: &impl Host, process: u32, drained: &Drained) {
         for entry in &drained.entries {
             let figures = &entry.figures;
-            let writing = self.writing(process);
+            let writing = self.writing(process).map(|writing| &writing.entry);
             let counted = match writing {
                 Some(writing) => self.announce_its(writing, entry, drained.database),
                 None => self.slot(DATABASES as u32),

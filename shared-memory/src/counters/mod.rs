@@ -12,6 +12,7 @@ use crate::figures::{COUNTERS, FAILURES, Key};
 use crate::histogram::{BUCKETS, index_of};
 use crate::sync::{AtomicI64, AtomicU32, AtomicU64, Ordering, in_order};
 
+mod clients;
 mod databases;
 mod entries;
 mod lock;
@@ -22,6 +23,7 @@ mod owned;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
+pub use self::clients::{COMMITS, Commits, Eye, Whose};
 pub use self::databases::{DATABASES, Database, Presence};
 use self::entries::MOST_USES;
 pub use self::entries::Own;
@@ -108,9 +110,12 @@ struct Header {
     databases: [Database; DATABASES + 1],
 }
 
-/// Where a process says which entry (+ 1) it is writing to.
+/// Where a process says which entry (+ 1) it is writing to, and how much it has counted for clients.
 #[repr(C, align(64))]
-struct Writing(AtomicU32);
+struct Writing {
+    entry: AtomicU32,
+    calls: AtomicU32,
+}
 
 /// All of it, as one process sees it.
 #[derive(Clone, Copy)]
@@ -118,6 +123,7 @@ pub struct Memory {
     header: *const Header,
     heads: *const AtomicU32,
     writing: *const Writing,
+    commits: *const Commits,
     slots: *const Slot,
 }
 
@@ -165,13 +171,14 @@ fn key_of(queryid: i64, who: u64, traits: u32) -> Key {
 mod layout {
     use super::*;
 
-    fn parts(entries: u32, writers: u32) -> (u32, [usize; 4]) {
+    fn parts(entries: u32, writers: u32) -> (u32, [usize; 5]) {
         let slots = entries as usize + DATABASES + 1;
         let heads = (2 * slots).next_power_of_two();
         let parts = [
             size_of::<Header>().next_multiple_of(64),
             heads * size_of::<AtomicU32>(),
             writers as usize * size_of::<Writing>(),
+            size_of::<Commits>(),
             slots * size_of::<Slot>(),
         ];
         (heads as u32, parts)
@@ -200,7 +207,8 @@ mod layout {
                     header,
                     heads: at(1).cast(),
                     writing: at(2).cast(),
-                    slots: at(3).cast::<Slot>().cast_const(),
+                    commits: at(3).cast(),
+                    slots: at(4).cast::<Slot>().cast_const(),
                 };
                 memory.begin(now);
                 memory
@@ -214,6 +222,7 @@ impl Memory {
         header: std::ptr::null(),
         heads: std::ptr::null(),
         writing: std::ptr::null(),
+        commits: std::ptr::null(),
         slots: std::ptr::null(),
     };
 
@@ -256,11 +265,17 @@ impl Memory {
         unsafe { &*self.heads.add((hash as u32 & (self.header().heads - 1)) as usize) }
     }
 
-    /// A process's word; `None` for a process that has none.
     #[inline]
-    fn writing(&self, process: u32) -> Option<&'static AtomicU32> {
+    fn commits(&self) -> &'static Commits {
+        // SAFETY: nobody calls anything of [`Memory::none`].
+        unsafe { &*self.commits }
+    }
+
+    /// A process's words; `None` for a process that has none.
+    #[inline]
+    fn writing(&self, process: u32) -> Option<&'static Writing> {
         // SAFETY: within the array.
-        (process < self.header().writers).then(|| unsafe { &(*self.writing.add(process as usize)).0 })
+        (process < self.header().writers).then(|| unsafe { &*self.writing.add(process as usize) })
     }
 
     /// A statement has ended well.
@@ -316,7 +331,7 @@ impl Memory {
         now: impl FnOnce() -> i64 + Copy,
         count: impl FnOnce(&Shard),
     ) {
-        let Some(writing) = self.writing(me.number) else { return };
+        let Some(Writing { entry: writing, calls }) = self.writing(me.number) else { return };
         if me.database == 0 {
             return;
         }
@@ -339,6 +354,10 @@ impl Memory {
             slot.uses.store(uses + 1, Ordering::Relaxed);
         }
         writing.store(0, Ordering::Release);
+        if !statement.by_job {
+            // Nobody else writes it.
+            calls.store(calls.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        }
         in_order();
         if database.first_use.load(Ordering::SeqCst) == 0 {
             let _ = database.first_use.compare_exchange(0, now(), Ordering::SeqCst, Ordering::Relaxed);

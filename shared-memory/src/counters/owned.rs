@@ -8,6 +8,7 @@ pub struct Owned {
     header: Box<Header>,
     heads: Box<[AtomicU32]>,
     writing: Box<[Writing]>,
+    commits: Box<Commits>,
     slots: Box<[Slot]>,
 }
 
@@ -76,7 +77,8 @@ impl Owned {
         let owned = Owned {
             header: Box::new(header),
             heads: many(1, zero),
-            writing: many(writers, || Writing(zero())),
+            writing: many(writers, || Writing { entry: zero(), calls: zero() }),
+            commits: Box::new(Commits(std::array::from_fn(|_| std::array::from_fn(|_| zero())))),
             slots: many(slots, slot),
         };
         owned.memory().begin(0);
@@ -88,6 +90,7 @@ impl Owned {
             header: &raw const *self.header,
             heads: self.heads.as_ptr(),
             writing: self.writing.as_ptr(),
+            commits: &raw const *self.commits,
             slots: self.slots.as_ptr(),
         }
     }

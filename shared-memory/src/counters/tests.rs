@@ -57,3 +57,65 @@ fn counting_allocates_nothing() {
     drop(std::hint::black_box(Box::new(1)));
     assert_eq!(ALLOCATIONS.get() - before, 1, "it would be noticed");
 }
+
+/// What clients have executed from one look to the next, in this order: whose it is, and how many.
+fn looks(memory: &Memory, eye: &mut Eye) -> Vec<(Whose, u64)> {
+    let mut seen = Vec::new();
+    memory.look_at_clients(eye, |whose, new| seen.push((whose, new.count())));
+    seen
+}
+
+#[test]
+fn a_look_sees_what_has_come_since_the_last_one() {
+    let memory = memory();
+    let mut own = Box::new(Own::new());
+    let me = Me { number: 0, pid: 1, database: 5 };
+    let mut call = |queryid, by_job| {
+        let statement = Statement { queryid, user: 10, toplevel: true, by_job };
+        memory.count_call(&mut own, me, statement, 5_000_000, 1, || 0);
+    };
+    let mut eye = Eye::default();
+    let calls = memory.calls_of_clients();
+    call(1, false);
+    call(2, true);
+    assert_eq!(looks(&memory, &mut eye), [], "the first look only opens the eye");
+    call(1, false);
+    call(1, false);
+    call(2, true);
+    memory.count_commit(me, 1_000_000);
+    let seen = looks(&memory, &mut eye);
+    assert_eq!(seen.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [2, 1]);
+    assert_eq!(seen[1].0, COMMITS);
+    assert_eq!(looks(&memory, &mut eye), []);
+    assert_eq!(memory.calls_of_clients().wrapping_sub(calls), 3, "those of jobs are not counted");
+    // Drained or not is all the same.
+    call(1, false);
+    let drained = memory.drain(&Alone, 5).unwrap();
+    assert_eq!(drained.entries.iter().map(|entry| entry.figures.histogram.count()).sum::<u64>(), 6);
+    call(1, false);
+    assert_eq!(looks(&memory, &mut eye), [(seen[0].0, 2)]);
+    // Somebody lets the figures begin anew: what is between cannot be told.
+    assert!(memory.reset(&Alone, 5, 0, |_, _| true));
+    assert_eq!(looks(&memory, &mut eye), []);
+    call(1, false);
+    assert_eq!(looks(&memory, &mut eye), [(seen[0].0, 1)]);
+}
+
+/// The only process.
+struct Alone;
+
+impl crate::Host for Alone {
+    fn pid(&self) -> u32 {
+        1
+    }
+
+    fn is_alive(&self, _pid: u32) -> bool {
+        true
+    }
+
+    fn wait(&self, _turn: u32) {}
+
+    fn now(&self) -> i64 {
+        0
+    }
+}

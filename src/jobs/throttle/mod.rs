@@ -28,6 +28,7 @@ use self::wal_rate::Bucket;
 use super::kind::{Event, Job};
 use super::limits::Limits;
 use super::portions::Portions;
+use super::slowdown::pace::May;
 use crate::jobs::raw::segment;
 use crate::server::{Oid, catalog, lock, system};
 use crate::settings;
@@ -101,17 +102,18 @@ impl Throttle {
     }
 
     /// The launcher is another one: this is its segment.
-    pub fn follow(&mut self, segment: u32) {
+    pub fn follow(&mut self, segment: u32, portions: &Portions) {
         self.segment = segment;
+        portions.view.follow(segment);
     }
 
     /// May the next step be made, on this table? `None`: yes.
-    pub fn hold(&mut self, table: Option<Oid>) -> Option<Hold> {
+    pub fn hold(&mut self, table: Option<Oid>, portions: &Portions) -> Option<Hold> {
         self.relid = table.map(|relid| relid.to_u32());
         let now = system::monotonic();
         let policy = Policy::of(settings::throttles(), &self.limits);
         let by_wal = self.by_wal_rate(&policy, now);
-        self.by_sample(&policy, now).or(by_wal).or_else(|| self.by_rest(now))
+        self.by_sample(&policy, now).or(by_wal).or_else(|| by_slowdown(portions, now)).or_else(|| self.by_rest(now))
     }
 
     fn by_sample(&mut self, policy: &Policy, now: Duration) -> Option<Hold> {
@@ -203,7 +205,7 @@ impl Throttle {
         if !self.last_step.is_zero() {
             self.pace(now.saturating_sub(self.step_ended), usual);
         }
-        let share = Policy::of(settings::throttles(), &self.limits).work_ratio;
+        let share = portions.grant(Policy::of(settings::throttles(), &self.limits).work_ratio);
         let considerate = self.consideration.batch_time(usual);
         let paced = self.paced_batch.map_or(considerate, |paced| paced.min(considerate));
         let batch_time = Portions::longest_step(share, paced);
@@ -250,11 +252,19 @@ impl Throttle {
     }
 }
 
+/// What statements take without jobs is measured now and then.
+fn by_slowdown(portions: &Portions, now: Duration) -> Option<Hold> {
+    let May::RestUntil(until) = portions.view.may() else { return None };
+    let pause = until.saturating_sub(now).clamp(Duration::from_millis(1), LOOK_AGAIN);
+    Some(Hold { input: SLOWDOWN, reason: "rests to see what statements take without it (max_slowdown)".into(), pause })
+}
+
 /// An hour, in µs: a clock may have been set meanwhile.
 const LONGEST_DEBT: i64 = 3_600_000_000;
 
 /// Inputs that are not read off a sample.
 pub const FIGURES: &str = "figures";
 pub const REST: &str = "work ratio";
+pub const SLOWDOWN: &str = "slowdown";
 pub const WAL_RATE: &str = "WAL rate";
 const WAITERS: &str = "waiting sessions";

@@ -25,6 +25,8 @@ const LEASE: Duration = Duration::from_millis(2500);
 #[derive(Default)]
 pub struct Sampler {
     taken: Option<Duration>,
+    /// It is this process that looks for all.
+    is_ours: bool,
     often: Option<Duration>,
     seldom: Option<Duration>,
     sample: Sample,
@@ -44,7 +46,8 @@ impl Sampler {
         {
             return rest;
         }
-        if !board.hold(worker::my_pid(), now, LEASE) {
+        self.is_ours = board.hold(worker::my_pid(), now, LEASE);
+        if !self.is_ours {
             return WITHOUT_REPLICAS;
         }
         self.taken = Some(now);
@@ -62,6 +65,10 @@ impl Sampler {
             Err(_) => {}
         }
         self.pause()
+    }
+
+    pub fn is_ours(&self) -> bool {
+        self.is_ours
     }
 
     fn pause(&self) -> Duration {

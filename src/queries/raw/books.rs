@@ -65,6 +65,8 @@ pub struct Books {
     pub level: usize,
     /// What the log said of the last error.
     pub last_error: Option<Failure>,
+    /// When this transaction, which has written something, began to be committed; 0: it has not.
+    pub commit_began: u64,
 }
 
 static BOOKS: Global<Books> = Global::new(Books {
@@ -73,6 +75,7 @@ static BOOKS: Global<Books> = Global::new(Books {
     levels: [NO_LEVEL; MOST_LEVELS],
     level: 0,
     last_error: None,
+    commit_began: 0,
 });
 
 #[inline]
@@ -93,7 +96,7 @@ pub fn counts_here() -> bool {
 }
 
 #[inline]
-fn clock() -> u64 {
+pub fn clock() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: writes the struct it is given.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };

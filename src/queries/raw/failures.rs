@@ -4,11 +4,11 @@ use std::ffi::{CStr, c_int, c_void};
 
 use pgrx::pg_sys;
 
-use super::books::{MOST_LEVELS, books, forget, frame, is_counting, level};
+use super::books::{MOST_LEVELS, books, clock, forget, frame, is_counting, level};
 use super::memory::{self, Failure};
 use super::next::next;
 use crate::server::quiet;
-use crate::server::raw::unguarded::{GetUserId, pgstat_get_my_query_id};
+use crate::server::raw::unguarded::{GetTopTransactionIdIfAny, GetUserId, pgstat_get_my_query_id};
 
 const ERROR: c_int = pgrx::PgLogLevel::ERROR as c_int;
 
@@ -108,6 +108,7 @@ pub unsafe extern "C-unwind" fn transaction_ended(event: pg_sys::XactEvent::Type
         match event {
             // ROLLBACK in a procedure: its CALL goes on. After an error the server has forgotten the text before it aborts.
             XACT_EVENT_ABORT => {
+                (*books()).commit_began = 0;
                 let goes_on = !pg_sys::debug_query_string.is_null() && (*books()).level > 0;
                 if !goes_on {
                     // Whoever was at it may have been jumped over.
@@ -115,7 +116,14 @@ pub unsafe extern "C-unwind" fn transaction_ended(event: pg_sys::XactEvent::Type
                 }
                 fail(0, goes_on);
             }
+            XACT_EVENT_PRE_COMMIT if is_counting() && GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId => {
+                (*books()).commit_began = clock();
+            }
             XACT_EVENT_COMMIT | XACT_EVENT_PREPARE => {
+                let began = std::mem::take(&mut (*books()).commit_began);
+                if began != 0 && event == XACT_EVENT_COMMIT {
+                    memory::count_commit(clock().wrapping_sub(began));
+                }
                 (*books()).last_error = None;
                 if (*books()).top > 0 {
                     fail(0, true);

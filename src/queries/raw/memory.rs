@@ -6,12 +6,13 @@ use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use pg_upkeep_memory::Host;
-use pg_upkeep_memory::counters::{self, Me, Memory, Own, Statement};
+use pg_upkeep_memory::counters::{self, Eye, Me, Memory, Own, Statement, Whose};
 pub use pg_upkeep_memory::counters::{Database, Drained, Entry, Failure, Presence};
 use pgrx::pg_sys;
 
 use super::{Global, texts};
 use crate::queries::figures::COUNTERS;
+use crate::queries::histogram::Histogram;
 use crate::server::quiet;
 use crate::server::raw::unguarded::{GetCurrentTimestamp, RecoveryInProgress};
 
@@ -186,6 +187,26 @@ impl Host for Waiter {
 /// Everything since the last reset: of database `oid`, and the others of all databases. In a function.
 pub fn live(oid: u32) -> Vec<Entry> {
     memory().map_or_else(Vec::new, |memory| memory.live(&IN_A_FUNCTION, oid))
+}
+
+/// What clients have executed since the last look with this eye. `false`: nothing is counted.
+pub fn look_at_clients(eye: &mut Eye, see: &mut dyn FnMut(Whose, &Histogram)) -> bool {
+    memory().map(|memory| memory.look_at_clients(eye, see)).is_some()
+}
+
+/// How many statements clients have executed, in the arithmetic that wraps round.
+pub fn calls_of_clients() -> Option<u32> {
+    memory().map(|memory| memory.calls_of_clients())
+}
+
+/// A client's transaction that wrote something has been committed.
+#[inline]
+pub fn count_commit(ns: u64) {
+    if let Some(memory) = memory()
+        && !quiet::works_for_a_job()
+    {
+        memory.count_commit(me(), ns);
+    }
 }
 
 /// Since when something waits to be drained in a database that, as far as is known, has the extension.

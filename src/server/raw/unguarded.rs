@@ -116,6 +116,7 @@ unsafe extern "C-unwind" {
     pub fn CommandCounterIncrement();
     // None of these raises.
     pub fn GetCurrentSubTransactionId() -> SubTransactionId;
+    pub fn GetTopTransactionIdIfAny() -> pg_sys::TransactionId;
     pub fn GetCurrentTransactionStartTimestamp() -> i64;
     pub fn GetCurrentStatementStartTimestamp() -> i64;
     pub fn GetCurrentTimestamp() -> i64;
