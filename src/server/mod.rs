@@ -93,6 +93,7 @@ pub use raw::procedure;
 /// Other processes of this server, told from whoever has their number now.
 pub use raw::process;
 /// What the machine and the write-ahead log say.
+pub use raw::sessions;
 pub use raw::system;
 /// A utility statement on its way through the hooks.
 pub use raw::utility;

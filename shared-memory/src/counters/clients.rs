@@ -31,6 +31,12 @@ pub struct Whose(u32, u32);
 
 pub const COMMITS: Whose = Whose(u32::MAX, 0);
 
+impl Whose {
+    pub const fn of(number: u32, generation: u32) -> Self {
+        Whose(number, generation)
+    }
+}
+
 impl Memory {
     /// A client's transaction has been committed, which took this long.
     #[inline]
@@ -67,7 +73,7 @@ impl Memory {
             let before = seen.counts.replace(counts);
             seen.ns = ns;
             if let (Some(before), Some(counts)) = (before, &seen.counts) {
-                see_difference(Whose(number, generation), counts, &before, &mut see);
+                see_difference(Whose::of(number, generation), counts, &before, &mut see);
             }
         }
         let mut commits = [0_u32; BUCKETS];

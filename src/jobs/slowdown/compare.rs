@@ -1,20 +1,28 @@
-//! How much slower statements are than they were: each one's latencies while jobs work against its own while they rest. No server here.
+//! How much slower statements are beside jobs: each one's latencies while jobs work against its own while they rest, in turns so short
+//! that whatever else goes on hits both alike. No server here.
 //!
 //! Two figures, because either alone can be fooled: that of the typical call (how far the mean of the logarithms has moved, the
-//! ratio of geometric means) and that of the tail: which part of the calls lies above what was the 95th percentile, and which above
-//! the 99th: 5 % and 1 % when nothing has changed. If times are exponentially distributed and all of them are `s` times as long, these
-//! parts are `0.05^(1/s)` and `0.01^(1/s)`, which is how a part is read as a slowdown.
+//! ratio of geometric means) and that of the tail: which part of the calls lies above the 95th percentile of the last minute's rests,
+//! in rests about 5 %. If times are exponentially distributed and all of them are `s` times as long, a part `p` becomes `p^(1/s)`,
+//! which is how two parts are read as a slowdown.
 
+use std::collections::HashMap;
+
+use pg_upkeep_memory::counters::Whose;
 use pg_upkeep_memory::histogram::{BUCKETS, Histogram, lower_edge, upper_edge};
 
-/// Parts of the calls above the percentiles that the tail is judged by.
-const ABOVE: [f64; 2] = [0.05, 0.01];
+/// The part of the calls that is the tail.
+const TAIL: f64 = 0.05;
 /// No tail says more than this: then all calls are in it.
 const MOST: f64 = 20.0;
+/// Of a statement that has been seen less often nothing is known.
+const FEWEST: f64 = 20.0;
+/// What is kept of the percentiles' latencies from one turn to the next: they are those of a minute or two.
+const KEEP_LATENCIES: f32 = 0.99;
 
 /// Latencies while jobs rest, the older ones counting less.
 #[derive(Clone)]
-pub struct Calm {
+struct Calm {
     counts: [f32; BUCKETS],
 }
 
@@ -25,30 +33,23 @@ impl Default for Calm {
 }
 
 impl Calm {
-    /// Of one more rest; of what was known so far this part is kept.
-    pub fn add(&mut self, rest: &Histogram, keep: f32) {
+    fn add(&mut self, rest: &Histogram) {
         for (sum, &count) in self.counts.iter_mut().zip(&rest.0) {
-            *sum = *sum * keep + count as f32;
+            *sum += count as f32;
         }
     }
 
-    /// There was none of it in a rest. `false`: so little is left that it need not be kept.
-    pub fn fades(&mut self, keep: f32) -> bool {
-        self.counts.iter_mut().for_each(|count| *count *= keep);
-        self.calls() >= 1.0
+    fn fade(&mut self) {
+        self.counts.iter_mut().for_each(|count| *count *= KEEP_LATENCIES);
     }
 
-    pub fn calls(&self) -> f64 {
+    fn calls(&self) -> f64 {
         self.counts.iter().map(|&count| f64::from(count)).sum()
     }
 
-    fn typical(&self) -> f64 {
-        moments(self.counts.iter().map(|&count| f64::from(count))).0
-    }
-
-    /// Which part of these calls lies above what only `part` of those here is above, the calls of a bucket being spread over it evenly.
-    fn part_above(&self, calls: &Histogram, part: f64) -> f64 {
-        let mut above = self.calls() * part;
+    /// How many of these calls lie above what only the tail of those here is above, the calls of a bucket being spread over it evenly.
+    fn above(&self, calls: &Histogram) -> f64 {
+        let mut above = self.calls() * TAIL;
         let mut counted = 0.0;
         for (&calm, &count) in self.counts.iter().zip(&calls.0).rev() {
             let calm = f64::from(calm);
@@ -59,21 +60,59 @@ impl Calm {
             above -= calm;
             counted += count as f64;
         }
-        counted / calls.count().max(1) as f64
+        counted
     }
 }
 
-/// Mean and variance of the logarithm of latencies in these buckets.
-fn moments(counts: impl Iterator<Item = f64>) -> (f64, f64) {
-    let (mut n, mut sum, mut squares) = (0.0, 0.0, 0.0);
-    for (bucket, count) in counts.enumerate().filter(|(_, count)| *count > 0.0) {
-        let middle = (0.5 * (lower_edge(bucket) as f64 + upper_edge(bucket) as f64)).max(0.5).ln();
-        n += count;
-        sum += count * middle;
-        squares += count * middle * middle;
+/// Calls of one statement, on one side of the comparison; the older ones count less.
+#[derive(Clone, Copy, Default)]
+struct Side {
+    calls: f64,
+    /// Sum of the logarithms of their latencies in µs.
+    logs: f64,
+    /// How many of them were in the tail, by the latencies of rests.
+    above: f64,
+}
+
+impl Side {
+    fn add(&mut self, calls: &Histogram, calm: &Calm) {
+        for (bucket, &count) in calls.0.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let middle = (0.5 * (lower_edge(bucket) as f64 + upper_edge(bucket) as f64)).max(0.5).ln();
+            self.calls += count as f64;
+            self.logs += count as f64 * middle;
+        }
+        self.above += calm.above(calls);
     }
-    let mean = sum / f64::max(n, 1.0);
-    (mean, (squares / f64::max(n, 1.0) - mean * mean).max(0.0))
+
+    fn merge(&mut self, other: Side) {
+        self.calls += other.calls;
+        self.logs += other.logs;
+        self.above += other.above;
+    }
+
+    fn fade(&mut self, keep: f64) {
+        self.calls *= keep;
+        self.logs *= keep;
+        self.above *= keep;
+    }
+
+    fn typical(&self) -> f64 {
+        self.logs / self.calls.max(f64::MIN_POSITIVE)
+    }
+}
+
+#[derive(Clone, Copy, Default)]
+struct Pair {
+    rest: Side,
+    work: Side,
+}
+
+#[derive(Default)]
+struct Statement {
+    calm: Calm,
+    turn: Pair,
+    /// Of the turns before.
+    before: Pair,
 }
 
 /// What statements feel, as slowdowns: 1 is nothing.
@@ -85,53 +124,80 @@ pub struct Felt {
     pub calls: f64,
 }
 
-impl Felt {
-    /// The worse of both.
-    pub fn slowdown(&self) -> f64 {
-        self.typical.max(self.tail)
+/// All that clients execute.
+#[derive(Default)]
+pub struct Statements(HashMap<Whose, Statement>);
+
+impl Statements {
+    /// While jobs rested.
+    pub fn rest(&mut self, whose: Whose, calls: &Histogram) {
+        let statement = self.0.entry(whose).or_default();
+        // The first ones have nothing that they could be above of but themselves.
+        statement.calm.add(calls);
+        statement.turn.rest.add(calls, &statement.calm);
+    }
+
+    pub fn work(&mut self, whose: Whose, calls: &Histogram) {
+        // Of what has not been seen in a rest it is not known how it was.
+        if let Some(statement) = self.0.get_mut(&whose) {
+            statement.turn.work.add(calls, &statement.calm);
+        }
+    }
+
+    /// What this turn of work and rest alone says.
+    pub fn turn(&self) -> Option<Felt> {
+        compare(self.0.values().map(|statement| statement.turn))
+    }
+
+    /// A turn has passed. It is added to those before, of which so much is kept: what do they all say?
+    pub fn end_turn(&mut self, keep: f64) -> Option<Felt> {
+        self.0.retain(|_, statement| {
+            let turn = std::mem::take(&mut statement.turn);
+            for (sum, side) in [(&mut statement.before.rest, turn.rest), (&mut statement.before.work, turn.work)] {
+                sum.fade(keep);
+                sum.merge(side);
+            }
+            statement.calm.fade();
+            statement.calm.calls() >= 0.5
+        });
+        compare(self.0.values().map(|statement| statement.before))
     }
 }
 
-/// Merged over statements by the time that they take. `None`: of none of them it is known how it was.
-pub fn compare<'a>(statements: impl Iterator<Item = (&'a Calm, &'a Histogram)>) -> Option<Felt> {
-    /// Of a statement that has been seen less often nothing is known.
-    const FEWEST: f64 = 20.0;
-    let (mut weights, mut shift, mut above, mut by_call) = (0.0, 0.0, [0.0; ABOVE.len()], 0.0);
-    for (calm, calls) in statements {
-        let n = calls.count() as f64;
-        let known = calm.calls();
-        if known < FEWEST || n == 0.0 {
+/// Merged over statements by the time that they take. `None`: of none of them there are enough calls on both sides.
+fn compare(statements: impl Iterator<Item = Pair>) -> Option<Felt> {
+    let (mut weights, mut shift, mut by_call) = (0.0, 0.0, 0.0);
+    let (mut at_work, mut at_rest) = (0.0, 0.0);
+    for Pair { rest, work } in statements {
+        if rest.calls < FEWEST || work.calls < FEWEST {
             continue;
         }
-        let typical = calm.typical();
         // Its time as it was: what has become slower does not weigh more for it.
-        let weight = n * typical.exp();
+        let weight = rest.calls * rest.typical().exp();
         weights += weight;
-        shift += weight * (moments(calls.0.iter().map(|&count| count as f64)).0 - typical);
-        for (sum, part) in above.iter_mut().zip(ABOVE) {
-            *sum += weight * calm.part_above(calls, part);
-        }
-        by_call += weight * weight * (1.0 / n + 1.0 / known);
+        shift += weight * (work.typical() - rest.typical());
+        by_call += weight * weight * (1.0 / work.calls + 1.0 / rest.calls);
+        at_work += weight * work.above / work.calls;
+        at_rest += weight * rest.above / rest.calls;
     }
     (weights > 0.0).then(|| Felt {
         typical: (shift / weights).exp(),
-        tail: above.iter().zip(ABOVE).map(|(sum, part)| slowdown_of_part(sum / weights, part)).fold(0.0, f64::max),
+        tail: slowdown_of_parts(at_work / weights, at_rest / weights),
         calls: weights * weights / by_call,
     })
 }
 
-/// This part of the calls lies above what only `usual` of them was above.
-fn slowdown_of_part(above: f64, usual: f64) -> f64 {
-    match above {
-        none if none <= 0.0 => 0.0,
-        all if all >= 1.0 => MOST,
-        part => (usual.ln() / part.ln()).min(MOST),
-    }
+/// So large a part of the calls at work lies above what this part of them is above at rest.
+fn slowdown_of_parts(work: f64, rest: f64) -> f64 {
+    // Nothing divides by a tail that happens to be empty.
+    let part = |part: f64| part.clamp(TAIL / 10.0, 0.95);
+    (part(rest).ln() / part(work).ln()).min(MOST)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pg_upkeep_memory::counters::COMMITS;
     use proptest::prelude::*;
 
     /// Latencies of an exponential distribution with this mean, evenly spread over it.
@@ -144,14 +210,17 @@ mod tests {
         histogram
     }
 
-    fn calm(histogram: &Histogram) -> Calm {
-        let mut calm = Calm::default();
-        calm.add(histogram, 1.0);
-        calm
+    fn statements(of: &[(Whose, &Histogram, &Histogram)]) -> Statements {
+        let mut statements = Statements::default();
+        for (whose, rest, work) in of {
+            statements.rest(*whose, rest);
+            statements.work(*whose, work);
+        }
+        statements
     }
 
-    fn felt(before: &Histogram, now: &Histogram) -> Felt {
-        compare(std::iter::once((&calm(before), now))).unwrap()
+    fn felt(rest: &Histogram, work: &Histogram) -> Felt {
+        statements(&[(COMMITS, rest, work)]).turn().unwrap()
     }
 
     #[test]
@@ -164,33 +233,54 @@ mod tests {
     #[test]
     fn a_few_very_slow_calls_are_the_tails_business() {
         let before = exponential(500.0, 10_000);
-        let mut now = exponential(500.0, 9_800);
-        (0..200).for_each(|_| now.add(20_000));
+        let mut now = exponential(500.0, 9_600);
+        (0..400).for_each(|_| now.add(20_000));
         let felt = felt(&before, &now);
-        assert!(felt.typical < 1.1 && felt.tail > 1.25, "{felt:?}");
+        assert!(felt.typical < 1.2 && felt.tail > 1.25, "{felt:?}");
         let mut stuck = Histogram::default();
         (0..100).for_each(|_| stuck.add(10_000_000));
-        assert_eq!(compare(std::iter::once((&calm(&before), &stuck))).unwrap().tail, MOST);
+        assert!(self::felt(&before, &stuck).tail >= MOST);
     }
 
     #[test]
     fn what_takes_the_time_counts() {
         let (short, long) = (exponential(100.0, 1000), exponential(100_000.0, 1000));
         let slower = exponential(200_000.0, 1000);
-        let known = [calm(&short), calm(&long)];
-        let felt = compare([(&known[0], &short), (&known[1], &slower)].into_iter()).unwrap();
+        let other = Whose::of(1, 2);
+        let felt = statements(&[(COMMITS, &short, &short), (other, &long, &slower)]).turn().unwrap();
         assert!((felt.typical - 2.0).abs() < 0.05, "{felt:?}");
-        assert_eq!(compare([(&Calm::default(), &short)].into_iter()), None, "nobody knows how it was");
     }
 
     #[test]
-    fn old_rests_are_forgotten() {
-        let mut known = calm(&exponential(100.0, 1000));
-        for _ in 0..100 {
-            known.add(&exponential(400.0, 100), 0.9);
+    fn what_nobody_knows_is_not_judged() {
+        let calls = exponential(100.0, 1000);
+        let mut statements = Statements::default();
+        statements.work(COMMITS, &calls);
+        assert_eq!(statements.turn(), None, "it was never seen at rest");
+        statements.rest(COMMITS, &calls);
+        assert_eq!(statements.turn(), None, "it has not been seen at work since");
+        statements.work(COMMITS, &calls);
+        assert!(statements.turn().is_some());
+        assert!(statements.end_turn(0.9).is_some());
+        assert_eq!(statements.turn(), None, "the next one has just begun");
+        assert!(statements.end_turn(0.9).is_some());
+        assert_eq!(statements.end_turn(0.0), None, "nothing of before is kept");
+        for _ in 0..1200 {
+            statements.end_turn(0.9);
         }
-        let felt = compare(std::iter::once((&known, &exponential(400.0, 1000)))).unwrap();
-        assert!((felt.typical - 1.0).abs() < 0.01, "{felt:?}");
+        assert!(statements.0.is_empty(), "what comes no more is forgotten");
+    }
+
+    #[test]
+    fn what_hits_both_sides_is_nobodys_doing() {
+        let (mut statements, mut all) = (Statements::default(), None);
+        for mean in [100.0, 300.0, 1000.0, 200.0, 5000.0, 100.0] {
+            statements.rest(COMMITS, &exponential(mean, 200));
+            statements.work(COMMITS, &exponential(mean, 600));
+            all = statements.end_turn(0.9);
+        }
+        let felt = all.unwrap();
+        assert!((felt.typical - 1.0).abs() < 0.02 && (0.85..1.15).contains(&felt.tail), "{felt:?}");
     }
 
     proptest! {

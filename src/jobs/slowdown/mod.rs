@@ -1,11 +1,13 @@
 //! `upkeep.max_slowdown`: jobs take what the application leaves.
 //!
 //! The scheduler that takes the samples ([`watch`]) lets all jobs rest for a moment now and then, compares what statements take while
-//! they work with what they take meanwhile ([`compare`]), and from that says how fast they may go ([`control`]). Executors read it on
+//! they work with what they take meanwhile ([`compare`]; where nobody counts, how many are at one, [`crowd`]), and from that says how fast
+//! they may go ([`control`]). Executors read it on
 //! the board, portion by portion ([`pace`]).
 
 pub mod compare;
 pub mod control;
+pub mod crowd;
 pub mod pace;
 pub mod watch;
 

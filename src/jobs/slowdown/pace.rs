@@ -52,7 +52,11 @@ impl View {
         if pace.rest_until > now {
             return May::RestUntil(pace.rest_until);
         }
-        self.look_for_company(now);
+        if pace.alone {
+            self.look_for_company(now);
+        } else {
+            self.calls.set(None);
+        }
         May::Work(share(pace, now < self.company_until.get()))
     }
 

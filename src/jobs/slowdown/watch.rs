@@ -1,53 +1,56 @@
 //! The scheduler's part: work and rest in turns, what statements take in both, and what follows from that.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use pg_upkeep_memory::board::{Board, Pace};
-use pg_upkeep_memory::counters::{Eye, Whose};
-use pg_upkeep_memory::histogram::Histogram;
+use pg_upkeep_memory::counters::Eye;
 
-use super::compare::{Calm, Felt, compare};
+use super::compare::{Felt, Statements};
 use super::control::{Bounds, Control};
+use super::crowd::Crowds;
 use crate::jobs::registry;
-use crate::server::system;
+use crate::server::{sessions, system};
 use crate::settings;
 
-/// At work one looks so often.
-const LOOK: Duration = Duration::from_millis(500);
 /// From the beginning of a rest until all workers rest, and what they have left behind is over.
-const SETTLE: Duration = Duration::from_millis(60);
+const SETTLE: Duration = Duration::from_millis(20);
 /// What is looked at of a rest.
-const REST: Duration = Duration::from_millis(340);
+const REST: Duration = Duration::from_millis(120);
+/// A look at a rest that comes so late has seen work, too.
+const LATE: Duration = Duration::from_millis(15);
 /// Work between two rests: somewhere between, so that nothing that comes regularly always falls into the one or the other.
-const WORK: (Duration, Duration) = (Duration::from_millis(2000), Duration::from_millis(5000));
-/// Of what was known of rests before, kept at each.
-const KEEP: f32 = 0.93;
-/// Fewer calls are not judged by: they wait for those of the next look.
-const FEWEST: f64 = 200.0;
+const WORK: (Duration, Duration) = (Duration::from_millis(300), Duration::from_millis(700));
+/// Where nobody counts statements, one looks so often at who is at one.
+const GLANCE: Duration = Duration::from_millis(20);
+/// With nobody there, one looks so often.
+const ALONE: Duration = Duration::from_millis(500);
+/// At full speed that nobody is disturbed by, rests are so much rarer.
+const RARE: u32 = 4;
+/// What is kept of what was known before, at each turn: a few seconds' worth, or half a minute's when there is little to go by.
+const KEEP: (f64, f64) = (0.9, 0.985);
+/// Judged by so many calls, all is well known.
+const MANY: f64 = 400.0;
+/// Fewer calls are not judged by.
+const FEWEST: f64 = 60.0;
 /// With fewer in a look there is nobody to be noticed by.
 const NOBODY: u64 = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
-    Begin,
-    /// Until the next rest.
-    Work {
-        until: Duration,
-    },
-    /// All are coming to rest.
-    Settle {
-        until: Duration,
-    },
-    Rest {
-        until: Duration,
-    },
+    /// Nobody was there.
+    Alone,
+    Work,
+    /// All are coming to rest, and then rest until then.
+    Settle(Duration),
+    Rest(Duration),
 }
 
-/// What the last looks have found, for people to see.
+/// What the last turns have found, for people to see.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Seen {
     pub felt: Option<Felt>,
+    /// By latencies of statements; else by who is at one, and what for he waits.
+    pub by_figures: bool,
     pub alone: bool,
     pub share: f64,
     pub workers: f64,
@@ -55,15 +58,18 @@ pub struct Seen {
 
 pub struct Watch {
     eye: Eye,
-    calm: HashMap<Whose, Calm>,
-    /// Since it was last judged.
-    at_work: HashMap<Whose, Histogram>,
-    at_rest: HashMap<Whose, Histogram>,
+    statements: Statements,
+    crowds: Crowds,
+    /// Since when the kernel's figures have not been read, and what they were.
+    stalled: Option<(Duration, [Duration; 2])>,
     control: Control,
     phase: Phase,
     next: Duration,
-    /// What rests look like beside earlier ones: what has changed without us.
-    drift: f64,
+    /// Calls of this turn.
+    calls: u64,
+    /// The share of the work that is known, and how many calls that is known of; the older ones count less.
+    share: f64,
+    shared: f64,
     chance: u64,
     pub seen: Seen,
 }
@@ -72,13 +78,15 @@ impl Default for Watch {
     fn default() -> Self {
         Watch {
             eye: Eye::default(),
-            calm: HashMap::new(),
-            at_work: HashMap::new(),
-            at_rest: HashMap::new(),
+            statements: Statements::default(),
+            crowds: Crowds::default(),
+            stalled: None,
             control: Control::default(),
-            phase: Phase::Begin,
+            phase: Phase::Alone,
             next: Duration::ZERO,
-            drift: 1.0,
+            calls: 0,
+            share: 0.0,
+            shared: 0.0,
             chance: 0x2545_F491_4F6C_DD1D,
             seen: Seen::default(),
         }
@@ -89,69 +97,89 @@ impl Watch {
     /// Looks if it is time to, for so many workers that are at work. Returns when to come again.
     pub fn visit(&mut self, board: &Board, workers: usize) -> Duration {
         let now = system::monotonic();
-        let Some(limit) = settings::max_slowdown() else { return LOOK };
+        let Some(limit) = settings::max_slowdown() else { return ALONE };
+        let glances = !self.seen.by_figures;
         if let Some(left) = self.next.checked_sub(now).filter(|left| !left.is_zero()) {
-            return left;
+            if glances {
+                self.glance();
+            }
+            return if glances { left.min(GLANCE) } else { left };
         }
-        let mut calls = 0;
-        let mut into = match self.phase {
-            Phase::Work { .. } => Some(&mut self.at_work),
-            Phase::Rest { .. } => Some(&mut self.at_rest),
-            Phase::Begin | Phase::Settle { .. } => None,
-        };
-        let counted = registry::clients().is_some_and(|clients| {
-            clients.look(&mut self.eye, &mut |whose, new| {
-                calls += new.count();
-                if let Some(into) = &mut into {
-                    into.entry(whose).or_default().merge(new);
-                }
-            })
-        });
         let bounds = Bounds { limit, most: workers.max(1) as f64 };
-        if counted {
-            self.turn(now, calls, bounds);
-        } else {
-            self.seen.alone = true;
-            self.begin(Phase::Begin, now + LOOK);
-        }
+        let counted = self.look(now);
+        self.turn(now, counted, bounds);
         let rest_until = match self.phase {
-            Phase::Begin | Phase::Work { .. } => Duration::ZERO,
-            Phase::Settle { until } => until + REST,
-            Phase::Rest { until } => until,
+            Phase::Alone | Phase::Work => Duration::ZERO,
+            Phase::Settle(until) | Phase::Rest(until) => until,
         };
-        self.seen = Seen { share: self.control.share(bounds), workers: bounds.most, ..self.seen };
-        let Seen { share, alone, workers, .. } = self.seen;
+        let (share, alone, workers) = (self.control.share(bounds), self.phase == Phase::Alone, bounds.most);
+        self.seen = Seen { share, alone, workers, ..self.seen };
         board.set_pace(Pace { share, alone, workers, rest_until, at: now });
-        self.next.saturating_sub(now)
+        let left = self.next.saturating_sub(now);
+        if self.seen.by_figures { left } else { left.min(GLANCE) }
     }
 
-    /// What was looked at is judged, and the next phase begins if it is time.
-    fn turn(&mut self, now: Duration, calls: u64, bounds: Bounds) {
+    /// Who is at a statement?
+    fn glance(&mut self) {
         match self.phase {
-            Phase::Work { until } => {
-                self.judge(bounds, now >= until);
-                self.seen.alone = calls < NOBODY;
-                if self.seen.alone || now < until {
-                    self.next = now + LOOK.min(until.saturating_sub(now).max(Duration::from_millis(1)));
-                    if self.seen.alone {
-                        self.next = now + LOOK;
-                    }
-                    return;
+            Phase::Alone | Phase::Work => self.crowds.add(true, sessions::crowd()),
+            Phase::Rest(_) => self.crowds.add(false, sessions::crowd()),
+            Phase::Settle(_) => {}
+        }
+    }
+
+    /// What the kernel says of the phase that ends.
+    fn note_stalls(&mut self, now: Duration) {
+        let Some(total) = system::stalled() else { return };
+        if let (Some((since, before)), Phase::Work | Phase::Rest(_)) = (self.stalled, self.phase) {
+            let new = std::array::from_fn(|of| total[of].saturating_sub(before[of]));
+            self.crowds.stalled(self.phase == Phase::Work, now.saturating_sub(since), new);
+        }
+        self.stalled = Some((now, total));
+    }
+
+    /// Takes what has been executed since the last look. `false`: nobody counts.
+    fn look(&mut self, now: Duration) -> bool {
+        let (phase, calls, statements) = (self.phase, &mut self.calls, &mut self.statements);
+        registry::clients().is_some_and(|clients| {
+            clients.look(&mut self.eye, &mut |whose, new| {
+                *calls += new.count();
+                match phase {
+                    Phase::Work => statements.work(whose, new),
+                    Phase::Rest(until) if now < until + LATE => statements.rest(whose, new),
+                    Phase::Alone | Phase::Settle(_) | Phase::Rest(_) => {}
                 }
-                self.begin(Phase::Settle { until: now + SETTLE }, now + SETTLE);
+            })
+        })
+    }
+
+    /// The next phase begins; after a rest, what the turn has shown is judged.
+    fn turn(&mut self, now: Duration, counted: bool, bounds: Bounds) {
+        if !self.seen.by_figures {
+            self.note_stalls(now);
+        }
+        let nobody = if counted { self.calls < NOBODY } else { self.crowds.is_empty() };
+        match self.phase {
+            Phase::Alone | Phase::Rest(_) if nobody => self.begin(Phase::Alone, now + ALONE),
+            Phase::Alone | Phase::Work => self.begin(Phase::Settle(now + SETTLE + REST), now + SETTLE),
+            Phase::Settle(until) => {
+                let until = until.max(now + REST / 2);
+                self.begin(Phase::Rest(until), until);
             }
-            Phase::Begin => self.begin(Phase::Settle { until: now + SETTLE }, now + SETTLE),
-            Phase::Settle { .. } if calls < NOBODY => {
-                self.seen.alone = true;
-                self.begin(Phase::Work { until: now }, now + LOOK);
+            Phase::Rest(_) => {
+                self.judge(bounds);
+                let until = now + self.irregular(self.control.share(bounds) >= bounds.most);
+                self.begin(Phase::Work, until);
             }
-            Phase::Settle { .. } => self.begin(Phase::Rest { until: now + REST }, now + REST),
-            Phase::Rest { .. } => {
-                self.learn();
-                self.seen.alone = calls < NOBODY;
-                let until = now + self.irregular();
-                self.begin(Phase::Work { until }, now + LOOK);
+        }
+        match self.phase {
+            Phase::Alone => {
+                self.crowds.forget_turn();
+                self.seen.by_figures = counted;
+                self.calls = 0;
             }
+            Phase::Work => self.calls = 0,
+            Phase::Settle(_) | Phase::Rest(_) => {}
         }
     }
 
@@ -160,44 +188,36 @@ impl Watch {
         self.next = next;
     }
 
-    /// `ends`: there will be no more of it before the next rest.
-    fn judge(&mut self, bounds: Bounds, ends: bool) {
-        let felt = self.felt(&self.at_work);
+    fn judge(&mut self, bounds: Bounds) {
+        let share = self.control.share(bounds);
+        let surprised =
+            self.statements.turn().is_some_and(|turn| turn.calls >= FEWEST && self.control.is_surprised(turn, share));
+        let known = self.seen.felt.is_some_and(|felt| felt.calls >= MANY);
+        let keep = match (surprised, known) {
+            (true, _) => 0.0,
+            (false, true) => KEEP.0,
+            (false, false) => KEEP.1,
+        };
+        let weight = (self.calls as f64).max(1.0);
+        self.shared = self.shared * keep + weight;
+        self.share += (share - self.share) * weight / self.shared;
+        let figures = self.statements.end_turn(keep).filter(|felt| felt.calls >= FEWEST);
+        let felt = figures.or(self.crowds.end_turn(keep)).filter(|felt| felt.calls >= FEWEST);
         match felt {
-            Some(felt) if felt.calls >= FEWEST || ends => {
-                self.control.felt(felt.slowdown() / self.drift, felt.calls, bounds);
-                self.seen.felt =
-                    Some(Felt { typical: felt.typical / self.drift, tail: felt.tail / self.drift, ..felt });
-                self.at_work.clear();
-            }
-            None if ends => self.at_work.clear(),
-            _ => {}
+            Some(felt) => self.control.felt(felt, self.share, bounds),
+            None => self.control.unjudged(bounds),
         }
+        self.seen.felt = felt;
+        self.seen.by_figures = figures.is_some();
     }
 
-    fn felt(&self, calls: &HashMap<Whose, Histogram>) -> Option<Felt> {
-        compare(calls.iter().filter_map(|(whose, calls)| Some((self.calm.get(whose)?, calls))))
-    }
-
-    /// A rest has ended: it is what there is without us. If it is not what rests were, something else has changed, and what is seen at
-    /// work is not ours to that part.
-    fn learn(&mut self) {
-        if let Some(felt) = self.felt(&self.at_rest).filter(|felt| felt.calls >= FEWEST) {
-            self.drift = (0.6 * self.drift + 0.4 * felt.slowdown()).clamp(0.8, 5.0);
-        }
-        // What is executed no more is forgotten.
-        self.calm.retain(|whose, calm| self.at_rest.contains_key(whose) || calm.fades(KEEP));
-        for (whose, calls) in self.at_rest.drain() {
-            self.calm.entry(whose).or_default().add(&calls, KEEP);
-        }
-    }
-
-    fn irregular(&mut self) -> Duration {
+    fn irregular(&mut self, rarely: bool) -> Duration {
         // xorshift
         self.chance ^= self.chance << 13;
         self.chance ^= self.chance >> 7;
         self.chance ^= self.chance << 17;
         let part = (self.chance >> 11) as f64 / (1_u64 << 53) as f64;
-        WORK.0 + (WORK.1 - WORK.0).mul_f64(part)
+        let work = WORK.0 + (WORK.1 - WORK.0).mul_f64(part);
+        if rarely { work * RARE } else { work }
     }
 }

@@ -43,6 +43,7 @@ pub mod raise;
 pub mod repeated;
 mod report;
 pub mod script;
+pub mod sessions;
 pub mod spi;
 pub mod statement;
 pub mod step;

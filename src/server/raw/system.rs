@@ -79,6 +79,17 @@ fn free_bytes(path: &Path) -> Option<u64> {
     }
 }
 
+/// For how long there was somebody who could not go on because the processor or the disk was busy, since the machine was started. `None`: its
+/// kernel does not tell.
+pub fn stalled() -> Option<[Duration; 2]> {
+    let of = |path| {
+        let text = fs::read_to_string(path).ok()?;
+        let total = text.lines().next()?.strip_prefix("some ")?.rsplit_once("total=")?.1;
+        Some(Duration::from_micros(total.trim().parse().ok()?))
+    };
+    Some([of("/proc/pressure/cpu")?, of("/proc/pressure/io")?])
+}
+
 /// As shared memory holds times.
 pub fn micros(time: Duration) -> u64 {
     time.as_micros() as u64
