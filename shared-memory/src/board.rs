@@ -41,7 +41,7 @@ pub struct Board {
     sum: AtomicU64,
     words: [AtomicU64; SAMPLE_WORDS],
     /// How fast jobs may go: each of [`Pace`], the time last. Who reads in between takes some of it from the one before.
-    pace: [AtomicU64; 5],
+    pace: [AtomicU64; 7],
     /// How many positions were ever written.
     count: AtomicU64,
     positions: [Position; POSITIONS],
@@ -56,6 +56,9 @@ pub struct Pace {
     pub alone: bool,
     /// Those that share it.
     pub workers: f64,
+    /// How many times as long as without jobs statements of others take: the typical one, and the tail. `None`: there are too few of them
+    /// to say.
+    pub felt: Option<(f64, f64)>,
     /// Until then they all rest.
     pub rest_until: Duration,
     /// When that was said.
@@ -186,8 +189,16 @@ impl Board {
 
     /// By whoever holds the right to write.
     pub fn set_pace(&self, pace: Pace) {
-        let values =
-            [pace.share.to_bits(), pace.alone.into(), pace.workers.to_bits(), micros(pace.rest_until), micros(pace.at)];
+        let (typical, tail) = pace.felt.unwrap_or_default();
+        let values = [
+            pace.share.to_bits(),
+            pace.alone.into(),
+            pace.workers.to_bits(),
+            typical.to_bits(),
+            tail.to_bits(),
+            micros(pace.rest_until),
+            micros(pace.at),
+        ];
         for (word, value) in self.pace.iter().zip(values) {
             word.store(value, Ordering::Release);
         }
@@ -195,11 +206,14 @@ impl Board {
 
     /// `None`: nobody has ever said.
     pub fn pace(&self) -> Option<Pace> {
-        let [share, alone, workers, rest_until, at] = std::array::from_fn(|i| self.pace[i].load(Ordering::Acquire));
+        let [share, alone, workers, typical, tail, rest_until, at] =
+            std::array::from_fn(|i| self.pace[i].load(Ordering::Acquire));
+        let felt = (f64::from_bits(typical), f64::from_bits(tail));
         (at > 0).then(|| Pace {
             share: f64::from_bits(share),
             alone: alone != 0,
             workers: f64::from_bits(workers),
+            felt: (felt != (0.0, 0.0)).then_some(felt),
             rest_until: Duration::from_micros(rest_until),
             at: Duration::from_micros(at),
         })
@@ -300,9 +314,12 @@ mod tests {
     fn a_pace_is_read_as_it_was_said() {
         let board = board();
         assert_eq!(board.pace(), None);
-        let pace = Pace { share: 0.25, alone: true, workers: 2.0, rest_until: SECOND * 2, at: SECOND };
-        board.set_pace(pace);
-        assert_eq!(board.pace(), Some(pace));
+        let pace =
+            Pace { share: 0.25, alone: true, workers: 2.0, felt: Some((1.1, 1.2)), rest_until: SECOND * 2, at: SECOND };
+        for pace in [pace, Pace { felt: None, alone: false, ..pace }] {
+            board.set_pace(pace);
+            assert_eq!(board.pace(), Some(pace));
+        }
     }
 
     #[test]

@@ -196,7 +196,7 @@ impl Executor {
             }
         };
         let context = Context::new(opened.job.clone(), slot, cursor, settings::batch_time());
-        context.portions().view.follow(assignment.segment);
+        context.portions().view.follow(assignment.segment, registry::clients());
         Ok(Some(Executor {
             throttle: transaction(|| {
                 Ok(Throttle::new(assignment.segment, &opened.job, opened.limits.clone(), tries.held_until))
@@ -385,7 +385,7 @@ impl Executor {
         let outcome = self.parked_if_long(outcome)?;
         let wait_reason = match &outcome {
             Outcome::Wait { reason, .. } => Some(reason.clone()),
-            _ => self.throttle.history.pacing().map(str::to_owned),
+            _ => self.throttle.pacing().map(str::to_owned),
         };
         // To say what will be tried, and that a try came to nothing, is no progress.
         let announced = matches!(outcome, Outcome::TopLevel(_))

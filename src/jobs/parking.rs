@@ -8,7 +8,7 @@ use super::kind::{Outcome, Until};
 use super::retry::WaitsFor;
 use super::store;
 use super::throttle::inputs::VACUUM;
-use super::throttle::{FIGURES, Hold, REST, WAL_RATE};
+use super::throttle::{FIGURES, Hold, REST, SLOWDOWN, WAL_RATE};
 use crate::error::Result;
 use crate::server::catch::transaction;
 use crate::server::spi;
@@ -20,7 +20,7 @@ pub const WORTH_IT: Duration = Duration::from_secs(2);
 const LASTS: Duration = Duration::from_secs(5);
 /// What a worker counts by itself, which would begin anew with each: the pace of a job, the WAL that it may write, its patience with a
 /// VACUUM, which has an end. And nobody takes figures for jobs that are parked.
-const BRIEF: [&str; 4] = [REST, WAL_RATE, VACUUM, FIGURES];
+const BRIEF: [&str; 5] = [REST, SLOWDOWN, WAL_RATE, VACUUM, FIGURES];
 /// And if it was parked because of one, and one holds it back again. Its figures need a moment to be fresh.
 const STILL_HELD: Duration = Duration::from_secs(1);
 /// How often it looks whether the limit still holds it back.

@@ -96,6 +96,12 @@ impl Portions {
         if share < 1.0 { usual.min(LONGEST_STEP) } else { usual }
     }
 
+    /// By what the application feels, by so much that people should be told.
+    pub(super) fn is_slowed_down(&self) -> bool {
+        const WORTH_A_WORD: f64 = 0.5;
+        self.granted.get() < WORTH_A_WORD
+    }
+
     pub fn is_beside_others(&self) -> bool {
         self.share.get() < 1.0
     }

@@ -8,6 +8,7 @@ use crate::jobs::slowdown::Clients;
 use crate::settings;
 
 /// Their statements and commits as they are counted here.
+#[derive(Debug)]
 pub struct Counted;
 
 impl Clients for Counted {

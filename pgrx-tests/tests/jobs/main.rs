@@ -10,6 +10,7 @@ mod held_workers;
 mod in_the_way;
 mod looks;
 mod owners_elsewhere;
+mod slowdown;
 mod step_limits;
 mod throttling;
 mod turns;

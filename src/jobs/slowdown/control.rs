@@ -17,6 +17,8 @@ pub struct Bounds {
 
 /// The least that a job does beside others: it shall end some day.
 pub const LEAST: f64 = 0.01;
+/// Of what the limit leaves to the tail, this part is left to the typical call.
+pub const TYPICAL: f64 = 0.5;
 /// Where it begins when nothing is known.
 const FIRST: f64 = 0.1;
 /// What a whole share is taken to cost before anything is known, and how many calls it takes to outweigh that.
@@ -65,7 +67,7 @@ impl Control {
         self.cost = cost(felt.typical);
         let room = MARGIN * (bounds.limit - 1.0);
         let leaves = |room: f64, cost: f64| if cost > 0.0 { room / cost } else { f64::INFINITY };
-        let belongs = leaves(room / 2.0, self.cost).min(leaves(room, cost(felt.tail)));
+        let belongs = leaves(room * TYPICAL, self.cost).min(leaves(room, cost(felt.tail)));
         let now = self.share(bounds);
         if belongs < now {
             self.met_limit = true;

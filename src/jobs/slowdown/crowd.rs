@@ -1,5 +1,5 @@
-//! How much slower statements are beside jobs where nobody counts them, or where there are too few to go by: by how many clients are at one,
-//! by what they wait for, and by what the kernel says of processor and disk. No server here.
+//! How much slower statements are beside jobs where nobody counts them, or where there are too few to go by: by how many clients are
+//! at one, by what they wait for, and by what the kernel says of processor and disk. No server here.
 //!
 //! As many come as before, so that there are more of them at a time only because each takes longer (Little's law). Where all clients of
 //! a pool are always at something, there are never more: then each waits for a larger part of its time, the rest of which is as long as

@@ -11,11 +11,13 @@ pub mod crowd;
 pub mod pace;
 pub mod watch;
 
+use std::fmt::Debug;
+
 use pg_upkeep_memory::counters::{Eye, Whose};
 use pg_upkeep_memory::histogram::Histogram;
 
 /// Whoever counts what clients execute. Named in `src/lib.rs`.
-pub trait Clients: Sync {
+pub trait Clients: Debug + Sync {
     /// Gives what has been executed since the last look with this eye. `false`: nobody counts, on this server.
     fn look(&self, eye: &mut Eye, see: &mut dyn FnMut(Whose, &Histogram)) -> bool;
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use pg_upkeep_memory::board::{Board, Pace};
 
-use super::control::LEAST;
+use super::Clients;
+use super::control::{LEAST, TYPICAL};
 use crate::jobs::raw::segment;
-use crate::jobs::registry;
 use crate::server::system;
 use crate::settings;
 
@@ -22,6 +22,7 @@ const BENEFIT: Duration = Duration::from_millis(1500);
 #[derive(Debug, Default)]
 pub struct View {
     segment: Cell<u32>,
+    clients: Cell<Option<&'static dyn Clients>>,
     calls: Cell<Option<u32>>,
     company_until: Cell<Duration>,
 }
@@ -29,15 +30,16 @@ pub struct View {
 /// What a worker may do this moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum May {
-    /// This share of its time.
+    /// This share of its time, by the board or for want of it.
     Work(f64),
     /// Nothing until then: what statements take without us is being measured.
     RestUntil(Duration),
 }
 
 impl View {
-    pub fn follow(&self, segment: u32) {
+    pub fn follow(&self, segment: u32, clients: Option<&'static dyn Clients>) {
         self.segment.set(segment);
+        self.clients.set(clients);
     }
 
     pub fn may(&self) -> May {
@@ -68,12 +70,23 @@ impl View {
         }
     }
 
+    /// For people: how fast it goes, and why not faster. `None`: nothing slows it down.
+    pub fn described(&self) -> Option<String> {
+        let limit = settings::max_slowdown()?;
+        let now = system::monotonic();
+        let pace = self.board().and_then(Board::pace).filter(|pace| now.saturating_sub(pace.at) <= STALE);
+        let Some(pace) = pace else {
+            return Some(format!("goes at {} %: nobody looks at what statements take", percent(LEAST)));
+        };
+        described(pace, limit)
+    }
+
     fn board(&self) -> Option<&'static Board> {
         segment::attach(self.segment.get()).map(|segment| &segment.board)
     }
 
     fn look_for_company(&self, now: Duration) {
-        let Some(calls) = registry::clients().and_then(|clients| clients.calls()) else { return };
+        let Some(calls) = self.clients.get().and_then(Clients::calls) else { return };
         if let Some(before) = self.calls.replace(Some(calls))
             && calls.wrapping_sub(before) >= COMPANY
         {
@@ -82,14 +95,57 @@ impl View {
     }
 }
 
-fn share(pace: Pace, company: bool) -> f64 {
+/// Of one worker. `company`: somebody has just come.
+pub fn share(pace: Pace, company: bool) -> f64 {
     let of_all = if pace.alone && !company { pace.workers } else { pace.share };
     (of_all / pace.workers.max(1.0)).clamp(LEAST, 1.0)
+}
+
+/// As people read it.
+pub fn percent(share: f64) -> f64 {
+    (share * 100.0).round()
+}
+
+/// Of a job, `None` if it goes at full speed.
+pub fn described(pace: Pace, limit: f64) -> Option<String> {
+    let share = share(pace, false);
+    if share >= 1.0 {
+        return None;
+    }
+    let why = match pace.felt {
+        None => "too few statements of others to judge by yet".to_owned(),
+        Some((typical, tail)) if typical - 1.0 > (tail - 1.0) * TYPICAL => {
+            format!("the application's typical statement takes {typical:.2}x")
+        }
+        Some((_, tail)) => format!("the application's p95 is {tail:.2}x"),
+    };
+    let advice = if share > LEAST {
+        String::new()
+    } else {
+        format!("; slower it does not get: max_slowdown is {limit}, and run_between would let it work in quiet hours")
+    };
+    Some(format!("goes at {} % ({why}){advice}", percent(share)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn people_read_how_fast_and_why_not_faster() {
+        let pace = Pace { share: 0.76, workers: 2.0, felt: Some((1.01, 1.2)), ..Pace::default() };
+        let text = |pace| described(pace, 1.2);
+        assert_eq!(text(pace).unwrap(), "goes at 38 % (the application's p95 is 1.20x)");
+        let typical = Pace { felt: Some((1.3, 1.2)), ..pace };
+        assert_eq!(text(typical).unwrap(), "goes at 38 % (the application's typical statement takes 1.30x)");
+        assert_eq!(
+            text(Pace { felt: None, ..pace }).unwrap(),
+            "goes at 38 % (too few statements of others to judge by yet)"
+        );
+        assert!(text(Pace { share: 0.0, ..pace }).unwrap().ends_with("would let it work in quiet hours"));
+        assert_eq!(text(Pace { alone: true, ..pace }), None);
+        assert_eq!(text(Pace { share: 2.0, ..pace }), None);
+    }
 
     #[test]
     fn workers_share_what_there_is() {

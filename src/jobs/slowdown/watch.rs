@@ -21,7 +21,7 @@ const LATE: Duration = Duration::from_millis(15);
 /// Work between two rests: somewhere between, so that nothing that comes regularly always falls into the one or the other.
 const WORK: (Duration, Duration) = (Duration::from_millis(300), Duration::from_millis(700));
 /// Where nobody counts statements, one looks so often at who is at one.
-const GLANCE: Duration = Duration::from_millis(20);
+const GLANCE: Duration = Duration::from_millis(10);
 /// With nobody there, one looks so often.
 const ALONE: Duration = Duration::from_millis(500);
 /// At full speed that nobody is disturbed by, rests are so much rarer.
@@ -30,8 +30,8 @@ const RARE: u32 = 4;
 const KEEP: (f64, f64) = (0.9, 0.985);
 /// Judged by so many calls, all is well known.
 const MANY: f64 = 400.0;
-/// Fewer calls are not judged by.
-const FEWEST: f64 = 60.0;
+/// Fewer calls are not judged by; what is expected of a job outweighs the first of them anyway.
+const FEWEST: f64 = 20.0;
 /// With fewer in a look there is nobody to be noticed by.
 const NOBODY: u64 = 2;
 
@@ -43,17 +43,6 @@ enum Phase {
     /// All are coming to rest, and then rest until then.
     Settle(Duration),
     Rest(Duration),
-}
-
-/// What the last turns have found, for people to see.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Seen {
-    pub felt: Option<Felt>,
-    /// By latencies of statements; else by who is at one, and what for he waits.
-    pub by_figures: bool,
-    pub alone: bool,
-    pub share: f64,
-    pub workers: f64,
 }
 
 pub struct Watch {
@@ -71,7 +60,9 @@ pub struct Watch {
     share: f64,
     shared: f64,
     chance: u64,
-    pub seen: Seen,
+    felt: Option<Felt>,
+    /// By latencies of statements; else by who is at one, and for what he waits.
+    by_figures: bool,
 }
 
 impl Default for Watch {
@@ -88,7 +79,8 @@ impl Default for Watch {
             share: 0.0,
             shared: 0.0,
             chance: 0x2545_F491_4F6C_DD1D,
-            seen: Seen::default(),
+            felt: None,
+            by_figures: false,
         }
     }
 }
@@ -98,7 +90,7 @@ impl Watch {
     pub fn visit(&mut self, board: &Board, workers: usize) -> Duration {
         let now = system::monotonic();
         let Some(limit) = settings::max_slowdown() else { return ALONE };
-        let glances = !self.seen.by_figures;
+        let glances = !self.by_figures;
         if let Some(left) = self.next.checked_sub(now).filter(|left| !left.is_zero()) {
             if glances {
                 self.glance();
@@ -112,11 +104,16 @@ impl Watch {
             Phase::Alone | Phase::Work => Duration::ZERO,
             Phase::Settle(until) | Phase::Rest(until) => until,
         };
-        let (share, alone, workers) = (self.control.share(bounds), self.phase == Phase::Alone, bounds.most);
-        self.seen = Seen { share, alone, workers, ..self.seen };
-        board.set_pace(Pace { share, alone, workers, rest_until, at: now });
+        board.set_pace(Pace {
+            share: self.control.share(bounds),
+            alone: self.phase == Phase::Alone,
+            workers: bounds.most,
+            felt: self.felt.map(|felt| (felt.typical, felt.tail)),
+            rest_until,
+            at: now,
+        });
         let left = self.next.saturating_sub(now);
-        if self.seen.by_figures { left } else { left.min(GLANCE) }
+        if self.by_figures { left } else { left.min(GLANCE) }
     }
 
     /// Who is at a statement?
@@ -155,7 +152,7 @@ impl Watch {
 
     /// The next phase begins; after a rest, what the turn has shown is judged.
     fn turn(&mut self, now: Duration, counted: bool, bounds: Bounds) {
-        if !self.seen.by_figures {
+        if !self.by_figures {
             self.note_stalls(now);
         }
         let nobody = if counted { self.calls < NOBODY } else { self.crowds.is_empty() };
@@ -175,7 +172,8 @@ impl Watch {
         match self.phase {
             Phase::Alone => {
                 self.crowds.forget_turn();
-                self.seen.by_figures = counted;
+                self.by_figures = counted;
+                self.felt = None;
                 self.calls = 0;
             }
             Phase::Work => self.calls = 0,
@@ -192,7 +190,7 @@ impl Watch {
         let share = self.control.share(bounds);
         let surprised =
             self.statements.turn().is_some_and(|turn| turn.calls >= FEWEST && self.control.is_surprised(turn, share));
-        let known = self.seen.felt.is_some_and(|felt| felt.calls >= MANY);
+        let known = self.felt.is_some_and(|felt| felt.calls >= MANY);
         let keep = match (surprised, known) {
             (true, _) => 0.0,
             (false, true) => KEEP.0,
@@ -207,8 +205,8 @@ impl Watch {
             Some(felt) => self.control.felt(felt, self.share, bounds),
             None => self.control.unjudged(bounds),
         }
-        self.seen.felt = felt;
-        self.seen.by_figures = figures.is_some();
+        self.felt = felt;
+        self.by_figures = figures.is_some();
     }
 
     fn irregular(&mut self, rarely: bool) -> Duration {

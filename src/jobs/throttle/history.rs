@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::{Hold, REST};
+use super::{Hold, REST, SLOWDOWN};
 use crate::jobs::kind::Event;
 
 /// Shorter waits are nobody's business.
@@ -26,6 +26,11 @@ pub struct History {
     share: f64,
     ended: Option<Duration>,
     pending: Vec<Event>,
+}
+
+/// A wait that belongs to the job's pace is nothing to be told of.
+fn is_pace(input: &str) -> bool {
+    [REST, SLOWDOWN].contains(&input)
 }
 
 impl History {
@@ -62,7 +67,7 @@ impl History {
             return None;
         }
         self.shown = Some((hold.reason.clone(), now));
-        if !told && hold.input != REST && self.open.is_none() && self.may_tell(hold.input, now) {
+        if !told && !is_pace(hold.input) && self.open.is_none() && self.may_tell(hold.input, now) {
             self.throttled(hold, since);
         }
         Some(hold.reason.clone())
@@ -108,7 +113,7 @@ impl History {
     }
 
     fn begin_paced(&mut self, now: Duration) {
-        let Some(Hold { input, reason, .. }) = self.last.clone().filter(|last| last.input != REST) else { return };
+        let Some(Hold { input, reason, .. }) = self.last.clone().filter(|last| !is_pace(last.input)) else { return };
         if self.may_tell(input, now) {
             self.open = Some((now, true));
             self.tell(Event { event: "throttled", detail: reason });
@@ -128,7 +133,7 @@ impl History {
 
     /// Why the job is slow, while it waits more than it works, though never long at a time.
     pub fn pacing(&self) -> Option<&str> {
-        let last = self.last.as_ref().filter(|last| last.input != REST)?;
+        let last = self.last.as_ref().filter(|last| !is_pace(last.input))?;
         (self.share > 0.5).then_some(last.reason.as_str())
     }
 

@@ -28,6 +28,7 @@ use self::wal_rate::Bucket;
 use super::kind::{Event, Job};
 use super::limits::Limits;
 use super::portions::Portions;
+use super::registry;
 use super::slowdown::pace::May;
 use crate::jobs::raw::segment;
 use crate::server::{Oid, catalog, lock, system};
@@ -70,6 +71,8 @@ pub struct Throttle {
     step_ended: Duration,
     consideration: Consideration,
     patience: Patience,
+    /// How fast it goes, and why, if what others feel slows it down.
+    slowed: Option<String>,
     pub history: History,
 }
 
@@ -92,6 +95,7 @@ impl Throttle {
             step_ended: Duration::ZERO,
             consideration: Consideration::default(),
             patience: Patience::default(),
+            slowed: None,
             history: History::default(),
         }
     }
@@ -104,7 +108,7 @@ impl Throttle {
     /// The launcher is another one: this is its segment.
     pub fn follow(&mut self, segment: u32, portions: &Portions) {
         self.segment = segment;
-        portions.view.follow(segment);
+        portions.view.follow(segment, registry::clients());
     }
 
     /// May the next step be made, on this table? `None`: yes.
@@ -206,11 +210,17 @@ impl Throttle {
             self.pace(now.saturating_sub(self.step_ended), usual);
         }
         let share = portions.grant(Policy::of(settings::throttles(), &self.limits).work_ratio);
+        self.slowed = portions.view.described();
         let considerate = self.consideration.batch_time(usual);
         let paced = self.paced_batch.map_or(considerate, |paced| paced.min(considerate));
         let batch_time = Portions::longest_step(share, paced);
         portions.begin(share, batch_time);
         batch_time
+    }
+
+    /// Why the job is slow.
+    pub fn pacing(&self) -> Option<&str> {
+        self.history.pacing().or(self.slowed.as_deref())
     }
 
     /// Long steps with long pauses become short ones with short ones.
@@ -234,6 +244,9 @@ impl Throttle {
         self.rest_until = now + portions.end();
         if ratio < 1.0 {
             self.rest_reason = format!("rests: at work {:.0} % of the time (throttle_work_ratio)", ratio * 100.0);
+        }
+        if let Some(slowed) = self.slowed.clone().filter(|_| portions.is_slowed_down()) {
+            self.history.tell_seldom(SLOWDOWN, now, slowed);
         }
         self.worked = true;
         self.last_step = took;

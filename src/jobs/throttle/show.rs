@@ -1,16 +1,22 @@
 //! `upkeep.throttle`: what is measured, for whoever wonders why jobs wait.
 
+use std::time::Duration;
+
 use pgrx::prelude::*;
 
-use super::inputs::{Facts, INPUTS, Reading};
+use super::SLOWDOWN;
+use super::inputs::{Facts, INPUTS, Input, Reading};
 use super::policy::Policy;
 use super::sample::Sample;
 use crate::calls::standing;
 use crate::error::Result;
 use crate::jobs::activity;
 use crate::jobs::limits::Limits;
+use crate::jobs::slowdown::control::TYPICAL;
+use crate::jobs::slowdown::pace;
 use crate::server::{catalog, raise, system, worker};
 use crate::settings;
+use pg_upkeep_memory::board::Pace;
 
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity)]
@@ -27,22 +33,29 @@ fn throttle() -> TableIterator<
         name!(age, f64),
     ),
 > {
-    let (readings, age) = raise::answer(readings());
-    TableIterator::new(readings.into_iter().map(move |(input, reading)| {
+    TableIterator::new(raise::answer(readings()).into_iter().map(|(input, reading, age)| {
         let Reading { subject, value, unit, threshold, reason } = reading;
         (input.to_owned(), subject, value, threshold, unit.to_owned(), reason.is_some(), reason, age)
     }))
 }
 
 /// What was measured, and how many seconds ago. Nothing for those who may not see what they would have to be told (LAW 15).
-fn readings() -> Result<(Vec<(&'static str, Reading)>, f64)> {
+fn readings() -> Result<Vec<(&'static str, Reading, f64)>> {
     if !catalog::may_see_statistics(catalog::current_user()) && !standing::caller_is_admin() || worker::in_recovery() {
-        return Ok((Vec::new(), 0.0));
+        return Ok(Vec::new());
     }
-    let found = activity::launcher()?.and_then(|launcher| launcher.segment.board.read());
-    let Some((sample, taken)) = found.and_then(|(bytes, taken)| Some((Sample::decode(&bytes)?, taken))) else {
-        return Ok((Vec::new(), 0.0));
-    };
+    let Some(launcher) = activity::launcher()? else { return Ok(Vec::new()) };
+    let (board, now) = (&launcher.segment.board, system::monotonic());
+    let age = |at: Duration| now.saturating_sub(at).as_secs_f64();
+    let of_sample = board.read().and_then(|(bytes, at)| Some((Sample::decode(&bytes)?, age(at))));
+    let slowdown = board.pace().into_iter().flat_map(|pace| {
+        let age = age(pace.at);
+        of_pace(pace, settings::max_slowdown()).into_iter().map(move |reading| (SLOWDOWN, reading, age))
+    });
+    Ok(of_sample.into_iter().flat_map(of_inputs).chain(slowdown).collect())
+}
+
+fn of_inputs((sample, age): (Sample, f64)) -> Vec<(&'static str, Reading, f64)> {
     let policy = Policy::of(settings::throttles(), &Limits::default());
     let facts = Facts {
         sample: &sample,
@@ -53,7 +66,40 @@ fn readings() -> Result<(Vec<(&'static str, Reading)>, f64)> {
         outwaited: &[],
         names: true,
     };
-    let readings =
-        INPUTS.iter().flat_map(|input| (input.read)(&facts).into_iter().map(|reading| (input.name, reading)));
-    Ok((readings.collect(), system::monotonic().saturating_sub(taken).as_secs_f64()))
+    let named = |input: &'static Input| (input.read)(&facts).into_iter().map(move |reading| (input.name, reading, age));
+    INPUTS.iter().flat_map(named).collect()
+}
+
+/// How fast jobs go, and what others feel.
+fn of_pace(pace: Pace, limit: Option<f64>) -> Vec<Reading> {
+    let reason = limit.and_then(|limit| pace::described(pace, limit));
+    let of = |subject: &str, value: f64, unit: &'static str, threshold: Option<f64>| Reading {
+        subject: subject.to_owned(),
+        value,
+        unit,
+        threshold,
+        reason: reason.clone(),
+    };
+    let felt = pace.felt.map(|(typical, tail)| {
+        let threshold = |part: f64| limit.map(|limit| 1.0 + (limit - 1.0) * part);
+        [of("typical statement", typical, "times", threshold(TYPICAL)), of("p95", tail, "times", threshold(1.0))]
+    });
+    let speed = of("pace of each worker", pace::percent(pace::share(pace, false)), "percent", None);
+    felt.into_iter().flatten().chain([speed]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_feel_is_shown_beside_its_limit() {
+        let pace = Pace { share: 0.76, workers: 2.0, felt: Some((1.01, 1.2)), ..Pace::default() };
+        let read = of_pace(pace, Some(1.2));
+        assert_eq!(read.iter().map(|reading| reading.value).collect::<Vec<_>>(), [1.01, 1.2, 38.0]);
+        assert!(read.iter().all(|reading| reading.reason.is_some()));
+        assert_eq!(read[0].threshold, Some(1.1));
+        assert_eq!(of_pace(pace, None)[1].threshold, None);
+        assert_eq!(of_pace(Pace { felt: None, ..pace }, Some(1.2)).len(), 1);
+    }
 }

@@ -15,8 +15,8 @@ const WAITS: [u32; 4] = [pg_sys::PG_WAIT_LWLOCK, pg_sys::PG_WAIT_LOCK, pg_sys::P
 
 pub fn crowd() -> Crowd {
     let mut crowd = Crowd::default();
-    // SAFETY: the array is in shared memory for as long as the server runs; each field is read as the server's own views read it, without a
-    // lock: what changes meanwhile was right a moment ago.
+    // SAFETY: the array is in shared memory for as long as the server runs; each field is read as the server's own views read it,
+    // without a lock: what changes meanwhile was right a moment ago.
     unsafe {
         let header = pg_sys::ProcGlobal;
         for place in 0..(*header).allProcCount as usize {

@@ -79,8 +79,8 @@ fn free_bytes(path: &Path) -> Option<u64> {
     }
 }
 
-/// For how long there was somebody who could not go on because the processor or the disk was busy, since the machine was started. `None`: its
-/// kernel does not tell.
+/// For how long there was somebody who could not go on because the processor or the disk was busy, since the machine was started.
+/// `None`: its kernel does not tell.
 pub fn stalled() -> Option<[Duration; 2]> {
     let of = |path| {
         let text = fs::read_to_string(path).ok()?;

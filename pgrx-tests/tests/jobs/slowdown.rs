@@ -1,0 +1,138 @@
+//! A job goes as fast as the statements of others let it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
+use anyhow::{Context, Result, anyhow};
+use upkeep_tests::cluster::{Cluster, ClusterBuilder, PATIENCE};
+use upkeep_tests::jobs::{describe, wait};
+use upkeep_tests::session::Session;
+use upkeep_tests::testing;
+use upkeep_tests::wait::{wait_for, wait_until};
+
+/// A table whose filling is felt at once: a statement of others takes ten times as long while a row has just been filled, as long as
+/// `felt` says so.
+const FELT: &str = "
+    CREATE SEQUENCE filled;
+    CREATE FUNCTION fill() RETURNS int LANGUAGE sql AS 'SELECT nextval(''filled'')::int';
+    CREATE TABLE felt AS SELECT true AS is;
+    CREATE TABLE t (id int PRIMARY KEY, n int) WITH (autovacuum_enabled = off);
+    INSERT INTO t SELECT g, NULL FROM generate_series(1, 3000000) g;
+    CREATE FUNCTION busy(seconds float8) RETURNS void LANGUAGE plpgsql AS $$DECLARE until timestamptz;
+    BEGIN
+        until := clock_timestamp() + seconds * interval '1 s';
+        WHILE clock_timestamp() < until LOOP END LOOP;
+    END$$;
+    CREATE FUNCTION statement() RETURNS void LANGUAGE plpgsql AS $$DECLARE before bigint; is_felt bool;
+    BEGIN
+        SELECT is FROM felt INTO is_felt;
+        SELECT last_value FROM filled INTO before;
+        PERFORM busy(0.002);
+        IF is_felt AND before <> (SELECT last_value FROM filled) THEN PERFORM busy(0.02); END IF;
+        PERFORM pg_sleep(0.01);
+    END$$";
+
+struct Application {
+    ends: &'static AtomicBool,
+    sessions: Vec<JoinHandle<Result<()>>>,
+}
+
+impl Application {
+    /// Sessions that execute one statement after the other.
+    fn start(server: &Cluster, sessions: usize) -> Result<Self> {
+        let ends: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
+        let start = |_| {
+            let mut session = server.connect("postgres")?;
+            Ok(thread::spawn(move || {
+                while !ends.load(Ordering::Relaxed) {
+                    session.run("SELECT statement()")?;
+                }
+                Ok(())
+            }))
+        };
+        Ok(Application { ends, sessions: (0..sessions).map(start).collect::<Result<_>>()? })
+    }
+
+    fn end(self) -> Result<()> {
+        self.ends.store(true, Ordering::Relaxed);
+        self.sessions.into_iter().try_for_each(|session| session.join().map_err(|_| anyhow!("a session panicked"))?)
+    }
+}
+
+fn server(name: &str, configure: impl FnOnce(ClusterBuilder) -> ClusterBuilder) -> Result<(Cluster, Session)> {
+    let server = configure(testing::server(name)).start()?;
+    let mut session = server.connect("postgres")?;
+    session.run("CREATE EXTENSION pg_upkeep")?;
+    session.run(FELT)?;
+    Ok((server, session))
+}
+
+fn backfill(session: &mut Session) -> Result<String> {
+    session.text("SELECT upkeep.backfill('t', 'n = fill()', 'n IS NULL')")
+}
+
+/// `None` while it is not known. Slowly, so that it does not itself seem to be an application.
+fn figure(session: &mut Session, subject: &str) -> Result<Option<f64>> {
+    let look = format!("SELECT value FROM upkeep.throttle WHERE input = 'slowdown' AND subject = '{subject}'");
+    session.run("SELECT pg_sleep(0.7)")?;
+    Ok(session.values(&look)?.pop())
+}
+
+fn wait_for_pace(session: &mut Session, job: &str, what: &str, is: impl Fn(f64) -> bool) -> Result<()> {
+    let seen =
+        wait_until(what, PATIENCE, || figure(session, "pace of each worker").is_ok_and(|pace| pace.is_some_and(&is)));
+    seen.with_context(|| {
+        format!(
+            "{:?}\n{}",
+            session.rows("SELECT * FROM upkeep.throttle WHERE input = 'slowdown'"),
+            describe(session, job)
+        )
+    })
+}
+
+fn gives_way_and_comes_back(server: &Cluster, session: &mut Session) -> Result<()> {
+    let application = Application::start(server, 2)?;
+    let job = backfill(session)?;
+    wait_for_pace(session, &job, "the job to give way", |percent| percent <= 5.0)?;
+    let reason = wait_for("the reason to be told", PATIENCE, || {
+        let reason = session.text(&format!("SELECT coalesce(wait_reason, '') FROM upkeep.jobs WHERE id = '{job}'"))?;
+        Ok(Some(reason).filter(|reason| reason.contains("the application's")))
+    })?;
+    assert!(reason.starts_with("goes at "), "{reason}");
+    assert!(figure(session, "typical statement")?.is_some_and(|times| times > 1.1));
+    let told = format!("SELECT detail FROM upkeep.job_events WHERE job = '{job}' AND event = 'throttled'");
+    wait_until("it to be in the job's history", PATIENCE, || session.rows(&told).is_ok_and(|told| told.len() == 1))?;
+    session.run("UPDATE felt SET is = false")?;
+    wait_for_pace(session, &job, "the job to come back", |percent| percent >= 30.0)?;
+    application.end()?;
+    wait_for_pace(session, &job, "the job to have all of the time", |percent| percent == 100.0)?;
+    session.run(&format!("SELECT upkeep.cancel('{job}')"))
+}
+
+#[test]
+fn a_job_gives_way_to_those_whom_it_slows_down() -> Result<()> {
+    let (server, mut session) = server("slowdown", ClusterBuilder::preloaded)?;
+    gives_way_and_comes_back(&server, &mut session)
+}
+
+/// Nobody counts statements there: who is at one, and for what he waits, is seen all the same.
+#[test]
+fn a_job_gives_way_without_figures_too() -> Result<()> {
+    let (server, mut session) = server("slowdown-plain", |server| server)?;
+    gives_way_and_comes_back(&server, &mut session)
+}
+
+#[test]
+fn nobody_is_given_way_to_where_that_is_turned_off() -> Result<()> {
+    let (server, mut session) = server("slowdown-off", |server| server.preloaded().set("upkeep.max_slowdown", 0))?;
+    session.run("DELETE FROM t WHERE id > 100000")?;
+    let application = Application::start(&server, 2)?;
+    let job = backfill(&mut session)?;
+    wait(&mut session, &job)?;
+    application.end()?;
+    let told: i64 = session
+        .value(&format!("SELECT count(*) FROM upkeep.job_events WHERE job = '{job}' AND event = 'throttled'"))?;
+    assert_eq!(told, 0);
+    assert_eq!(figure(&mut session, "pace of each worker")?, None);
+    Ok(())
+}
