@@ -9,7 +9,7 @@ use super::assignment::Assignment;
 use super::kind::{Completion, Context, Event, Job, Kind, Nature, Outcome, Restart, Work};
 use super::retry::{self, Tries, Verdict, WaitsFor};
 use super::slot::{Taken, take};
-use super::store::{self, End, Live};
+use super::store::{self, End, Live, Told};
 use super::throttle::Throttle;
 use super::{children, queue, registry, seat, statement_of};
 use crate::ddl;
@@ -385,8 +385,9 @@ impl Executor {
         let outcome = self.parked_if_long(outcome)?;
         let wait_reason = match &outcome {
             Outcome::Wait { reason, .. } => Some(reason.clone()),
-            _ => self.throttle.pacing().map(str::to_owned),
+            _ => self.throttle.history.pacing().map(str::to_owned),
         };
+        let told = Told { wait_reason, pace: self.throttle.slowed() };
         // To say what will be tried, and that a try came to nothing, is no progress.
         let announced = matches!(outcome, Outcome::TopLevel(_))
             || answered
@@ -400,7 +401,7 @@ impl Executor {
                 self.context.event_before("resumed", String::new());
             }
         }
-        self.write_slot(wait_reason.as_deref(), started.elapsed(), announced)?;
+        self.write_slot(&told, started.elapsed(), announced)?;
         if self.says_parked {
             spi::bookkeeping(|| store::unpark(job))?;
         }
@@ -440,11 +441,11 @@ impl Executor {
     }
 
     /// Writes what a step changed into the slot. Nothing of a step whose slot was taken over is committed.
-    fn write_slot(&mut self, wait_reason: Option<&str>, busy: Duration, announced: bool) -> Result<()> {
+    fn write_slot(&mut self, told: &Told, busy: Duration, announced: bool) -> Result<()> {
         let tries = self.tries_left();
         let now = Instant::now();
         let wall = now.saturating_duration_since(self.writing.replace(now).unwrap_or(self.written));
-        if spi::bookkeeping(|| store::save(&self.context, wait_reason, busy, wall, announced, &tries))? {
+        if spi::bookkeeping(|| store::save(&self.context, told, busy, wall, announced, &tries))? {
             return Ok(());
         }
         self.lost = true;
@@ -489,7 +490,7 @@ impl Executor {
         let step = self.context.take_step();
         self.context.clear_cursor();
         let tries = std::mem::take(&mut self.tries);
-        let written = self.write_slot(None, Duration::ZERO, true);
+        let written = self.write_slot(&Told::default(), Duration::ZERO, true);
         if written.is_err() {
             self.context.put_cursor(cursor);
             self.context.put_step(step);

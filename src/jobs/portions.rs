@@ -42,8 +42,10 @@ pub struct Portions {
     /// What it may do, by what the application feels.
     pub(super) view: View,
     granted: Cell<f64>,
-    /// Part of the time that is spent at work; 1: nobody is to be given way to.
+    /// Part of the time that is spent at work.
     share: Cell<f64>,
+    /// There is somebody to give way to.
+    careful: Cell<bool>,
     step: Cell<Duration>,
     began: Cell<Duration>,
     /// Up to here everything is in the account.
@@ -61,6 +63,7 @@ impl Default for Portions {
             view: View::default(),
             granted: Cell::new(1.0),
             share: Cell::new(1.0),
+            careful: Cell::new(false),
             step: zero(),
             began: zero(),
             at: zero(),
@@ -81,9 +84,10 @@ impl Portions {
         most.min(self.granted.get())
     }
 
-    /// It is to take so long.
-    pub(super) fn begin(&self, share: f64, batch_time: Duration) {
+    /// It is to take so long; with a limit on WAL its portions are small whatever its share.
+    pub(super) fn begin(&self, share: f64, batch_time: Duration, has_wal_limit: bool) {
         self.share.set(share);
+        self.careful.set(share < 1.0 || has_wal_limit);
         self.step.set(batch_time);
         self.began.set(system::monotonic());
         self.at.set(self.began.get());
@@ -96,14 +100,8 @@ impl Portions {
         if share < 1.0 { usual.min(LONGEST_STEP) } else { usual }
     }
 
-    /// By what the application feels, by so much that people should be told.
-    pub(super) fn is_slowed_down(&self) -> bool {
-        const WORTH_A_WORD: f64 = 0.5;
-        self.granted.get() < WORTH_A_WORD
-    }
-
     pub fn is_beside_others(&self) -> bool {
-        self.share.get() < 1.0
+        self.careful.get()
     }
 
     /// For the next one.

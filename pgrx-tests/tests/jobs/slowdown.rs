@@ -15,7 +15,7 @@ use upkeep_tests::wait::{wait_for, wait_until};
 const FELT: &str = "
     CREATE SEQUENCE filled;
     CREATE FUNCTION fill() RETURNS int LANGUAGE sql AS 'SELECT nextval(''filled'')::int';
-    CREATE TABLE felt AS SELECT true AS is;
+    CREATE TABLE felt AS SELECT true AS so;
     CREATE TABLE t (id int PRIMARY KEY, n int) WITH (autovacuum_enabled = off);
     INSERT INTO t SELECT g, NULL FROM generate_series(1, 3000000) g;
     CREATE FUNCTION busy(seconds float8) RETURNS void LANGUAGE plpgsql AS $$DECLARE until timestamptz;
@@ -25,7 +25,7 @@ const FELT: &str = "
     END$$;
     CREATE FUNCTION statement() RETURNS void LANGUAGE plpgsql AS $$DECLARE before bigint; is_felt bool;
     BEGIN
-        SELECT is FROM felt INTO is_felt;
+        SELECT so FROM felt INTO is_felt;
         SELECT last_value FROM filled INTO before;
         PERFORM busy(0.002);
         IF is_felt AND before <> (SELECT last_value FROM filled) THEN PERFORM busy(0.02); END IF;
@@ -102,7 +102,7 @@ fn gives_way_and_comes_back(server: &Cluster, session: &mut Session) -> Result<(
     assert!(figure(session, "typical statement")?.is_some_and(|times| times > 1.1));
     let told = format!("SELECT detail FROM upkeep.job_events WHERE job = '{job}' AND event = 'throttled'");
     wait_until("it to be in the job's history", PATIENCE, || session.rows(&told).is_ok_and(|told| told.len() == 1))?;
-    session.run("UPDATE felt SET is = false")?;
+    session.run("UPDATE felt SET so = false")?;
     wait_for_pace(session, &job, "the job to come back", |percent| percent >= 30.0)?;
     application.end()?;
     wait_for_pace(session, &job, "the job to have all of the time", |percent| percent == 100.0)?;

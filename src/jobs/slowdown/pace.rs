@@ -36,6 +36,14 @@ pub enum May {
     RestUntil(Duration),
 }
 
+/// By what others feel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Slowed {
+    pub share: f64,
+    /// For people.
+    pub text: String,
+}
+
 impl View {
     pub fn follow(&self, segment: u32, clients: Option<&'static dyn Clients>) {
         self.segment.set(segment);
@@ -70,15 +78,18 @@ impl View {
         }
     }
 
-    /// For people: how fast it goes, and why not faster. `None`: nothing slows it down.
-    pub fn described(&self) -> Option<String> {
+    /// How fast it goes, and why not faster. `None`: nothing slows it down.
+    pub fn slowed(&self) -> Option<Slowed> {
         let limit = settings::max_slowdown()?;
         let now = system::monotonic();
         let pace = self.board().and_then(Board::pace).filter(|pace| now.saturating_sub(pace.at) <= STALE);
-        let Some(pace) = pace else {
-            return Some(format!("goes at {} %: nobody looks at what statements take", percent(LEAST)));
-        };
-        described(pace, limit)
+        match pace {
+            Some(pace) => described(pace, limit).map(|text| Slowed { share: share(pace, false), text }),
+            None => Some(Slowed {
+                share: LEAST,
+                text: format!("goes at {} %: nobody has looked at the server of late", percent(LEAST)),
+            }),
+        }
     }
 
     fn board(&self) -> Option<&'static Board> {

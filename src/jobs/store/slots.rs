@@ -184,7 +184,7 @@ pub fn keep_answer(job: Uuid, slot: i32, cursor: Value) -> Result<()> {
 
 thread_local! {
     static SAVE: Prepared = Prepared::new(
-        "UPDATE upkeep._job_slot SET cursor = $3, wait_reason = $4, wait_detail = NULL,
+        "UPDATE upkeep._job_slot SET cursor = $3, wait_reason = $4, wait_detail = $12,
                 strikes = CASE WHEN $9 THEN strikes ELSE 0 END,
                 ends = CASE WHEN $5 OPERATOR(pg_catalog.>) 0 OR $6 OPERATOR(pg_catalog.>) 0 THEN 0 ELSE ends END,
                 rows_done = rows_done OPERATOR(pg_catalog.+) $5,
@@ -206,8 +206,18 @@ thread_local! {
             types::BOOL,
             types::JSONB,
             types::FLOAT8,
+            types::TEXT,
         ],
     );
+}
+
+/// What people read of a slot.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// `None`: it works.
+    pub wait_reason: Option<String>,
+    /// If it works: why not faster.
+    pub pace: Option<String>,
 }
 
 /// Stores what a step did, in the step's own transaction. `announced`: it only says what will be tried next, which ends
@@ -215,7 +225,7 @@ thread_local! {
 /// step may be committed.
 pub fn save(
     context: &Context,
-    wait_reason: Option<&str>,
+    told: &Told,
     busy: Duration,
     wall: Duration,
     announced: bool,
@@ -228,7 +238,7 @@ pub fn save(
             context.job().id.into(),
             context.slot().into(),
             context.written_cursor().cloned().map(JsonB).into(),
-            wait_reason.into(),
+            told.wait_reason.as_deref().into(),
             done.rows.into(),
             done.units.into(),
             (busy.as_secs_f64() * 1000.0).into(),
@@ -236,6 +246,7 @@ pub fn save(
             announced.into(),
             JsonB(tries).into(),
             (wall.as_secs_f64() * 1000.0).into(),
+            told.pace.as_deref().filter(|_| told.wait_reason.is_none()).into(),
         ])
     })?;
     if saved == 0 {

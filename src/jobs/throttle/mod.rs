@@ -29,7 +29,7 @@ use super::kind::{Event, Job};
 use super::limits::Limits;
 use super::portions::Portions;
 use super::registry;
-use super::slowdown::pace::May;
+use super::slowdown::pace::{May, Slowed};
 use crate::jobs::raw::segment;
 use crate::server::{Oid, catalog, lock, system};
 use crate::settings;
@@ -71,8 +71,9 @@ pub struct Throttle {
     step_ended: Duration,
     consideration: Consideration,
     patience: Patience,
-    /// How fast it goes, and why, if what others feel slows it down.
-    slowed: Option<String>,
+    /// How fast it goes if what others feel slows it down, and since when it has gone so slowly that it is told of.
+    slowed: Option<Slowed>,
+    slow_since: Option<Duration>,
     pub history: History,
 }
 
@@ -96,6 +97,7 @@ impl Throttle {
             consideration: Consideration::default(),
             patience: Patience::default(),
             slowed: None,
+            slow_since: None,
             history: History::default(),
         }
     }
@@ -209,18 +211,32 @@ impl Throttle {
         if !self.last_step.is_zero() {
             self.pace(now.saturating_sub(self.step_ended), usual);
         }
-        let share = portions.grant(Policy::of(settings::throttles(), &self.limits).work_ratio);
-        self.slowed = portions.view.described();
+        let policy = Policy::of(settings::throttles(), &self.limits);
+        let share = portions.grant(policy.work_ratio);
+        self.slowed = portions.view.slowed();
         let considerate = self.consideration.batch_time(usual);
         let paced = self.paced_batch.map_or(considerate, |paced| paced.min(considerate));
         let batch_time = Portions::longest_step(share, paced);
-        portions.begin(share, batch_time);
+        portions.begin(share, batch_time, policy.wal_rate.is_some());
         batch_time
     }
 
-    /// Why the job is slow.
-    pub fn pacing(&self) -> Option<&str> {
-        self.history.pacing().or(self.slowed.as_deref())
+    /// How fast the job goes, and why not faster, if what others feel slows it down.
+    pub fn slowed(&self) -> Option<String> {
+        self.slowed.as_ref().map(|slowed| slowed.text.clone())
+    }
+
+    /// Half of the time, and less, is told of when it lasts.
+    fn tell_of_pace(&mut self, now: Duration) {
+        const WORTH_A_WORD: f64 = 0.5;
+        const LASTS: Duration = Duration::from_secs(10);
+        let Some(slowed) = self.slowed.as_ref().filter(|slowed| slowed.share < WORTH_A_WORD) else {
+            self.slow_since = None;
+            return;
+        };
+        if now.saturating_sub(*self.slow_since.get_or_insert(now)) >= LASTS {
+            self.history.tell_seldom(SLOWDOWN, now, slowed.text.clone());
+        }
     }
 
     /// Long steps with long pauses become short ones with short ones.
@@ -245,9 +261,7 @@ impl Throttle {
         if ratio < 1.0 {
             self.rest_reason = format!("rests: at work {:.0} % of the time (throttle_work_ratio)", ratio * 100.0);
         }
-        if let Some(slowed) = self.slowed.clone().filter(|_| portions.is_slowed_down()) {
-            self.history.tell_seldom(SLOWDOWN, now, slowed);
-        }
+        self.tell_of_pace(now);
         self.worked = true;
         self.last_step = took;
         self.step_ended = now;
