@@ -33,8 +33,8 @@ pub fn tree() -> &'static Tree {
 
 /// A server of one's own, to be configured, started, crashed: `server("crash").preloaded().start()?`.
 pub fn server(name: &str) -> ClusterBuilder {
-    // What else a busy machine does must not decide which tests pass.
-    Cluster::builder(tree(), &Cluster::unique_name(name)).set("upkeep.worker_nice", 0)
+    // What else a busy machine does must not decide which tests pass; nor do jobs give way to a test that waits for them.
+    Cluster::builder(tree(), &Cluster::unique_name(name)).set("upkeep.worker_nice", 0).set("upkeep.max_slowdown", 0)
 }
 
 /// A fresh database with the extension, on a shared server that preloads it.

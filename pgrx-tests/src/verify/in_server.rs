@@ -25,7 +25,8 @@ pub fn run(suite: &Suite) -> Result<Passed> {
     if tests.is_empty() {
         bail!("the library has no in-server tests: functions test_* in a build with feature pg_test");
     }
-    let cluster = Cluster::builder(tree, &Cluster::unique_name("in-server")).preloaded().start()?;
+    let cluster =
+        Cluster::builder(tree, &Cluster::unique_name("in-server")).preloaded().set("upkeep.max_slowdown", 0).start()?;
     cluster.create_database(DATABASE)?;
     let mut session = cluster.connect(DATABASE)?;
     session.run("CREATE EXTENSION pg_upkeep; CREATE SCHEMA tests")?;

@@ -60,7 +60,7 @@ impl Application {
 }
 
 fn server(name: &str, configure: impl FnOnce(ClusterBuilder) -> ClusterBuilder) -> Result<(Cluster, Session)> {
-    let server = configure(testing::server(name)).start()?;
+    let server = configure(testing::server(name).set("upkeep.max_slowdown", 1.2)).start()?;
     let mut session = server.connect("postgres")?;
     session.run("CREATE EXTENSION pg_upkeep")?;
     session.run(FELT)?;
@@ -99,7 +99,6 @@ fn gives_way_and_comes_back(server: &Cluster, session: &mut Session) -> Result<(
         Ok(Some(reason).filter(|reason| reason.contains("the application's")))
     })?;
     assert!(reason.starts_with("goes at "), "{reason}");
-    assert!(figure(session, "typical statement")?.is_some_and(|times| times > 1.1));
     let told = format!("SELECT detail FROM upkeep.job_events WHERE job = '{job}' AND event = 'throttled'");
     wait_until("it to be in the job's history", PATIENCE, || session.rows(&told).is_ok_and(|told| told.len() == 1))?;
     session.run("UPDATE felt SET so = false")?;
@@ -119,6 +118,7 @@ fn a_job_gives_way_to_those_whom_it_slows_down() -> Result<()> {
 #[test]
 fn a_job_gives_way_without_figures_too() -> Result<()> {
     let (server, mut session) = server("slowdown-plain", |server| server)?;
+    session.run("SELECT upkeep.start_workers()")?;
     gives_way_and_comes_back(&server, &mut session)
 }
 
