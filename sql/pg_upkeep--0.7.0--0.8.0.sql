@@ -68,8 +68,7 @@ SELECT j.id, j.kind, j.relid, j.target, j.name,
                  AND (j.not_before IS NULL OR j.not_before OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()) THEN 'waiting'
             ELSE j.state END AS state,
        CASE WHEN NOT k.here AND j.live THEN 'restored'
-            WHEN j.state OPERATOR(pg_catalog.=) 'running'
-            THEN CASE WHEN s.all_wait THEN s.wait_reason WHEN l.stands THEN w.reason ELSE s.pace END
+            WHEN j.state OPERATOR(pg_catalog.=) 'running' THEN CASE WHEN s.all_wait THEN s.wait_reason WHEN l.stands THEN w.reason END
             WHEN j.state OPERATOR(pg_catalog.=) 'queued' AND (j.reason IS NULL OR w.reason IS NOT NULL AND j.parked IS NOT NULL)
             THEN w.reason
             WHEN k.own AND j.reason IS NOT NULL THEN pg_catalog.concat_ws(': ', j.reason, j.reason_detail)
@@ -118,7 +117,6 @@ CROSS JOIN LATERAL (
            pg_catalog.min(CASE WHEN k.own AND t.wait_reason IS NOT NULL
                                THEN pg_catalog.concat_ws(': ', t.wait_reason, t.wait_detail)
                                ELSE coalesce(t.wait_reason, v.reason) END) AS wait_reason,
-           pg_catalog.min(CASE WHEN k.own AND t.pid IS NOT NULL AND t.wait_reason IS NULL THEN t.wait_detail END) AS pace,
            coalesce(pg_catalog.bool_and(t.wait_reason IS NOT NULL OR v.reason IS NOT NULL)
                         FILTER (WHERE t.pid IS NOT NULL), false) AS all_wait,
            pg_catalog.count(t.pid) AS attended

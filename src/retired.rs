@@ -21,4 +21,6 @@ macro_rules! retired {
 retired! {
     upkeep_backfill, since "0.2.0";
     alter_job, since "0.2.0";
+    upkeep_backfill_0_2, since "0.9.0";
+    alter_job_0_2, since "0.9.0";
 }

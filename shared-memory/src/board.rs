@@ -41,7 +41,7 @@ pub struct Board {
     sum: AtomicU64,
     words: [AtomicU64; SAMPLE_WORDS],
     /// How fast jobs may go: each of [`Pace`], the time last. Who reads in between takes some of it from the one before.
-    pace: [AtomicU64; 7],
+    pace: [AtomicU64; 8],
     /// How many positions were ever written.
     count: AtomicU64,
     positions: [Position; POSITIONS],
@@ -56,6 +56,8 @@ pub struct Pace {
     pub alone: bool,
     /// Those that share it.
     pub workers: f64,
+    /// What all of the time of one worker costs others, as a part of what their statements take: for whoever may cost them less.
+    pub cost: f64,
     /// How many times as long as without jobs statements of others take: the typical one, and the tail. `None`: there are too few of them
     /// to say.
     pub felt: Option<(f64, f64)>,
@@ -194,6 +196,7 @@ impl Board {
             pace.share.to_bits(),
             pace.alone.into(),
             pace.workers.to_bits(),
+            pace.cost.to_bits(),
             typical.to_bits(),
             tail.to_bits(),
             micros(pace.rest_until),
@@ -206,13 +209,14 @@ impl Board {
 
     /// `None`: nobody has ever said.
     pub fn pace(&self) -> Option<Pace> {
-        let [share, alone, workers, typical, tail, rest_until, at] =
+        let [share, alone, workers, cost, typical, tail, rest_until, at] =
             std::array::from_fn(|i| self.pace[i].load(Ordering::Acquire));
         let felt = (f64::from_bits(typical), f64::from_bits(tail));
         (at > 0).then(|| Pace {
             share: f64::from_bits(share),
             alone: alone != 0,
             workers: f64::from_bits(workers),
+            cost: f64::from_bits(cost),
             felt: (felt != (0.0, 0.0)).then_some(felt),
             rest_until: Duration::from_micros(rest_until),
             at: Duration::from_micros(at),
@@ -315,7 +319,7 @@ mod tests {
         let board = board();
         assert_eq!(board.pace(), None);
         let pace =
-            Pace { share: 0.25, alone: true, workers: 2.0, felt: Some((1.1, 1.2)), rest_until: SECOND * 2, at: SECOND };
+            Pace { share: 0.25, alone: true, workers: 2.0, cost: 0.7, felt: Some((1.1, 1.2)), rest_until: SECOND * 2, at: SECOND };
         for pace in [pace, Pace { felt: None, alone: false, ..pace }] {
             board.set_pace(pace);
             assert_eq!(board.pace(), Some(pace));

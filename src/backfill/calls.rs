@@ -33,7 +33,7 @@ struct Request<'a> {
 
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments)]
-fn upkeep_backfill_0_2(
+fn upkeep_backfill_0_9(
     target: Option<Oid>,
     assignments: Option<&str>,
     condition: Option<&str>,
@@ -51,9 +51,17 @@ fn upkeep_backfill_0_2(
     max_replica_lag_bytes: Option<i64>,
     max_wal_rate: Option<i32>,
     throttle_work_ratio: Option<f64>,
+    max_slowdown: Option<f64>,
 ) -> Uuid {
-    let limits =
-        Limits::given(run_between, timezone, max_replica_lag, max_replica_lag_bytes, max_wal_rate, throttle_work_ratio);
+    let limits = Limits::given(
+        run_between,
+        timezone,
+        max_replica_lag,
+        max_replica_lag_bytes,
+        max_wal_rate,
+        throttle_work_ratio,
+        max_slowdown,
+    );
     answer(limits.and_then(|limits| {
         ask(Request {
             target,

@@ -251,6 +251,7 @@ impl Executor {
                     self.written = self.writing.take().unwrap_or(self.written);
                     self.tries = self.tries_left();
                     self.note_step(started.elapsed());
+                    self.make_wal_segments();
                     match next {
                         Next::Step => seat::works(),
                         Next::Wait(time) => {
@@ -287,6 +288,17 @@ impl Executor {
                     }
                 }
             }
+        }
+    }
+
+    /// Beside others, so that none of them has to. A disk that is full is told of by whoever needs it.
+    fn make_wal_segments(&self) {
+        const AHEAD: u64 = 2;
+        if self.context.portions().wants_segments() {
+            let _ = transaction(|| {
+                system::make_wal_segments(AHEAD);
+                Ok(())
+            });
         }
     }
 

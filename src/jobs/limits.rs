@@ -7,7 +7,7 @@ use super::throttle::hours::Hours;
 use crate::calls::arguments;
 use crate::error::{Error, INVALID_PARAMETER_VALUE, Result};
 use crate::server::catalog;
-use crate::settings::WORK_RATIO_RANGE;
+use crate::settings::{SLOWDOWN_RANGE, WORK_RATIO_RANGE};
 
 /// `None`: nothing beyond the settings; in `alter_job`: as it is.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,6 +22,8 @@ pub struct Limits {
     pub max_wal_rate: Option<i32>,
     /// Part of the time at work, 0..1.
     pub throttle_work_ratio: Option<f64>,
+    /// How many times as long as without it statements of others may take.
+    pub max_slowdown: Option<f64>,
 }
 
 impl Limits {
@@ -33,6 +35,7 @@ impl Limits {
         max_replica_lag_bytes: Option<i64>,
         max_wal_rate: Option<i32>,
         throttle_work_ratio: Option<f64>,
+        max_slowdown: Option<f64>,
     ) -> Result<Limits> {
         arguments::check_text("run_between", run_between)?;
         arguments::check_text("timezone", timezone)?;
@@ -43,6 +46,7 @@ impl Limits {
             max_replica_lag_bytes,
             max_wal_rate,
             throttle_work_ratio,
+            max_slowdown,
         })
     }
 
@@ -53,6 +57,7 @@ impl Limits {
             max_replica_lag_bytes: self.max_replica_lag_bytes.filter(|&bytes| bytes != 0),
             max_wal_rate: self.max_wal_rate.filter(|&rate| rate != 0),
             throttle_work_ratio: self.throttle_work_ratio.filter(|&ratio| ratio != 0.0),
+            max_slowdown: self.max_slowdown.filter(|&times| times != 0.0),
             ..self.clone()
         }
         .check()
@@ -73,6 +78,12 @@ impl Limits {
                 "throttle_work_ratio",
                 "between 0.01 and 1",
                 "0.5",
+            ),
+            (
+                self.max_slowdown.is_some_and(|times| !SLOWDOWN_RANGE.contains(&times)),
+                "max_slowdown",
+                "between 1.01 and 100",
+                "1.1",
             ),
         ];
         for (wrong, what, range, example) in checks {
@@ -107,6 +118,7 @@ impl Limits {
             self.max_replica_lag_bytes.map(|bytes| described("max_replica_lag_bytes", bytes == 0, bytes.to_string())),
             self.max_wal_rate.map(|rate| described("max_wal_rate", rate == 0, format!("{rate} kB/s"))),
             self.throttle_work_ratio.map(|ratio| described("throttle_work_ratio", ratio == 0.0, ratio.to_string())),
+            self.max_slowdown.map(|times| described("max_slowdown", times == 0.0, times.to_string())),
         ]
         .into_iter()
         .flatten()

@@ -33,6 +33,8 @@ const WAL_RATE: f64 = 100e6;
 const SHORTEST_REST: Duration = Duration::from_millis(1);
 /// A step that cannot be divided is not rested for without end.
 const LONGEST_REST: Duration = Duration::from_secs(1);
+/// So much WAL that is not on disk is left to those who commit; a disk is as long at it as at a page.
+const UNFLUSHED: u64 = 128 << 10;
 /// In a rest within a step, how often to look whether somebody waits for one of its rows.
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -54,6 +56,8 @@ pub struct Portions {
     owed: Cell<Duration>,
     /// Portions of this step.
     count: Cell<u32>,
+    /// The WAL segment at which it was last seen to that the next ones are there.
+    segment: Cell<u64>,
 }
 
 impl Default for Portions {
@@ -70,6 +74,7 @@ impl Default for Portions {
             wal: Cell::new(0),
             owed: zero(),
             count: Cell::new(0),
+            segment: Cell::new(0),
         }
     }
 }
@@ -116,6 +121,9 @@ impl Portions {
         if lock::somebody_waits() || self.count.get() >= MOST_IN_STEP || self.view.has_changed(self.granted.get()) {
             return false;
         }
+        if self.is_beside_others() {
+            system::flush_wal(UNFLUSHED);
+        }
         let end = self.began.get() + self.step.get();
         if self.at.get() + self.owed.get() >= end {
             return false;
@@ -131,6 +139,15 @@ impl Portions {
             }
         }
         true
+    }
+
+    /// Between two steps: are WAL segments to be made, so that nobody else has to?
+    pub(super) fn wants_segments(&self) -> bool {
+        if !self.is_beside_others() {
+            return false;
+        }
+        let segment = system::wal_insert_position() / system::wal_segment_bytes();
+        self.segment.replace(segment) != segment
     }
 
     /// The step has ended: the rest that it still owes.

@@ -44,7 +44,7 @@ fn drop_job(job: Option<Uuid>) -> Uuid {
 
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments)]
-fn alter_job_0_2(
+fn alter_job_0_9(
     job: Option<Uuid>,
     batch_time: Option<Interval>,
     workers: Option<i32>,
@@ -55,9 +55,17 @@ fn alter_job_0_2(
     max_replica_lag_bytes: Option<i64>,
     max_wal_rate: Option<i32>,
     throttle_work_ratio: Option<f64>,
+    max_slowdown: Option<f64>,
 ) -> Uuid {
-    let limits =
-        Limits::given(run_between, timezone, max_replica_lag, max_replica_lag_bytes, max_wal_rate, throttle_work_ratio);
+    let limits = Limits::given(
+        run_between,
+        timezone,
+        max_replica_lag,
+        max_replica_lag_bytes,
+        max_wal_rate,
+        throttle_work_ratio,
+        max_slowdown,
+    );
     raise::answer(limits.and_then(|limits| change(job, batch_time, workers, name, limits)))
 }
 

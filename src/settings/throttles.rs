@@ -17,6 +17,8 @@ static MIN_FREE_DISK: GucSetting<i32> = GucSetting::<i32>::new(1024);
 static MAX_SLOWDOWN: GucSetting<f64> = GucSetting::<f64>::new(1.2);
 static WORKER_NICE: GucSetting<i32> = GucSetting::<i32>::new(10);
 
+/// How many times as long statements of others may take, at least and at most.
+pub const SLOWDOWN_RANGE: RangeInclusive<f64> = 1.01..=100.0;
 /// Least and greatest share of the time at work.
 pub const WORK_RATIO_RANGE: std::ops::RangeInclusive<f64> = 0.01..=1.0;
 
@@ -112,7 +114,7 @@ pub fn define() {
 pub fn max_slowdown() -> Option<f64> {
     let limit = MAX_SLOWDOWN.get();
     // Nobody is slower than without us by less than can be measured.
-    (limit > 0.0).then(|| limit.max(1.01))
+    (limit > 0.0).then(|| limit.max(*SLOWDOWN_RANGE.start()))
 }
 
 pub fn worker_nice() -> i32 {
@@ -127,6 +129,7 @@ pub struct Throttles {
     pub wal_rate: Option<u64>,
     pub ignored_standbys: String,
     pub work_ratio: f64,
+    pub slowdown: Option<f64>,
     /// WAL segments.
     pub archive_backlog: Option<u64>,
     /// Bytes.
@@ -141,6 +144,7 @@ pub fn throttles() -> Throttles {
         wal_rate: given(&MAX_WAL_RATE).filter(|&rate| rate > 0).map(|kilobytes| kilobytes * 1024),
         ignored_standbys: text(&IGNORED_STANDBYS),
         work_ratio: THROTTLE_WORK_RATIO.get(),
+        slowdown: max_slowdown(),
         archive_backlog: given(&MAX_ARCHIVE_BACKLOG),
         free_disk: given(&MIN_FREE_DISK).filter(|&megabytes| megabytes > 0).map(|megabytes| megabytes << 20),
     }

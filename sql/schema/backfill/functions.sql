@@ -17,12 +17,13 @@ CREATE FUNCTION upkeep.backfill(
     max_replica_lag interval DEFAULT NULL,
     max_replica_lag_bytes bigint DEFAULT NULL,
     max_wal_rate integer DEFAULT NULL,
-    throttle_work_ratio double precision DEFAULT NULL
+    throttle_work_ratio double precision DEFAULT NULL,
+    max_slowdown double precision DEFAULT NULL
 ) RETURNS uuid
     LANGUAGE c VOLATILE PARALLEL UNSAFE
-    AS 'MODULE_PATHNAME', 'upkeep_backfill_0_2_wrapper';
+    AS 'MODULE_PATHNAME', 'upkeep_backfill_0_9_wrapper';
 COMMENT ON FUNCTION upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text,
-                                    text, interval, bigint, integer, double precision) IS
+                                    text, interval, bigint, integer, double precision, double precision) IS
 'Fills columns of a table, of all partitions or of all children in the background and returns the job. '
 'assignments: what follows SET; condition: the rows that still need it (default: every row, exactly once, '
 'which needs a key); batch_time: length of one transaction (default upkeep.batch_time); on_error: quarantine or stop; '

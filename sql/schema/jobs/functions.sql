@@ -40,14 +40,16 @@ CREATE FUNCTION upkeep.alter_job(
     max_replica_lag interval DEFAULT NULL,
     max_replica_lag_bytes bigint DEFAULT NULL,
     max_wal_rate integer DEFAULT NULL,
-    throttle_work_ratio double precision DEFAULT NULL
+    throttle_work_ratio double precision DEFAULT NULL,
+    max_slowdown double precision DEFAULT NULL
 ) RETURNS uuid
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'alter_job_0_2_wrapper';
-COMMENT ON FUNCTION upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer, double precision) IS
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'alter_job_0_9_wrapper';
+COMMENT ON FUNCTION upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer, double precision,
+                                     double precision) IS
 'Changes an unfinished job, also while it runs, and the limits of its children; null keeps what is. '
 'batch_time 10 ms to 60 s, workers 1 to 64; '
 'run_between: hours as ''22:00-05:00'' in timezone (default the session''s), '''' for always; '
-'the rest tightens the settings of these names (kB/s, 0..1). 0 takes a limit away again, and has batch_time follow '
+'the rest tightens the settings of these names (kB/s, 0..1, 1.01 and more). 0 takes a limit away again, and has batch_time follow '
 'the setting. Owner''s members. 22023 a value out of range.';
 
 CREATE FUNCTION upkeep.pause_all(reason text DEFAULT NULL) RETURNS integer

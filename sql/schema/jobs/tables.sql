@@ -63,7 +63,9 @@ CREATE TABLE upkeep._job (
     -- A child that has ended, which its parent does not know yet.
     tells_parent boolean NOT NULL DEFAULT false,
     -- A job that has failed, and whose children are to be canceled.
-    leaves_children boolean NOT NULL DEFAULT false
+    leaves_children boolean NOT NULL DEFAULT false,
+    -- Tighter than the server's setting of that name.
+    max_slowdown double precision
 );
 CREATE INDEX ON upkeep._job (finished_at);
 -- What a scheduler may start, and when: a look reads neither what is parked nor what has ended.

@@ -57,7 +57,7 @@ SELECT j.id, j.kind, j.relid, j.target, j.name,
        nullif(pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
            'run_between', j.run_between, 'timezone', j.timezone, 'max_replica_lag', j.max_replica_lag,
            'max_replica_lag_bytes', j.max_replica_lag_bytes, 'max_wal_rate', j.max_wal_rate,
-           'throttle_work_ratio', j.throttle_work_ratio)), '{}') AS limits,
+           'throttle_work_ratio', j.throttle_work_ratio, 'max_slowdown', j.max_slowdown)), '{}') AS limits,
        j.parent
 FROM (SELECT i.*, i.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused']) AS live FROM upkeep._job i) j
 CROSS JOIN LATERAL (

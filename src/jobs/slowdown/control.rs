@@ -37,6 +37,8 @@ const SURPRISE: f64 = 1.5;
 pub struct Control {
     share: f64,
     /// `(slowdown - 1) / share`, of the typical call.
+    typical: f64,
+    /// The same, of what is over its limit first.
     cost: f64,
     /// It has been too much once.
     met_limit: bool,
@@ -44,11 +46,25 @@ pub struct Control {
 
 impl Default for Control {
     fn default() -> Self {
-        Control { share: FIRST, cost: EXPECTED, met_limit: false }
+        Control { share: FIRST, typical: EXPECTED, cost: EXPECTED / TYPICAL, met_limit: false }
     }
 }
 
+/// The share that a limit leaves, if all of a worker's time costs so much.
+pub fn left(limit: f64, cost: f64) -> f64 {
+    if cost > 0.0 { MARGIN * (limit - 1.0) / cost } else { f64::INFINITY }
+}
+
 impl Control {
+    /// As another one left it.
+    pub fn remembered(share: f64, cost: f64) -> Self {
+        Control { share, cost, met_limit: true, ..Control::default() }
+    }
+
+    pub fn cost(&self) -> f64 {
+        self.cost
+    }
+
     /// The share of all workers together.
     pub fn share(&self, bounds: Bounds) -> f64 {
         self.share.clamp(LEAST, bounds.most.max(LEAST))
@@ -56,7 +72,7 @@ impl Control {
 
     /// Is what this last turn alone has felt beside what was known so far?
     pub fn is_surprised(&self, turn: Felt, share: f64) -> bool {
-        let expected = (1.0 + self.cost * share).max(1.0);
+        let expected = (1.0 + self.typical * share).max(1.0);
         !(1.0 / SURPRISE..=SURPRISE).contains(&(turn.typical / expected))
     }
 
@@ -64,10 +80,9 @@ impl Control {
     pub fn felt(&mut self, felt: Felt, share: f64, bounds: Bounds) {
         let known = felt.calls / (felt.calls + EXPECTED_CALLS);
         let cost = |slowdown: f64| known * (slowdown - 1.0) / share.max(LEAST) + (1.0 - known) * EXPECTED;
-        self.cost = cost(felt.typical);
-        let room = MARGIN * (bounds.limit - 1.0);
-        let leaves = |room: f64, cost: f64| if cost > 0.0 { room / cost } else { f64::INFINITY };
-        let belongs = leaves(room * TYPICAL, self.cost).min(leaves(room, cost(felt.tail)));
+        self.typical = cost(felt.typical);
+        self.cost = cost(felt.tail).max(self.typical / TYPICAL);
+        let belongs = left(bounds.limit, self.cost);
         let now = self.share(bounds);
         if belongs < now {
             self.met_limit = true;

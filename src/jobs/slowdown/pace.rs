@@ -6,10 +6,9 @@ use std::time::Duration;
 use pg_upkeep_memory::board::{Board, Pace};
 
 use super::Clients;
-use super::control::{LEAST, TYPICAL};
+use super::control::{LEAST, TYPICAL, left};
 use crate::jobs::raw::segment;
 use crate::server::system;
-use crate::settings;
 
 /// What was said longer ago does not hold any more: whoever said it is gone, or cannot look.
 const STALE: Duration = Duration::from_secs(3);
@@ -22,6 +21,8 @@ const BENEFIT: Duration = Duration::from_millis(1500);
 #[derive(Debug, Default)]
 pub struct View {
     segment: Cell<u32>,
+    /// The server's, or the job's own if that is stricter.
+    limit: Cell<Option<f64>>,
     clients: Cell<Option<&'static dyn Clients>>,
     calls: Cell<Option<u32>>,
     company_until: Cell<Duration>,
@@ -50,10 +51,12 @@ impl View {
         self.clients.set(clients);
     }
 
+    pub fn limit(&self, limit: Option<f64>) {
+        self.limit.set(limit);
+    }
+
     pub fn may(&self) -> May {
-        if settings::max_slowdown().is_none() {
-            return May::Work(1.0);
-        }
+        let Some(limit) = self.limit.get() else { return May::Work(1.0) };
         let now = system::monotonic();
         let Some(pace) = self.board().and_then(|board| board.pace()) else { return May::Work(LEAST) };
         if now.saturating_sub(pace.at) > STALE {
@@ -67,7 +70,7 @@ impl View {
         } else {
             self.calls.set(None);
         }
-        May::Work(share(pace, now < self.company_until.get()))
+        May::Work(share(pace, limit, now < self.company_until.get()))
     }
 
     /// Has something changed that a step at this share should not go on with?
@@ -80,11 +83,11 @@ impl View {
 
     /// How fast it goes, and why not faster. `None`: nothing slows it down.
     pub fn slowed(&self) -> Option<Slowed> {
-        let limit = settings::max_slowdown()?;
+        let limit = self.limit.get()?;
         let now = system::monotonic();
         let pace = self.board().and_then(Board::pace).filter(|pace| now.saturating_sub(pace.at) <= STALE);
         match pace {
-            Some(pace) => described(pace, limit).map(|text| Slowed { share: share(pace, false), text }),
+            Some(pace) => described(pace, limit).map(|text| Slowed { share: share(pace, limit, false), text }),
             None => Some(Slowed {
                 share: LEAST,
                 text: format!("goes at {} %: nobody has looked at the server of late", percent(LEAST)),
@@ -107,8 +110,8 @@ impl View {
 }
 
 /// Of one worker. `company`: somebody has just come.
-pub fn share(pace: Pace, company: bool) -> f64 {
-    let of_all = if pace.alone && !company { pace.workers } else { pace.share };
+pub fn share(pace: Pace, limit: f64, company: bool) -> f64 {
+    let of_all = if pace.alone && !company { pace.workers } else { pace.share.min(left(limit, pace.cost)) };
     (of_all / pace.workers.max(1.0)).clamp(LEAST, 1.0)
 }
 
@@ -119,7 +122,7 @@ pub fn percent(share: f64) -> f64 {
 
 /// Of a job, `None` if it goes at full speed.
 pub fn described(pace: Pace, limit: f64) -> Option<String> {
-    let share = share(pace, false);
+    let share = share(pace, limit, false);
     if share >= 1.0 {
         return None;
     }
@@ -161,10 +164,12 @@ mod tests {
     #[test]
     fn workers_share_what_there_is() {
         let pace = Pace { share: 0.5, alone: false, workers: 2.0, ..Pace::default() };
-        assert_eq!(share(pace, false), 0.25);
-        assert_eq!(share(Pace { alone: true, ..pace }, false), 1.0);
-        assert_eq!(share(Pace { alone: true, ..pace }, true), 0.25, "somebody has just come");
-        assert_eq!(share(Pace { share: 0.0, ..pace }, false), LEAST);
-        assert_eq!(share(Pace { workers: 0.0, share: 0.3, ..pace }, false), 0.3);
+        assert_eq!(share(pace, 1.2, false), 0.25);
+        assert_eq!(share(Pace { alone: true, ..pace }, 1.2, false), 1.0);
+        assert_eq!(share(Pace { alone: true, ..pace }, 1.2, true), 0.25, "somebody has just come");
+        let own = share(Pace { cost: 0.9, ..pace }, 1.1, false);
+        assert!((own - 0.05).abs() < 1e-9, "its own limit leaves it less: {own}");
+        assert_eq!(share(Pace { share: 0.0, ..pace }, 1.2, false), LEAST);
+        assert_eq!(share(Pace { workers: 0.0, share: 0.3, ..pace }, 1.2, false), 0.3);
     }
 }

@@ -25,7 +25,9 @@ const GLANCE: Duration = Duration::from_millis(10);
 /// With nobody there, one looks so often.
 const ALONE: Duration = Duration::from_millis(500);
 /// At full speed that nobody is disturbed by, rests are so much rarer.
-const RARE: u32 = 4;
+const RARE: u32 = 2;
+/// What was known so long ago still says where to begin.
+const REMEMBERED: Duration = Duration::from_secs(600);
 /// What is kept of what was known before, at each turn: a few seconds' worth, or half a minute's when there is little to go by.
 const KEEP: (f64, f64) = (0.9, 0.985);
 /// Judged by so many calls, all is well known.
@@ -54,6 +56,8 @@ pub struct Watch {
     control: Control,
     phase: Phase,
     next: Duration,
+    /// It has looked before.
+    begun: bool,
     /// Calls of this turn.
     calls: u64,
     /// The share of the work that is known, and how many calls that is known of; the older ones count less.
@@ -75,6 +79,7 @@ impl Default for Watch {
             control: Control::default(),
             phase: Phase::Alone,
             next: Duration::ZERO,
+            begun: false,
             calls: 0,
             share: 0.0,
             shared: 0.0,
@@ -86,10 +91,11 @@ impl Default for Watch {
 }
 
 impl Watch {
-    /// Looks if it is time to, for so many workers that are at work. Returns when to come again.
-    pub fn visit(&mut self, board: &Board, workers: usize) -> Duration {
+    /// Looks if it is time to, for so many workers that are at work. `own`: jobs have limits of their own. Returns when to come again.
+    pub fn visit(&mut self, board: &Board, workers: usize, own: bool) -> Duration {
         let now = system::monotonic();
-        let Some(limit) = settings::max_slowdown() else { return ALONE };
+        // Where only jobs have limits, those are theirs.
+        let Some(limit) = settings::max_slowdown().or(own.then_some(f64::INFINITY)) else { return ALONE };
         let glances = !self.by_figures;
         if let Some(left) = self.next.checked_sub(now).filter(|left| !left.is_zero()) {
             if glances {
@@ -98,6 +104,11 @@ impl Watch {
             return if glances { left.min(GLANCE) } else { left };
         }
         let bounds = Bounds { limit, most: workers.max(1) as f64 };
+        if !std::mem::replace(&mut self.begun, true)
+            && let Some(pace) = board.pace().filter(|pace| now.saturating_sub(pace.at) < REMEMBERED)
+        {
+            self.control = Control::remembered(pace.share, pace.cost);
+        }
         let counted = self.look(now);
         self.turn(now, counted, bounds);
         let rest_until = match self.phase {
@@ -108,6 +119,7 @@ impl Watch {
             share: self.control.share(bounds),
             alone: self.phase == Phase::Alone,
             workers: bounds.most,
+            cost: self.control.cost(),
             felt: self.felt.map(|felt| (felt.typical, felt.tail)),
             rest_until,
             at: now,

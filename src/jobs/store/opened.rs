@@ -52,7 +52,7 @@ impl Live {
 /// Reads a job; `None` if it was dropped, or belongs to another server or database (LAW 20).
 pub fn open(job: Uuid) -> Result<Option<Opened>> {
     spi::query_one(
-        "SELECT max_replica_lag, max_replica_lag_bytes, max_wal_rate, throttle_work_ratio, run_between, timezone,
+        "SELECT max_replica_lag, max_replica_lag_bytes, max_wal_rate, throttle_work_ratio, max_slowdown, run_between, timezone,
                 kind, owner, relid, target, params, session, state, retries,
                 EXISTS (SELECT FROM upkeep._job_slot s
                         WHERE s.job OPERATOR(pg_catalog.=) $1 AND s.cursor IS NOT NULL),
@@ -65,32 +65,33 @@ pub fn open(job: Uuid) -> Result<Option<Opened>> {
             Ok(Opened {
                 job: Job {
                     id: job,
-                    kind: row.require(7)?,
-                    owner: row.require(8)?,
-                    relid: row.get(9)?,
-                    target: row.require(10)?,
-                    params: json(row.get(11)?),
+                    kind: row.require(8)?,
+                    owner: row.require(9)?,
+                    relid: row.get(10)?,
+                    target: row.require(11)?,
+                    params: json(row.get(12)?),
                 },
-                session: json(row.get(12)?),
-                state: row.require(13)?,
-                retries: row.require(14)?,
+                session: json(row.get(13)?),
+                state: row.require(14)?,
+                retries: row.require(15)?,
                 limits: limits(&row)?,
-                begun: row.require(15)?,
-                parked: row.require(16)?,
-                answered: row.require(17)?,
-                has_started: row.require(18)?,
+                begun: row.require(16)?,
+                parked: row.require(17)?,
+                answered: row.require(18)?,
+                has_started: row.require(19)?,
             })
         },
     )
 }
 
-/// The first six columns of a row.
+/// The first seven columns of a row.
 fn limits(row: &spi::Row<'_>) -> Result<Limits> {
     Ok(Limits {
         max_replica_lag: row.next_or_null::<i32>()?.map(i64::from),
         max_replica_lag_bytes: row.next_or_null()?,
         max_wal_rate: row.next_or_null()?,
         throttle_work_ratio: row.next_or_null()?,
+        max_slowdown: row.next_or_null()?,
         run_between: row.next_or_null()?,
         timezone: row.next_or_null()?,
     })
@@ -98,8 +99,8 @@ fn limits(row: &spi::Row<'_>) -> Result<Limits> {
 
 thread_local! {
     static LIVE: Prepared = Prepared::new(
-        "SELECT j.max_replica_lag, j.max_replica_lag_bytes, j.max_wal_rate, j.throttle_work_ratio, j.run_between,
-                j.timezone, j.state, j.workers, j.batch_time
+        "SELECT j.max_replica_lag, j.max_replica_lag_bytes, j.max_wal_rate, j.throttle_work_ratio, j.max_slowdown,
+                j.run_between, j.timezone, j.state, j.workers, j.batch_time
          FROM upkeep._job j WHERE j.id OPERATOR(pg_catalog.=) $1",
         &[types::UUID],
     );
@@ -111,9 +112,9 @@ pub fn live(job: Uuid) -> Result<Option<Live>> {
         statement.returning(&[job.into()], |row| {
             Ok(Live {
                 limits: limits(&row)?,
-                state: row.require(7)?,
-                workers: row.require(8)?,
-                batch_time: row.get::<i32>(9)?.map_or_else(settings::batch_time, |ms| Duration::from_millis(ms as u64)),
+                state: row.require(8)?,
+                workers: row.require(9)?,
+                batch_time: row.get::<i32>(10)?.map_or_else(settings::batch_time, |ms| Duration::from_millis(ms as u64)),
             })
         })
     })?;
@@ -131,6 +132,7 @@ pub fn set_limits(job: Uuid, limits: &Limits) -> Result<()> {
              max_replica_lag_bytes = CASE WHEN $3 IS NULL THEN max_replica_lag_bytes ELSE nullif($3, 0) END,
              max_wal_rate = CASE WHEN $4 IS NULL THEN max_wal_rate ELSE nullif($4, 0) END,
              throttle_work_ratio = CASE WHEN $5 IS NULL THEN throttle_work_ratio ELSE nullif($5, 0) END,
+             max_slowdown = CASE WHEN $8 IS NULL THEN max_slowdown ELSE nullif($8, 0) END,
              run_between = CASE WHEN $6 IS NULL THEN run_between ELSE nullif($6, '') END,
              timezone = coalesce($7, timezone),
              -- What it waited for may be over.
@@ -150,6 +152,7 @@ pub fn set_limits(job: Uuid, limits: &Limits) -> Result<()> {
             limits.throttle_work_ratio.into(),
             limits.run_between.as_deref().into(),
             limits.timezone.as_deref().into(),
+            limits.max_slowdown.into(),
         ],
     )?;
     Ok(())
@@ -171,7 +174,8 @@ pub fn inherit_limits(child: Uuid, parent: Uuid) -> Result<()> {
         "UPDATE upkeep._job c
          SET max_replica_lag = p.max_replica_lag, max_replica_lag_bytes = p.max_replica_lag_bytes,
              max_wal_rate = p.max_wal_rate, throttle_work_ratio = p.throttle_work_ratio,
-             run_between = p.run_between, timezone = p.timezone, batch_time = coalesce(c.batch_time, p.batch_time)
+             max_slowdown = p.max_slowdown, run_between = p.run_between, timezone = p.timezone,
+             batch_time = coalesce(c.batch_time, p.batch_time)
          FROM upkeep._job p
          WHERE c.id OPERATOR(pg_catalog.=) $1 AND p.id OPERATOR(pg_catalog.=) $2",
         &[child.into(), parent.into()],

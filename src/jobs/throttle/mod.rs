@@ -118,6 +118,7 @@ impl Throttle {
         self.relid = table.map(|relid| relid.to_u32());
         let now = system::monotonic();
         let policy = Policy::of(settings::throttles(), &self.limits);
+        portions.view.limit(policy.slowdown);
         let by_wal = self.by_wal_rate(&policy, now);
         self.by_sample(&policy, now).or(by_wal).or_else(|| by_slowdown(portions, now)).or_else(|| self.by_rest(now))
     }
@@ -212,6 +213,7 @@ impl Throttle {
             self.pace(now.saturating_sub(self.step_ended), usual);
         }
         let policy = Policy::of(settings::throttles(), &self.limits);
+        portions.view.limit(policy.slowdown);
         let share = portions.grant(policy.work_ratio);
         self.slowed = portions.view.slowed();
         let considerate = self.consideration.batch_time(usual);

@@ -13,6 +13,7 @@ pub struct Policy {
     pub wal_rate: Option<u64>,
     pub ignored: Ignored,
     pub work_ratio: f64,
+    pub slowdown: Option<f64>,
     pub archive_backlog: Option<u64>,
     pub free_disk: Option<u64>,
 }
@@ -47,6 +48,7 @@ impl Policy {
             wal_rate: stricter(server.wal_rate, positive(job.max_wal_rate.map(i64::from)).map(|rate| rate * 1024)),
             ignored: Ignored::read(&server.ignored_standbys),
             work_ratio: server.work_ratio.min(job.throttle_work_ratio.unwrap_or(1.0)),
+            slowdown: server.slowdown.into_iter().chain(job.max_slowdown).reduce(f64::min),
             archive_backlog: server.archive_backlog,
             free_disk: server.free_disk,
         }
@@ -79,6 +81,7 @@ mod tests {
             wal_rate: None,
             ignored_standbys: String::new(),
             work_ratio: 0.5,
+            slowdown: Some(1.2),
             archive_backlog: None,
             free_disk: None,
         }
@@ -86,18 +89,21 @@ mod tests {
 
     #[test]
     fn a_job_can_only_be_stricter_than_the_server() {
-        let looser = Limits { max_replica_lag: Some(60_000), throttle_work_ratio: Some(1.0), ..Limits::default() };
+        let looser = Limits { max_replica_lag: Some(60_000), throttle_work_ratio: Some(1.0), max_slowdown: Some(2.0), ..Limits::default() };
         assert_eq!(Policy::of(server(), &looser), Policy::of(server(), &Limits::default()));
         let tighter = Limits {
             max_replica_lag: Some(1000),
             max_replica_lag_bytes: Some(5),
             max_wal_rate: Some(2),
             throttle_work_ratio: Some(0.1),
+            max_slowdown: Some(1.05),
             ..Limits::default()
         };
         let policy = Policy::of(server(), &tighter);
         assert_eq!(policy.replica_lag, Some(Duration::from_secs(1)));
         assert_eq!((policy.replica_lag_bytes, policy.wal_rate, policy.work_ratio), (Some(5), Some(2048), 0.1));
+        assert_eq!(policy.slowdown, Some(1.05));
+        assert_eq!(Policy::of(Throttles { slowdown: None, ..server() }, &tighter).slowdown, Some(1.05), "it has one all the same");
     }
 
     #[test]

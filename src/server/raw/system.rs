@@ -47,6 +47,31 @@ pub fn own_wal_bytes() -> u64 {
     unsafe { pg_sys::pgWalUsage.wal_bytes }
 }
 
+/// Writes to disk what is in the log and not yet there, if it is more than this: whoever commits next would have to.
+pub fn flush_wal(at_most: u64) {
+    let inserted = wal_insert_position();
+    if inserted.saturating_sub(wal_flush_position()) > at_most {
+        // SAFETY: in a process that writes WAL; up to where it has been written.
+        unsafe { pg_sys::XLogFlush(inserted) };
+    }
+}
+
+/// Makes the next WAL segments that are not there. Whoever comes to the end of one makes the next, writes all of it, and everybody who
+/// commits waits for him. Only in a transaction: it raises if the disk is full.
+pub fn make_wal_segments(ahead: u64) {
+    let (bytes, next) = (wal_segment_bytes(), wal_insert_position() / wal_segment_bytes() + 1);
+    // SAFETY: not in recovery.
+    let timeline = unsafe { pg_sys::GetWALInsertionTimeLine() };
+    let of_log = (1_u64 << 32) / bytes;
+    for segment in next..next + ahead {
+        let name = format!("pg_wal/{timeline:08X}{:08X}{:08X}", segment / of_log, segment % of_log);
+        if !Path::new(&name).exists() {
+            // SAFETY: as the server does itself; it gives back an open file.
+            unsafe { libc::close(pg_sys::XLogFileInit(segment, timeline)) };
+        }
+    }
+}
+
 /// Bytes of a WAL segment.
 pub fn wal_segment_bytes() -> u64 {
     // SAFETY: set once at server start.

@@ -1,9 +1,10 @@
 //! One run: pgbench at a rate, alone, then beside some work, then alone again. What it feels is compared within the run, so that a
 //! busy minute of the machine hits both.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use super::looks::{Look, Looks};
 use super::{DATABASE, Plan};
@@ -23,8 +24,11 @@ const CLIENTS: [&str; 3] = ["--client=8", "--jobs=2", "--protocol=prepared"];
 const CALM: Duration = Duration::from_secs(6);
 /// From its first transaction until it runs evenly.
 const WARM_UP: Duration = Duration::from_secs(3);
-/// The work is looked at for so long, or until half of it is done: its end is not what is measured.
-const LONGEST: Duration = Duration::from_secs(12);
+/// From a job's beginning until it has found its pace.
+const SETTLE: Duration = Duration::from_secs(8);
+/// The work is looked at for so long, or until most of it is done: its end is not what is measured.
+const LONGEST: Duration = Duration::from_secs(20);
+const MOST: f64 = 0.9;
 
 #[derive(Clone, Copy)]
 pub enum Work {
@@ -34,6 +38,9 @@ pub enum Work {
     /// One worker that gives way to nobody.
     RudeJob,
     OneUpdate,
+    /// No work at all: a process of the lowest priority that computes for a quarter of the time, in pieces of a millisecond. What is
+    /// felt of it is the machine's doing.
+    Spinner,
 }
 
 /// What became of one run.
@@ -62,13 +69,12 @@ impl Felt {
     }
 }
 
-/// Makes pgbench's tables. Gives half of the transactions a second that it can do.
-pub fn prepare(cluster: &Cluster) -> Result<u32> {
+/// Makes pgbench's tables. Gives the transactions a second that it can do.
+pub fn prepare(cluster: &Cluster) -> Result<f64> {
     command::capture(cluster.client_command("pgbench", DATABASE).args(["--initialize", "--quiet", SCALE]))?;
     let capacity = capacity(cluster)?;
-    let rate = (capacity / 2.0) as u32;
-    println!("  pgbench alone: {capacity:.0} transactions/s; from here on {rate}/s");
-    Ok(rate)
+    println!("  pgbench alone, as fast as it can: {capacity:.0} transactions/s");
+    Ok(capacity)
 }
 
 /// Transactions a second as fast as it can.
@@ -85,9 +91,19 @@ pub fn run(cluster: &Cluster, plan: &Plan, work: Work, rate: u32) -> Result<Felt
     let pgbench = Pgbench::start_with(cluster, DATABASE, rate, &CLIENTS)?;
     Span::pass(WARM_UP);
     let before = Span::pass(CALM);
+    let job = begin_job(&mut session, plan, work)?;
     let looks = Looks::start(cluster, DATABASE)?;
-    let (span, speed) = Span::during(|| do_work(&mut session, plan, work));
+    let (span, speed) = Span::during(|| match &job {
+        Some(job) => watch(&mut session, plan, job).map(Some),
+        None => do_work(&mut session, plan, work),
+    });
     let looks = looks.end()?;
+    if let Some(job) = &job {
+        end(&mut session, job)?;
+    }
+    if matches!(work, Work::RudeJob) {
+        set_nice(&mut session, "TO DEFAULT", "10")?;
+    }
     let after = Span::pass(CALM);
     let mut calm = pgbench.within(before)?;
     calm.extend(pgbench.within(after)?);
@@ -100,48 +116,82 @@ pub fn run(cluster: &Cluster, plan: &Plan, work: Work, rate: u32) -> Result<Felt
 pub fn alone(cluster: &Cluster, plan: &Plan, workers: u32) -> Result<Sample> {
     let mut session = cluster.connect(DATABASE)?;
     plan.shape().make_table(&mut session)?;
-    Ok(Sample::from([("rows_per_s", half_a_job(&mut session, plan, workers)?)]))
+    let job = begin(&mut session, plan, workers)?;
+    let speed = watch(&mut session, plan, &job)?;
+    end(&mut session, &job)?;
+    Ok(Sample::from([("rows_per_s", speed)]))
 }
 
-fn do_work(session: &mut Session, plan: &Plan, work: Work) -> Result<Option<f64>> {
-    match work {
-        Work::Nothing => std::thread::sleep(LONGEST),
-        Work::Job(workers) => return half_a_job(session, plan, workers).map(Some),
+/// A job that has found its pace, if the work is one.
+fn begin_job(session: &mut Session, plan: &Plan, work: Work) -> Result<Option<String>> {
+    let workers = match work {
+        Work::Job(workers) => workers,
         Work::RudeJob => {
             set_nice(session, "= 0", "0")?;
-            let speed = half_a_job(session, plan, 1);
-            set_nice(session, "TO DEFAULT", "10")?;
-            return speed.map(Some);
+            1
         }
+        Work::Nothing | Work::OneUpdate | Work::Spinner => return Ok(None),
+    };
+    let job = begin(session, plan, workers)?;
+    Span::pass(SETTLE);
+    Ok(Some(job))
+}
+
+/// Rows a second of what is no job, if it has any.
+fn do_work(session: &mut Session, plan: &Plan, work: Work) -> Result<Option<f64>> {
+    match work {
         Work::OneUpdate => {
             let clock = Instant::now();
             let assignments = plan.shape().assignments();
             session.run(&format!("UPDATE {TABLE} SET {assignments} WHERE label IS NULL"))?;
             return Ok(Some(plan.rows as f64 / clock.elapsed().as_secs_f64()));
         }
+        Work::Spinner => thread::spawn(spin).join().map_err(|_| anyhow!("the spinner panicked"))??,
+        Work::Nothing | Work::Job(_) | Work::RudeJob => thread::sleep(LONGEST),
     }
     Ok(None)
 }
 
-/// Rows a second until half of them are done, or it has been looked at for long enough. Then it is canceled.
-fn half_a_job(session: &mut Session, plan: &Plan, workers: u32) -> Result<f64> {
-    let assignments = plan.shape().assignments();
-    let clock = Instant::now();
-    let job = session.text(&format!(
-        "SELECT upkeep.backfill('{TABLE}', $${assignments}$$, 'label IS NULL', workers => {workers})"
-    ))?;
-    let look = format!("SELECT rows_done::float8 FROM upkeep.jobs WHERE id = '{job}'");
-    let speed = loop {
-        std::thread::sleep(Duration::from_millis(50));
-        let rows: f64 = session.value(&look)?;
-        let elapsed = clock.elapsed();
-        if rows >= plan.rows as f64 / 2.0 || elapsed >= LONGEST {
-            break rows / elapsed.as_secs_f64();
+fn spin() -> Result<()> {
+    const PIECE: Duration = Duration::from_millis(1);
+    // Of this thread alone, on Linux.
+    rustix::process::nice(19)?;
+    let end = Instant::now() + LONGEST;
+    while Instant::now() < end {
+        let piece = Instant::now() + PIECE;
+        while Instant::now() < piece {
+            std::hint::spin_loop();
         }
-    };
+        thread::sleep(3 * PIECE);
+    }
+    Ok(())
+}
+
+fn begin(session: &mut Session, plan: &Plan, workers: u32) -> Result<String> {
+    let assignments = plan.shape().assignments();
+    session.text(&format!(
+        "SELECT upkeep.backfill('{TABLE}', $${assignments}$$, 'label IS NULL', workers => {workers})"
+    ))
+}
+
+/// Rows a second from now on, until most of them are done or it has been looked at for long enough. Looked at seldom: whoever looks is
+/// a client, too.
+fn watch(session: &mut Session, plan: &Plan, job: &str) -> Result<f64> {
+    let look = format!("SELECT rows_done::float8 FROM upkeep._job_slot WHERE job = '{job}'");
+    let rows = |session: &mut Session| Ok::<f64, anyhow::Error>(session.values::<f64>(&look)?.into_iter().sum());
+    let (clock, before) = (Instant::now(), rows(session)?);
+    loop {
+        thread::sleep(Duration::from_millis(250));
+        let (now, elapsed) = (rows(session)?, clock.elapsed());
+        if now >= plan.rows as f64 * MOST || elapsed >= LONGEST {
+            return Ok((now - before) / elapsed.as_secs_f64());
+        }
+    }
+}
+
+fn end(session: &mut Session, job: &str) -> Result<()> {
     session.run(&format!("SELECT upkeep.cancel('{job}')"))?;
-    wait_for("the workers to leave", PATIENCE, || Ok(executors_of(session, &job)?.is_empty().then_some(())))?;
-    Ok(speed)
+    wait_for("the workers to leave", PATIENCE, || Ok(executors_of(session, job)?.is_empty().then_some(())))
 }
 
 fn set_nice(session: &mut Session, to: &str, shown_as: &str) -> Result<()> {

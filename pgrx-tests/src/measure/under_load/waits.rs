@@ -15,12 +15,13 @@ use crate::measure::series::{Sample, Variant, alternate};
 const BEFORE: f64 = 0.01;
 
 pub fn measure(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()> {
-    let rate = beside::prepare(cluster)?;
+    let rate = (beside::prepare(cluster)? / 2.0) as u32;
     let contestants = [
         ("nothing", Work::Nothing),
         ("a job, one worker", Work::Job(1)),
         ("a job, two workers", Work::Job(2)),
         ("one UPDATE", Work::OneUpdate),
+        ("no work: the processor at a quarter of its time", Work::Spinner),
     ];
     let mut variants = contestants.map(|(name, work)| Variant {
         name: name.into(),

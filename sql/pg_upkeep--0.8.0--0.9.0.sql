@@ -1,0 +1,207 @@
+-- From 0.8.0: jobs go as fast as the application lets them.
+\echo Use "ALTER EXTENSION pg_upkeep UPDATE TO '0.9.0'" to load this file. \quit
+
+ALTER TABLE upkeep._job ADD max_slowdown double precision;
+
+CREATE OR REPLACE VIEW upkeep.jobs WITH (security_barrier) AS
+SELECT j.id, j.kind, j.relid, j.target, j.name,
+       CASE WHEN NOT k.here AND j.live THEN 'paused'
+            WHEN j.state OPERATOR(pg_catalog.=) 'running' AND (s.all_wait OR l.stands) THEN 'waiting'
+            WHEN j.state OPERATOR(pg_catalog.=) 'queued' AND j.parked OPERATOR(pg_catalog.<>) 'woken'
+                 AND (j.not_before IS NULL OR j.not_before OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()) THEN 'waiting'
+            ELSE j.state END AS state,
+       CASE WHEN NOT k.here AND j.live THEN 'restored'
+            WHEN j.state OPERATOR(pg_catalog.=) 'running'
+            THEN CASE WHEN s.all_wait THEN s.wait_reason WHEN l.stands THEN w.reason ELSE s.pace END
+            WHEN j.state OPERATOR(pg_catalog.=) 'queued' AND (j.reason IS NULL OR w.reason IS NOT NULL AND j.parked IS NOT NULL)
+            THEN w.reason
+            WHEN k.own AND j.reason IS NOT NULL THEN pg_catalog.concat_ws(': ', j.reason, j.reason_detail)
+            ELSE j.reason END AS wait_reason,
+       p.percent,
+       pg_catalog.concat('[', pg_catalog.repeat('#', (p.percent OPERATOR(pg_catalog./) 5)::integer),
+                         pg_catalog.repeat('.', 20 OPERATOR(pg_catalog.-) (p.percent OPERATOR(pg_catalog./) 5)::integer), ']') AS bar,
+       s.rows_done OPERATOR(pg_catalog.+) c.rows_done AS rows_done,
+       j.rows_estimate,
+       s.rows_per_second,
+       CASE WHEN j.state OPERATOR(pg_catalog.=) 'running' AND NOT l.stands AND NOT s.all_wait
+                 AND s.units_per_second OPERATOR(pg_catalog.>) 0 THEN
+           pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs =>
+               greatest(j.units_total OPERATOR(pg_catalog.-) s.units_done, 0) OPERATOR(pg_catalog./) s.units_per_second)
+       END AS eta,
+       coalesce(j.finished_at, CASE WHEN j.live THEN pg_catalog.clock_timestamp() END)
+           OPERATOR(pg_catalog.-) j.started_at AS elapsed,
+       j.workers,
+       s.batch_rows,
+       j.strategy,
+       j.rows_left,
+       (SELECT pg_catalog.count(*) FROM upkeep._backfill_row q
+        WHERE q.job OPERATOR(pg_catalog.=) j.id AND q.state OPERATOR(pg_catalog.=) 'quarantined')
+           OPERATOR(pg_catalog.+) c.quarantined AS quarantined,
+       CASE WHEN k.own THEN j.error_message END AS error,
+       coalesce(r.rolname, j.owner_name) AS owner,
+       j.created_at, j.started_at, j.finished_at,
+       nullif(pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
+           'run_between', j.run_between, 'timezone', j.timezone, 'max_replica_lag', j.max_replica_lag,
+           'max_replica_lag_bytes', j.max_replica_lag_bytes, 'max_wal_rate', j.max_wal_rate,
+           'throttle_work_ratio', j.throttle_work_ratio, 'max_slowdown', j.max_slowdown)), '{}') AS limits,
+       j.parent
+FROM (SELECT i.*, i.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused']) AS live FROM upkeep._job i) j
+CROSS JOIN LATERAL (
+    SELECT o.owner, pg_catalog.pg_has_role(o.owner, 'USAGE') AS own,
+           upkeep._is_here(j.system_identifier, j.database) AS here
+    FROM (SELECT upkeep._owner(j.system_identifier, j.owner, j.owner_name) AS owner) o) k
+CROSS JOIN LATERAL (
+    SELECT coalesce(pg_catalog.sum(t.rows_done), 0)::bigint AS rows_done,
+           coalesce(pg_catalog.sum(t.units_done), 0) AS units_done,
+           pg_catalog.max(t.batch_rows) AS batch_rows,
+           pg_catalog.sum(t.rows_done OPERATOR(pg_catalog.*) 1000.0::double precision
+                          OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS rows_per_second,
+           pg_catalog.sum(t.units_done OPERATOR(pg_catalog.*) 1000.0::double precision
+                          OPERATOR(pg_catalog./) nullif(greatest(t.wall_time, t.busy_time), 0)) AS units_per_second,
+           pg_catalog.min(CASE WHEN k.own AND t.wait_reason IS NOT NULL
+                               THEN pg_catalog.concat_ws(': ', t.wait_reason, t.wait_detail)
+                               ELSE coalesce(t.wait_reason, v.reason) END) AS wait_reason,
+           pg_catalog.min(CASE WHEN k.own AND t.pid IS NOT NULL AND t.wait_reason IS NULL THEN t.wait_detail END) AS pace,
+           coalesce(pg_catalog.bool_and(t.wait_reason IS NOT NULL OR v.reason IS NOT NULL)
+                        FILTER (WHERE t.pid IS NOT NULL), false) AS all_wait,
+           pg_catalog.count(t.pid) AS attended
+    FROM upkeep._job_slot t
+    -- What it says itself comes first. Asked once.
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN t.pid IS NOT NULL AND t.wait_reason IS NULL AND j.state OPERATOR(pg_catalog.=) 'running'
+                    THEN upkeep._executor_waits_for(t.pid, t.backend_start) END AS reason
+        OFFSET 0) v
+    WHERE t.job OPERATOR(pg_catalog.=) j.id) s
+-- Once, and not for each job.
+CROSS JOIN (SELECT upkeep._standstill() AS reason OFFSET 0) w
+CROSS JOIN LATERAL (SELECT w.reason IS NOT NULL AND (s.attended OPERATOR(pg_catalog.=) 0 OR pg_catalog.pg_is_in_recovery()) AS stands) l
+-- What its children have done, and theirs: which part of the job's work (0..1) each has. What is done stands for itself and for all
+-- below it.
+CROSS JOIN LATERAL (
+    WITH RECURSIVE family (id, share, given, above, state, units_total, depth) AS (
+        SELECT i.id, coalesce(i.share, 0), coalesce(i.share, 0), false, i.state, i.units_total, 1
+        FROM upkeep._job i WHERE i.parent OPERATOR(pg_catalog.=) j.id
+        UNION ALL
+        SELECT i.id, f.share OPERATOR(pg_catalog.*) coalesce(i.share, 0), 0, f.above OR f.state OPERATOR(pg_catalog.=) 'done',
+               i.state, i.units_total, f.depth OPERATOR(pg_catalog.+) 1
+        FROM upkeep._job i JOIN family f ON i.parent OPERATOR(pg_catalog.=) f.id
+        WHERE f.depth OPERATOR(pg_catalog.<) 100)
+    SELECT coalesce(pg_catalog.sum(d.rows_done), 0)::bigint AS rows_done,
+           coalesce(pg_catalog.sum(q.quarantined), 0)::bigint AS quarantined,
+           coalesce(pg_catalog.sum(CASE
+               WHEN f.above THEN 0
+               WHEN f.state OPERATOR(pg_catalog.=) 'done' THEN f.share
+               WHEN f.units_total OPERATOR(pg_catalog.>) 0
+               THEN f.share OPERATOR(pg_catalog.*) (1 OPERATOR(pg_catalog.-) g.given)
+                    OPERATOR(pg_catalog.*) least(1, d.units_done OPERATOR(pg_catalog./) f.units_total)
+               ELSE 0 END), 0) AS part,
+           -- What it has given to its children is not its own.
+           1 OPERATOR(pg_catalog.-) least(1, coalesce(pg_catalog.sum(f.given), 0)) AS own
+    FROM family f
+    CROSS JOIN LATERAL (
+        SELECT coalesce(pg_catalog.sum(t.rows_done), 0) AS rows_done, coalesce(pg_catalog.sum(t.units_done), 0) AS units_done
+        FROM upkeep._job_slot t WHERE t.job OPERATOR(pg_catalog.=) f.id) d
+    CROSS JOIN LATERAL (
+        SELECT least(1, coalesce(pg_catalog.sum(h.share), 0)) AS given FROM upkeep._job h
+        WHERE h.parent OPERATOR(pg_catalog.=) f.id) g
+    CROSS JOIN LATERAL (
+        SELECT pg_catalog.count(*) AS quarantined FROM upkeep._backfill_row r
+        WHERE r.job OPERATOR(pg_catalog.=) f.id AND r.state OPERATOR(pg_catalog.=) 'quarantined') q) c
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN j.state OPERATOR(pg_catalog.=) 'done' THEN 100::double precision
+                ELSE least(100, 100 OPERATOR(pg_catalog.*) (c.part OPERATOR(pg_catalog.+)
+                     CASE WHEN j.units_total OPERATOR(pg_catalog.>) 0
+                          THEN c.own OPERATOR(pg_catalog.*) least(1, s.units_done OPERATOR(pg_catalog./) j.units_total)
+                          ELSE 0 END)) END AS percent) p
+LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) k.owner
+WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
+
+CREATE FUNCTION upkeep.backfill(
+    target regclass,
+    assignments text,
+    condition text DEFAULT NULL,
+    name text DEFAULT NULL,
+    workers integer DEFAULT 1,
+    batch_time interval DEFAULT NULL,
+    on_error text DEFAULT 'quarantine',
+    paused boolean DEFAULT false,
+    if_not_exists boolean DEFAULT false,
+    options jsonb DEFAULT '{}',
+    fill_new_rows boolean DEFAULT false,
+    run_between text DEFAULT NULL,
+    timezone text DEFAULT NULL,
+    max_replica_lag interval DEFAULT NULL,
+    max_replica_lag_bytes bigint DEFAULT NULL,
+    max_wal_rate integer DEFAULT NULL,
+    throttle_work_ratio double precision DEFAULT NULL,
+    max_slowdown double precision DEFAULT NULL
+) RETURNS uuid
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'upkeep_backfill_0_9_wrapper';
+COMMENT ON FUNCTION upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text,
+                                    text, interval, bigint, integer, double precision, double precision) IS
+'Fills columns of a table, of all partitions or of all children in the background and returns the job. '
+'assignments: what follows SET; condition: the rows that still need it (default: every row, exactly once, '
+'which needs a key); batch_time: length of one transaction (default upkeep.batch_time); on_error: quarantine or stop; '
+'options: strategy, range_blocks, strides, window_ranges, max_quarantined, vacuum, touch_stamps; '
+'fill_new_rows: rows that others write meanwhile are filled by a trigger (needs TRIGGER, a condition and plpgsql). '
+'Runs as the caller. Errors: 42601 in a fragment, 22023 wrong argument, 55006 a column is being filled already, '
+'42710 name in use, 42501 a privilege is missing on the table or a partition, 55000 no key or a publication that '
+'refuses the update, 0A000 not a table for it.';
+
+CREATE FUNCTION upkeep.alter_job(
+    job uuid,
+    batch_time interval DEFAULT NULL,
+    workers integer DEFAULT NULL,
+    name text DEFAULT NULL,
+    run_between text DEFAULT NULL,
+    timezone text DEFAULT NULL,
+    max_replica_lag interval DEFAULT NULL,
+    max_replica_lag_bytes bigint DEFAULT NULL,
+    max_wal_rate integer DEFAULT NULL,
+    throttle_work_ratio double precision DEFAULT NULL,
+    max_slowdown double precision DEFAULT NULL
+) RETURNS uuid
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'alter_job_0_9_wrapper';
+COMMENT ON FUNCTION upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer, double precision,
+                                     double precision) IS
+'Changes an unfinished job, also while it runs, and the limits of its children; null keeps what is. '
+'batch_time 10 ms to 60 s, workers 1 to 64; '
+'run_between: hours as ''22:00-05:00'' in timezone (default the session''s), '''' for always; '
+'the rest tightens the settings of these names (kB/s, 0..1, 1.01 and more). 0 takes a limit away again, and has batch_time follow '
+'the setting. Owner''s members. 22023 a value out of range.';
+
+-- Functions with one more argument are other functions. Who may call the old ones may call them, and nobody else; as privileges that were
+-- given, not as the extension's own, so that a dump has them.
+DO $do$
+DECLARE
+    pair record;
+    held record;
+    given pg_catalog.aclitem[];
+BEGIN
+    FOR pair IN
+        SELECT o.old, o.new
+        FROM (VALUES ('upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text, text, interval, bigint, integer, double precision)'::pg_catalog.regprocedure,
+                      'upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text, text, interval, bigint, integer, double precision, double precision)'::pg_catalog.regprocedure),
+                     ('upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer, double precision)',
+                      'upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer, double precision, double precision)')) o(old, new)
+    LOOP
+        SELECT p.proacl INTO given FROM pg_catalog.pg_proc p WHERE p.oid OPERATOR(pg_catalog.=) pair.old;
+        CONTINUE WHEN given IS NULL;
+        EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', pair.new::pg_catalog.regprocedure);
+        FOR held IN
+            SELECT CASE WHEN a.grantee OPERATOR(pg_catalog.=) 0 THEN 'PUBLIC'
+                        ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END AS grantee,
+                   CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END AS option
+            FROM pg_catalog.pg_proc p, pg_catalog.aclexplode(given) a
+            WHERE p.oid OPERATOR(pg_catalog.=) pair.old AND a.grantee OPERATOR(pg_catalog.<>) p.proowner
+        LOOP
+            EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %s%s', pair.new::pg_catalog.regprocedure, held.grantee, held.option);
+        END LOOP;
+        DELETE FROM pg_catalog.pg_init_privs i
+        WHERE i.objoid OPERATOR(pg_catalog.=) pair.new::pg_catalog.oid AND i.classoid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass;
+    END LOOP;
+END
+$do$;
+DROP FUNCTION upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text, text, interval, bigint, integer, double precision);
+DROP FUNCTION upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer, double precision);
