@@ -6,7 +6,7 @@ use super::definition::Checked;
 use super::options::Walk;
 use super::strategy::{self, Choice, Facts};
 use super::tree::Leaf;
-use super::{key, policies, rights, survey};
+use super::{forecast, key, policies, rights, survey};
 use crate::error::Result;
 use crate::server::{Oid, heap, spi};
 use crate::sql::quote::identifier;
@@ -44,6 +44,9 @@ pub fn explain(checked: &Checked, workers: i32) -> Result<Explanation> {
     }
     warn_of_the_whole(checked, &mut warnings)?;
     let scale = if blocks.0 > 0.0 { blocks.1 / blocks.0 } else { 1.0 };
+    for (cause, text) in forecast::warnings(all.seconds * scale, all.wal_bytes * scale)? {
+        warnings.add(cause, text);
+    }
     let surveyed = leaves.len().min(SURVEYED);
     let several = leaves.len() > 1;
     let mut reason =

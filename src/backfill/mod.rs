@@ -6,6 +6,7 @@
 mod calls;
 pub mod definition;
 pub mod explain;
+mod forecast;
 pub mod key;
 mod kind;
 pub mod list;

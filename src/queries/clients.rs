@@ -5,6 +5,8 @@ use pg_upkeep_memory::histogram::Histogram;
 
 use super::raw::memory;
 use crate::jobs::slowdown::Clients;
+use crate::error::Result;
+use crate::server::spi;
 use crate::settings;
 
 /// Their statements and commits as they are counted here.
@@ -14,6 +16,23 @@ pub struct Counted;
 impl Clients for Counted {
     fn look(&self, eye: &mut Eye, see: &mut dyn FnMut(Whose, &Histogram)) -> bool {
         settings::counts_queries() && memory::look_at_clients(eye, see)
+    }
+
+    fn load(&self) -> Result<Option<f64>> {
+        if memory::calls_of_clients().is_none() {
+            return Ok(None);
+        }
+        let load = spi::bookkeeping(|| {
+            spi::query_one(
+                "SELECT coalesce(pg_catalog.sum(h.total_time), 0) OPERATOR(pg_catalog./) 3600000
+                 FROM upkeep.query_history(pg_catalog.now() OPERATOR(pg_catalog.-) '1 hour'::pg_catalog.interval,
+                                           pg_catalog.now(), '1 hour'::pg_catalog.interval) h
+                 WHERE h.toplevel",
+                &[],
+                |row| row.require::<f64>(1),
+            )
+        })?;
+        Ok(load)
     }
 
     fn calls(&self) -> Option<u32> {

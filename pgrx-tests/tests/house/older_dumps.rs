@@ -8,7 +8,7 @@ use upkeep_tests::session::Session;
 use upkeep_tests::testing::{self, wait_for_text};
 use upkeep_tests::{command, hostile};
 
-const VERSIONS: [&str; 3] = ["0.5.0", "0.6.0", "0.7.0"];
+const VERSIONS: [&str; 4] = ["0.5.0", "0.6.0", "0.7.0", "0.8.0"];
 
 const TABLE: &str = "CREATE TABLE filled (id int PRIMARY KEY, n int, v int, w int);
     INSERT INTO filled SELECT g, g % 10, NULL, NULL FROM generate_series(1, 100) g";

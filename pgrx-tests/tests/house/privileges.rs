@@ -614,3 +614,28 @@ fn who_lacks_a_grant_is_told_which() -> Result<()> {
     assert_eq!(error.hint(), Some(&*format!("GRANT EXECUTE ON FUNCTION upkeep.resume_all TO {role};")));
     Ok(())
 }
+
+/// An update makes functions with more arguments anew: who might call them may, nobody else, and a dump has that.
+#[test]
+fn who_may_call_a_function_stays_so_over_an_update() -> Result<()> {
+    let db = testing::database()?;
+    let (friend, stranger) = (db.role("friend")?, db.role("stranger")?);
+    let mut session = db.connect()?;
+    session.run(&format!(
+        "DROP EXTENSION pg_upkeep;
+         CREATE EXTENSION pg_upkeep VERSION '0.8.0';
+         DO $$BEGIN EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', (SELECT oid::regprocedure FROM pg_proc WHERE proname = 'backfill')); END$$;
+         DO $$BEGIN EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO {friend} WITH GRANT OPTION',
+                                   (SELECT oid::regprocedure FROM pg_proc WHERE proname = 'backfill')); END$$;
+         ALTER EXTENSION pg_upkeep UPDATE"
+    ))?;
+    let may = |role: &str, function: &str, privilege: &str| {
+        format!("SELECT has_function_privilege('{role}', p.oid, '{privilege}') FROM pg_proc p WHERE p.proname = '{function}'")
+    };
+    assert_eq!(session.text(&may(&friend, "backfill", "EXECUTE WITH GRANT OPTION"))?, "t");
+    assert_eq!(session.text(&may(&stranger, "backfill", "EXECUTE"))?, "f");
+    assert_eq!(session.text(&may(&stranger, "alter_job", "EXECUTE"))?, "t");
+    let own = "SELECT count(*) FROM pg_init_privs i JOIN pg_proc p ON p.oid = i.objoid WHERE p.proname = 'backfill'";
+    assert_eq!(session.text(own)?, "0", "a dump would not have what was granted");
+    Ok(())
+}

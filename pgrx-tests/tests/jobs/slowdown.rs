@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow};
 use upkeep_tests::cluster::{Cluster, ClusterBuilder, PATIENCE};
 use upkeep_tests::jobs::{describe, wait};
 use upkeep_tests::session::Session;
-use upkeep_tests::testing;
+use upkeep_tests::testing::{self, wait_for_text};
 use upkeep_tests::wait::{wait_for, wait_until};
 
 /// A table whose filling is felt at once: a statement of others takes ten times as long while a row has just been filled, as long as
@@ -67,8 +67,8 @@ fn server(name: &str, configure: impl FnOnce(ClusterBuilder) -> ClusterBuilder) 
     Ok((server, session))
 }
 
-fn backfill(session: &mut Session) -> Result<String> {
-    session.text("SELECT upkeep.backfill('t', 'n = fill()', 'n IS NULL')")
+fn backfill(session: &mut Session, limit: &str) -> Result<String> {
+    session.text(&format!("SELECT upkeep.backfill('t', 'n = fill()', 'n IS NULL'{limit})"))
 }
 
 /// `None` while it is not known. Slowly, so that it does not itself seem to be an application.
@@ -93,7 +93,7 @@ fn wait_for_pace(session: &mut Session, job: &str, what: &str, is: impl Fn(f64) 
 /// Beside an application that feels it, and `comes_back`: beside one that does not any more; at last beside none.
 fn gives_way(server: &Cluster, session: &mut Session, comes_back: bool) -> Result<()> {
     let application = Application::start(server, 2)?;
-    let job = backfill(session)?;
+    let job = backfill(session, "")?;
     wait_for_pace(session, &job, "the job to give way", |percent| percent <= 10.0)?;
     let reason = wait_for("the reason to be told", PATIENCE, || {
         let reason = session.text(&format!("SELECT coalesce(wait_reason, '') FROM upkeep.jobs WHERE id = '{job}'"))?;
@@ -131,7 +131,7 @@ fn nobody_is_given_way_to_where_that_is_turned_off() -> Result<()> {
     let (server, mut session) = server("slowdown-off", |server| server.preloaded().set("upkeep.max_slowdown", 0))?;
     session.run("DELETE FROM t WHERE id > 100000")?;
     let application = Application::start(&server, 2)?;
-    let job = backfill(&mut session)?;
+    let job = backfill(&mut session, "")?;
     wait(&mut session, &job)?;
     application.end()?;
     let told: i64 = session
@@ -139,4 +139,21 @@ fn nobody_is_given_way_to_where_that_is_turned_off() -> Result<()> {
     assert_eq!(told, 0);
     assert_eq!(figure(&mut session, "pace of each worker")?, None);
     Ok(())
+}
+
+#[test]
+fn a_job_can_have_a_limit_of_its_own() -> Result<()> {
+    let (server, mut session) = server("slowdown-own", |server| server.preloaded().set("upkeep.max_slowdown", 0))?;
+    let application = Application::start(&server, 2)?;
+    let job = backfill(&mut session, ", max_slowdown => 1.1")?;
+    let look = format!("SELECT wait_reason FROM upkeep.jobs WHERE id = '{job}'");
+    wait_until("the job to give way", PATIENCE, || {
+        session.text(&look).is_ok_and(|reason| reason.starts_with("goes at") && reason.contains("the application's"))
+    })?;
+    // And may go without it again.
+    session.run(&format!("SELECT upkeep.alter_job('{job}', max_slowdown => 0)"))?;
+    assert_eq!(session.text(&format!("SELECT limits FROM upkeep.jobs WHERE id = '{job}'"))?, "");
+    wait_for_text(&mut session, &format!("SELECT wait_reason IS NULL FROM upkeep.jobs WHERE id = '{job}'"), "t")?;
+    application.end()?;
+    session.run(&format!("SELECT upkeep.cancel('{job}')"))
 }

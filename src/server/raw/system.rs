@@ -115,6 +115,11 @@ pub fn stalled() -> Option<[Duration; 2]> {
     Some([of("/proc/pressure/cpu")?, of("/proc/pressure/io")?])
 }
 
+/// How many of them this server may use.
+pub fn processors() -> f64 {
+    std::thread::available_parallelism().map_or(1.0, |processors| processors.get() as f64)
+}
+
 /// As shared memory holds times.
 pub fn micros(time: Duration) -> u64 {
     time.as_micros() as u64
