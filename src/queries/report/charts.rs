@@ -110,6 +110,7 @@ pub fn percentiles(html: &mut Html, points: &[Point<'_>]) {
     let range = decades(values);
     framed(html, points, &decade_labels(range), |html| {
         svg(html, "median, 95th and 99th percentile of all statements over time; the figures are in the table below");
+        jobs(html, points);
         grid(html, range.1 - range.0);
         for (key, _, class) in PERCENTILES {
             let path = path(points, key, range);
@@ -118,6 +119,25 @@ pub fn percentiles(html: &mut Html, points: &[Point<'_>]) {
         }
         html.close();
     });
+}
+
+/// The stretches in which jobs were at work, behind everything else.
+pub const JOBS: (&str, &str) = ("jobs of pg_upkeep at work", "v3");
+
+pub fn has_jobs(points: &[Point<'_>]) -> bool {
+    points.iter().any(|point| point.number("jobs") > 0.0)
+}
+
+fn jobs(html: &mut Html, points: &[Point<'_>]) {
+    for point in points.iter().filter(|point| point.number("jobs") > 0.0) {
+        let [x, wide, high] = [point.left, point.width, HEIGHT].map(|figure| format!("{figure:.2}"));
+        html.open(
+            "rect",
+            &[("class", JOBS.1), ("fill-opacity", "0.15"), ("x", &x), ("y", "0"), ("width", &wide), ("height", &high)],
+        );
+        let title = format!("{}: jobs at work: {}", moment(&point.value["started_at"]), point.number("jobs"));
+        html.element("title", &[], &title).close();
+    }
 }
 
 /// Through all points in a row that have calls; where there were none the line is broken.

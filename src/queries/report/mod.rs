@@ -100,6 +100,7 @@ fn report(window: Window) -> Result<Value> {
     let top: Map<String, Value> = lists.iter().map(|(name, lines)| ((*name).to_owned(), list(lines))).collect();
     let mut summary = figures_json(&whole);
     summary.insert("statements".into(), statements.into());
+    let jobs = jobs_at_work(window)?;
     let series: Vec<_> = series
         .into_values()
         .map(|(started_at, finished_at, figures)| {
@@ -107,6 +108,8 @@ fn report(window: Window) -> Result<Value> {
             point.insert("started_at".into(), iso(started_at).into());
             point.insert("finished_at".into(), iso(finished_at).into());
             point.insert("histogram".into(), histogram_json(&figures));
+            let beside = jobs.iter().filter(|(began, ended)| *began < finished_at && *ended > started_at).count();
+            point.insert("jobs".into(), beside.into());
             Value::Object(point)
         })
         .collect();
@@ -128,6 +131,22 @@ fn report(window: Window) -> Result<Value> {
         "top": top,
         "regressions": worse.iter().map(|found| regression_json(found, &texts)).collect::<Vec<_>>(),
     }))
+}
+
+/// When jobs of this database worked: from their beginning to their end.
+fn jobs_at_work(window: Window) -> Result<Vec<(i64, i64)>> {
+    spi::bookkeeping(|| {
+        spi::query(
+            "SELECT j.started_at, coalesce(j.finished_at, pg_catalog.clock_timestamp()) FROM upkeep.jobs j
+             WHERE j.started_at OPERATOR(pg_catalog.<) $2
+               AND coalesce(j.finished_at, pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.>) $1",
+            &[arguments::timestamp(window.since).into(), arguments::timestamp(window.until).into()],
+            |row| {
+                let time = |at| row.require::<TimestampWithTimeZone>(at).map(TimestampWithTimeZone::into_inner);
+                Ok((time(1)?, time(2)?))
+            },
+        )
+    })
 }
 
 /// So long that a chart has neither too few points nor too many, and that no more is read than is shown.

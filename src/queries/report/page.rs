@@ -117,7 +117,11 @@ fn time_charts(html: &mut Html, points: &[Point<'_>]) {
         "Of all statements together; what runs within functions is in the calls of the functions.",
     );
     charts::percentiles(html, points);
-    key(html, &PERCENTILES.map(|(_, label, class)| (label, class)));
+    let mut entries = PERCENTILES.map(|(_, label, class)| (label, class)).to_vec();
+    if charts::has_jobs(points) {
+        entries.push(charts::JOBS);
+    }
+    key(html, &entries);
     table(html, points, &PERCENTILES.map(|(key, label, _)| (key, label)), |value| {
         value.as_f64().map_or_else(|| "-".into(), time)
     });
@@ -305,7 +309,7 @@ mod tests {
             json!({
                 "started_at": format!("2026-01-01T{hour:02}:00:00+00:00"), "finished_at": "2026-01-01T23:00:00+00:00",
                 "calls": 1000, "p50_time": 0.2, "p95_time": 5.0, "p99_time": 70.0, "errors": hour, "timeouts": 1,
-                "histogram": [[0.2, 0.25, 900], [64.0, 80.0, 100]],
+                "histogram": [[0.2, 0.25, 900], [64.0, 80.0, 100]], "jobs": hour - 1,
             })
         };
         let row = json!({
@@ -346,7 +350,7 @@ mod tests {
     #[test]
     fn figures_are_in_it() {
         let page = render(&report("SELECT 1"), "hash");
-        for figure in ["1,234,567", "25.0 %", "31 % slower", "5 s in all", "other hours of the day", "2026-01-01 02:00"]
+        for figure in ["1,234,567", "25.0 %", "31 % slower", "5 s in all", "other hours of the day", "2026-01-01 02:00", "jobs at work: 1"]
         {
             assert!(page.contains(figure), "{figure}");
         }
