@@ -116,6 +116,15 @@ CROSS JOIN LATERAL (
 LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) k.owner
 WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
 
+-- One more argument is another function. The old ones stay, without defaults. Who might call them may call both, and nobody else; as
+-- privileges that were given, not as the extension's own, so that a dump has them.
+SELECT pg_catalog.set_config('pg_upkeep.' OPERATOR(pg_catalog.||) p.proname::pg_catalog.text, coalesce(p.proacl::pg_catalog.text, ''), true)
+FROM pg_catalog.pg_proc p
+WHERE p.oid OPERATOR(pg_catalog.=) ANY (ARRAY['upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text, text, interval, bigint, integer, double precision)'::pg_catalog.regprocedure,
+                                              'upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer, double precision)'::pg_catalog.regprocedure]::pg_catalog.oid[]);
+DROP FUNCTION upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text, text, interval, bigint, integer, double precision);
+DROP FUNCTION upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer, double precision);
+
 CREATE FUNCTION upkeep.backfill(
     target regclass,
     assignments text,
@@ -171,37 +180,77 @@ COMMENT ON FUNCTION upkeep.alter_job(uuid, interval, integer, text, text, text, 
 'the rest tightens the settings of these names (kB/s, 0..1, 1.01 and more). 0 takes a limit away again, and has batch_time follow '
 'the setting. Owner''s members. 22023 a value out of range.';
 
--- Functions with one more argument are other functions. Who may call the old ones may call them, and nobody else; as privileges that were
--- given, not as the extension's own, so that a dump has them.
+-- As it was until 0.9.0: dumps give and take privileges by this name (LAW 37).
+CREATE FUNCTION upkeep.backfill(
+    target regclass,
+    assignments text,
+    condition text,
+    name text,
+    workers integer,
+    batch_time interval,
+    on_error text,
+    paused boolean,
+    if_not_exists boolean,
+    options jsonb,
+    fill_new_rows boolean,
+    run_between text,
+    timezone text,
+    max_replica_lag interval,
+    max_replica_lag_bytes bigint,
+    max_wal_rate integer,
+    throttle_work_ratio double precision
+) RETURNS uuid
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE
+    AS 'SELECT upkeep.backfill($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, NULL::pg_catalog.float8)';
+COMMENT ON FUNCTION upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text, text, interval, bigint, integer,
+                                    double precision) IS
+'upkeep.backfill with all arguments but max_slowdown.';
+
+-- As it was until 0.9.0: dumps give and take privileges by this name (LAW 37).
+CREATE FUNCTION upkeep.alter_job(
+    job uuid,
+    batch_time interval,
+    workers integer,
+    name text,
+    run_between text,
+    timezone text,
+    max_replica_lag interval,
+    max_replica_lag_bytes bigint,
+    max_wal_rate integer,
+    throttle_work_ratio double precision
+) RETURNS uuid
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE
+    AS 'SELECT upkeep.alter_job($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, NULL::pg_catalog.float8)';
+COMMENT ON FUNCTION upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer, double precision) IS
+'upkeep.alter_job with all arguments but max_slowdown.';
+
 DO $do$
 DECLARE
-    pair record;
+    form pg_catalog.regprocedure;
     held record;
-    given pg_catalog.aclitem[];
+    given pg_catalog.text;
 BEGIN
-    FOR pair IN
-        SELECT o.old, o.new
-        FROM (VALUES ('upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text, text, interval, bigint, integer, double precision)'::pg_catalog.regprocedure,
-                      'upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text, text, interval, bigint, integer, double precision, double precision)'::pg_catalog.regprocedure),
-                     ('upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer, double precision)',
-                      'upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer, double precision, double precision)')) o(old, new)
+    FOR form IN
+        SELECT p.oid FROM pg_catalog.pg_proc p
+        WHERE p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
+          AND p.proname OPERATOR(pg_catalog.=) ANY (ARRAY['backfill', 'alter_job']::pg_catalog.name[])
     LOOP
-        SELECT p.proacl INTO given FROM pg_catalog.pg_proc p WHERE p.oid OPERATOR(pg_catalog.=) pair.old;
-        CONTINUE WHEN given IS NULL;
-        EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', pair.new::pg_catalog.regprocedure);
+        SELECT pg_catalog.current_setting('pg_upkeep.' OPERATOR(pg_catalog.||) p.proname::pg_catalog.text) INTO given
+        FROM pg_catalog.pg_proc p WHERE p.oid OPERATOR(pg_catalog.=) form::pg_catalog.oid;
+        CONTINUE WHEN given OPERATOR(pg_catalog.=) '';
+        EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', form);
         FOR held IN
-            SELECT CASE WHEN a.grantee OPERATOR(pg_catalog.=) 0 THEN 'PUBLIC'
-                        ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END AS grantee,
+            SELECT CASE WHEN a.grantee OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN 'PUBLIC'
+                        ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)::pg_catalog.text) END AS grantee,
                    CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END AS option
-            FROM pg_catalog.pg_proc p, pg_catalog.aclexplode(given) a
-            WHERE p.oid OPERATOR(pg_catalog.=) pair.old AND a.grantee OPERATOR(pg_catalog.<>) p.proowner
+            FROM pg_catalog.pg_proc p, pg_catalog.aclexplode(given::pg_catalog.aclitem[]) a
+            WHERE p.oid OPERATOR(pg_catalog.=) form::pg_catalog.oid AND a.grantee OPERATOR(pg_catalog.<>) p.proowner
         LOOP
-            EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %s%s', pair.new::pg_catalog.regprocedure, held.grantee, held.option);
+            EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %s%s', form, held.grantee, held.option);
         END LOOP;
         DELETE FROM pg_catalog.pg_init_privs i
-        WHERE i.objoid OPERATOR(pg_catalog.=) pair.new::pg_catalog.oid AND i.classoid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass;
+        WHERE i.objoid OPERATOR(pg_catalog.=) form::pg_catalog.oid
+          AND i.classoid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid;
     END LOOP;
 END
 $do$;
-DROP FUNCTION upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text, text, interval, bigint, integer, double precision);
-DROP FUNCTION upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer, double precision);

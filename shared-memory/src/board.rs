@@ -42,6 +42,8 @@ pub struct Board {
     words: [AtomicU64; SAMPLE_WORDS],
     /// How fast jobs may go: each of [`Pace`], the time last. Who reads in between takes some of it from the one before.
     pace: [AtomicU64; 8],
+    /// What all of them have worked, in µs.
+    worked: AtomicU64,
     /// How many positions were ever written.
     count: AtomicU64,
     positions: [Position; POSITIONS],
@@ -110,6 +112,7 @@ impl Board {
             sum: zero(),
             words: std::array::from_fn(|_| zero()),
             pace: std::array::from_fn(|_| zero()),
+            worked: zero(),
             count: zero(),
             positions: std::array::from_fn(|_| Position { wal: zero(), at: zero() }),
         }
@@ -205,6 +208,16 @@ impl Board {
         for (word, value) in self.pace.iter().zip(values) {
             word.store(value, Ordering::Release);
         }
+    }
+
+    /// A worker has worked so long since it last said so.
+    pub fn add_work(&self, time: Duration) {
+        self.worked.fetch_add(micros(time), Ordering::Relaxed);
+    }
+
+    /// What all workers have worked: the difference of two is what they did in between.
+    pub fn worked(&self) -> Duration {
+        Duration::from_micros(self.worked.load(Ordering::Relaxed))
     }
 
     /// `None`: nobody has ever said.
@@ -317,6 +330,9 @@ mod tests {
     #[test]
     fn a_pace_is_read_as_it_was_said() {
         let board = board();
+        board.add_work(SECOND);
+        board.add_work(SECOND);
+        assert_eq!(board.worked(), SECOND * 2);
         assert_eq!(board.pace(), None);
         let pace =
             Pace { share: 0.25, alone: true, workers: 2.0, cost: 0.7, felt: Some((1.1, 1.2)), rest_until: SECOND * 2, at: SECOND };

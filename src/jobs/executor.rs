@@ -251,7 +251,7 @@ impl Executor {
                     self.written = self.writing.take().unwrap_or(self.written);
                     self.tries = self.tries_left();
                     self.note_step(started.elapsed());
-                    self.make_wal_segments();
+                    self.make_wal_segment();
                     match next {
                         Next::Step => seat::works(),
                         Next::Wait(time) => {
@@ -291,14 +291,13 @@ impl Executor {
         }
     }
 
-    /// Beside others, so that none of them has to. A disk that is full is told of by whoever needs it.
-    fn make_wal_segments(&self) {
+    /// Beside others, so that none of them has to: one after a step. A disk that is full is told of by whoever needs it.
+    fn make_wal_segment(&self) {
         const AHEAD: u64 = 2;
-        if self.context.portions().wants_segments() {
-            let _ = transaction(|| {
-                system::make_wal_segments(AHEAD);
-                Ok(())
-            });
+        let portions = self.context.portions();
+        if portions.wants_segment() {
+            let made = transaction(|| Ok(system::make_wal_segment(AHEAD)));
+            portions.has_segments(!made.unwrap_or(false));
         }
     }
 

@@ -31,8 +31,8 @@ const MOST_IN_STEP: u32 = 50;
 const WAL_RATE: f64 = 100e6;
 /// The server's clock for waiting has no finer steps.
 const SHORTEST_REST: Duration = Duration::from_millis(1);
-/// A step that cannot be divided is not rested for without end.
-const LONGEST_REST: Duration = Duration::from_secs(1);
+/// What others feel changes: for a step that could not be divided no longer than this is rested at the pace of that time.
+const LONGEST_REST: Duration = Duration::from_secs(10);
 /// So much WAL that is not on disk is left to those who commit; a disk is as long at it as at a page.
 const UNFLUSHED: u64 = 128 << 10;
 /// In a rest within a step, how often to look whether somebody waits for one of its rows.
@@ -92,7 +92,7 @@ impl Portions {
     /// It is to take so long; with a limit on WAL its portions are small whatever its share.
     pub(super) fn begin(&self, share: f64, batch_time: Duration, has_wal_limit: bool) {
         self.share.set(share);
-        self.careful.set(share < 1.0 || has_wal_limit);
+        self.careful.set(share < 1.0 || has_wal_limit || self.view.has_company());
         self.step.set(batch_time);
         self.began.set(system::monotonic());
         self.at.set(self.began.get());
@@ -134,26 +134,36 @@ impl Portions {
             let now = system::monotonic();
             self.at.set(now);
             self.owed.set(self.owed.get().saturating_sub(now.saturating_sub(from)));
-            if lock::somebody_waits() {
+            if lock::somebody_waits() || self.view.has_changed(self.granted.get()) {
                 return false;
             }
         }
         true
     }
 
-    /// Between two steps: are WAL segments to be made, so that nobody else has to?
-    pub(super) fn wants_segments(&self) -> bool {
-        if !self.is_beside_others() {
-            return false;
+    /// Between two steps: is a WAL segment to be made, so that nobody else has to? Not while what others take without us is looked at; and
+    /// not where one is so large that it is a burst of its own.
+    pub(super) fn wants_segment(&self) -> bool {
+        const LARGEST: u64 = 64 << 20;
+        let bytes = system::wal_segment_bytes();
+        self.is_beside_others()
+            && bytes <= LARGEST
+            && self.segment.get() != system::wal_insert_position() / bytes
+            && !matches!(self.view.may(), May::RestUntil(_))
+    }
+
+    /// The next ones are there, as of now.
+    pub(super) fn has_segments(&self, all: bool) {
+        if all {
+            self.segment.set(system::wal_insert_position() / system::wal_segment_bytes());
         }
-        let segment = system::wal_insert_position() / system::wal_segment_bytes();
-        self.segment.replace(segment) != segment
     }
 
     /// The step has ended: the rest that it still owes.
     pub(super) fn end(&self) -> Duration {
         self.note();
-        self.owed.take().min(LONGEST_REST)
+        let owed = self.owed.take();
+        if self.granted.get() <= self.share.get() { owed.min(LONGEST_REST) } else { owed }
     }
 
     /// Enters what was done since the last time.
@@ -161,13 +171,19 @@ impl Portions {
         let (now, wal) = (system::monotonic(), system::own_wal_bytes());
         let took = now.saturating_sub(self.at.replace(now));
         let written = wal.wrapping_sub(self.wal.replace(wal));
-        self.owed.set(self.owed.get() + debt(took, written, self.share.get()));
+        let cost = cost(took, written);
+        self.view.worked(cost);
+        self.owed.set(self.owed.get() + debt(took, cost, self.share.get()));
     }
 }
 
-/// The rest that work is to be followed by.
-fn debt(took: Duration, wal: u64, share: f64) -> Duration {
-    let cost = took.max(Duration::from_secs_f64(wal as f64 / WAL_RATE));
+/// Of work, in time.
+fn cost(took: Duration, wal: u64) -> Duration {
+    took.max(Duration::from_secs_f64(wal as f64 / WAL_RATE))
+}
+
+/// The rest that it is to be followed by.
+fn debt(took: Duration, cost: Duration, share: f64) -> Duration {
     if share < 1.0 { cost.mul_f64(1.0 / share) - took } else { Duration::ZERO }
 }
 
@@ -179,10 +195,10 @@ mod tests {
 
     #[test]
     fn work_is_followed_by_rest() {
-        assert_eq!(debt(MS, 0, 0.25), 3 * MS);
-        assert_eq!(debt(10 * MS, 0, 1.0), Duration::ZERO);
+        assert_eq!(debt(MS, cost(MS, 0), 0.25), 3 * MS);
+        assert_eq!(debt(10 * MS, 10 * MS, 1.0), Duration::ZERO);
         // A megabyte in a millisecond keeps the disk busy for ten.
-        assert_eq!(debt(MS, 1_000_000, 0.5), 19 * MS);
+        assert_eq!(debt(MS, cost(MS, 1_000_000), 0.5), 19 * MS);
     }
 
     #[test]

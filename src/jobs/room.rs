@@ -158,9 +158,11 @@ fn waiting(segment: &Segment, now: u64) -> impl Iterator<Item = Waiting> {
     })
 }
 
-/// How many workers share what the application leaves.
+/// How many workers share what the application leaves. Who is held back by something else leaves it to the others.
 pub fn sharing(segment: &Segment) -> usize {
-    seated(segment, micros(system::monotonic())).filter(|(_, holder)| !holder.long).count()
+    const HELD_BACK: Duration = Duration::from_secs(1);
+    let shares = |holder: &Holder| !holder.long && holder.resting < HELD_BACK;
+    seated(segment, micros(system::monotonic())).filter(|(_, holder)| shares(holder)).count()
 }
 
 /// Does anybody wait for a worker?

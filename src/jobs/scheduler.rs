@@ -68,7 +68,6 @@ pub fn main(database: Oid) {
         sampler: Sampler::default(),
         slowdown: Watch::default(),
         samples_wanted: false,
-        slowdown_limited: false,
         elsewhere: false,
     }
     .run();
@@ -102,8 +101,6 @@ struct Scheduler {
     sampler: Sampler,
     slowdown: Watch,
     samples_wanted: bool,
-    /// There are jobs with a limit of their own on what others may feel.
-    slowdown_limited: bool,
     /// Executors that another scheduler has started were at work in the last look.
     elsewhere: bool,
 }
@@ -168,7 +165,7 @@ impl Scheduler {
             return next;
         }
         let workers = room::sharing(self.shared);
-        next.min(self.slowdown.visit(self.board, workers, self.slowdown_limited)).max(Duration::from_millis(1))
+        next.min(self.slowdown.visit(self.board, workers)).max(Duration::from_millis(1))
     }
 
     fn look(&mut self, wake: u32) -> Result<Found> {
@@ -251,7 +248,6 @@ impl Scheduler {
         let waiting: Vec<(Part, Duration)> =
             candidates.iter().filter_map(|candidate| Some((candidate.waits_for?, candidate.age))).collect();
         self.samples_wanted = candidates.iter().any(|candidate| candidate.throttled);
-        self.slowdown_limited = candidates.iter().any(|candidate| candidate.limits_slowdown);
         if self.samples_wanted {
             self.take_samples();
         }

@@ -176,7 +176,8 @@ fn say_that_it_waits(job: Uuid, slot: i32, rested: bool, reason: &str) -> Result
                 reason = coalesce((SELECT s.wait_reason FROM upkeep._job_slot s
                                    WHERE s.job OPERATOR(pg_catalog.=) j.id AND s.slot OPERATOR(pg_catalog.=) $2 AND $3), $4),
                 reason_detail = (SELECT s.wait_detail FROM upkeep._job_slot s
-                                 WHERE s.job OPERATOR(pg_catalog.=) j.id AND s.slot OPERATOR(pg_catalog.=) $2 AND $3),
+                                 WHERE s.job OPERATOR(pg_catalog.=) j.id AND s.slot OPERATOR(pg_catalog.=) $2 AND $3
+                                   AND s.wait_reason IS NOT NULL),
                 parked = CASE WHEN $3 THEN 'clock' WHEN parked IS NOT NULL THEN 'woken' END,
                 not_before = CASE WHEN $3 THEN pg_catalog.clock_timestamp()
                                                    OPERATOR(pg_catalog.+) '10 s'::pg_catalog.interval END

@@ -18,7 +18,7 @@ static MAX_SLOWDOWN: GucSetting<f64> = GucSetting::<f64>::new(1.2);
 static WORKER_NICE: GucSetting<i32> = GucSetting::<i32>::new(10);
 
 /// How many times as long statements of others may take, at least and at most.
-pub const SLOWDOWN_RANGE: RangeInclusive<f64> = 1.01..=100.0;
+pub const SLOWDOWN_RANGE: std::ops::RangeInclusive<f64> = 1.01..=100.0;
 /// Least and greatest share of the time at work.
 pub const WORK_RATIO_RANGE: std::ops::RangeInclusive<f64> = 0.01..=1.0;
 

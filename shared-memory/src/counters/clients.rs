@@ -27,13 +27,18 @@ struct Seen {
 
 /// Whose latencies these are: an entry for as long as it does not change hands, or commits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Whose(u32, u32);
+pub struct Whose {
+    number: u32,
+    generation: u32,
+    /// OID; 0: of all.
+    pub role: u32,
+}
 
-pub const COMMITS: Whose = Whose(u32::MAX, 0);
+pub const COMMITS: Whose = Whose::of(u32::MAX, 0, 0);
 
 impl Whose {
-    pub const fn of(number: u32, generation: u32) -> Self {
-        Whose(number, generation)
+    pub const fn of(number: u32, generation: u32, role: u32) -> Self {
+        Whose { number, generation, role }
     }
 }
 
@@ -73,7 +78,8 @@ impl Memory {
             let before = seen.counts.replace(counts);
             seen.ns = ns;
             if let (Some(before), Some(counts)) = (before, &seen.counts) {
-                see_difference(Whose::of(number, generation), counts, &before, &mut see);
+                let role = slot.who.load(Ordering::Relaxed) as u32;
+                see_difference(Whose::of(number, generation, role), counts, &before, &mut see);
             }
         }
         let mut commits = [0_u32; BUCKETS];

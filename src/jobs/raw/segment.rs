@@ -119,7 +119,7 @@ pub struct Segment {
     pub board: Board,
 }
 
-const VERSION: u32 = 6;
+const VERSION: u32 = 7;
 
 thread_local! {
     static ATTACHED: RefCell<Kept<*mut pg_sys::dsm_segment>> = const { RefCell::new(Kept::new()) };

@@ -19,6 +19,8 @@ const MOST: f64 = 20.0;
 const LONGEST: f64 = 11.513;
 /// Of a statement that has been seen less often nothing is known.
 const FEWEST: f64 = 20.0;
+/// No role says more than all others together: who has little to do but sleeps in a hundred sessions is not the application.
+const LARGEST_PART: f64 = 0.5;
 /// What is kept of the percentiles' latencies from one turn to the next: they are those of a minute or two.
 const KEEP_LATENCIES: f32 = 0.99;
 
@@ -148,7 +150,12 @@ impl Statements {
 
     /// What this turn of work and rest alone says.
     pub fn turn(&self) -> Option<Felt> {
-        compare(self.0.values().map(|statement| statement.turn))
+        compare(self.0.iter().map(|(whose, statement)| (whose.role, statement.turn)))
+    }
+
+    /// This turn does not count.
+    pub fn forget_turn(&mut self) {
+        self.0.values_mut().for_each(|statement| statement.turn = Pair::default());
     }
 
     /// A turn has passed. It is added to those before, of which so much is kept: what do they all say?
@@ -162,30 +169,61 @@ impl Statements {
             statement.calm.fade();
             statement.calm.calls() >= 0.5
         });
-        compare(self.0.values().map(|statement| statement.before))
+        compare(self.0.iter().map(|(whose, statement)| (whose.role, statement.before)))
+    }
+}
+
+/// What statements of one role say, all weighted by the time that they take.
+#[derive(Clone, Copy, Default)]
+struct Sum {
+    weight: f64,
+    /// Of the logarithms of latencies.
+    shift: f64,
+    at_work: f64,
+    at_rest: f64,
+    by_call: f64,
+}
+
+impl Sum {
+    fn add(&mut self, Pair { rest, work }: Pair) {
+        // Its time as it was: what has become slower does not weigh more for it.
+        let weight = rest.calls * rest.typical().exp();
+        self.weight += weight;
+        self.shift += weight * (work.typical() - rest.typical());
+        self.at_work += weight * work.above / work.calls;
+        self.at_rest += weight * rest.above / rest.calls;
+        self.by_call += weight * weight * (1.0 / work.calls + 1.0 / rest.calls);
+    }
+
+    fn merge(&mut self, other: Sum, part: f64) {
+        self.weight += other.weight * part;
+        self.shift += other.shift * part;
+        self.at_work += other.at_work * part;
+        self.at_rest += other.at_rest * part;
+        self.by_call += other.by_call * part * part;
     }
 }
 
 /// Merged over statements by the time that they take. `None`: of none of them there are enough calls on both sides.
-fn compare(statements: impl Iterator<Item = Pair>) -> Option<Felt> {
-    let (mut weights, mut shift, mut by_call) = (0.0, 0.0, 0.0);
-    let (mut at_work, mut at_rest) = (0.0, 0.0);
-    for Pair { rest, work } in statements {
-        if rest.calls < FEWEST || work.calls < FEWEST || rest.typical() > LONGEST {
-            continue;
+fn compare(statements: impl Iterator<Item = (u32, Pair)>) -> Option<Felt> {
+    let mut roles = HashMap::<u32, Sum>::new();
+    for (role, pair) in statements {
+        if pair.rest.calls >= FEWEST && pair.work.calls >= FEWEST && pair.rest.typical() <= LONGEST {
+            roles.entry(role).or_default().add(pair);
         }
-        // Its time as it was: what has become slower does not weigh more for it.
-        let weight = rest.calls * rest.typical().exp();
-        weights += weight;
-        shift += weight * (work.typical() - rest.typical());
-        by_call += weight * weight * (1.0 / work.calls + 1.0 / rest.calls);
-        at_work += weight * work.above / work.calls;
-        at_rest += weight * rest.above / rest.calls;
     }
-    (weights > 0.0).then(|| Felt {
-        typical: (shift / weights).exp(),
-        tail: slowdown_of_parts(at_work / weights, at_rest / weights),
-        calls: weights * weights / by_call,
+    let all: f64 = roles.values().map(|sum| sum.weight).sum();
+    let mut whole = Sum::default();
+    for sum in roles.values() {
+        let others = all - sum.weight;
+        let most = others * LARGEST_PART / (1.0 - LARGEST_PART);
+        let part = if others > 0.0 { (most / sum.weight).min(1.0) } else { 1.0 };
+        whole.merge(*sum, part);
+    }
+    (whole.weight > 0.0).then(|| Felt {
+        typical: (whole.shift / whole.weight).exp(),
+        tail: slowdown_of_parts(whole.at_work / whole.weight, whole.at_rest / whole.weight),
+        calls: whole.weight * whole.weight / whole.by_call,
     })
 }
 
@@ -248,15 +286,25 @@ mod tests {
     fn what_takes_the_time_counts() {
         let (short, long) = (exponential(100.0, 1000), exponential(50_000.0, 1000));
         let slower = exponential(100_000.0, 1000);
-        let other = Whose::of(1, 2);
+        let other = Whose::of(1, 2, 0);
         let felt = statements(&[(COMMITS, &short, &short), (other, &long, &slower)]).turn().unwrap();
         assert!((felt.typical - 2.0).abs() < 0.05, "{felt:?}");
     }
 
     #[test]
+    fn who_sleeps_in_many_sessions_is_not_the_application() {
+        let (application, sleeps) = (exponential(500.0, 1000), exponential(90_000.0, 100_000));
+        let slower = exponential(1000.0, 1000);
+        let of = |role| Whose::of(role, 2, role);
+        let felt =
+            statements(&[(of(10), &application, &slower), (of(11), &sleeps, &sleeps)]).turn().unwrap();
+        assert!(felt.typical > 1.3, "{felt:?}");
+    }
+
+    #[test]
     fn what_takes_longer_than_a_turn_tells_nothing() {
         let long = exponential(5e6, 1000);
-        let report = (Whose::of(1, 2), &long, &long);
+        let report = (Whose::of(1, 2, 0), &long, &long);
         assert_eq!(statements(&[report]).turn(), None);
         let felt = statements(&[(COMMITS, &exponential(100.0, 100), &exponential(200.0, 100)), report]).turn().unwrap();
         assert!((felt.typical - 2.0).abs() < 0.1, "{felt:?}");

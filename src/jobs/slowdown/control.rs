@@ -30,8 +30,16 @@ const STEP: f64 = 0.04;
 const MARGIN: f64 = 0.9;
 /// Never less than this part of the last share in one turn: one of them may be wrong.
 const DEEPEST: f64 = 0.25;
-/// What was felt in this turn is so many times what was expected, or the other way round: it is another load now.
+/// What was felt in this turn is so many times what was expected, or the other way round: it is another load now. If so many calls say
+/// so: fewer often do by chance.
 const SURPRISE: f64 = 1.5;
+const SURE: f64 = 100.0;
+/// What is kept of what was known before, at each turn: a few seconds' worth, or half a minute's when there is little to go by.
+const KEEP: (f64, f64) = (0.9, 0.985);
+/// Judged by so many calls, all is well known.
+const MANY: f64 = 400.0;
+/// Fewer calls are not judged by; what is expected of a job outweighs the first of them anyway.
+pub const FEWEST: f64 = 20.0;
 
 #[derive(Clone, Debug)]
 pub struct Control {
@@ -70,8 +78,17 @@ impl Control {
         self.share.clamp(LEAST, bounds.most.max(LEAST))
     }
 
-    /// Is what this last turn alone has felt beside what was known so far?
-    pub fn is_surprised(&self, turn: Felt, share: f64) -> bool {
+    /// How much of what was known before to keep after this turn: `before` is what was felt until then, at this share of work now.
+    pub fn keeps(&self, turn: Option<Felt>, before: Option<Felt>, share: f64) -> f64 {
+        match before {
+            _ if turn.is_some_and(|turn| turn.calls >= SURE && self.is_surprised(turn, share)) => 0.0,
+            Some(before) if before.calls >= MANY => KEEP.0,
+            _ => KEEP.1,
+        }
+    }
+
+    /// Is what this turn alone has felt beside what was known so far?
+    fn is_surprised(&self, turn: Felt, share: f64) -> bool {
         let expected = (1.0 + self.typical * share).max(1.0);
         !(1.0 / SURPRISE..=SURPRISE).contains(&(turn.typical / expected))
     }
@@ -106,7 +123,6 @@ mod tests {
     use super::*;
 
     const BOUNDS: Bounds = Bounds { limit: 1.2, most: 1.0 };
-    const KEEP: f64 = 0.9;
 
     /// Numbers that are spread as those of chance are, and the same each time.
     struct Chance(u64);
@@ -168,12 +184,14 @@ mod tests {
                     calls: pool[0] / 4.0,
                 };
                 let now = [self.calls, self.calls * seen.0, self.calls * seen.1, self.calls * share];
-                if self.control.is_surprised(felt(now), share) && self.calls >= 400.0 {
-                    self.pool = [0.0; 4];
-                }
-                self.pool.iter_mut().zip(now).for_each(|(sum, now)| *sum = *sum * KEEP + now);
-                if felt(self.pool).calls >= 50.0 {
-                    self.control.felt(felt(self.pool), self.pool[3] / self.pool[0], self.bounds);
+                let before = (self.pool[0] > 0.0).then(|| felt(self.pool));
+                let keep = self.control.keeps(Some(felt(now)), before, share);
+                self.pool.iter_mut().zip(now).for_each(|(sum, now)| *sum = *sum * keep + now);
+                match felt(self.pool) {
+                    felt if felt.calls >= FEWEST => {
+                        self.control.felt(felt, self.pool[3] / self.pool[0], self.bounds);
+                    }
+                    _ => self.control.unjudged(self.bounds),
                 }
             }
             self

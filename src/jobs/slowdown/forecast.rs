@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::control::LEAST;
 use super::pace;
 use crate::error::Result;
 use crate::jobs::{activity, registry};
@@ -22,7 +23,7 @@ pub struct Expected {
     pub because: String,
 }
 
-/// `None`: nothing is known, or nobody is given way to.
+/// No more of it than a job's owner sees of a job. `None`: nothing is known, or nobody is given way to.
 pub fn expected() -> Result<Option<Expected>> {
     let Some(limit) = settings::max_slowdown() else { return Ok(None) };
     let board = activity::launcher()?.and_then(|launcher| launcher.segment.board.pace());
@@ -41,8 +42,8 @@ pub fn expected() -> Result<Option<Expected>> {
 fn of_load(load: f64, processors: f64) -> Expected {
     let busy = (load / processors).min(BUSIEST);
     Expected {
-        share: (1.0 - busy).powi(2),
-        because: format!("beside the load of the last hour: {load:.1} statements at a time on {processors} processors"),
+        share: (1.0 - busy).powi(2).max(LEAST),
+        because: "by the load of the last hour".to_owned(),
     }
 }
 
@@ -54,6 +55,6 @@ mod tests {
     fn what_is_idle_is_left() {
         assert_eq!(of_load(0.0, 4.0).share, 1.0);
         assert_eq!(of_load(2.0, 4.0).share, 0.25);
-        assert!(of_load(400.0, 4.0).share > 0.0);
+        assert_eq!(of_load(400.0, 4.0).share, LEAST);
     }
 }

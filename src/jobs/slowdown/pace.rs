@@ -81,6 +81,19 @@ impl View {
         }
     }
 
+    /// Somebody is there, whether or not he feels anything.
+    pub fn has_company(&self) -> bool {
+        self.limit.get().is_some()
+            && self.board().and_then(Board::pace).is_some_and(|pace| !pace.alone)
+    }
+
+    /// Work that has cost so much.
+    pub fn worked(&self, time: Duration) {
+        if let Some(board) = self.board() {
+            board.add_work(time);
+        }
+    }
+
     /// How fast it goes, and why not faster. `None`: nothing slows it down.
     pub fn slowed(&self) -> Option<Slowed> {
         let limit = self.limit.get()?;
@@ -112,12 +125,16 @@ impl View {
 /// Of one worker. `company`: somebody has just come.
 pub fn share(pace: Pace, limit: f64, company: bool) -> f64 {
     let of_all = if pace.alone && !company { pace.workers } else { pace.share.min(left(limit, pace.cost)) };
-    (of_all / pace.workers.max(1.0)).clamp(LEAST, 1.0)
+    // The least is that of all together.
+    (of_all.max(LEAST) / pace.workers.max(1.0)).min(1.0)
 }
 
 /// As people read it.
 pub fn percent(share: f64) -> f64 {
-    (share * 100.0).round()
+    match share * 100.0 {
+        small if small < 1.0 => (small * 100.0).round() / 100.0,
+        percent => percent.round(),
+    }
 }
 
 /// Of a job, `None` if it goes at full speed.
@@ -133,7 +150,7 @@ pub fn described(pace: Pace, limit: f64) -> Option<String> {
         }
         Some((_, tail)) => format!("the application's p95 is {tail:.2}x"),
     };
-    let advice = if share > LEAST {
+    let advice = if share * pace.workers.max(1.0) > LEAST {
         String::new()
     } else {
         format!("; slower it does not get: max_slowdown is {limit}, and run_between would let it work in quiet hours")
@@ -169,7 +186,7 @@ mod tests {
         assert_eq!(share(Pace { alone: true, ..pace }, 1.2, true), 0.25, "somebody has just come");
         let own = share(Pace { cost: 0.9, ..pace }, 1.1, false);
         assert!((own - 0.05).abs() < 1e-9, "its own limit leaves it less: {own}");
-        assert_eq!(share(Pace { share: 0.0, ..pace }, 1.2, false), LEAST);
+        assert_eq!(share(Pace { share: 0.0, ..pace }, 1.2, false), LEAST / 2.0);
         assert_eq!(share(Pace { workers: 0.0, share: 0.3, ..pace }, 1.2, false), 0.3);
     }
 }

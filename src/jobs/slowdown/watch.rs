@@ -6,7 +6,7 @@ use pg_upkeep_memory::board::{Board, Pace};
 use pg_upkeep_memory::counters::Eye;
 
 use super::compare::{Felt, Statements};
-use super::control::{Bounds, Control};
+use super::control::{Bounds, Control, FEWEST};
 use super::crowd::Crowds;
 use crate::jobs::registry;
 use crate::server::{sessions, system};
@@ -16,35 +16,41 @@ use crate::settings;
 const SETTLE: Duration = Duration::from_millis(20);
 /// What is looked at of a rest.
 const REST: Duration = Duration::from_millis(120);
-/// A look at a rest that comes so late has seen work, too.
+/// A look that comes so late has seen something else, too.
 const LATE: Duration = Duration::from_millis(15);
 /// Work between two rests: somewhere between, so that nothing that comes regularly always falls into the one or the other.
 const WORK: (Duration, Duration) = (Duration::from_millis(300), Duration::from_millis(700));
-/// Where nobody counts statements, one looks so often at who is at one.
-const GLANCE: Duration = Duration::from_millis(10);
-/// With nobody there, one looks so often.
-const ALONE: Duration = Duration::from_millis(500);
 /// At full speed that nobody is disturbed by, rests are so much rarer.
 const RARE: u32 = 2;
+/// With nobody there, one looks so often: at first, and when that has lasted.
+const ALONE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
+/// Where nobody counts statements, one looks so often at who is at one.
+const GLANCE: Duration = Duration::from_millis(10);
+/// With fewer calls in a turn, and nobody at a statement, there is nobody to be noticed by.
+const NOBODY: u64 = 2;
+/// Jobs that work less than this part of the time are held back by something else: nothing is learnt of what they cost.
+const AT_WORK: f64 = 0.002;
 /// What was known so long ago still says where to begin.
 const REMEMBERED: Duration = Duration::from_secs(600);
-/// What is kept of what was known before, at each turn: a few seconds' worth, or half a minute's when there is little to go by.
-const KEEP: (f64, f64) = (0.9, 0.985);
-/// Judged by so many calls, all is well known.
-const MANY: f64 = 400.0;
-/// Fewer calls are not judged by; what is expected of a job outweighs the first of them anyway.
-const FEWEST: f64 = 20.0;
-/// With fewer in a look there is nobody to be noticed by.
-const NOBODY: u64 = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
-    /// Nobody was there.
-    Alone,
+    /// Nobody was there. The next look is so long after the last.
+    Alone(Duration),
     Work,
     /// All are coming to rest, and then rest until then.
     Settle(Duration),
     Rest(Duration),
+}
+
+/// Work of one turn.
+#[derive(Clone, Copy, Default)]
+struct Worked {
+    since: Duration,
+    /// On the board's account, as it began.
+    before: Duration,
+    /// The part of the time that was spent at it.
+    share: f64,
 }
 
 pub struct Watch {
@@ -60,6 +66,7 @@ pub struct Watch {
     begun: bool,
     /// Calls of this turn.
     calls: u64,
+    worked: Worked,
     /// The share of the work that is known, and how many calls that is known of; the older ones count less.
     share: f64,
     shared: f64,
@@ -77,10 +84,11 @@ impl Default for Watch {
             crowds: Crowds::default(),
             stalled: None,
             control: Control::default(),
-            phase: Phase::Alone,
+            phase: Phase::Alone(ALONE.0),
             next: Duration::ZERO,
             begun: false,
             calls: 0,
+            worked: Worked::default(),
             share: 0.0,
             shared: 0.0,
             chance: 0x2545_F491_4F6C_DD1D,
@@ -91,47 +99,54 @@ impl Default for Watch {
 }
 
 impl Watch {
-    /// Looks if it is time to, for so many workers that are at work. `own`: jobs have limits of their own. Returns when to come again.
-    pub fn visit(&mut self, board: &Board, workers: usize, own: bool) -> Duration {
+    /// Looks if it is time to, for so many workers that are at work. Returns when to come again.
+    pub fn visit(&mut self, board: &Board, workers: usize) -> Duration {
         let now = system::monotonic();
-        // Where only jobs have limits, those are theirs.
-        let Some(limit) = settings::max_slowdown().or(own.then_some(f64::INFINITY)) else { return ALONE };
-        let glances = !self.by_figures;
         if let Some(left) = self.next.checked_sub(now).filter(|left| !left.is_zero()) {
-            if glances {
+            if !self.by_figures {
                 self.glance();
             }
-            return if glances { left.min(GLANCE) } else { left };
+            return self.wait(left);
         }
+        // Where the server has no limit, jobs may have theirs.
+        let limit = settings::max_slowdown().unwrap_or(f64::INFINITY);
         let bounds = Bounds { limit, most: workers.max(1) as f64 };
-        if !std::mem::replace(&mut self.begun, true)
-            && let Some(pace) = board.pace().filter(|pace| now.saturating_sub(pace.at) < REMEMBERED)
-        {
-            self.control = Control::remembered(pace.share, pace.cost);
-        }
+        self.begin_watch(board, now);
         let counted = self.look(now);
-        self.turn(now, counted, bounds);
+        self.turn(board, now, counted, bounds);
         let rest_until = match self.phase {
-            Phase::Alone | Phase::Work => Duration::ZERO,
+            Phase::Alone(_) | Phase::Work => Duration::ZERO,
             Phase::Settle(until) | Phase::Rest(until) => until,
         };
         board.set_pace(Pace {
             share: self.control.share(bounds),
-            alone: self.phase == Phase::Alone,
+            alone: matches!(self.phase, Phase::Alone(_)),
             workers: bounds.most,
             cost: self.control.cost(),
             felt: self.felt.map(|felt| (felt.typical, felt.tail)),
             rest_until,
             at: now,
         });
-        let left = self.next.saturating_sub(now);
+        self.wait(self.next.saturating_sub(now))
+    }
+
+    fn wait(&self, left: Duration) -> Duration {
         if self.by_figures { left } else { left.min(GLANCE) }
+    }
+
+    /// Whoever has watched before, in another process perhaps, has learnt something.
+    fn begin_watch(&mut self, board: &Board, now: Duration) {
+        if !std::mem::replace(&mut self.begun, true)
+            && let Some(pace) = board.pace().filter(|pace| now.saturating_sub(pace.at) < REMEMBERED)
+        {
+            self.control = Control::remembered(pace.share, pace.cost);
+        }
     }
 
     /// Who is at a statement?
     fn glance(&mut self) {
         match self.phase {
-            Phase::Alone | Phase::Work => self.crowds.add(true, sessions::crowd()),
+            Phase::Alone(_) | Phase::Work => self.crowds.add(true, sessions::crowd()),
             Phase::Rest(_) => self.crowds.add(false, sessions::crowd()),
             Phase::Settle(_) => {}
         }
@@ -139,12 +154,12 @@ impl Watch {
 
     /// What the kernel says of the phase that ends.
     fn note_stalls(&mut self, now: Duration) {
-        let Some(total) = system::stalled() else { return };
-        if let (Some((since, before)), Phase::Work | Phase::Rest(_)) = (self.stalled, self.phase) {
+        let total = if self.by_figures { None } else { system::stalled() };
+        if let (Some(total), Some((since, before)), Phase::Work | Phase::Rest(_)) = (total, self.stalled, self.phase) {
             let new = std::array::from_fn(|of| total[of].saturating_sub(before[of]));
             self.crowds.stalled(self.phase == Phase::Work, now.saturating_sub(since), new);
         }
-        self.stalled = Some((now, total));
+        self.stalled = total.map(|total| (now, total));
     }
 
     /// Takes what has been executed since the last look. `false`: nobody counts.
@@ -156,41 +171,61 @@ impl Watch {
                 match phase {
                     Phase::Work => statements.work(whose, new),
                     Phase::Rest(until) if now < until + LATE => statements.rest(whose, new),
-                    Phase::Alone | Phase::Settle(_) | Phase::Rest(_) => {}
+                    Phase::Alone(_) | Phase::Settle(_) | Phase::Rest(_) => {}
                 }
             })
         })
     }
 
     /// The next phase begins; after a rest, what the turn has shown is judged.
-    fn turn(&mut self, now: Duration, counted: bool, bounds: Bounds) {
-        if !self.by_figures {
-            self.note_stalls(now);
-        }
-        let nobody = if counted { self.calls < NOBODY } else { self.crowds.is_empty() };
+    fn turn(&mut self, board: &Board, now: Duration, counted: bool, bounds: Bounds) {
+        self.note_stalls(now);
+        // Who is at a long statement, or stuck in one, has not been counted yet.
+        let somebody = || sessions::crowd().active > 0 || if counted { self.calls >= NOBODY } else { !self.crowds.is_empty() };
         match self.phase {
-            Phase::Alone | Phase::Rest(_) if nobody => self.begin(Phase::Alone, now + ALONE),
-            Phase::Alone | Phase::Work => self.begin(Phase::Settle(now + SETTLE + REST), now + SETTLE),
-            Phase::Settle(until) => {
-                let until = until.max(now + REST / 2);
-                self.begin(Phase::Rest(until), until);
+            Phase::Alone(last) if !somebody() => {
+                self.alone(now, (last * 2).min(ALONE.1), counted);
             }
-            Phase::Rest(_) => {
-                self.judge(bounds);
-                let until = now + self.irregular(self.control.share(bounds) >= bounds.most);
-                self.begin(Phase::Work, until);
+            Phase::Rest(_) if !somebody() => self.alone(now, ALONE.0, counted),
+            Phase::Alone(_) | Phase::Work => {
+                if self.phase == Phase::Work {
+                    let time = now.saturating_sub(self.worked.since).as_secs_f64();
+                    let worked = board.worked().saturating_sub(self.worked.before).as_secs_f64();
+                    self.worked.share = worked / time.max(f64::MIN_POSITIVE);
+                } else {
+                    self.crowds.forget_turn();
+                }
+                self.settle(now);
             }
-        }
-        match self.phase {
-            Phase::Alone => {
-                self.crowds.forget_turn();
-                self.by_figures = counted;
-                self.felt = None;
+            Phase::Settle(until) if until.saturating_sub(now) >= REST / 2 => self.begin(Phase::Rest(until), until),
+            // Too late to see a rest, or the end of it: they work again by now.
+            Phase::Settle(until) | Phase::Rest(until) => {
+                let seen = matches!(self.phase, Phase::Rest(_)) && now < until + LATE;
+                if seen && self.worked.share >= AT_WORK {
+                    self.judge(bounds);
+                } else {
+                    self.statements.forget_turn();
+                    self.crowds.forget_turn();
+                }
                 self.calls = 0;
+                self.worked = Worked { since: now, before: board.worked(), share: 0.0 };
+                let next = now + self.irregular(self.control.share(bounds) >= bounds.most);
+                self.begin(Phase::Work, next);
             }
-            Phase::Work => self.calls = 0,
-            Phase::Settle(_) | Phase::Rest(_) => {}
         }
+    }
+
+    fn alone(&mut self, now: Duration, pause: Duration, counted: bool) {
+        self.statements.forget_turn();
+        self.crowds.forget_turn();
+        self.by_figures = counted;
+        self.felt = None;
+        self.calls = 0;
+        self.begin(Phase::Alone(pause), now + pause);
+    }
+
+    fn settle(&mut self, now: Duration) {
+        self.begin(Phase::Settle(now + SETTLE + REST), now + SETTLE);
     }
 
     fn begin(&mut self, phase: Phase, next: Duration) {
@@ -199,15 +234,8 @@ impl Watch {
     }
 
     fn judge(&mut self, bounds: Bounds) {
-        let share = self.control.share(bounds);
-        let surprised =
-            self.statements.turn().is_some_and(|turn| turn.calls >= FEWEST && self.control.is_surprised(turn, share));
-        let known = self.felt.is_some_and(|felt| felt.calls >= MANY);
-        let keep = match (surprised, known) {
-            (true, _) => 0.0,
-            (false, true) => KEEP.0,
-            (false, false) => KEEP.1,
-        };
+        let share = self.worked.share;
+        let keep = self.control.keeps(self.statements.turn(), self.felt, share);
         let weight = (self.calls as f64).max(1.0);
         self.shared = self.shared * keep + weight;
         self.share += (share - self.share) * weight / self.shared;
@@ -215,6 +243,8 @@ impl Watch {
         let felt = figures.or(self.crowds.end_turn(keep)).filter(|felt| felt.calls >= FEWEST);
         match felt {
             Some(felt) => self.control.felt(felt, self.share, bounds),
+            // Somebody may be stuck.
+            None if sessions::crowd().active > 0 => {}
             None => self.control.unjudged(bounds),
         }
         self.felt = felt;

@@ -18,8 +18,6 @@ pub struct Candidate {
     pub owner: Oid,
     /// Limits of the server hold its steps back.
     pub throttled: bool,
-    /// It has a limit of its own on what others may feel.
-    pub limits_slowdown: bool,
     /// It works in one piece.
     pub long: bool,
     /// An executor has it in hand, started by an earlier scheduler perhaps.
@@ -64,8 +62,7 @@ pub fn candidates() -> Result<Vec<Candidate>> {
                     pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) j.not_before)
                 END,
                 pg_catalog.date_part('epoch', pg_catalog.now() OPERATOR(pg_catalog.-) j.created_at),
-                j.reason IS NOT NULL AND j.parked IS NULL, s.cursor IS NOT NULL,
-                j.max_slowdown IS NOT NULL
+                j.reason IS NOT NULL AND j.parked IS NULL, s.cursor IS NOT NULL
          FROM (
              SELECT r.* FROM upkeep._job r
              WHERE r.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running'])
@@ -98,7 +95,6 @@ pub fn candidates() -> Result<Vec<Candidate>> {
                 may_connect: row.require(7)?,
                 may_log_in: row.get(8)?.unwrap_or(false),
                 throttled: nature.throttled,
-                limits_slowdown: row.require(18)?,
                 // What cannot go on half way, and has no worker any more, only says what came of it.
                 long: nature.in_one_piece
                     && (nature.resumable || row.require::<bool>(4)? || !row.require::<bool>(17)?),

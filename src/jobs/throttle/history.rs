@@ -17,7 +17,10 @@ const EVENT_GAP: Duration = Duration::from_secs(60);
 pub struct History {
     /// Of the wait that goes on: its beginning.
     since: Option<Duration>,
+    /// What it was held back by, other than its pace.
     last: Option<Hold>,
+    /// The wait that goes on is not, or not only, for its pace.
+    is_held: bool,
     shown: Option<(String, Duration)>,
     /// The input whose event `throttled` has no `resumed` yet, since when, and whether by many short waits.
     open: Option<(Duration, bool)>,
@@ -58,7 +61,10 @@ impl History {
     /// it was parked.
     pub fn held(&mut self, hold: &Hold, told: bool, now: Duration) -> Option<String> {
         let since = *self.since.get_or_insert(now);
-        self.last = Some(hold.clone());
+        if !is_pace(hold.input) {
+            self.last = Some(hold.clone());
+            self.is_held = true;
+        }
         if now.saturating_sub(since) < WORTH_A_WORD {
             return None;
         }
@@ -94,6 +100,7 @@ impl History {
     pub fn released(&mut self, now: Duration) {
         let waited = self.since.take().map_or(Duration::ZERO, |since| now.saturating_sub(since));
         self.shown = None;
+        let waited = if std::mem::take(&mut self.is_held) { waited } else { Duration::ZERO };
         if let Some(ended) = self.ended {
             let all = now.saturating_sub(ended).as_secs_f64().max(1e-6);
             // The step before this wait is not in `all`: `step_ended` adds it.
@@ -113,7 +120,7 @@ impl History {
     }
 
     fn begin_paced(&mut self, now: Duration) {
-        let Some(Hold { input, reason, .. }) = self.last.clone().filter(|last| !is_pace(last.input)) else { return };
+        let Some(Hold { input, reason, .. }) = self.last.clone() else { return };
         if self.may_tell(input, now) {
             self.open = Some((now, true));
             self.tell(Event { event: "throttled", detail: reason });
@@ -133,7 +140,7 @@ impl History {
 
     /// Why the job is slow, while it waits more than it works, though never long at a time.
     pub fn pacing(&self) -> Option<&str> {
-        let last = self.last.as_ref().filter(|last| !is_pace(last.input))?;
+        let last = self.last.as_ref()?;
         (self.share > 0.5).then_some(last.reason.as_str())
     }
 

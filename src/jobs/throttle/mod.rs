@@ -71,6 +71,8 @@ pub struct Throttle {
     step_ended: Duration,
     consideration: Consideration,
     patience: Patience,
+    /// It works in portions, and can go slower.
+    paced: bool,
     /// How fast it goes if what others feel slows it down, and since when it has gone so slowly that it is told of.
     slowed: Option<Slowed>,
     slow_since: Option<Duration>,
@@ -96,6 +98,10 @@ impl Throttle {
             step_ended: Duration::ZERO,
             consideration: Consideration::default(),
             patience: Patience::default(),
+            paced: {
+                let nature = registry::nature(&job.kind);
+                nature.throttled && !nature.in_one_piece
+            },
             slowed: None,
             slow_since: None,
             history: History::default(),
@@ -118,7 +124,7 @@ impl Throttle {
         self.relid = table.map(|relid| relid.to_u32());
         let now = system::monotonic();
         let policy = Policy::of(settings::throttles(), &self.limits);
-        portions.view.limit(policy.slowdown);
+        portions.view.limit(policy.slowdown.filter(|_| self.paced));
         let by_wal = self.by_wal_rate(&policy, now);
         self.by_sample(&policy, now).or(by_wal).or_else(|| by_slowdown(portions, now)).or_else(|| self.by_rest(now))
     }
@@ -213,7 +219,7 @@ impl Throttle {
             self.pace(now.saturating_sub(self.step_ended), usual);
         }
         let policy = Policy::of(settings::throttles(), &self.limits);
-        portions.view.limit(policy.slowdown);
+        portions.view.limit(policy.slowdown.filter(|_| self.paced));
         let share = portions.grant(policy.work_ratio);
         self.slowed = portions.view.slowed();
         let considerate = self.consideration.batch_time(usual);

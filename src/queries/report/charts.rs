@@ -121,8 +121,8 @@ pub fn percentiles(html: &mut Html, points: &[Point<'_>]) {
     });
 }
 
-/// The stretches in which jobs were at work, behind everything else.
-pub const JOBS: (&str, &str) = ("jobs of pg_upkeep at work", "v3");
+/// The stretches in which jobs were under way, behind everything else.
+pub const JOBS: (&str, &str) = ("jobs of pg_upkeep under way", "v3");
 
 pub fn has_jobs(points: &[Point<'_>]) -> bool {
     points.iter().any(|point| point.number("jobs") > 0.0)
@@ -135,7 +135,7 @@ fn jobs(html: &mut Html, points: &[Point<'_>]) {
             "rect",
             &[("class", JOBS.1), ("fill-opacity", "0.15"), ("x", &x), ("y", "0"), ("width", &wide), ("height", &high)],
         );
-        let title = format!("{}: jobs at work: {}", moment(&point.value["started_at"]), point.number("jobs"));
+        let title = format!("{}: jobs under way: {}", moment(&point.value["started_at"]), point.number("jobs"));
         html.element("title", &[], &title).close();
     }
 }

@@ -133,14 +133,20 @@ fn report(window: Window) -> Result<Value> {
     }))
 }
 
-/// When jobs of this database worked: from their beginning to their end.
+/// When jobs of this database were under way: from their beginning to their end.
 fn jobs_at_work(window: Window) -> Result<Vec<(i64, i64)>> {
     spi::bookkeeping(|| {
         spi::query(
-            "SELECT j.started_at, coalesce(j.finished_at, pg_catalog.clock_timestamp()) FROM upkeep.jobs j
-             WHERE j.started_at OPERATOR(pg_catalog.<) $2
+            "SELECT j.started_at, coalesce(j.finished_at, pg_catalog.clock_timestamp()) FROM upkeep._job j
+             WHERE j.system_identifier OPERATOR(pg_catalog.=) $3 AND j.database OPERATOR(pg_catalog.=) $4
+               AND j.started_at OPERATOR(pg_catalog.<) $2
                AND coalesce(j.finished_at, pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.>) $1",
-            &[arguments::timestamp(window.since).into(), arguments::timestamp(window.until).into()],
+            &[
+                arguments::timestamp(window.since).into(),
+                arguments::timestamp(window.until).into(),
+                catalog::system_identifier().into(),
+                catalog::my_database().into(),
+            ],
             |row| {
                 let time = |at| row.require::<TimestampWithTimeZone>(at).map(TimestampWithTimeZone::into_inner);
                 Ok((time(1)?, time(2)?))

@@ -11,6 +11,8 @@ pub struct Crowd {
 }
 
 const CLASS: u32 = 0xFF00_0000;
+/// Who waits for his client has nothing to do; who sleeps wants to. In their main loops only those are that send WAL.
+const IDLE: [u32; 3] = [pg_sys::PG_WAIT_CLIENT, pg_sys::PG_WAIT_TIMEOUT, pg_sys::PG_WAIT_ACTIVITY];
 const WAITS: [u32; 4] = [pg_sys::PG_WAIT_LWLOCK, pg_sys::PG_WAIT_LOCK, pg_sys::PG_WAIT_IPC, pg_sys::PG_WAIT_IO];
 
 pub fn crowd() -> Crowd {
@@ -25,8 +27,7 @@ pub fn crowd() -> Crowd {
                 continue;
             }
             let class = std::ptr::read_volatile(&raw const (*process).wait_event_info) & CLASS;
-            // Who waits for his client has nothing to do; who sleeps wants to.
-            if class != pg_sys::PG_WAIT_CLIENT && class != pg_sys::PG_WAIT_TIMEOUT {
+            if !IDLE.contains(&class) {
                 crowd.active += 1;
                 crowd.waiting += u32::from(WAITS.contains(&class));
             }

@@ -47,29 +47,32 @@ pub fn own_wal_bytes() -> u64 {
     unsafe { pg_sys::pgWalUsage.wal_bytes }
 }
 
-/// Writes to disk what is in the log and not yet there, if it is more than this: whoever commits next would have to.
+/// Writes to disk what this transaction has put into the log, if more than this is not there yet: whoever commits next would have to.
 pub fn flush_wal(at_most: u64) {
-    let inserted = wal_insert_position();
-    if inserted.saturating_sub(wal_flush_position()) > at_most {
-        // SAFETY: in a process that writes WAL; up to where it has been written.
-        unsafe { pg_sys::XLogFlush(inserted) };
+    // SAFETY: the end of the last record of ours, which is in the log. (`GetXLogInsertRecPtr` may be beyond what there is, behind the
+    // header of a page that has not begun.)
+    unsafe {
+        let ours = pg_sys::XactLastRecEnd;
+        if ours.saturating_sub(wal_flush_position()) > at_most {
+            pg_sys::XLogFlush(ours);
+        }
     }
 }
 
-/// Makes the next WAL segments that are not there. Whoever comes to the end of one makes the next, writes all of it, and everybody who
-/// commits waits for him. Only in a transaction: it raises if the disk is full.
-pub fn make_wal_segments(ahead: u64) {
+/// Makes the first of the next WAL segments that is not there. Whoever comes to the end of one makes the next, writes all of it, and
+/// everybody who commits waits for him. `false`: they are there. Only in a transaction: it raises if the disk is full.
+pub fn make_wal_segment(ahead: u64) -> bool {
     let (bytes, next) = (wal_segment_bytes(), wal_insert_position() / wal_segment_bytes() + 1);
     // SAFETY: not in recovery.
     let timeline = unsafe { pg_sys::GetWALInsertionTimeLine() };
     let of_log = (1_u64 << 32) / bytes;
-    for segment in next..next + ahead {
-        let name = format!("pg_wal/{timeline:08X}{:08X}{:08X}", segment / of_log, segment % of_log);
-        if !Path::new(&name).exists() {
-            // SAFETY: as the server does itself; it gives back an open file.
-            unsafe { libc::close(pg_sys::XLogFileInit(segment, timeline)) };
-        }
-    }
+    let is_missing = |segment: &u64| {
+        !Path::new(&format!("pg_wal/{timeline:08X}{:08X}{:08X}", segment / of_log, segment % of_log)).exists()
+    };
+    let Some(missing) = (next..next + ahead).find(is_missing) else { return false };
+    // SAFETY: as the server does itself; it gives back an open file.
+    unsafe { libc::close(pg_sys::XLogFileInit(missing, timeline)) };
+    true
 }
 
 /// Bytes of a WAL segment.
