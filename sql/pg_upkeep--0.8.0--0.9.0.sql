@@ -202,8 +202,8 @@ CREATE FUNCTION upkeep.backfill(
 ) RETURNS uuid
     LANGUAGE sql VOLATILE PARALLEL UNSAFE
     AS 'SELECT upkeep.backfill($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, NULL::pg_catalog.float8)';
-COMMENT ON FUNCTION upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text, text, interval, bigint, integer,
-                                    double precision) IS
+COMMENT ON FUNCTION upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text,
+                                    text, interval, bigint, integer, double precision) IS
 'upkeep.backfill with all arguments but max_slowdown.';
 
 -- As it was until 0.9.0: dumps give and take privileges by this name (LAW 37).

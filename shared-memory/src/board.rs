@@ -334,8 +334,15 @@ mod tests {
         board.add_work(SECOND);
         assert_eq!(board.worked(), SECOND * 2);
         assert_eq!(board.pace(), None);
-        let pace =
-            Pace { share: 0.25, alone: true, workers: 2.0, cost: 0.7, felt: Some((1.1, 1.2)), rest_until: SECOND * 2, at: SECOND };
+        let pace = Pace {
+            share: 0.25,
+            alone: true,
+            workers: 2.0,
+            cost: 0.7,
+            felt: Some((1.1, 1.2)),
+            rest_until: SECOND * 2,
+            at: SECOND,
+        };
         for pace in [pace, Pace { felt: None, alone: false, ..pace }] {
             board.set_pace(pace);
             assert_eq!(board.pace(), Some(pace));

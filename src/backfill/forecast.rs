@@ -17,7 +17,9 @@ pub fn warnings(seconds: f64, wal_bytes: f64) -> Result<Vec<(&'static str, Strin
         );
         warnings.push(("pace", text));
     }
-    warnings.extend(Checkpoints::of_server().and_then(|it| it.warning(seconds, wal_bytes)).map(|text| ("checkpoints", text)));
+    warnings.extend(
+        Checkpoints::of_server().and_then(|it| it.warning(seconds, wal_bytes)).map(|text| ("checkpoints", text)),
+    );
     Ok(warnings)
 }
 

@@ -4,8 +4,8 @@ use pg_upkeep_memory::counters::{Eye, Whose};
 use pg_upkeep_memory::histogram::Histogram;
 
 use super::raw::memory;
-use crate::jobs::slowdown::Clients;
 use crate::error::Result;
+use crate::jobs::slowdown::Clients;
 use crate::server::spi;
 use crate::settings;
 

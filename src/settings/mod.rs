@@ -22,7 +22,7 @@ pub use queries::{
     query_retentions, report_queries, slow_query_min_duration, tracked,
 };
 pub use rows::{actor_place, allow_hard_delete};
-pub use throttles::{Throttles, SLOWDOWN_RANGE, WORK_RATIO_RANGE, max_slowdown, throttles, worker_nice};
+pub use throttles::{SLOWDOWN_RANGE, Throttles, WORK_RATIO_RANGE, max_slowdown, throttles, worker_nice};
 
 pub fn define() {
     jobs::define();

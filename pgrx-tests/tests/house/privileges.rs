@@ -624,7 +624,8 @@ fn who_may_call_a_function_stays_so_over_an_update() -> Result<()> {
     session.run(&format!(
         "DROP EXTENSION pg_upkeep;
          CREATE EXTENSION pg_upkeep VERSION '0.8.0';
-         DO $$BEGIN EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', (SELECT oid::regprocedure FROM pg_proc WHERE proname = 'backfill')); END$$;
+         DO $$BEGIN EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC',
+                                   (SELECT oid::regprocedure FROM pg_proc WHERE proname = 'backfill')); END$$;
          DO $$BEGIN EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO {friend} WITH GRANT OPTION',
                                    (SELECT oid::regprocedure FROM pg_proc WHERE proname = 'backfill')); END$$;
          ALTER EXTENSION pg_upkeep UPDATE"

@@ -296,8 +296,7 @@ mod tests {
         let (application, sleeps) = (exponential(500.0, 1000), exponential(90_000.0, 100_000));
         let slower = exponential(1000.0, 1000);
         let of = |role| Whose::of(role, 2, role);
-        let felt =
-            statements(&[(of(10), &application, &slower), (of(11), &sleeps, &sleeps)]).turn().unwrap();
+        let felt = statements(&[(of(10), &application, &slower), (of(11), &sleeps, &sleeps)]).turn().unwrap();
         assert!(felt.typical > 1.3, "{felt:?}");
     }
 

@@ -41,10 +41,7 @@ pub fn expected() -> Result<Option<Expected>> {
 /// A rule of thumb: the square of what is idle. Half of the time busy leaves a quarter of the speed.
 fn of_load(load: f64, processors: f64) -> Expected {
     let busy = (load / processors).min(BUSIEST);
-    Expected {
-        share: (1.0 - busy).powi(2).max(LEAST),
-        because: "by the load of the last hour".to_owned(),
-    }
+    Expected { share: (1.0 - busy).powi(2).max(LEAST), because: "by the load of the last hour".to_owned() }
 }
 
 #[cfg(test)]

@@ -83,8 +83,7 @@ impl View {
 
     /// Somebody is there, whether or not he feels anything.
     pub fn has_company(&self) -> bool {
-        self.limit.get().is_some()
-            && self.board().and_then(Board::pace).is_some_and(|pace| !pace.alone)
+        self.limit.get().is_some() && self.board().and_then(Board::pace).is_some_and(|pace| !pace.alone)
     }
 
     /// Work that has cost so much.

@@ -181,7 +181,8 @@ impl Watch {
     fn turn(&mut self, board: &Board, now: Duration, counted: bool, bounds: Bounds) {
         self.note_stalls(now);
         // Who is at a long statement, or stuck in one, has not been counted yet.
-        let somebody = || sessions::crowd().active > 0 || if counted { self.calls >= NOBODY } else { !self.crowds.is_empty() };
+        let somebody =
+            || sessions::crowd().active > 0 || if counted { self.calls >= NOBODY } else { !self.crowds.is_empty() };
         match self.phase {
             Phase::Alone(last) if !somebody() => {
                 self.alone(now, (last * 2).min(ALONE.1), counted);

@@ -114,7 +114,9 @@ pub fn live(job: Uuid) -> Result<Option<Live>> {
                 limits: limits(&row)?,
                 state: row.require(8)?,
                 workers: row.require(9)?,
-                batch_time: row.get::<i32>(10)?.map_or_else(settings::batch_time, |ms| Duration::from_millis(ms as u64)),
+                batch_time: row
+                    .get::<i32>(10)?
+                    .map_or_else(settings::batch_time, |ms| Duration::from_millis(ms as u64)),
             })
         })
     })?;

@@ -270,6 +270,7 @@ mod tests {
             wal_rate: None,
             ignored_standbys: "backup".into(),
             work_ratio: 1.0,
+            slowdown: None,
             archive_backlog: Some(64),
             free_disk: Some(1024 * MB),
         };

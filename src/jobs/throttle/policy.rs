@@ -89,7 +89,12 @@ mod tests {
 
     #[test]
     fn a_job_can_only_be_stricter_than_the_server() {
-        let looser = Limits { max_replica_lag: Some(60_000), throttle_work_ratio: Some(1.0), max_slowdown: Some(2.0), ..Limits::default() };
+        let looser = Limits {
+            max_replica_lag: Some(60_000),
+            throttle_work_ratio: Some(1.0),
+            max_slowdown: Some(2.0),
+            ..Limits::default()
+        };
         assert_eq!(Policy::of(server(), &looser), Policy::of(server(), &Limits::default()));
         let tighter = Limits {
             max_replica_lag: Some(1000),
@@ -103,7 +108,11 @@ mod tests {
         assert_eq!(policy.replica_lag, Some(Duration::from_secs(1)));
         assert_eq!((policy.replica_lag_bytes, policy.wal_rate, policy.work_ratio), (Some(5), Some(2048), 0.1));
         assert_eq!(policy.slowdown, Some(1.05));
-        assert_eq!(Policy::of(Throttles { slowdown: None, ..server() }, &tighter).slowdown, Some(1.05), "it has one all the same");
+        assert_eq!(
+            Policy::of(Throttles { slowdown: None, ..server() }, &tighter).slowdown,
+            Some(1.05),
+            "it has one all the same"
+        );
     }
 
     #[test]

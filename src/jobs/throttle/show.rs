@@ -84,7 +84,12 @@ fn of_pace(pace: Pace, limit: Option<f64>) -> Vec<Reading> {
         let threshold = |part: f64| limit.map(|limit| 1.0 + (limit - 1.0) * part);
         [of("typical statement", typical, "times", threshold(TYPICAL)), of("p95", tail, "times", threshold(1.0))]
     });
-    let speed = of("pace of each worker", pace::percent(pace::share(pace, limit.unwrap_or(f64::INFINITY), false)), "percent", None);
+    let speed = of(
+        "pace of each worker",
+        pace::percent(pace::share(pace, limit.unwrap_or(f64::INFINITY), false)),
+        "percent",
+        None,
+    );
     felt.into_iter().flatten().chain([speed]).collect()
 }
 

@@ -169,9 +169,8 @@ fn spin() -> Result<()> {
 
 fn begin(session: &mut Session, plan: &Plan, workers: u32) -> Result<String> {
     let assignments = plan.shape().assignments();
-    session.text(&format!(
-        "SELECT upkeep.backfill('{TABLE}', $${assignments}$$, 'label IS NULL', workers => {workers})"
-    ))
+    session
+        .text(&format!("SELECT upkeep.backfill('{TABLE}', $${assignments}$$, 'label IS NULL', workers => {workers})"))
 }
 
 /// Rows a second from now on, until most of them are done or it has been looked at for long enough. Looked at seldom: whoever looks is

@@ -20,8 +20,20 @@ struct Load {
 }
 
 const LOADS: [Load; 4] = [
-    Load { percent: 25, p50: Some((1.1, 1.05)), p95: Some((1.25, 1.15)), p99: Some((1.6, 1.25)), speed: Some((0.4, 0.7)) },
-    Load { percent: 50, p50: Some((1.1, 1.05)), p95: Some((1.25, 1.15)), p99: Some((1.6, 1.25)), speed: Some((0.25, 0.5)) },
+    Load {
+        percent: 25,
+        p50: Some((1.1, 1.05)),
+        p95: Some((1.25, 1.15)),
+        p99: Some((1.6, 1.25)),
+        speed: Some((0.4, 0.7)),
+    },
+    Load {
+        percent: 50,
+        p50: Some((1.1, 1.05)),
+        p95: Some((1.25, 1.15)),
+        p99: Some((1.6, 1.25)),
+        speed: Some((0.25, 0.5)),
+    },
     Load { percent: 75, p50: None, p95: Some((1.5, 1.2)), p99: Some((2.5, 1.5)), speed: Some((0.05, 0.2)) },
     Load { percent: 95, p50: None, p95: None, p99: None, speed: None },
 ];
@@ -33,7 +45,9 @@ pub fn measure(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()
         run: Box::new(move || beside::alone(cluster, plan, workers)),
     };
     let idle = alternate(plan.runs, &mut [alone("job alone, one worker", 1), alone("job alone, two workers", 2)])?;
-    LOADS.iter().try_for_each(|load| at(cluster, plan, report, load, (capacity * f64::from(load.percent) / 100.0) as u32, &idle))
+    LOADS.iter().try_for_each(|load| {
+        at(cluster, plan, report, load, (capacity * f64::from(load.percent) / 100.0) as u32, &idle)
+    })
 }
 
 fn at(cluster: &Cluster, plan: &Plan, report: &mut Report, load: &Load, rate: u32, idle: &[Series]) -> Result<()> {
