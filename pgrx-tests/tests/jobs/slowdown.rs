@@ -137,7 +137,8 @@ fn nobody_is_given_way_to_where_that_is_turned_off() -> Result<()> {
     let told: i64 = session
         .value(&format!("SELECT count(*) FROM upkeep.job_events WHERE job = '{job}' AND event = 'throttled'"))?;
     assert_eq!(told, 0);
-    assert_eq!(figure(&mut session, "pace of each worker")?, None);
+    let shown = "SELECT bool_or(throttling OR threshold IS NOT NULL) FROM upkeep.throttle WHERE input = 'slowdown'";
+    assert_eq!(session.text(shown)?, "f", "it is looked at, for jobs that have limits of their own");
     Ok(())
 }
 
