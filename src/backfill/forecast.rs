@@ -7,7 +7,8 @@ use crate::server::{catalog, system};
 /// Of a job that takes so long with nobody beside it, and writes so much WAL.
 pub fn warnings(seconds: f64, wal_bytes: f64) -> Result<Vec<(&'static str, String)>> {
     let mut warnings = Vec::new();
-    if let Some(expected) = forecast::expected()?.filter(|expected| expected.share < SLOW) {
+    let is_felt = |expected: &forecast::Expected| expected.share < SLOW && seconds / expected.share >= LONG;
+    if let Some(expected) = forecast::expected()?.filter(is_felt) {
         let text = format!(
             "it may go at {:.0} %, and take {} instead of {} ({})",
             expected.share * 100.0,
@@ -25,6 +26,8 @@ pub fn warnings(seconds: f64, wal_bytes: f64) -> Result<Vec<(&'static str, Strin
 
 /// A job that is nearly as fast as alone need not be told of.
 const SLOW: f64 = 0.9;
+/// Nor one that is over in no time.
+const LONG: f64 = 60.0;
 
 fn in_words(seconds: f64) -> String {
     match seconds {
