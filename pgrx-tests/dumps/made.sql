@@ -84,5 +84,16 @@ DO $$ BEGIN
 END $$;
 SELECT upkeep.pause(:'filling');
 CREATE OR REPLACE FUNCTION twice(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN 2 * n; END';
+
+-- Only in dumps from 0.8.0 on: a job that is parked until its hours begin, which is not before tomorrow.
+CREATE TABLE nights (id int PRIMARY KEY, n int);
+INSERT INTO nights SELECT g FROM generate_series(1, 50) g;
+SELECT upkeep.backfill('nights', 'n = id', 'n IS NULL', timezone => 'UTC', run_between => format('%s-%s',
+    to_char(now() AT TIME ZONE 'UTC' - '2 min'::interval, 'HH24:MI'),
+    to_char(now() AT TIME ZONE 'UTC' - '1 min'::interval, 'HH24:MI')));
+DO $$ BEGIN
+    WHILE NOT EXISTS (SELECT FROM upkeep.jobs WHERE target = 'public.nights' AND state = 'waiting')
+    LOOP COMMIT; PERFORM pg_sleep(0.02); END LOOP;
+END $$;
 RESET SESSION AUTHORIZATION;
 SELECT upkeep.stop_workers();

@@ -29,8 +29,9 @@ fn work_and_deletions_of_released_versions_mean_what_they_meant() -> Result<()> 
     // How long a change takes on a busy machine is not what this is about.
     let server = testing::server("released").own_identity().set("upkeep.ddl_lock_timeout", "10s").start()?;
     server.connect("postgres")?.run("CREATE ROLE keeper LOGIN")?;
-    for version in ["0.5.0", "0.6.0", "0.7.0"] {
+    for version in ["0.5.0", "0.6.0", "0.7.0", "0.8.0"] {
         let has_work_in_the_middle = !["0.5.0", "0.6.0"].contains(&version);
+        let has_parked_work = has_work_in_the_middle && version != "0.7.0";
         for (program, arguments, format) in WAYS {
             let database = format!("{version} by {program} {}", arguments[0]);
             let mut session = restored(&server, &database, program, arguments, &format!("{version}.{format}"))?;
@@ -43,6 +44,9 @@ fn work_and_deletions_of_released_versions_mean_what_they_meant() -> Result<()> 
             work_goes_on(&mut session)?;
             if has_work_in_the_middle {
                 work_in_the_middle_goes_on(&mut session)?;
+            }
+            if has_parked_work {
+                parked_work_goes_on(&mut session)?;
             }
             soft_delete_goes_on(&mut session)?;
         }
@@ -134,6 +138,17 @@ fn work_in_the_middle_goes_on(session: &mut Session) -> Result<()> {
     let again = "INSERT INTO products_live (id, sku, name, ean) VALUES";
     session.run(&format!("{again} (1001, 'sku 1', 'PRODUCT 1', 'ean 1')"))?;
     assert_eq!(sqlstate(session, &format!("{again} (1002, NULL, 'product 1', NULL)"))?, "23505");
+    Ok(())
+}
+
+/// After `resume_all`: it waits for its hours again (unless it is that minute of the day), and works when it is free of them.
+fn parked_work_goes_on(session: &mut Session) -> Result<()> {
+    let parked = job(session, "target = 'public.nights'")?;
+    let of_it = format!("FROM upkeep.jobs WHERE id = '{parked}'");
+    wait_for_text(session, &format!("SELECT state IN ('waiting', 'done') {of_it}"), "t")?;
+    session.run(&format!("SELECT upkeep.alter_job(id, run_between => '') {of_it} AND state <> 'done'"))?;
+    wait(session, &parked)?;
+    assert_eq!(session.text("SELECT count(*) FROM nights WHERE n IS DISTINCT FROM id")?, "0");
     Ok(())
 }
 
