@@ -121,9 +121,12 @@ WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin
 SELECT pg_catalog.set_config('pg_upkeep.' OPERATOR(pg_catalog.||) p.proname::pg_catalog.text, coalesce(p.proacl::pg_catalog.text, ''), true)
 FROM pg_catalog.pg_proc p
 WHERE p.oid OPERATOR(pg_catalog.=) ANY (ARRAY['upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text, text, interval, bigint, integer, double precision)'::pg_catalog.regprocedure,
-                                              'upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer, double precision)'::pg_catalog.regprocedure]::pg_catalog.oid[]);
+                                              'upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer, double precision)'::pg_catalog.regprocedure,
+                                              'upkeep.query_history(timestamptz, timestamptz, interval)'::pg_catalog.regprocedure]::pg_catalog.oid[]);
 DROP FUNCTION upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text, text, interval, bigint, integer, double precision);
 DROP FUNCTION upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer, double precision);
+-- It has one more column.
+DROP FUNCTION upkeep.query_history(timestamptz, timestamptz, interval);
 
 CREATE FUNCTION upkeep.backfill(
     target regclass,
@@ -224,6 +227,54 @@ CREATE FUNCTION upkeep.alter_job(
 COMMENT ON FUNCTION upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer, double precision) IS
 'upkeep.alter_job with all arguments but max_slowdown.';
 
+CREATE FUNCTION upkeep.query_history(
+    since timestamptz DEFAULT (pg_catalog.now() OPERATOR(pg_catalog.-) '1 day'::interval),
+    until timestamptz DEFAULT pg_catalog.now(),
+    bucket interval DEFAULT '1 hour'::interval)
+RETURNS TABLE (
+    started_at timestamptz,
+    finished_at timestamptz,
+    queryid bigint,
+    userid oid,
+    toplevel boolean,
+    calls bigint,
+    rows bigint,
+    total_time double precision,
+    mean_time double precision,
+    min_time double precision,
+    max_time double precision,
+    p50_time double precision,
+    p95_time double precision,
+    p99_time double precision,
+    errors bigint,
+    cancellations bigint,
+    timeouts bigint,
+    unknown_errors bigint,
+    shared_blks_hit bigint,
+    blks_read bigint,
+    blks_written bigint,
+    temp_blks_read bigint,
+    temp_blks_written bigint,
+    blk_read_time double precision,
+    blk_write_time double precision,
+    wal_bytes bigint,
+    jit_time double precision,
+    lossy boolean,
+    query text,
+    jobs integer
+)
+    LANGUAGE c STABLE PARALLEL UNSAFE ROWS 10000 COST 100000
+    AS 'MODULE_PATHNAME', 'upkeep_query_history_0_9_wrapper';
+COMMENT ON FUNCTION upkeep.query_history(timestamptz, timestamptz, interval) IS
+'What each statement cost, bucket by bucket (at least 1 minute; buckets of a day begin at midnight UTC), '
+'from the stored history of this database. Times in ms; percentiles are at most 11.1 % off; '
+'started_at and finished_at are those of what is stored within the bucket, and may reach beyond it where only coarser '
+'history is kept. Blocks, wal_bytes and jit_time come from pg_stat_statements, if it is there; '
+'lossy: it forgot some meanwhile, or a restart cut the interval short. queryid 0 is what could not be kept apart. '
+'queryid is null and query hidden for statements of roles that you are no member of, unless you are a member of '
+'pg_read_all_stats. jobs: how many jobs of this database were under way then. '
+'Errors: 22004 an argument is null, 22023 until is not after since, or no such bucket.';
+
 DO $do$
 DECLARE
     form pg_catalog.regprocedure;
@@ -233,7 +284,7 @@ BEGIN
     FOR form IN
         SELECT p.oid FROM pg_catalog.pg_proc p
         WHERE p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
-          AND p.proname OPERATOR(pg_catalog.=) ANY (ARRAY['backfill', 'alter_job']::pg_catalog.name[])
+          AND p.proname OPERATOR(pg_catalog.=) ANY (ARRAY['backfill', 'alter_job', 'query_history']::pg_catalog.name[])
     LOOP
         SELECT pg_catalog.current_setting('pg_upkeep.' OPERATOR(pg_catalog.||) p.proname::pg_catalog.text) INTO given
         FROM pg_catalog.pg_proc p WHERE p.oid OPERATOR(pg_catalog.=) form::pg_catalog.oid;

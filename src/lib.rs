@@ -40,7 +40,7 @@ static KINDS: [&dyn jobs::kind::Kind; 5] = [
 ];
 
 /// What a scheduler does on each look, in this order, besides starting executors.
-static CHORES: [&dyn jobs::chore::Chore; 9] = [
+static CHORES: [&dyn jobs::chore::Chore; 10] = [
     &jobs::chores::FOREIGN_JOBS,
     &jobs::chores::OWNERS,
     &jobs::chores::CLEAN_UP,
@@ -50,6 +50,7 @@ static CHORES: [&dyn jobs::chore::Chore; 9] = [
     &jobs::chores::OLD_JOBS,
     &jobs::chores::TOO_MANY,
     &jobs::chores::CANCELED,
+    &jobs::slowdown::unpaced::Unpaced,
 ];
 
 /// What the application feels of jobs is known from what is counted of its statements.

@@ -23,4 +23,5 @@ retired! {
     alter_job, since "0.2.0";
     upkeep_backfill_0_2, since "0.9.0";
     alter_job_0_2, since "0.9.0";
+    upkeep_query_history, since "0.9.0";
 }

@@ -18,6 +18,11 @@ pub fn warnings(seconds: f64, wal_bytes: f64) -> Result<Vec<(&'static str, Strin
         );
         warnings.push(("pace", text));
     }
+    if seconds >= LONG && forecast::is_blind() {
+        let text = "nobody counts what statements take: with shared_preload_libraries = 'pg_upkeep' (and upkeep.track_queries) the job \
+                    keeps to max_slowdown by what each of them takes; now it goes by how many sessions are at one, and what they wait for";
+        warnings.push(("figures", text.to_owned()));
+    }
     warnings.extend(
         Checkpoints::of_server().and_then(|it| it.warning(seconds, wal_bytes)).map(|text| ("checkpoints", text)),
     );

@@ -9,6 +9,7 @@ use super::assignment::Assignment;
 use super::kind::{Completion, Context, Event, Job, Kind, Nature, Outcome, Restart, Work};
 use super::retry::{self, Tries, Verdict, WaitsFor};
 use super::slot::{Taken, take};
+use super::slowdown::unpaced;
 use super::store::{self, End, Live, Told};
 use super::throttle::Throttle;
 use super::{children, queue, registry, seat, statement_of};
@@ -517,6 +518,7 @@ impl Executor {
     fn top_level(&self, sql: &str) -> Result<Completion> {
         spi::set_session("lock_timeout", "0");
         spi::set_session("synchronous_commit", &self.synchronous_commit);
+        unpaced::be_considerate();
         if self.work.writes_its_statements() {
             spi::unambiguous_session();
         }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::prelude::*;
 
-use super::arguments::{self, timestamp};
+use super::arguments::{self, Window, timestamp};
+use super::beside::Jobs;
 use super::reading::{self, Texts, Wish};
 use super::sums::{Figures, Key};
 use crate::error::Result;
@@ -14,7 +15,7 @@ use crate::server::raise::answer;
 
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity)]
-fn upkeep_query_history(
+fn upkeep_query_history_0_9(
     since: Option<TimestampWithTimeZone>,
     until: Option<TimestampWithTimeZone>,
     bucket: Option<Interval>,
@@ -50,9 +51,10 @@ fn upkeep_query_history(
         name!(jit_time, Option<f64>),
         name!(lossy, bool),
         name!(query, Option<String>),
+        name!(jobs, i32),
     ),
 > {
-    let (history, texts) = answer(read(since, until, bucket));
+    let (history, texts, jobs) = answer(read(since, until, bucket));
     TableIterator::new(history.into_iter().map(move |((_, key), Bucket { started_at, finished_at, figures })| {
         let (min_time, max_time) = figures.extremes();
         let c = figures.counters;
@@ -86,6 +88,7 @@ fn upkeep_query_history(
             c.map(|c| c.jit_time),
             figures.lossy,
             texts.get(&key),
+            i32::try_from(jobs.within(started_at, finished_at)).unwrap_or(i32::MAX),
         )
     }))
 }
@@ -108,7 +111,7 @@ fn read(
     since: Option<TimestampWithTimeZone>,
     until: Option<TimestampWithTimeZone>,
     bucket: Option<Interval>,
-) -> Result<(History, Texts)> {
+) -> Result<(History, Texts, Jobs)> {
     let window = arguments::window(since, until)?;
     let length = arguments::bucket(bucket)?;
     let mut history = History::new();
@@ -124,5 +127,7 @@ fn read(
         bucket.figures.add(&interval.figures);
     })?;
     let texts = Texts::of(history.keys().map(|&(_, key)| key))?;
-    Ok((history, texts))
+    let edges = history.values().map(|bucket| Window { since: bucket.started_at, until: bucket.finished_at });
+    let all = edges.reduce(|all, next| Window { since: all.since.min(next.since), until: all.until.max(next.until) });
+    Ok((history, texts, Jobs::of(all.unwrap_or(window))?))
 }

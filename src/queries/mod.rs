@@ -6,6 +6,7 @@ pub use pg_upkeep_memory::{figures, histogram};
 
 mod advice;
 pub mod arguments;
+mod beside;
 pub mod buckets;
 mod clients;
 pub mod counters;

@@ -9,6 +9,7 @@ mod fairness;
 mod held_workers;
 mod in_the_way;
 mod looks;
+mod noticed;
 mod owners_elsewhere;
 mod slowdown;
 mod step_limits;

@@ -34,10 +34,11 @@ RETURNS TABLE (
     wal_bytes bigint,
     jit_time double precision,
     lossy boolean,
-    query text
+    query text,
+    jobs integer
 )
     LANGUAGE c STABLE PARALLEL UNSAFE ROWS 10000 COST 100000
-    AS 'MODULE_PATHNAME', 'upkeep_query_history_wrapper';
+    AS 'MODULE_PATHNAME', 'upkeep_query_history_0_9_wrapper';
 COMMENT ON FUNCTION upkeep.query_history(timestamptz, timestamptz, interval) IS
 'What each statement cost, bucket by bucket (at least 1 minute; buckets of a day begin at midnight UTC), '
 'from the stored history of this database. Times in ms; percentiles are at most 11.1 % off; '
@@ -45,7 +46,8 @@ COMMENT ON FUNCTION upkeep.query_history(timestamptz, timestamptz, interval) IS
 'history is kept. Blocks, wal_bytes and jit_time come from pg_stat_statements, if it is there; '
 'lossy: it forgot some meanwhile, or a restart cut the interval short. queryid 0 is what could not be kept apart. '
 'queryid is null and query hidden for statements of roles that you are no member of, unless you are a member of '
-'pg_read_all_stats. Errors: 22004 an argument is null, 22023 until is not after since, or no such bucket.';
+'pg_read_all_stats. jobs: how many jobs of this database were under way then. '
+'Errors: 22004 an argument is null, 22023 until is not after since, or no such bucket.';
 
 CREATE FUNCTION upkeep.query_percentile(
     queryid bigint,

@@ -38,6 +38,11 @@ pub fn expected() -> Result<Option<Expected>> {
     Ok(clients.load()?.map(|load| of_load(load, system::processors())))
 }
 
+/// Jobs give way, and nobody counts what statements take.
+pub fn is_blind() -> bool {
+    settings::max_slowdown().is_some() && registry::clients().is_none_or(|clients| clients.calls().is_none())
+}
+
 /// A rule of thumb: the square of what is idle. Half of the time busy leaves a quarter of the speed.
 fn of_load(load: f64, processors: f64) -> Expected {
     let busy = (load / processors).min(BUSIEST);

@@ -2,14 +2,15 @@
 //!
 //! The scheduler that takes the samples ([`watch`]) lets all jobs rest for a moment now and then, compares what statements take while
 //! they work with what they take meanwhile ([`compare`]; where nobody counts, how many are at one, [`crowd`]), and from that says how fast
-//! they may go ([`control`]). Executors read it on
-//! the board, portion by portion ([`pace`]).
+//! they may go ([`control`]). Executors read it on the board, portion by portion ([`pace`]). Jobs that cannot be paced are told of when
+//! others notice them ([`unpaced`]).
 
 pub mod compare;
 pub mod control;
 pub mod crowd;
 pub mod forecast;
 pub mod pace;
+pub mod unpaced;
 pub mod watch;
 
 use std::fmt::Debug;
@@ -26,6 +27,9 @@ pub trait Clients: Debug + Sync {
 
     /// How many statements were at work at a time in the last hour, on average. `None`: nobody counts.
     fn load(&self) -> Result<Option<f64>>;
+
+    /// Gives what was executed in this database between these two times, in µs, as far as that is known by now.
+    fn stored(&self, since: i64, until: i64, see: &mut dyn FnMut(Whose, &Histogram)) -> Result<()>;
 
     /// How many statements there were: the difference of two is what has come in between, in the arithmetic that wraps round.
     fn calls(&self) -> Option<u32>;

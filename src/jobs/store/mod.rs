@@ -16,8 +16,9 @@ pub use candidates::{Candidate, candidates, is_free, seconds_to_next};
 pub use opened::{Live, Opened, failure, inherit_limits, live, open, retries, set_batch_time, set_limits};
 pub use parked::{let_go_on, park, unpark, wake_parents};
 pub use slots::{
-    End, MAX_ENDS, MAX_STRIKES, Slot, Told, adopt_leftover, attend_slot, is_alone, keep_answer, lock_shared,
-    lock_slot_at_once, note_failed_start, note_held_until, note_try, release_slot, save, set_wait_reason, write_shared,
+    AtWork, End, MAX_ENDS, MAX_STRIKES, Slot, Told, adopt_leftover, at_work, attend_slot, is_alone, keep_answer,
+    lock_shared, lock_slot_at_once, note_failed_start, note_held_until, note_try, release_slot, save, set_wait_reason,
+    write_shared,
 };
 pub use states::{
     CLEANUP_PENDING, NOT_LISTED, RESTORED, TOO_FEW_WORKERS, WAITS_FOR_TURN, WAITS_FOR_WORKER, add_event, cancel, fail,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pgrx::Uuid;
+use pgrx::datum::TimestampWithTimeZone;
 use serde_json::Value;
 
 use super::json;
@@ -82,6 +83,34 @@ pub fn attend_slot(job: Uuid, slot: i32, departed: impl Fn(i32) -> Option<End>) 
         &[job.into()],
     )?;
     Ok(Some(Slot { begins: begins > 0, ..slot }))
+}
+
+/// A worker at a job.
+pub struct AtWork {
+    pub job: Uuid,
+    pub pid: i32,
+    /// When it began, as a timestamp.
+    pub began: i64,
+}
+
+/// Who is at work on jobs of these kinds, but for those of which such an event has been told within this time.
+pub fn at_work(kinds: &[String], event: &str, within: Duration) -> Result<Vec<AtWork>> {
+    spi::query(
+        "SELECT j.id, s.pid, s.backend_start
+         FROM upkeep._job j
+         JOIN upkeep._job_slot s ON s.job OPERATOR(pg_catalog.=) j.id AND upkeep._is_executor(s.pid, s.backend_start)
+         WHERE j.state OPERATOR(pg_catalog.=) 'running' AND j.kind OPERATOR(pg_catalog.=) ANY ($1)
+           AND NOT EXISTS (
+               SELECT FROM upkeep._job_event e
+               WHERE e.job OPERATOR(pg_catalog.=) j.id AND e.event OPERATOR(pg_catalog.=) $2
+                 AND e.happened_at OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()
+                     OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => $3))",
+        &[kinds.to_vec().into(), event.into(), within.as_secs_f64().into()],
+        |row| {
+            let began = row.require::<TimestampWithTimeZone>(3)?.into_inner();
+            Ok(AtWork { job: row.require(1)?, pid: row.require(2)?, began })
+        },
+    )
 }
 
 /// Locks a slot, and looks only then whether somebody is at work on it: the server's list of processes is copied

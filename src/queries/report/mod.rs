@@ -10,6 +10,7 @@ use pgrx::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::arguments::{self, DAY, HOUR, MINUTE, Window};
+use super::beside::Jobs;
 use super::histogram::{BUCKETS, lower_edge, upper_edge};
 use super::reading::{self, Texts, Wish};
 use super::regressions::{self, Regression};
@@ -100,7 +101,7 @@ fn report(window: Window) -> Result<Value> {
     let top: Map<String, Value> = lists.iter().map(|(name, lines)| ((*name).to_owned(), list(lines))).collect();
     let mut summary = figures_json(&whole);
     summary.insert("statements".into(), statements.into());
-    let jobs = jobs_at_work(window)?;
+    let jobs = Jobs::of(window)?;
     let series: Vec<_> = series
         .into_values()
         .map(|(started_at, finished_at, figures)| {
@@ -108,8 +109,7 @@ fn report(window: Window) -> Result<Value> {
             point.insert("started_at".into(), iso(started_at).into());
             point.insert("finished_at".into(), iso(finished_at).into());
             point.insert("histogram".into(), histogram_json(&figures));
-            let beside = jobs.iter().filter(|(began, ended)| *began < finished_at && *ended > started_at).count();
-            point.insert("jobs".into(), beside.into());
+            point.insert("jobs".into(), jobs.within(started_at, finished_at).into());
             Value::Object(point)
         })
         .collect();
@@ -131,28 +131,6 @@ fn report(window: Window) -> Result<Value> {
         "top": top,
         "regressions": worse.iter().map(|found| regression_json(found, &texts)).collect::<Vec<_>>(),
     }))
-}
-
-/// When jobs of this database were under way: from their beginning to their end.
-fn jobs_at_work(window: Window) -> Result<Vec<(i64, i64)>> {
-    spi::bookkeeping(|| {
-        spi::query(
-            "SELECT j.started_at, coalesce(j.finished_at, pg_catalog.clock_timestamp()) FROM upkeep._job j
-             WHERE j.system_identifier OPERATOR(pg_catalog.=) $3 AND j.database OPERATOR(pg_catalog.=) $4
-               AND j.started_at OPERATOR(pg_catalog.<) $2
-               AND coalesce(j.finished_at, pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.>) $1",
-            &[
-                arguments::timestamp(window.since).into(),
-                arguments::timestamp(window.until).into(),
-                catalog::system_identifier().into(),
-                catalog::my_database().into(),
-            ],
-            |row| {
-                let time = |at| row.require::<TimestampWithTimeZone>(at).map(TimestampWithTimeZone::into_inner);
-                Ok((time(1)?, time(2)?))
-            },
-        )
-    })
 }
 
 /// So long that a chart has neither too few points nor too many, and that no more is read than is shown.
