@@ -3,6 +3,7 @@
 mod clock;
 mod copies;
 mod guardian;
+mod shim;
 mod template;
 
 use std::fs::{self, File};
@@ -65,6 +66,7 @@ pub struct ClusterBuilder {
     own_identity: bool,
     initdb_options: Vec<String>,
     clock: Option<i64>,
+    slow_disk: Option<Duration>,
 }
 
 impl ClusterBuilder {
@@ -120,6 +122,12 @@ impl ClusterBuilder {
         self
     }
 
+    /// With fsync, on a disk that takes so much longer to write WAL. Not together with a clock of its own.
+    pub fn slow_disk(mut self, longer: Duration) -> Self {
+        self.slow_disk = Some(longer);
+        self.durable().set("wal_sync_method", "fdatasync")
+    }
+
     pub fn start(self) -> Result<Cluster> {
         let dir = self.tree.room.clusters().join(&self.name);
         let mut cluster = Cluster {
@@ -137,6 +145,12 @@ impl ClusterBuilder {
             let clock = Clock::build(&cluster.scratch(), &cluster.tree.user)?;
             clock.set(seconds)?;
             cluster.clock = Some(clock);
+        }
+        if let Some(longer) = self.slow_disk {
+            let library = shim::build("disk", &cluster.scratch(), &cluster.tree.user)?;
+            let settings =
+                [("LD_PRELOAD", library.display().to_string()), ("UPKEEP_DISK", longer.as_micros().to_string())];
+            cluster.environment.extend(settings.map(|(name, value)| (name.to_owned(), value)));
         }
         if self.own_identity {
             template::initdb(&cluster.tree, &cluster.data(), &self.initdb_options)?;
@@ -174,6 +188,7 @@ impl Cluster {
             own_identity: false,
             initdb_options: Vec::new(),
             clock: None,
+            slow_disk: None,
         }
     }
 

@@ -7,11 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 
-use crate::command;
-use crate::paths;
+use super::shim;
 use crate::user::ServerUser;
-
-const SHIM: &str = "pgrx-tests/shim/clock.c";
 
 /// The shim and the file that tells it how wrong to go.
 #[derive(Debug)]
@@ -23,14 +20,9 @@ pub struct Clock {
 impl Clock {
     /// Builds the shim in a directory that the server's user can read. The clock is right until it is set.
     pub fn build(dir: &Path, user: &ServerUser) -> Result<Self> {
-        let clock = Self { library: dir.join("clock.so"), shift: dir.join("clock") };
-        let mut cc = Command::new("cc");
-        cc.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]).arg(&clock.library);
-        command::capture(cc.arg(paths::root().join(SHIM)))?;
+        let clock = Self { library: shim::build("clock", dir, user)?, shift: dir.join("clock") };
         clock.write(0)?;
-        for file in [&clock.library, &clock.shift] {
-            user.own(file)?;
-        }
+        user.own(&clock.shift)?;
         Ok(clock)
     }
 

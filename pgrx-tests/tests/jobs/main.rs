@@ -12,6 +12,7 @@ mod looks;
 mod noticed;
 mod owners_elsewhere;
 mod slowdown;
+mod slowdown_attacks;
 mod step_limits;
 mod throttling;
 mod turns;

@@ -33,9 +33,9 @@ fn who_waits_for_the_lock_of_a_command_is_told_of_once() -> Result<()> {
         "CREATE TABLE t (id int);
          CREATE PROCEDURE keep() LANGUAGE plpgsql AS $$BEGIN
              LOCK TABLE t; PERFORM pg_advisory_xact_lock(1);
-         END$$;
-         BEGIN; SELECT pg_advisory_xact_lock(1)",
+         END$$",
     )?;
+    session.run("BEGIN; SELECT pg_advisory_xact_lock(1)")?;
     let mut other = server.connect("postgres")?;
     let job = other.text("SELECT upkeep.run_in_background('CALL keep()')")?;
     wait_until("the command to have its lock", PATIENCE, || {
@@ -61,9 +61,9 @@ fn an_application_that_is_slower_beside_a_command_is_told_of() -> Result<()> {
          CREATE FUNCTION statement() RETURNS void LANGUAGE plpgsql AS $$BEGIN
              PERFORM pg_sleep(CASE WHEN (SELECT is_called FROM hurts) THEN 0.02 ELSE 0.002 END);
          END$$;
-         CREATE PROCEDURE hurt() LANGUAGE plpgsql AS $$BEGIN PERFORM nextval('hurts'), pg_advisory_xact_lock(1); END$$;
-         BEGIN; SELECT pg_advisory_xact_lock(1)",
+         CREATE PROCEDURE hurt() LANGUAGE plpgsql AS $$BEGIN PERFORM nextval('hurts'), pg_advisory_xact_lock(1); END$$",
     )?;
+    session.run("BEGIN; SELECT pg_advisory_xact_lock(1)")?;
     let ends: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
     let mut client = server.connect("postgres")?;
     let application = thread::spawn(move || {
@@ -104,11 +104,12 @@ fn vacuum_makes_the_pauses_that_autovacuum_makes() -> Result<()> {
     };
     assert_eq!(said(&mut session)?, "3ms");
     // Whoever has set it means it.
-    session.run("ALTER ROLE CURRENT_USER SET vacuum_cost_delay = 0")?;
-    assert_eq!(said(&mut session)?, "0");
-    session.run("ALTER ROLE CURRENT_USER RESET vacuum_cost_delay")?;
-    server.set("upkeep.max_slowdown", 0)?;
+    server.set("vacuum_cost_delay", 0)?;
     server.reload()?;
     assert_eq!(said(&mut session)?, "0");
+    server.set("vacuum_cost_delay", 1)?;
+    server.set("upkeep.max_slowdown", 0)?;
+    server.reload()?;
+    assert_eq!(said(&mut session)?, "1ms");
     Ok(())
 }

@@ -32,20 +32,28 @@ const FELT: &str = "
         PERFORM pg_sleep(0.01);
     END$$";
 
-struct Application {
+pub struct Application {
     ends: &'static AtomicBool,
     sessions: Vec<JoinHandle<Result<()>>>,
 }
 
 impl Application {
     /// Sessions that execute one statement after the other.
-    fn start(server: &Cluster, sessions: usize) -> Result<Self> {
+    pub fn start(server: &Cluster, sessions: usize) -> Result<Self> {
+        Self::of(server, sessions, |_| "SELECT statement()".to_owned())
+    }
+
+    /// The same with the statement that this gives for the session's first, second, .. turn.
+    pub fn of(server: &Cluster, sessions: usize, statement: fn(usize) -> String) -> Result<Self> {
         let ends: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
         let start = |_| {
             let mut session = server.connect("postgres")?;
             Ok(thread::spawn(move || {
-                while !ends.load(Ordering::Relaxed) {
-                    session.run("SELECT statement()")?;
+                for turn in 0.. {
+                    if ends.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    session.run(&statement(turn))?;
                 }
                 Ok(())
             }))
@@ -53,13 +61,13 @@ impl Application {
         Ok(Application { ends, sessions: (0..sessions).map(start).collect::<Result<_>>()? })
     }
 
-    fn end(self) -> Result<()> {
+    pub fn end(self) -> Result<()> {
         self.ends.store(true, Ordering::Relaxed);
         self.sessions.into_iter().try_for_each(|session| session.join().map_err(|_| anyhow!("a session panicked"))?)
     }
 }
 
-fn server(name: &str, configure: impl FnOnce(ClusterBuilder) -> ClusterBuilder) -> Result<(Cluster, Session)> {
+pub fn server(name: &str, configure: impl FnOnce(ClusterBuilder) -> ClusterBuilder) -> Result<(Cluster, Session)> {
     let server = configure(testing::server(name).set("upkeep.max_slowdown", 1.2)).start()?;
     let mut session = server.connect("postgres")?;
     session.run("CREATE EXTENSION pg_upkeep")?;
@@ -67,18 +75,18 @@ fn server(name: &str, configure: impl FnOnce(ClusterBuilder) -> ClusterBuilder) 
     Ok((server, session))
 }
 
-fn backfill(session: &mut Session, limit: &str) -> Result<String> {
+pub fn backfill(session: &mut Session, limit: &str) -> Result<String> {
     session.text(&format!("SELECT upkeep.backfill('t', 'n = fill()', 'n IS NULL'{limit})"))
 }
 
 /// `None` while it is not known. Slowly, so that it does not itself seem to be an application.
-fn figure(session: &mut Session, subject: &str) -> Result<Option<f64>> {
+pub fn figure(session: &mut Session, subject: &str) -> Result<Option<f64>> {
     let look = format!("SELECT value FROM upkeep.throttle WHERE input = 'slowdown' AND subject = '{subject}'");
     session.run("SELECT pg_sleep(0.7)")?;
     Ok(session.values(&look)?.pop())
 }
 
-fn wait_for_pace(session: &mut Session, job: &str, what: &str, is: impl Fn(f64) -> bool) -> Result<()> {
+pub fn wait_for_pace(session: &mut Session, job: &str, what: &str, is: impl Fn(f64) -> bool) -> Result<()> {
     let seen =
         wait_until(what, PATIENCE, || figure(session, "pace of each worker").is_ok_and(|pace| pace.is_some_and(&is)));
     seen.with_context(|| {

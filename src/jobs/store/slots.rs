@@ -103,8 +103,8 @@ pub fn at_work(kinds: &[String], event: &str, within: Duration) -> Result<Vec<At
            AND NOT EXISTS (
                SELECT FROM upkeep._job_event e
                WHERE e.job OPERATOR(pg_catalog.=) j.id AND e.event OPERATOR(pg_catalog.=) $2
-                 AND e.happened_at OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()
-                     OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => $3))",
+                 AND e.happened_at OPERATOR(pg_catalog.>)
+                     (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => $3)))",
         &[kinds.to_vec().into(), event.into(), within.as_secs_f64().into()],
         |row| {
             let began = row.require::<TimestampWithTimeZone>(3)?.into_inner();

@@ -1,0 +1,223 @@
+//! What might have a job go too fast, or not at all, beside an application: deaths, clocks, disks, locks, statements of all sorts.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process};
+use upkeep_tests::cluster::{ClusterBuilder, PATIENCE};
+use upkeep_tests::jobs::wait;
+use upkeep_tests::session::Session;
+use upkeep_tests::wait::{wait_for, wait_until};
+
+use crate::slowdown::{Application, backfill, figure, server, wait_for_pace};
+
+/// Neither too fast beside an application that feels it, in what is looked at next.
+fn gives_way(session: &mut Session, job: &str) -> Result<()> {
+    wait_for_pace(session, job, "the job to give way", |percent| percent <= 10.0)
+}
+
+fn has_all(session: &mut Session, job: &str) -> Result<()> {
+    wait_for_pace(session, job, "the job to have all of the time", |percent| percent == 100.0)
+}
+
+/// Of which none is wanted, so that a job does not wait for figures of the server.
+fn without_figures(server: ClusterBuilder) -> ClusterBuilder {
+    server
+        .preloaded()
+        .set("upkeep.max_replica_lag", -1)
+        .set("upkeep.max_archive_backlog", -1)
+        .set("upkeep.min_free_disk", 0)
+}
+
+fn scheduler(session: &mut Session) -> Result<i32> {
+    wait_for("a scheduler", PATIENCE, || {
+        let found: Vec<i32> =
+            session.values("SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_upkeep scheduler'")?;
+        Ok(found.first().copied())
+    })
+}
+
+#[test]
+fn an_application_that_comes_later_is_given_way_to() -> Result<()> {
+    let (server, mut session) = server("slowdown-later", ClusterBuilder::preloaded)?;
+    let job = backfill(&mut session, "")?;
+    has_all(&mut session, &job)?;
+    let application = Application::start(&server, 2)?;
+    gives_way(&mut session, &job)?;
+    application.end()?;
+    session.run(&format!("SELECT upkeep.cancel('{job}')"))
+}
+
+#[test]
+fn figures_of_somebody_who_looks_no_more_mean_the_slowest_pace() -> Result<()> {
+    let (_server, mut session) = server("slowdown-stale", without_figures)?;
+    let job = backfill(&mut session, "")?;
+    has_all(&mut session, &job)?;
+    let scheduler = Pid::from_raw(scheduler(&mut session)?).context("no process")?;
+    kill_process(scheduler, Signal::STOP)?;
+    let reason = format!("SELECT coalesce(wait_reason, '') FROM upkeep.jobs WHERE id = '{job}'");
+    let told = wait_until("the slowest pace", PATIENCE, || {
+        session.text(&reason).is_ok_and(|reason| reason == "goes at 1 %: nobody has looked at the server of late")
+    });
+    kill_process(scheduler, Signal::CONT)?;
+    told?;
+    has_all(&mut session, &job)?;
+    session.run(&format!("SELECT upkeep.cancel('{job}')"))
+}
+
+#[test]
+fn whoever_looks_may_be_killed() -> Result<()> {
+    let (server, mut session) = server("slowdown-killed", without_figures)?;
+    let job = backfill(&mut session, "")?;
+    has_all(&mut session, &job)?;
+    for who in ["scheduler", "launcher"] {
+        let pid = session.value::<i32>(&format!(
+            "SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_upkeep {who}' LIMIT 1"
+        ))?;
+        session = server.kill_and_recover(pid, "postgres")?;
+        let application = Application::start(&server, 2)?;
+        gives_way(&mut session, &job)?;
+        application.end()?;
+    }
+    has_all(&mut session, &job)?;
+    session.run(&format!("SELECT upkeep.cancel('{job}')"))
+}
+
+/// Beside an application whose clock is the server's: it is set to tomorrow, and to the day before yesterday.
+#[test]
+fn the_clock_may_be_set() -> Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() as i64;
+    let (server, mut session) = server("slowdown-clock", |server| server.preloaded().clock(now))?;
+    session.run(
+        "CREATE OR REPLACE FUNCTION busy(seconds float8) RETURNS void LANGUAGE plpgsql AS $$BEGIN
+             FOR i IN 1 .. (seconds * 2e7)::int LOOP END LOOP;
+         END$$",
+    )?;
+    let application = Application::start(&server, 2)?;
+    let job = backfill(&mut session, "")?;
+    for days in [0, 1, -2] {
+        server.set_clock(now + days * 86_400)?;
+        gives_way(&mut session, &job)?;
+        for _ in 0..3 {
+            let pace = figure(&mut session, "pace of each worker")?;
+            assert!(pace.is_some_and(|percent| percent < 50.0), "{days} days: {pace:?}");
+        }
+    }
+    application.end()?;
+    has_all(&mut session, &job)?;
+    session.run(&format!("SELECT upkeep.cancel('{job}')"))
+}
+
+/// Too many for any to be known by itself.
+#[test]
+fn five_thousand_kinds_of_statement_are_given_way_to() -> Result<()> {
+    let (server, mut session) = server("slowdown-kinds", ClusterBuilder::preloaded)?;
+    let application = Application::of(&server, 2, |turn| format!("SELECT statement() AS kind_{}", turn % 5000))?;
+    let job = backfill(&mut session, "")?;
+    gives_way(&mut session, &job)?;
+    application.end()?;
+    session.run(&format!("SELECT upkeep.cancel('{job}')"))
+}
+
+/// They take longer than it can be told what a job does to them, and do not stop it.
+#[test]
+fn statements_that_are_slow_anyway_do_not_stop_a_job() -> Result<()> {
+    let (server, mut session) = server("slowdown-slow", ClusterBuilder::preloaded)?;
+    let application = Application::of(&server, 2, |_| "SELECT pg_sleep(0.4)".to_owned())?;
+    let job = backfill(&mut session, "")?;
+    wait_for_pace(&mut session, &job, "the job to go faster than at first", |percent| percent >= 30.0)?;
+    application.end()?;
+    session.run(&format!("SELECT upkeep.cancel('{job}')"))
+}
+
+#[test]
+fn two_jobs_beside_a_long_transaction_share_what_is_left() -> Result<()> {
+    let (server, mut session) = server("slowdown-two", ClusterBuilder::preloaded)?;
+    session.run("CREATE TABLE u AS TABLE t; ALTER TABLE u ADD PRIMARY KEY (id)")?;
+    let mut long = server.connect("postgres")?;
+    long.run("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM t; UPDATE u SET n = 0 WHERE id = 1")?;
+    let application = Application::start(&server, 2)?;
+    let jobs = [
+        backfill(&mut session, ", workers => 2")?,
+        session.text("SELECT upkeep.backfill('u', 'n = fill()', 'n IS NULL', workers => 2)")?,
+    ];
+    gives_way(&mut session, &jobs[0])?;
+    for job in &jobs {
+        let reason = format!("SELECT wait_reason FROM upkeep.jobs WHERE id = '{job}'");
+        wait_until("both to say so", PATIENCE, || {
+            session.text(&reason).is_ok_and(|reason| reason.starts_with("goes at ") && reason.contains("application's"))
+        })?;
+    }
+    application.end()?;
+    long.run("COMMIT")?;
+    jobs.iter().try_for_each(|job| session.run(&format!("SELECT upkeep.cancel('{job}')")))
+}
+
+/// Commits of others wait for what the job has written: on a disk that takes its time, for long.
+#[test]
+fn commits_on_a_slow_disk_are_given_way_to() -> Result<()> {
+    let slow = |server: ClusterBuilder| server.preloaded().slow_disk(Duration::from_millis(5));
+    let (server, mut session) = server("slowdown-disk", slow)?;
+    session.run("CREATE TABLE log (at timestamptz)")?;
+    let application = Application::of(&server, 2, |_| "INSERT INTO log VALUES (now())".to_owned())?;
+    let job = session.text("SELECT upkeep.backfill('t', 'n = 1', 'n IS NULL', workers => 2)")?;
+    let told = wait_for("the job to give way", PATIENCE, || {
+        let reason = session.text(&format!("SELECT coalesce(wait_reason, '') FROM upkeep.jobs WHERE id = '{job}'"))?;
+        Ok(Some(reason).filter(|reason| reason.contains("the application's")))
+    })?;
+    assert!(told.starts_with("goes at "), "{told}");
+    application.end()?;
+    session.run(&format!("SELECT upkeep.cancel('{job}')"))
+}
+
+/// With `max_wal_size` far too small, checkpoints, and a standby whose replay every commit of the application waits for.
+#[test]
+fn checkpoints_and_a_standby_that_is_waited_for_harm_nobody() -> Result<()> {
+    let (mut server, mut session) = server("slowdown-standby", |server| {
+        server.preloaded().set("max_wal_size", "32MB").set("min_wal_size", "32MB")
+    })?;
+    session.run("DELETE FROM t WHERE id > 200000; UPDATE felt SET so = false; CREATE TABLE log (n int)")?;
+    let standby = server.standby("slowdown-standby")?;
+    server.set("synchronous_standby_names", "*")?;
+    server.set("synchronous_commit", "remote_apply")?;
+    server.reload()?;
+    let application = Application::of(&server, 2, |turn| format!("INSERT INTO log VALUES ({turn})"))?;
+    let job = backfill(&mut session, "")?;
+    for part in 1..=3 {
+        wait_until("rows to be filled", PATIENCE, || {
+            session.text("SELECT last_value FROM filled").is_ok_and(|n| n.parse::<i64>().unwrap_or(0) > part * 30_000)
+        })?;
+        session.run("CHECKPOINT")?;
+    }
+    wait(&mut session, &job)?;
+    application.end()?;
+    server.wait_for_standby(&standby)?;
+    let rows = "SELECT count(*), count(n), (SELECT count(*) FROM log) FROM t";
+    assert_eq!(standby.connect("postgres")?.text(rows)?, session.text(rows)?);
+    assert_eq!(session.text("SELECT count(*) FROM t WHERE n IS NULL")?, "0");
+    Ok(())
+}
+
+/// A thousandth of the rows gets half of the updates.
+#[test]
+fn hot_rows_of_the_table_lose_nothing() -> Result<()> {
+    let (server, mut session) = server("slowdown-hot", ClusterBuilder::preloaded)?;
+    session.run("DELETE FROM t WHERE id > 100000; ALTER TABLE t ADD hits int NOT NULL DEFAULT 0")?;
+    session.run("CREATE TABLE hits (n int)")?;
+    let update = |turn: usize| {
+        let id = if turn.is_multiple_of(2) { "1 + floor(random() * 100)" } else { "1 + floor(random() * 100000)" };
+        format!(
+            "WITH row AS (SELECT ({id})::int AS id OFFSET 0),
+                      hit AS (UPDATE t SET hits = hits + 1 FROM row WHERE t.id = row.id)
+                 INSERT INTO hits VALUES (1)"
+        )
+    };
+    let application = Application::of(&server, 4, update)?;
+    let job = backfill(&mut session, ", workers => 2")?;
+    wait(&mut session, &job)?;
+    application.end()?;
+    assert_eq!(session.text("SELECT count(*) FROM t WHERE n IS NULL")?, "0");
+    assert_eq!(session.text("SELECT sum(hits) = (SELECT sum(n) FROM hits) FROM t")?, "t");
+    assert_eq!(session.text(&format!("SELECT rows_left FROM upkeep.jobs WHERE id = '{job}'"))?, "0");
+    Ok(())
+}
