@@ -204,7 +204,7 @@ CREATE FUNCTION upkeep.backfill(
     throttle_work_ratio double precision
 ) RETURNS uuid
     LANGUAGE sql VOLATILE PARALLEL UNSAFE
-    AS 'SELECT upkeep.backfill($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, NULL::pg_catalog.float8)';
+    RETURN upkeep.backfill($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, NULL::pg_catalog.float8);
 COMMENT ON FUNCTION upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text,
                                     text, interval, bigint, integer, double precision) IS
 'upkeep.backfill with all arguments but max_slowdown.';
@@ -223,7 +223,7 @@ CREATE FUNCTION upkeep.alter_job(
     throttle_work_ratio double precision
 ) RETURNS uuid
     LANGUAGE sql VOLATILE PARALLEL UNSAFE
-    AS 'SELECT upkeep.alter_job($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, NULL::pg_catalog.float8)';
+    RETURN upkeep.alter_job($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, NULL::pg_catalog.float8);
 COMMENT ON FUNCTION upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer, double precision) IS
 'upkeep.alter_job with all arguments but max_slowdown.';
 
