@@ -85,25 +85,22 @@ pub fn compact_sizes(cluster: &Cluster, database: &str) -> Result<Sizes> {
 pub fn table(update: &Outcome, job: &Outcome, compact: Sizes, rows: f64) -> String {
     type Show = Box<dyn Fn(&Outcome) -> String>;
     let size = |bytes: f64, compact: f64| format!("{} ({:.2}x)", megabytes(bytes), bytes / compact);
-    let milliseconds = |ms: f64| format!("{ms:.1} ms");
-    let lines: [(&str, Show); 8] = [
+    let felt = |of: fn(Latency) -> f64| -> Show {
+        Box::new(move |o| {
+            let (before, during) = (of(o.before), of(o.during));
+            format!("{before:.1} -> {during:.1} ms ({:.2}x)", during / before)
+        })
+    };
+    let lines: [(&str, Show); 9] = [
         ("rows/s", Box::new(move |o| thousands(rows / o.seconds))),
         ("WAL", Box::new(|o| megabytes(o.work.wal))),
         ("table (x compact)", Box::new(move |o| size(o.sizes.table, compact.table))),
         ("indexes (x compact)", Box::new(move |o| size(o.sizes.indexes, compact.indexes))),
         ("HOT updates", Box::new(|o| format!("{:.0} %", o.work.hot_share * 100.0))),
-        (
-            "pgbench median, before -> during",
-            Box::new(move |o| format!("{} -> {}", milliseconds(o.before.median), milliseconds(o.during.median))),
-        ),
-        (
-            "pgbench p99, before -> during",
-            Box::new(move |o| format!("{} -> {}", milliseconds(o.before.p99), milliseconds(o.during.p99))),
-        ),
-        (
-            "pgbench worst, before -> during",
-            Box::new(move |o| format!("{} -> {}", milliseconds(o.before.worst), milliseconds(o.during.worst))),
-        ),
+        ("pgbench median, before -> during", felt(|latency| latency.median)),
+        ("pgbench p95, before -> during", felt(|latency| latency.p95)),
+        ("pgbench p99, before -> during", felt(|latency| latency.p99)),
+        ("pgbench worst, before -> during", felt(|latency| latency.worst)),
     ];
     let mut cells = vec![vec![String::new(), "one UPDATE".into(), "upkeep.backfill".into()]];
     cells.extend(lines.iter().map(|(name, show)| vec![(*name).to_owned(), show(update), show(job)]));

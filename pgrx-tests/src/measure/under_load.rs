@@ -1,9 +1,13 @@
 //! `cargo measure backfill-under-load`: what an application feels of a job, and what a job leaves of its standbys.
 
 mod beside;
+mod bursts;
+mod cost;
 mod latency;
 mod looks;
+mod mixes;
 mod rate;
+mod sizes;
 mod standby;
 mod waits;
 
@@ -27,6 +31,10 @@ pub struct Plan {
 const GROUPS: &[Group<Plan>] = &[
     Group { name: "waits", measure: waits::measure },
     Group { name: "latency", measure: latency::measure },
+    Group { name: "mixes", measure: mixes::measure },
+    Group { name: "bursts", measure: bursts::measure },
+    Group { name: "sizes", measure: sizes::measure },
+    Group { name: "cost", measure: cost::measure },
     Group { name: "standby", measure: standby::measure },
     Group { name: "rate", measure: rate::measure },
 ];

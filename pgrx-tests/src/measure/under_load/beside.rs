@@ -1,6 +1,7 @@
 //! One run: pgbench at a rate, alone, then beside some work, then alone again. What it feels is compared within the run, so that a
 //! busy minute of the machine hits both.
 
+use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,8 @@ use crate::measure::series::Sample;
 use crate::session::Session;
 use crate::wait::{wait_for, wait_until};
 
+/// What is purged.
+const DELETED: &str = "deleted";
 const SCALE: &str = "--scale=20";
 /// pgbench's own CPU time is on the same machine: prepared statements.
 const CLIENTS: [&str; 3] = ["--client=8", "--jobs=2", "--protocol=prepared"];
@@ -30,11 +33,68 @@ const SETTLE: Duration = Duration::from_secs(8);
 const LONGEST: Duration = Duration::from_secs(20);
 const MOST: f64 = 0.9;
 
+/// What pgbench does: at most so many transactions a second.
+#[derive(Clone, Copy)]
+pub struct Load {
+    pub script: Script,
+    pub rate: u32,
+}
+
+#[derive(Clone, Copy)]
+pub enum Script {
+    TpcB,
+    SelectOnly,
+    SimpleUpdate,
+    /// Updates of the table that the work is on: half of them of a thousandth of its rows.
+    HotRows,
+}
+
+impl Script {
+    fn options(self, cluster: &Cluster, plan: &Plan) -> Result<Vec<String>> {
+        let mut options: Vec<String> = CLIENTS.map(str::to_owned).to_vec();
+        options.push(match self {
+            Script::TpcB => "--builtin=tpcb-like".into(),
+            Script::SelectOnly => "--builtin=select-only".into(),
+            Script::SimpleUpdate => "--builtin=simple-update".into(),
+            Script::HotRows => {
+                let file = cluster.scratch().join("hot.sql");
+                let (hot, all) = (plan.rows / 1000, plan.rows);
+                let choice = format!(
+                    "\\if random(0, 1) = 1\n\\set id random(1, {hot})\n\\else\n\\set id random(1, {all})\n\\endif\n"
+                );
+                fs::write(&file, format!("{choice}UPDATE {TABLE} SET a = a + 1 WHERE id = :id;\n"))?;
+                format!("--file={}", file.display())
+            }
+        });
+        Ok(options)
+    }
+
+    /// Transactions a second as fast as it can.
+    pub fn capacity(self, cluster: &Cluster, plan: &Plan) -> Result<f64> {
+        if let Script::HotRows = self {
+            plan.shape().make_table(&mut cluster.connect(DATABASE)?)?;
+        }
+        let mut pgbench = cluster.client_command("pgbench", DATABASE);
+        let said = command::capture(pgbench.args(["--no-vacuum", "--time=15"]).args(self.options(cluster, plan)?))?;
+        let tps = said.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
+        tps.context("pgbench does not say how fast it was")
+    }
+}
+
+impl Load {
+    pub fn start(self, cluster: &Cluster, plan: &Plan) -> Result<Pgbench> {
+        let options = self.script.options(cluster, plan)?;
+        Pgbench::start_with(cluster, DATABASE, self.rate, &options.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+}
+
 #[derive(Clone, Copy)]
 pub enum Work {
     Nothing,
     /// With so many workers.
     Job(u32),
+    /// Of all rows of a table, that were deleted softly.
+    Purge,
     /// One worker that gives way to nobody.
     RudeJob,
     OneUpdate,
@@ -70,25 +130,20 @@ impl Felt {
 }
 
 /// Makes pgbench's tables. Gives the transactions a second that it can do.
-pub fn prepare(cluster: &Cluster) -> Result<f64> {
+pub fn prepare(cluster: &Cluster, plan: &Plan) -> Result<f64> {
     command::capture(cluster.client_command("pgbench", DATABASE).args(["--initialize", "--quiet", SCALE]))?;
-    let capacity = capacity(cluster)?;
+    let capacity = Script::TpcB.capacity(cluster, plan)?;
     println!("  pgbench alone, as fast as it can: {capacity:.0} transactions/s");
     Ok(capacity)
 }
 
-/// Transactions a second as fast as it can.
-fn capacity(cluster: &Cluster) -> Result<f64> {
-    let mut pgbench = cluster.client_command("pgbench", DATABASE);
-    let said = command::capture(pgbench.args(["--no-vacuum", "--time=15"]).args(CLIENTS))?;
-    let tps = said.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
-    tps.context("pgbench does not say how fast it was")
-}
-
-pub fn run(cluster: &Cluster, plan: &Plan, work: Work, rate: u32) -> Result<Felt> {
+pub fn run(cluster: &Cluster, plan: &Plan, work: Work, load: Load) -> Result<Felt> {
     let mut session = cluster.connect(DATABASE)?;
-    plan.shape().make_table(&mut session)?;
-    let pgbench = Pgbench::start_with(cluster, DATABASE, rate, &CLIENTS)?;
+    match work {
+        Work::Purge => make_deleted(&mut session, plan)?,
+        _ => plan.shape().make_table(&mut session)?,
+    }
+    let pgbench = load.start(cluster, plan)?;
     Span::pass(WARM_UP);
     let before = Span::pass(CALM);
     let job = begin_job(&mut session, plan, work)?;
@@ -130,11 +185,33 @@ fn begin_job(session: &mut Session, plan: &Plan, work: Work) -> Result<Option<St
             set_nice(session, "= 0", "0")?;
             1
         }
+        Work::Purge => 1,
         Work::Nothing | Work::OneUpdate | Work::Spinner => return Ok(None),
     };
-    let job = begin(session, plan, workers)?;
+    let job = match work {
+        Work::Purge => session.text(&format!("SELECT upkeep.purge_deleted('{DELETED}', '0')"))?,
+        _ => begin(session, plan, workers)?,
+    };
     Span::pass(SETTLE);
     Ok(Some(job))
+}
+
+/// Rows that were deleted softly, and are due.
+fn make_deleted(session: &mut Session, plan: &Plan) -> Result<()> {
+    session.run(&format!("DROP TABLE IF EXISTS {DELETED} CASCADE"))?;
+    session.run(&format!(
+        "CREATE TABLE {DELETED} (id bigint PRIMARY KEY, payload text) WITH (autovacuum_enabled = off);
+         SELECT upkeep.enable_soft_delete('{DELETED}');
+         CREATE INDEX ON {DELETED} (deleted_at) WHERE deleted_at IS NOT NULL;
+         SET session_replication_role = replica;
+         INSERT INTO {DELETED} (id, payload, deleted_at, deletion_id)
+         SELECT g, repeat('x', 100), now() - interval '1 day', '00000000-0000-0000-0000-000000000001'
+           FROM generate_series(1, {}) g;
+         RESET session_replication_role",
+        plan.rows
+    ))?;
+    session.run(&format!("VACUUM ANALYZE {DELETED}"))?;
+    session.run("CHECKPOINT")
 }
 
 /// Rows a second of what is no job, if it has any.
@@ -147,7 +224,7 @@ fn do_work(session: &mut Session, plan: &Plan, work: Work) -> Result<Option<f64>
             return Ok(Some(plan.rows as f64 / clock.elapsed().as_secs_f64()));
         }
         Work::Spinner => thread::spawn(spin).join().map_err(|_| anyhow!("the spinner panicked"))??,
-        Work::Nothing | Work::Job(_) | Work::RudeJob => thread::sleep(LONGEST),
+        Work::Nothing | Work::Job(_) | Work::Purge | Work::RudeJob => thread::sleep(LONGEST),
     }
     Ok(None)
 }
@@ -167,7 +244,7 @@ fn spin() -> Result<()> {
     Ok(())
 }
 
-fn begin(session: &mut Session, plan: &Plan, workers: u32) -> Result<String> {
+pub fn begin(session: &mut Session, plan: &Plan, workers: u32) -> Result<String> {
     let assignments = plan.shape().assignments();
     session
         .text(&format!("SELECT upkeep.backfill('{TABLE}', $${assignments}$$, 'label IS NULL', workers => {workers})"))
@@ -188,7 +265,7 @@ fn watch(session: &mut Session, plan: &Plan, job: &str) -> Result<f64> {
     }
 }
 
-fn end(session: &mut Session, job: &str) -> Result<()> {
+pub fn end(session: &mut Session, job: &str) -> Result<()> {
     session.run(&format!("SELECT upkeep.cancel('{job}')"))?;
     wait_for("the workers to leave", PATIENCE, || Ok(executors_of(session, job)?.is_empty().then_some(())))
 }

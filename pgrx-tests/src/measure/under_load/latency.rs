@@ -3,14 +3,14 @@
 use anyhow::Result;
 
 use super::Plan;
-use super::beside::{self, Work};
+use super::beside::{self, Load, Script, Work};
 use crate::cluster::Cluster;
 use crate::measure::report::Report;
 use crate::measure::series::{Series, Variant, alternate};
 use crate::measure::verdict::{Bound, Comparison, Measure};
 
 /// A part of what pgbench can do, and what it may feel then: must, goal.
-struct Load {
+struct Part {
     percent: u32,
     p50: Option<(f64, f64)>,
     p95: Option<(f64, f64)>,
@@ -19,41 +19,41 @@ struct Load {
     speed: Option<(f64, f64)>,
 }
 
-const LOADS: [Load; 4] = [
-    Load {
+const PARTS: [Part; 4] = [
+    Part {
         percent: 25,
         p50: Some((1.1, 1.05)),
         p95: Some((1.25, 1.15)),
         p99: Some((1.6, 1.25)),
         speed: Some((0.4, 0.7)),
     },
-    Load {
+    Part {
         percent: 50,
         p50: Some((1.1, 1.05)),
         p95: Some((1.25, 1.15)),
         p99: Some((1.6, 1.25)),
         speed: Some((0.25, 0.5)),
     },
-    Load { percent: 75, p50: None, p95: Some((1.5, 1.2)), p99: Some((2.5, 1.5)), speed: Some((0.05, 0.2)) },
-    Load { percent: 95, p50: None, p95: None, p99: None, speed: None },
+    Part { percent: 75, p50: None, p95: Some((1.5, 1.2)), p99: Some((2.5, 1.5)), speed: Some((0.05, 0.2)) },
+    Part { percent: 95, p50: None, p95: None, p99: None, speed: None },
 ];
 
 pub fn measure(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()> {
-    let capacity = beside::prepare(cluster)?;
+    let capacity = beside::prepare(cluster, plan)?;
     let alone = |name: &str, workers| Variant {
         name: name.into(),
         run: Box::new(move || beside::alone(cluster, plan, workers)),
     };
     let idle = alternate(plan.runs, &mut [alone("job alone, one worker", 1), alone("job alone, two workers", 2)])?;
-    LOADS.iter().try_for_each(|load| {
-        at(cluster, plan, report, load, (capacity * f64::from(load.percent) / 100.0) as u32, &idle)
+    PARTS.iter().try_for_each(|part| {
+        at(cluster, plan, report, part, (capacity * f64::from(part.percent) / 100.0) as u32, &idle)
     })
 }
 
-fn at(cluster: &Cluster, plan: &Plan, report: &mut Report, load: &Load, rate: u32, idle: &[Series]) -> Result<()> {
+fn at(cluster: &Cluster, plan: &Plan, report: &mut Report, part: &Part, rate: u32, idle: &[Series]) -> Result<()> {
     let beside = |name: &str, work| Variant {
         name: name.into(),
-        run: Box::new(move || Ok(beside::run(cluster, plan, work, rate)?.sample())),
+        run: Box::new(move || Ok(beside::run(cluster, plan, work, Load { script: Script::TpcB, rate })?.sample())),
     };
     let mut variants = [
         beside("beside nothing", Work::Nothing),
@@ -74,15 +74,15 @@ fn at(cluster: &Cluster, plan: &Plan, report: &mut Report, load: &Load, rate: u3
                 None => line,
             }
         };
-        lines.extend([felt("p50", "p50_x", load.p50), felt("p95", "p95_x", load.p95), felt("p99", "p99_x", load.p99)]);
+        lines.extend([felt("p50", "p50_x", part.p50), felt("p95", "p95_x", part.p95), felt("p99", "p99_x", part.p99)]);
         if let Some(alone) = at.checked_sub(1).and_then(|at| idle.get(at)) {
             let name = format!("{}: rows/s, x the job's alone", series.name);
             let line = Comparison::new(name, series, alone, Measure::Ratio("rows_per_s"));
-            lines.push(match load.speed {
+            lines.push(match part.speed {
                 Some((must, goal)) => line.must(Bound::AtLeast(must)).goal(Bound::AtLeast(goal)),
                 None => line,
             });
         }
     }
-    report.add(&format!("pgbench at {} % of what it can do, {rate} transactions/s", load.percent), &series, &lines)
+    report.add(&format!("pgbench at {} % of what it can do, {rate} transactions/s", part.percent), &series, &lines)
 }

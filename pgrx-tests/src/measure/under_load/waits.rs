@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::Plan;
-use super::beside::{self, Felt, Work};
+use super::beside::{self, Felt, Load, Script, Work};
 use super::looks::{Act, Look, WAITS};
 use crate::cluster::Cluster;
 use crate::demo::pgbench::{Latency, Transaction};
@@ -15,7 +15,7 @@ use crate::measure::series::{Sample, Variant, alternate};
 const BEFORE: f64 = 0.01;
 
 pub fn measure(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()> {
-    let rate = (beside::prepare(cluster)? / 2.0) as u32;
+    let rate = (beside::prepare(cluster, plan)? / 2.0) as u32;
     let contestants = [
         ("nothing", Work::Nothing),
         ("a job, one worker", Work::Job(1)),
@@ -26,7 +26,7 @@ pub fn measure(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()
     let mut variants = contestants.map(|(name, work)| Variant {
         name: name.into(),
         run: Box::new(move || {
-            let felt = beside::run(cluster, plan, work, rate)?;
+            let felt = beside::run(cluster, plan, work, Load { script: Script::TpcB, rate })?;
             println!("\n  beside {name}, second by second: transactions; ms; sessions that wait, on average\n");
             println!("{}", seconds(&felt));
             println!("  beside {name}, by what was going on when a transaction was under way\n\n{}", causes(&felt));
