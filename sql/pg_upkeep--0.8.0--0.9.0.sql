@@ -116,7 +116,7 @@ CROSS JOIN LATERAL (
 LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) k.owner
 WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
 
--- One more argument is another function. The old ones stay, without defaults. Who might call them may call both, and nobody else; as
+-- One more argument is another function. Who might call the old one may call it, and nobody else, whatever default privileges give; as
 -- privileges that were given, not as the extension's own, so that a dump has them.
 SELECT pg_catalog.set_config('pg_upkeep.' OPERATOR(pg_catalog.||) p.proname::pg_catalog.text, coalesce(p.proacl::pg_catalog.text, ''), true)
 FROM pg_catalog.pg_proc p
@@ -183,50 +183,6 @@ COMMENT ON FUNCTION upkeep.alter_job(uuid, interval, integer, text, text, text, 
 'the rest tightens the settings of these names (kB/s, 0..1, 1.01 and more). 0 takes a limit away again, and has batch_time follow '
 'the setting. Owner''s members. 22023 a value out of range.';
 
--- As it was until 0.9.0: dumps give and take privileges by this name (LAW 37).
-CREATE FUNCTION upkeep.backfill(
-    target regclass,
-    assignments text,
-    condition text,
-    name text,
-    workers integer,
-    batch_time interval,
-    on_error text,
-    paused boolean,
-    if_not_exists boolean,
-    options jsonb,
-    fill_new_rows boolean,
-    run_between text,
-    timezone text,
-    max_replica_lag interval,
-    max_replica_lag_bytes bigint,
-    max_wal_rate integer,
-    throttle_work_ratio double precision
-) RETURNS uuid
-    LANGUAGE sql VOLATILE PARALLEL UNSAFE
-    RETURN upkeep.backfill($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, NULL::pg_catalog.float8);
-COMMENT ON FUNCTION upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text,
-                                    text, interval, bigint, integer, double precision) IS
-'upkeep.backfill with all arguments but max_slowdown.';
-
--- As it was until 0.9.0: dumps give and take privileges by this name (LAW 37).
-CREATE FUNCTION upkeep.alter_job(
-    job uuid,
-    batch_time interval,
-    workers integer,
-    name text,
-    run_between text,
-    timezone text,
-    max_replica_lag interval,
-    max_replica_lag_bytes bigint,
-    max_wal_rate integer,
-    throttle_work_ratio double precision
-) RETURNS uuid
-    LANGUAGE sql VOLATILE PARALLEL UNSAFE
-    RETURN upkeep.alter_job($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, NULL::pg_catalog.float8);
-COMMENT ON FUNCTION upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer, double precision) IS
-'upkeep.alter_job with all arguments but max_slowdown.';
-
 CREATE FUNCTION upkeep.query_history(
     since timestamptz DEFAULT (pg_catalog.now() OPERATOR(pg_catalog.-) '1 day'::interval),
     until timestamptz DEFAULT pg_catalog.now(),
@@ -288,7 +244,19 @@ BEGIN
     LOOP
         SELECT pg_catalog.current_setting('pg_upkeep.' OPERATOR(pg_catalog.||) p.proname::pg_catalog.text) INTO given
         FROM pg_catalog.pg_proc p WHERE p.oid OPERATOR(pg_catalog.=) form::pg_catalog.oid;
-        CONTINUE WHEN given OPERATOR(pg_catalog.=) '';
+        FOR held IN
+            SELECT DISTINCT a.grantee FROM pg_catalog.pg_proc p, pg_catalog.aclexplode(p.proacl) a
+            WHERE p.oid OPERATOR(pg_catalog.=) form::pg_catalog.oid AND a.grantee OPERATOR(pg_catalog.<>) p.proowner
+        LOOP
+            EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM %s', form,
+                CASE WHEN held.grantee OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN 'PUBLIC'
+                     ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(held.grantee)::pg_catalog.text) END);
+        END LOOP;
+        -- What has never been given or taken is everybody's.
+        IF given OPERATOR(pg_catalog.=) '' THEN
+            EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO PUBLIC', form);
+            CONTINUE;
+        END IF;
         EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', form);
         FOR held IN
             SELECT CASE WHEN a.grantee OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN 'PUBLIC'

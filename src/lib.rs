@@ -105,6 +105,7 @@ pub extern "C-unwind" fn _PG_init() {
     server::raise::without_backtraces();
     settings::define();
     server::named::install();
+    server::grown::install();
     #[cfg(not(feature = "pg_test"))]
     jobs::registry::register(&KINDS, &CHORES, CLIENTS);
     #[cfg(feature = "pg_test")]

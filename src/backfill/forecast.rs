@@ -32,7 +32,7 @@ pub fn warnings(seconds: f64, wal_bytes: f64) -> Result<Vec<(&'static str, Strin
 /// A job that is nearly as fast as alone need not be told of.
 const SLOW: f64 = 0.9;
 /// Nor one that is over in no time.
-const LONG: f64 = 60.0;
+const LONG: f64 = 10.0;
 
 fn in_words(seconds: f64) -> String {
     match seconds {

@@ -22,9 +22,11 @@ pub struct Portion {
 /// With nobody to give way to: long enough to cost nothing, short enough that whoever comes is seen soon.
 const ALONE: Portion = Portion { time: Duration::from_millis(20), wal: u64::MAX };
 /// A commit that meets it in the log is no later than beside another commit of some size.
-const BESIDE_OTHERS: Portion = Portion { time: Duration::from_millis(1), wal: 64 << 10 };
-/// Beside others a transaction is no longer than this, rests included: so long its rows are locked.
+const BESIDE_OTHERS: Portion = Portion { time: Duration::from_millis(2), wal: 128 << 10 };
+/// Beside others a transaction is no longer than this, rests included: so long its rows are locked, unless somebody waits for one.
 const LONGEST_STEP: Duration = Duration::from_millis(40);
+/// But it does so much work: its beginning and end cost two milliseconds.
+const WORK_IN_STEP: Duration = Duration::from_millis(12);
 /// Each may be a subtransaction. With more than 64 of them everybody's looks at rows become slow.
 const MOST_IN_STEP: u32 = 50;
 /// What a disk is taken to write in a second.
@@ -102,7 +104,7 @@ impl Portions {
 
     /// How long a transaction should be, at this share of the time.
     pub(super) fn longest_step(share: f64, usual: Duration) -> Duration {
-        if share < 1.0 { usual.min(LONGEST_STEP) } else { usual }
+        if share < 1.0 { usual.min(LONGEST_STEP.max(WORK_IN_STEP.div_f64(share))) } else { usual }
     }
 
     pub fn is_beside_others(&self) -> bool {
@@ -207,5 +209,7 @@ mod tests {
         assert_eq!(Portions::longest_step(1.0, usual), usual);
         assert_eq!(Portions::longest_step(0.9, usual), LONGEST_STEP);
         assert_eq!(Portions::longest_step(0.9, 10 * MS), 10 * MS);
+        assert_eq!(Portions::longest_step(0.1, usual), 120 * MS);
+        assert_eq!(Portions::longest_step(0.01, usual), usual);
     }
 }

@@ -69,6 +69,8 @@ pub use raw::alteration;
 pub use raw::catalog;
 /// Functions that nobody may call until they are granted.
 pub use raw::grants;
+/// Functions that have more arguments than they had.
+pub use raw::grown;
 /// A table as storage.
 pub use raw::heap;
 /// Indexes: sizes, definitions and predicates.

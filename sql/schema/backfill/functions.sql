@@ -33,32 +33,6 @@ COMMENT ON FUNCTION upkeep.backfill(regclass, text, text, text, integer, interva
 '42710 name in use, 42501 a privilege is missing on the table or a partition, 55000 no key or a publication that '
 'refuses the update, 0A000 not a table for it.';
 
--- As it was until 0.9.0: dumps give and take privileges by this name (LAW 37).
-CREATE FUNCTION upkeep.backfill(
-    target regclass,
-    assignments text,
-    condition text,
-    name text,
-    workers integer,
-    batch_time interval,
-    on_error text,
-    paused boolean,
-    if_not_exists boolean,
-    options jsonb,
-    fill_new_rows boolean,
-    run_between text,
-    timezone text,
-    max_replica_lag interval,
-    max_replica_lag_bytes bigint,
-    max_wal_rate integer,
-    throttle_work_ratio double precision
-) RETURNS uuid
-    LANGUAGE sql VOLATILE PARALLEL UNSAFE
-    RETURN upkeep.backfill($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, NULL::pg_catalog.float8);
-COMMENT ON FUNCTION upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text,
-                                    text, interval, bigint, integer, double precision) IS
-'upkeep.backfill with all arguments but max_slowdown.';
-
 CREATE FUNCTION upkeep.explain_backfill(
     target regclass,
     assignments text,

@@ -52,24 +52,6 @@ COMMENT ON FUNCTION upkeep.alter_job(uuid, interval, integer, text, text, text, 
 'the rest tightens the settings of these names (kB/s, 0..1, 1.01 and more). 0 takes a limit away again, and has batch_time follow '
 'the setting. Owner''s members. 22023 a value out of range.';
 
--- As it was until 0.9.0: dumps give and take privileges by this name (LAW 37).
-CREATE FUNCTION upkeep.alter_job(
-    job uuid,
-    batch_time interval,
-    workers integer,
-    name text,
-    run_between text,
-    timezone text,
-    max_replica_lag interval,
-    max_replica_lag_bytes bigint,
-    max_wal_rate integer,
-    throttle_work_ratio double precision
-) RETURNS uuid
-    LANGUAGE sql VOLATILE PARALLEL UNSAFE
-    RETURN upkeep.alter_job($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, NULL::pg_catalog.float8);
-COMMENT ON FUNCTION upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer, double precision) IS
-'upkeep.alter_job with all arguments but max_slowdown.';
-
 CREATE FUNCTION upkeep.pause_all(reason text DEFAULT NULL) RETURNS integer
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pause_all_wrapper';
 COMMENT ON FUNCTION upkeep.pause_all(text) IS

@@ -21,6 +21,8 @@ use crate::server::catch::undone;
 use crate::server::repeated::Statement;
 use crate::server::{Oid, heap, spi, types, value};
 
+const MANY_BLOCKS: u32 = 64;
+
 /// The statements that are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Which {
@@ -43,6 +45,8 @@ pub struct Session {
     /// The statements name the table that was asked for: its row security applies.
     pub through_root: bool,
     table: Oid,
+    /// By places there is one way to its rows: its blocks. A table with few of them may as well be read as a whole.
+    by_places: bool,
     pub parts: Parts,
     statements: RefCell<HashMap<Which, Rc<Statement>>>,
 }
@@ -76,6 +80,7 @@ impl Session {
             names,
             through_root,
             table: if through_root { root } else { leaf.relid },
+            by_places: !through_root && heap::blocks(leaf.relid) >= MANY_BLOCKS,
             parts: definition::parts(reach, leaf.relid, definition, &analysis, key)?,
             statements: RefCell::default(),
         })
@@ -89,7 +94,10 @@ impl Session {
     pub fn statement(&self, which: Which) -> Rc<Statement> {
         Rc::clone(self.statements.borrow_mut().entry(which).or_insert_with(|| {
             let (sql, types) = self.text(which);
-            let statement = Statement::new(sql, &types).around(&self.parts.fragments());
+            let mut statement = Statement::new(sql, &types).around(&self.parts.fragments());
+            if self.by_places && matches!(which, Which::UpdateBlocks(_)) {
+                statement = statement.planned_once();
+            }
             statement.names(&[self.table]);
             Rc::new(statement)
         }))

@@ -195,6 +195,11 @@ impl Sum {
         self.by_call += weight * weight * (1.0 / work.calls + 1.0 / rest.calls);
     }
 
+    /// Nobody is faster because of a job: with what seems so, no role makes up for what others feel.
+    fn no_faster(self) -> Sum {
+        Sum { shift: self.shift.max(0.0), at_work: self.at_work.max(self.at_rest), ..self }
+    }
+
     fn merge(&mut self, other: Sum, part: f64) {
         self.weight += other.weight * part;
         self.shift += other.shift * part;
@@ -218,7 +223,7 @@ fn compare(statements: impl Iterator<Item = (u32, Pair)>) -> Option<Felt> {
         let others = all - sum.weight;
         let most = others * LARGEST_PART / (1.0 - LARGEST_PART);
         let part = if others > 0.0 { (most / sum.weight).min(1.0) } else { 1.0 };
-        whole.merge(*sum, part);
+        whole.merge(sum.no_faster(), part);
     }
     (whole.weight > 0.0).then(|| Felt {
         typical: (whole.shift / whole.weight).exp(),
@@ -298,6 +303,14 @@ mod tests {
         let of = |role| Whose::of(role, 2, role);
         let felt = statements(&[(of(10), &application, &slower), (of(11), &sleeps, &sleeps)]).turn().unwrap();
         assert!(felt.typical > 1.3, "{felt:?}");
+    }
+
+    #[test]
+    fn who_is_faster_beside_jobs_hides_nobody() {
+        let (usual, slower, faster) = (exponential(500.0, 1000), exponential(1000.0, 1000), exponential(50.0, 1000));
+        let of = |role| Whose::of(role, 2, role);
+        let felt = statements(&[(of(10), &usual, &slower), (of(11), &usual, &faster)]).turn().unwrap();
+        assert!(felt.typical > 1.3 && felt.tail > 1.3, "{felt:?}");
     }
 
     #[test]

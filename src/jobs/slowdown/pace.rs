@@ -145,9 +145,10 @@ pub fn described(pace: Pace, limit: f64) -> Option<String> {
     let why = match pace.felt {
         None => "too few statements of others to judge by yet".to_owned(),
         Some((typical, tail)) if typical - 1.0 > (tail - 1.0) * TYPICAL => {
-            format!("the application's typical statement takes {typical:.2}x")
+            let limit = 1.0 + (limit - 1.0) * TYPICAL;
+            format!("the application's typical statement takes {:.2}x, limit {limit:.2}x", typical.max(1.0))
         }
-        Some((_, tail)) => format!("the application's p95 is {tail:.2}x"),
+        Some((_, tail)) => format!("the application's p95 is {:.2}x, limit {limit:.2}x", tail.max(1.0)),
     };
     let advice = if share * pace.workers.max(1.0) > LEAST {
         String::new()
@@ -165,9 +166,14 @@ mod tests {
     fn people_read_how_fast_and_why_not_faster() {
         let pace = Pace { share: 0.76, workers: 2.0, felt: Some((1.01, 1.2)), ..Pace::default() };
         let text = |pace| described(pace, 1.2);
-        assert_eq!(text(pace).unwrap(), "goes at 38 % (the application's p95 is 1.20x)");
+        assert_eq!(text(pace).unwrap(), "goes at 38 % (the application's p95 is 1.20x, limit 1.20x)");
         let typical = Pace { felt: Some((1.3, 1.2)), ..pace };
-        assert_eq!(text(typical).unwrap(), "goes at 38 % (the application's typical statement takes 1.30x)");
+        assert_eq!(
+            text(typical).unwrap(),
+            "goes at 38 % (the application's typical statement takes 1.30x, limit 1.10x)"
+        );
+        let faster = Pace { felt: Some((0.9, 0.95)), ..pace };
+        assert_eq!(text(faster).unwrap(), "goes at 38 % (the application's p95 is 1.00x, limit 1.20x)");
         assert_eq!(
             text(Pace { felt: None, ..pace }).unwrap(),
             "goes at 38 % (too few statements of others to judge by yet)"

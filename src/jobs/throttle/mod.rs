@@ -29,7 +29,7 @@ use super::kind::{Event, Job};
 use super::limits::Limits;
 use super::portions::Portions;
 use super::registry;
-use super::slowdown::pace::{May, Slowed};
+use super::slowdown::pace::{self, May, Slowed};
 use crate::jobs::raw::segment;
 use crate::server::{Oid, catalog, lock, system};
 use crate::settings;
@@ -76,6 +76,8 @@ pub struct Throttle {
     /// How fast it goes if what others feel slows it down, and since when it has gone so slowly that it is told of.
     slowed: Option<Slowed>,
     slow_since: Option<Duration>,
+    /// The share of its time that its limits leave it.
+    ratio: f64,
     pub history: History,
 }
 
@@ -104,6 +106,7 @@ impl Throttle {
             },
             slowed: None,
             slow_since: None,
+            ratio: 1.0,
             history: History::default(),
         }
     }
@@ -221,7 +224,8 @@ impl Throttle {
         let policy = Policy::of(settings::throttles(), &self.limits);
         portions.view.limit(policy.slowdown.filter(|_| self.paced));
         let share = portions.grant(policy.work_ratio);
-        self.slowed = portions.view.slowed();
+        self.slowed = portions.view.slowed().filter(|slowed| slowed.share < policy.work_ratio);
+        self.ratio = policy.work_ratio;
         let considerate = self.consideration.batch_time(usual);
         let paced = self.paced_batch.map_or(considerate, |paced| paced.min(considerate));
         let batch_time = Portions::longest_step(share, paced);
@@ -229,9 +233,11 @@ impl Throttle {
         batch_time
     }
 
-    /// How fast the job goes, and why not faster, if what others feel slows it down.
+    /// How fast the job goes, and why not faster.
     pub fn slowed(&self) -> Option<String> {
-        self.slowed.as_ref().map(|slowed| slowed.text.clone())
+        let by_ratio = || format!("goes at {} % (throttle_work_ratio)", pace::percent(self.ratio));
+        let by_others = self.slowed.as_ref().map(|slowed| slowed.text.clone());
+        by_others.or_else(|| (self.paced && self.ratio < 1.0).then(by_ratio))
     }
 
     /// Half of the time, and less, is told of when it lasts.

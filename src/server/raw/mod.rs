@@ -18,6 +18,7 @@ pub mod encoding;
 mod finfo;
 pub mod function;
 pub mod grants;
+pub mod grown;
 pub mod guc;
 pub mod heap;
 mod identity;

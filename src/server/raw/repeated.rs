@@ -53,6 +53,8 @@ pub struct Statement {
     types: Vec<pg_sys::Oid>,
     plan: Cell<pg_sys::SPIPlanPtr>,
     has_fragments: bool,
+    /// One plan for whatever the parameters are.
+    generic: bool,
     #[cfg(debug_assertions)]
     fragments: Vec<String>,
     relations: RefCell<Vec<pg_sys::Oid>>,
@@ -69,9 +71,17 @@ impl Statement {
             relations: RefCell::default(),
             objects: RefCell::default(),
             has_fragments: false,
+            generic: false,
             #[cfg(debug_assertions)]
             fragments: Vec::new(),
         }
+    }
+
+    /// Planned once, whatever its parameters: the server would plan it for each of them while that seems to be worth it, and for a few
+    /// rows it is not.
+    pub fn planned_once(mut self) -> Self {
+        self.generic = true;
+        self
     }
 
     /// With text of the user's in it, whose names are his own.
@@ -189,7 +199,9 @@ impl Statement {
             // SAFETY: inside SPI_connect; types are copied.
             unsafe {
                 let expected = self.expect(text.as_ptr());
-                let plan = pg_sys::SPI_prepare(text.as_ptr(), types.len() as c_int, types.as_mut_ptr());
+                let options = if self.generic { pg_sys::CURSOR_OPT_GENERIC_PLAN } else { 0 };
+                let (count, types) = (types.len() as c_int, types.as_mut_ptr());
+                let plan = pg_sys::SPI_prepare_cursor(text.as_ptr(), count, types, options as c_int);
                 if plan.is_null() {
                     check(pg_sys::SPI_result)?;
                 }

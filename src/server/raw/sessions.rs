@@ -11,8 +11,18 @@ pub struct Crowd {
 }
 
 const CLASS: u32 = 0xFF00_0000;
-/// Who waits for his client has nothing to do; who sleeps wants to. In their main loops only those are that send WAL.
-const IDLE: [u32; 3] = [pg_sys::PG_WAIT_CLIENT, pg_sys::PG_WAIT_TIMEOUT, pg_sys::PG_WAIT_ACTIVITY];
+/// Who waits for his client has nothing to do; who sleeps wants to; who is in an extension waits for a job (`upkeep.wait`), or for
+/// another server. In their main loops only those are that send WAL.
+const IDLE: [u32; 4] =
+    [pg_sys::PG_WAIT_CLIENT, pg_sys::PG_WAIT_TIMEOUT, pg_sys::PG_WAIT_ACTIVITY, pg_sys::PG_WAIT_EXTENSION];
+/// Of locks, those on rows and pages: whoever waits for a table, or for an advisory lock, waits for what somebody wants to do alone.
+const SHORT: [u32; 5] = [
+    pg_sys::LockTagType::LOCKTAG_RELATION_EXTEND,
+    pg_sys::LockTagType::LOCKTAG_PAGE,
+    pg_sys::LockTagType::LOCKTAG_TUPLE,
+    pg_sys::LockTagType::LOCKTAG_TRANSACTION,
+    pg_sys::LockTagType::LOCKTAG_SPECULATIVE_TOKEN,
+];
 const WAITS: [u32; 4] = [pg_sys::PG_WAIT_LWLOCK, pg_sys::PG_WAIT_LOCK, pg_sys::PG_WAIT_IPC, pg_sys::PG_WAIT_IO];
 
 pub fn crowd() -> Crowd {
@@ -26,8 +36,10 @@ pub fn crowd() -> Crowd {
             if !is_client(process) {
                 continue;
             }
-            let class = std::ptr::read_volatile(&raw const (*process).wait_event_info) & CLASS;
-            if !IDLE.contains(&class) {
+            let wait = std::ptr::read_volatile(&raw const (*process).wait_event_info);
+            let class = wait & CLASS;
+            let is_apart = class == pg_sys::PG_WAIT_LOCK && !SHORT.contains(&(wait & !CLASS));
+            if !IDLE.contains(&class) && !is_apart {
                 crowd.active += 1;
                 crowd.waiting += u32::from(WAITS.contains(&class));
             }
