@@ -615,32 +615,64 @@ fn who_lacks_a_grant_is_told_which() -> Result<()> {
     Ok(())
 }
 
-/// An update makes functions with more arguments anew: who might call them may, nobody else, and a dump has that.
+/// An update makes functions with more arguments anew: who might call them may, nobody else, and a dump has that. Default privileges
+/// change nothing.
 #[test]
 fn who_may_call_a_function_stays_so_over_an_update() -> Result<()> {
     let db = testing::database()?;
     let (friend, stranger) = (db.role("friend")?, db.role("stranger")?);
     let mut session = db.connect()?;
+    session.run("DROP EXTENSION pg_upkeep; CREATE EXTENSION pg_upkeep VERSION '0.8.0'")?;
     session.run(&format!(
-        "DROP EXTENSION pg_upkeep;
-         CREATE EXTENSION pg_upkeep VERSION '0.8.0';
-         DO $$BEGIN EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC',
-                                   (SELECT oid::regprocedure FROM pg_proc WHERE proname = 'backfill')); END$$;
-         DO $$BEGIN EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO {friend} WITH GRANT OPTION',
-                                   (SELECT oid::regprocedure FROM pg_proc WHERE proname = 'backfill')); END$$;
-         ALTER EXTENSION pg_upkeep UPDATE"
+        "REVOKE ALL ON FUNCTION upkeep.backfill FROM PUBLIC;
+         GRANT EXECUTE ON FUNCTION upkeep.backfill TO {friend} WITH GRANT OPTION;
+         ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO {stranger};
+         ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
+         ALTER EXTENSION pg_upkeep UPDATE;
+         ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM {stranger};
+         ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO PUBLIC"
     ))?;
-    // In both forms.
-    let may = |role: &str, function: &str, privilege: &str| {
-        format!(
-            "SELECT string_agg(DISTINCT has_function_privilege('{role}', p.oid, '{privilege}')::text, ' ')
-               FROM pg_proc p WHERE p.proname = '{function}'"
-        )
+    let mut may = |role: &str, function: &str, privilege: &str| {
+        session.text(&format!("SELECT has_function_privilege('{role}', 'upkeep.{function}'::regproc, '{privilege}')"))
     };
-    assert_eq!(session.text(&may(&friend, "backfill", "EXECUTE WITH GRANT OPTION"))?, "true");
-    assert_eq!(session.text(&may(&stranger, "backfill", "EXECUTE"))?, "false");
-    assert_eq!(session.text(&may(&stranger, "alter_job", "EXECUTE"))?, "true");
+    assert_eq!(may(&friend, "backfill", "EXECUTE WITH GRANT OPTION")?, "t");
+    assert_eq!(may(&stranger, "backfill", "EXECUTE")?, "f");
+    for function in ["alter_job", "query_history"] {
+        assert_eq!(may(&friend, function, "EXECUTE")?, "t", "{function} is everybody's");
+    }
     let own = "SELECT count(*) FROM pg_init_privs i JOIN pg_proc p ON p.oid = i.objoid WHERE p.proname = 'backfill'";
     assert_eq!(session.text(own)?, "0", "a dump would not have what was granted");
+    Ok(())
+}
+
+/// So a dump of an older version does: what it closes is closed.
+#[test]
+fn the_signature_of_an_older_version_gives_and_takes_privileges() -> Result<()> {
+    let db = testing::database()?;
+    let role = db.role("nobody")?;
+    let mut session = db.connect()?;
+    let backfill =
+        "FUNCTION upkeep.backfill(target regclass, assignments text, condition text, name text, workers integer,
+                    batch_time interval, on_error text, paused boolean, if_not_exists boolean, options jsonb,
+                    fill_new_rows boolean, run_between text, timezone text, max_replica_lag interval,
+                    max_replica_lag_bytes bigint, max_wal_rate integer, throttle_work_ratio double precision)";
+    let alter_job = "ROUTINE upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer,
+                     double precision)";
+    for (object, name) in [(backfill, "backfill"), (alter_job, "alter_job")] {
+        let may = format!("SELECT has_function_privilege('{role}', 'upkeep.{name}'::regproc, 'EXECUTE')");
+        session.run(&format!("REVOKE ALL ON {object} FROM PUBLIC"))?;
+        assert_eq!(session.text(&may)?, "f");
+        session.run(&format!("DO $do$BEGIN EXECUTE $g$GRANT EXECUTE ON {object} TO {role}$g$; END$do$"))?;
+        assert_eq!(session.text(&may)?, "t");
+    }
+    // All of its arguments, but for the one that has come since: there is only one such function.
+    session.run("CREATE TABLE t (id int PRIMARY KEY, n int)")?;
+    session.run(
+        "SELECT upkeep.backfill('t', 'n = 1', 'n IS NULL', NULL, 1, NULL, 'quarantine', true, false, '{}', false, NULL, NULL,
+                                NULL, NULL, NULL, NULL)",
+    )?;
+    // What is not ours, or never was, is the server's to refuse.
+    let error = session.error("GRANT EXECUTE ON FUNCTION upkeep.backfill(int) TO PUBLIC")?;
+    assert_eq!(error.code().code(), "42883");
     Ok(())
 }

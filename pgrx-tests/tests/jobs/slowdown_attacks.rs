@@ -170,6 +170,38 @@ fn commits_on_a_slow_disk_are_given_way_to() -> Result<()> {
     session.run(&format!("SELECT upkeep.cancel('{job}')"))
 }
 
+/// Sessions that wait for the job itself, for an advisory lock or for a table are no application.
+#[test]
+fn who_waits_for_something_else_slows_nobody_down() -> Result<()> {
+    let (server, mut session) = server("slowdown-waiters", ClusterBuilder::preloaded)?;
+    session.run("CREATE TABLE u (id int)")?;
+    let mut holder = server.connect("postgres")?;
+    holder.run("BEGIN; LOCK TABLE u; SELECT pg_advisory_lock(7)")?;
+    let job = backfill(&mut session, "")?;
+    let waits = [
+        "SELECT pg_advisory_lock(7), pg_advisory_unlock(7)".to_owned(),
+        "SELECT count(*) FROM u".to_owned(),
+        format!("CALL upkeep.wait('{job}')"),
+    ];
+    let waiters = waits.map(|wait| {
+        let mut session = server.connect("postgres");
+        std::thread::spawn(move || session.as_mut().map(|session| drop(session.run(&wait))).is_ok())
+    });
+    wait_until("all to wait", PATIENCE, || {
+        let waiting =
+            "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND wait_event_type IN ('Lock', 'Extension')
+                       AND backend_type = 'client backend'";
+        session.text(waiting).is_ok_and(|n| n == "3")
+    })?;
+    for _ in 0..4 {
+        has_all(&mut session, &job)?;
+    }
+    session.run(&format!("SELECT upkeep.cancel('{job}')"))?;
+    holder.run("COMMIT; SELECT pg_advisory_unlock(7)")?;
+    assert!(waiters.into_iter().all(|waiter| waiter.join().is_ok_and(|connected| connected)));
+    Ok(())
+}
+
 /// With `max_wal_size` far too small, checkpoints, and a standby whose replay every commit of the application waits for.
 #[test]
 fn checkpoints_and_a_standby_that_is_waited_for_harm_nobody() -> Result<()> {
