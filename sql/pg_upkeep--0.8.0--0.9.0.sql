@@ -254,7 +254,10 @@ BEGIN
         END LOOP;
         -- What has never been given or taken is everybody's.
         IF given OPERATOR(pg_catalog.=) '' THEN
-            EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO PUBLIC', form);
+            IF EXISTS (SELECT FROM pg_catalog.pg_proc p
+                       WHERE p.oid OPERATOR(pg_catalog.=) form::pg_catalog.oid AND p.proacl IS NOT NULL) THEN
+                EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO PUBLIC', form);
+            END IF;
             CONTINUE;
         END IF;
         EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', form);
