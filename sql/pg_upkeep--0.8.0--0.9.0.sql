@@ -2,6 +2,9 @@
 \echo Use "ALTER EXTENSION pg_upkeep UPDATE TO '0.9.0'" to load this file. \quit
 
 ALTER TABLE upkeep._job ADD max_slowdown double precision;
+ALTER TABLE upkeep._job_slot ADD lately_time double precision NOT NULL DEFAULT 0,
+    ADD lately_units double precision NOT NULL DEFAULT 0,
+    ADD lately_rows double precision NOT NULL DEFAULT 0;
 
 CREATE OR REPLACE VIEW upkeep.jobs WITH (security_barrier) AS
 SELECT j.id, j.kind, j.relid, j.target, j.name,
@@ -54,10 +57,10 @@ CROSS JOIN LATERAL (
     SELECT coalesce(pg_catalog.sum(t.rows_done), 0)::bigint AS rows_done,
            coalesce(pg_catalog.sum(t.units_done), 0) AS units_done,
            pg_catalog.max(t.batch_rows) AS batch_rows,
-           pg_catalog.sum(t.rows_done OPERATOR(pg_catalog.*) 1000.0::double precision
-                          OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS rows_per_second,
-           pg_catalog.sum(t.units_done OPERATOR(pg_catalog.*) 1000.0::double precision
-                          OPERATOR(pg_catalog./) nullif(greatest(t.wall_time, t.busy_time), 0)) AS units_per_second,
+           pg_catalog.sum(CASE WHEN j.live AND t.lately_time OPERATOR(pg_catalog.>) 0 THEN t.lately_rows ELSE t.rows_done END
+                          OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) v.ms) AS rows_per_second,
+           pg_catalog.sum(CASE WHEN j.live AND t.lately_time OPERATOR(pg_catalog.>) 0 THEN t.lately_units ELSE t.units_done END
+                          OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) v.ms) AS units_per_second,
            pg_catalog.min(CASE WHEN k.own AND t.wait_reason IS NOT NULL
                                THEN pg_catalog.concat_ws(': ', t.wait_reason, t.wait_detail)
                                ELSE coalesce(t.wait_reason, v.reason) END) AS wait_reason,
@@ -69,7 +72,9 @@ CROSS JOIN LATERAL (
     -- What it says itself comes first. Asked once.
     CROSS JOIN LATERAL (
         SELECT CASE WHEN t.pid IS NOT NULL AND t.wait_reason IS NULL AND j.state OPERATOR(pg_catalog.=) 'running'
-                    THEN upkeep._executor_waits_for(t.pid, t.backend_start) END AS reason
+                    THEN upkeep._executor_waits_for(t.pid, t.backend_start) END AS reason,
+               nullif(CASE WHEN j.live AND t.lately_time OPERATOR(pg_catalog.>) 0 THEN t.lately_time
+                           ELSE greatest(t.wall_time, t.busy_time) END, 0) AS ms
         OFFSET 0) v
     WHERE t.job OPERATOR(pg_catalog.=) j.id) s
 -- Once, and not for each job.

@@ -113,6 +113,10 @@ CREATE TABLE upkeep._job_slot (
     tries jsonb NOT NULL DEFAULT '{}',
     -- ms in the hand of an executor, what it waited for included.
     wall_time double precision NOT NULL DEFAULT 0,
+    -- The same, what was done, and how many rows that were, of the last half minute: what is older counts less and less.
+    lately_time double precision NOT NULL DEFAULT 0,
+    lately_units double precision NOT NULL DEFAULT 0,
+    lately_rows double precision NOT NULL DEFAULT 0,
     PRIMARY KEY (job, slot)
 ) WITH (fillfactor = 20);
 
@@ -340,10 +344,10 @@ CROSS JOIN LATERAL (
     SELECT coalesce(pg_catalog.sum(t.rows_done), 0)::bigint AS rows_done,
            coalesce(pg_catalog.sum(t.units_done), 0) AS units_done,
            pg_catalog.max(t.batch_rows) AS batch_rows,
-           pg_catalog.sum(t.rows_done OPERATOR(pg_catalog.*) 1000.0::double precision
-                          OPERATOR(pg_catalog./) nullif(t.busy_time, 0)) AS rows_per_second,
-           pg_catalog.sum(t.units_done OPERATOR(pg_catalog.*) 1000.0::double precision
-                          OPERATOR(pg_catalog./) nullif(greatest(t.wall_time, t.busy_time), 0)) AS units_per_second,
+           pg_catalog.sum(CASE WHEN j.live AND t.lately_time OPERATOR(pg_catalog.>) 0 THEN t.lately_rows ELSE t.rows_done END
+                          OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) v.ms) AS rows_per_second,
+           pg_catalog.sum(CASE WHEN j.live AND t.lately_time OPERATOR(pg_catalog.>) 0 THEN t.lately_units ELSE t.units_done END
+                          OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) v.ms) AS units_per_second,
            pg_catalog.min(CASE WHEN k.own AND t.wait_reason IS NOT NULL
                                THEN pg_catalog.concat_ws(': ', t.wait_reason, t.wait_detail)
                                ELSE coalesce(t.wait_reason, v.reason) END) AS wait_reason,
@@ -355,7 +359,9 @@ CROSS JOIN LATERAL (
     -- What it says itself comes first. Asked once.
     CROSS JOIN LATERAL (
         SELECT CASE WHEN t.pid IS NOT NULL AND t.wait_reason IS NULL AND j.state OPERATOR(pg_catalog.=) 'running'
-                    THEN upkeep._executor_waits_for(t.pid, t.backend_start) END AS reason
+                    THEN upkeep._executor_waits_for(t.pid, t.backend_start) END AS reason,
+               nullif(CASE WHEN j.live AND t.lately_time OPERATOR(pg_catalog.>) 0 THEN t.lately_time
+                           ELSE greatest(t.wall_time, t.busy_time) END, 0) AS ms
         OFFSET 0) v
     WHERE t.job OPERATOR(pg_catalog.=) j.id) s
 -- Once, and not for each job.

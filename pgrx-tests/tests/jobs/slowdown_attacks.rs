@@ -42,8 +42,14 @@ fn an_application_that_comes_later_is_given_way_to() -> Result<()> {
     let (server, mut session) = server("slowdown-later", ClusterBuilder::preloaded)?;
     let job = backfill(&mut session, "")?;
     has_all(&mut session, &job)?;
+    let rate = format!("SELECT rows_per_second FROM upkeep.jobs WHERE id = '{job}'");
+    let before: f64 = session.value(&rate)?;
     let application = Application::start(&server, 2)?;
     gives_way(&mut session, &job)?;
+    // And when it will be done follows from how fast it goes now.
+    wait_until("the rate to be that of now", PATIENCE, || {
+        session.run("SELECT pg_sleep(0.7)").is_ok() && session.value::<f64>(&rate).is_ok_and(|now| now < before / 2.0)
+    })?;
     application.end()?;
     session.run(&format!("SELECT upkeep.cancel('{job}')"))
 }

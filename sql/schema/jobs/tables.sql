@@ -109,6 +109,10 @@ CREATE TABLE upkeep._job_slot (
     tries jsonb NOT NULL DEFAULT '{}',
     -- ms in the hand of an executor, what it waited for included.
     wall_time double precision NOT NULL DEFAULT 0,
+    -- The same, what was done, and how many rows that were, of the last half minute: what is older counts less and less.
+    lately_time double precision NOT NULL DEFAULT 0,
+    lately_units double precision NOT NULL DEFAULT 0,
+    lately_rows double precision NOT NULL DEFAULT 0,
     PRIMARY KEY (job, slot)
 ) WITH (fillfactor = 20);
 

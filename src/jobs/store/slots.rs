@@ -220,6 +220,9 @@ thread_local! {
                 units_done = units_done OPERATOR(pg_catalog.+) $6,
                 busy_time = busy_time OPERATOR(pg_catalog.+) $7,
                 wall_time = wall_time OPERATOR(pg_catalog.+) $11,
+                lately_time = lately_time OPERATOR(pg_catalog.*) $13 OPERATOR(pg_catalog.+) $11,
+                lately_units = lately_units OPERATOR(pg_catalog.*) $13 OPERATOR(pg_catalog.+) $6,
+                lately_rows = lately_rows OPERATOR(pg_catalog.*) $13 OPERATOR(pg_catalog.+) $5,
                 batch_rows = coalesce($8, batch_rows), tries = $10
          WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.=) $2
            AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()",
@@ -236,8 +239,15 @@ thread_local! {
             types::JSONB,
             types::FLOAT8,
             types::TEXT,
+            types::FLOAT8,
         ],
     );
+}
+
+/// The part of what was done lately that still counts after this time.
+fn kept_after(wall: Duration) -> f64 {
+    const LATELY: Duration = Duration::from_secs(30);
+    (-wall.as_secs_f64() / LATELY.as_secs_f64()).exp()
 }
 
 /// What people read of a slot.
@@ -276,6 +286,7 @@ pub fn save(
             JsonB(tries).into(),
             (wall.as_secs_f64() * 1000.0).into(),
             told.pace.as_deref().filter(|_| told.wait_reason.is_none()).into(),
+            kept_after(wall).into(),
         ])
     })?;
     if saved == 0 {
@@ -303,10 +314,13 @@ fn set_plan(job: Uuid, plan: &Plan) -> Result<()> {
 /// the owner only (LAW 5).
 pub fn set_wait_reason(job: Uuid, slot: i32, reason: &str, detail: Option<&str>, wall: Duration) -> Result<()> {
     spi::execute(
-        "UPDATE upkeep._job_slot SET wait_reason = $3, wait_detail = $4, wall_time = wall_time OPERATOR(pg_catalog.+) $5
+        "UPDATE upkeep._job_slot SET wait_reason = $3, wait_detail = $4, wall_time = wall_time OPERATOR(pg_catalog.+) $5,
+                lately_time = lately_time OPERATOR(pg_catalog.*) $6 OPERATOR(pg_catalog.+) $5,
+                lately_units = lately_units OPERATOR(pg_catalog.*) $6,
+                lately_rows = lately_rows OPERATOR(pg_catalog.*) $6
          WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.=) $2
            AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()",
-        &[job.into(), slot.into(), reason.into(), detail.into(), (wall.as_secs_f64() * 1000.0).into()],
+        &[job.into(), slot.into(), reason.into(), detail.into(), (wall.as_secs_f64() * 1000.0).into(), kept_after(wall).into()],
     )?;
     Ok(())
 }
