@@ -31,7 +31,7 @@ pub struct History {
     pending: Vec<Event>,
 }
 
-/// A wait that belongs to the job's pace is nothing to be told of.
+/// A wait that belongs to the job's pace is nothing to be told of: how fast it goes is said by its steps.
 fn is_pace(input: &str) -> bool {
     [REST, SLOWDOWN].contains(&input)
 }
@@ -61,10 +61,11 @@ impl History {
     /// it was parked.
     pub fn held(&mut self, hold: &Hold, told: bool, now: Duration) -> Option<String> {
         let since = *self.since.get_or_insert(now);
-        if !is_pace(hold.input) {
-            self.last = Some(hold.clone());
-            self.is_held = true;
+        if is_pace(hold.input) {
+            return None;
         }
+        self.last = Some(hold.clone());
+        self.is_held = true;
         if now.saturating_sub(since) < WORTH_A_WORD {
             return None;
         }
@@ -73,7 +74,7 @@ impl History {
             return None;
         }
         self.shown = Some((hold.reason.clone(), now));
-        if !told && !is_pace(hold.input) && self.open.is_none() && self.may_tell(hold.input, now) {
+        if !told && self.open.is_none() && self.may_tell(hold.input, now) {
             self.throttled(hold, since);
         }
         Some(hold.reason.clone())
@@ -204,10 +205,10 @@ mod tests {
     #[test]
     fn whoever_is_parked_has_been_told() {
         let mut history = History::default();
-        // A rest was shown a moment before.
         let rest = Hold { input: REST, ..hold("rests") };
         history.held(&rest, false, at(0.0));
-        assert_eq!(history.held(&rest, false, at(4.0)).as_deref(), Some("rests"));
+        assert_eq!(history.held(&rest, false, at(4.0)), None, "its steps say so");
+        history.released(at(4.9));
         assert_eq!(history.held(&hold("lag"), false, at(5.0)), None);
         assert!(events(&mut history).is_empty());
         history.parked(&hold("lag"), at(5.0));
