@@ -68,7 +68,8 @@ fn a_reader_in_a_transaction_keeps_no_interval_from_being_stored() -> Result<()>
     reader.run("COMMIT")?;
     count_once_more(&mut session, &mut calls)?;
     assert_eq!(session.text(position)?, "1");
-    assert_eq!(session.text(advice)?, "f");
+    // It is said a moment after it was done.
+    wait_for_text(&mut session, advice, "f")?;
     let old = "SELECT count(*) FROM upkeep._query_interval WHERE level = 0 AND period < now() - interval '2 days'";
     assert_eq!(session.text(old)?, "0", "it was emptied before");
     // The next one who is in the way is news.
