@@ -651,6 +651,8 @@ fn the_signature_of_an_older_version_gives_and_takes_privileges() -> Result<()> 
     let db = testing::database()?;
     let role = db.role("nobody")?;
     let mut session = db.connect()?;
+    // As a dump has it.
+    session.run("SELECT pg_catalog.set_config('search_path', '', false)")?;
     let backfill =
         "FUNCTION upkeep.backfill(target regclass, assignments text, condition text, name text, workers integer,
                     batch_time interval, on_error text, paused boolean, if_not_exists boolean, options jsonb,
@@ -666,9 +668,9 @@ fn the_signature_of_an_older_version_gives_and_takes_privileges() -> Result<()> 
         assert_eq!(session.text(&may)?, "t");
     }
     // All of its arguments, but for the one that has come since: there is only one such function.
-    session.run("CREATE TABLE t (id int PRIMARY KEY, n int)")?;
+    session.run("CREATE TABLE public.t (id int PRIMARY KEY, n int)")?;
     session.run(
-        "SELECT upkeep.backfill('t', 'n = 1', 'n IS NULL', NULL, 1, NULL, 'quarantine', true, false, '{}', false, NULL, NULL,
+        "SELECT upkeep.backfill('public.t', 'n = 1', 'n IS NULL', NULL, 1, NULL, 'quarantine', true, false, '{}', false, NULL, NULL,
                                 NULL, NULL, NULL, NULL)",
     )?;
     // What is not ours, or never was, is the server's to refuse.
