@@ -94,8 +94,9 @@ pub use raw::guc;
 pub use raw::procedure;
 /// Other processes of this server, told from whoever has their number now.
 pub use raw::process;
-/// What the machine and the write-ahead log say.
+/// What clients are doing this moment.
 pub use raw::sessions;
+/// What the machine and the write-ahead log say.
 pub use raw::system;
 /// A utility statement on its way through the hooks.
 pub use raw::utility;

@@ -63,6 +63,11 @@ pub fn left(limit: f64, cost: f64) -> f64 {
     if cost > 0.0 { MARGIN * (limit - 1.0) / cost } else { f64::INFINITY }
 }
 
+/// What a limit is for the typical call.
+pub fn of_typical(limit: f64) -> f64 {
+    1.0 + (limit - 1.0) * TYPICAL
+}
+
 impl Control {
     /// As another one left it.
     pub fn remembered(share: f64, cost: f64) -> Self {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pg_upkeep_memory::board::{Board, Pace};
 
 use super::Clients;
-use super::control::{LEAST, TYPICAL, left};
+use super::control::{LEAST, TYPICAL, left, of_typical};
 use crate::jobs::raw::segment;
 use crate::server::system;
 
@@ -145,7 +145,7 @@ pub fn described(pace: Pace, limit: f64) -> Option<String> {
     let why = match pace.felt {
         None => "too few statements of others to judge by yet".to_owned(),
         Some((typical, tail)) if typical - 1.0 > (tail - 1.0) * TYPICAL => {
-            let limit = 1.0 + (limit - 1.0) * TYPICAL;
+            let limit = of_typical(limit);
             format!("the application's typical statement takes {:.2}x, limit {limit:.2}x", typical.max(1.0))
         }
         Some((_, tail)) => format!("the application's p95 is {:.2}x, limit {limit:.2}x", tail.max(1.0)),

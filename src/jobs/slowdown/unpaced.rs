@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::compare::{Felt, Statements};
-use super::control::TYPICAL;
+use super::control::of_typical;
 use crate::error::Result;
 use crate::jobs::chore::{Chore, Memory, Visit};
 use crate::jobs::registry;
@@ -38,7 +38,11 @@ impl Chore for Unpaced {
         let mut visit = Visit::default();
         let Some(limit) = settings::max_slowdown().filter(|_| !worker::in_recovery()) else { return Ok(visit) };
         let now = catalog::now();
-        let since = now.saturating_sub(memory.done_at.load(Ordering::Acquire));
+        let last = memory.done_at.load(Ordering::Acquire);
+        let since = now.saturating_sub(last);
+        // What is stored is the same until the next interval is.
+        let interval = settings::query_interval().map(|time| time.as_micros() as i64);
+        let reads = interval.is_some_and(|time| last.div_euclid(time) != now.div_euclid(time));
         // A look that comes a moment early is the one that was asked for.
         let is_due = !(0..(LOOK / 2).as_micros() as i64).contains(&since);
         if is_due {
@@ -49,7 +53,8 @@ impl Chore for Unpaced {
         for job in jobs {
             visit.again_in(LOOK);
             if is_due {
-                visit.attempt("a job at work", || transaction(|| spi::bookkeeping(|| look_at(&job, limit, now))));
+                visit
+                    .attempt("a job at work", || transaction(|| spi::bookkeeping(|| look_at(&job, limit, now, reads))));
             }
         }
         Ok(visit)
@@ -78,8 +83,9 @@ pub fn be_considerate() {
     }
 }
 
-fn look_at(at_work: &AtWork, limit: f64, now: i64) -> Result<()> {
+fn look_at(at_work: &AtWork, limit: f64, now: i64, reads: bool) -> Result<()> {
     let told = match waiting_for(at_work.pid)? {
+        (0, _) if !reads => None,
         (0, _) => felt(at_work.began, now)?.and_then(|felt| noticed(felt, limit)),
         (1, longest) => Some(format!("another session has waited {longest:.0} s for a lock that it has")),
         (sessions, longest) => {
@@ -116,10 +122,9 @@ fn felt(began: i64, now: i64) -> Result<Option<Felt>> {
 
 /// In words, if it is more than the limit allows.
 fn noticed(felt: Felt, limit: f64) -> Option<String> {
-    let typical = 1.0 + (limit - 1.0) * TYPICAL;
     let (what, times) = match felt {
         Felt { tail, .. } if tail > limit => ("p95", tail),
-        Felt { typical: times, .. } if times > typical => ("typical statement", times),
+        Felt { typical: times, .. } if times > of_typical(limit) => ("typical statement", times),
         _ => return None,
     };
     Some(format!(

@@ -64,7 +64,6 @@ pub struct Throttle {
     bucket: Bucket,
     worked: bool,
     rest_until: Duration,
-    rest_reason: String,
     /// The length of a step that a limit on WAL leaves.
     paced_batch: Option<Duration>,
     last_step: Duration,
@@ -94,7 +93,6 @@ impl Throttle {
             bucket: Bucket::default(),
             worked: false,
             rest_until: system::monotonic() + Duration::from_micros(left as u64),
-            rest_reason: "rests after its last batch, as its limits want it".into(),
             paced_batch: None,
             last_step: Duration::ZERO,
             step_ended: Duration::ZERO,
@@ -199,7 +197,7 @@ impl Throttle {
         let left = self.rest_until.checked_sub(now).filter(|left| !left.is_zero())?;
         Some(Hold {
             input: REST,
-            reason: self.rest_reason.clone(),
+            reason: "rests after its last batch, as its limits want it".into(),
             pause: left.clamp(Duration::from_millis(1), Duration::from_secs(1)),
         })
     }
@@ -270,11 +268,7 @@ impl Throttle {
     /// A step has been committed.
     pub fn end_step(&mut self, took: Duration, usual: Duration, claimed: bool, portions: &Portions) {
         let now = system::monotonic();
-        let ratio = Policy::of(settings::throttles(), &self.limits).work_ratio;
         self.rest_until = now + portions.end();
-        if ratio < 1.0 {
-            self.rest_reason = format!("rests: at work {:.0} % of the time (throttle_work_ratio)", ratio * 100.0);
-        }
         self.tell_of_pace(now);
         self.worked = true;
         self.last_step = took;

@@ -12,7 +12,7 @@ use crate::calls::standing;
 use crate::error::Result;
 use crate::jobs::activity;
 use crate::jobs::limits::Limits;
-use crate::jobs::slowdown::control::TYPICAL;
+use crate::jobs::slowdown::control::of_typical;
 use crate::jobs::slowdown::pace;
 use crate::server::{catalog, raise, system, worker};
 use crate::settings;
@@ -81,8 +81,7 @@ fn of_pace(pace: Pace, limit: Option<f64>) -> Vec<Reading> {
         reason: reason.clone(),
     };
     let felt = pace.felt.map(|(typical, tail)| {
-        let threshold = |part: f64| limit.map(|limit| 1.0 + (limit - 1.0) * part);
-        [of("typical statement", typical, "times", threshold(TYPICAL)), of("p95", tail, "times", threshold(1.0))]
+        [of("typical statement", typical, "times", limit.map(of_typical)), of("p95", tail, "times", limit)]
     });
     let speed = of(
         "pace of each worker",
