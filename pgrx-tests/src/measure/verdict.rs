@@ -39,6 +39,25 @@ impl Bound {
     }
 }
 
+/// What has to be reached, and what is to be.
+#[derive(Clone, Copy)]
+pub struct Promise {
+    must: Bound,
+    goal: Bound,
+}
+
+impl Promise {
+    pub const NONE: Self = Self { must: Bound::None, goal: Bound::None };
+
+    pub const fn at_least(must: f64, goal: f64) -> Self {
+        Self { must: Bound::AtLeast(must), goal: Bound::AtLeast(goal) }
+    }
+
+    pub const fn at_most(must: f64, goal: f64) -> Self {
+        Self { must: Bound::AtMost(must), goal: Bound::AtMost(goal) }
+    }
+}
+
 /// One line of the verdict.
 pub struct Comparison {
     pub what: String,
@@ -66,6 +85,10 @@ impl Comparison {
     pub fn goal(mut self, bound: Bound) -> Self {
         self.goal = bound;
         self
+    }
+
+    pub fn promised(self, promise: Promise) -> Self {
+        self.must(promise.must).goal(promise.goal)
     }
 
     /// What, value, must, goal, verdict.

@@ -68,10 +68,8 @@ CROSS JOIN LATERAL (
     SELECT coalesce(pg_catalog.sum(t.rows_done), 0)::bigint AS rows_done,
            coalesce(pg_catalog.sum(t.units_done), 0) AS units_done,
            pg_catalog.max(t.batch_rows) AS batch_rows,
-           pg_catalog.sum(CASE WHEN j.live AND t.lately_time OPERATOR(pg_catalog.>) 0 THEN t.lately_rows ELSE t.rows_done END
-                          OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) v.ms) AS rows_per_second,
-           pg_catalog.sum(CASE WHEN j.live AND t.lately_time OPERATOR(pg_catalog.>) 0 THEN t.lately_units ELSE t.units_done END
-                          OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) v.ms) AS units_per_second,
+           pg_catalog.sum(y.rows_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) y.ms) AS rows_per_second,
+           pg_catalog.sum(y.units_done OPERATOR(pg_catalog.*) 1000.0::double precision OPERATOR(pg_catalog./) y.ms) AS units_per_second,
            pg_catalog.min(CASE WHEN k.own AND t.wait_reason IS NOT NULL
                                THEN pg_catalog.concat_ws(': ', t.wait_reason, t.wait_detail)
                                ELSE coalesce(t.wait_reason, v.reason) END) AS wait_reason,
@@ -80,13 +78,17 @@ CROSS JOIN LATERAL (
                         FILTER (WHERE t.pid IS NOT NULL), false) AS all_wait,
            pg_catalog.count(t.pid) AS attended
     FROM upkeep._job_slot t
+    CROSS JOIN LATERAL (SELECT j.live AND t.lately_time OPERATOR(pg_catalog.>) 0 AS of_lately) z
     -- What it says itself comes first. Asked once.
     CROSS JOIN LATERAL (
         SELECT CASE WHEN t.pid IS NOT NULL AND t.wait_reason IS NULL AND j.state OPERATOR(pg_catalog.=) 'running'
-                    THEN upkeep._executor_waits_for(t.pid, t.backend_start) END AS reason,
-               nullif(CASE WHEN j.live AND t.lately_time OPERATOR(pg_catalog.>) 0 THEN t.lately_time
-                           ELSE greatest(t.wall_time, t.busy_time) END, 0) AS ms
+                    THEN upkeep._executor_waits_for(t.pid, t.backend_start) END AS reason
         OFFSET 0) v
+    -- What its speed goes by: the last half minute, or all of its time when it has ended.
+    CROSS JOIN LATERAL (
+        SELECT t.lately_rows AS rows_done, t.lately_units AS units_done, t.lately_time AS ms WHERE z.of_lately
+        UNION ALL
+        SELECT t.rows_done, t.units_done, nullif(greatest(t.wall_time, t.busy_time), 0) WHERE NOT z.of_lately) y
     WHERE t.job OPERATOR(pg_catalog.=) j.id) s
 -- Once, and not for each job.
 CROSS JOIN (SELECT upkeep._standstill() AS reason OFFSET 0) w

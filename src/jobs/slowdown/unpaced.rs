@@ -24,8 +24,8 @@ const LOOK: Duration = Duration::from_secs(2);
 const SELDOM: Duration = Duration::from_secs(600);
 /// Whoever has waited for so long for a lock of it is in its way, and it in his.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// What statements took before it began is known from so long.
-const BEFORE: Duration = Duration::from_secs(600);
+/// What statements take is known from so long, and from so long before it began what they took.
+const LATELY: Duration = Duration::from_secs(600);
 /// From fewer calls nothing is concluded.
 const ENOUGH: f64 = 100.0;
 
@@ -111,12 +111,13 @@ fn waiting_for(pid: i32) -> Result<(i64, f64)> {
     Ok(found.unwrap_or_default())
 }
 
-/// What clients' statements take since it began, against what they took before.
+/// What clients' statements take lately, while it is at work, against what they took before it began.
 fn felt(began: i64, now: i64) -> Result<Option<Felt>> {
     let Some(clients) = registry::clients() else { return Ok(None) };
     let mut statements = Statements::default();
-    clients.stored(began - BEFORE.as_micros() as i64, began, &mut |whose, calls| statements.rest(whose, calls))?;
-    clients.stored(began, now, &mut |whose, calls| statements.work(whose, calls))?;
+    let lately = LATELY.as_micros() as i64;
+    clients.stored(began - lately, began, &mut |whose, calls| statements.rest(whose, calls))?;
+    clients.stored(began.max(now - lately), now, &mut |whose, calls| statements.work(whose, calls))?;
     Ok(statements.turn().filter(|felt| felt.calls >= ENOUGH))
 }
 
@@ -128,7 +129,7 @@ fn noticed(felt: Felt, limit: f64) -> Option<String> {
         _ => return None,
     };
     Some(format!(
-        "since it began the application's {what} takes {times:.2}x as long as in the ten minutes before; its statement cannot be paced"
+        "the application's {what} takes {times:.2}x as long as in the ten minutes before it began; its statement cannot be paced"
     ))
 }
 

@@ -14,7 +14,8 @@ use crate::command;
 use crate::demo::pgbench::{Latency, Pgbench, Span, Transaction};
 use crate::jobs::executors_of;
 use crate::measure::backfill::table::TABLE;
-use crate::measure::series::Sample;
+use crate::measure::series::{Sample, Series};
+use crate::measure::verdict::{Comparison, Measure, Promise};
 use crate::session::Session;
 use crate::wait::{wait_for, wait_until};
 
@@ -129,6 +130,26 @@ impl Felt {
     }
 }
 
+/// How many times as long as alone transactions may take.
+#[derive(Clone, Copy)]
+pub struct Slower {
+    pub p50: Promise,
+    pub p95: Promise,
+    pub p99: Promise,
+}
+
+impl Slower {
+    pub const UNPROMISED: Self = Self { p50: Promise::NONE, p95: Promise::NONE, p99: Promise::NONE };
+
+    pub fn lines(self, series: &Series) -> Vec<Comparison> {
+        let line = |what, figure, promise| {
+            let what = format!("{}: {what}, x alone", series.name);
+            Comparison::new(what, series, series, Measure::Median(figure)).promised(promise)
+        };
+        vec![line("p50", "p50_x", self.p50), line("p95", "p95_x", self.p95), line("p99", "p99_x", self.p99)]
+    }
+}
+
 /// Makes pgbench's tables. Gives the transactions a second that it can do.
 pub fn prepare(cluster: &Cluster, plan: &Plan) -> Result<f64> {
     command::capture(cluster.client_command("pgbench", DATABASE).args(["--initialize", "--quiet", SCALE]))?;
@@ -179,18 +200,14 @@ pub fn alone(cluster: &Cluster, plan: &Plan, workers: u32) -> Result<Sample> {
 
 /// A job that has found its pace, if the work is one.
 fn begin_job(session: &mut Session, plan: &Plan, work: Work) -> Result<Option<String>> {
-    let workers = match work {
-        Work::Job(workers) => workers,
+    let job = match work {
+        Work::Job(workers) => begin(session, plan, workers)?,
         Work::RudeJob => {
             set_nice(session, "= 0", "0")?;
-            1
+            begin(session, plan, 1)?
         }
-        Work::Purge => 1,
-        Work::Nothing | Work::OneUpdate | Work::Spinner => return Ok(None),
-    };
-    let job = match work {
         Work::Purge => session.text(&format!("SELECT upkeep.purge_deleted('{DELETED}', '0')"))?,
-        _ => begin(session, plan, workers)?,
+        Work::Nothing | Work::OneUpdate | Work::Spinner => return Ok(None),
     };
     Span::pass(SETTLE);
     Ok(Some(job))

@@ -3,39 +3,29 @@
 use anyhow::Result;
 
 use super::Plan;
-use super::beside::{self, Load, Script, Work};
+use super::beside::{self, Load, Script, Slower, Work};
 use crate::cluster::Cluster;
 use crate::measure::report::Report;
 use crate::measure::series::{Series, Variant, alternate};
-use crate::measure::verdict::{Bound, Comparison, Measure};
+use crate::measure::verdict::{Comparison, Measure, Promise};
 
-/// A part of what pgbench can do, and what it may feel then: must, goal.
+/// A part of what pgbench can do, and what it may feel then.
 struct Part {
     percent: u32,
-    p50: Option<(f64, f64)>,
-    p95: Option<(f64, f64)>,
-    p99: Option<(f64, f64)>,
-    /// The job's speed, of what it is alone: at least.
-    speed: Option<(f64, f64)>,
+    felt: Slower,
+    /// The job's speed, of what it is alone.
+    speed: Promise,
 }
 
+const LIGHT: Slower =
+    Slower { p50: Promise::at_most(1.1, 1.05), p95: Promise::at_most(1.25, 1.15), p99: Promise::at_most(1.6, 1.25) };
+const BUSY: Slower = Slower { p50: Promise::NONE, p95: Promise::at_most(1.5, 1.2), p99: Promise::at_most(2.5, 1.5) };
+
 const PARTS: [Part; 4] = [
-    Part {
-        percent: 25,
-        p50: Some((1.1, 1.05)),
-        p95: Some((1.25, 1.15)),
-        p99: Some((1.6, 1.25)),
-        speed: Some((0.4, 0.7)),
-    },
-    Part {
-        percent: 50,
-        p50: Some((1.1, 1.05)),
-        p95: Some((1.25, 1.15)),
-        p99: Some((1.6, 1.25)),
-        speed: Some((0.25, 0.5)),
-    },
-    Part { percent: 75, p50: None, p95: Some((1.5, 1.2)), p99: Some((2.5, 1.5)), speed: Some((0.05, 0.2)) },
-    Part { percent: 95, p50: None, p95: None, p99: None, speed: None },
+    Part { percent: 25, felt: LIGHT, speed: Promise::at_least(0.4, 0.7) },
+    Part { percent: 50, felt: LIGHT, speed: Promise::at_least(0.25, 0.5) },
+    Part { percent: 75, felt: BUSY, speed: Promise::at_least(0.05, 0.2) },
+    Part { percent: 95, felt: Slower::UNPROMISED, speed: Promise::NONE },
 ];
 
 pub fn measure(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()> {
@@ -66,23 +56,12 @@ fn at(cluster: &Cluster, plan: &Plan, report: &mut Report, part: &Part, rate: u3
     let series = alternate(plan.runs, &mut variants)?;
     let mut lines = Vec::new();
     for (at, series) in series.iter().enumerate() {
-        let felt = |what: &str, figure, bounds: Option<(f64, f64)>| {
-            let line =
-                Comparison::new(format!("{}: {what}, x alone", series.name), series, series, Measure::Median(figure));
-            match bounds.filter(|_| matches!(at, 1 | 2)) {
-                Some((must, goal)) => line.must(Bound::AtMost(must)).goal(Bound::AtMost(goal)),
-                None => line,
-            }
-        };
-        lines.extend([felt("p50", "p50_x", part.p50), felt("p95", "p95_x", part.p95), felt("p99", "p99_x", part.p99)]);
-        if let Some(alone) = at.checked_sub(1).and_then(|at| idle.get(at)) {
+        let of_jobs = at.checked_sub(1).and_then(|at| idle.get(at));
+        lines.extend(if of_jobs.is_some() { part.felt.lines(series) } else { Slower::UNPROMISED.lines(series) });
+        lines.extend(of_jobs.map(|alone| {
             let name = format!("{}: rows/s, x the job's alone", series.name);
-            let line = Comparison::new(name, series, alone, Measure::Ratio("rows_per_s"));
-            lines.push(match part.speed {
-                Some((must, goal)) => line.must(Bound::AtLeast(must)).goal(Bound::AtLeast(goal)),
-                None => line,
-            });
-        }
+            Comparison::new(name, series, alone, Measure::Ratio("rows_per_s")).promised(part.speed)
+        }));
     }
     report.add(&format!("pgbench at {} % of what it can do, {rate} transactions/s", part.percent), &series, &lines)
 }
