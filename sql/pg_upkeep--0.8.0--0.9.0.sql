@@ -28,8 +28,9 @@ SELECT j.id, j.kind, j.relid, j.target, j.name,
        s.rows_per_second,
        CASE WHEN j.state OPERATOR(pg_catalog.=) 'running' AND NOT l.stands AND NOT s.all_wait
                  AND s.units_per_second OPERATOR(pg_catalog.>) 0 THEN
-           pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs =>
-               greatest(j.units_total OPERATOR(pg_catalog.-) s.units_done, 0) OPERATOR(pg_catalog./) s.units_per_second)
+           -- What goes nowhere ends in a century.
+           pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => least(
+               greatest(j.units_total OPERATOR(pg_catalog.-) s.units_done, 0) OPERATOR(pg_catalog./) s.units_per_second, 3155760000))
        END AS eta,
        coalesce(j.finished_at, CASE WHEN j.live THEN pg_catalog.clock_timestamp() END)
            OPERATOR(pg_catalog.-) j.started_at AS elapsed,
@@ -123,19 +124,10 @@ CROSS JOIN LATERAL (
 LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) k.owner
 WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
 
--- One more argument is another function. Who might call the old one may call it, and nobody else, whatever default privileges give; as
--- privileges that were given, not as the extension's own, so that a dump has them.
-SELECT pg_catalog.set_config('pg_upkeep.' OPERATOR(pg_catalog.||) p.proname::pg_catalog.text, coalesce(p.proacl::pg_catalog.text, ''), true)
-FROM pg_catalog.pg_proc p
-WHERE p.oid OPERATOR(pg_catalog.=) ANY (ARRAY['upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text, text, interval, bigint, integer, double precision)'::pg_catalog.regprocedure,
-                                              'upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer, double precision)'::pg_catalog.regprocedure,
-                                              'upkeep.query_history(timestamptz, timestamptz, interval)'::pg_catalog.regprocedure]::pg_catalog.oid[]);
-DROP FUNCTION upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text, text, interval, bigint, integer, double precision);
-DROP FUNCTION upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer, double precision);
--- It has one more column.
-DROP FUNCTION upkeep.query_history(timestamptz, timestamptz, interval);
-
-CREATE FUNCTION upkeep.backfill(
+-- Two functions have one more argument, and one has one more column. They are changed where they are: who may call them still may, and
+-- views and functions that call them go on (LAW 37). A stored call that lacks an argument gets its default, and a stored query reads the
+-- columns that it knows.
+CREATE FUNCTION upkeep._new_backfill(
     target regclass,
     assignments text,
     condition text DEFAULT NULL,
@@ -157,18 +149,8 @@ CREATE FUNCTION upkeep.backfill(
 ) RETURNS uuid
     LANGUAGE c VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'upkeep_backfill_0_9_wrapper';
-COMMENT ON FUNCTION upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text,
-                                    text, interval, bigint, integer, double precision, double precision) IS
-'Fills columns of a table, of all partitions or of all children in the background and returns the job. '
-'assignments: what follows SET; condition: the rows that still need it (default: every row, exactly once, '
-'which needs a key); batch_time: length of one transaction (default upkeep.batch_time); on_error: quarantine or stop; '
-'options: strategy, range_blocks, strides, window_ranges, max_quarantined, vacuum, touch_stamps; '
-'fill_new_rows: rows that others write meanwhile are filled by a trigger (needs TRIGGER, a condition and plpgsql). '
-'Runs as the caller. Errors: 42601 in a fragment, 22023 wrong argument, 55006 a column is being filled already, '
-'42710 name in use, 42501 a privilege is missing on the table or a partition, 55000 no key or a publication that '
-'refuses the update, 0A000 not a table for it.';
 
-CREATE FUNCTION upkeep.alter_job(
+CREATE FUNCTION upkeep._new_alter_job(
     job uuid,
     batch_time interval DEFAULT NULL,
     workers integer DEFAULT NULL,
@@ -182,15 +164,8 @@ CREATE FUNCTION upkeep.alter_job(
     max_slowdown double precision DEFAULT NULL
 ) RETURNS uuid
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'alter_job_0_9_wrapper';
-COMMENT ON FUNCTION upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer, double precision,
-                                     double precision) IS
-'Changes an unfinished job, also while it runs, and the limits of its children; null keeps what is. '
-'batch_time 10 ms to 60 s, workers 1 to 64; '
-'run_between: hours as ''22:00-05:00'' in timezone (default the session''s), '''' for always; '
-'the rest tightens the settings of these names (kB/s, 0..1, 1.01 and more). 0 takes a limit away again, and has batch_time follow '
-'the setting. Owner''s members. 22023 a value out of range.';
 
-CREATE FUNCTION upkeep.query_history(
+CREATE FUNCTION upkeep._new_query_history(
     since timestamptz DEFAULT (pg_catalog.now() OPERATOR(pg_catalog.-) '1 day'::interval),
     until timestamptz DEFAULT pg_catalog.now(),
     bucket interval DEFAULT '1 hour'::interval)
@@ -228,6 +203,39 @@ RETURNS TABLE (
 )
     LANGUAGE c STABLE PARALLEL UNSAFE ROWS 10000 COST 100000
     AS 'MODULE_PATHNAME', 'upkeep_query_history_0_9_wrapper';
+
+UPDATE pg_catalog.pg_proc p
+SET pronargs = n.pronargs, pronargdefaults = n.pronargdefaults, proargtypes = n.proargtypes, proallargtypes = n.proallargtypes,
+    proargmodes = n.proargmodes, proargnames = n.proargnames, proargdefaults = n.proargdefaults, prosrc = n.prosrc
+FROM pg_catalog.pg_proc n
+WHERE p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace::pg_catalog.oid
+  AND p.proname OPERATOR(pg_catalog.=) ANY (ARRAY['backfill', 'alter_job', 'query_history']::pg_catalog.name[])
+  AND n.pronamespace OPERATOR(pg_catalog.=) p.pronamespace AND n.probin OPERATOR(pg_catalog.=) p.probin
+  AND n.proname::pg_catalog.text OPERATOR(pg_catalog.=) ('_new_' OPERATOR(pg_catalog.||) p.proname::pg_catalog.text);
+
+DROP FUNCTION upkeep._new_backfill;
+DROP FUNCTION upkeep._new_alter_job;
+DROP FUNCTION upkeep._new_query_history;
+
+COMMENT ON FUNCTION upkeep.backfill(regclass, text, text, text, integer, interval, text, boolean, boolean, jsonb, boolean, text,
+                                    text, interval, bigint, integer, double precision, double precision) IS
+'Fills columns of a table, of all partitions or of all children in the background and returns the job. '
+'assignments: what follows SET; condition: the rows that still need it (default: every row, exactly once, '
+'which needs a key); batch_time: length of one transaction (default upkeep.batch_time); on_error: quarantine or stop; '
+'options: strategy, range_blocks, strides, window_ranges, max_quarantined, vacuum, touch_stamps; '
+'fill_new_rows: rows that others write meanwhile are filled by a trigger (needs TRIGGER, a condition and plpgsql). '
+'Runs as the caller. Errors: 42601 in a fragment, 22023 wrong argument, 55006 a column is being filled already, '
+'42710 name in use, 42501 a privilege is missing on the table or a partition, 55000 no key or a publication that '
+'refuses the update, 0A000 not a table for it.';
+
+COMMENT ON FUNCTION upkeep.alter_job(uuid, interval, integer, text, text, text, interval, bigint, integer, double precision,
+                                     double precision) IS
+'Changes an unfinished job, also while it runs, and the limits of its children; null keeps what is. '
+'batch_time 10 ms to 60 s, workers 1 to 64; '
+'run_between: hours as ''22:00-05:00'' in timezone (default the session''s), '''' for always; '
+'the rest tightens the settings of these names (kB/s, 0..1, 1.01 and more). 0 takes a limit away again, and has batch_time follow '
+'the setting. Owner''s members. 22023 a value out of range.';
+
 COMMENT ON FUNCTION upkeep.query_history(timestamptz, timestamptz, interval) IS
 'What each statement cost, bucket by bucket (at least 1 minute; buckets of a day begin at midnight UTC), '
 'from the stored history of this database. Times in ms; percentiles are at most 11.1 % off; '
@@ -235,51 +243,5 @@ COMMENT ON FUNCTION upkeep.query_history(timestamptz, timestamptz, interval) IS
 'history is kept. Blocks, wal_bytes and jit_time come from pg_stat_statements, if it is there; '
 'lossy: it forgot some meanwhile, or a restart cut the interval short. queryid 0 is what could not be kept apart. '
 'queryid is null and query hidden for statements of roles that you are no member of, unless you are a member of '
-'pg_read_all_stats. jobs: how many jobs of this database were under way then. '
+'pg_read_all_stats. jobs: how many jobs of this database that you see were under way then. '
 'Errors: 22004 an argument is null, 22023 until is not after since, or no such bucket.';
-
-DO $do$
-DECLARE
-    form pg_catalog.regprocedure;
-    held record;
-    given pg_catalog.text;
-BEGIN
-    FOR form IN
-        SELECT p.oid FROM pg_catalog.pg_proc p
-        WHERE p.pronamespace OPERATOR(pg_catalog.=) 'upkeep'::pg_catalog.regnamespace
-          AND p.proname OPERATOR(pg_catalog.=) ANY (ARRAY['backfill', 'alter_job', 'query_history']::pg_catalog.name[])
-    LOOP
-        SELECT pg_catalog.current_setting('pg_upkeep.' OPERATOR(pg_catalog.||) p.proname::pg_catalog.text) INTO given
-        FROM pg_catalog.pg_proc p WHERE p.oid OPERATOR(pg_catalog.=) form::pg_catalog.oid;
-        FOR held IN
-            SELECT DISTINCT a.grantee FROM pg_catalog.pg_proc p, pg_catalog.aclexplode(p.proacl) a
-            WHERE p.oid OPERATOR(pg_catalog.=) form::pg_catalog.oid AND a.grantee OPERATOR(pg_catalog.<>) p.proowner
-        LOOP
-            EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM %s', form,
-                CASE WHEN held.grantee OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN 'PUBLIC'
-                     ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(held.grantee)::pg_catalog.text) END);
-        END LOOP;
-        -- What has never been given or taken is everybody's.
-        IF given OPERATOR(pg_catalog.=) '' THEN
-            IF EXISTS (SELECT FROM pg_catalog.pg_proc p
-                       WHERE p.oid OPERATOR(pg_catalog.=) form::pg_catalog.oid AND p.proacl IS NOT NULL) THEN
-                EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO PUBLIC', form);
-            END IF;
-            CONTINUE;
-        END IF;
-        EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', form);
-        FOR held IN
-            SELECT CASE WHEN a.grantee OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN 'PUBLIC'
-                        ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)::pg_catalog.text) END AS grantee,
-                   CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END AS option
-            FROM pg_catalog.pg_proc p, pg_catalog.aclexplode(given::pg_catalog.aclitem[]) a
-            WHERE p.oid OPERATOR(pg_catalog.=) form::pg_catalog.oid AND a.grantee OPERATOR(pg_catalog.<>) p.proowner
-        LOOP
-            EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %s%s', form, held.grantee, held.option);
-        END LOOP;
-        DELETE FROM pg_catalog.pg_init_privs i
-        WHERE i.objoid OPERATOR(pg_catalog.=) form::pg_catalog.oid
-          AND i.classoid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid;
-    END LOOP;
-END
-$do$;

@@ -315,8 +315,9 @@ SELECT j.id, j.kind, j.relid, j.target, j.name,
        s.rows_per_second,
        CASE WHEN j.state OPERATOR(pg_catalog.=) 'running' AND NOT l.stands AND NOT s.all_wait
                  AND s.units_per_second OPERATOR(pg_catalog.>) 0 THEN
-           pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs =>
-               greatest(j.units_total OPERATOR(pg_catalog.-) s.units_done, 0) OPERATOR(pg_catalog./) s.units_per_second)
+           -- What goes nowhere ends in a century.
+           pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => least(
+               greatest(j.units_total OPERATOR(pg_catalog.-) s.units_done, 0) OPERATOR(pg_catalog./) s.units_per_second, 3155760000))
        END AS eta,
        coalesce(j.finished_at, CASE WHEN j.live THEN pg_catalog.clock_timestamp() END)
            OPERATOR(pg_catalog.-) j.started_at AS elapsed,
@@ -3441,7 +3442,7 @@ COMMENT ON FUNCTION upkeep.query_history(timestamptz, timestamptz, interval) IS
 'history is kept. Blocks, wal_bytes and jit_time come from pg_stat_statements, if it is there; '
 'lossy: it forgot some meanwhile, or a restart cut the interval short. queryid 0 is what could not be kept apart. '
 'queryid is null and query hidden for statements of roles that you are no member of, unless you are a member of '
-'pg_read_all_stats. jobs: how many jobs of this database were under way then. '
+'pg_read_all_stats. jobs: how many jobs of this database that you see were under way then. '
 'Errors: 22004 an argument is null, 22023 until is not after since, or no such bucket.';
 
 CREATE FUNCTION upkeep.query_percentile(

@@ -68,6 +68,8 @@ pub struct Analysis {
     pub fingerprint: String,
     pub targets: Vec<Target>,
     pub condition_has_sub_selects: bool,
+    /// The condition or an assignment has.
+    pub has_sub_selects: bool,
     pub condition_is_volatile: bool,
 }
 
@@ -122,6 +124,7 @@ pub fn analyse(table: &Table, assignments: &str, condition: Option<&str>) -> Res
         fingerprint: meaning::fingerprint(&meaning.tree)?,
         targets: meaning.targets,
         condition_has_sub_selects,
+        has_sub_selects: meaning.sub_selects,
         condition_is_volatile,
     })
 }

@@ -198,6 +198,7 @@ impl Executor {
         };
         let context = Context::new(opened.job.clone(), slot, cursor, settings::batch_time());
         context.portions().view.follow(assignment.segment, registry::clients());
+        context.portions().busy.set(seat::busy().filter(|_| kind.nature().is_paced()));
         Ok(Some(Executor {
             throttle: transaction(|| {
                 Ok(Throttle::new(assignment.segment, &opened.job, opened.limits.clone(), tries.held_until))

@@ -94,6 +94,13 @@ pub struct Nature {
     pub leaves: &'static str,
 }
 
+impl Nature {
+    /// Can it go slowly, and is it to?
+    pub fn is_paced(&self) -> bool {
+        self.throttled && !self.in_one_piece
+    }
+}
+
 impl Default for Nature {
     fn default() -> Self {
         Nature {

@@ -5,6 +5,7 @@
 //! does, costs as much time as the disk is busy with it. What is not rested for within a step is owed after it.
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::slowdown::control::LEAST;
@@ -45,6 +46,8 @@ const LOOK: Duration = Duration::from_millis(2);
 pub struct Portions {
     /// What it may do, by what the application feels.
     pub(super) view: View,
+    /// Where others read since when it has been at the portion in hand, if its pace can be set.
+    pub(super) busy: Cell<Option<&'static AtomicU64>>,
     granted: Cell<f64>,
     /// Part of the time that is spent at work.
     share: Cell<f64>,
@@ -67,6 +70,7 @@ impl Default for Portions {
         let zero = || Cell::new(Duration::ZERO);
         Portions {
             view: View::default(),
+            busy: Cell::default(),
             granted: Cell::new(1.0),
             share: Cell::new(1.0),
             careful: Cell::new(false),
@@ -100,6 +104,7 @@ impl Portions {
         self.at.set(self.began.get());
         self.wal.set(system::own_wal_bytes());
         self.count.set(0);
+        self.is_busy_since(self.began.get());
     }
 
     /// How long a transaction should be, at this share of the time.
@@ -131,6 +136,7 @@ impl Portions {
             return false;
         }
         while self.owed.get() >= SHORTEST_REST {
+            self.is_busy_since(Duration::ZERO);
             let from = system::monotonic();
             worker::rest_in_step(self.owed.get().min(LOOK));
             let now = system::monotonic();
@@ -140,6 +146,7 @@ impl Portions {
                 return false;
             }
         }
+        self.is_busy_since(self.at.get());
         true
     }
 
@@ -164,8 +171,16 @@ impl Portions {
     /// The step has ended: the rest that it still owes.
     pub(super) fn end(&self) -> Duration {
         self.note();
+        self.is_busy_since(Duration::ZERO);
         let owed = self.owed.take();
         if self.granted.get() <= self.share.get() { owed.min(LONGEST_REST) } else { owed }
+    }
+
+    /// With work that is on no account yet. Zero: it is at none.
+    fn is_busy_since(&self, time: Duration) {
+        if let Some(busy) = self.busy.get() {
+            busy.store(system::micros(time), Ordering::Release);
+        }
     }
 
     /// Enters what was done since the last time.
@@ -175,6 +190,7 @@ impl Portions {
         let written = wal.wrapping_sub(self.wal.replace(wal));
         let cost = cost(took, written);
         self.view.worked(cost);
+        self.is_busy_since(now);
         self.owed.set(self.owed.get() + debt(took, cost, self.share.get()));
     }
 }

@@ -6,7 +6,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::shares::{self, Holder, Server, Turn, Waiting, Want};
+use super::shares::{self, Holder, Server, Turn, Waiting, Want, Workers};
 use super::store::Candidate;
 use crate::jobs::raw::segment::{Database, Seat, Segment};
 use crate::server::catalog;
@@ -158,11 +158,21 @@ fn waiting(segment: &Segment, now: u64) -> impl Iterator<Item = Waiting> {
     })
 }
 
-/// How many workers share what the application leaves. Who is held back by something else leaves it to the others.
-pub fn sharing(segment: &Segment) -> usize {
+/// Those whose pace can be set. Who is held back by something else than his pace leaves what there is to the others.
+pub fn paced(segment: &Segment) -> Workers {
     const HELD_BACK: Duration = Duration::from_secs(1);
-    let shares = |holder: &Holder| !holder.long && holder.resting < HELD_BACK;
-    seated(segment, micros(system::monotonic())).filter(|(_, holder)| shares(holder)).count()
+    let mut workers = Workers::default();
+    let now = system::monotonic();
+    for (seat, holder) in seated(segment, micros(now)).filter(|(_, holder)| !holder.long) {
+        let shares = holder.resting < HELD_BACK || seat.paced.load(Ordering::Relaxed) != 0;
+        workers.sharing += usize::from(shares);
+        let busy = Duration::from_micros(seat.busy.load(Ordering::Acquire));
+        if !busy.is_zero() {
+            workers.unbooked += now.saturating_sub(busy);
+            workers.busy_since = Some(workers.busy_since.map_or(busy, |first| first.min(busy)));
+        }
+    }
+    workers
 }
 
 /// Does anybody wait for a worker?

@@ -164,7 +164,7 @@ impl Scheduler {
         if !self.sampler.is_ours() {
             return next;
         }
-        let workers = room::sharing(self.shared);
+        let workers = room::paced(self.shared);
         next.min(self.slowdown.visit(self.board, workers)).max(Duration::from_millis(1))
     }
 

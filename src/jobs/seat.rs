@@ -51,9 +51,15 @@ pub fn give_back() {
 
 /// From here on it only waits.
 pub fn rests() {
-    if let Some((_, seat)) = MINE.get()
-        && seat.resting.load(Ordering::Relaxed) == 0
-    {
+    rests_for(false);
+}
+
+/// The same. `pace`: for its own pace.
+pub fn rests_for(pace: bool) {
+    let Some((_, seat)) = MINE.get() else { return };
+    seat.paced.store(pace.into(), Ordering::Relaxed);
+    seat.busy.store(0, Ordering::Release);
+    if seat.resting.load(Ordering::Relaxed) == 0 {
         seat.resting.store(micros(system::monotonic()), Ordering::Release);
     }
 }
@@ -63,6 +69,11 @@ pub fn works() {
     if let Some((_, seat)) = MINE.get() {
         seat.resting.store(0, Ordering::Release);
     }
+}
+
+/// Since when it has been at a portion of its work.
+pub fn busy() -> Option<&'static AtomicU64> {
+    MINE.get().map(|(_, seat)| &seat.busy)
 }
 
 /// Set when this worker is asked to leave; `None`: what it does is its job's only step, and is counted as long.

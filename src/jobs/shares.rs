@@ -43,6 +43,17 @@ pub struct Waiting {
     pub since: u64,
 }
 
+/// The workers whose pace can be set.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Workers {
+    /// Those who share what the application leaves.
+    pub sharing: usize,
+    /// What they have worked at the portions in hand, which is on no account yet.
+    pub unbooked: Duration,
+    /// Since when the first of them has been at his.
+    pub busy_since: Option<Duration>,
+}
+
 fn count(holders: &[Holder], counts: impl Fn(&Holder) -> bool) -> usize {
     holders.iter().filter(|holder| counts(holder)).count()
 }

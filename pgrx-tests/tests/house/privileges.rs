@@ -615,8 +615,8 @@ fn who_lacks_a_grant_is_told_which() -> Result<()> {
     Ok(())
 }
 
-/// An update makes functions with more arguments anew: who might call them may, nobody else, and a dump has that. Default privileges
-/// change nothing.
+/// An update changes functions that get more arguments or columns where they are: who might call them may, nobody else, and a dump has
+/// that. Default privileges change nothing, views that call them go on, and nobody is bound to them who was not.
 #[test]
 fn who_may_call_a_function_stays_so_over_an_update() -> Result<()> {
     let db = testing::database()?;
@@ -626,6 +626,11 @@ fn who_may_call_a_function_stays_so_over_an_update() -> Result<()> {
     session.run(&format!(
         "REVOKE ALL ON FUNCTION upkeep.backfill FROM PUBLIC;
          GRANT EXECUTE ON FUNCTION upkeep.backfill TO {friend} WITH GRANT OPTION;
+         CREATE TABLE t (id int PRIMARY KEY, n int);
+         CREATE VIEW history AS SELECT * FROM upkeep.query_history();
+         CREATE VIEW filling AS SELECT upkeep.backfill('t', 'n = 1', 'n IS NULL', paused => true) AS job;
+         CREATE FUNCTION hurry(job uuid) RETURNS uuid LANGUAGE sql
+             BEGIN ATOMIC SELECT upkeep.alter_job(job, batch_time => '20 ms'); END;
          ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO {stranger};
          ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
          ALTER EXTENSION pg_upkeep UPDATE;
@@ -642,6 +647,18 @@ fn who_may_call_a_function_stays_so_over_an_update() -> Result<()> {
     }
     let own = "SELECT count(*) FROM pg_init_privs i JOIN pg_proc p ON p.oid = i.objoid WHERE p.proname = 'backfill'";
     assert_eq!(session.text(own)?, "0", "a dump would not have what was granted");
+    session.run("SELECT * FROM history")?;
+    session.run("SELECT hurry(job) FROM filling")?;
+    let columns = "SELECT (SELECT count(*) FROM pg_attribute WHERE attrelid = 'history'::regclass AND attnum > 0)
+                        - (SELECT cardinality(proallargtypes) - pronargs FROM pg_proc WHERE oid = 'upkeep.query_history'::regproc)";
+    assert_eq!(session.text(columns)?, "-1", "whoever asks anew sees one more");
+    session.run("SELECT pg_get_viewdef('history'::regclass), pg_get_viewdef('filling'::regclass)")?;
+    session.run(&format!("REVOKE ALL ON FUNCTION upkeep.backfill FROM {friend}"))?;
+    let bound = format!(
+        "SELECT s.deptype::text || ' ' || pg_describe_object(s.classid, s.objid, s.objsubid) FROM pg_shdepend s
+          WHERE s.refobjid IN ('{friend}'::regrole, '{stranger}'::regrole) AND s.classid = 'pg_proc'::regclass"
+    );
+    assert_eq!(session.rows(&bound)?, [""; 0]);
     Ok(())
 }
 

@@ -427,6 +427,32 @@ fn a_job_that_is_held_back_ends_later() -> Result<()> {
     wait(&mut session, &job)
 }
 
+/// What was done long ago counts less and less, and at last for nothing.
+#[test]
+fn a_job_that_gets_nothing_done_is_shown() -> Result<()> {
+    let (_server, mut session) = server("eta-never", |server| server)?;
+    let job = backfill(&mut session, LEISURELY)?;
+    wait_for_text(&mut session, &format!("SELECT percent > 0 FROM upkeep.jobs WHERE id = '{job}'"), "t")?;
+    let show = format!("SELECT * FROM upkeep.jobs WHERE id = '{job}'");
+    let set = |session: &mut Session, least: &str| {
+        session.run(&format!(
+            "UPDATE upkeep._job_slot SET lately_time = 30000, lately_units = {least}, lately_rows = {least} WHERE job = '{job}'"
+        ))
+    };
+    set(&mut session, "1e-9")?;
+    session.rows(&show)?;
+    // The server refuses to multiply what is as small as this.
+    set(&mut session, "5e-324")?;
+    let step = |session: &mut Session| {
+        session.text(&format!("SELECT sum(units_done) FROM upkeep._job_slot WHERE job = '{job}'"))
+    };
+    let before = step(&mut session)?;
+    wait_until("another step", PATIENCE, || step(&mut session).is_ok_and(|now| now != before))?;
+    session.rows(&show)?;
+    hurry(&mut session, &job)?;
+    wait(&mut session, &job)
+}
+
 #[test]
 fn workers_give_way_for_the_processor_as_they_are_told() -> Result<()> {
     let (_server, mut session) = server("nice", |server| server.set("upkeep.worker_nice", 3))?;

@@ -1,6 +1,7 @@
 //! What clients feel: the latencies of their statements and of their commits from one look to the next, whether or not they were drained
 //! meanwhile. Nothing is moved, nobody is waited for; what cannot be read this time is seen by the next look.
 
+use super::databases::{GIVEN_UP, Presence};
 use super::moves::mover;
 use super::{BY_JOB, DATABASES, Me, Memory, SHARDS, Slot, TOPLEVEL};
 use crate::histogram::{BUCKETS, Histogram, index_of};
@@ -25,7 +26,7 @@ struct Seen {
     counts: Option<Box<[u64; BUCKETS]>>,
 }
 
-/// Whose latencies these are: an entry for as long as it does not change hands, or commits.
+/// Whose latencies these are: an entry for as long as it does not change hands, a database without the extension, or commits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Whose {
     number: u32,
@@ -61,25 +62,21 @@ impl Memory {
     /// Gives what clients have executed since the last look, entry by entry. The first look at an entry gives nothing: it may have been
     /// there for long.
     pub fn look_at_clients(&self, eye: &mut Eye, mut see: impl FnMut(Whose, &Histogram)) {
-        let numbers = DATABASES as u32 + 1..self.header().fresh.load(Ordering::Acquire).min(self.header().slots);
+        let numbers = 0..self.header().fresh.load(Ordering::Acquire).min(self.header().slots);
         eye.entries.resize_with(numbers.len(), Seen::default);
         for (number, seen) in numbers.zip(&mut eye.entries) {
             let slot = self.slot(number);
             let generation = slot.generation.load(Ordering::SeqCst);
-            let traits = slot.traits.load(Ordering::Relaxed);
-            if generation.is_multiple_of(2) || traits & BY_JOB != 0 || traits & TOPLEVEL == 0 {
-                continue;
-            }
-            if seen.generation != generation {
-                *seen = Seen { generation, ..Seen::default() };
+            let Some(whose) = self.whose(number, generation) else { continue };
+            if seen.generation != whose.generation {
+                *seen = Seen { generation: whose.generation, ..Seen::default() };
             }
             let Some((ns, counts)) = slot.latencies(generation, seen.ns, seen.counts.is_none()) else { continue };
             // Of a statement that has just come everything is new, but a first look may be at an old one.
             let before = seen.counts.replace(counts);
             seen.ns = ns;
             if let (Some(before), Some(counts)) = (before, &seen.counts) {
-                let role = slot.who.load(Ordering::Relaxed) as u32;
-                see_difference(Whose::of(number, generation, role), counts, &before, &mut see);
+                see_difference(whose, counts, &before, &mut see);
             }
         }
         let mut commits = [0_u32; BUCKETS];
@@ -97,6 +94,23 @@ impl Memory {
                 see(COMMITS, &new);
             }
         }
+    }
+}
+
+impl Memory {
+    /// Whose calls a slot has in this generation. `None`: nobody's, or not clients' alone. Where the extension is not, nobody works for
+    /// a job: all statements of such a database are looked at as one.
+    fn whose(&self, number: u32, generation: u32) -> Option<Whose> {
+        if number <= DATABASES as u32 {
+            let database = self.database_at(number);
+            let oid = database.oid.load(Ordering::SeqCst);
+            let is_one = oid != 0 && oid != GIVEN_UP && database.presence() == Presence::Absent;
+            return is_one.then_some(Whose::of(number, oid, 0));
+        }
+        let slot = self.slot(number);
+        let traits = slot.traits.load(Ordering::Relaxed);
+        let is_clients = !generation.is_multiple_of(2) && traits & BY_JOB == 0 && traits & TOPLEVEL != 0;
+        is_clients.then(|| Whose::of(number, generation, slot.who.load(Ordering::Relaxed) as u32))
     }
 }
 

@@ -101,6 +101,30 @@ fn a_look_sees_what_has_come_since_the_last_one() {
     assert_eq!(looks(&memory, &mut eye), [(seen[0].0, 1)]);
 }
 
+#[test]
+fn where_the_extension_is_not_all_statements_are_looked_at_as_one() {
+    let memory = memory();
+    let mut own = Box::new(Own::new());
+    let me = Me { number: 0, pid: 1, database: 5 };
+    let mut call = |queryid| {
+        let statement = Statement { queryid, user: 10, toplevel: true, by_job: false };
+        memory.count_call(&mut own, me, statement, 5_000_000, 1, || 0);
+    };
+    let mut eye = Eye::default();
+    call(1);
+    memory.set_presence(&Alone, 5, Presence::Absent, |_| ());
+    call(2);
+    assert_eq!(looks(&memory, &mut eye), [], "the first look only opens the eye");
+    call(1);
+    call(3);
+    let counts: Vec<_> = looks(&memory, &mut eye).iter().map(|(_, count)| *count).collect();
+    assert_eq!(counts, [2]);
+    // Where it is, what has no entry of its own may be a job's.
+    memory.set_presence(&Alone, 5, Presence::Present, |_| ());
+    call(0);
+    assert_eq!(looks(&memory, &mut eye), []);
+}
+
 /// The only process.
 struct Alone;
 

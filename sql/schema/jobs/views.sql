@@ -39,8 +39,9 @@ SELECT j.id, j.kind, j.relid, j.target, j.name,
        s.rows_per_second,
        CASE WHEN j.state OPERATOR(pg_catalog.=) 'running' AND NOT l.stands AND NOT s.all_wait
                  AND s.units_per_second OPERATOR(pg_catalog.>) 0 THEN
-           pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs =>
-               greatest(j.units_total OPERATOR(pg_catalog.-) s.units_done, 0) OPERATOR(pg_catalog./) s.units_per_second)
+           -- What goes nowhere ends in a century.
+           pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => least(
+               greatest(j.units_total OPERATOR(pg_catalog.-) s.units_done, 0) OPERATOR(pg_catalog./) s.units_per_second, 3155760000))
        END AS eta,
        coalesce(j.finished_at, CASE WHEN j.live THEN pg_catalog.clock_timestamp() END)
            OPERATOR(pg_catalog.-) j.started_at AS elapsed,

@@ -46,7 +46,7 @@ COMMENT ON FUNCTION upkeep.query_history(timestamptz, timestamptz, interval) IS
 'history is kept. Blocks, wal_bytes and jit_time come from pg_stat_statements, if it is there; '
 'lossy: it forgot some meanwhile, or a restart cut the interval short. queryid 0 is what could not be kept apart. '
 'queryid is null and query hidden for statements of roles that you are no member of, unless you are a member of '
-'pg_read_all_stats. jobs: how many jobs of this database were under way then. '
+'pg_read_all_stats. jobs: how many jobs of this database that you see were under way then. '
 'Errors: 22004 an argument is null, 22023 until is not after since, or no such bucket.';
 
 CREATE FUNCTION upkeep.query_percentile(

@@ -211,7 +211,7 @@ impl Run {
         bounds.dedup();
         shared.claimed_rows += f64::from(rows) * bounds.len().saturating_sub(1) as f64;
         shared.after_key = bounds.last().cloned();
-        Ok(Some(Portion::Keys(Keys { bounds, exact: true, next: 0, rows, strides, stride: 0, proved: shared.proved })))
+        Ok(Some(Portion::Keys(Keys::new(bounds, rows, strides, shared.proved))))
     }
 
     /// Keys that an older version has written, as this one writes them. The last one may have been rounded: then rows behind

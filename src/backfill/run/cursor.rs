@@ -114,6 +114,9 @@ pub struct Keys {
     #[serde(default)]
     pub exact: bool,
     pub next: usize,
+    /// Of the next range this much is done already: up to here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub done: Option<KeyText>,
     /// Rows of one range, about.
     pub rows: u32,
     pub strides: u32,
@@ -176,8 +179,13 @@ impl Blocks {
 }
 
 impl Keys {
+    pub fn new(bounds: Vec<KeyText>, rows: u32, strides: u32, proved: bool) -> Self {
+        Keys { bounds, exact: true, next: 0, done: None, rows, strides, stride: 0, proved }
+    }
+
     /// Past `span` ranges.
     pub fn advance(&mut self, span: usize) {
+        self.done = None;
         self.next += span;
         if self.next + 1 >= self.bounds.len() {
             self.next = 0;
@@ -192,20 +200,17 @@ impl Keys {
         self.bounds.dedup();
     }
 
-    /// Past what is up to here, within the ranges at hand.
-    pub fn end_range_at(&mut self, upto: &KeyText) {
+    /// Past what is up to here: the end of a range, or within the next one. It is no bound, for the next stride would go by it, too.
+    pub fn advance_to(&mut self, upto: &KeyText) {
         match self.bounds[self.next + 1..].iter().position(|bound| bound == upto) {
             Some(ranges) => self.advance(ranges + 1),
-            None => {
-                self.split(vec![upto.clone()]);
-                self.advance(1);
-            }
+            None => self.done = Some(upto.clone()),
         }
     }
 
     /// The ranges at hand, `span` of them at most: after, if there is a beginning, and up to.
     pub fn range(&self, span: usize) -> Option<(Option<&KeyText>, &KeyText)> {
-        let after = self.bounds.get(self.next)?;
+        let after = self.done.as_ref().or(self.bounds.get(self.next))?;
         let end = (self.next + span).min(self.bounds.len().checked_sub(1)?);
         Some(((!after.is_empty()).then_some(after), self.bounds.get(end).filter(|_| end > self.next)?))
     }
@@ -288,15 +293,7 @@ mod tests {
     #[test]
     fn a_window_of_keys_visits_each_range_once_per_stride() {
         let key = |text: &str| vec![text.to_owned()];
-        let mut keys = Keys {
-            bounds: vec![vec![], key("5"), key("9")],
-            exact: true,
-            next: 0,
-            rows: 5,
-            strides: 2,
-            stride: 0,
-            proved: false,
-        };
+        let mut keys = Keys::new(vec![vec![], key("5"), key("9")], 5, 2, false);
         let mut seen = Vec::new();
         while !Portion::Keys(keys.clone()).is_finished() {
             let (after, upto) = keys.range(1).unwrap();
@@ -317,7 +314,7 @@ mod tests {
     #[test]
     fn small_ranges_are_taken_together_but_never_a_whole_window() {
         let bounds: Vec<KeyText> = (0..=100).map(|key| vec![key.to_string()]).collect();
-        let mut keys = Keys { bounds, exact: true, next: 0, rows: 4, strides: 2, stride: 0, proved: false };
+        let mut keys = Keys::new(bounds, 4, 2, false);
         assert_eq!(keys.widest_span(), 5);
         let mut steps = 0;
         while keys.stride < keys.strides {
@@ -332,15 +329,7 @@ mod tests {
     #[test]
     fn a_range_that_takes_too_long_is_split_in_place() {
         let key = |text: &str| vec![text.to_owned()];
-        let mut keys = Keys {
-            bounds: vec![key("1"), key("5"), key("9")],
-            exact: true,
-            next: 1,
-            rows: 4,
-            strides: 1,
-            stride: 0,
-            proved: false,
-        };
+        let mut keys = Keys { next: 1, ..Keys::new(vec![key("1"), key("5"), key("9")], 4, 1, false) };
         keys.split(vec![key("7"), key("9")]);
         assert_eq!(keys.bounds, [key("1"), key("5"), key("7"), key("9")]);
         assert_eq!(keys.range(1), Some((Some(&key("5")), &key("7"))));
@@ -350,12 +339,13 @@ mod tests {
     fn a_range_that_is_ended_early_goes_on_behind_its_last_portion() {
         let key = |text: &str| vec![text.to_owned()];
         let bounds = vec![key("1"), key("5"), key("9"), key("12")];
-        let mut keys = Keys { bounds, exact: true, next: 0, rows: 4, strides: 1, stride: 0, proved: false };
-        keys.end_range_at(&key("3"));
+        let mut keys = Keys::new(bounds, 4, 2, false);
+        keys.advance_to(&key("3"));
         assert_eq!(keys.range(1), Some((Some(&key("3")), &key("5"))));
-        keys.end_range_at(&key("9"));
+        keys.advance_to(&key("9"));
         assert_eq!(keys.range(1), Some((Some(&key("9")), &key("12"))), "of several ranges at once");
-        assert_eq!(keys.bounds.len(), 5);
+        keys.advance_to(&key("12"));
+        assert_eq!(keys.range(1), Some((Some(&key("1")), &key("5"))), "the next stride goes by the same ranges");
     }
 
     proptest! {

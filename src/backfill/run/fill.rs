@@ -130,16 +130,14 @@ impl Run {
         };
         let took = started.elapsed();
         let whole = pace.portions + 1 == cuts.len();
-        let all = keys.rows.saturating_mul(span as u32);
-        let rows = all.min((u64::from(all) * pace.portions as u64 / (cuts.len() - 1).max(1) as u64) as u32);
+        let rows = self.rows_of(&keys, span, &cuts, pace);
         self.note_key_pace(context, rows, pace);
         context.made(0, self.fill_units() * f64::from(rows) / self.rows / f64::from(keys.strides));
         let verdict = self.conclude(context, &tally)?;
         keys.proved = self.proved;
         self.horizon.note_time(took);
         if !whole {
-            // The next step goes on behind the last portion, which is the end of a range from now on.
-            keys.end_range_at(&cuts[pace.portions]);
+            keys.advance_to(&cuts[pace.portions]);
             self.hold(context, Portion::Keys(keys))?;
             return Ok(verdict.unwrap_or(Outcome::Continue));
         }
@@ -149,6 +147,13 @@ impl Run {
         self.sizes.span = next_size(span as u32, took, context.batch_time(), (1, widest)) as usize;
         self.hold(context, Portion::Keys(keys))?;
         Ok(verdict.unwrap_or(Outcome::Continue))
+    }
+
+    /// How many rows these portions have, about: parts of a range, or ranges.
+    fn rows_of(&self, keys: &Keys, span: usize, cuts: &[KeyText], pace: Pace) -> u32 {
+        let ranges = cuts.len() - 1 <= span;
+        let portion = if ranges { keys.rows } else { self.sizes.portion_rows };
+        portion.saturating_mul(pace.portions as u32).min(keys.rows.saturating_mul(span as u32))
     }
 
     /// Smaller ranges instead of the one at hand; as it is once more, if it has too few rows.
@@ -200,15 +205,18 @@ impl Run {
     ) -> Result<Option<Filled>> {
         let mut tally = Tally::default();
         let mut pace = Pace::default();
+        let filtering = self.filtering;
         for portion in portions {
-            if pace.portions > 0 && !context.rest() {
+            // Rows that still match may have moved to where the portions after it are, whose statements would take them once more.
+            let has_begun = pace.portions > 0;
+            if has_begun && (self.filtering != filtering || !context.rest()) {
                 break;
             }
             let started = Instant::now();
             match self.fill_portion(context, session, portion, limit)? {
                 Some(Filled::Done(more, _)) => tally.add(more),
                 // What is done is done; the next step begins with this one.
-                _ if pace.portions > 0 => break,
+                _ if has_begun => break,
                 other => return Ok(other),
             }
             pace.work += started.elapsed();

@@ -45,15 +45,16 @@ impl Run {
         keys: &Keys,
         span: usize,
     ) -> Result<Vec<KeyText>> {
-        let bounds = &keys.bounds[keys.next..=(keys.next + span).min(keys.bounds.len() - 1)];
-        let ([first, .., last], true) = (bounds, context.is_beside_others()) else { return Ok(bounds.to_vec()) };
-        if keys.rows <= self.sizes.portion_rows {
-            return Ok(bounds.to_vec());
+        let mut cuts = keys.bounds[keys.next..=(keys.next + span).min(keys.bounds.len() - 1)].to_vec();
+        if let (Some(first), Some(done)) = (cuts.first_mut(), &keys.done) {
+            first.clone_from(done);
         }
-        let after = (!first.is_empty()).then_some(first);
-        let mut cuts = vec![first.clone()];
-        cuts.extend(boundaries_inside(session, after, last, (MOST_PORTIONS, self.sizes.portion_rows))?);
-        cuts.push(last.clone());
+        let ([first, .., last], true) = (&cuts[..], context.is_beside_others()) else { return Ok(cuts) };
+        if keys.rows > self.sizes.portion_rows {
+            let after = (!first.is_empty()).then_some(first);
+            let inside = boundaries_inside(session, after, last, (MOST_PORTIONS, self.sizes.portion_rows))?;
+            cuts.splice(1..cuts.len() - 1, inside);
+        }
         Ok(cuts)
     }
 

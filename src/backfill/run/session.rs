@@ -45,7 +45,8 @@ pub struct Session {
     /// The statements name the table that was asked for: its row security applies.
     pub through_root: bool,
     table: Oid,
-    /// By places there is one way to its rows: its blocks. A table with few of them may as well be read as a whole.
+    /// Nothing leads to its rows but their places: no sub-select that a semi-join could begin with. A table of few blocks may as well be
+    /// read as a whole.
     by_places: bool,
     pub parts: Parts,
     statements: RefCell<HashMap<Which, Rc<Statement>>>,
@@ -80,7 +81,7 @@ impl Session {
             names,
             through_root,
             table: if through_root { root } else { leaf.relid },
-            by_places: !through_root && heap::blocks(leaf.relid) >= MANY_BLOCKS,
+            by_places: !through_root && !analysis.has_sub_selects && heap::blocks(leaf.relid) >= MANY_BLOCKS,
             parts: definition::parts(reach, leaf.relid, definition, &analysis, key)?,
             statements: RefCell::default(),
         })
@@ -95,12 +96,20 @@ impl Session {
         Rc::clone(self.statements.borrow_mut().entry(which).or_insert_with(|| {
             let (sql, types) = self.text(which);
             let mut statement = Statement::new(sql, &types).around(&self.parts.fragments());
-            if self.by_places && matches!(which, Which::UpdateBlocks(_)) {
+            if self.has_one_way(which) {
                 statement = statement.planned_once();
             }
             statement.names(&[self.table]);
             Rc::new(statement)
         }))
+    }
+
+    /// Would a plan that knows the places be another one than a plan that does not? Where the condition is tested before anything else,
+    /// an index may lead to the rows that it is true for: better than half a percent of the table, which is what unknown places are
+    /// taken for, and worse than a few blocks.
+    fn has_one_way(&self, which: Which) -> bool {
+        let Which::UpdateBlocks(take) = which else { return false };
+        self.by_places && (take != Take::All || self.parts.condition.is_none())
     }
 
     /// The greatest key.

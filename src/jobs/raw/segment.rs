@@ -82,6 +82,10 @@ pub struct Seat {
     pub since: AtomicU64,
     /// Since when it has only waited; 0: it works.
     pub resting: AtomicU64,
+    /// What it waits for is its own pace.
+    pub paced: AtomicU32,
+    /// Since when it has been at a portion of its work, which is not on the board's account yet; 0: it is at none.
+    pub busy: AtomicU64,
     /// When it was asked to leave after its step; 0: it was not.
     pub asked: AtomicU64,
 }
@@ -119,7 +123,7 @@ pub struct Segment {
     pub board: Board,
 }
 
-const VERSION: u32 = 7;
+const VERSION: u32 = 8;
 
 thread_local! {
     static ATTACHED: RefCell<Kept<*mut pg_sys::dsm_segment>> = const { RefCell::new(Kept::new()) };
@@ -306,6 +310,8 @@ impl Segment {
         seat.long.store(0, Ordering::Relaxed);
         seat.since.store(micros(now), Ordering::Relaxed);
         seat.resting.store(0, Ordering::Relaxed);
+        seat.paced.store(0, Ordering::Relaxed);
+        seat.busy.store(0, Ordering::Relaxed);
         seat.asked.store(0, Ordering::Relaxed);
         seat.database.store(database.to_u32(), Ordering::Release);
         Some(seat)

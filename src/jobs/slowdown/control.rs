@@ -116,6 +116,11 @@ impl Control {
         self.share = self.share(bounds);
     }
 
+    /// Work went on for so long that it cannot be said what it costs: at a slower pace there are rests between.
+    pub fn unseen(&mut self, bounds: Bounds) {
+        self.share = self.share(bounds) / 2.0;
+    }
+
     /// There are too few calls for anybody to say that he is disturbed.
     pub fn unjudged(&mut self, bounds: Bounds) {
         self.share += STEP * bounds.most;

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use super::compare::Felt;
+use super::control::FEWEST;
 use crate::server::sessions::Crowd;
 
 /// No part of the time says more than this.
@@ -76,12 +77,23 @@ impl Crowds {
     }
 }
 
-/// `None`: nobody was there on one of both sides.
+/// `None`: nobody was there on one of both sides, as far as one can say.
 fn felt(rest: Side, work: Side) -> Option<Felt> {
-    if rest.active == 0.0 || work.active == 0.0 {
+    if rest.looks == 0.0 || work.active == 0.0 {
         return None;
     }
-    let crowd = (work.active / work.looks) / (rest.active / rest.looks);
+    let beside = |at_rest: f64| (work.active / work.looks) / (at_rest / rest.looks);
+    let calls = 1.0 / (1.0 / work.active + 1.0 / rest.active);
+    // Short statements are hardly ever met at rest, and often when they take long: beside the most that may have been there (two standard
+    // deviations more than were met) they are so much slower at least.
+    let at_least = beside(rest.active + 2.0 * (rest.active + 1.0).sqrt());
+    if calls < FEWEST && work.active >= FEWEST && at_least > 1.0 {
+        return Some(Felt { typical: at_least, tail: at_least, calls: work.active });
+    }
+    if rest.active == 0.0 {
+        return None;
+    }
+    let crowd = beside(rest.active);
     // The part that somebody waits has become larger, and what he does besides takes as long as before.
     let by_part = |work: f64, rest: f64| (1.0 - rest.min(MOST)) / (1.0 - work.min(MOST));
     let waits = by_part(work.waiting / work.active, rest.waiting / rest.active);
@@ -89,7 +101,7 @@ fn felt(rest: Side, work: Side) -> Option<Felt> {
         if work.time > 0.0 && rest.time > 0.0 { by_part(at_work / work.time, at_rest / rest.time) } else { 1.0 }
     });
     let slowdown = pressure.fold(crowd.max(waits), f64::max);
-    Some(Felt { typical: slowdown, tail: slowdown, calls: 1.0 / (1.0 / work.active + 1.0 / rest.active) })
+    Some(Felt { typical: slowdown, tail: slowdown, calls })
 }
 
 #[cfg(test)]
@@ -132,6 +144,18 @@ mod tests {
         crowds.stalled(false, SECOND, [SECOND / 10, Duration::ZERO]);
         crowds.stalled(true, SECOND, [SECOND / 10, SECOND / 2]);
         assert_eq!(crowds.end_turn(0.5).unwrap().typical, 2.0);
+    }
+
+    #[test]
+    fn who_is_met_only_when_he_is_slow_is_judged() {
+        let (seldom, always) = (Crowd::default(), Crowd { active: 1, waiting: 0 });
+        let felt = crowds(seldom, always).end_turn(0.5).unwrap();
+        assert!(felt.typical > 10.0 && felt.calls >= FEWEST, "{felt:?}");
+        // Twice in a hundred looks is chance.
+        let mut crowds = crowds(seldom, seldom);
+        crowds.add(true, always);
+        crowds.add(true, always);
+        assert_eq!(crowds.end_turn(0.5), None);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::compare::{Felt, Statements};
 use super::control::{Bounds, Control, FEWEST};
 use super::crowd::Crowds;
 use crate::jobs::registry;
+use crate::jobs::shares::Workers;
 use crate::server::{sessions, system};
 use crate::settings;
 
@@ -30,6 +31,10 @@ const GLANCE: Duration = Duration::from_millis(10);
 const NOBODY: u64 = 2;
 /// Jobs that work less than this part of the time are held back by something else: nothing is learnt of what they cost.
 const AT_WORK: f64 = 0.002;
+/// Who is still at a portion of his work when a rest is to begin is waited for. For this long.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Whoever has not looked for so long has missed what came between.
+const ASLEEP: Duration = Duration::from_secs(10);
 /// What was known so long ago still says where to begin.
 const REMEMBERED: Duration = Duration::from_secs(600);
 
@@ -53,6 +58,14 @@ struct Worked {
     share: f64,
 }
 
+/// How things stand at a look.
+struct At {
+    now: Duration,
+    /// All that has been worked up to now.
+    worked: Duration,
+    busy_since: Option<Duration>,
+}
+
 pub struct Watch {
     eye: Eye,
     statements: Statements,
@@ -62,6 +75,8 @@ pub struct Watch {
     control: Control,
     phase: Phase,
     next: Duration,
+    /// Since when all are to come to rest.
+    settling: Duration,
     /// It has looked before.
     begun: bool,
     /// Calls of this turn.
@@ -86,6 +101,7 @@ impl Default for Watch {
             control: Control::default(),
             phase: Phase::Alone(ALONE.0),
             next: Duration::ZERO,
+            settling: Duration::ZERO,
             begun: false,
             calls: 0,
             worked: Worked::default(),
@@ -100,8 +116,11 @@ impl Default for Watch {
 
 impl Watch {
     /// Looks if it is time to, for so many workers that are at work. Returns when to come again.
-    pub fn visit(&mut self, board: &Board, workers: usize) -> Duration {
+    pub fn visit(&mut self, board: &Board, workers: Workers) -> Duration {
         let now = system::monotonic();
+        if self.begun && now.saturating_sub(self.next) > ASLEEP {
+            *self = Watch::default();
+        }
         if let Some(left) = self.next.checked_sub(now).filter(|left| !left.is_zero()) {
             if !self.by_figures {
                 self.glance();
@@ -110,10 +129,11 @@ impl Watch {
         }
         // Where the server has no limit, jobs may have theirs.
         let limit = settings::max_slowdown().unwrap_or(f64::INFINITY);
-        let bounds = Bounds { limit, most: workers.max(1) as f64 };
+        let bounds = Bounds { limit, most: workers.sharing.max(1) as f64 };
         self.begin_watch(board, now);
-        let counted = self.look(now);
-        self.turn(board, now, counted, bounds);
+        let at = At { now, worked: board.worked() + workers.unbooked, busy_since: workers.busy_since };
+        let counted = self.look(&at);
+        self.turn(&at, counted, bounds);
         let rest_until = match self.phase {
             Phase::Alone(_) | Phase::Work => Duration::ZERO,
             Phase::Settle(until) | Phase::Rest(until) => until,
@@ -163,14 +183,16 @@ impl Watch {
     }
 
     /// Takes what has been executed since the last look. `false`: nobody counts.
-    fn look(&mut self, now: Duration) -> bool {
+    fn look(&mut self, at: &At) -> bool {
         let (phase, calls, statements) = (self.phase, &mut self.calls, &mut self.statements);
         registry::clients().is_some_and(|clients| {
             clients.look(&mut self.eye, &mut |whose, new| {
                 *calls += new.count();
                 match phase {
                     Phase::Work => statements.work(whose, new),
-                    Phase::Rest(until) if now < until + LATE => statements.rest(whose, new),
+                    // Beside somebody who is at it still.
+                    Phase::Settle(_) if at.busy_since.is_some() => statements.work(whose, new),
+                    Phase::Rest(until) if at.now < until + LATE => statements.rest(whose, new),
                     Phase::Alone(_) | Phase::Settle(_) | Phase::Rest(_) => {}
                 }
             })
@@ -178,7 +200,8 @@ impl Watch {
     }
 
     /// The next phase begins; after a rest, what the turn has shown is judged.
-    fn turn(&mut self, board: &Board, now: Duration, counted: bool, bounds: Bounds) {
+    fn turn(&mut self, at: &At, counted: bool, bounds: Bounds) {
+        let now = at.now;
         self.note_stalls(now);
         // Who is at a long statement, or stuck in one, has not been counted yet.
         let somebody =
@@ -190,30 +213,51 @@ impl Watch {
             Phase::Rest(_) if !somebody() => self.alone(now, ALONE.0, counted),
             Phase::Alone(_) | Phase::Work => {
                 if self.phase == Phase::Work {
-                    let time = now.saturating_sub(self.worked.since).as_secs_f64();
-                    let worked = board.worked().saturating_sub(self.worked.before).as_secs_f64();
-                    self.worked.share = worked / time.max(f64::MIN_POSITIVE);
+                    self.note_share(at);
                 } else {
                     self.crowds.forget_turn();
                 }
+                self.settling = now;
                 self.settle(now);
             }
+            // What cannot be divided goes on: that is work, and the others rest until it has ended.
+            Phase::Settle(_) if at.busy_since.is_some() => {
+                if now.saturating_sub(self.settling) < PATIENCE {
+                    self.note_share(at);
+                    self.settle(now);
+                } else {
+                    self.control.unseen(bounds);
+                    self.begin_turn(at, bounds);
+                }
+            }
             Phase::Settle(until) if until.saturating_sub(now) >= REST / 2 => self.begin(Phase::Rest(until), until),
-            // Too late to see a rest, or the end of it: they work again by now.
-            Phase::Settle(until) | Phase::Rest(until) => {
-                let seen = matches!(self.phase, Phase::Rest(_)) && now < until + LATE;
+            Phase::Settle(_) => self.begin_turn(at, bounds),
+            Phase::Rest(until) => {
+                // In time for its end, and nobody has worked in it.
+                let seen = now < until + LATE && at.busy_since.is_none_or(|since| since >= until);
                 if seen && self.worked.share >= AT_WORK {
                     self.judge(bounds);
-                } else {
-                    self.statements.forget_turn();
-                    self.crowds.forget_turn();
                 }
-                self.calls = 0;
-                self.worked = Worked { since: now, before: board.worked(), share: 0.0 };
-                let next = now + self.irregular(self.control.share(bounds) >= bounds.most);
-                self.begin(Phase::Work, next);
+                self.begin_turn(at, bounds);
             }
         }
+    }
+
+    /// Which part of the time of this turn was spent at work.
+    fn note_share(&mut self, at: &At) {
+        let time = at.now.saturating_sub(self.worked.since).as_secs_f64();
+        let worked = at.worked.saturating_sub(self.worked.before).as_secs_f64();
+        self.worked.share = worked / time.max(f64::MIN_POSITIVE);
+    }
+
+    /// What has not been judged of the last one will not be.
+    fn begin_turn(&mut self, at: &At, bounds: Bounds) {
+        self.statements.forget_turn();
+        self.crowds.forget_turn();
+        self.calls = 0;
+        self.worked = Worked { since: at.now, before: at.worked, share: 0.0 };
+        let next = at.now + self.irregular(self.control.share(bounds) >= bounds.most);
+        self.begin(Phase::Work, next);
     }
 
     fn alone(&mut self, now: Duration, pause: Duration, counted: bool) {

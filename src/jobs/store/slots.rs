@@ -220,9 +220,12 @@ thread_local! {
                 units_done = units_done OPERATOR(pg_catalog.+) $6,
                 busy_time = busy_time OPERATOR(pg_catalog.+) $7,
                 wall_time = wall_time OPERATOR(pg_catalog.+) $11,
-                lately_time = lately_time OPERATOR(pg_catalog.*) $13 OPERATOR(pg_catalog.+) $11,
-                lately_units = lately_units OPERATOR(pg_catalog.*) $13 OPERATOR(pg_catalog.+) $6,
-                lately_rows = lately_rows OPERATOR(pg_catalog.*) $13 OPERATOR(pg_catalog.+) $5,
+                lately_time = CASE WHEN lately_time OPERATOR(pg_catalog.<) 1e-9 THEN 0 ELSE lately_time OPERATOR(pg_catalog.*) $13 END
+                    OPERATOR(pg_catalog.+) $11,
+                lately_units = CASE WHEN lately_units OPERATOR(pg_catalog.<) 1e-9 THEN 0 ELSE lately_units OPERATOR(pg_catalog.*) $13 END
+                    OPERATOR(pg_catalog.+) $6,
+                lately_rows = CASE WHEN lately_rows OPERATOR(pg_catalog.<) 1e-9 THEN 0 ELSE lately_rows OPERATOR(pg_catalog.*) $13 END
+                    OPERATOR(pg_catalog.+) $5,
                 batch_rows = coalesce($8, batch_rows), tries = $10
          WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.=) $2
            AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()",
@@ -244,10 +247,12 @@ thread_local! {
     );
 }
 
-/// The part of what was done lately that still counts after this time.
+/// The part of what was done lately that still counts after this time. None of the smallest parts, and nothing of what is next to
+/// nothing: numbers that come too close to 0 are an error of the server's (22003).
 fn kept_after(wall: Duration) -> f64 {
     const LATELY: Duration = Duration::from_secs(30);
-    (-wall.as_secs_f64() / LATELY.as_secs_f64()).exp()
+    const LEAST: f64 = 1e-9;
+    Some((-wall.as_secs_f64() / LATELY.as_secs_f64()).exp()).filter(|kept| *kept >= LEAST).unwrap_or_default()
 }
 
 /// What people read of a slot.
@@ -315,9 +320,10 @@ fn set_plan(job: Uuid, plan: &Plan) -> Result<()> {
 pub fn set_wait_reason(job: Uuid, slot: i32, reason: &str, detail: Option<&str>, wall: Duration) -> Result<()> {
     spi::execute(
         "UPDATE upkeep._job_slot SET wait_reason = $3, wait_detail = $4, wall_time = wall_time OPERATOR(pg_catalog.+) $5,
-                lately_time = lately_time OPERATOR(pg_catalog.*) $6 OPERATOR(pg_catalog.+) $5,
-                lately_units = lately_units OPERATOR(pg_catalog.*) $6,
-                lately_rows = lately_rows OPERATOR(pg_catalog.*) $6
+                lately_time = CASE WHEN lately_time OPERATOR(pg_catalog.<) 1e-9 THEN 0 ELSE lately_time OPERATOR(pg_catalog.*) $6 END
+                    OPERATOR(pg_catalog.+) $5,
+                lately_units = CASE WHEN lately_units OPERATOR(pg_catalog.<) 1e-9 THEN 0 ELSE lately_units OPERATOR(pg_catalog.*) $6 END,
+                lately_rows = CASE WHEN lately_rows OPERATOR(pg_catalog.<) 1e-9 THEN 0 ELSE lately_rows OPERATOR(pg_catalog.*) $6 END
          WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.=) $2
            AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()",
         &[job.into(), slot.into(), reason.into(), detail.into(), (wall.as_secs_f64() * 1000.0).into(), kept_after(wall).into()],

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::{Hold, REST, SLOWDOWN};
+use super::Hold;
 use crate::jobs::kind::Event;
 
 /// Shorter waits are nobody's business.
@@ -31,11 +31,6 @@ pub struct History {
     pending: Vec<Event>,
 }
 
-/// A wait that belongs to the job's pace is nothing to be told of: how fast it goes is said by its steps.
-fn is_pace(input: &str) -> bool {
-    [REST, SLOWDOWN].contains(&input)
-}
-
 impl History {
     /// To be written with the next step, or sooner.
     pub fn tell(&mut self, event: Event) {
@@ -61,7 +56,8 @@ impl History {
     /// it was parked.
     pub fn held(&mut self, hold: &Hold, told: bool, now: Duration) -> Option<String> {
         let since = *self.since.get_or_insert(now);
-        if is_pace(hold.input) {
+        // How fast it goes is said by its steps.
+        if hold.is_pace() {
             return None;
         }
         self.last = Some(hold.clone());
@@ -157,6 +153,7 @@ impl History {
 
 #[cfg(test)]
 mod tests {
+    use super::super::REST;
     use super::*;
 
     fn hold(reason: &str) -> Hold {

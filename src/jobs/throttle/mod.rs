@@ -51,6 +51,13 @@ pub struct Hold {
     pub pause: Duration,
 }
 
+impl Hold {
+    /// It belongs to the job's pace.
+    pub fn is_pace(&self) -> bool {
+        [REST, SLOWDOWN].contains(&self.input)
+    }
+}
+
 /// The throttle of one executor.
 pub struct Throttle {
     /// The launcher's segment, with the board.
@@ -98,10 +105,7 @@ impl Throttle {
             step_ended: Duration::ZERO,
             consideration: Consideration::default(),
             patience: Patience::default(),
-            paced: {
-                let nature = registry::nature(&job.kind);
-                nature.throttled && !nature.in_one_piece
-            },
+            paced: registry::nature(&job.kind).is_paced(),
             slowed: None,
             slow_since: None,
             ratio: 1.0,

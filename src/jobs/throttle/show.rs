@@ -70,26 +70,27 @@ fn of_inputs((sample, age): (Sample, f64)) -> Vec<(&'static str, Reading, f64)> 
     INPUTS.iter().flat_map(named).collect()
 }
 
-/// How fast jobs go, and what others feel.
+/// How fast jobs go, and what others feel: a figure holds jobs back while it is above its limit.
 fn of_pace(pace: Pace, limit: Option<f64>) -> Vec<Reading> {
     let reason = limit.and_then(|limit| pace::described(pace, limit));
-    let of = |subject: &str, value: f64, unit: &'static str, threshold: Option<f64>| Reading {
+    let felt = |subject: &str, value: f64, threshold: Option<f64>| Reading {
         subject: subject.to_owned(),
         value,
-        unit,
+        unit: "times",
         threshold,
+        reason: reason.clone().filter(|_| threshold.is_some_and(|threshold| value > threshold)),
+    };
+    let figures = pace
+        .felt
+        .map(|(typical, tail)| [felt("typical statement", typical, limit.map(of_typical)), felt("p95", tail, limit)]);
+    let speed = Reading {
+        subject: "pace of each worker".to_owned(),
+        value: pace::percent(pace::share(pace, limit.unwrap_or(f64::INFINITY), false)),
+        unit: "percent",
+        threshold: None,
         reason: reason.clone(),
     };
-    let felt = pace.felt.map(|(typical, tail)| {
-        [of("typical statement", typical, "times", limit.map(of_typical)), of("p95", tail, "times", limit)]
-    });
-    let speed = of(
-        "pace of each worker",
-        pace::percent(pace::share(pace, limit.unwrap_or(f64::INFINITY), false)),
-        "percent",
-        None,
-    );
-    felt.into_iter().flatten().chain([speed]).collect()
+    figures.into_iter().flatten().chain([speed]).collect()
 }
 
 #[cfg(test)]
@@ -101,7 +102,9 @@ mod tests {
         let pace = Pace { share: 0.76, workers: 2.0, felt: Some((1.01, 1.2)), ..Pace::default() };
         let read = of_pace(pace, Some(1.2));
         assert_eq!(read.iter().map(|reading| reading.value).collect::<Vec<_>>(), [1.01, 1.2, 38.0]);
-        assert!(read.iter().all(|reading| reading.reason.is_some()));
+        let holds_back = |read: &[Reading]| read.iter().map(|reading| reading.reason.is_some()).collect::<Vec<_>>();
+        assert_eq!(holds_back(&read), [false, false, true]);
+        assert_eq!(holds_back(&of_pace(Pace { felt: Some((1.01, 1.3)), ..pace }, Some(1.2))), [false, true, true]);
         assert_eq!(read[0].threshold, Some(1.1));
         assert_eq!(of_pace(pace, None)[1].threshold, None);
         assert_eq!(of_pace(Pace { felt: None, ..pace }, Some(1.2)).len(), 1);

@@ -213,6 +213,11 @@ pub fn may_see_statistics(role: Oid) -> bool {
     has_privileges_of(role, Oid::from(pg_sys::ROLE_PG_READ_ALL_STATS))
 }
 
+/// Does a role have all privileges of pg_monitor?
+pub fn is_monitor(role: Oid) -> bool {
+    has_privileges_of(role, Oid::from(pg_sys::ROLE_PG_MONITOR))
+}
+
 /// Is this text, in the encoding of this database?
 pub fn is_text_here(bytes: &[u8]) -> bool {
     let Ok(length) = i32::try_from(bytes.len()) else { return false };
