@@ -86,6 +86,9 @@ fn an_application_that_is_slower_beside_a_command_is_told_of() -> Result<()> {
     let beside =
         "SELECT bool_or(jobs = 1) FROM upkeep.query_history(bucket => '1 minute') WHERE query LIKE '%statement()%'";
     assert_eq!(other.text(beside)?, "t");
+    other.run("CREATE ROLE stranger; SET ROLE stranger")?;
+    let seen = "SELECT max(jobs) FROM upkeep.query_history(bucket => '1 minute')";
+    assert_eq!(other.text(seen)?, "0", "other people's jobs are theirs to see");
     Ok(())
 }
 

@@ -77,6 +77,8 @@ pub struct Watch {
     next: Duration,
     /// Since when all are to come to rest.
     settling: Duration,
+    /// When the portion began whose end did not come in time.
+    outwaited: Option<Duration>,
     /// It has looked before.
     begun: bool,
     /// Calls of this turn.
@@ -102,6 +104,7 @@ impl Default for Watch {
             phase: Phase::Alone(ALONE.0),
             next: Duration::ZERO,
             settling: Duration::ZERO,
+            outwaited: None,
             begun: false,
             calls: 0,
             worked: Worked::default(),
@@ -211,6 +214,8 @@ impl Watch {
                 self.alone(now, (last * 2).min(ALONE.1), counted);
             }
             Phase::Rest(_) if !somebody() => self.alone(now, ALONE.0, counted),
+            // The same portion still: nobody rests for it once more.
+            Phase::Work if at.busy_since.is_some() && at.busy_since == self.outwaited => self.begin_turn(at, bounds),
             Phase::Alone(_) | Phase::Work => {
                 if self.phase == Phase::Work {
                     self.note_share(at);
@@ -226,6 +231,7 @@ impl Watch {
                     self.note_share(at);
                     self.settle(now);
                 } else {
+                    self.outwaited = at.busy_since;
                     self.control.unseen(bounds);
                     self.begin_turn(at, bounds);
                 }
