@@ -298,7 +298,9 @@ impl Executor {
         const AHEAD: u64 = 2;
         let portions = self.context.portions();
         if portions.wants_segment() {
+            portions.is_busy_since(system::monotonic());
             let made = transaction(|| Ok(system::make_wal_segment(AHEAD)));
+            portions.is_busy_since(Duration::ZERO);
             portions.has_segments(!made.unwrap_or(false));
         }
     }

@@ -23,7 +23,7 @@ impl Executor {
         let since = Instant::now();
         let mut held = false;
         while let Some(hold) = self.throttle.hold(self.work.relid(), self.context.portions()) {
-            seat::rests_for(hold.is_pace());
+            seat::rests_for(hold.is_pace() && self.throttle.is_slowed());
             held = true;
             let news = self.throttle.history.held(&hold, self.woken, system::monotonic());
             let woken = news.is_none() && worker::wait(hold.pause.min(LOOK_AT_JOB));

@@ -176,10 +176,10 @@ impl Portions {
         if self.granted.get() <= self.share.get() { owed.min(LONGEST_REST) } else { owed }
     }
 
-    /// With work that is on no account yet. Zero: it is at none.
-    fn is_busy_since(&self, time: Duration) {
+    /// With work that is on no account yet. Zero: it is at none, or rests for nobody.
+    pub(super) fn is_busy_since(&self, time: Duration) {
         if let Some(busy) = self.busy.get() {
-            busy.store(system::micros(time), Ordering::Release);
+            busy.store(if self.view.is_limited() { system::micros(time) } else { 0 }, Ordering::Release);
         }
     }
 

@@ -1204,6 +1204,21 @@ fn rows_that_move_ahead_within_a_step_are_done_once() -> Result<()> {
     Ok(())
 }
 
+/// What the first rows show is judged before any of them is kept.
+#[test]
+fn what_is_refused_for_its_first_rows_changes_none() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    session.run(
+        "CREATE TABLE t (id int PRIMARY KEY, v int, pad text);
+         INSERT INTO t SELECT g, 0, repeat('x', 130) FROM generate_series(1, 20000) g",
+    )?;
+    let job = session.text("SELECT upkeep.backfill('t', 'v = v + 1', 'v < 1000')")?;
+    wait_for_state(&mut session, &job, "failed")?;
+    assert_eq!(session.text("SELECT count(*) FROM t WHERE v <> 0")?, "0");
+    Ok(())
+}
+
 /// Places that a plan does not know are taken for half a percent of the table: that is how a plan begins with another table.
 #[test]
 fn only_what_nothing_but_places_lead_to_is_planned_once() -> Result<()> {

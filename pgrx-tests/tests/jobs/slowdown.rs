@@ -142,8 +142,8 @@ fn what_takes_longer_than_a_rest_is_felt_too() -> Result<()> {
     let mut has_little =
         || figure(&mut session, "pace of each worker").is_ok_and(|pace| pace.is_some_and(|pace| pace <= 10.0));
     wait_until("the job to give way", 2 * PATIENCE, &mut has_little).with_context(|| describe(&mut session, &job))?;
-    let reason = session.text(&format!("SELECT wait_reason FROM upkeep.jobs WHERE id = '{job}'"))?;
-    assert!(reason.contains("the application's"), "{reason}");
+    let reason = format!("SELECT wait_reason LIKE '%the application''s%' FROM upkeep.jobs WHERE id = '{job}'");
+    wait_for_text(&mut session, &reason, "t")?;
     application.end()?;
     session.run(&format!("SELECT upkeep.cancel('{job}')"))
 }

@@ -67,7 +67,10 @@ impl Memory {
         for (number, seen) in numbers.zip(&mut eye.entries) {
             let slot = self.slot(number);
             let generation = slot.generation.load(Ordering::SeqCst);
-            let Some(whose) = self.whose(number, generation) else { continue };
+            let Some(whose) = self.whose(number, generation) else {
+                *seen = Seen::default();
+                continue;
+            };
             if seen.generation != whose.generation {
                 *seen = Seen { generation: whose.generation, ..Seen::default() };
             }

@@ -48,28 +48,22 @@ impl Run {
         self.proved |= blocks.proved;
         let first = cuts[1] - from;
         let limit = Limit::of(context, first > 1);
-        let filled = loop {
-            let take = match (self.filtering, blocks.strides) {
+        let portion = |run: &Run, number: usize| {
+            // Rows that still match may have moved to any of the places: from then on they are told by their age.
+            let take = match (run.filtering, blocks.strides) {
                 (true, _) => Take::OldStride,
                 (false, 1) => Take::All,
                 (false, _) => Take::Stride,
             };
-            let stride = self.take_args(take, blocks.strides, blocks.stride);
-            let between = |from, to| {
-                let bounds = [Arg::Tid(start_of(from)), Arg::Tid(start_of(to))];
-                bounds.into_iter().chain(stride.iter().cloned()).collect::<Vec<_>>()
-            };
-            let portions = cuts.windows(2).map(|cut| Range {
+            let bounds = [cuts[number], cuts[number + 1]].map(|block| Arg::Tid(start_of(block)));
+            Range {
                 update: session.statement(Which::UpdateBlocks(take)),
                 look: session.statement(Which::ReadBlocks(take, Read::Look)),
                 lock: session.statement(Which::ReadBlocks(take, Read::Lock)),
-                args: between(cut[0], cut[1]),
-            });
-            let portions: Vec<Range<'_>> = portions.collect();
-            if let Some(filled) = self.fill_range(context, session, &portions, limit)? {
-                break filled;
+                args: bounds.into_iter().chain(run.take_args(take, blocks.strides, blocks.stride)).collect(),
             }
         };
+        let filled = self.fill_range(context, session, cuts.len() - 1, portion, limit)?;
         let Filled::Done(tally, pace) = filled else {
             self.sizes.range_blocks = ((to - from) / 4).max(1);
             self.sizes.portion_blocks = (first / 4).max(1);
@@ -110,14 +104,10 @@ impl Run {
         let take = if keys.strides > 1 { Take::Stride } else { Take::All };
         let cuts = self.key_cuts(context, session, &keys, span)?;
         let stride = self.take_args(take, keys.strides, keys.stride);
-        let portion = |after, upto| portion_of_keys(session, take, (after, upto), &stride);
-        let portions: Vec<Range<'_>> = cuts.iter().zip(&cuts[1..]).map(|(after, upto)| portion(after, upto)).collect();
+        let portion =
+            |_: &Run, number: usize| portion_of_keys(session, take, (&cuts[number], &cuts[number + 1]), &stride);
         let limit = Limit::of(context, self.sizes.indivisible.as_ref() != Some(&upto));
-        let filled = loop {
-            if let Some(filled) = self.fill_range(context, session, &portions, limit)? {
-                break filled;
-            }
-        };
+        let filled = self.fill_range(context, session, cuts.len() - 1, portion, limit)?;
         let Filled::Done(tally, pace) = filled else {
             if span > 1 {
                 self.sizes.span = 1;
@@ -130,7 +120,10 @@ impl Run {
         };
         let took = started.elapsed();
         let whole = pace.portions + 1 == cuts.len();
-        let rows = self.rows_of(&keys, span, &cuts, pace);
+        let resumed = keys.done.is_some();
+        let all = keys.rows.saturating_mul(span as u32);
+        let portions = if cuts.len() - 1 <= span && !resumed { keys.rows } else { self.sizes.portion_rows };
+        let rows = if whole && !resumed { all } else { portions.saturating_mul(pace.portions as u32).min(all) };
         self.note_key_pace(context, rows, pace);
         context.made(0, self.fill_units() * f64::from(rows) / self.rows / f64::from(keys.strides));
         let verdict = self.conclude(context, &tally)?;
@@ -142,18 +135,15 @@ impl Run {
             return Ok(verdict.unwrap_or(Outcome::Continue));
         }
         keys.advance(span);
-        self.sizes.range_rows = next_size(rows, took, context.batch_time(), (SHORTEST_ROWS, self.sizes.max_range.1));
-        let widest = u32::try_from(keys.widest_span()).unwrap_or(u32::MAX);
-        self.sizes.span = next_size(span as u32, took, context.batch_time(), (1, widest)) as usize;
+        // The end of a range says little about a whole one.
+        if !resumed {
+            self.sizes.range_rows =
+                next_size(rows, took, context.batch_time(), (SHORTEST_ROWS, self.sizes.max_range.1));
+            let widest = u32::try_from(keys.widest_span()).unwrap_or(u32::MAX);
+            self.sizes.span = next_size(span as u32, took, context.batch_time(), (1, widest)) as usize;
+        }
         self.hold(context, Portion::Keys(keys))?;
         Ok(verdict.unwrap_or(Outcome::Continue))
-    }
-
-    /// How many rows these portions have, about: parts of a range, or ranges.
-    fn rows_of(&self, keys: &Keys, span: usize, cuts: &[KeyText], pace: Pace) -> u32 {
-        let ranges = cuts.len() - 1 <= span;
-        let portion = if ranges { keys.rows } else { self.sizes.portion_rows };
-        portion.saturating_mul(pace.portions as u32).min(keys.rows.saturating_mul(span as u32))
     }
 
     /// Smaller ranges instead of the one at hand; as it is once more, if it has too few rows.
@@ -194,41 +184,45 @@ impl Run {
         args
     }
 
-    /// One portion of a range after the other, as far as the step goes. `None`: once more, with the rows excluded that still match
-    /// after an update.
-    fn fill_range(
+    /// So many portions of a range, one after the other, as far as the step goes.
+    fn fill_range<'a>(
         &mut self,
         context: &mut Context,
         session: &Session,
-        portions: &[Range<'_>],
+        count: usize,
+        portion: impl Fn(&Run, usize) -> Range<'a>,
         limit: Limit,
-    ) -> Result<Option<Filled>> {
+    ) -> Result<Filled> {
         let mut tally = Tally::default();
         let mut pace = Pace::default();
-        let filtering = self.filtering;
-        for portion in portions {
-            // Rows that still match may have moved to where the portions after it are, whose statements would take them once more.
+        while pace.portions < count {
             let has_begun = pace.portions > 0;
-            if has_begun && (self.filtering != filtering || !context.rest()) {
+            if has_begun && !context.rest() {
                 break;
             }
             let started = Instant::now();
-            match self.fill_portion(context, session, portion, limit)? {
-                Some(Filled::Done(more, _)) => tally.add(more),
+            let filled = loop {
+                let range = portion(self, pace.portions);
+                if let Some(filled) = self.fill_portion(context, session, &range, limit)? {
+                    break filled;
+                }
+            };
+            match filled {
+                Filled::Done(more, _) => tally.add(more),
                 // What is done is done; the next step begins with this one.
-                _ if has_begun => break,
-                other => return Ok(other),
+                Filled::TooLong if has_begun => break,
+                Filled::TooLong => return Ok(Filled::TooLong),
             }
             pace.work += started.elapsed();
             pace.portions += 1;
         }
-        if pace.portions == portions.len() || tally.rows >= ENOUGH_TO_JUDGE {
+        if pace.portions == count || tally.rows >= ENOUGH_TO_JUDGE {
             self.refuse_hopeless(&tally)?;
         }
-        Ok(Some(Filled::Done(tally, pace)))
+        Ok(Filled::Done(tally, pace))
     }
 
-    /// A portion by one UPDATE, or carefully if that fails.
+    /// A portion by one UPDATE, or carefully if that fails. `None`: once more, without rows that still match after an update.
     fn fill_portion(
         &mut self,
         context: &mut Context,

@@ -21,10 +21,8 @@ const LONGEST: f64 = 11.513;
 const FEWEST: f64 = 20.0;
 /// No role says more than all others together: who has little to do but sleeps in a hundred sessions is not the application.
 const LARGEST_PART: f64 = 0.5;
-/// Several such roles do. So what one role feels counts by itself, too, as far as it is known: half of it with so many calls.
-const HALF_KNOWN: f64 = 400.0;
-/// Of commits, and of databases without the extension.
-const OF_ALL: u32 = 0;
+/// Several such roles do. So what one role feels counts by itself, too, less what may be chance: so many deviations.
+const SURE: f64 = 2.0;
 /// What is kept of the percentiles' latencies from one turn to the next: they are those of a minute or two.
 const KEEP_LATENCIES: f32 = 0.99;
 
@@ -133,11 +131,14 @@ pub struct Felt {
 }
 
 impl Felt {
-    /// What one feels, if it is more.
-    fn or_what_is_known_of(self, one: Felt) -> Felt {
-        let known = one.calls / (one.calls + HALF_KNOWN);
-        let least = |slowdown: f64| 1.0 + (slowdown - 1.0) * known;
-        Felt { typical: self.typical.max(least(one.typical)), tail: self.tail.max(least(one.tail)), calls: self.calls }
+    /// What one role feels, if it is more for sure. The logarithms of latencies spread by about 1.
+    fn or_surely(self, one: Felt) -> Felt {
+        let chance = SURE / one.calls.sqrt();
+        Felt {
+            typical: self.typical.max(one.typical - chance),
+            tail: self.tail.max(one.tail - chance),
+            calls: self.calls,
+        }
     }
 }
 
@@ -209,11 +210,11 @@ impl Sum {
     }
 
     /// Nobody is faster because of a job: with what seems so, no role makes up for what others feel.
-    fn no_faster(self) -> Sum {
-        Sum { shift: self.shift.max(0.0), at_work: self.at_work.max(self.at_rest), ..self }
+    fn no_faster(&self) -> Sum {
+        Sum { shift: self.shift.max(0.0), at_work: self.at_work.max(self.at_rest), ..*self }
     }
 
-    /// Of some roles: each says what it says, as far as it may.
+    /// Of all roles: each says what it says, as far as it may.
     fn of<'a>(roles: impl Iterator<Item = &'a Sum> + Clone) -> Sum {
         let all: f64 = roles.clone().map(|sum| sum.weight).sum();
         let mut whole = Sum::default();
@@ -252,10 +253,7 @@ fn compare(statements: impl Iterator<Item = (u32, Pair)>) -> Option<Felt> {
         }
     }
     let whole = Sum::of(roles.values()).felt()?;
-    let alone =
-        |role: u32| Sum::of(roles.iter().filter(move |(of, _)| [role, OF_ALL].contains(of)).map(|(_, sum)| sum));
-    let each = roles.keys().filter_map(|role| alone(*role).felt());
-    Some(each.fold(whole, Felt::or_what_is_known_of))
+    Some(roles.values().filter_map(|sum| sum.no_faster().felt()).fold(whole, Felt::or_surely))
 }
 
 /// So large a part of the calls at work lies above what this part of them is above at rest.
@@ -329,7 +327,8 @@ mod tests {
         let of = |role| Whose::of(role, 2, role);
         let felt = statements(&[(of(10), &application, &slower), (of(11), &sleeps, &sleeps)]).turn().unwrap();
         assert!(felt.typical > 1.3, "{felt:?}");
-        let two = [(of(10), &application, &slower), (of(11), &sleeps, &sleeps), (of(12), &sleeps, &sleeps)];
+        let commits = (COMMITS, &application, &application);
+        let two = [(of(10), &application, &slower), (of(11), &sleeps, &sleeps), (of(12), &sleeps, &sleeps), commits];
         let felt = statements(&two).turn().unwrap();
         assert!(felt.typical > 1.3, "two of them hide nobody either: {felt:?}");
     }

@@ -19,6 +19,8 @@ const MOST: f64 = 0.95;
 struct Side {
     looks: f64,
     active: f64,
+    /// How often somebody was met where nobody had been a look before: many looks meet one long statement.
+    met: f64,
     waiting: f64,
     /// Seconds, and for how many of them somebody could not go on for want of processor, or of disk.
     time: f64,
@@ -29,6 +31,7 @@ impl Side {
     fn merge(&mut self, other: Side, keep: f64) {
         self.looks = self.looks * keep + other.looks;
         self.active = self.active * keep + other.active;
+        self.met = self.met * keep + other.met;
         self.waiting = self.waiting * keep + other.waiting;
         self.time = self.time * keep + other.time;
         self.stalled.iter_mut().zip(other.stalled).for_each(|(sum, other)| *sum = *sum * keep + other);
@@ -42,6 +45,8 @@ pub struct Crowds {
     work: Side,
     /// Of this turn, `work` the second.
     turn: [Side; 2],
+    /// Somebody was there at the last look.
+    somebody: bool,
 }
 
 impl Crowds {
@@ -49,6 +54,8 @@ impl Crowds {
         let side = &mut self.turn[usize::from(at_work)];
         side.looks += 1.0;
         side.active += f64::from(crowd.active);
+        side.met += f64::from(u8::from(crowd.active > 0 && !self.somebody));
+        self.somebody = crowd.active > 0;
         side.waiting += f64::from(crowd.waiting);
     }
 
@@ -66,6 +73,7 @@ impl Crowds {
     /// What this turn has seen does not count.
     pub fn forget_turn(&mut self) {
         self.turn = Default::default();
+        self.somebody = false;
     }
 
     /// A turn has passed. It is added to those before, of which so much is kept.
@@ -85,10 +93,11 @@ fn felt(rest: Side, work: Side) -> Option<Felt> {
     let beside = |at_rest: f64| (work.active / work.looks) / (at_rest / rest.looks);
     let calls = 1.0 / (1.0 / work.active + 1.0 / rest.active);
     // Short statements are hardly ever met at rest, and often when they take long: beside the most that may have been there (two standard
-    // deviations more than were met) they are so much slower at least.
-    let at_least = beside(rest.active + 2.0 * (rest.active + 1.0).sqrt());
-    if calls < FEWEST && work.active >= FEWEST && at_least > 1.0 {
-        return Some(Felt { typical: at_least, tail: at_least, calls: work.active });
+    // deviations more than were met, each for as long as at work) they are so much slower at least.
+    let most = (rest.met + 2.0 * (rest.met + 1.0).sqrt()) * work.active / work.met.max(1.0);
+    let at_least = beside(most.max(rest.active));
+    if calls < FEWEST && work.met >= FEWEST && at_least > 1.0 {
+        return Some(Felt { typical: at_least, tail: at_least, calls: work.met });
     }
     if rest.active == 0.0 {
         return None;
@@ -151,6 +160,10 @@ mod tests {
         let (seldom, always) = (Crowd::default(), Crowd { active: 1, waiting: 0 });
         let felt = crowds(seldom, always).end_turn(0.5).unwrap();
         assert!(felt.typical > 10.0 && felt.calls >= FEWEST, "{felt:?}");
+        // One long statement is many looks.
+        let mut long = Crowds::default();
+        (0..100).for_each(|look| long.add(look >= 60, if look >= 70 { always } else { seldom }));
+        assert_eq!(long.end_turn(0.5), None);
         // Twice in a hundred looks is chance.
         let mut crowds = crowds(seldom, seldom);
         crowds.add(true, always);

@@ -55,6 +55,11 @@ impl View {
         self.limit.set(limit);
     }
 
+    /// Is its pace set by what others feel?
+    pub fn is_limited(&self) -> bool {
+        self.limit.get().is_some()
+    }
+
     pub fn may(&self) -> May {
         let Some(limit) = self.limit.get() else { return May::Work(1.0) };
         let now = system::monotonic();

@@ -134,9 +134,14 @@ impl Watch {
         let limit = settings::max_slowdown().unwrap_or(f64::INFINITY);
         let bounds = Bounds { limit, most: workers.sharing.max(1) as f64 };
         self.begin_watch(board, now);
+        let (workers, ended) = self.without_outwaited(workers, now);
         let at = At { now, worked: board.worked() + workers.unbooked, busy_since: workers.busy_since };
         let counted = self.look(&at);
-        self.turn(&at, counted, bounds);
+        if ended && !matches!(self.phase, Phase::Alone(_)) {
+            self.begin_turn(&at, bounds);
+        } else {
+            self.turn(&at, counted, bounds);
+        }
         let rest_until = match self.phase {
             Phase::Alone(_) | Phase::Work => Duration::ZERO,
             Phase::Settle(until) | Phase::Rest(until) => until,
@@ -151,6 +156,18 @@ impl Watch {
             at: now,
         });
         self.wait(self.next.saturating_sub(now))
+    }
+
+    /// A portion whose end did not come in time is what it is, beside work and rest alike: the others go on. `true`: it has come to its
+    /// end, and is on the account as a whole.
+    fn without_outwaited(&mut self, workers: Workers, now: Duration) -> (Workers, bool) {
+        let Some(since) = self.outwaited else { return (workers, false) };
+        if workers.busy_since != Some(since) {
+            self.outwaited = None;
+            return (workers, true);
+        }
+        let unbooked = workers.unbooked.saturating_sub(now.saturating_sub(since));
+        (Workers { unbooked, busy_since: None, ..workers }, false)
     }
 
     fn wait(&self, left: Duration) -> Duration {
@@ -214,13 +231,12 @@ impl Watch {
                 self.alone(now, (last * 2).min(ALONE.1), counted);
             }
             Phase::Rest(_) if !somebody() => self.alone(now, ALONE.0, counted),
-            // The same portion still: nobody rests for it once more.
-            Phase::Work if at.busy_since.is_some() && at.busy_since == self.outwaited => self.begin_turn(at, bounds),
             Phase::Alone(_) | Phase::Work => {
                 if self.phase == Phase::Work {
                     self.note_share(at);
                 } else {
                     self.crowds.forget_turn();
+                    self.worked = Worked { since: now, before: at.worked, share: 0.0 };
                 }
                 self.settling = now;
                 self.settle(now);

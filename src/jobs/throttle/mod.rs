@@ -235,6 +235,11 @@ impl Throttle {
         batch_time
     }
 
+    /// Is it what others feel that slows it down?
+    pub fn is_slowed(&self) -> bool {
+        self.slowed.is_some()
+    }
+
     /// How fast the job goes, and why not faster.
     pub fn slowed(&self) -> Option<String> {
         let by_ratio = || format!("goes at {} % (throttle_work_ratio)", pace::percent(self.ratio));
