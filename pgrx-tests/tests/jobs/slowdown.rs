@@ -125,29 +125,6 @@ fn a_job_gives_way_to_those_whom_it_slows_down() -> Result<()> {
     gives_way(&server, &mut session, true)
 }
 
-/// A page takes half a second then, and is not divided: it is ended before a rest begins, and what it costs others is seen.
-#[test]
-fn what_takes_longer_than_a_rest_is_felt_too() -> Result<()> {
-    let (server, mut session) = server("slowdown-long", ClusterBuilder::preloaded)?;
-    session.run(
-        "CREATE FUNCTION fill_slowly() RETURNS int LANGUAGE plpgsql AS $$BEGIN PERFORM busy(0.002); RETURN fill(); END$$",
-    )?;
-    let application = Application::start(&server, 2)?;
-    let job =
-        session.text("SELECT upkeep.backfill('t', 'n = fill_slowly()', 'n IS NULL', options => '{\"strides\": 1}')")?;
-    // It begins with a tenth of the time, and tries more until it knows.
-    for _ in 0..20 {
-        figure(&mut session, "pace of each worker")?;
-    }
-    let mut has_little =
-        || figure(&mut session, "pace of each worker").is_ok_and(|pace| pace.is_some_and(|pace| pace <= 10.0));
-    wait_until("the job to give way", 2 * PATIENCE, &mut has_little).with_context(|| describe(&mut session, &job))?;
-    let reason = format!("SELECT wait_reason LIKE '%the application''s%' FROM upkeep.jobs WHERE id = '{job}'");
-    wait_for_text(&mut session, &reason, "t")?;
-    application.end()?;
-    session.run(&format!("SELECT upkeep.cancel('{job}')"))
-}
-
 /// Nobody counts statements there: who is at one, and for what he waits, is seen all the same. So is what else the machine does, for the
 /// kernel's figures are of all of it: beside other tests it may not come back.
 #[test]
