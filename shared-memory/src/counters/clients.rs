@@ -98,9 +98,7 @@ impl Memory {
             }
         }
     }
-}
 
-impl Memory {
     /// Whose calls a slot has in this generation. `None`: nobody's, or not clients' alone. Where the extension is not, nobody works for
     /// a job: all statements of such a database are looked at as one.
     fn whose(&self, number: u32, generation: u32) -> Option<Whose> {
