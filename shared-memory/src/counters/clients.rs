@@ -7,15 +7,15 @@ use super::{BY_JOB, DATABASES, Me, Memory, SHARDS, Slot, TOPLEVEL};
 use crate::histogram::{BUCKETS, Histogram, index_of};
 use crate::sync::{AtomicU32, Ordering};
 
-/// How long commits take, of all clients of the server: no statement's own time contains them.
+/// Of all clients of the server, what no statement's own time contains: how long commits take, and whole transactions with theirs.
 #[repr(C, align(64))]
-pub struct Commits(pub(super) [[AtomicU32; BUCKETS]; SHARDS]);
+pub struct Commits(pub(super) [[[AtomicU32; BUCKETS]; SHARDS]; 2]);
 
 /// What a look has seen, for the next one.
 #[derive(Default)]
 pub struct Eye {
     entries: Vec<Seen>,
-    commits: Option<[u32; BUCKETS]>,
+    commits: [Option<[u32; BUCKETS]>; 2],
 }
 
 #[derive(Default)]
@@ -26,7 +26,8 @@ struct Seen {
     counts: Option<Box<[u64; BUCKETS]>>,
 }
 
-/// Whose latencies these are: an entry for as long as it does not change hands, a database without the extension, or commits.
+/// Whose latencies these are: an entry for as long as it does not change hands, a database without the extension, or commits, or
+/// transactions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Whose {
     number: u32,
@@ -36,6 +37,8 @@ pub struct Whose {
 }
 
 pub const COMMITS: Whose = Whose::of(u32::MAX, 0, 0);
+/// Their time is that of their statements and commits once more, and of what the client does between.
+pub const TRANSACTIONS: Whose = Whose::of(u32::MAX, 1, 0);
 
 impl Whose {
     pub const fn of(number: u32, generation: u32, role: u32) -> Self {
@@ -44,12 +47,13 @@ impl Whose {
 }
 
 impl Memory {
-    /// A client's transaction has been committed, which took this long.
+    /// A client's transaction has been committed, which took this long, and all of it together with that.
     #[inline]
-    pub fn count_commit(&self, me: Me, ns: u64) {
-        let shard = &self.commits().0[me.number as usize % SHARDS];
-        if let Some(bucket) = shard.get(index_of(ns / 1000)) {
-            bucket.fetch_add(1, Ordering::Relaxed);
+    pub fn count_commit(&self, me: Me, commit_us: u64, transaction_us: u64) {
+        for (of, us) in self.commits().0.iter().zip([commit_us, transaction_us]) {
+            if let Some(bucket) = of[me.number as usize % SHARDS].get(index_of(us)) {
+                bucket.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 
@@ -82,19 +86,20 @@ impl Memory {
                 see_difference(whose, counts, &before, &mut see);
             }
         }
-        let mut commits = [0_u32; BUCKETS];
-        for shard in &self.commits().0 {
-            for (sum, count) in commits.iter_mut().zip(shard) {
-                *sum = sum.wrapping_add(count.load(Ordering::Relaxed));
+        for ((whose, of), before) in [COMMITS, TRANSACTIONS].into_iter().zip(&self.commits().0).zip(&mut eye.commits) {
+            let mut counts = [0_u32; BUCKETS];
+            for shard in of {
+                for (sum, count) in counts.iter_mut().zip(shard) {
+                    *sum = sum.wrapping_add(count.load(Ordering::Relaxed));
+                }
             }
-        }
-        if let Some(before) = eye.commits.replace(commits) {
+            let Some(before) = before.replace(counts) else { continue };
             let mut new = Histogram::default();
-            for (to, (now, before)) in new.0.iter_mut().zip(commits.iter().zip(before)) {
+            for (to, (now, before)) in new.0.iter_mut().zip(counts.iter().zip(before)) {
                 *to = now.wrapping_sub(before).into();
             }
             if !new.is_empty() {
-                see(COMMITS, &new);
+                see(whose, &new);
             }
         }
     }

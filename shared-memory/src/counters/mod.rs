@@ -23,7 +23,7 @@ mod owned;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-pub use self::clients::{COMMITS, Commits, Eye, Whose};
+pub use self::clients::{COMMITS, Commits, Eye, TRANSACTIONS, Whose};
 pub use self::databases::{DATABASES, Database, Presence};
 use self::entries::MOST_USES;
 pub use self::entries::Own;

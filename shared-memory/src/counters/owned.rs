@@ -78,7 +78,9 @@ impl Owned {
             header: Box::new(header),
             heads: many(1, zero),
             writing: many(writers, || Writing { entry: zero(), calls: zero() }),
-            commits: Box::new(Commits(std::array::from_fn(|_| std::array::from_fn(|_| zero())))),
+            commits: Box::new(Commits(std::array::from_fn(|_| {
+                std::array::from_fn(|_| std::array::from_fn(|_| zero()))
+            }))),
             slots: many(slots, slot),
         };
         owned.memory().begin(0);

@@ -82,10 +82,10 @@ fn a_look_sees_what_has_come_since_the_last_one() {
     call(1, false);
     call(1, false);
     call(2, true);
-    memory.count_commit(me, 1_000_000);
+    memory.count_commit(me, 1000, 5000);
     let seen = looks(&memory, &mut eye);
-    assert_eq!(seen.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [2, 1]);
-    assert_eq!(seen[1].0, COMMITS);
+    assert_eq!(seen.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [2, 1, 1]);
+    assert_eq!([seen[1].0, seen[2].0], [COMMITS, TRANSACTIONS]);
     assert_eq!(looks(&memory, &mut eye), []);
     assert_eq!(memory.calls_of_clients().wrapping_sub(calls), 3, "those of jobs are not counted");
     // Drained or not is all the same.

@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use pg_upkeep_memory::counters::Whose;
+use pg_upkeep_memory::counters::{TRANSACTIONS, Whose};
 use pg_upkeep_memory::histogram::{BUCKETS, Histogram, lower_edge, upper_edge};
 
 /// The part of the calls that is the tail.
@@ -131,14 +131,15 @@ pub struct Felt {
 }
 
 impl Felt {
+    /// The larger of both, for each figure.
+    fn or(self, other: Felt) -> Felt {
+        Felt { typical: self.typical.max(other.typical), tail: self.tail.max(other.tail), calls: self.calls }
+    }
+
     /// What one role feels, if it is more for sure. The logarithms of latencies spread by about 1.
     fn or_surely(self, one: Felt) -> Felt {
         let chance = SURE / one.calls.sqrt();
-        Felt {
-            typical: self.typical.max(one.typical - chance),
-            tail: self.tail.max(one.tail - chance),
-            calls: self.calls,
-        }
+        self.or(Felt { typical: one.typical - chance, tail: one.tail - chance, ..one })
     }
 }
 
@@ -164,7 +165,7 @@ impl Statements {
 
     /// What this turn of work and rest alone says.
     pub fn turn(&self) -> Option<Felt> {
-        compare(self.0.iter().map(|(whose, statement)| (whose.role, statement.turn)))
+        compare(self.0.iter().map(|(whose, statement)| (*whose, statement.turn)))
     }
 
     /// This turn does not count.
@@ -183,7 +184,7 @@ impl Statements {
             statement.calm.fade();
             statement.calm.calls() >= 0.5
         });
-        compare(self.0.iter().map(|(whose, statement)| (whose.role, statement.before)))
+        compare(self.0.iter().map(|(whose, statement)| (*whose, statement.before)))
     }
 }
 
@@ -215,10 +216,10 @@ impl Sum {
     }
 
     /// Of all roles: each says what it says, as far as it may.
-    fn of<'a>(roles: impl Iterator<Item = &'a Sum> + Clone) -> Sum {
-        let all: f64 = roles.clone().map(|sum| sum.weight).sum();
+    fn of(roles: &HashMap<u32, Sum>) -> Sum {
+        let all: f64 = roles.values().map(|sum| sum.weight).sum();
         let mut whole = Sum::default();
-        for sum in roles {
+        for sum in roles.values() {
             let others = all - sum.weight;
             let most = others * LARGEST_PART / (1.0 - LARGEST_PART);
             let part = if others > 0.0 { (most / sum.weight).min(1.0) } else { 1.0 };
@@ -245,14 +246,20 @@ impl Sum {
 }
 
 /// Merged over statements by the time that they take. `None`: of none of them there are enough calls on both sides.
-fn compare(statements: impl Iterator<Item = (u32, Pair)>) -> Option<Felt> {
+///
+/// A transaction is as slow as the slowest of its statements: where each of ten meets a job now and then, its tail grows much faster
+/// than theirs. So both are looked at, and the one counts that feels more.
+fn compare(statements: impl Iterator<Item = (Whose, Pair)>) -> Option<Felt> {
     let mut roles = HashMap::<u32, Sum>::new();
-    for (role, pair) in statements {
+    let mut transactions = Sum::default();
+    for (whose, pair) in statements {
         if pair.rest.calls >= FEWEST && pair.work.calls >= FEWEST && pair.rest.typical() <= LONGEST {
-            roles.entry(role).or_default().add(pair);
+            let sum = if whose == TRANSACTIONS { &mut transactions } else { roles.entry(whose.role).or_default() };
+            sum.add(pair);
         }
     }
-    let whole = Sum::of(roles.values()).felt()?;
+    let both = [Sum::of(&roles).felt(), transactions.felt()];
+    let whole = both.into_iter().flatten().reduce(Felt::or)?;
     Some(roles.values().filter_map(|sum| sum.no_faster().felt()).fold(whole, Felt::or_surely))
 }
 
@@ -339,6 +346,19 @@ mod tests {
         let of = |role| Whose::of(role, 2, role);
         let felt = statements(&[(of(10), &usual, &slower), (of(11), &usual, &faster)]).turn().unwrap();
         assert!(felt.typical > 1.3 && felt.tail > 1.3, "{felt:?}");
+    }
+
+    #[test]
+    fn a_transaction_feels_all_that_its_statements_feel() {
+        let (statement, transaction) = (exponential(100.0, 10_000), exponential(800.0, 1000));
+        let slower = exponential(1200.0, 1000);
+        let one = (Whose::of(1, 2, 10), &statement, &statement);
+        let felt = statements(&[one, (TRANSACTIONS, &transaction, &slower)]).turn().unwrap();
+        assert!((felt.typical - 1.5).abs() < 0.05 && (felt.tail - 1.5).abs() < 0.1, "{felt:?}");
+        let both = [(Whose::of(1, 2, 10), &transaction, &slower), (TRANSACTIONS, &transaction, &transaction)];
+        let felt = statements(&both).turn().unwrap();
+        assert!((felt.typical - 1.5).abs() < 0.05, "who thinks between his statements hides none of them: {felt:?}");
+        assert!(statements(&both[1..]).turn().is_some(), "of thousands of kinds of statements each may be rare");
     }
 
     #[test]

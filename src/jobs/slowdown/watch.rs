@@ -64,6 +64,8 @@ struct At {
     /// All that has been worked up to now.
     worked: Duration,
     busy_since: Option<Duration>,
+    /// Clients that are at a statement. Of a long one, or one that is stuck, nothing has been counted yet.
+    active: u32,
 }
 
 pub struct Watch {
@@ -135,7 +137,8 @@ impl Watch {
         let bounds = Bounds { limit, most: workers.sharing.max(1) as f64 };
         self.begin_watch(board, now);
         let (workers, ended) = self.without_outwaited(workers, now);
-        let at = At { now, worked: board.worked() + workers.unbooked, busy_since: workers.busy_since };
+        let worked = board.worked() + workers.unbooked;
+        let at = At { now, worked, busy_since: workers.busy_since, active: sessions::crowd().active };
         let counted = self.look(&at);
         if ended && !matches!(self.phase, Phase::Alone(_)) {
             self.begin_turn(&at, bounds);
@@ -223,14 +226,10 @@ impl Watch {
     fn turn(&mut self, at: &At, counted: bool, bounds: Bounds) {
         let now = at.now;
         self.note_stalls(now);
-        // Who is at a long statement, or stuck in one, has not been counted yet.
-        let somebody =
-            || sessions::crowd().active > 0 || if counted { self.calls >= NOBODY } else { !self.crowds.is_empty() };
+        let somebody = at.active > 0 || if counted { self.calls >= NOBODY } else { !self.crowds.is_empty() };
         match self.phase {
-            Phase::Alone(last) if !somebody() => {
-                self.alone(now, (last * 2).min(ALONE.1), counted);
-            }
-            Phase::Rest(_) if !somebody() => self.alone(now, ALONE.0, counted),
+            Phase::Alone(last) if !somebody => self.alone(now, (last * 2).min(ALONE.1), counted),
+            Phase::Rest(_) if !somebody => self.alone(now, ALONE.0, counted),
             Phase::Alone(_) | Phase::Work => {
                 if self.phase == Phase::Work {
                     self.note_share(at);
@@ -258,7 +257,7 @@ impl Watch {
                 // In time for its end, and nobody has worked in it.
                 let seen = now < until + LATE && at.busy_since.is_none_or(|since| since >= until);
                 if seen && self.worked.share >= AT_WORK {
-                    self.judge(bounds);
+                    self.judge(at, bounds);
                 }
                 self.begin_turn(at, bounds);
             }
@@ -272,22 +271,24 @@ impl Watch {
         self.worked.share = worked / time.max(f64::MIN_POSITIVE);
     }
 
-    /// What has not been judged of the last one will not be.
     fn begin_turn(&mut self, at: &At, bounds: Bounds) {
-        self.statements.forget_turn();
-        self.crowds.forget_turn();
-        self.calls = 0;
+        self.forget_turn();
         self.worked = Worked { since: at.now, before: at.worked, share: 0.0 };
         let next = at.now + self.irregular(self.control.share(bounds) >= bounds.most);
         self.begin(Phase::Work, next);
     }
 
-    fn alone(&mut self, now: Duration, pause: Duration, counted: bool) {
+    /// What has not been judged of the last one will not be.
+    fn forget_turn(&mut self) {
         self.statements.forget_turn();
         self.crowds.forget_turn();
+        self.calls = 0;
+    }
+
+    fn alone(&mut self, now: Duration, pause: Duration, counted: bool) {
+        self.forget_turn();
         self.by_figures = counted;
         self.felt = None;
-        self.calls = 0;
         self.begin(Phase::Alone(pause), now + pause);
     }
 
@@ -300,7 +301,7 @@ impl Watch {
         self.next = next;
     }
 
-    fn judge(&mut self, bounds: Bounds) {
+    fn judge(&mut self, at: &At, bounds: Bounds) {
         let share = self.worked.share;
         let keep = self.control.keeps(self.statements.turn(), self.felt, share);
         let weight = (self.calls as f64).max(1.0);
@@ -311,7 +312,7 @@ impl Watch {
         match felt {
             Some(felt) => self.control.felt(felt, self.share, bounds),
             // Somebody may be stuck.
-            None if sessions::crowd().active > 0 => {}
+            None if at.active > 0 => {}
             None => self.control.unjudged(bounds),
         }
         self.felt = felt;
@@ -326,5 +327,130 @@ impl Watch {
         let part = (self.chance >> 11) as f64 / (1_u64 << 53) as f64;
         let work = WORK.0 + (WORK.1 - WORK.0).mul_f64(part);
         if rarely { work * RARE } else { work }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { limit: 1.2, most: 1.0 };
+    const MS: Duration = Duration::from_millis(1);
+
+    /// One worker that works for half of its time, beside a client that is always at something.
+    struct World {
+        watch: Watch,
+        now: Duration,
+        worked: Duration,
+        busy_since: Option<Duration>,
+        workers: usize,
+    }
+
+    impl World {
+        /// At the beginning of work.
+        fn new() -> Self {
+            let mut world =
+                World { watch: Watch::default(), now: 1000 * MS, worked: Duration::ZERO, busy_since: None, workers: 1 };
+            world.watch.by_figures = true;
+            world.until(|phase| phase == Phase::Work);
+            world
+        }
+
+        /// The next look, at its time.
+        fn look(&mut self) {
+            let next = self.watch.next.max(self.now);
+            if self.busy_since.is_some() || self.watch.phase == Phase::Work {
+                self.worked += (next - self.now) / 2;
+            }
+            self.now = next;
+            let workers = Workers { sharing: self.workers, unbooked: Duration::ZERO, busy_since: self.busy_since };
+            let (workers, ended) = self.watch.without_outwaited(workers, self.now);
+            let at = At { now: self.now, worked: self.worked, busy_since: workers.busy_since, active: 1 };
+            if ended {
+                self.watch.begin_turn(&at, BOUNDS);
+            } else {
+                self.watch.turn(&at, true, BOUNDS);
+            }
+        }
+
+        fn until(&mut self, is_reached: impl Fn(Phase) -> bool) {
+            (0..1000).find(|_| {
+                self.look();
+                is_reached(self.watch.phase)
+            });
+            assert!(is_reached(self.watch.phase), "{:?}", self.watch.phase);
+        }
+
+        fn share(&self) -> f64 {
+            self.watch.control.share(BOUNDS)
+        }
+    }
+
+    fn is_settling(phase: Phase) -> bool {
+        matches!(phase, Phase::Settle(_))
+    }
+
+    fn is_rest(phase: Phase) -> bool {
+        matches!(phase, Phase::Rest(_))
+    }
+
+    #[test]
+    fn a_rest_begins_when_the_portions_in_hand_have_ended() {
+        let mut world = World::new();
+        let share = world.share();
+        world.busy_since = Some(world.now);
+        world.until(is_settling);
+        let settling = world.now;
+        while world.now < settling + 500 * MS {
+            world.look();
+            assert!(is_settling(world.watch.phase), "somebody is at it still");
+        }
+        world.busy_since = None;
+        let ended = world.now;
+        world.until(is_rest);
+        assert!(world.now <= ended + 2 * SETTLE, "{:?} later", world.now - ended);
+        let Phase::Rest(until) = world.watch.phase else { unreachable!() };
+        assert!(until >= world.now + REST / 2);
+        assert!(world.watch.worked.share > 0.4, "that was work, too: {}", world.watch.worked.share);
+        assert_eq!(world.share(), share);
+    }
+
+    #[test]
+    fn whose_end_does_not_come_is_not_waited_for_a_second_time() {
+        let mut world = World::new();
+        let share = world.share();
+        let began = world.now;
+        world.busy_since = Some(began);
+        world.until(is_settling);
+        let settling = world.now;
+        world.until(|phase| phase == Phase::Work);
+        let waited = world.now - settling;
+        assert!(waited >= PATIENCE && waited < PATIENCE + 2 * SETTLE + REST, "{waited:?}");
+        assert_eq!(world.share(), share / 2.0, "what nobody can see goes slower");
+        world.until(is_rest);
+        world.until(|phase| phase == Phase::Work);
+        assert!(world.now < began + PATIENCE + 3000 * MS, "the others have their turns beside it");
+        assert_eq!(world.share(), share / 2.0, "once for a portion");
+        // Its end is a turn's beginning: all of its time is on the account at once.
+        world.worked += 4000 * MS;
+        world.busy_since = None;
+        world.look();
+        assert_eq!((world.watch.phase, world.watch.outwaited), (Phase::Work, None));
+        assert_eq!(world.watch.worked.before, world.worked);
+        // The next one that is so long is another.
+        world.busy_since = Some(world.now);
+        world.until(is_settling);
+        world.until(|phase| phase == Phase::Work);
+        assert!(world.share() <= share / 4.0, "{}", world.share());
+    }
+
+    #[test]
+    fn a_rest_that_somebody_worked_in_is_not_judged() {
+        let mut world = World::new();
+        world.until(is_rest);
+        world.busy_since = Some(world.now);
+        let before = world.share();
+        world.until(|phase| phase == Phase::Work);
+        assert_eq!(world.share(), before);
     }
 }

@@ -14,7 +14,7 @@ use super::{Global, texts};
 use crate::queries::figures::COUNTERS;
 use crate::queries::histogram::Histogram;
 use crate::server::quiet;
-use crate::server::raw::unguarded::{GetCurrentTimestamp, RecoveryInProgress};
+use crate::server::raw::unguarded::{GetCurrentTimestamp, GetCurrentTransactionStartTimestamp, RecoveryInProgress};
 
 static MEMORY: Global<Memory> = Global::new(Memory::none());
 /// What this process remembers; the postmaster counts nothing.
@@ -199,13 +199,15 @@ pub fn calls_of_clients() -> Option<u32> {
     memory().map(|memory| memory.calls_of_clients())
 }
 
-/// A client's transaction that wrote something has been committed.
+/// A client's transaction that wrote something has been committed, which took this long.
 #[inline]
 pub fn count_commit(ns: u64) {
     if let Some(memory) = memory()
         && !quiet::works_for_a_job()
     {
-        memory.count_commit(me(), ns);
+        // SAFETY: reads what the transaction remembers.
+        let began = unsafe { GetCurrentTransactionStartTimestamp() };
+        memory.count_commit(me(), ns / 1000, u64::try_from(now().wrapping_sub(began)).unwrap_or(0));
     }
 }
 
