@@ -9,6 +9,8 @@ use crate::queries::tidy::{add_up, advance};
 use crate::queries::{packed, store};
 use crate::server::raise::answer;
 use crate::server::spi;
+use pg_upkeep_memory::counters::{COMMITS, Eye, TRANSACTIONS};
+use pg_upkeep_memory::histogram::index_of;
 use std::collections::BTreeMap;
 
 const MINUTE: i64 = HOUR / 60;
@@ -115,4 +117,20 @@ fn test_a_database_taken_for_one_without_the_extension_says_so() {
     assert!(advice().contains("the extension was not here when a worker looked last"), "{}", advice());
     memory::set_presence(here, Presence::Present);
     assert!(!advice().contains("the extension was not here"), "{}", advice());
+}
+
+#[pgrx::pg_extern]
+fn test_a_commit_is_counted_with_its_whole_transaction() {
+    let mut eye = Eye::default();
+    memory::look_at_clients(&mut eye, &mut |_, _| {});
+    answer(text("SELECT pg_catalog.pg_sleep(0.05)::text"));
+    memory::count_commit(3_000_000);
+    let mut seen = [COMMITS, TRANSACTIONS].map(|whose| (whose, 0));
+    memory::look_at_clients(&mut eye, &mut |whose, new| {
+        let within = [(COMMITS, 3000..=3000), (TRANSACTIONS, 50_000..=60_000_000)];
+        for ((_, us), (_, count)) in within.into_iter().zip(&mut seen).filter(|(_, (of, _))| *of == whose) {
+            *count += new.0[index_of(*us.start())..=index_of(*us.end())].iter().sum::<u64>();
+        }
+    });
+    assert!(seen.iter().all(|(_, count)| *count > 0), "{seen:?}");
 }

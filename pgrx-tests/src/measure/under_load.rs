@@ -25,6 +25,8 @@ const DATABASE: &str = "measure";
 pub struct Plan {
     rows: u64,
     runs: usize,
+    /// Percents of what pgbench can do; empty: all of them.
+    at: Vec<String>,
     groups: Vec<&'static Group<Plan>>,
 }
 
@@ -44,6 +46,7 @@ impl Plan {
         Ok(Self {
             rows: args.parsed("--rows")?.unwrap_or(2_000_000),
             runs: args.parsed("--runs")?.unwrap_or(5),
+            at: args.list("--at")?,
             groups: chosen(GROUPS, args)?,
         })
     }

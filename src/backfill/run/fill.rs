@@ -121,9 +121,7 @@ impl Run {
         let took = started.elapsed();
         let whole = pace.portions + 1 == cuts.len();
         let resumed = keys.done.is_some();
-        let all = keys.rows.saturating_mul(span as u32);
-        let portions = if cuts.len() - 1 <= span && !resumed { keys.rows } else { self.sizes.portion_rows };
-        let rows = if whole && !resumed { all } else { portions.saturating_mul(pace.portions as u32).min(all) };
+        let rows = self.rows_of_keys(&keys, span, cuts.len() - 1, pace.portions);
         self.note_key_pace(context, rows, pace);
         context.made(0, self.fill_units() * f64::from(rows) / self.rows / f64::from(keys.strides));
         let verdict = self.conclude(context, &tally)?;
@@ -144,6 +142,17 @@ impl Run {
         }
         self.hold(context, Portion::Keys(keys))?;
         Ok(verdict.unwrap_or(Outcome::Continue))
+    }
+
+    /// How many rows were in the portions that were done: of ranges that are cut nowhere, as many as the ranges have.
+    fn rows_of_keys(&self, keys: &Keys, span: usize, portions: usize, done: usize) -> u32 {
+        let all = keys.rows.saturating_mul(span as u32);
+        let resumed = keys.done.is_some();
+        if done == portions && !resumed {
+            return all;
+        }
+        let each = if portions <= span && !resumed { keys.rows } else { self.sizes.portion_rows };
+        each.saturating_mul(done as u32).min(all)
     }
 
     /// Smaller ranges instead of the one at hand; as it is once more, if it has too few rows.

@@ -15,17 +15,23 @@ struct Part {
     felt: Slower,
     /// The job's speed, of what it is alone.
     speed: Promise,
+    /// Beside whom else.
+    others: &'static [(&'static str, Work)],
 }
 
 const LIGHT: Slower =
     Slower { p50: Promise::at_most(1.1, 1.05), p95: Promise::at_most(1.25, 1.15), p99: Promise::at_most(1.6, 1.25) };
 const BUSY: Slower = Slower { p50: Promise::NONE, p95: Promise::at_most(1.5, 1.2), p99: Promise::at_most(2.5, 1.5) };
 
+const PROCESSOR: (&str, Work) = ("beside a quarter of a processor", Work::Spinner);
+const RUDE: (&str, Work) = ("beside a job, upkeep.worker_nice = 0", Work::RudeJob);
+const UPDATE: (&str, Work) = ("beside one UPDATE", Work::OneUpdate);
+
 const PARTS: [Part; 4] = [
-    Part { percent: 25, felt: LIGHT, speed: Promise::at_least(0.4, 0.7) },
-    Part { percent: 50, felt: LIGHT, speed: Promise::at_least(0.25, 0.5) },
-    Part { percent: 75, felt: BUSY, speed: Promise::at_least(0.05, 0.2) },
-    Part { percent: 95, felt: Slower::UNPROMISED, speed: Promise::NONE },
+    Part { percent: 25, felt: LIGHT, speed: Promise::at_least(0.4, 0.7), others: &[PROCESSOR] },
+    Part { percent: 50, felt: LIGHT, speed: Promise::at_least(0.25, 0.5), others: &[PROCESSOR, RUDE, UPDATE] },
+    Part { percent: 75, felt: BUSY, speed: Promise::at_least(0.05, 0.2), others: &[PROCESSOR] },
+    Part { percent: 95, felt: Slower::UNPROMISED, speed: Promise::NONE, others: &[] },
 ];
 
 pub fn measure(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()> {
@@ -35,7 +41,8 @@ pub fn measure(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()
         run: Box::new(move || beside::alone(cluster, plan, workers)),
     };
     let idle = alternate(plan.runs, &mut [alone("job alone, one worker", 1), alone("job alone, two workers", 2)])?;
-    PARTS.iter().try_for_each(|part| {
+    let is_asked_for = |part: &&Part| plan.at.is_empty() || plan.at.contains(&part.percent.to_string());
+    PARTS.iter().filter(is_asked_for).try_for_each(|part| {
         at(cluster, plan, report, part, (capacity * f64::from(part.percent) / 100.0) as u32, &idle)
     })
 }
@@ -45,14 +52,12 @@ fn at(cluster: &Cluster, plan: &Plan, report: &mut Report, part: &Part, rate: u3
         name: name.into(),
         run: Box::new(move || Ok(beside::run(cluster, plan, work, Load { script: Script::TpcB, rate })?.sample())),
     };
-    let mut variants = [
+    let mut variants = vec![
         beside("beside nothing", Work::Nothing),
         beside("beside a job, one worker", Work::Job(1)),
         beside("beside a job, two workers", Work::Job(2)),
-        beside("beside a quarter of a processor", Work::Spinner),
-        beside("beside a job, upkeep.worker_nice = 0", Work::RudeJob),
-        beside("beside one UPDATE", Work::OneUpdate),
     ];
+    variants.extend(part.others.iter().map(|(name, work)| beside(name, *work)));
     let series = alternate(plan.runs, &mut variants)?;
     let mut lines = Vec::new();
     for (at, series) in series.iter().enumerate() {

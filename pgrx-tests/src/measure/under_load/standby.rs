@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_millis(100);
 const MOST_ROWS: u64 = 1_000_000;
 
 pub fn measure(cluster: &Cluster, plan: &Plan, report: &mut Report) -> Result<()> {
-    let plan = Plan { rows: plan.rows.min(MOST_ROWS), runs: plan.runs, groups: Vec::new() };
+    let plan = Plan { rows: plan.rows.min(MOST_ROWS), runs: plan.runs, at: Vec::new(), groups: Vec::new() };
     plan.shape().make_base(&mut cluster.connect(DATABASE)?)?;
     let standby = cluster.standby("slow")?;
     let variant = |name: &str, arguments: &'static str| {
