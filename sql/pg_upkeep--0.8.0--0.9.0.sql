@@ -123,6 +123,11 @@ CROSS JOIN LATERAL (
                           ELSE 0 END)) END AS percent) p
 LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) k.owner
 WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
+COMMENT ON VIEW upkeep.jobs IS
+'Jobs of this database: state, progress, speed, error. Made for \watch. Rows: the caller''s roles'' jobs; '
+'all for pg_monitor and upkeep.admin_role. elapsed counts from the first start; rows_per_second is that of the last half '
+'minute, waits included, workers added up; limits are the job''s own. rows_done, percent and quarantined have those of '
+'its children in them.';
 
 -- Two functions have one more argument, and one has one more column. They are changed where they are: who may call them still may, and
 -- views and functions that call them go on (LAW 37). A stored call that lacks an argument gets its default, and a stored query reads the

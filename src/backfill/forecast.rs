@@ -10,7 +10,7 @@ pub fn warnings(seconds: f64, wal_bytes: f64) -> Result<Vec<(&'static str, Strin
     let is_felt = |expected: &forecast::Expected| expected.share < SLOW && seconds / expected.share >= LONG;
     if let Some(expected) = forecast::expected()?.filter(is_felt) {
         let text = format!(
-            "it may go at {:.0} %, and take {} instead of {} ({})",
+            "beside the application it may go at {:.0} % of its pace, and take {} or longer instead of {} ({})",
             expected.share * 100.0,
             in_words(seconds / expected.share),
             in_words(seconds),

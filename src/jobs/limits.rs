@@ -89,7 +89,9 @@ impl Limits {
         for (wrong, what, range, example) in checks {
             if wrong {
                 return Err(Error::new(INVALID_PARAMETER_VALUE, format!("{what} must be {range}"))
-                    .hint(format!("For example: {what} => {example}; leave it out for the server's own limit.")));
+                    .hint(format!(
+                        "For example: {what} => {example}. Without it the server's own limit holds; in alter_job, 0 takes it away."
+                    )));
             }
         }
         if let Some(hours) = self.run_between.as_deref().filter(|hours| !hours.is_empty()) {

@@ -63,7 +63,7 @@ pub fn define() {
     );
     GucRegistry::define_float_guc(
         c"upkeep.throttle_work_ratio",
-        c"Share of the time that a worker of a job is at work; it rests after each batch accordingly.",
+        c"Share of the time that a worker of a job is at work; it rests after each portion accordingly.",
         c"",
         &THROTTLE_WORK_RATIO,
         *WORK_RATIO_RANGE.start(),
@@ -73,8 +73,8 @@ pub fn define() {
     );
     GucRegistry::define_float_guc(
         c"upkeep.max_slowdown",
-        c"Jobs go as fast as statements of others take at most so many times as long as without them.",
-        c"0 turns it off.",
+        c"How many times as long as without jobs statements of others may take: jobs go as fast as that allows.",
+        c"0 turns it off; what lies between 0 and 1.01 counts as 1.01.",
         &MAX_SLOWDOWN,
         0.0,
         100.0,

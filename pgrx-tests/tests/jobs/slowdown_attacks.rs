@@ -1,7 +1,7 @@
 //! What might have a job go too fast, or not at all, beside an application: deaths, clocks, disks, locks, statements of all sorts.
 
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
@@ -52,6 +52,35 @@ fn an_application_that_comes_later_is_given_way_to() -> Result<()> {
         session.run("SELECT pg_sleep(0.7)").is_ok() && session.value::<f64>(&rate).is_ok_and(|now| now < before / 2.0)
     })?;
     application.end()?;
+    session.run(&format!("SELECT upkeep.cancel('{job}')"))
+}
+
+/// After a step that could not be divided a job rests for seconds. Not for somebody who is gone.
+#[test]
+fn who_is_gone_is_not_rested_for() -> Result<()> {
+    let (server, mut session) = server("slowdown-gone", ClusterBuilder::preloaded)?;
+    session.run(
+        "DELETE FROM t WHERE id > 1000;
+         CREATE SEQUENCE rows_filled;
+         CREATE FUNCTION fill_slowly() RETURNS int LANGUAGE plpgsql AS $$BEGIN
+             FOR part IN 1 .. 50 LOOP PERFORM fill(); PERFORM busy(0.002); END LOOP;
+             RETURN nextval('rows_filled');
+         END$$",
+    )?;
+    let application = Application::start(&server, 2)?;
+    let job = session.text("SELECT upkeep.backfill('t', 'n = fill_slowly()', 'n IS NULL', max_slowdown => 1.01)")?;
+    let reason = format!("SELECT wait_reason FROM upkeep.jobs WHERE id = '{job}'");
+    wait_until("the job to go as slowly as it can", PATIENCE, || {
+        session.text(&reason).is_ok_and(|reason| reason.starts_with("goes at 1 %"))
+    })?;
+    // One statement in most of a second is taken for nobody.
+    let mut filled = || session.value::<i64>("SELECT last_value FROM pg_sleep(0.7), rows_filled");
+    let before = filled()?;
+    wait_until("another row", PATIENCE, || filled().is_ok_and(|now| now > before))?;
+    application.end()?;
+    let (gone, before) = (Instant::now(), filled()?);
+    wait_until("the next one", PATIENCE, || filled().is_ok_and(|now| now > before + 2))?;
+    assert!(gone.elapsed() < Duration::from_secs(8), "it rested for {:?} more", gone.elapsed());
     session.run(&format!("SELECT upkeep.cancel('{job}')"))
 }
 

@@ -136,8 +136,9 @@ LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) k.owner
 WHERE k.own OR pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR upkeep._is_admin();
 COMMENT ON VIEW upkeep.jobs IS
 'Jobs of this database: state, progress, speed, error. Made for \watch. Rows: the caller''s roles'' jobs; '
-'all for pg_monitor and upkeep.admin_role. elapsed counts from the first start; rows_per_second is per second at '
-'work, workers added up; limits are the job''s own. rows_done, percent and quarantined have those of its children in them.';
+'all for pg_monitor and upkeep.admin_role. elapsed counts from the first start; rows_per_second is that of the last half '
+'minute, waits included, workers added up; limits are the job''s own. rows_done, percent and quarantined have those of '
+'its children in them.';
 
 CREATE VIEW upkeep.job_steps WITH (security_barrier) AS
 SELECT t.job, pg_catalog.row_number() OVER (PARTITION BY t.job ORDER BY t.path)::integer AS step_no,

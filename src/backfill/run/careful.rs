@@ -128,7 +128,8 @@ impl Run {
     pub(super) fn tell_of_locks(&mut self, context: &mut Context, locked: usize) {
         if locked > 0 && !self.told_of_locks {
             self.told_of_locks = true;
-            let text = format!("{locked} rows are locked by other transactions and will be done later");
+            let rows = if locked == 1 { "row is" } else { "rows are" };
+            let text = format!("{locked} {rows} locked by other transactions and will be done later");
             self.tell(context, "locked rows", text);
         }
     }

@@ -36,6 +36,8 @@ const SURPRISE: f64 = 1.5;
 const SURE: f64 = 100.0;
 /// What is kept of what was known before, at each turn: a few seconds' worth, or half a minute's when there is little to go by.
 const KEEP: (f64, f64) = (0.9, 0.985);
+/// What is kept of what a share costs, at each turn in which nobody can be asked: a tenth after ten seconds.
+const KEEP_COST: f64 = 0.85;
 /// Judged by so many calls, all is well known.
 const MANY: f64 = 400.0;
 /// Fewer calls are not judged by; what is expected of a job outweighs the first of them anyway.
@@ -121,8 +123,11 @@ impl Control {
         self.share = self.share(bounds) / 2.0;
     }
 
-    /// There are too few calls for anybody to say that he is disturbed.
+    /// There are too few calls for anybody to say that he is disturbed. What others said before does not hold for ever, least of all for
+    /// a job whose own limit leaves it next to nothing.
     pub fn unjudged(&mut self, bounds: Bounds) {
+        self.typical *= KEEP_COST;
+        self.cost *= KEEP_COST;
         self.share += STEP * bounds.most;
         self.share = self.share(bounds);
     }
@@ -295,6 +300,19 @@ mod tests {
         assert!(control.share(BOUNDS) < 0.2);
         (0..30).for_each(|_| control.unjudged(BOUNDS));
         assert_eq!(control.share(BOUNDS), 1.0);
+    }
+
+    #[test]
+    fn what_those_said_who_are_gone_holds_nobody_back_for_long() {
+        let mut control = Control::default();
+        let felt = Felt { typical: 1.5, tail: 2.0, calls: 1e4 };
+        (0..10).for_each(|_| control.felt(felt, control.share(BOUNDS), BOUNDS));
+        assert!(left(1.01, control.cost()) < LEAST);
+        let turns = (0..100).find(|_| {
+            control.unjudged(BOUNDS);
+            left(1.01, control.cost()) >= 1.0 && control.share(BOUNDS) == 1.0
+        });
+        assert!(turns.is_some_and(|turns| turns < 80), "{turns:?}");
     }
 
     #[test]

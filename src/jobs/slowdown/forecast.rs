@@ -31,7 +31,7 @@ pub fn expected() -> Result<Option<Expected>> {
     if let Some(pace) = lately {
         return Ok(Some(Expected {
             share: pace::share(pace, limit, false),
-            because: "as the last one beside this application".to_owned(),
+            because: "by the pace of the last job".to_owned(),
         }));
     }
     let Some(clients) = registry::clients() else { return Ok(None) };

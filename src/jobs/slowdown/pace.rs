@@ -147,20 +147,38 @@ pub fn described(pace: Pace, limit: f64) -> Option<String> {
     if share >= 1.0 {
         return None;
     }
-    let why = match pace.felt {
-        None => "too few statements of others to judge by yet".to_owned(),
-        Some((typical, tail)) if typical - 1.0 > (tail - 1.0) * TYPICAL => {
-            let limit = of_typical(limit);
-            format!("the application's typical statement takes {:.2}x, limit {limit:.2}x", typical.max(1.0))
+    let (why, has_room) = match pace.felt {
+        None => ("too few statements of others to judge by".to_owned(), true),
+        Some((typical, tail)) => {
+            let half = of_typical(limit);
+            let has_room = |felt: f64, limit: f64| felt - 1.0 < (limit - 1.0) * ROOM;
+            let why = if typical - 1.0 > (tail - 1.0) * TYPICAL {
+                let of = format!("limit {}, half of what max_slowdown = {limit} leaves", times(half));
+                format!("the application's typical statement takes {}, {of}", times(typical.max(1.0)))
+            } else {
+                format!("the application's p95 is {}, limit {}", times(tail.max(1.0)), times(limit))
+            };
+            (why, has_room(typical, half) && has_room(tail, limit))
         }
-        Some((_, tail)) => format!("the application's p95 is {:.2}x, limit {limit:.2}x", tail.max(1.0)),
     };
-    let advice = if share * pace.workers.max(1.0) > LEAST {
-        String::new()
+    let at_least = share * pace.workers.max(1.0) <= LEAST;
+    let outlook = if has_room { ", and faster step by step" } else { "" };
+    let advice = if at_least && !has_room {
+        format!(
+            "; this is the slowest pace: a higher max_slowdown (now {limit}) lets it go faster, run_between lets it work in quiet hours"
+        )
     } else {
-        format!("; slower it does not get: max_slowdown is {limit}, and run_between would let it work in quiet hours")
+        String::new()
     };
-    Some(format!("goes at {} % ({why}){advice}", percent(share)))
+    Some(format!("goes at {} %{outlook} ({why}){advice}", percent(share)))
+}
+
+/// With less of what the limit leaves than this, it goes faster in the next turn.
+const ROOM: f64 = 0.7;
+
+/// As people read a slowdown, or the limit of one, however close it is to 1.
+fn times(slowdown: f64) -> String {
+    if slowdown < 1.05 && slowdown > 1.0 { format!("{slowdown:.3}x") } else { format!("{slowdown:.2}x") }
 }
 
 #[cfg(test)]
@@ -175,15 +193,20 @@ mod tests {
         let typical = Pace { felt: Some((1.3, 1.2)), ..pace };
         assert_eq!(
             text(typical).unwrap(),
-            "goes at 38 % (the application's typical statement takes 1.30x, limit 1.10x)"
+            "goes at 38 % (the application's typical statement takes 1.30x, limit 1.10x, half of what max_slowdown = 1.2 leaves)"
         );
         let faster = Pace { felt: Some((0.9, 0.95)), ..pace };
-        assert_eq!(text(faster).unwrap(), "goes at 38 % (the application's p95 is 1.00x, limit 1.20x)");
+        assert_eq!(
+            text(faster).unwrap(),
+            "goes at 38 %, and faster step by step (the application's p95 is 1.00x, limit 1.20x)"
+        );
+        let strict = described(Pace { felt: Some((1.03, 1.0)), cost: 0.5, ..pace }, 1.01).unwrap();
+        assert!(strict.contains("takes 1.030x, limit 1.005x, half"), "{strict}");
         assert_eq!(
             text(Pace { felt: None, ..pace }).unwrap(),
-            "goes at 38 % (too few statements of others to judge by yet)"
+            "goes at 38 %, and faster step by step (too few statements of others to judge by)"
         );
-        assert!(text(Pace { share: 0.0, ..pace }).unwrap().ends_with("would let it work in quiet hours"));
+        assert!(text(Pace { share: 0.0, ..pace }).unwrap().ends_with("lets it work in quiet hours"));
         assert_eq!(text(Pace { alone: true, ..pace }), None);
         assert_eq!(text(Pace { share: 2.0, ..pace }), None);
     }

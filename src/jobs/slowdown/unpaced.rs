@@ -3,6 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use pgrx::Uuid;
+
 use super::compare::{Felt, Statements};
 use super::control::of_typical;
 use crate::error::Result;
@@ -50,11 +52,11 @@ impl Chore for Unpaced {
         }
         let kinds = registry::names(|nature| nature.in_one_piece);
         let jobs = transaction(|| spi::bookkeeping(|| store::at_work(&kinds, EVENT, SELDOM)))?;
-        for job in jobs {
+        for AtWork { job, worker } in jobs {
             visit.again_in(LOOK);
-            if is_due {
-                visit
-                    .attempt("a job at work", || transaction(|| spi::bookkeeping(|| look_at(&job, limit, now, reads))));
+            if let Some(worker) = worker.filter(|_| is_due) {
+                let look = || transaction(|| spi::bookkeeping(|| look_at(job, worker, limit, reads.then_some(now))));
+                visit.attempt("a job at work", look);
             }
         }
         Ok(visit)
@@ -83,16 +85,17 @@ pub fn be_considerate() {
     }
 }
 
-fn look_at(at_work: &AtWork, limit: f64, now: i64, reads: bool) -> Result<()> {
-    let told = match waiting_for(at_work.pid)? {
-        (0, _) if !reads => None,
-        (0, _) => felt(at_work.began, now)?.and_then(|felt| noticed(felt, limit)),
-        (1, longest) => Some(format!("another session has waited {longest:.0} s for a lock that it has")),
-        (sessions, longest) => {
+/// `stored`: what clients felt until then may be stored by now.
+fn look_at(job: Uuid, (pid, began): (i32, i64), limit: f64, stored: Option<i64>) -> Result<()> {
+    let told = match (waiting_for(pid)?, stored) {
+        ((0, _), None) => None,
+        ((0, _), Some(now)) => felt(began, now)?.and_then(|felt| noticed(felt, limit)),
+        ((1, longest), _) => Some(format!("another session has waited {longest:.0} s for a lock that it has")),
+        ((sessions, longest), _) => {
             Some(format!("{sessions} other sessions wait for a lock that it has, one of them for {longest:.0} s"))
         }
     };
-    told.map_or(Ok(()), |told| store::add_event(at_work.job, EVENT, Some(&told)))
+    told.map_or(Ok(()), |told| store::add_event(job, EVENT, Some(&told)))
 }
 
 /// How many clients wait for locks of this process, and for how many seconds at most.

@@ -85,21 +85,21 @@ pub fn attend_slot(job: Uuid, slot: i32, departed: impl Fn(i32) -> Option<End>) 
     Ok(Some(Slot { begins: begins > 0, ..slot }))
 }
 
-/// A worker at a job.
+/// A job that somebody is at, or will be in a moment.
 pub struct AtWork {
     pub job: Uuid,
-    pub pid: i32,
-    /// When it began, as a timestamp.
-    pub began: i64,
+    /// Of the worker, and when it began, as a timestamp.
+    pub worker: Option<(i32, i64)>,
 }
 
-/// Who is at work on jobs of these kinds, but for those of which such an event has been told within this time.
+/// Who is at work on jobs of these kinds, or about to be, but for those of which such an event has been told within this time.
 pub fn at_work(kinds: &[String], event: &str, within: Duration) -> Result<Vec<AtWork>> {
     spi::query(
         "SELECT j.id, s.pid, s.backend_start
          FROM upkeep._job j
-         JOIN upkeep._job_slot s ON s.job OPERATOR(pg_catalog.=) j.id AND upkeep._is_executor(s.pid, s.backend_start)
-         WHERE j.state OPERATOR(pg_catalog.=) 'running' AND j.kind OPERATOR(pg_catalog.=) ANY ($1)
+         LEFT JOIN upkeep._job_slot s ON s.job OPERATOR(pg_catalog.=) j.id AND upkeep._is_executor(s.pid, s.backend_start)
+         WHERE j.state IN ('queued', 'running') AND (j.parked IS NULL OR j.parked OPERATOR(pg_catalog.=) 'woken')
+           AND j.kind OPERATOR(pg_catalog.=) ANY ($1)
            AND NOT EXISTS (
                SELECT FROM upkeep._job_event e
                WHERE e.job OPERATOR(pg_catalog.=) j.id AND e.event OPERATOR(pg_catalog.=) $2
@@ -107,8 +107,8 @@ pub fn at_work(kinds: &[String], event: &str, within: Duration) -> Result<Vec<At
                      (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => $3)))",
         &[kinds.to_vec().into(), event.into(), within.as_secs_f64().into()],
         |row| {
-            let began = row.require::<TimestampWithTimeZone>(3)?.into_inner();
-            Ok(AtWork { job: row.require(1)?, pid: row.require(2)?, began })
+            let began = row.get::<TimestampWithTimeZone>(3)?.map(TimestampWithTimeZone::into_inner);
+            Ok(AtWork { job: row.require(1)?, worker: row.get(2)?.zip(began) })
         },
     )
 }

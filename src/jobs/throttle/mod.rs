@@ -131,7 +131,10 @@ impl Throttle {
         let policy = Policy::of(settings::throttles(), &self.limits);
         portions.view.limit(policy.slowdown.filter(|_| self.paced));
         let by_wal = self.by_wal_rate(&policy, now);
-        self.by_sample(&policy, now).or(by_wal).or_else(|| by_slowdown(portions, now)).or_else(|| self.by_rest(now))
+        self.by_sample(&policy, now)
+            .or(by_wal)
+            .or_else(|| by_slowdown(portions, now))
+            .or_else(|| self.by_rest(portions, now))
     }
 
     fn by_sample(&mut self, policy: &Policy, now: Duration) -> Option<Hold> {
@@ -197,12 +200,16 @@ impl Throttle {
         })
     }
 
-    fn by_rest(&self, now: Duration) -> Option<Hold> {
+    fn by_rest(&mut self, portions: &Portions, now: Duration) -> Option<Hold> {
+        // Who is gone needs no rest. After a step that could not be divided it would go on for seconds.
+        if self.ratio >= 1.0 && portions.view.may() == May::Work(1.0) {
+            self.rest_until = now;
+        }
         let left = self.rest_until.checked_sub(now).filter(|left| !left.is_zero())?;
         Some(Hold {
             input: REST,
             reason: "rests after its last batch, as its limits want it".into(),
-            pause: left.clamp(Duration::from_millis(1), Duration::from_secs(1)),
+            pause: left.clamp(Duration::from_millis(1), LOOK_AGAIN),
         })
     }
 
