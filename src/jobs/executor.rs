@@ -25,7 +25,12 @@ use crate::settings;
 
 /// A batch waits at most this long for a lock: below `deadlock_timeout`, so that
 /// we lose and never the application (LAW 14).
-const LOCK_TIMEOUT: &str = "100ms";
+const LOCK_TIMEOUT: Duration = Duration::from_millis(100);
+
+fn limit_lock_waits() {
+    let time = LOCK_TIMEOUT.min(timeout::of_deadlocks() / 2).max(Duration::from_millis(1));
+    spi::set_session("lock_timeout", &format!("{}ms", time.as_millis()));
+}
 
 thread_local! {
     /// The slot that this process has taken, for the exit callback.
@@ -47,7 +52,7 @@ pub fn main(database: Oid) {
     crate::server::quiet::work_for_a_job();
     worker::accept_signals();
     worker::connect(database, assignment.owner);
-    spi::set_session("lock_timeout", LOCK_TIMEOUT);
+    limit_lock_waits();
     worker::report_application_name("pg_upkeep");
     worker::before_exit(at_exit);
     timeout::register();
@@ -111,7 +116,7 @@ fn release_in_passing(end: End) {
     timeout::bounded_at_exit(|| {
         // A command may have made its session read-only.
         worker::forget_settings();
-        spi::set_session("lock_timeout", LOCK_TIMEOUT);
+        limit_lock_waits();
         spi::set_session("synchronous_commit", "off");
         let _ = transaction(|| {
             spi::bookkeeping(|| match store::lock_slot_at_once(job, slot)? {
@@ -533,7 +538,7 @@ impl Executor {
         // The statement may have been a SET: a read-only session could not even record its end.
         worker::forget_settings();
         queue::restore_session(&self.session);
-        spi::set_session("lock_timeout", LOCK_TIMEOUT);
+        limit_lock_waits();
         spi::set_session("synchronous_commit", "off");
         step::drop_temporary_objects();
         answer

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use upkeep_tests::citus;
@@ -513,6 +514,45 @@ fn a_row_that_is_locked_throughout_is_left_and_done_later() -> Result<()> {
         }
         assert_eq!(session.rows("SELECT n, count(*) FROM t GROUP BY n")?, ["1|1000"], "{how:?}");
     }
+    Ok(())
+}
+
+/// A row of a batch may need another one that somebody has locked: each try at it waits, while the rows that the batch has are waited for.
+#[test]
+fn who_waits_for_a_batch_that_waits_itself_is_let_through() -> Result<()> {
+    let db = testing::database()?;
+    let mut session = db.connect()?;
+    session.run(
+        "CREATE TABLE sums (id int PRIMARY KEY, n int DEFAULT 0);
+         INSERT INTO sums SELECT generate_series(0, 49);
+         CREATE TABLE t (id int PRIMARY KEY, n int, other int);
+         INSERT INTO t SELECT g, NULL, 0 FROM generate_series(1, 5000) g;
+         CREATE FUNCTION add_up() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+             UPDATE sums SET n = n + 1 WHERE id = NEW.id % 50; RETURN NEW;
+         END$$;
+         CREATE TRIGGER add_up AFTER UPDATE OF n ON t FOR EACH ROW EXECUTE FUNCTION add_up()",
+    )?;
+    let mut holder = db.connect()?;
+    holder.run("BEGIN; SELECT * FROM sums FOR UPDATE")?;
+    let job = session.text("SELECT upkeep.backfill('t', 'n = 1', 'n IS NULL')")?;
+    let waits = "SELECT count(*) FROM pg_stat_activity
+                 WHERE backend_type = 'pg_upkeep executor' AND wait_event_type = 'Lock'";
+    wait_until("the batch to wait", PATIENCE, || session.text(waits).is_ok_and(|waiting| waiting == "1"))?;
+    let mut longest = Duration::ZERO;
+    for id in (1..=5000).step_by(7) {
+        let started = Instant::now();
+        session.run(&format!("UPDATE t SET other = other + 1 WHERE id = {id}"))?;
+        longest = longest.max(started.elapsed());
+    }
+    holder.run("COMMIT")?;
+    wait(&mut session, &job)?;
+    // A try waits for 100 ms; all those at the rows of one batch waited for a second and more.
+    assert!(longest < Duration::from_millis(500), "an update of a row waited for {longest:?}");
+    if job_field(&mut session, &job, "rows_left")? != "0" {
+        session.run(&format!("SELECT upkeep.retry('{job}')"))?;
+        wait(&mut session, &job)?;
+    }
+    assert_eq!(session.text("SELECT count(*) FROM sums WHERE n <> 100")?, "0");
     Ok(())
 }
 

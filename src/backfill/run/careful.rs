@@ -21,7 +21,7 @@ use crate::quarantine;
 use crate::server::catch::subtransaction;
 use crate::server::repeated::{Arg, Flagged, Statement, TextRow, Tid};
 use crate::server::timeout::limited;
-use crate::server::{heap, spi};
+use crate::server::{heap, lock, spi, timeout};
 use crate::settings;
 
 /// When none of so many rows could be updated, it is not the rows.
@@ -93,6 +93,7 @@ impl Run {
         context: &mut Context,
         session: &Session,
         range: &Range<'_>,
+        patience: Patience,
     ) -> Result<Tally> {
         let key = session.parts.key.as_ref();
         let all = candidates(&range.look.rows(&range.args)?, key)?;
@@ -114,7 +115,7 @@ impl Run {
             }
             locked = left;
         }
-        let mut tally = self.update_candidates(context, session, &free)?;
+        let mut tally = self.update_candidates(context, session, &free, patience)?;
         tally.locked.extend(locked);
         // With a condition the sweep finds them again by itself.
         if self.definition.condition.is_none() {
@@ -143,7 +144,7 @@ impl Run {
         if !self.told_of_slow {
             self.told_of_slow = true;
             let text = format!(
-                "{} rows take long, or are beside one that does, and are done by themselves later",
+                "{} rows take long, are beside one that does, or were waited for, and are done by themselves later",
                 tally.slow.len()
             );
             self.tell(context, "slow rows", text);
@@ -157,18 +158,23 @@ impl Run {
         context: &Context,
         session: &Session,
         rows: &[Candidate],
+        patience: Patience,
     ) -> Result<Tally> {
         let mut tally = Tally::default();
-        let budget = Budget {
+        let mut budget = Budget {
             already: quarantine::count(self.job)?,
             most: self.definition.options.max_quarantined(),
             first_tries: !self.proved,
             started: Instant::now(),
             time: Limit::of_page(context).time,
             of_one: settings::max_row_time().map(|row_time| row_time.min(longest(context))),
+            patience: Some(patience),
         };
         let update = session.statement(Which::UpdatePlaces);
-        self.halve(&update, rows, &budget, &mut tally)?;
+        let usual = timeout::of_locks();
+        wait_for_locks(patience.0);
+        self.halve(&update, rows, &mut budget, &mut tally)?;
+        wait_for_locks(usual);
         Ok(tally)
     }
 
@@ -176,16 +182,17 @@ impl Run {
     /// put aside like one whose new value is an error.
     pub(super) fn update_one(&mut self, session: &Session, row: &Candidate, time: Option<Duration>) -> Result<Tally> {
         let mut tally = Tally::default();
-        let budget = Budget {
+        let mut budget = Budget {
             already: 0,
             most: i64::MAX,
             first_tries: false,
             started: Instant::now(),
             time: None,
             of_one: time,
+            patience: None,
         };
         let update = session.statement(Which::UpdatePlaces);
-        self.halve(&update, std::slice::from_ref(row), &budget, &mut tally)?;
+        self.halve(&update, std::slice::from_ref(row), &mut budget, &mut tally)?;
         Ok(tally)
     }
 
@@ -201,12 +208,12 @@ impl Run {
         quarantine::put_aside(self.job, self.relid, row_key, &error)
     }
 
-    fn halve(&mut self, update: &Statement, rows: &[Candidate], budget: &Budget, tally: &mut Tally) -> Result<()> {
+    fn halve(&mut self, update: &Statement, rows: &[Candidate], budget: &mut Budget, tally: &mut Tally) -> Result<()> {
         // The job fails anyhow: no need to try the rest.
         if rows.is_empty() || budget.is_spent(tally) {
             return Ok(());
         }
-        if budget.is_out_of_time() {
+        if budget.is_out_of_time() || budget.gives_way() {
             tally.slow.extend(rows.iter().map(|row| row.row_key.clone()));
             return Ok(());
         }
@@ -223,9 +230,12 @@ impl Run {
                 Ok(done)
             })
         });
-        let too_long = |error: &Error| {
-            error.sqlstate == QUERY_CANCELED && budget.of_one.is_some_and(|time| started.elapsed() >= time)
-        };
+        let of_one = budget.of_one;
+        let too_long =
+            |error: &Error| error.sqlstate == QUERY_CANCELED && of_one.is_some_and(|time| started.elapsed() >= time);
+        if matches!(&result, Err(error) if error.sqlstate == LOCK_NOT_AVAILABLE) {
+            budget.has_waited(started.elapsed());
+        }
         match (result, rows) {
             (Ok(done), _) => {
                 tally.rows += done.rows;
@@ -300,9 +310,42 @@ struct Budget {
     started: Instant,
     time: Option<Duration>,
     of_one: Option<Duration>,
+    /// `None`: one row, which has all its time.
+    patience: Option<Patience>,
+}
+
+/// What tries at rows that are locked by now may wait for other locks (of a parent's row, of rows that triggers write), all together. One
+/// of them may wait for all of it; the others hardly wait then, for somebody else may wait for the rows that we have (LAW 14).
+#[derive(Clone, Copy)]
+pub(super) struct Patience(Option<Duration>);
+
+impl Patience {
+    /// After so much of it.
+    pub fn after(waited: Duration) -> Self {
+        Patience(timeout::of_locks().map(|all| all.saturating_sub(waited)))
+    }
+}
+
+fn wait_for_locks(time: Option<Duration>) {
+    if time != timeout::of_locks() {
+        let ms = time.map_or(0, |time| time.as_millis().max(1));
+        spi::set_session("lock_timeout", &format!("{ms}ms"));
+    }
 }
 
 impl Budget {
+    /// Somebody waits for a row of ours: what is done is committed.
+    fn gives_way(&self) -> bool {
+        self.patience.is_some() && lock::somebody_waits()
+    }
+
+    fn has_waited(&mut self, time: Duration) {
+        if let Some(Patience(Some(left))) = &mut self.patience {
+            *left = left.saturating_sub(time);
+            wait_for_locks(Some(*left));
+        }
+    }
+
     fn is_out_of_time(&self) -> bool {
         self.time.is_some_and(|time| self.started.elapsed() >= time)
     }

@@ -1,10 +1,10 @@
 //! The fill: one UPDATE of a range and stride per step, and the slow way for ranges where
 //! it fails.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Run;
-use super::careful::{Range, Tally};
+use super::careful::{Patience, Range, Tally};
 use super::claim::boundaries_inside;
 use super::cursor::{Blocks, KeyText, Keys, Portion};
 use super::limit::Limit;
@@ -263,13 +263,17 @@ impl Run {
             }
             Err(error) if limit.is_over(&error, started) && limit.divisible => Ok(Some(Filled::TooLong)),
             // It cannot be made smaller: some row of it takes long, and is looked for.
-            Err(error) if limit.is_over(&error, started) => filled(self.fill_carefully(context, session, portion)?),
+            Err(error) if limit.is_over(&error, started) => {
+                filled(self.fill_carefully(context, session, portion, Patience::after(Duration::ZERO))?)
+            }
             Err(_) if must_filter => {
                 self.filtering = true;
                 Ok(None)
             }
             Err(error) if error.sqlstate == LOCK_NOT_AVAILABLE || is_row_error(error.sqlstate) => {
-                filled(self.fill_carefully(context, session, portion)?)
+                let waited = error.sqlstate == LOCK_NOT_AVAILABLE;
+                let waited = if waited { started.elapsed() } else { Duration::ZERO };
+                filled(self.fill_carefully(context, session, portion, Patience::after(waited))?)
             }
             Err(error) => Err(error),
         }

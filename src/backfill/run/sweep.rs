@@ -2,12 +2,12 @@
 //! proves that nothing is left, and does what was locked, moved or written meanwhile.
 
 use std::collections::HashSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::Run;
-use super::careful::{Candidate, Tally, candidates, tid_array};
+use super::careful::{Candidate, Patience, Tally, candidates, tid_array};
 use super::cursor::{EXAMPLES, Portion, Sweep};
 use super::limit::Limit;
 use super::session::{Session, Which};
@@ -123,7 +123,7 @@ impl Run {
         let places = tid_array(unknown);
         let free =
             candidates(&session.statement(Which::LockPlaces).rows(&[Arg::Text(&places)])?, session.parts.key.as_ref())?;
-        let mut done = self.update_candidates(context, session, &free)?;
+        let mut done = self.update_candidates(context, session, &free, Patience::after(Duration::ZERO))?;
         // By key: a row that somebody changed between the two looks has moved.
         let taken: HashSet<String> = free.iter().map(|row| row.row_key.to_string()).collect();
         let keys = unknown.iter().map(|row| &row.row_key);

@@ -85,7 +85,7 @@ fn of_pace(pace: Pace, limit: Option<f64>) -> Vec<Reading> {
         .map(|(typical, tail)| [felt("typical statement", typical, limit.map(of_typical)), felt("p95", tail, limit)]);
     let speed = Reading {
         subject: "pace of each worker".to_owned(),
-        value: pace::percent(pace::share(pace, limit.unwrap_or(f64::INFINITY), false)),
+        value: limit.map_or(100.0, |limit| pace::percent(pace::share(pace, limit, false))),
         unit: "percent",
         threshold: None,
         reason: reason.clone(),
@@ -107,6 +107,7 @@ mod tests {
         assert_eq!(holds_back(&of_pace(Pace { felt: Some((1.01, 1.3)), ..pace }, Some(1.2))), [false, true, true]);
         assert_eq!(read[0].threshold, Some(1.1));
         assert_eq!(of_pace(pace, None)[1].threshold, None);
+        assert_eq!(of_pace(pace, None)[2].value, 100.0, "nobody is given way to");
         assert_eq!(of_pace(Pace { felt: None, ..pace }, Some(1.2)).len(), 1);
     }
 }
