@@ -211,49 +211,24 @@ pub fn keep_answer(job: Uuid, slot: i32, cursor: Value) -> Result<()> {
     Ok(())
 }
 
-/// Of what was done lately some fades, and this much is new. Nothing is left of what is next to nothing: see [`kept_after`].
-macro_rules! lately {
-    ($kept:literal, $time:literal, $units:literal, $rows:literal) => {
-        concat!(
-            lately!("lately_time", $kept, $time),
-            ", ",
-            lately!("lately_units", $kept, $units),
-            ", ",
-            lately!("lately_rows", $kept, $rows)
-        )
-    };
-    ($of:literal, $kept:literal, $new:literal) => {
-        concat!(
-            $of,
-            " = CASE WHEN ",
-            $of,
-            " OPERATOR(pg_catalog.<) 1e-9 THEN 0 ELSE ",
-            $of,
-            " OPERATOR(pg_catalog.*) ",
-            $kept,
-            " END OPERATOR(pg_catalog.+) ",
-            $new
-        )
-    };
-}
-
 thread_local! {
     static SAVE: Prepared = Prepared::new(
-        concat!(
-            "UPDATE upkeep._job_slot SET cursor = $3, wait_reason = $4, wait_detail = $12,
+        "UPDATE upkeep._job_slot SET cursor = $3, wait_reason = $4, wait_detail = $12,
                 strikes = CASE WHEN $9 THEN strikes ELSE 0 END,
                 ends = CASE WHEN $5 OPERATOR(pg_catalog.>) 0 OR $6 OPERATOR(pg_catalog.>) 0 THEN 0 ELSE ends END,
                 rows_done = rows_done OPERATOR(pg_catalog.+) $5,
                 units_done = units_done OPERATOR(pg_catalog.+) $6,
                 busy_time = busy_time OPERATOR(pg_catalog.+) $7,
                 wall_time = wall_time OPERATOR(pg_catalog.+) $11,
-                ",
-            lately!("$13", "$11", "$6", "$5"),
-            ",
+                lately_time = CASE WHEN lately_time OPERATOR(pg_catalog.<) 1e-9 THEN 0 ELSE lately_time OPERATOR(pg_catalog.*) $13 END
+                    OPERATOR(pg_catalog.+) $11,
+                lately_units = CASE WHEN lately_units OPERATOR(pg_catalog.<) 1e-9 THEN 0 ELSE lately_units OPERATOR(pg_catalog.*) $13 END
+                    OPERATOR(pg_catalog.+) $6,
+                lately_rows = CASE WHEN lately_rows OPERATOR(pg_catalog.<) 1e-9 THEN 0 ELSE lately_rows OPERATOR(pg_catalog.*) $13 END
+                    OPERATOR(pg_catalog.+) $5,
                 batch_rows = coalesce($8, batch_rows), tries = $10
          WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.=) $2
-           AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()"
-        ),
+           AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()",
         &[
             types::UUID,
             types::INT4,
@@ -344,14 +319,13 @@ fn set_plan(job: Uuid, plan: &Plan) -> Result<()> {
 /// the owner only (LAW 5).
 pub fn set_wait_reason(job: Uuid, slot: i32, reason: &str, detail: Option<&str>, wall: Duration) -> Result<()> {
     spi::execute(
-        concat!(
-            "UPDATE upkeep._job_slot SET wait_reason = $3, wait_detail = $4, wall_time = wall_time OPERATOR(pg_catalog.+) $5,
-                ",
-            lately!("$6", "$5", "0", "0"),
-            "
+        "UPDATE upkeep._job_slot SET wait_reason = $3, wait_detail = $4, wall_time = wall_time OPERATOR(pg_catalog.+) $5,
+                lately_time = CASE WHEN lately_time OPERATOR(pg_catalog.<) 1e-9 THEN 0 ELSE lately_time OPERATOR(pg_catalog.*) $6 END
+                    OPERATOR(pg_catalog.+) $5,
+                lately_units = CASE WHEN lately_units OPERATOR(pg_catalog.<) 1e-9 THEN 0 ELSE lately_units OPERATOR(pg_catalog.*) $6 END,
+                lately_rows = CASE WHEN lately_rows OPERATOR(pg_catalog.<) 1e-9 THEN 0 ELSE lately_rows OPERATOR(pg_catalog.*) $6 END
          WHERE job OPERATOR(pg_catalog.=) $1 AND slot OPERATOR(pg_catalog.=) $2
-           AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()"
-        ),
+           AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()",
         &[job.into(), slot.into(), reason.into(), detail.into(), (wall.as_secs_f64() * 1000.0).into(), kept_after(wall).into()],
     )?;
     Ok(())
